@@ -1,0 +1,231 @@
+"""The schema of every configuration group: typed, validated once, plain values below.
+
+Hydra composes YAML into a dictionary (efficientconv/cli.py); `validate` turns that into a `RunConfig` or into one line
+that says what is wrong. Nothing below this file knows Hydra or OmegaConf. Units are in the names.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from efficientconv.errors import UserError, did_you_mean
+
+CONFIG_DIR = Path(__file__).resolve().parent.parent / "configs"
+
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Section(BaseModel):
+    """A group of settings: unknown keys, wrong types and out-of-range values are refused; fields cannot change."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+# ---------------------------------------------------------------- model: configs/model/*.yaml, configs/layout/*.yaml
+
+
+class BlockConfig(Section):
+    """One layer of a stage."""
+
+    layer: str  # a name in efficientconv.layers.LAYERS
+    residual: bool | None = None  # null: wherever as many channels leave as enter, the paper's rule
+    args: dict[str, Any] = {}  # arguments of that layer after in_channels and out_channels
+
+
+class StageConfig(Section):
+    """`blocks`, in order, `depth` times over."""
+
+    depth: Positive
+    blocks: Annotated[list[BlockConfig], Field(min_length=1)]
+
+
+class ModelConfig(Section):
+    """What stands in each stage; what is around the stages comes from the layout."""
+
+    name: str
+    description: str
+    source: str  # how sure the configuration is: the marks of README.md, "What is known of the paper"
+    trunk: Literal["plain", "resnet", "torchvision"]  # plain: A to M; resnet: N, O; torchvision: the comparisons
+    layout: Literal["auto", "imagenet", "cifar"] = "auto"  # auto: the one that fits the data's image size
+    width: Annotated[float, Field(gt=0)] = 1.0  # multiplies every channel count
+    stages: dict[str, StageConfig] = {}
+
+
+class ConvConfig(Section):
+    channels: Positive
+    kernel_size: Positive
+    stride: Positive = 1
+    padding: Annotated[int, Field(ge=0)] = 0
+
+
+class PoolConfig(Section):
+    kernel_size: Positive
+    stride: Positive
+    padding: Annotated[int, Field(ge=0)] = 0
+
+
+class StageLayout(Section):
+    """Max pool before the stage (null: none), then a 1x1 layer to `channels` where they change, then the stage."""
+
+    channels: Positive
+    pool: PoolConfig | None = None
+
+
+class HeadConfig(Section):
+    """1x1 convolution to `channels`, global average pool, fully connected `hidden`, ReLU, dropout, classifier."""
+
+    channels: Positive
+    hidden: Positive
+    dropout: Fraction
+
+
+class LayoutConfig(Section):
+    """Stem, stages and head around a model's blocks, for images of one scale."""
+
+    image_size: Positive  # pixels a side that the layout was drawn for
+    stem: ConvConfig
+    stages: dict[str, StageLayout]
+    head: HeadConfig
+
+
+# ---------------------------------------------------------------- data, optim, schedule, trainer, logger
+
+
+class DataConfig(Section):
+    """Which images, and how they reach the network."""
+
+    name: str  # a name in efficientconv.data.DATA_SETS
+    root: str | None = None  # folder of the files; null: the data set carries or makes its own
+    image_size: Positive | None = None  # pixels a side fed to the network; null: the data set's or the layout's own
+    resize_size: Positive | None = None  # both sides are resized to this before the crop; null: no resize
+    crop_padding: Annotated[int, Field(ge=0)] = 0  # zero padding for the random crop of sets held in memory
+    flip: bool = True  # random horizontal flips in training
+    mean: Annotated[list[float], Field(min_length=3, max_length=3)]  # of the RGB channels, images in 0..1
+    std: Annotated[list[float], Field(min_length=3, max_length=3)]
+    val_fraction: Fraction = 0.0  # of the training images, held out and evaluated after each epoch
+    workers: Annotated[int, Field(ge=0)] | None = None  # decoding processes; null: one a core
+    num_classes: Annotated[int, Field(ge=2)] | None = None  # synthetic only
+    num_images: Positive | None = None  # synthetic only: training images; a quarter as many again for the test
+
+
+class OptimConfig(Section):
+    """SGD. Weight decay skips batch norm and biases."""
+
+    name: Literal["sgd"]
+    lr: Annotated[float, Field(gt=0)]  # at its highest, for the global batch
+    momentum: Fraction
+    nesterov: bool
+    weight_decay: Annotated[float, Field(ge=0)]
+
+
+class ScheduleConfig(Section):
+    """The learning rate as a function of the step alone: efficientconv/engine/schedule.py."""
+
+    name: Literal["step", "cosine", "onecycle"]
+    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0  # linear, from 0; the last step of the warm-up has the full rate
+    decay_every_epochs: Positive | None = None  # step only
+    decay_factor: Annotated[float, Field(gt=0, le=1)] | None = None  # step only
+
+    @model_validator(mode="after")
+    def check(self) -> ScheduleConfig:
+        if self.name == "step" and (self.decay_every_epochs is None or self.decay_factor is None):
+            raise ValueError("the step schedule needs decay_every_epochs and decay_factor")
+        if self.name == "onecycle" and self.warmup_epochs:
+            raise ValueError("the one-cycle schedule has its own warm-up; set schedule.warmup_epochs=0")
+        return self
+
+
+class TrainerConfig(Section):
+    """How long, on what, in which precision."""
+
+    epochs: Positive
+    global_batch_size: Positive  # images of one optimizer step, over all processes and accumulation steps
+    accumulation_steps: Positive  # forward and backward passes that share one optimizer step
+    label_smoothing: Fraction
+    ema_decay: Fraction | None  # of the weights' moving average, a step; null: none is kept
+    device: Literal["auto", "cpu", "cuda"]
+    precision: Literal["fp32", "bf16", "fp16"]  # bf16, fp16: autocast; fp16 with a gradient scaler
+    channels_last: bool
+    compile: bool
+    checkpoint_minutes: Annotated[float, Field(gt=0)]  # between checkpoints inside an epoch; each epoch's end has one
+
+    @model_validator(mode="after")
+    def check(self) -> TrainerConfig:
+        if self.global_batch_size % self.accumulation_steps:
+            raise ValueError(
+                f"global_batch_size={self.global_batch_size} is not divisible by "
+                f"accumulation_steps={self.accumulation_steps}"
+            )
+        return self
+
+
+class LoggerConfig(Section):
+    """metrics.jsonl is always written; a tracker gets copies."""
+
+    name: Literal["wandb", "jsonl", "none"]
+    project: str | None = None
+    entity: str | None = None
+    group: str | None = None
+    tags: list[str] = []
+
+
+class RunConfig(Section):
+    """All that a training run depends on."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    output_root: str  # run folders are made in it
+    run_dir: str | None  # null: output_root/<model>-<data>-s<seed>-<hash of the configuration>
+    model: ModelConfig
+    data: DataConfig
+    optim: OptimConfig
+    schedule: ScheduleConfig
+    trainer: TrainerConfig
+    logger: LoggerConfig
+
+    @model_validator(mode="after")
+    def check(self) -> RunConfig:
+        if self.schedule.warmup_epochs >= self.trainer.epochs:
+            raise ValueError(
+                f"schedule.warmup_epochs={self.schedule.warmup_epochs:g} leaves nothing of "
+                f"trainer.epochs={self.trainer.epochs}; shorten the one or lengthen the other"
+            )
+        return self
+
+
+S = TypeVar("S", bound=Section)
+
+
+def validate(schema: type[S], values: dict, where: str = "") -> S:
+    """`values` as a `schema`; the first fault becomes a UserError of one line. `where` prefixes the key it names."""
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        path = [where, *map(str, fault["loc"])] if where else list(map(str, fault["loc"]))
+        key = ".".join(path)
+        if fault["type"] == "extra_forbidden":
+            hint = did_you_mean(path[-1], _fields_at(schema, fault["loc"][:-1]))
+            raise UserError(f"unknown key '{key}': {hint}") from None
+        message = fault["msg"].removeprefix("Value error, ")
+        got = "" if isinstance(fault["input"], (dict, Section)) else f", got {fault['input']!r}"
+        raise UserError(f"{key + ': ' if key else ''}{message[0].lower()}{message[1:]}{got}") from None
+
+
+def _fields_at(schema: type[Section], path: tuple) -> list[str]:
+    """Names that `schema` knows at `path`, through nested sections, lists and dictionaries of them."""
+    for part in path:
+        if part not in schema.model_fields:
+            continue  # a list index or a key of a dictionary: the section type was entered with the field
+        annotation = schema.model_fields[part].annotation
+        nested = [t for t in _types_in(annotation) if isinstance(t, type) and issubclass(t, Section)]
+        schema = nested[0] if nested else schema
+    return list(schema.model_fields)
+
+
+def _types_in(annotation: Any) -> list[Any]:
+    inner = getattr(annotation, "__args__", ())
+    return [annotation] + [t for a in inner for t in _types_in(a)]

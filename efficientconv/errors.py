@@ -1,0 +1,22 @@
+"""The one exception for mistakes that a user can mend.
+
+train.py, eval.py and the scripts print it as one line and exit with a non-zero code; anything else is a bug of ours and
+keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """What was wrong, where, and what to do about it, in one line."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`did you mean 'x'? known: a, b, x`, for the end of an error message about an unknown name."""
+    names = sorted(known)
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    return f"{hint}known: {', '.join(names)}"

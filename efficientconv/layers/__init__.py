@@ -1,0 +1,21 @@
+"""The paper's convolutional layers. Importing this package registers them all.
+
+    from efficientconv.layers import SICConv2d, build_layer
+    layer = build_layer("sic", 64, 64, kernel_size=3)       # with batch norm, residual connection and ReLU
+    conv = SICConv2d(64, 128, 3)                            # the bare convolution, for networks of your own
+"""
+
+from efficientconv.layers.base import LAYERS, ConvLayer, build_layer
+from efficientconv.layers.channel_bottleneck import ChannelBottleneckConv2d
+from efficientconv.layers.grouped import GroupedConv2d
+from efficientconv.layers.sic import SICConv2d
+from efficientconv.layers.spatial_bottleneck import SpatialBottleneckConv2d
+from efficientconv.layers.standard import StandardConv2d
+from efficientconv.layers.topological import TopologicalConv2d
+from efficientconv.layers.topology import Topology
+from efficientconv.layers.unravelled import UnravelledConv2d
+
+__all__ = [
+    "LAYERS", "ChannelBottleneckConv2d", "ConvLayer", "GroupedConv2d", "SICConv2d", "SpatialBottleneckConv2d",
+    "StandardConv2d", "TopologicalConv2d", "Topology", "UnravelledConv2d", "build_layer",
+]  # fmt: skip

@@ -1,0 +1,75 @@
+"""What every layer shares: the registry, and the layer around a convolution (batch norm, residual, ReLU).
+
+A registered class is a convolution: `forward(x)` on n x h x w maps, and `cost(h, w)`, its formula. `ConvLayer` makes a
+layer of it. `build_layer("sic", 64, 64, kernel_size=3)` does both.
+"""
+
+from __future__ import annotations
+
+import inspect
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from efficientconv.errors import UserError, did_you_mean
+from efficientconv.registry import Registry
+
+LAYERS: Registry[type[nn.Module]] = Registry("layer")
+
+
+class ConvLayer(nn.Module):
+    """relu(bn(conv(x)) + x): n x h x w -> m x h' x w'.
+
+    Batch norm follows the convolution and precedes the addition; ReLU comes after it (paper, algorithm 3 [A], [M], [D]).
+
+    Args:
+        conv: the convolution; it needs no bias.
+        in_channels, out_channels: n, m.
+        residual: add the input; None: wherever n = m, the paper's rule [M].
+    Raises:
+        UserError: a residual asked for between different numbers of channels.
+    """
+
+    def __init__(self, conv: nn.Module, in_channels: int, out_channels: int, residual: bool | None = None):
+        super().__init__()
+        if residual and in_channels != out_channels:
+            raise UserError(
+                f"residual=true needs as many output as input channels, got {in_channels} -> {out_channels}; "
+                "leave it out or set it to false"
+            )
+        self.conv = conv
+        self.bn = nn.BatchNorm2d(out_channels)
+        self.residual = in_channels == out_channels if residual is None else residual
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn(self.conv(x))
+        return F.relu(y + x if self.residual else y)
+
+
+def build_layer(
+    name: str, in_channels: int, out_channels: int, *, residual: bool | None = None, **args: object
+) -> ConvLayer:
+    """The registered layer `name` with its batch norm, residual connection and ReLU; `args` are that layer's own.
+
+    Raises:
+        UserError: an unknown layer or argument (with the nearest name), a missing one, or one that the layer refuses.
+    """
+    conv_class = LAYERS.get(name)
+    known = inspect.signature(conv_class).parameters
+    for given in args:
+        if given not in known:
+            raise UserError(f"layer '{name}' has no argument '{given}': {did_you_mean(given, known)}")
+    missing = [p.name for p in known.values() if p.default is p.empty and p.name not in (*args, *_CHANNELS)]
+    if missing:
+        raise UserError(f"layer '{name}' needs {', '.join(missing)}")
+    return ConvLayer(conv_class(in_channels, out_channels, **args), in_channels, out_channels, residual)
+
+
+_CHANNELS = ("in_channels", "out_channels")
+
+
+def same_padding(kernel_size: int) -> int:
+    """Zero padding on each side that keeps h x w. Raises UserError for a kernel size that has none."""
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise UserError(f"kernel_size={kernel_size} cannot keep the size of the feature map; choose an odd one, 1 or more")
+    return kernel_size // 2

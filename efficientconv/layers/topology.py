@@ -1,0 +1,116 @@
+"""Which input channels an output channel sees under topological subdivisioning, and how that shrinks with the width.
+
+The n channels, input and output alike, are the row-major elements of a tensor d1 x ... x ds; output (j1..js) sees the
+c1 x ... x cs neighbourhood of its own position, wrapping around (paper, algorithm 4 [A]).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from efficientconv.errors import UserError
+
+# A resized topology whose share of connections is off by more than this is another layer: it is refused.
+MAX_RELATIVE_DRIFT = 0.25
+
+
+@dataclass(frozen=True)
+class Topology:
+    """Shape `dims` = (d1..ds) of the channels and `connections` = (c1..cs) of the neighbourhood.
+
+    anchor: "center" has offsets -floor((c - 1) / 2) .. floor(c / 2) along each dimension (the summary's form [S], default
+    [D]); "corner" has 0 .. c - 1 (the printed algorithm 4 [A]). They differ by a cyclic relabelling of the channels.
+
+    Raises:
+        UserError: lengths that differ, sizes below 1, c_i > d_i, an unknown anchor.
+    """
+
+    dims: tuple[int, ...]
+    connections: tuple[int, ...]
+    anchor: str = "center"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dims", tuple(self.dims))
+        object.__setattr__(self, "connections", tuple(self.connections))
+        if not self.dims or len(self.dims) != len(self.connections):
+            raise UserError(f"topology: {self} needs one number of connections for each of one or more dimensions")
+        for d, c in zip(self.dims, self.connections):
+            if not 1 <= c <= d:
+                raise UserError(
+                    f"topology: {self} has {c} connections along a dimension of {d}; choose 1 to {d} for it"
+                )
+        if self.anchor not in ("center", "corner"):
+            raise UserError(f"topology: anchor='{self.anchor}' is unknown; choose center or corner")
+
+    def __str__(self) -> str:
+        return f"dims={list(self.dims)} connections={list(self.connections)}"
+
+    @property
+    def channels(self) -> int:
+        """n = prod d_i."""
+        return math.prod(self.dims)
+
+    @property
+    def fan(self) -> int:
+        """c = prod c_i: the inputs of an output channel and, the neighbourhoods being alike, the outputs of an input."""
+        return math.prod(self.connections)
+
+    def neighbours(self) -> Tensor:
+        """Input channels of each output channel: int64, n x c, offsets in row-major order."""
+        starts = [-((c - 1) // 2) if self.anchor == "center" else 0 for c in self.connections]
+        position = torch.arange(self.channels).reshape(self.dims)
+        shifts = itertools.product(*(range(start, start + c) for start, c in zip(starts, self.connections)))
+        every_dim = tuple(range(len(self.dims)))
+        columns = [position.roll([-s for s in shift], every_dim).flatten() for shift in shifts]
+        return torch.stack(columns, dim=1)
+
+    def resized(self, channels: int) -> Topology:
+        """The nearest topology of `channels` channels [D].
+
+        Dimensions as near (in ratio) to their even share of the shrinking as the divisors of `channels` allow, the
+        larger ones shrinking first, connections in proportion, so that c / n stays as near as whole numbers allow.
+
+        Raises:
+            UserError: c / n cannot be kept within 25 %.
+        """
+        if channels == self.channels:
+            return self
+        share = (channels / self.channels) ** (1 / len(self.dims))
+        target = self.fan / self.channels
+        best = min(
+            (self._candidate(dims, target) for dims in _factorizations(channels, len(self.dims))),
+            key=lambda t: (_distance(t.dims, self.dims, share), abs(t.fan / channels - target), max(t.dims)),
+        )
+        if abs(best.fan / channels / target - 1) > MAX_RELATIVE_DRIFT:
+            raise UserError(
+                f"topology: {self} does not fit {channels} channels: the nearest, {best}, keeps {best.fan}/{channels} of "
+                f"the connections instead of {self.fan}/{self.channels}; choose a width that is a power of two"
+            )
+        return best
+
+    def _candidate(self, dims: tuple[int, ...], target: float) -> Topology:
+        """`dims` with each c_i rounded down or up, whichever brings c / n nearest to `target` (the larger on a tie)."""
+        exact = [c * new / old for c, new, old in zip(self.connections, dims, self.dims)]
+        choices = [{max(1, math.floor(e)), min(d, math.ceil(e))} for e, d in zip(exact, dims)]
+        connections = min(
+            itertools.product(*choices), key=lambda c: (abs(math.prod(c) / math.prod(dims) - target), -math.prod(c))
+        )
+        return Topology(dims, connections, self.anchor)
+
+
+def _factorizations(n: int, parts: int) -> list[tuple[int, ...]]:
+    """All ordered ways to write n as a product of `parts` factors."""
+    if parts == 1:
+        return [(n,)]
+    divisors = [d for d in range(1, n + 1) if n % d == 0]
+    return [(d, *rest) for d in divisors for rest in _factorizations(n // d, parts - 1)]
+
+
+def _distance(dims: tuple[int, ...], old: tuple[int, ...], share: float) -> float:
+    """How unevenly `old` shrinks to `dims`: rounded, so that the same ratios in another order tie."""
+    return round(sum(math.log(new / (o * share)) ** 2 for new, o in zip(dims, old)), 6)

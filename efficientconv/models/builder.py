@@ -1,0 +1,129 @@
+"""From records to a network: `build_model`."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from efficientconv.config import BlockConfig, ConvConfig, LayoutConfig, ModelConfig, PoolConfig, StageConfig
+from efficientconv.errors import UserError
+from efficientconv.layers import ConvLayer, Topology, build_layer
+from efficientconv.models import torchvision_models
+from efficientconv.models.network import Head, Network, Stage
+from efficientconv.models.zoo import layout_config, layout_name, model_config
+
+
+def build_model(
+    model: str | ModelConfig,
+    num_classes: int,
+    layout: str | None = None,
+    width: float | None = None,
+    image_size: int | None = None,
+) -> nn.Module:
+    """A network for images B x 3 x S x S, giving logits B x num_classes.
+
+    Args:
+        model: a name ("a" to "o", "resnet18", ...) or a configuration.
+        layout: imagenet, cifar or auto; None: the configuration's.
+        width: multiplies every channel count; None: the configuration's.
+        image_size: S; None: the layout's own (221 or 224, 32).
+    Raises:
+        UserError: an unknown name or layout, images that the layout cannot take, channels that a layer refuses.
+    """
+    config = model_config(model) if isinstance(model, str) else model
+    changes = {key: value for key, value in (("layout", layout), ("width", width)) if value is not None}
+    config = ModelConfig.model_validate({**config.model_dump(), **changes}) if changes else config
+    if config.trunk == "torchvision":
+        return torchvision_models.build(config, num_classes, image_size)
+    around = layout_config(config, image_size)
+    _check_sizes(config, around, image_size)
+    return _build(_scale(around, config.width), config, num_classes)
+
+
+def image_size_of(model: ModelConfig, image_size: int | None) -> int:
+    """Pixels a side that the network is fed: the data's, or where those come in any size, the layout's own."""
+    if image_size is not None:
+        return image_size
+    if model.trunk == "torchvision":
+        return torchvision_models.IMAGE_SIZE
+    return layout_config(model, None).image_size
+
+
+def _build(layout: LayoutConfig, config: ModelConfig, num_classes: int) -> Network:
+    channels = layout.stem.channels
+    stages = {}
+    for name, around in layout.stages.items():
+        pool = None if around.pool is None else _pool(around.pool)
+        changes = around.channels != channels
+        transition = build_layer("standard", channels, around.channels, kernel_size=1) if changes else None
+        channels = around.channels
+        stages[name] = Stage(pool, transition, _layers(config.stages[name], channels, name))
+    head = layout.head
+    conv = build_layer("standard", channels, head.channels, residual=False, kernel_size=1)
+    return Network(_stem(layout.stem), stages, Head(conv, head.channels, head.hidden, head.dropout, num_classes))
+
+
+def _stem(stem: ConvConfig) -> ConvLayer:
+    conv = nn.Conv2d(3, stem.channels, stem.kernel_size, stem.stride, stem.padding, bias=False)
+    return ConvLayer(conv, 3, stem.channels, residual=False)
+
+
+def _pool(pool: PoolConfig) -> nn.MaxPool2d:
+    return nn.MaxPool2d(pool.kernel_size, pool.stride, pool.padding)
+
+
+def _layers(stage: StageConfig, channels: int, name: str) -> list[ConvLayer]:
+    try:
+        return [_layer(block, channels) for _ in range(stage.depth) for block in stage.blocks]
+    except UserError as error:
+        raise UserError(f"{name} ({channels} channels): {error}") from None
+
+
+def _layer(block: BlockConfig, channels: int) -> ConvLayer:
+    args = dict(block.args)
+    if "topology" in args:
+        args["topology"] = Topology(**args["topology"]).resized(channels)
+    return build_layer(block.layer, channels, channels, residual=block.residual, **args)
+
+
+def _scale(layout: LayoutConfig, width: float) -> LayoutConfig:
+    """`layout` with every channel count multiplied and rounded, 1 at the least."""
+
+    def times(channels: int) -> int:
+        return max(1, round(channels * width))
+
+    stages = {
+        name: stage.model_copy(update={"channels": times(stage.channels)}) for name, stage in layout.stages.items()
+    }
+    head = {"channels": times(layout.head.channels), "hidden": times(layout.head.hidden)}
+    return layout.model_copy(
+        update={
+            "stem": layout.stem.model_copy(update={"channels": times(layout.stem.channels)}),
+            "stages": stages,
+            "head": layout.head.model_copy(update=head),
+        }
+    )
+
+
+def _check_sizes(config: ModelConfig, layout: LayoutConfig, image_size: int | None) -> None:
+    """Refuses a model whose stages are not the layout's, and images that vanish on the way."""
+    if config.stages.keys() != layout.stages.keys():
+        raise UserError(
+            f"model '{config.name}' has the stages {', '.join(config.stages) or 'none'}, but its trunk "
+            f"'{config.trunk}' has {', '.join(layout.stages)}; name them alike"
+        )
+    size = image_size or layout.image_size
+    if _last_map(layout, size) < 1:
+        least = next(s for s in range(size + 1, layout.image_size + 1) if _last_map(layout, s) >= 1)
+        raise UserError(
+            f"image_size={size} is too small for layout={layout_name(config, image_size)} of model '{config.name}': it "
+            f"takes {least} x {least} and larger; choose another layout or a larger data.image_size"
+        )
+
+
+def _last_map(layout: LayoutConfig, size: int) -> int:
+    """Side of the feature map that reaches the head; less than 1 where a convolution or pool finds too little."""
+    for part in (layout.stem, *(stage.pool for stage in layout.stages.values() if stage.pool)):
+        size = (size + 2 * part.padding - part.kernel_size) // part.stride + 1
+        if size < 1:
+            break
+    return size

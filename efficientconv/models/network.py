@@ -1,0 +1,66 @@
+"""The network around the layers: stem, stages, head, and how its weights start."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+from efficientconv.layers.topological import TopologicalConv2d
+
+
+class Stage(nn.Module):
+    """Optional pool, 1x1 layer where the channels change, then layers of equal shape."""
+
+    def __init__(self, pool: nn.Module | None, transition: nn.Module | None, layers: list[nn.Module]):
+        super().__init__()
+        self.pool = pool or nn.Identity()
+        self.transition = transition or nn.Identity()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(self.transition(self.pool(x)))
+
+
+class Head(nn.Module):
+    """1x1 layer, global average pool, fully connected, ReLU, dropout, classifier: n x h x w -> classes."""
+
+    def __init__(self, conv: nn.Module, channels: int, hidden: int, dropout: float, num_classes: int):
+        super().__init__()
+        self.conv = conv
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.hidden = nn.Linear(channels, hidden)
+        self.relu = nn.ReLU(inplace=True)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(hidden, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pool(self.conv(x)).flatten(1)
+        return self.classifier(self.dropout(self.relu(self.hidden(x))))
+
+
+class Network(nn.Module):
+    """Images B x 3 x H x W -> logits B x classes. `stages` holds each stage under its name in the configuration."""
+
+    def __init__(self, stem: nn.Module, stages: dict[str, Stage], head: Head):
+        super().__init__()
+        self.stem = stem
+        self.stages = nn.ModuleDict(stages)
+        self.head = head
+        self.apply(init_weights)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for stage in self.stages.values():
+            x = stage(x)
+        return self.head(x)
+
+
+def init_weights(module: nn.Module) -> None:
+    """He initialisation, fan-out, of convolutions [D]; fully connected layers keep torch's own."""
+    if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+        # torch's fan-out forgets the groups: a depthwise filter has one output, not n
+        fan_out = module.out_channels // module.groups * math.prod(module.kernel_size)
+        nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
+    elif isinstance(module, TopologicalConv2d):
+        nn.init.kaiming_normal_(module.weight)  # n x c x k x k, with as many outputs an input as inputs an output

@@ -1,0 +1,46 @@
+"""The networks that the paper compares with, from torchvision, untrained."""
+
+from __future__ import annotations
+
+import torch
+import torchvision
+from torch import nn
+
+from efficientconv.config import ModelConfig
+from efficientconv.errors import UserError
+from efficientconv.models.zoo import layout_name
+
+IMAGE_SIZE = 224  # pixels a side that all of them were drawn for
+
+
+def build(config: ModelConfig, num_classes: int, image_size: int | None) -> nn.Module:
+    """torchvision's network of that name, as it is; a ResNet under layout cifar gets a 3x3 stem without pool [D].
+
+    Raises:
+        UserError: a width other than 1; images that the network cannot take.
+    """
+    if config.width != 1:
+        raise UserError(f"model.width={config.width:g} is for the paper's models; '{config.name}' has width 1 only")
+    options = {"aux_logits": False, "init_weights": True} if config.name == "googlenet" else {}
+    network = torchvision.models.get_model(config.name, weights=None, num_classes=num_classes, **options)
+    if layout_name(config, image_size) == "cifar" and isinstance(network, torchvision.models.ResNet):
+        network.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+        nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+        network.maxpool = nn.Identity()
+    _check_size(network, config.name, image_size or IMAGE_SIZE)
+    return network
+
+
+def _check_size(network: nn.Module, name: str, image_size: int) -> None:
+    """Sends one image of nothing through the network: torchvision states no least size."""
+    was_training = network.training
+    network.eval()
+    meta = {key: tensor.to("meta") for key, tensor in network.state_dict().items()}
+    try:
+        torch.func.functional_call(network, meta, (torch.empty(1, 3, image_size, image_size, device="meta"),))
+    except RuntimeError:
+        raise UserError(
+            f"image_size={image_size} is too small for '{name}'; choose a larger data.image_size, or a ResNet"
+        ) from None
+    finally:
+        network.train(was_training)

@@ -1,0 +1,46 @@
+"""Models and layouts by name: the YAML files of configs/model and configs/layout as typed records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from efficientconv.config import CONFIG_DIR, LayoutConfig, ModelConfig, S, validate
+from efficientconv.errors import UserError, did_you_mean
+
+# auto takes the cifar layout up to this many pixels a side: above, its first stage would run at more than 32 x 32
+CIFAR_LAYOUT_MAX_SIZE = 64
+
+
+def model_names() -> list[str]:
+    """Every model that `model=` knows, the paper's first."""
+    names = [path.stem for path in (CONFIG_DIR / "model").glob("*.yaml")]
+    return sorted(names, key=lambda name: (len(name) > 1, name))
+
+
+def model_config(name: str) -> ModelConfig:
+    """The configuration of configs/model/<name>.yaml. Raises UserError with the nearest name."""
+    if name not in model_names():
+        raise UserError(f"unknown model '{name}': {did_you_mean(name, model_names())}")
+    return _load(ModelConfig, CONFIG_DIR / "model" / f"{name}.yaml")
+
+
+def layout_config(model: ModelConfig, image_size: int | None) -> LayoutConfig:
+    """What stands around the stages of `model`.
+
+    Args:
+        image_size: pixels a side of the images; None: the layout's own, which for layout=auto is imagenet's.
+    """
+    return _load(LayoutConfig, CONFIG_DIR / "layout" / f"{model.trunk}_{layout_name(model, image_size)}.yaml")
+
+
+def layout_name(model: ModelConfig, image_size: int | None) -> str:
+    """imagenet or cifar: the model's own choice, or the one that fits the images."""
+    if model.layout != "auto":
+        return model.layout
+    return "cifar" if image_size is not None and image_size <= CIFAR_LAYOUT_MAX_SIZE else "imagenet"
+
+
+def _load(schema: type[S], path: Path) -> S:
+    return validate(schema, yaml.safe_load(path.read_text()), where=f"{path.parent.name}/{path.stem}")
