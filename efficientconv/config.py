@@ -229,3 +229,13 @@ def _fields_at(schema: type[Section], path: tuple) -> list[str]:
 def _types_in(annotation: Any) -> list[Any]:
     inner = getattr(annotation, "__args__", ())
     return [annotation] + [t for a in inner for t in _types_in(a)]
+
+
+def known_keys(schema: type[Section], prefix: str = "") -> list[str]:
+    """Dotted names of all the settings of `schema`."""
+    keys = []
+    for name, field in schema.model_fields.items():
+        nested = field.annotation
+        is_section = isinstance(nested, type) and issubclass(nested, Section)
+        keys += known_keys(nested, f"{prefix}{name}.") if is_section else [f"{prefix}{name}"]
+    return keys
