@@ -4,9 +4,10 @@ Network, image size and normalisation are the run's own; without data=... the nu
 """
 
 from efficientconv import cli
-from efficientconv.config import DataConfig, validate
+from efficientconv.config import DataConfig
 from efficientconv.engine.evaluate_run import evaluate_run
 from efficientconv.engine.report import result_lines
+from efficientconv.validation import validate
 
 
 @cli.entry("eval")

@@ -4,8 +4,9 @@ Every setting is a line of a file in configs/. The same command again continues 
 """
 
 from efficientconv import cli
-from efficientconv.config import RunConfig, validate
+from efficientconv.config import RunConfig
 from efficientconv.engine.run import train
+from efficientconv.validation import validate
 
 
 @cli.entry("train")

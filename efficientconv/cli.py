@@ -14,8 +14,9 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from efficientconv.config import CONFIG_DIR, RunConfig, known_keys
+from efficientconv.config import CONFIG_DIR, RunConfig
 from efficientconv.errors import UserError, did_you_mean
+from efficientconv.validation import known_keys
 
 USER_ERROR_EXIT = 2
 INTERRUPTED_EXIT = 130

@@ -25,6 +25,7 @@ def run_facts(config: RunConfig, data: DataSet, image_size: int, cost: NetworkCo
         "num_train": len(data.train),
         "num_val": 0 if data.val is None else len(data.val),
         "num_test": len(data.test),
+        "num_classes": data.num_classes,
     }
 
 
