@@ -19,13 +19,14 @@ from conftest import ROOT, SMALL_RUN, command
 from PIL import Image
 from safetensors import safe_open
 
+from efficientconv.engine.records import read_records
 from efficientconv.engine.run_folder import RunFolder
 
 TIMINGS = ("train_seconds", "images_per_s", "data_wait_percent")
 
 
 def untimed(folder: Path) -> list[dict]:
-    return [{k: v for k, v in record.items() if k not in TIMINGS} for record in RunFolder(folder).metrics()]
+    return [{k: v for k, v in record.items() if k not in TIMINGS} for record in read_records(folder / "metrics.jsonl")]
 
 
 def test_a_run_writes_what_it_did(finished_run):
@@ -36,7 +37,7 @@ def test_a_run_writes_what_it_did(finished_run):
     assert environment["packages"]["torch"] and environment["threads"] >= 1 and environment["device"] == "cpu"
     assert not set(map(str, os.environ.values())) & {v for v in environment.values() if isinstance(v, str) and len(v) > 12}
 
-    records = RunFolder(finished_run).metrics()
+    records = read_records(finished_run / "metrics.jsonl")
     assert [record["epoch"] for record in records] == [1, 2]
     for key in ("train_top1_percent", "val_top1_percent", "train_top5_percent", "val_loss", "lr", "images_per_s"):
         assert all(key in record for record in records), key
