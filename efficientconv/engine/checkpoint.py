@@ -94,11 +94,15 @@ def load_into(model: torch.nn.Module, weights: dict[str, torch.Tensor], origin: 
 def write_atomically(path: Path, data: bytes | memoryview) -> None:
     """`path` has its old content or all of `data`, whenever the process or the machine stops."""
     temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)  # what a full disk cut off takes the space that the next try needs
+        raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -30,6 +30,7 @@ class Preemption:
     def __init__(self, together: bool = False):
         self.together = together
         self.pending = False
+        self._raised = False
         self._shields = 0
 
     def install(self) -> None:
@@ -53,5 +54,6 @@ class Preemption:
         self._raise_if_due()
 
     def _raise_if_due(self) -> None:
-        if self.pending and not self.together and not self._shields:
+        if self.pending and not (self._raised or self.together or self._shields):
+            self._raised = True  # once: what is saved on the way out is shielded too
             raise Preempted

@@ -66,9 +66,14 @@ class RunFolder:
     def claim(self, config: RunConfig) -> None:
         """Makes the folder for `config`, or takes it up again."""
         self.check(config)
-        self.path.mkdir(parents=True, exist_ok=True)
-        if not self.config_file.exists():
-            write_atomically(self.config_file, yaml.safe_dump(config.model_dump(), sort_keys=False).encode())
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if not self.config_file.exists():
+                write_atomically(self.config_file, yaml.safe_dump(config.model_dump(), sort_keys=False).encode())
+        except OSError as error:
+            raise UserError(
+                f"cannot make the run folder {self.path} ({error.strerror}); choose another output_root"
+            ) from None
 
     def _refuse_another(self, config: RunConfig) -> None:
         old, new = _flat(identity(self.config())), _flat(identity(config))
