@@ -36,6 +36,12 @@ def save_checkpoint(folder: Path, state: dict) -> Path:
     return path
 
 
+def remove_leftovers(folder: Path) -> None:
+    """What kills in the middle of a save have left. Only for the process that holds the run folder."""
+    for path in folder.glob("step-*.tmp"):
+        path.unlink()
+
+
 def load_newest(folder: Path) -> tuple[Path, dict] | None:
     """The newest sound checkpoint of `folder`, None where there is no checkpoint at all.
 

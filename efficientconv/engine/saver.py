@@ -7,7 +7,7 @@ import time
 import warnings
 from pathlib import Path
 
-from efficientconv.engine.checkpoint import KEPT, load_newest, save_checkpoint
+from efficientconv.engine.checkpoint import KEPT, load_newest, remove_leftovers, save_checkpoint
 from efficientconv.engine.distributed import World
 from efficientconv.engine.preemption import Preemption
 from efficientconv.engine.trainer import Trainer
@@ -46,6 +46,8 @@ class Saver:
     def load(self) -> Path | None:
         """The newest sound checkpoint into the trainer; its path, or None where there is none at all."""
         with self.preemption.shield():
+            if self.world.is_main:
+                remove_leftovers(self.folder)
             found = load_newest(self.folder)
             if found is None:
                 return None
