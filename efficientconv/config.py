@@ -29,6 +29,20 @@ class BlockConfig(Section):
     residual: bool | None = None  # null: wherever as many channels leave as enter, the paper's rule
     args: dict[str, Any] = {}  # arguments of that layer after in_channels and out_channels
 
+    @model_validator(mode="after")
+    def check(self) -> BlockConfig:
+        if "residual" in self.args:
+            raise ValueError("residual stands beside args, not in it")
+        return self
+
+
+class TopologyConfig(Section):
+    """`args.topology` of a block, for the channels that the layout has at width 1; it shrinks with them."""
+
+    dims: list[Positive]
+    connections: list[Positive]
+    anchor: Literal["center", "corner"] = "center"
+
 
 class StageConfig(Section):
     """`blocks`, in order, `depth` times over."""

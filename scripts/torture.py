@@ -4,7 +4,8 @@
     python scripts/torture.py --kills 4 --models c --output-dir /tmp/reliability
 
 Kills (SIGKILL) fall in turn inside training steps at a random moment, while a checkpoint is being written, and while the
-held-out images are evaluated. Weights, moving average, metrics.jsonl and summary.json must be bitwise the same, timings aside.
+held-out images are evaluated. Weights, moving average, metrics.jsonl and summary.json must be bitwise the same, timings
+aside.
 """
 
 from __future__ import annotations

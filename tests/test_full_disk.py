@@ -10,8 +10,8 @@ import sys
 from collections import namedtuple
 
 import pytest
-from conftest import ROOT, SMALL_RUN, command
 
+from conftest import ROOT, SMALL_RUN, command
 from efficientconv.engine import saver as saver_module
 from efficientconv.engine.checkpoint import load_newest
 from efficientconv.engine.distributed import World

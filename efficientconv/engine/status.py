@@ -1,4 +1,4 @@
-"""Where a run stands, for people, sweeps and schedulers: status.json in the run folder; and the lock that one process holds."""
+"""Where a run stands, for people, sweeps and schedulers: status.json; and the lock that one process holds."""
 
 from __future__ import annotations
 
