@@ -10,9 +10,9 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from efficientconv.config import CONFIG_DIR, DataConfig
-from efficientconv.validation import validate
 from efficientconv.data import FileSplit, MemorySplit, Shard, eval_loader, load_data, train_loader
 from efficientconv.errors import UserError
+from efficientconv.validation import validate
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"  # real images, on the developers' machines only
 CPU = torch.device("cpu")
@@ -40,7 +40,7 @@ def config_for(split, **changes) -> DataConfig:
     return DataConfig(**values | changes)
 
 
-def train(split, shard=Shard(), batch=6, seed=0, channels_last=False, **changes):
+def train(split, shard=Shard(), batch=6, seed=0, channels_last=False, damage=None, **changes):
     return train_loader(
         split,
         config_for(split, **changes),
@@ -51,6 +51,7 @@ def train(split, shard=Shard(), batch=6, seed=0, channels_last=False, **changes)
         device=CPU,
         channels_last=channels_last,
         shard=shard,
+        damage=damage,
     )
 
 

@@ -41,6 +41,9 @@ class Parts:
         self.config = type("Config", (), {"trainer": trainer.config})
         self.data = type("Data", (), {"val": None})
 
+    def share_damage(self) -> None:
+        pass
+
     def require_finite(self) -> None:
         require_finite(self.trainer, self.world)
 

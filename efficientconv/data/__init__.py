@@ -1,6 +1,7 @@
 """Images in, batches out. `load_data` finds a data set by name, `train_loader` and `eval_loader` cut it into batches.
 
-A new data set is a file here with a function registered in DATA_SETS, imported below.
+A new data set is a file here with a function registered in DATA_SETS, imported below. One that lists image files is
+also registered in FILE_SETS, so that scripts/verify_data.py can check them.
 """
 
 from __future__ import annotations
@@ -9,12 +10,16 @@ from dataclasses import replace
 
 from efficientconv.config import DataConfig
 from efficientconv.data import cifar, digits, fashion_mnist, folder, imagenet, synthetic  # noqa: F401  they register
-from efficientconv.data.dataset import DATA_SETS, DataSet, FileSplit, MemorySplit, hold_out
+from efficientconv.data.damage import DamageLog
+from efficientconv.data.dataset import DATA_SETS, FILE_SETS, DataSet, FileSplit, MemorySplit, hold_out
+from efficientconv.data.decode import decode_for_evaluation, decode_for_training
 from efficientconv.data.loaders import EvalLoader, TrainLoader, eval_loader, train_loader
 from efficientconv.data.sampling import Shard
 
 __all__ = [
     "DATA_SETS",
+    "FILE_SETS",
+    "DamageLog",
     "DataSet",
     "EvalLoader",
     "FileSplit",
@@ -30,8 +35,18 @@ __all__ = [
 def load_data(config: DataConfig) -> DataSet:
     """The data set `config.name`, with `config.val_fraction` of its training images held out as `val`.
 
-    Raises UserError, of one line, when there is no such set or its files are missing or amiss.
+    Raises UserError, of one line, when there is no such set or its files are missing or amiss. Damaged images that are
+    trained on are replaced, here or by train_loader, and noted in `damage`.
     """
     data = DATA_SETS.get(config.name)(config)
     train, val = hold_out(data.train, config.val_fraction, data.num_classes)
-    return replace(data, train=train, val=val)
+    data = replace(data, train=train, val=val, damage=DamageLog(len(train), config.max_damaged_fraction))
+    return _decoded(data, resize_others=config.image_size is not None) if data.decode_at_load else data
+
+
+def _decoded(data: DataSet, resize_others: bool) -> DataSet:
+    """With all images in memory. What is evaluated comes first: it is smaller, and nothing in it may be damaged."""
+    size = data.image_size
+    val = None if data.val is None else decode_for_evaluation(data.val, size, resize_others)
+    test = decode_for_evaluation(data.test, size, resize_others)
+    return replace(data, train=decode_for_training(data.train, size, resize_others, data.damage), val=val, test=test)

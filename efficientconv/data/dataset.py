@@ -12,6 +12,7 @@ from torch import Tensor
 from torchvision.transforms.functional import resize
 
 from efficientconv.config import DataConfig
+from efficientconv.data.damage import DamageLog
 from efficientconv.errors import UserError
 from efficientconv.registry import Registry
 
@@ -67,6 +68,8 @@ class DataSet:
     train: Split
     val: Split | None
     test: Split
+    decode_at_load: bool = False  # the files are small enough to be held in memory
+    damage: DamageLog | None = None  # of the training images; load_data makes it
 
     @property
     def num_classes(self) -> int:
@@ -74,6 +77,8 @@ class DataSet:
 
 
 DATA_SETS: Registry[Callable[[DataConfig], DataSet]] = Registry("data set")  # these leave `val` to load_data
+# Those whose images are files of their own: the same sets with all files listed, and no look at any image.
+FILE_SETS: Registry[Callable[[DataConfig], DataSet]] = Registry("data set of image files")
 
 
 def hold_out(split: Split, fraction: float, num_classes: int) -> tuple[Split, Split | None]:

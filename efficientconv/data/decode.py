@@ -3,63 +3,98 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ProcessPoolExecutor
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
-from torchvision.datasets.folder import pil_loader
 from torchvision.transforms.functional import resize
 from tqdm import tqdm
 
+from efficientconv.data.damage import DamagedImage, DamageLog, no_stand_in
 from efficientconv.data.dataset import FileSplit, MemorySplit
+from efficientconv.data.parallel import in_parallel
+from efficientconv.data.sampling import candidates
 from efficientconv.errors import UserError
-
-CHUNK = 256  # images a task of the pool
-
-
-def available_cores() -> int:
-    """The cores that this process may use, which can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0))
 
 
 def read_rgb(path: str) -> Image.Image:
-    """The image as torchvision's ImageFolder reads it: grey, palette and CMYK become RGB."""
-    try:
-        return pil_loader(path)
-    except Exception as error:  # PIL's decoders raise many kinds: OSError, SyntaxError, ValueError, zlib.error, ...
-        raise _unreadable(path, error) from None
+    """The image as torchvision's ImageFolder reads it: grey, palette and CMYK become RGB, alpha is left out.
+
+    Unlike there, 16-bit greys keep their high byte, as 16-bit colours do; PIL would make nearly all of them white.
+    Raises DamagedImage for what cannot be decoded to its end, and for more than 179 million pixels (PIL's limit).
+    """
+    with _opened(path) as image:
+        image.load()
+        if image.mode == "RGB":
+            return image  # convert would copy it: 400 MB for 12000 x 9000 pixels
+        if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        elif image.mode in ("I", "F"):
+            raise ValueError("32-bit greys, whose range the file does not say: save it with 8 or 16 bits")
+        return image.convert("RGB")
 
 
-def size_of(path: str) -> tuple[int, int]:
-    """(width, height) in pixels from the file's header."""
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except Exception as error:
-        raise _unreadable(path, error) from None
+def header_of(path: str) -> tuple[tuple[int, int], str]:
+    """((width, height) in pixels, PIL's name of the colour mode); the pixels may yet be damaged."""
+    with _opened(path) as image:
+        return image.size, image.mode
 
 
-def decode_all(split: FileSplit, size: int, resize_others: bool) -> MemorySplit:
-    """All images as size x size pixels in memory. Others are resized, both sides; else UserError names the first."""
-    chunks = [split.paths[first : first + CHUNK] for first in range(0, len(split), CHUNK)]
-    decode = partial(_decode_chunk, size=size, resize_others=resize_others)
-    images, done = torch.empty(len(split), 3, size, size, dtype=torch.uint8), 0
-    # Processes, as most of a small image's time goes to PIL's Python code, which threads can't run side by side.
+def decode_for_evaluation(split: FileSplit, size: int, resize_others: bool) -> MemorySplit:
+    """All images as size x size pixels in memory. Others are resized, both sides; else UserError names the first.
+
+    Raises DamagedImage for the first damaged one.
+    """
+
+    def refuse(path: str, reason: str) -> None:
+        raise DamagedImage(path, reason)
+
+    return _decode_all(split, size, resize_others, refuse)[0]
+
+
+def decode_for_training(split: FileSplit, size: int, resize_others: bool, damage: DamageLog) -> MemorySplit:
+    """As for evaluation, but another image, with its label, stands in for a damaged one (sampling.candidates)."""
+    memory, damaged = _decode_all(split, size, resize_others, damage.add)
+    for index in damaged:
+        sound = next((other for other in candidates(index, len(split)) if other not in damaged), None)
+        if sound is None:
+            raise no_stand_in(split.paths[index], damage.reasons[split.paths[index]])
+        memory.images[index], memory.labels[index] = memory.images[sound], memory.labels[sound]
+    return memory
+
+
+def _decode_all(
+    split: FileSplit, size: int, resize_others: bool, on_damage: Callable[[str, str], None]
+) -> tuple[MemorySplit, set[int]]:
+    """(the images, the indices of the damaged ones, which are black)."""
+    images, damaged, done = torch.empty(len(split), 3, size, size, dtype=torch.uint8), set(), 0
     with (
-        ProcessPoolExecutor(min(available_cores(), len(chunks))) as pool,
+        closing(in_parallel(partial(_decode_chunk, size=size, resize_others=resize_others), split.paths)) as chunks,
         tqdm(total=len(split), desc="decoding", unit=" images", disable=None, leave=False) as bar,  # on a terminal
     ):
-        for pixels in pool.map(decode, chunks):
+        for pixels, reasons in chunks:
+            for offset, reason in reasons.items():
+                damaged.add(done + offset)
+                on_damage(split.paths[done + offset], reason)
             images[done : done + len(pixels)] = torch.from_numpy(pixels).permute(0, 3, 1, 2)
             done += len(pixels)
             bar.update(len(pixels))
-    return MemorySplit(images, split.labels)
+    return MemorySplit(images, split.labels.clone()), damaged
 
 
-def _decode_chunk(paths: list[str], size: int, resize_others: bool) -> np.ndarray:
-    return np.stack([np.asarray(_sized(read_rgb(path), path, size, resize_others)) for path in paths])
+def _decode_chunk(paths: list[str], size: int, resize_others: bool) -> tuple[np.ndarray, dict[int, str]]:
+    """(pixels, why images could not be read by their place in `paths`)."""
+    pixels, reasons = np.zeros((len(paths), size, size, 3), np.uint8), {}
+    for place, path in enumerate(paths):
+        try:
+            pixels[place] = _sized(read_rgb(path), path, size, resize_others)
+        except DamagedImage as error:
+            reasons[place] = error.reason
+    return pixels, reasons
 
 
 def _sized(image: Image.Image, path: str, size: int, resize_others: bool) -> Image.Image:
@@ -71,7 +106,21 @@ def _sized(image: Image.Image, path: str, size: int, resize_others: bool) -> Ima
     raise UserError(f"'{path}' is {width} x {height}, others are {size} x {size}: data.image_size=N resizes them all")
 
 
-def _unreadable(path: str, error: Exception) -> UserError:
-    unknown = isinstance(error, UnidentifiedImageError)
-    reason = "not an image" if unknown else " ".join(str(error).split()) or type(error).__name__
-    return UserError(f"cannot read the image '{path}' ({reason}): replace it or delete it")
+@contextmanager
+def _opened(path: str) -> Iterator[Image.Image]:
+    """The image opened; whatever fails until it is closed makes it a DamagedImage."""
+    try:
+        # PIL warns of odd metadata, of palettes with transparency and of 90 million pixels: all are read all the same.
+        with warnings.catch_warnings(), open(path, "rb") as file:
+            warnings.simplefilter("ignore")
+            yield Image.open(file)
+    except Exception as error:  # PIL's decoders raise many kinds: OSError, SyntaxError, ValueError, zlib.error, ...
+        raise DamagedImage(path, _reason(path, error)) from None
+
+
+def _reason(path: str, error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image" if os.path.getsize(path) else "an empty file"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror  # without the path, which str(error) has
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

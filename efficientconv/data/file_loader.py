@@ -12,18 +12,24 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.transforms import functional as F
 
+from efficientconv.data.damage import DamagedImage, DamageLog, no_stand_in
 from efficientconv.data.dataset import FileSplit
-from efficientconv.data.decode import available_cores, read_rgb
+from efficientconv.data.decode import read_rgb
 from efficientconv.data.normalise import Normalise
-from efficientconv.data.sampling import Shard, TrainPlan, eval_indices
+from efficientconv.data.parallel import available_cores
+from efficientconv.data.sampling import Shard, TrainPlan, candidates, eval_indices
 from efficientconv.errors import UserError
 
 Batch = tuple[Tensor, Tensor]
-Key = tuple[int, list[float] | None]  # image index, its augmentation numbers; without them the crop is central
+Key = tuple[int, list[float] | None]  # image index, its augmentation numbers; None: to evaluate, the crop is central
+Damaged = dict[str, str]  # why images could not be read, by path
+Sample = tuple[Tensor, Tensor, Damaged]
 
 
 class ImageFiles(Dataset):
-    """Key -> (uint8 S x S x 3, label): a pure function, so it does not matter which worker computes it.
+    """Key -> (uint8 S x S x 3, label, damaged): a pure function, so it does not matter which worker computes it.
+
+    To train, another image stands in for one that is damaged, with its own label and the other's augmentation.
 
     A UserError is the sample itself: raised in a worker it would arrive with that worker's traceback as its message,
     and with references that keep the other workers alive.
@@ -35,17 +41,31 @@ class ImageFiles(Dataset):
         self.labels = split.labels
         self.image_size, self.resize_size, self.crop_padding, self.flip = image_size, resize_size, crop_padding, flip
 
-    def __getitem__(self, key: Key) -> Batch | UserError:
+    def __getitem__(self, key: Key) -> Sample | UserError:
         index, numbers = key
-        path = os.fsdecode(self.paths[index])
+        damaged = {}
         try:
-            image = self._resized(read_rgb(path), path)
+            if numbers is None:
+                image = F.center_crop(self._resized(index), self.image_size)
+            else:
+                image, index = self._first_sound(index, damaged)
+                image = self._augmented(image, *numbers)
         except UserError as error:
             return error
-        image = F.center_crop(image, self.image_size) if numbers is None else self._augmented(image, *numbers)
-        return torch.from_numpy(np.array(image)), self.labels[index]
+        return torch.from_numpy(np.array(image)), self.labels[index], damaged
 
-    def _resized(self, image: Image.Image, path: str) -> Image.Image:
+    def _first_sound(self, index: int, damaged: Damaged) -> tuple[Image.Image, int]:
+        """Image `index` or what stands in for it, and that one's index; fills in those that proved `damaged`."""
+        for candidate in candidates(index, len(self.paths)):
+            try:
+                return self._resized(candidate), candidate
+            except DamagedImage as error:
+                damaged[error.path] = error.reason
+        raise no_stand_in(*next(iter(damaged.items())))
+
+    def _resized(self, index: int) -> Image.Image:
+        path = os.fsdecode(self.paths[index])
+        image = read_rgb(path)
         if self.resize_size is not None:
             image = F.resize(image, [self.resize_size, self.resize_size])
         if min(image.size) < self.image_size:
@@ -78,14 +98,19 @@ class TrainKeys:
 class FileTrainLoader:
     """Random crops and flips. See loaders.train_loader."""
 
-    def __init__(self, files: ImageFiles, plan: TrainPlan, workers: int | None, normalise: Normalise):
+    def __init__(
+        self, files: ImageFiles, plan: TrainPlan, workers: int | None, normalise: Normalise, damage: DamageLog
+    ):
         self.batch_size, self.batches_per_epoch = plan.batch_size, plan.batches_per_epoch
-        self._keys, self._normalise = TrainKeys(plan), normalise
+        self._keys, self._normalise, self._damage = TrainKeys(plan), normalise, damage
         self._loader = _torch_loader(files, self._keys, workers, normalise.device)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         self._keys.epoch, self._keys.start = epoch, start
-        yield from _on_device(self._loader, self._normalise)
+        for images, labels, damaged in _on_device(self._loader, self._normalise):
+            for path, reason in damaged.items():
+                self._damage.add(path, reason)
+            yield images, labels
 
 
 class FileEvalLoader:
@@ -101,7 +126,8 @@ class FileEvalLoader:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        yield from _on_device(self._loader, self._normalise)
+        for images, labels, _ in _on_device(self._loader, self._normalise):
+            yield images, labels
 
 
 def _torch_loader(files: ImageFiles, batches, workers: int | None, device: torch.device) -> DataLoader:
@@ -117,14 +143,17 @@ def _torch_loader(files: ImageFiles, batches, workers: int | None, device: torch
     )
 
 
-def _collate(samples: list[Batch | UserError]) -> Batch | UserError:
+def _collate(samples: list[Sample | UserError]) -> Sample | UserError:
     errors = [sample for sample in samples if isinstance(sample, UserError)]
-    return errors[0] if errors else default_collate(samples)
+    if errors:
+        return errors[0]
+    pixels, labels, damaged = zip(*samples)
+    return default_collate(pixels), default_collate(labels), {k: v for part in damaged for k, v in part.items()}
 
 
-def _on_device(loader: DataLoader, normalise: Normalise) -> Iterator[Batch]:
+def _on_device(loader: DataLoader, normalise: Normalise) -> Iterator[Sample]:
     for batch in loader:
         if isinstance(batch, UserError):
             raise UserError(str(batch))  # a new one: it must not hold the frame that holds the loader that holds it
-        images, labels = batch
-        yield normalise(images.permute(0, 3, 1, 2)), labels.to(normalise.device, non_blocking=True)
+        images, labels, damaged = batch
+        yield normalise(images.permute(0, 3, 1, 2)), labels.to(normalise.device, non_blocking=True), damaged

@@ -12,12 +12,13 @@ from efficientconv.data.class_folders import (
     refuse_unknown_classes,
     training_classes,
 )
-from efficientconv.data.dataset import DATA_SETS, DataSet, root_of
+from efficientconv.data.dataset import DATA_SETS, FILE_SETS, DataSet, root_of
 from efficientconv.errors import UserError
 
 SORT_SCRIPT = "https://raw.githubusercontent.com/soumith/imagenetloader.torch/master/valprep.sh"
 
 
+@FILE_SETS.register("imagenet")
 @DATA_SETS.register("imagenet")
 def imagenet(config: DataConfig) -> DataSet:
     """Test: the 50,000 images of val/, whose classes must be those of train/. Raises UserError for anything amiss."""

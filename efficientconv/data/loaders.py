@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from efficientconv.config import DataConfig
+from efficientconv.data.damage import DamageLog
 from efficientconv.data.dataset import FileSplit, MemorySplit, Split
 from efficientconv.data.file_loader import FileEvalLoader, FileTrainLoader, ImageFiles
 from efficientconv.data.memory_loader import MemoryEvalLoader, MemoryTrainLoader
 from efficientconv.data.normalise import Normalise
-from efficientconv.data.sampling import Shard, TrainPlan
+from efficientconv.data.sampling import ALONE, Shard, TrainPlan
 from efficientconv.errors import UserError
 
 
@@ -49,17 +50,20 @@ def train_loader(
     seed: int,
     device: torch.device,
     channels_last: bool,
-    shard: Shard = Shard(),
+    shard: Shard = ALONE,
+    damage: DamageLog | None = None,
 ) -> TrainLoader:
     """Shuffled and augmented, the same for every number of workers and from every restart (sampling.py).
 
+    Damaged files are replaced and recorded in `damage`, the data set's own; UserError when they become too many.
     Raises UserError for a batch that is larger than the split or that cannot be cut evenly, and for a wrong size.
     """
     _check_batch(global_batch_size, accumulation_steps, shard, len(split), config)
     plan = TrainPlan(len(split), global_batch_size, accumulation_steps, seed, shard)
     normalise = Normalise(config.mean, config.std, device, channels_last)
     if isinstance(split, FileSplit):
-        return FileTrainLoader(_image_files(split, config, image_size), plan, config.workers, normalise)
+        damage = damage or DamageLog(len(split), config.max_damaged_fraction)
+        return FileTrainLoader(_image_files(split, config, image_size), plan, config.workers, normalise, damage)
     _check_memory(split, config, image_size)
     return MemoryTrainLoader(split, plan, config.crop_padding, config.flip, normalise)
 
@@ -72,7 +76,7 @@ def eval_loader(
     batch_size: int,
     device: torch.device,
     channels_last: bool,
-    shard: Shard = Shard(),
+    shard: Shard = ALONE,
 ) -> EvalLoader:
     """Every image of the shard once, without augmentation, in a fixed order. Raises UserError for a wrong size."""
     normalise = Normalise(config.mean, config.std, device, channels_last)

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-ORDER, AUGMENTATION = 0, 1  # keep the two streams of an epoch apart
+ORDER, AUGMENTATION, REPLACEMENT = 0, 1, 2  # keep the streams apart
+STAND_INS = 100  # tried in the place of a damaged image
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,9 @@ class Shard:
 
     rank: int = 0
     world_size: int = 1
+
+
+ALONE = Shard()
 
 
 def epoch_order(seed: int, epoch: int, num_images: int) -> Tensor:
@@ -35,6 +39,15 @@ def augmentation_numbers(seed: int, epoch: int, num_images: int) -> Tensor:
     Rows are drawn in turn, so an image's numbers do not depend on how many images follow it.
     """
     return torch.from_numpy(np.random.default_rng((AUGMENTATION, seed, epoch)).random((num_images, 3)))
+
+
+def candidates(index: int, num_images: int) -> Iterator[int]:
+    """Training image `index`, then those that stand in for it, in turn, where the ones before are damaged.
+
+    A function of the index alone, so that no worker, process or restart needs to know what others have met.
+    """
+    yield index
+    yield from np.random.default_rng((REPLACEMENT, index)).integers(num_images, size=STAND_INS).tolist()
 
 
 def eval_indices(num_images: int, shard: Shard) -> Tensor:

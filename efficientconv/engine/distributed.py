@@ -44,6 +44,13 @@ class World:
         dist.all_reduce(votes, dist.ReduceOp.MAX)
         return [bool(vote) for vote in votes.tolist()]
 
+    def gather(self, value: object) -> list:
+        """The `value` of each process, by rank."""
+        values = [value] * self.size
+        if self.size > 1:
+            dist.all_gather_object(values, value)
+        return values
+
     def share_buffers(self, model: nn.Module) -> None:
         """The main process's batch norm statistics for all: those are the ones that are saved."""
         if self.size > 1:

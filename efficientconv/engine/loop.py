@@ -46,6 +46,7 @@ class Loop:
                 self._between_steps()
         # before the evaluation, which is cheap to repeat: the epoch is not
         self._save()
+        self.parts.share_damage()
 
     def _between_steps(self) -> None:
         """The processes decide alike: a signal, a clock or a bad loss in one of them counts for all."""

@@ -46,6 +46,12 @@ class Parts:
             for name, model in models.items()
         }
 
+    def share_damage(self) -> None:
+        """Each process counts the damaged images of all. Raises UserError, in all alike, when they are too many."""
+        for reasons in self.world.gather(self.data.damage.reasons):
+            for path, reason in reasons.items():
+                self.data.damage.add(path, reason)
+
     def require_finite(self) -> None:
         """Raises Diverged, in all processes alike, when the loss or the weights have left the finite numbers."""
         require_finite(self.trainer, self.world)
@@ -60,7 +66,7 @@ def build_parts(config: RunConfig, world: World, preemption: Preemption) -> Part
     loader = train_loader(
         data.train, config.data, image_size=image_size, seed=config.seed, device=device, shard=world.shard,
         global_batch_size=config.trainer.global_batch_size, accumulation_steps=config.trainer.accumulation_steps,
-        channels_last=config.trainer.channels_last,
+        channels_last=config.trainer.channels_last, damage=data.damage,
     )  # fmt: skip
     torch.manual_seed(config.seed)
     model = network(config, data, device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 from safetensors.torch import save
 
@@ -84,8 +85,16 @@ class Run:
         self.saver.check_space()
         self.folder.write_json("environment.json", environment(self.parts.device))
         self.folder.write_json("facts.json", self.parts.facts)
+        self.parts.data.damage.listen(self._note_damage)
         batch_size = self.config.trainer.global_batch_size
         print(headline(self.folder.path, self.parts.facts, batch_size, self.parts.device.type), flush=True)
+
+    def _note_damage(self, image: str, reason: str) -> None:
+        warnings.warn(f"the training image '{image}' is damaged ({reason}); another takes its place", stacklevel=2)
+        try:
+            self.folder.add_damaged(image, reason)
+        except OSError as error:  # a full disk does not end a run, and the name was printed
+            warnings.warn(f"could not note it in {self.folder.damaged_file} ({error.strerror})", stacklevel=2)
 
     def _resume(self) -> None:
         path = self.saver.load()

@@ -20,7 +20,7 @@ from efficientconv.validation import validate
 _NOT_IDENTITY = {
     "": ("output_root", "run_dir", "logger"),
     "model": ("description", "source"),
-    "data": ("workers",),
+    "data": ("workers", "max_damaged_fraction"),
     "trainer": ("device", "checkpoint_minutes"),
 }
 
@@ -54,6 +54,7 @@ class RunFolder:
         self.metrics_file = path / "metrics.jsonl"
         self.summary_file = path / "summary.json"
         self.weights_file = path / "model.safetensors"
+        self.damaged_file = path / "damaged.json"
         self.checkpoints = path / "checkpoints"
 
     def check(self, config: RunConfig) -> None:
@@ -101,6 +102,11 @@ class RunFolder:
     def summary(self) -> dict | None:
         """What the finished run ended with; None while it is not finished."""
         return json.loads(self.summary_file.read_text()) if self.summary_file.exists() else None
+
+    def add_damaged(self, image: str, reason: str) -> None:
+        """One more training image that could not be read; those of earlier starts stay listed."""
+        known = json.loads(self.damaged_file.read_text()) if self.damaged_file.exists() else {}
+        self.write_json(self.damaged_file.name, known | {image: reason})
 
     def write_json(self, name: str, values: dict) -> None:
         write_atomically(self.path / name, (json.dumps(values, indent=2) + "\n").encode())

@@ -1,0 +1,59 @@
+"""Image files that cannot be decoded: the error that names one, and the count of those met in training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from efficientconv.errors import UserError
+
+Listener = Callable[[str, str], None]  # gets the path and the reason
+
+
+class DamagedImage(UserError):
+    """A file that should be an image and can't be decoded. Evaluation ends with it, training replaces the image."""
+
+    def __init__(self, path: str, reason: str):
+        super().__init__(path, reason)  # both, as an exception is pickled by its arguments
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        return (
+            f"cannot read the image '{self.path}' ({self.reason}): replace it or delete it; "
+            "scripts/verify_data.py finds all such images"
+        )
+
+
+class DamageLog:
+    """The damaged ones among `num_images` training images, as far as this process has met them."""
+
+    def __init__(self, num_images: int, max_fraction: float):
+        self.num_images, self.max_fraction = num_images, max_fraction
+        self.reasons: dict[str, str] = {}  # by path
+        self._listener: Listener | None = None
+
+    def listen(self, listener: Listener) -> None:
+        """Calls `listener` once for each damaged image, at once for those met before."""
+        for path, reason in self.reasons.items():
+            listener(path, reason)
+        self._listener = listener
+
+    def add(self, path: str, reason: str) -> None:
+        """Does nothing for an image met before. Raises UserError when more than the set share is damaged."""
+        if path in self.reasons:
+            return
+        self.reasons[path] = reason
+        if self._listener is not None:
+            self._listener(path, reason)
+        if len(self.reasons) / self.num_images > self.max_fraction:
+            raise UserError(
+                f"{len(self.reasons)} of {self.num_images} training images have proved damaged, the last '{path}' "
+                f"({reason}), more than data.max_damaged_fraction={self.max_fraction:g}: replace them or delete them "
+                "(scripts/verify_data.py lists all), or raise it"
+            )
+
+
+def no_stand_in(path: str, reason: str) -> UserError:
+    return UserError(
+        f"the training image '{path}' is damaged ({reason}), and so is each that was tried in its place: "
+        "scripts/verify_data.py lists all damaged images"
+    )

@@ -1,0 +1,53 @@
+"""Work on many image files at once, on all cores."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import parent_process
+from threading import Thread
+from typing import TypeVar
+
+from efficientconv.errors import UserError
+
+CHUNK = 32  # images a task
+
+R = TypeVar("R")
+
+
+def available_cores() -> int:
+    """The cores that this process may use, which can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0))
+
+
+def in_parallel(task: Callable[[list[str]], R], paths: list[str]) -> Iterator[R]:
+    """`task` of each CHUNK of `paths`, in their order.
+
+    Processes, as most of a small image's time goes to PIL's Python code, which threads can't run side by side. They end
+    with the iterator: close it (contextlib.closing) where the loop over it can be left early.
+    """
+    chunks = [paths[first : first + CHUNK] for first in range(0, len(paths), CHUNK)]
+    pool = ProcessPoolExecutor(min(available_cores(), len(chunks)), initializer=_follow_parent)
+    try:
+        yield from pool.map(task, chunks)
+    except BrokenProcessPool:
+        raise UserError(
+            "a decoding process was killed, most likely for want of memory: free some, or start this on fewer cores "
+            "(taskset -c 0-3 python ...)"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _follow_parent() -> None:
+    """Ctrl-C reaches every process of a terminal: the parent alone answers it. A killed parent leaves nobody behind."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_exit_after, args=(parent_process(),), daemon=True).start()
+
+
+def _exit_after(parent) -> None:
+    parent.join()
+    os._exit(1)

@@ -1,0 +1,88 @@
+"""Every image file of a data set decoded once, and what was found as rows of a manifest."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, fields
+from hashlib import sha256
+from pathlib import Path
+from typing import TextIO
+
+from efficientconv.data.damage import DamagedImage
+from efficientconv.data.decode import header_of, read_rgb
+from efficientconv.data.parallel import in_parallel
+from efficientconv.errors import UserError
+
+
+@dataclass
+class Finding:
+    """One image file. What could not be found out stays empty."""
+
+    path: str
+    bytes: int | None = None
+    sha256: str = ""
+    width: int | None = None
+    height: int | None = None
+    mode: str = ""  # as PIL names it: RGB, L, CMYK, ...
+    damage: str = ""  # why the image can't be read; empty: it is sound
+
+
+def check_images(paths: list[str]) -> Iterator[list[Finding]]:
+    """All of them in their order, some at a time. Close it where the loop over it can be left early."""
+    return in_parallel(_check_chunk, paths)
+
+
+def _check_chunk(paths: list[str]) -> list[Finding]:
+    return [_check(path) for path in paths]
+
+
+def _check(path: str) -> Finding:
+    found = Finding(path)
+    try:
+        content = Path(path).read_bytes()
+        found.bytes, found.sha256 = len(content), sha256(content).hexdigest()
+        (found.width, found.height), found.mode = header_of(path)
+        read_rgb(path)
+    except OSError as error:
+        found.damage = error.strerror
+    except DamagedImage as error:
+        found.damage = error.reason
+    return found
+
+
+class Manifest:
+    """A CSV file of findings, a row an image: in its place when it is complete, else what was there before."""
+
+    def __init__(self, file: TextIO, root: Path):
+        self._rows, self._root = csv.writer(file, lineterminator="\n"), root
+        self._rows.writerow(["split", *(field.name for field in fields(Finding))])
+
+    def add(self, split: str, findings: Iterable[Finding]) -> None:
+        """Paths are written as they lie in the root."""
+        for found in findings:
+            path, *rest = astuple(found)
+            self._rows.writerow([split, os.path.relpath(path, self._root), *rest])
+
+
+@contextmanager
+def manifest_at(path: Path, root: Path) -> Iterator[Manifest]:
+    """Raises UserError for a place in the data folder, or one that cannot be written."""
+    if path.resolve().is_relative_to(root.resolve()) or path.is_dir():
+        raise UserError(f"manifest={path} is a folder or in the data folder '{root}': name a file elsewhere")
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # surrogateescape: names of files are bytes, and some are no UTF-8
+        with open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            try:
+                yield Manifest(file, root)
+                file.flush()
+                os.fsync(file.fileno())
+                os.replace(temporary, path)
+            finally:
+                temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write the manifest '{path}' ({error.strerror}): set manifest=<another file>") from None

@@ -1,0 +1,115 @@
+"""Decodes every image of a data set once, lists the damaged ones and writes a manifest with a checksum of each file.
+
+    python scripts/verify_data.py data=folder data.root=<folder>
+    python scripts/verify_data.py data=imagenet data.root=<folder> manifest=<file.csv>
+
+The manifest is outputs/<name>-manifest.csv unless it is named.
+Exit code 0: all images are sound, 1: some are damaged, 2: it could not look at them, 130: interrupted.
+"""
+
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from efficientconv import cli  # noqa: E402
+from efficientconv.config import DataConfig  # noqa: E402
+from efficientconv.data import FILE_SETS, DataSet, FileSplit, load_data  # noqa: E402
+from efficientconv.data.dataset import hold_out, root_of  # noqa: E402
+from efficientconv.data.verify import Manifest, check_images, manifest_at  # noqa: E402
+from efficientconv.validation import validate  # noqa: E402
+
+DAMAGED_EXIT = 1
+INTERRUPTED_EXIT = 130
+LINE_SECONDS = 30.0  # between lines of progress where there is no terminal
+
+
+@cli.entry("verify_data")
+def main(values: dict) -> None:
+    sys.stdout.reconfigure(errors="backslashreplace")  # names of files are bytes, and some are no UTF-8
+    config = validate(DataConfig, values["data"], where="data")
+    if config.name not in FILE_SETS.names():
+        check_without_files(config)
+        return
+    manifest = Path(values["manifest"] or f"outputs/{config.name}-manifest.csv")
+    try:
+        damaged = check_files(FILE_SETS.get(config.name)(config), config, manifest)
+    except KeyboardInterrupt:
+        print("interrupted; no manifest was written", file=sys.stderr)
+        sys.exit(INTERRUPTED_EXIT)
+    sys.exit(DAMAGED_EXIT if damaged else 0)
+
+
+def check_without_files(config: DataConfig) -> None:
+    """Such a set checks itself when it is loaded (checksums, lengths): a UserError tells of damage."""
+    data = load_data(config)
+    held = sum(len(split) for split in (data.train, data.val, data.test) if split is not None)
+    print(f"data={config.name} has no image files to decode, so there is no manifest; its {held} images were loaded")
+
+
+def check_files(data: DataSet, config: DataConfig, manifest: Path) -> bool:
+    """Whether any image is damaged; each that is gets a line when it is found."""
+    root = root_of(config)
+    with manifest_at(manifest, root) as rows:
+        train = check_split("train", data.train, rows, root)
+        test = check_split("test", data.test, rows, root)
+    print(f"manifest: {manifest}")
+    trained, held_out = hold_out(data.train, config.val_fraction, data.num_classes)
+    evaluated = len(test) + (0 if held_out is None else len(train.intersection(held_out.paths)))
+    if replaced := len(train.intersection(trained.paths)):
+        outcome = "ends at" if replaced / len(trained) > config.max_damaged_fraction else "replaces"
+        share = f"data.max_damaged_fraction={config.max_damaged_fraction:g}"
+        print(f"training {outcome} {replaced} damaged images ({share})")
+    if evaluated:
+        print(f"evaluation fails at {evaluated} damaged images, of test or held out of train (data.val_fraction)")
+    return bool(train or test)
+
+
+def check_split(name: str, split: FileSplit, rows: Manifest, root: Path) -> set[str]:
+    """The paths of the damaged images."""
+    damaged = set()
+    with closing(check_images(split.paths)) as parts, Progress(name, len(split)) as progress:
+        for findings in parts:
+            rows.add(name, findings)
+            for found in findings:
+                if found.damage:
+                    damaged.add(found.path)
+                    tqdm.write(f"damaged: {found.path}: {found.damage}")
+            progress.update(len(findings))
+    share_percent = 100 * len(damaged) / len(split)
+    print(f"{name}: {len(split)} images, {len(damaged)} damaged ({share_percent:.3g} %)", flush=True)
+    return damaged
+
+
+class Progress:
+    """A bar on a terminal; elsewhere a line now and then."""
+
+    def __init__(self, title: str, total: int):
+        self.title, self.total, self.done = title, total, 0
+        self.bar = tqdm(total=total, desc=title, unit=" images", disable=None, leave=False, dynamic_ncols=True)
+        self.start = self.line_time = time.monotonic()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def update(self, images: int) -> None:
+        self.done += images
+        self.bar.update(images)
+        now = time.monotonic()
+        if self.bar.disable and now - self.line_time > LINE_SECONDS:
+            per_s = self.done / (now - self.start)
+            rate = f"{per_s:.0f} images/s, {(self.total - self.done) / per_s:.0f} s left"
+            print(f"{self.title}: {self.done}/{self.total} images, {rate}", flush=True)
+            self.line_time = now
+
+
+if __name__ == "__main__":
+    main()

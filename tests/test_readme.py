@@ -1,0 +1,25 @@
+"""README.md says what the results say, and its commands come early."""
+
+from __future__ import annotations
+
+import re
+
+from conftest import ROOT
+from efficientconv.results.readme import updated
+
+TEXT = (ROOT / "README.md").read_text()
+
+
+def test_its_tables_are_those_of_the_csv_files():
+    assert updated(TEXT) == TEXT, "run python scripts/readme.py"
+
+
+def test_the_two_commands_stand_within_the_first_25_lines():
+    start = "\n".join(TEXT.splitlines()[:25])
+    assert "bash scripts/quickstart.sh" in start and "bash scripts/test.sh" in start
+
+
+def test_every_file_that_it_names_is_there():
+    named = set(re.findall(r"(?:scripts|results|configs|efficientconv|tests)/[\w/]+\.\w+", TEXT))
+    missing = [name for name in named if not (ROOT / name).exists()]
+    assert not missing, missing
