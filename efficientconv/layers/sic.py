@@ -5,9 +5,12 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from efficientconv.complexity import Cost, conv_cost
+from efficientconv.layers.backend import runs_native
 from efficientconv.layers.base import LAYERS, same_padding
 from efficientconv.layers.topological import TopologicalConv2d
 from efficientconv.layers.topology import Topology
+from efficientconv.native.functions import Epilogue, Projection
+from efficientconv.native.plan import dense_plans, topological_plans
 
 
 @LAYERS.register("sic")
@@ -39,7 +42,19 @@ class SICConv2d(nn.Module):
         self.topology = topology
 
     def forward(self, x: Tensor) -> Tensor:
+        if runs_native(self, x):
+            return self._native()(x)
         return self.projection(self.depthwise(x))
+
+    def native_infer(self, x: Tensor, epilogue: Epilogue) -> Tensor:
+        return self._native().infer(x, epilogue)
+
+    def _native(self) -> Projection:
+        if self.topology is None:
+            plans = dense_plans(self.in_channels, self.out_channels)
+        else:
+            plans = topological_plans(self.topology, kernel_size=1)
+        return Projection(self.depthwise.weight, self.projection.weight, self.kernel_size, plans)
 
     def cost(self, h: int, w: int) -> Cost:
         n, m = self.in_channels, self.out_channels

@@ -6,7 +6,10 @@ from torch import Tensor, nn
 
 from efficientconv.complexity import Cost, conv_cost
 from efficientconv.errors import UserError
+from efficientconv.layers.backend import runs_native
 from efficientconv.layers.base import LAYERS, same_padding
+from efficientconv.native.functions import Epilogue, Projection
+from efficientconv.native.plan import dense_plans
 
 
 @LAYERS.register("unravelled")
@@ -35,7 +38,16 @@ class UnravelledConv2d(nn.Module):
         self.projection = nn.Conv2d(bases * in_channels, out_channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        if runs_native(self, x):
+            return self._native()(x)
         return self.projection(self.depthwise(x))
+
+    def native_infer(self, x: Tensor, epilogue: Epilogue) -> Tensor:
+        return self._native().infer(x, epilogue)
+
+    def _native(self) -> Projection:
+        plans = dense_plans(self.bases * self.in_channels, self.out_channels)
+        return Projection(self.depthwise.weight, self.projection.weight, self.kernel_size, plans)
 
     def cost(self, h: int, w: int) -> Cost:
         n, m, b = self.in_channels, self.out_channels, self.bases

@@ -7,12 +7,16 @@ csrc/tile.h). Planned once for a connectivity; the weights are packed into the o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from efficientconv.layers.topology import Topology
+
 OUTPUTS = 4  # output channels a tile, kOutputs in csrc/tile.h
+BLOCK = 24  # pixels a block, kBlock there
 ALL, PAIR = 15, 16  # the full mask, and what marks a pair's
 
 
@@ -22,7 +26,7 @@ class Plan:
 
     tiles: tiles + 1, the first segment of each tile.
     segments: S x 3, kind and first and last-but-one step of each run of steps of one kind.
-    steps: T x 3, the input channels A and B and the tap, row-major in k x k.
+    steps: T x 2, where inputs A and B start in a panel: BLOCK floats for each channel and tap, row-major in k x k.
     weights: T x 4, the element of the weight for each output of the tile, -1 where the output has no part in the step.
     """
 
@@ -30,6 +34,9 @@ class Plan:
     segments: Tensor
     steps: Tensor
     weights: Tensor
+
+    def arrays(self) -> list[Tensor]:
+        return [self.tiles, self.segments, self.steps, self.weights]
 
 
 def make_plan(inputs: np.ndarray, slots: np.ndarray, kernel_size: int, flip: bool = False) -> Plan:
@@ -48,7 +55,8 @@ def make_plan(inputs: np.ndarray, slots: np.ndarray, kernel_size: int, flip: boo
             segments.append((kind, done, done + len(a) * area))
             done += len(a) * area
             taps = np.arange(area)
-            steps.append(np.stack([a.repeat(area), b.repeat(area), np.tile(taps, len(a))], axis=1))
+            rows = np.stack([a, b], axis=1)[:, None, :] * area + taps[None, :, None]
+            steps.append(rows.reshape(-1, 2) * BLOCK)
             elements = slot[:, None, :] * area + (taps[::-1] if flip else taps)[None, :, None]
             weights.append(np.where(slot[:, None, :] < 0, -1, elements).reshape(-1, OUTPUTS))
         tiles.append(len(segments))
@@ -79,3 +87,32 @@ def _tile(inputs: np.ndarray, slots: np.ndarray) -> list[tuple[int, np.ndarray, 
         segments.append((PAIR + m, channels[a], channels[b], np.maximum(slot[a], slot[b])))
     segments += [(m, channels[a], channels[a], slot[a]) for m, a in members.items()]
     return [segment for segment in segments if len(segment[1])]
+
+
+@dataclass(frozen=True)
+class Plans:
+    """Both directions of the connections between `inputs` and `outputs` channels, as lists for the C++ code."""
+
+    inputs: int
+    outputs: int
+    forward: list[Tensor]
+    backward: list[Tensor]  # from the outputs' gradients to the inputs'
+
+
+@cache
+def topological_plans(topology: Topology, kernel_size: int) -> Plans:
+    """For a weight of n x c x k x k, its second axis in the order of `topology.neighbours()`."""
+    return _plans(topology.neighbours().numpy(), topology.channels, kernel_size)
+
+
+@cache
+def dense_plans(inputs: int, outputs: int) -> Plans:
+    """For a 1 x 1 projection's weight, outputs x inputs."""
+    return _plans(np.tile(np.arange(inputs), (outputs, 1)), inputs, kernel_size=1)
+
+
+def _plans(neighbours: np.ndarray, inputs: int, kernel_size: int) -> Plans:
+    slots = np.arange(neighbours.size).reshape(neighbours.shape)
+    forward = make_plan(neighbours, slots, kernel_size)
+    backward = make_plan(*transpose(neighbours, inputs), kernel_size, flip=True)
+    return Plans(inputs, len(neighbours), forward.arrays(), backward.arrays())

@@ -1,10 +1,9 @@
 // The convolution over a plan's connections: forward (and, with a transposed plan, the gradient of the input), and the
-// gradient of the weights. What the steps read comes from a `Planes` (planes.h).
+// gradient of the weights. What the steps read comes from a source (panels.h).
 #pragma once
 
-#include <vector>
-
-#include "planes.h"
+#include "panels.h"
+#include "parallel.h"
 
 namespace efficientconv {
 
@@ -12,7 +11,7 @@ struct PlanView {
   int64_t outputs, tiles, steps;
   const int32_t* tile_segments;  // tiles + 1
   const Segment* segments;
-  const int32_t* step_inputs;  // steps x 3: channels A and B, tap
+  const Offsets* offsets;       // of each step's inputs in a panel
   const int32_t* step_weights;  // steps x 4, -1: none
 };
 
@@ -24,17 +23,11 @@ struct Epilogue {
   bool relu = false;
 };
 
-template <class Planes>
-inline std::vector<Offsets> step_offsets(const PlanView& plan, const Planes& planes, int64_t stride) {
-  std::vector<Offsets> offsets(plan.steps);
-  parallel(plan.steps, 16384, [&](int64_t begin, int64_t end) {
-    for (int64_t s = begin; s < end; ++s) {
-      const int32_t* in = plan.step_inputs + 3 * s;
-      offsets[s] = {static_cast<int32_t>(planes.offset(in[0], in[2], stride)),
-                    static_cast<int32_t>(planes.offset(in[1], in[2], stride))};
-    }
-  });
-  return offsets;
+constexpr int64_t kPanelFloats = 72 * 1024;  // panels of a group of blocks: 288 KiB of a second cache of 512
+
+// Blocks that are filled together: their rows of the maps are read in one go.
+inline int64_t group_size(int64_t rows, int64_t least, int64_t most) {
+  return std::clamp<int64_t>(kPanelFloats / (rows * kBlock), least, most);
 }
 
 // The weights in the order of the steps, times the scale of their output.
@@ -55,91 +48,101 @@ inline void pack_weights(const PlanView& plan, const float* weight, const float*
   });
 }
 
-// One output channel's pixels of one image: `from` with its epilogue to `to`.
-inline void store_row(const float* from, const float* residual, bool relu, int64_t pixels, float* to) {
-  int64_t p = 0;
-  for (; p + kLanes <= pixels; p += kLanes) {
-    Vec v = load(from + p);
-    if (residual) v += load(residual + p);
-    store(to + p, relu ? positive(v) : v);
-  }
-  for (; p < pixels; ++p) {
-    const float v = from[p] + (residual ? residual[p] : 0.f);
-    to[p] = relu && !(v > 0.f) ? 0.f : v;
-  }
-}
-
-// The four rows `stage` of a tile, over the block's pixels.
-inline void tile_pixels(const PlanView& plan, int64_t tile, const Offsets* at, const float* packed, const float* scratch,
-                        int64_t pixels, const float* bias, float* stage, int64_t stage_stride) {
-  const Segment* begin = plan.segments + plan.tile_segments[tile];
-  const Segment* end = plan.segments + plan.tile_segments[tile + 1];
-  int64_t p = 0;
-  for (; p + 2 * kLanes < pixels; p += kBlock)
-    tile_forward<3>(begin, end, at, packed, scratch + p, bias, stage + p, stage_stride);
-  if (p + kLanes < pixels)
-    tile_forward<2>(begin, end, at, packed, scratch + p, bias, stage + p, stage_stride);
-  else if (p < pixels)
-    tile_forward<1>(begin, end, at, packed, scratch + p, bias, stage + p, stage_stride);
-}
-
-// y = epilogue(convolution(x)): B x n x H x W -> B x m x H x W.
-template <class Planes>
-void convolve(const Planes& planes, const Blocking& blocking, const PlanView& plan, const float* weight,
-              const Epilogue& epilogue, float* y) {
-  const Maps& maps = planes.maps;
-  const int64_t stride = planes.stride(blocking), stage_stride = plane_stride(blocking.pixels);
-  const std::vector<Offsets> at = step_offsets(plan, planes, stride);
-  std::vector<float> packed(plan.steps * kOutputs);
-  pack_weights(plan, weight, epilogue.scale, packed.data());
-  // few blocks: each is shared out between the threads, which all fill its planes
-  const int64_t threads = thread_count();
-  const int64_t parts = blocking.count < 4 * threads && blocking.count % threads ? threads : 1;
-  parallel(blocking.count * parts, 1, [&](int64_t first, int64_t last) {
-    float* scratch = thread_scratch(0, planes.planes() * stride + kBlock);
-    float* stage = thread_scratch(2, kOutputs * stage_stride);
-    for (int64_t item = first; item < last; ++item) {
-      const int64_t block = item / parts, part = item % parts;
-      const int64_t pixels = planes.fill(blocking, block, scratch, stride);
-      for (int64_t tile = plan.tiles * part / parts; tile < plan.tiles * (part + 1) / parts; ++tile) {
-        const int64_t output = tile * kOutputs, outputs = std::min<int64_t>(kOutputs, plan.outputs - output);
-        float bias[kOutputs] = {};
-        if (epilogue.bias) std::copy(epilogue.bias + output, epilogue.bias + output + outputs, bias);
-        tile_pixels(plan, tile, at.data(), packed.data(), scratch, pixels, bias, stage, stage_stride);
-        blocking.for_each_chunk(maps, block, [&](const Chunk& chunk) {
-          for (int64_t o = 0; o < outputs; ++o) {
-            const int64_t to = (chunk.image * plan.outputs + output + o) * maps.pixels() + chunk.row * maps.width;
-            store_row(stage + o * stage_stride + chunk.pixel, epilogue.residual ? epilogue.residual + to : nullptr,
-                      epilogue.relu, chunk.rows * maps.width, y + to);
-          }
-        });
+// One output channel's run of pixels: `from` with its epilogue to `to`.
+EC_INLINE void store_run(const float* from, const float* residual, bool relu, int64_t pixels, float* to) {
+  for_each_piece(pixels, [&](int64_t p, auto n) {
+    if constexpr (n == 8) {
+      Vec v = load(from + p);
+      if (residual) v += load(residual + p);
+      store(to + p, relu ? positive(v) : v);
+    } else {
+      for (int64_t i = p; i < p + n; ++i) {
+        const float v = from[i] + (residual ? residual[i] : 0.f);
+        to[i] = relu && !(v > 0.f) ? 0.f : v;
       }
     }
   });
 }
 
-// grad (of the weight's shape, zero before) = the gradient of the weights, given that of the outputs, B x m x H x W.
-template <class Planes>
-void weight_gradient(const Planes& planes, const Blocking& blocking, const PlanView& plan, const float* grad_output,
-                     float* grad) {
-  const ShiftedPlanes gradients{{planes.maps.images, plan.outputs, planes.maps.height, planes.maps.width}, grad_output, 1};
-  const int64_t stride = planes.stride(blocking), g_stride = gradients.stride(blocking);
-  const std::vector<Offsets> at = step_offsets(plan, planes, stride);
-  const int64_t workers = std::min(thread_count(), blocking.count);
+// A tile's four outputs over one block: from the panel through the registers to the maps.
+inline void tile_block(const PlanView& plan, const Maps& maps, int64_t tile, const float* packed, const float* panel,
+                       const Run* runs, const Run* runs_end, const Epilogue& epilogue, float* y) {
+  const int64_t output = tile * kOutputs, outputs = std::min<int64_t>(kOutputs, plan.outputs - output);
+  const Segment* begin = plan.segments + plan.tile_segments[tile];
+  const Segment* end = plan.segments + plan.tile_segments[tile + 1];
+  alignas(32) float stage[kOutputs * kBlock];
+  float bias[kOutputs] = {};
+  if (epilogue.bias) std::copy(epilogue.bias + output, epilogue.bias + output + outputs, bias);
+  for (const Run* run = runs; run != runs_end; ++run)  // while the tile is computed, its memory comes near
+    for (int64_t o = 0; o < outputs; ++o) {
+      const int64_t to = (run->image * plan.outputs + output + o) * maps.pixels() + run->pixel;
+      prefetch_run<1>(y + to, run->length);
+      if (epilogue.residual) prefetch_run<0>(epilogue.residual + to, run->length);
+    }
+  const int64_t pixels = runs_end[-1].at + runs_end[-1].length;
+  if (pixels > 2 * kLanes) tile_forward<3>(begin, end, plan.offsets, packed, panel, bias, stage, kBlock);
+  else if (pixels > kLanes) tile_forward<2>(begin, end, plan.offsets, packed, panel, bias, stage, kBlock);
+  else tile_forward<1>(begin, end, plan.offsets, packed, panel, bias, stage, kBlock);
+  for (const Run* run = runs; run != runs_end; ++run)
+    for (int64_t o = 0; o < outputs; ++o) {
+      const int64_t to = (run->image * plan.outputs + output + o) * maps.pixels() + run->pixel;
+      store_run(stage + o * kBlock + run->at, epilogue.residual ? epilogue.residual + to : nullptr, epilogue.relu,
+                run->length, y + to);
+    }
+}
+
+// y = epilogue(convolution(source)): B x n x H x W -> B x m x H x W.
+template <class Source>
+void convolve(const Source& source, const PlanView& plan, const float* weight, const Epilogue& epilogue, float* y) {
+  const Maps& maps = source.maps;
+  std::vector<float> packed(plan.steps * kOutputs);
+  pack_weights(plan, weight, epilogue.scale, packed.data());
+  const int64_t blocks = block_count(maps), threads = thread_count(), panel = source.rows() * kBlock;
+  const int64_t group = std::min(group_size(source.rows(), 1, 8), std::max<int64_t>(1, blocks / threads));
+  const int64_t groups = (blocks + group - 1) / group;
+  // few groups: each is shared out between the threads, which all fill its panels
+  const int64_t parts = groups < 4 * threads && groups % threads ? threads : 1;
+  parallel(groups * parts, 1, [&](int64_t first, int64_t last) {
+    float* panels = thread_scratch(0, group * panel);
+    for (int64_t item = first; item < last; ++item) {
+      const int64_t part = item % parts;
+      const std::vector<Run> runs = runs_of(maps, item / parts * group, group);
+      source.fill(runs, panel, panels);
+      for (const Run *run = runs.data(), *end = run + runs.size(), *next; run != end; run = next) {
+        for (next = run; next != end && next->block == run->block;) ++next;
+        for (int64_t tile = plan.tiles * part / parts; tile < plan.tiles * (part + 1) / parts; ++tile)
+          tile_block(plan, maps, tile, packed.data(), panels + run->block * panel, run, next, epilogue, y);
+      }
+    }
+  });
+}
+
+// grad (of the weight's shape) = the gradient of the weights, given that of the outputs, B x m x H x W.
+template <class Source>
+void weight_gradient(const Source& source, const PlanView& plan, const float* grad_output, float* grad) {
+  const Maps& maps = source.maps;
+  const Maps output_maps{maps.images, plan.outputs, maps.height, maps.width};
+  const TapMasks all(output_maps, 1);
+  const Patches gradients{output_maps, grad_output, 1, &all};
+  const int64_t blocks = block_count(maps), panel = source.rows() * kBlock, g_panel = plan.tiles * kOutputs * kBlock;
+  const int64_t group = std::min<int64_t>(group_size(source.rows(), 4, 8), blocks);
+  const int64_t groups = (blocks + group - 1) / group, workers = std::min(thread_count(), groups);
   std::vector<float> sums(workers * plan.steps * kOutputs);
   parallel(workers, 1, [&](int64_t first, int64_t last) {
     for (int64_t worker = first; worker < last; ++worker) {
-      float* scratch = thread_scratch(0, planes.planes() * stride + kBlock);
-      float* g = thread_scratch(2, plan.tiles * kOutputs * g_stride);
-      std::fill(g + plan.outputs * g_stride, g + plan.tiles * kOutputs * g_stride, 0.f);
+      float* panels = thread_scratch(0, group * panel);
+      float* g = thread_scratch(1, group * g_panel);
       float* sum = sums.data() + worker * plan.steps * kOutputs;
-      for (int64_t b = blocking.count * worker / workers; b < blocking.count * (worker + 1) / workers; ++b) {
-        const int64_t pixels = planes.fill(blocking, b, scratch, stride);
-        gradients.fill(blocking, b, g, g_stride);
+      for (int64_t i = groups * worker / workers; i < groups * (worker + 1) / workers; ++i) {
+        const std::vector<Run> runs = runs_of(maps, i * group, group);
+        const int64_t used = runs.back().block + 1;
+        std::fill(g, g + used * g_panel, 0.f);  // also what lies past the last pixel and the last output
+        if (runs.back().at + runs.back().length < kBlock) std::fill(panels, panels + used * panel, 0.f);
+        source.fill(runs, panel, panels);
+        gradients.fill(runs, g_panel, g);
         for (int64_t tile = 0; tile < plan.tiles; ++tile)
           tile_weight_gradient(plan.segments + plan.tile_segments[tile], plan.segments + plan.tile_segments[tile + 1],
-                               at.data(), scratch, g + tile * kOutputs * g_stride, g_stride,
-                               round_up(pixels, kLanes) / kLanes, sum);
+                               plan.offsets, panels, panel, g + tile * kOutputs * kBlock, g_panel, used, sum);
       }
     }
   });

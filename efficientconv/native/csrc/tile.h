@@ -88,58 +88,58 @@ inline void tile_forward(const Segment* begin, const Segment* end, const Offsets
 
 // grad[s * 4 + o] += sum over the pixels of g[o] times the input that output o reads in step s, for kSteps steps.
 template <int kKind, int kSteps>
-inline void weight_gradient_steps(const Offsets* at, const float* x, const float* g, int64_t g_stride, int vectors,
-                                  float* grad) {
+inline void weight_gradient_steps(const Offsets* at, const float* x, int64_t x_panel, const float* g, int64_t g_panel,
+                                  int64_t blocks, float* grad) {
   constexpr bool pair = (kKind & 16) != 0;
-  Vec acc[kOutputs][kSteps] = {};
-  for (int p = 0; p < vectors * kLanes; p += kLanes) {
-    Vec input[kSteps];
-#pragma GCC unroll 3
-    for (int s = 0; s < kSteps; ++s) input[s] = load(x + at[s].a + p);
+  Vec acc[kOutputs][kSteps];
 #pragma GCC unroll 4
-    for (int o = 0; o < kOutputs; ++o) {
-      if (!(kKind >> o & 1)) continue;
-      const Vec go = load(g + o * g_stride + p);
+  for (int o = 0; o < kOutputs; ++o)
 #pragma GCC unroll 3
-      for (int s = 0; s < kSteps; ++s) acc[o][s] += input[s] * go;
-    }
-    if constexpr (pair) {
+    for (int s = 0; s < kSteps; ++s) acc[o][s] = Vec{};
+  for (int64_t block = 0; block < blocks; ++block, x += x_panel, g += g_panel) {
 #pragma GCC unroll 3
-      for (int s = 0; s < kSteps; ++s) input[s] = load(x + at[s].b + p);
+    for (int v = 0; v < kVectors; ++v) {
+      const int p = v * kLanes;
+      Vec input[kSteps];
+#pragma GCC unroll 3
+      for (int s = 0; s < kSteps; ++s) input[s] = load(x + at[s].a + p);
 #pragma GCC unroll 4
       for (int o = 0; o < kOutputs; ++o) {
-        if (kKind >> o & 1) continue;
-        const Vec go = load(g + o * g_stride + p);
+        if (!(kKind >> o & 1)) continue;
+        const Vec go = load(g + o * kBlock + p);
 #pragma GCC unroll 3
         for (int s = 0; s < kSteps; ++s) acc[o][s] += input[s] * go;
       }
+      if constexpr (pair) {
+#pragma GCC unroll 3
+        for (int s = 0; s < kSteps; ++s) input[s] = load(x + at[s].b + p);
+#pragma GCC unroll 4
+        for (int o = 0; o < kOutputs; ++o) {
+          if (kKind >> o & 1) continue;
+          const Vec go = load(g + o * kBlock + p);
+#pragma GCC unroll 3
+          for (int s = 0; s < kSteps; ++s) acc[o][s] += input[s] * go;
+        }
+      }
     }
   }
-  for (int s = 0; s < kSteps; ++s)
-    for (int o = 0; o < kOutputs; ++o)
-      if (pair || (kKind >> o & 1)) grad[s * kOutputs + o] += sum(acc[o][s]);
+  // the outputs that have no part in these steps add zeros
+#pragma GCC unroll 3
+  for (int s = 0; s < kSteps; ++s) add_sums(acc[0][s], acc[1][s], acc[2][s], acc[3][s], grad + s * kOutputs);
 }
 
-template <int kKind>
-inline void weight_gradient(const Offsets* at, int steps, const float* x, const float* g, int64_t g_stride, int vectors,
-                            float* grad) {
-  int s = 0;
-  for (; s + 3 <= steps; s += 3)
-    weight_gradient_steps<kKind, 3>(at + s, x, g, g_stride, vectors, grad + s * kOutputs);
-  for (; s < steps; ++s) weight_gradient_steps<kKind, 1>(at + s, x, g, g_stride, vectors, grad + s * kOutputs);
-}
-
-// grad of a tile's packed weights over `vectors` vectors of pixels; g holds its four outputs' gradients.
+// grad of a tile's packed weights over the panels of `blocks` blocks; g has the gradients of the tile's four outputs.
 inline void tile_weight_gradient(const Segment* begin, const Segment* end, const Offsets* at, const float* x,
-                                 const float* g, int64_t g_stride, int vectors, float* grad) {
+                                 int64_t x_panel, const float* g, int64_t g_panel, int64_t blocks, float* grad) {
   for (const Segment* segment = begin; segment != end; ++segment) {
-    const int steps = segment->end - segment->begin;
-    const Offsets* first = at + segment->begin;
-    float* to = grad + static_cast<int64_t>(segment->begin) * kOutputs;
+    int s = segment->begin;
     switch (segment->kind) {
-#define EC_CASE(kind)                                                         \
-  case kind:                                                                  \
-    weight_gradient<kind>(first, steps, x, g, g_stride, vectors, to); \
+#define EC_CASE(kind)                                                                                     \
+  case kind:                                                                                              \
+    for (; s + 3 <= segment->end; s += 3)                                                                 \
+      weight_gradient_steps<kind, 3>(at + s, x, x_panel, g, g_panel, blocks, grad + int64_t{s} * kOutputs); \
+    for (; s < segment->end; ++s)                                                                         \
+      weight_gradient_steps<kind, 1>(at + s, x, x_panel, g, g_panel, blocks, grad + int64_t{s} * kOutputs); \
     break;
       EC_FOR_EACH_KIND(EC_CASE)
 #undef EC_CASE

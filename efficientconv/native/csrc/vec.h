@@ -27,7 +27,26 @@ EC_INLINE Vec masked(Vec v, const int32_t* mask) {
 
 EC_INLINE Vec positive(Vec v) { return v > Vec{} ? v : Vec{}; }
 
-EC_INLINE float sum(Vec v) { return ((v[0] + v[4]) + (v[1] + v[5])) + ((v[2] + v[6]) + (v[3] + v[7])); }
+// Lanes of a (0 to 7) and b (8 to 15).
+template <int... kLane>
+EC_INLINE Vec shuffle(Vec a, Vec b) {
+#ifdef __clang__
+  return __builtin_shufflevector(a, b, kLane...);
+#else
+  return __builtin_shuffle(a, b, IntVec{kLane...});
+#endif
+}
+
+// to[0..3] += the sums of a, b, c and d: three rounds of adding halves, for all four at once.
+EC_INLINE void add_sums(Vec a, Vec b, Vec c, Vec d, float* to) {
+  const Vec ab = shuffle<0, 8, 1, 9, 4, 12, 5, 13>(a, b) + shuffle<2, 10, 3, 11, 6, 14, 7, 15>(a, b);
+  const Vec cd = shuffle<0, 8, 1, 9, 4, 12, 5, 13>(c, d) + shuffle<2, 10, 3, 11, 6, 14, 7, 15>(c, d);
+  const Vec abcd = shuffle<0, 1, 8, 9, 4, 5, 12, 13>(ab, cd) + shuffle<2, 3, 10, 11, 6, 7, 14, 15>(ab, cd);
+  typedef float Quad __attribute__((vector_size(16)));
+  typedef float UnalignedQuad __attribute__((vector_size(16), aligned(4), may_alias));
+  const Quad sums = Quad{abcd[0], abcd[1], abcd[2], abcd[3]} + Quad{abcd[4], abcd[5], abcd[6], abcd[7]};
+  *reinterpret_cast<UnalignedQuad*>(to) += sums;
+}
 
 EC_INLINE int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
 
