@@ -28,13 +28,9 @@ inline void batch_norm_forward(const Maps& maps, const float* y, const float* re
   parallel(maps.channels, 1, [&](int64_t first, int64_t last) {
     for (int64_t c = first; c < last; ++c) {
       const double count = static_cast<double>(maps.images) * pixels;
-      double totals[2] = {0, 0}, deviations[2] = {0, 0};
-      for (int64_t image = 0; image < maps.images; ++image) {
-        const float* map = y + (image * maps.channels + c) * pixels;
-        add_map(pixels, totals, [&](int64_t p, Vec& sum, Vec&) { sum += load(map + p); });
-        for (int64_t p = whole; p < pixels; ++p) totals[0] += map[p];
-      }
-      const float m = static_cast<float>(totals[0] / count);
+      double pilot[2] = {0, 0}, deviations[2] = {0, 0};  // from the mean of the first map, lest digits cancel
+      add_map(pixels, pilot, [&](int64_t p, Vec& sum, Vec&) { sum += load(y + c * pixels + p); });
+      const float m = whole ? static_cast<float>(pilot[0] / whole) : y[c * pixels];
       for (int64_t image = 0; image < maps.images; ++image) {
         const float* map = y + (image * maps.channels + c) * pixels;
         add_map(pixels, deviations, [&](int64_t p, Vec& squares, Vec& sum) {
@@ -48,7 +44,7 @@ inline void batch_norm_forward(const Maps& maps, const float* y, const float* re
           deviations[1] += d;
         }
       }
-      const double off = deviations[1] / count;  // by how much rounding moved the mean
+      const double off = deviations[1] / count;
       mean[c] = static_cast<float>(m + off);
       var[c] = static_cast<float>(std::max(0., deviations[0] / count - off * off));
       const float scale = (gamma ? gamma[c] : 1.f) / static_cast<float>(std::sqrt(var[c] + eps));

@@ -12,25 +12,30 @@ inline void turn_filters(const float* filters, int64_t count, int64_t area, floa
     for (int64_t tap = 0; tap < area; ++tap) turned[i * area + tap] = filters[i * area + area - 1 - tap];
 }
 
-// sums[tap] += over the pixels of one map: g[p] * x[p + tap]
+// sums[tap] += over the pixels of one map with readable margins: g[p] * x[p + tap]
 template <int kKernel>
 inline void filter_gradient(const Maps& maps, const TapMasks& masks, int64_t kernel, const float* x, const float* g,
-                            int64_t begin, int64_t end, Vec* sums) {
+                            Vec* sums) {
   const int64_t k = kKernel ? kKernel : kernel, p = k / 2, w = maps.width;
-  for (int64_t q = begin; q < end; q += kLanes) {
+  Vec local[kKernel ? kKernel * kKernel : 1];  // registers, where their number is known
+  Vec* total = kKernel ? local : sums;
+  for (int64_t tap = 0; tap < kKernel * kKernel; ++tap) local[tap] = sums[tap];
+  for (int64_t q = 0; q < maps.pixels(); q += kLanes) {
     const Vec here = load(g + q);
     if (q >= p * w && q + kLanes <= maps.pixels() - p * w) {
 #pragma GCC unroll 3
       for (int64_t dx = 0; dx < k; ++dx) {
         const Vec column = dx == p ? here : masked(here, masks.of(p * k + dx) + q);
 #pragma GCC unroll 3
-        for (int64_t dy = 0; dy < k; ++dy) sums[dy * k + dx] += column * load(x + q + (dy - p) * w + dx - p);
+        for (int64_t dy = 0; dy < k; ++dy) total[dy * k + dx] += column * load(x + q + (dy - p) * w + dx - p);
       }
     } else {
+#pragma GCC unroll 9
       for (int64_t tap = 0; tap < k * k; ++tap)
-        sums[tap] += here * masked(load(x + q + masks.shift(tap)), masks.of(tap) + q);
+        total[tap] += here * masked(load(x + q + masks.shift(tap)), masks.of(tap) + q);
     }
   }
+  for (int64_t tap = 0; tap < kKernel * kKernel; ++tap) sums[tap] = local[tap];
 }
 
 // The gradients of x (B x n x H x W) and of the filters (n * multiplier x k x k), given that of the result.
@@ -56,10 +61,16 @@ inline void depthwise_backward(const Maps& maps, int64_t kernel, int64_t multipl
         const float* g = grad_output + (image * rows + row) * pixels;
         std::copy(x + at, x + at + pixels, x_map);
         std::copy(g, g + pixels, g_map);
-        if (kernel == 3) filter_gradient<3>(maps, masks, kernel, x_map, g_map, 0, pixels, sums.data());
-        else filter_gradient<0>(maps, masks, kernel, x_map, g_map, 0, pixels, sums.data());
-        const Depthwise source{one, g_map, kernel, 1, &masks, turned.data() + row * area};
-        source.convolve_map(g_map, grad_x + at, row % multiplier != 0);
+        const Depthwise turned_round{one, g_map, kernel, 1, &masks, nullptr};
+        const float* filter = turned.data() + row * area;
+        const bool add = row % multiplier != 0;
+        if (kernel == 3) {
+          filter_gradient<3>(maps, masks, kernel, x_map, g_map, sums.data());
+          turned_round.convolve_map<3>(g_map, filter, add, grad_x + at);
+        } else {
+          filter_gradient<0>(maps, masks, kernel, x_map, g_map, sums.data());
+          turned_round.convolve_map<0>(g_map, filter, add, grad_x + at);
+        }
       }
       for (int64_t tap = 0; tap < area; ++tap) {
         float total = 0;

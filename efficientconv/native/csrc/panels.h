@@ -38,13 +38,18 @@ inline bool readable(const Maps& maps, const Run& run, int64_t channel, int64_t 
   return from >= reach && from + round_up(run.length, kLanes) + reach <= maps.numel();
 }
 
-// The rows that the run reads a few channels further on: too short and too far apart for the hardware to foresee.
-EC_INLINE void prefetch_rows(const Maps& maps, const Run& run, int64_t channel, int64_t kernel, const float* from) {
-  constexpr int64_t ahead = 6;
-  if (channel + ahead >= maps.channels) return;
-  const float* there = from + ahead * maps.pixels();
-  const int64_t p = kernel / 2;
-  for (int64_t dy = -p; dy <= p; ++dy) prefetch_run<0>(there + dy * maps.width, run.length);
+// What a group of blocks reads of the channel after next: too short and too far apart for the hardware to foresee.
+EC_INLINE void prefetch_channel(const Maps& maps, const std::vector<Run>& runs, int64_t channel, int64_t reach,
+                                const float* x) {
+  constexpr int64_t line = 16;
+  const int64_t c = channel + 2;
+  if (c >= maps.channels) return;
+  for (size_t i = 0, j; i < runs.size(); i = j) {
+    int64_t length = runs[i].length;
+    for (j = i + 1; j < runs.size() && runs[j].image == runs[i].image; ++j) length += runs[j].length;
+    const float* from = x + (runs[i].image * maps.channels + c) * maps.pixels() + runs[i].pixel;
+    for (const float* p = from - reach; p < from + length + reach; p += line) __builtin_prefetch(p);
+  }
 }
 
 struct Patches {
@@ -57,12 +62,12 @@ struct Patches {
 
   void fill(const std::vector<Run>& runs, int64_t panel_stride, float* panels) const {
     const int64_t taps = kernel * kernel;
-    for (int64_t c = 0; c < maps.channels; ++c)
+    for (int64_t c = 0; c < maps.channels; ++c) {
+      prefetch_channel(maps, runs, c, kernel / 2 * (maps.width + 1), x);
       for (const Run& run : runs) {
         const float* from = x + (run.image * maps.channels + c) * maps.pixels() + run.pixel;
         float* to = panels + run.block * panel_stride + c * taps * kBlock + run.at;
         const bool safe = readable(maps, run, c, kernel);
-        prefetch_rows(maps, run, c, kernel, from);
         for (int64_t tap = 0; tap < taps; ++tap, to += kBlock) {
           const float* moved = from + masks->shift(tap);
           const int32_t* mask = masks->of(tap) + run.pixel;
@@ -78,6 +83,7 @@ struct Patches {
             });
         }
       }
+    }
   }
 };
 
@@ -93,63 +99,69 @@ struct Depthwise {
   void fill(const std::vector<Run>& runs, int64_t panel_stride, float* panels) const {
     for (int64_t row = 0; row < rows(); ++row) {
       const int64_t c = row / multiplier;
+      if (row % multiplier == 0) prefetch_channel(maps, runs, c, kernel / 2 * (maps.width + 1), x);
       const float* filter = filters + row * kernel * kernel;
-      for (const Run& run : runs) {
-        const float* from = x + (run.image * maps.channels + c) * maps.pixels() + run.pixel;
-        if (row % multiplier == 0) prefetch_rows(maps, run, c, kernel, from);
-        convolve(run, c, from, filter, panels + run.block * panel_stride + row * kBlock + run.at);
-      }
-    }
-  }
-
-  // One whole map with readable margins on both sides, to `to` or added to it.
-  void convolve_map(const float* from, float* to, bool add) const {
-    const int64_t pixels = maps.pixels(), margin = kernel / 2 * maps.width;
-    for (int64_t q = 0; q < pixels; q += kLanes) {
-      const bool inside = q >= margin && q + kLanes <= pixels - margin;
-      Vec sum = kernel == 3 ? (inside ? taps_inside<3>(q, from + q, filters) : taps<3>(q, from + q, filters))
-                            : (inside ? taps_inside<0>(q, from + q, filters) : taps<0>(q, from + q, filters));
-      if (q + kLanes <= pixels) store(to + q, add ? load(to + q) + sum : sum);
-      else
-        for (int64_t i = 0; q + i < pixels; ++i) to[q + i] = (add ? to[q + i] : 0.f) + sum[i];
+      if (kernel == 3) fill_row<3>(runs, c, filter, panel_stride, panels + row * kBlock);
+      else fill_row<0>(runs, c, filter, panel_stride, panels + row * kBlock);
     }
   }
 
  private:
-  void convolve(const Run& run, int64_t c, const float* from, const float* filter, float* to) const {
-    if (!readable(maps, run, c, kernel)) return convolve_checked(run, from, filter, to);
+  // a filter's taps, each in all lanes: a local copy, which stores to the panels cannot change
+  template <int kKernel>
+  struct Taps {
+    Vec tap[kKernel ? kKernel * kKernel : 1];
+    const float* filter;
+    explicit Taps(const float* filter_) : filter(filter_) {
+      for (int i = 0; i < kKernel * kKernel; ++i) tap[i] = splat(filter[i]);
+    }
+    EC_INLINE Vec operator[](int64_t i) const { return kKernel ? tap[i] : splat(filter[i]); }
+  };
+
+  template <int kKernel>
+  void fill_row(const std::vector<Run>& runs, int64_t c, const float* filter, int64_t panel_stride, float* panels) const {
+    const Taps<kKernel> taps(filter);
     const int64_t margin = kernel / 2 * maps.width;
-    const bool inside = run.pixel >= margin && run.pixel + run.length <= maps.pixels() - margin;
-    for (int64_t i = 0; i < run.length; i += kLanes) {
-      Vec sum;
-      if (kernel == 3) sum = inside ? taps_inside<3>(run.pixel + i, from + i, filter) : taps<3>(run.pixel + i, from + i, filter);
-      else sum = inside ? taps_inside<0>(run.pixel + i, from + i, filter) : taps<0>(run.pixel + i, from + i, filter);
-      if (i + kLanes <= run.length) store(to + i, sum);
-      else
-        for (int64_t j = 0; i + j < run.length; ++j) to[i + j] = sum[j];
+    for (const Run& run : runs) {
+      const float* from = x + (run.image * maps.channels + c) * maps.pixels() + run.pixel;
+      float* to = panels + run.block * panel_stride + run.at;
+      const bool inside = run.pixel >= margin && run.pixel + run.length <= maps.pixels() - margin;
+      if (!readable(maps, run, c, kernel)) {
+        convolve_checked(run, from, filter, to);
+      } else if (inside && run.length == kBlock) {
+#pragma GCC unroll 3
+        for (int64_t i = 0; i < kBlock; i += kLanes) store(to + i, convolve_inside(run.pixel + i, from + i, taps));
+      } else {
+        for (int64_t i = 0; i < run.length; i += kLanes) {
+          const Vec sum = inside ? convolve_inside(run.pixel + i, from + i, taps) : convolve(run.pixel + i, from + i, taps);
+          if (i + kLanes <= run.length) store(to + i, sum);
+          else
+            for (int64_t j = 0; i + j < run.length; ++j) to[i + j] = sum[j];
+        }
+      }
     }
   }
 
   template <int kKernel>
-  EC_INLINE Vec taps(int64_t pixel, const float* from, const float* filter) const {
+  EC_INLINE Vec convolve(int64_t pixel, const float* from, const Taps<kKernel>& taps) const {
     const int64_t k = kKernel ? kKernel : kernel;
     Vec sum = {};
 #pragma GCC unroll 9
     for (int64_t tap = 0; tap < k * k; ++tap)
-      sum += masked(load(from + masks->shift(tap)), masks->of(tap) + pixel) * splat(filter[tap]);
+      sum += masked(load(from + masks->shift(tap)), masks->of(tap) + pixel) * taps[tap];
     return sum;
   }
 
   // between the first and the last rows only the columns beside the map need a mask, one for all rows
   template <int kKernel>
-  EC_INLINE Vec taps_inside(int64_t pixel, const float* from, const float* filter) const {
+  EC_INLINE Vec convolve_inside(int64_t pixel, const float* from, const Taps<kKernel>& taps) const {
     const int64_t k = kKernel ? kKernel : kernel, p = k / 2, w = maps.width;
     Vec sum = {};
 #pragma GCC unroll 3
     for (int64_t dx = 0; dx < k; ++dx) {
       Vec column = {};
 #pragma GCC unroll 3
-      for (int64_t dy = 0; dy < k; ++dy) column += load(from + (dy - p) * w + dx - p) * splat(filter[dy * k + dx]);
+      for (int64_t dy = 0; dy < k; ++dy) column += load(from + (dy - p) * w + dx - p) * taps[dy * k + dx];
       sum += dx == p ? column : masked(column, masks->of(p * k + dx) + pixel);
     }
     return sum;
@@ -161,6 +173,21 @@ struct Depthwise {
       for (int64_t tap = 0; tap < kernel * kernel; ++tap)
         if (masks->of(tap)[run.pixel + i]) sum += from[i + masks->shift(tap)] * filter[tap];
       to[i] = sum;
+    }
+  }
+
+ public:
+  // One whole map with readable margins on both sides, to `to` or added to it.
+  template <int kKernel>
+  void convolve_map(const float* from, const float* filter, bool add, float* to) const {
+    const Taps<kKernel> taps(filter);
+    const int64_t pixels = maps.pixels(), margin = kernel / 2 * maps.width;
+    for (int64_t q = 0; q < pixels; q += kLanes) {
+      const bool inside = q >= margin && q + kLanes <= pixels - margin;
+      const Vec sum = inside ? convolve_inside(q, from + q, taps) : convolve(q, from + q, taps);
+      if (q + kLanes <= pixels) store(to + q, add ? load(to + q) + sum : sum);
+      else
+        for (int64_t i = 0; q + i < pixels; ++i) to[q + i] = (add ? to[q + i] : 0.f) + sum[i];
     }
   }
 };

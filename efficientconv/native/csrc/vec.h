@@ -20,6 +20,8 @@ EC_INLINE Vec load(const float* p) { return *reinterpret_cast<const UnalignedVec
 EC_INLINE void store(float* p, Vec v) { *reinterpret_cast<UnalignedVec*>(p) = v; }
 EC_INLINE Vec splat(float a) { return Vec{a, a, a, a, a, a, a, a}; }
 
+EC_INLINE Vec alternating(float a, float b) { return Vec{a, b, a, b, a, b, a, b}; }
+
 // v where the mask's bits are set, 0 elsewhere: also where v is NaN, as a multiplication by zero would not be.
 EC_INLINE Vec masked(Vec v, const int32_t* mask) {
   return reinterpret_cast<Vec>(reinterpret_cast<IntVec>(v) & *reinterpret_cast<const UnalignedIntVec*>(mask));
