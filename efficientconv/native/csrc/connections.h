@@ -23,6 +23,7 @@ struct Epilogue {
   bool relu = false;
 };
 
+constexpr int64_t kFirstCache = 32 * 1024;     // bytes
 constexpr int64_t kPanelFloats = 72 * 1024;  // panels of a group of blocks: 288 KiB of a second cache of 512
 
 // Blocks that are filled together: their rows of the maps are read in one go.
@@ -95,8 +96,8 @@ inline void tile_block(const PlanView& plan, const Maps& maps, int64_t tile, con
 template <class Source>
 void convolve(const Source& source, const PlanView& plan, const float* weight, const Epilogue& epilogue, float* y) {
   const Maps& maps = source.maps;
-  std::vector<float> packed(plan.steps * kOutputs);
-  pack_weights(plan, weight, epilogue.scale, packed.data());
+  float* packed = thread_scratch(1, plan.steps * kOutputs);
+  pack_weights(plan, weight, epilogue.scale, packed);
   const int64_t blocks = block_count(maps), threads = thread_count(), panel = source.rows() * kBlock;
   const int64_t group = std::min(group_size(source.rows(), 1, 8), std::max<int64_t>(1, blocks / threads));
   const int64_t groups = (blocks + group - 1) / group;
@@ -108,11 +109,15 @@ void convolve(const Source& source, const PlanView& plan, const float* weight, c
       const int64_t part = item % parts;
       const std::vector<Run> runs = runs_of(maps, item / parts * group, group);
       source.fill(runs, panel, panels);
-      for (const Run *run = runs.data(), *end = run + runs.size(), *next; run != end; run = next) {
-        for (next = run; next != end && next->block == run->block;) ++next;
-        for (int64_t tile = plan.tiles * part / parts; tile < plan.tiles * (part + 1) / parts; ++tile)
-          tile_block(plan, maps, tile, packed.data(), panels + run->block * panel, run, next, epilogue, y);
-      }
+      const int64_t begin = plan.tiles * part / parts, end = plan.tiles * (part + 1) / parts;
+      // a panel that the first cache holds stays there for all tiles; a larger one is left for the tile's weights to stay
+      const int64_t tiles = panel * sizeof(float) > kFirstCache ? 1 : end - begin;
+      for (int64_t tile = begin; tile < end; tile += tiles)
+        for (const Run *run = runs.data(), *last_run = run + runs.size(), *next; run != last_run; run = next) {
+          for (next = run; next != last_run && next->block == run->block;) ++next;
+          for (int64_t t = tile; t < tile + tiles; ++t)
+            tile_block(plan, maps, t, packed, panels + run->block * panel, run, next, epilogue, y);
+        }
     }
   });
 }
