@@ -85,7 +85,7 @@ def _recording(model: nn.Module, layers: dict[str, Cost]) -> Iterator[None]:
 
     owned: str | None = None
     for name, module in model.named_modules():
-        if owned is not None and name.startswith(owned + "."):
+        if owned is not None and (not owned or name.startswith(owned + ".")):  # "" owns all: it is the model itself
             continue
         owned = name if hasattr(module, "cost") else None
         names[module] = name

@@ -1,28 +1,22 @@
-"""The schema of every configuration group: typed, validated once, plain values below.
+"""The schema of every configuration group: each setting with its type, its range and what it means.
 
-Hydra composes YAML into a dictionary (efficientconv/cli.py); `validate` turns that into a `RunConfig` or into one line
-that says what is wrong. Nothing below this file knows Hydra or OmegaConf. Units are in the names.
+Hydra composes YAML into a dictionary (cli.py); `validate` (validation.py) makes a `RunConfig` of it, once, at the start.
+Nothing below knows Hydra or OmegaConf. Units are in the names.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from efficientconv.errors import UserError, did_you_mean
+from efficientconv.validation import Section
 
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "configs"
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-
-
-class Section(BaseModel):
-    """A group of settings: unknown keys, wrong types and out-of-range values are refused; fields cannot change."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 # ---------------------------------------------------------------- model: configs/model/*.yaml, configs/layout/*.yaml
@@ -102,7 +96,7 @@ class DataConfig(Section):
     root: str | None = None  # folder of the files; null: the data set carries or makes its own
     image_size: Positive | None = None  # pixels a side fed to the network; null: the data set's or the layout's own
     resize_size: Positive | None = None  # both sides are resized to this before the crop; null: no resize
-    crop_padding: Annotated[int, Field(ge=0)] = 0  # zero padding for the random crop of sets held in memory
+    crop_padding: Annotated[int, Field(ge=0)] = 0  # pixels of zeros a side before the random crop
     flip: bool = True  # random horizontal flips in training
     mean: Annotated[list[float], Field(min_length=3, max_length=3)]  # of the RGB channels, images in 0..1
     std: Annotated[list[float], Field(min_length=3, max_length=3)]
@@ -194,38 +188,3 @@ class RunConfig(Section):
                 f"trainer.epochs={self.trainer.epochs}; shorten the one or lengthen the other"
             )
         return self
-
-
-S = TypeVar("S", bound=Section)
-
-
-def validate(schema: type[S], values: dict, where: str = "") -> S:
-    """`values` as a `schema`; the first fault becomes a UserError of one line. `where` prefixes the key it names."""
-    try:
-        return schema.model_validate(values)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        path = [where, *map(str, fault["loc"])] if where else list(map(str, fault["loc"]))
-        key = ".".join(path)
-        if fault["type"] == "extra_forbidden":
-            hint = did_you_mean(path[-1], _fields_at(schema, fault["loc"][:-1]))
-            raise UserError(f"unknown key '{key}': {hint}") from None
-        message = fault["msg"].removeprefix("Value error, ")
-        got = "" if isinstance(fault["input"], (dict, Section)) else f", got {fault['input']!r}"
-        raise UserError(f"{key + ': ' if key else ''}{message[0].lower()}{message[1:]}{got}") from None
-
-
-def _fields_at(schema: type[Section], path: tuple) -> list[str]:
-    """Names that `schema` knows at `path`, through nested sections, lists and dictionaries of them."""
-    for part in path:
-        if part not in schema.model_fields:
-            continue  # a list index or a key of a dictionary: the section type was entered with the field
-        annotation = schema.model_fields[part].annotation
-        nested = [t for t in _types_in(annotation) if isinstance(t, type) and issubclass(t, Section)]
-        schema = nested[0] if nested else schema
-    return list(schema.model_fields)
-
-
-def _types_in(annotation: Any) -> list[Any]:
-    inner = getattr(annotation, "__args__", ())
-    return [annotation] + [t for a in inner for t in _types_in(a)]

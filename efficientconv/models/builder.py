@@ -10,6 +10,7 @@ from efficientconv.layers import ConvLayer, Topology, build_layer
 from efficientconv.models import torchvision_models
 from efficientconv.models.network import Head, Network, Stage
 from efficientconv.models.zoo import layout_config, layout_name, model_config
+from efficientconv.validation import validate
 
 
 def build_model(
@@ -31,7 +32,7 @@ def build_model(
     """
     config = model_config(model) if isinstance(model, str) else model
     changes = {key: value for key, value in (("layout", layout), ("width", width)) if value is not None}
-    config = ModelConfig.model_validate({**config.model_dump(), **changes}) if changes else config
+    config = validate(ModelConfig, {**config.model_dump(), **changes}, where="model") if changes else config
     if config.trunk == "torchvision":
         return torchvision_models.build(config, num_classes, image_size)
     around = layout_config(config, image_size)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import yaml
 
-from efficientconv.config import CONFIG_DIR, LayoutConfig, ModelConfig, S, validate
+from efficientconv.config import CONFIG_DIR, LayoutConfig, ModelConfig
 from efficientconv.errors import UserError, did_you_mean
+from efficientconv.validation import S, validate
 
 # auto takes the cifar layout up to this many pixels a side: above, its first stage would run at more than 32 x 32
 CIFAR_LAYOUT_MAX_SIZE = 64

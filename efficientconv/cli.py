@@ -1,0 +1,86 @@
+"""The edge to Hydra: its configuration as plain values, and every mistake of a user as one line."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable
+
+import hydra
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from efficientconv.config import CONFIG_DIR, RunConfig
+from efficientconv.errors import UserError, did_you_mean
+from efficientconv.validation import known_keys
+
+USER_ERROR_EXIT = 2
+INTERRUPTED_EXIT = 130
+
+
+def entry(config_name: str) -> Callable[[Callable[[dict], object]], Callable[[], None]]:
+    """Makes a command of a function of the configuration, composed by Hydra from configs/<config_name>.yaml.
+
+    A mistake in the command, the configuration or the data ends it with one line on stderr and exit code 2; set
+    HYDRA_FULL_ERROR=1 to see the traceback instead.
+    """
+
+    def decorate(task: Callable[[dict], object]) -> Callable[[], None]:
+        @hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)
+        @functools.wraps(task)
+        def job(cfg: DictConfig) -> None:
+            guarded(lambda: task(_plain(cfg)))
+
+        def command() -> None:
+            os.environ.setdefault("HYDRA_FULL_ERROR", "0")
+            full_error = os.environ["HYDRA_FULL_ERROR"]
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions on instead of printing them
+            guarded(job, show_traceback=full_error != "0")
+
+        return command
+
+    return decorate
+
+
+def guarded(action: Callable[[], object], show_traceback: bool = False) -> None:
+    """Runs `action`; a user's mistake becomes one line and exit code 2, a bug keeps its traceback."""
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    try:
+        action()
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        if show_traceback:
+            raise
+        print(f"error: {explain(error)}", file=sys.stderr)
+        sys.exit(USER_ERROR_EXIT)
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues the run", file=sys.stderr)
+        sys.exit(INTERRUPTED_EXIT)
+
+
+def explain(error: Exception) -> str:
+    """One line that says what was wrong and what to do."""
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, name = error.missing_cfg_file.partition("/")
+        return f"unknown {group} '{name}': {did_you_mean(name, error.options)}"
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key} is missing: give {error.full_key}=<value>"
+    if unknown := re.search(r"Could not override '([^']+)'", str(error)):
+        return f"unknown key '{unknown[1]}': {_nearest_key(unknown[1])}"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return "; ".join(line for line in lines if not line.startswith(("full_key", "object_type", "See ")))
+
+
+def _plain(cfg: DictConfig) -> dict:
+    """Interpolations resolved, no value missing."""
+    return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+
+
+def _nearest_key(key: str) -> str:
+    """The keys of its section, where there is such a section; else where to find all of them."""
+    section = key.rpartition(".")[0]
+    beside = [name for name in known_keys(RunConfig) if name.rpartition(".")[0] == section]
+    return did_you_mean(key, beside) if section and beside else "the option --cfg job prints all keys"

@@ -1,0 +1,39 @@
+"""CIFAR-10 and CIFAR-100 as torchvision has them: checked by md5 before they are read, downloaded when absent."""
+
+from __future__ import annotations
+
+import torch
+from torchvision.datasets import CIFAR10, CIFAR100
+
+from efficientconv.config import DataConfig
+from efficientconv.data.dataset import DATA_SETS, DataSet, MemorySplit, root_of
+from efficientconv.errors import UserError
+
+
+@DATA_SETS.register("cifar10")
+def cifar10(config: DataConfig) -> DataSet:
+    return _cifar(config, CIFAR10)
+
+
+@DATA_SETS.register("cifar100")
+def cifar100(config: DataConfig) -> DataSet:
+    return _cifar(config, CIFAR100)
+
+
+def _cifar(config: DataConfig, source: type[CIFAR10]) -> DataSet:
+    """50,000 training and 10,000 test images of 32 x 32. Raises UserError when they can't be had."""
+    root = root_of(config)
+    try:
+        train, test = source(root, train=True, download=True), source(root, train=False)
+    except (OSError, RuntimeError) as error:  # no network, no right to write, a checksum that does not match
+        raise UserError(
+            f"no intact {source.__name__}: looked for '{root / source.base_folder}' and could not download it "
+            f"({error}); put {source.filename} from {source.url} in '{root}' or set data.root to where it is"
+        ) from None
+    size = config.image_size or 32
+    return DataSet(config.name, train.classes, size, _split(train).resized(size), None, _split(test).resized(size))
+
+
+def _split(part: CIFAR10) -> MemorySplit:
+    images = torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous()
+    return MemorySplit(images, torch.tensor(part.targets))

@@ -1,0 +1,99 @@
+"""What a data set is: its classes and three splits, whose images lie in memory or in files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms.functional import resize
+
+from efficientconv.config import DataConfig
+from efficientconv.errors import UserError
+from efficientconv.registry import Registry
+
+HOLD_OUT_SEED = 1608_04337  # not the run's seed: all runs are compared on the same held-out images
+RESIZE_CHUNK = 1024  # images; torch resizes uint8 by way of float, which is four times as large
+
+
+@dataclass(frozen=True)
+class MemorySplit:
+    """Small images, all held: `images` uint8 N x 3 x S x S, `labels` int64 N."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, indices: Tensor) -> MemorySplit:
+        return MemorySplit(self.images[indices], self.labels[indices])
+
+    def resized(self, size: int) -> MemorySplit:
+        """Both sides of every image to `size` pixels, bilinear and antialiased; itself when nothing is to be done."""
+        if self.images.shape[-1] == size:
+            return self
+        chunks = [resize(chunk, [size, size]) for chunk in self.images.split(RESIZE_CHUNK)]
+        return MemorySplit(torch.cat(chunks), self.labels)
+
+
+@dataclass(frozen=True)
+class FileSplit:
+    """Images to be decoded when they are needed: a path each, `labels` int64 N."""
+
+    paths: list[str]
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, indices: Tensor) -> FileSplit:
+        return FileSplit([self.paths[i] for i in indices.tolist()], self.labels[indices])
+
+
+Split = MemorySplit | FileSplit
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """`val` is held out of the training images and watched in training; `test` is the official set, for the end."""
+
+    name: str
+    classes: list[str]  # by label
+    image_size: int | None  # pixels a side fed to the network; None: the network's own
+    train: Split
+    val: Split | None
+    test: Split
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+
+DATA_SETS: Registry[Callable[[DataConfig], DataSet]] = Registry("data set")  # these leave `val` to load_data
+
+
+def hold_out(split: Split, fraction: float, num_classes: int) -> tuple[Split, Split | None]:
+    """(the rest, held out): the same images on every call, `fraction` of each class, at least one, and never the last.
+
+    None is held out when `fraction` is 0 or no class has two images.
+    """
+    rng = np.random.default_rng(HOLD_OUT_SEED)
+    held = torch.zeros(len(split), dtype=torch.bool)
+    for label in range(num_classes if fraction else 0):
+        members = torch.nonzero(split.labels == label).flatten().numpy()
+        count = min(max(1, round(fraction * len(members))), len(members) - 1)
+        held[rng.permutation(members)[: max(count, 0)]] = True
+    if not held.any():
+        return split, None
+    return split.subset(torch.nonzero(~held).flatten()), split.subset(torch.nonzero(held).flatten())
+
+
+def root_of(config: DataConfig) -> Path:
+    """The folder `data.root`, absolute, there or not. Raises UserError when it isn't given."""
+    if config.root is None:
+        raise UserError(f"data={config.name} reads a folder: say which with data.root=<folder>")
+    return Path(config.root).expanduser().absolute()

@@ -1,0 +1,76 @@
+"""Which images a batch has, and the random numbers that augment each: pure functions of (seed, epoch).
+
+Neither the number of workers, nor the batch size, the number of processes or a restart in the middle of an epoch
+changes the order of the images or the numbers that an image gets. No global random state is read or advanced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+ORDER, AUGMENTATION = 0, 1  # keep the two streams of an epoch apart
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The part of one process among `world_size` that train together."""
+
+    rank: int = 0
+    world_size: int = 1
+
+
+def epoch_order(seed: int, epoch: int, num_images: int) -> Tensor:
+    """A permutation of the image indices, int64."""
+    return torch.from_numpy(np.random.default_rng((ORDER, seed, epoch)).permutation(num_images))
+
+
+def augmentation_numbers(seed: int, epoch: int, num_images: int) -> Tensor:
+    """num_images x 3 numbers, uniform in [0, 1), by image index: crop row, crop column, flip.
+
+    Rows are drawn in turn, so an image's numbers do not depend on how many images follow it.
+    """
+    return torch.from_numpy(np.random.default_rng((AUGMENTATION, seed, epoch)).random((num_images, 3)))
+
+
+def eval_indices(num_images: int, shard: Shard) -> Tensor:
+    """Every world_size-th image from `rank` on: nothing is padded, so each image is in exactly one shard."""
+    return torch.arange(shard.rank, num_images, shard.world_size)
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """Optimizer step s takes order[s*G : (s+1)*G], G = global_batch_size, however that is cut up.
+
+    The cut: micro-batch after micro-batch, and within each rank after rank. What is left over at the end of an epoch
+    is dropped; the next epoch's order is another.
+    """
+
+    num_images: int
+    global_batch_size: int
+    accumulation_steps: int
+    seed: int
+    shard: Shard
+
+    @property
+    def batch_size(self) -> int:
+        """Images of one micro-batch of one process."""
+        return self.global_batch_size // (self.accumulation_steps * self.shard.world_size)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Micro-batches of one process."""
+        return self.num_images // self.global_batch_size * self.accumulation_steps
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """(indices, B; their augmentation numbers, B x 3) of this process's micro-batches from number `start` on."""
+        order = epoch_order(self.seed, epoch, self.num_images)
+        numbers = augmentation_numbers(self.seed, epoch, self.num_images)
+        for number in range(start, self.batches_per_epoch):
+            first = (number * self.shard.world_size + self.shard.rank) * self.batch_size
+            indices = order[first : first + self.batch_size]
+            yield indices, numbers[indices]

@@ -1,0 +1,115 @@
+"""Checkpoints: written whole or not at all, checked before they are believed, data and never code.
+
+A file is named step-<optimizer steps>-<start of its SHA-256>.pt. It is written under another name, flushed to the disk and
+renamed; the two newest are kept, so that one that was damaged later has a predecessor.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import warnings
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from efficientconv.errors import UserError
+
+KEPT = 2
+_NAME = re.compile(r"step-(\d+)-([0-9a-f]{16})\.pt")
+
+
+def save_checkpoint(folder: Path, state: dict) -> Path:
+    """Writes `state` (its "step" names the file) and removes all but the newest checkpoints. Raises OSError."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    data = buffer.getbuffer()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"step-{state['step']:08d}-{_digest(data)}.pt"
+    write_atomically(path, data)
+    for old in _newest_first(folder)[KEPT:]:
+        old.unlink()
+    return path
+
+
+def load_newest(folder: Path) -> tuple[Path, dict] | None:
+    """The newest sound checkpoint of `folder`, None where there is no checkpoint at all.
+
+    A damaged one is named in a warning and passed over. Raises UserError when all are damaged.
+    """
+    paths = _newest_first(folder)
+    for path in paths:
+        try:
+            return path, load_checkpoint(path)
+        except UserError as error:
+            warnings.warn(f"{error}; trying the one before", stacklevel=2)
+    if paths:
+        raise UserError(f"no checkpoint in {folder} can be read; delete the folder {folder.parent} to train from the start")
+    return None
+
+
+def load_checkpoint(path: Path) -> dict:
+    """A training state on the CPU. Raises UserError for a file that is missing, damaged or not of this project."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read the checkpoint {path}: {error.strerror}") from None
+    named = _NAME.fullmatch(path.name)
+    if named and named[2] != _digest(data):
+        raise UserError(f"the checkpoint {path} is damaged: its content does not match the checksum in its name")
+    try:
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception:  # bytes that are no pickle make the unpickler raise nearly anything
+        raise UserError(f"{path} is no checkpoint: torch cannot read it as plain tensors and values") from None
+    if not isinstance(state, dict) or not {"step", "model"} <= state.keys():
+        raise UserError(f"{path} is no checkpoint of this project: it has no training state in it")
+    return state
+
+
+def load_weights(path: Path) -> dict[str, dict[str, torch.Tensor]]:
+    """{"": weights} and, where there is a moving average, {"ema_": its weights}, of a .pt or .safetensors file."""
+    if path.suffix != ".safetensors":
+        state = load_checkpoint(path)
+        return {"": state["model"]} | ({"ema_": state["ema"]} if state.get("ema") else {})
+    try:
+        return {"": load_file(path)}
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"cannot read the weights in {path}: {error}") from None
+
+
+def load_into(model: torch.nn.Module, weights: dict[str, torch.Tensor], origin: Path) -> None:
+    """Raises UserError when the weights are another network's."""
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()[1:]]
+        first = lines[0][:200] if lines else str(error)
+        raise UserError(f"{origin} holds the weights of another network: {first}") from None
+
+
+def write_atomically(path: Path, data: bytes | memoryview) -> None:
+    """`path` has its old content or all of `data`, whenever the process or the machine stops."""
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    paths = [path for path in folder.glob("step-*.pt") if _NAME.fullmatch(path.name)]
+    return sorted(paths, key=lambda path: int(_NAME.fullmatch(path.name)[1]), reverse=True)
+
+
+def _digest(data: bytes | memoryview) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]

@@ -1,0 +1,31 @@
+"""Loss and accuracy of a model on a set, each image counted once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from efficientconv.engine.metrics import Meter, Result
+from efficientconv.engine.precision import autocast
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], device: torch.device, precision: str = "fp32"
+) -> Result:
+    """Batches are (images B x 3 x S x S, labels B) on `device`. The loss is the plain cross-entropy, without smoothing.
+
+    The model is left in the mode that it was in.
+    """
+    was_training = model.training
+    model.eval()
+    meter = Meter(device)
+    for images, labels in batches:
+        with autocast(device, precision):
+            logits = model(images)
+        meter.add(F.cross_entropy(logits.float(), labels), logits, labels)
+    model.train(was_training)
+    return meter.result()

@@ -1,0 +1,78 @@
+"""Sums over images, kept on the device until somebody asks for the figure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+class Meter:
+    """Loss, top-1 and top-5 summed over images; seconds spent, and those of them spent waiting for data.
+
+    top-5 is top-k, with k the number of classes where there are fewer than five.
+    """
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.reset()
+
+    def reset(self) -> None:
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.correct = torch.zeros(2, dtype=torch.int64, device=self.device)  # top-1, top-5
+        self.images = 0
+        self.seconds = self.wait_seconds = 0.0
+
+    @torch.no_grad()
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """`loss` is the batch's mean; logits B x classes, labels B."""
+        hits = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
+        self.correct += torch.stack((hits[:, 0].sum(), hits.sum()))
+        self.loss_sum += loss.detach().double() * len(labels)
+        self.images += len(labels)
+
+    def result(self) -> Result:
+        top1, top5 = self.correct.tolist()
+        return Result(self.images, top1, top5, self.loss_sum.item() / max(1, self.images))
+
+    def state_dict(self) -> dict:
+        return dict(vars(self), device=None)
+
+    def load_state_dict(self, state: dict) -> None:
+        for name, value in state.items():
+            if name != "device":
+                setattr(self, name, value.to(self.device) if isinstance(value, Tensor) else value)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Counts over `images` images, and their mean loss."""
+
+    images: int
+    top1: int
+    top5: int
+    loss: float
+
+    @property
+    def top1_percent(self) -> float:
+        return 100 * self.top1 / max(1, self.images)
+
+    @property
+    def top5_percent(self) -> float:
+        return 100 * self.top5 / max(1, self.images)
+
+    def record(self, prefix: str = "") -> dict[str, float | int]:
+        """For metrics.jsonl and summary.json."""
+        return {
+            f"{prefix}loss": self.loss,
+            f"{prefix}top1_percent": self.top1_percent,
+            f"{prefix}top5_percent": self.top5_percent,
+            f"{prefix}top1": self.top1,
+            f"{prefix}top5": self.top5,
+            f"{prefix}images": self.images,
+        }
+
+    @staticmethod
+    def from_record(record: dict, prefix: str = "") -> Result:
+        return Result(**{key: record[prefix + key] for key in ("images", "top1", "top5", "loss")})

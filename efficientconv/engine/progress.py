@@ -1,0 +1,65 @@
+"""What a person sees of an epoch: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from tqdm import tqdm
+
+from efficientconv.engine.metrics import Meter
+
+LINE_SECONDS = 30.0  # between plain lines
+REFRESH_SECONDS = 0.5  # between refreshed figures on the bar: reading them waits for the device
+
+
+class EpochProgress:
+    """Shows steps, loss, top-1, images a second and the share of time spent waiting for data.
+
+        with EpochProgress("epoch 3/10", steps, done) as progress:
+            progress.update(meter)
+    """
+
+    def __init__(self, title: str, steps: int, done: int):
+        self.title, self.steps, self.done = title, steps, done
+        self.on_terminal = sys.stderr.isatty()
+        self.bar = tqdm(
+            total=steps, initial=done, desc=title, unit="step", disable=not self.on_terminal, leave=False, dynamic_ncols=True
+        )
+        self.next_time = time.monotonic() + (REFRESH_SECONDS if self.on_terminal else LINE_SECONDS)
+
+    def __enter__(self) -> EpochProgress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def update(self, meter: Meter) -> None:
+        """After each step."""
+        self.done += 1
+        self.bar.update()
+        if time.monotonic() < self.next_time:
+            return
+        if self.on_terminal:
+            self.bar.set_postfix_str(describe(meter))
+            self.next_time = time.monotonic() + REFRESH_SECONDS
+        else:
+            left_s = meter.seconds / self.done * (self.steps - self.done)
+            print(f"{self.title}: step {self.done}/{self.steps}, {describe(meter)}, {left_s:.0f} s left", flush=True)
+            self.next_time = time.monotonic() + LINE_SECONDS
+
+
+def describe(meter: Meter) -> str:
+    result = meter.result()
+    return (
+        f"loss {result.loss:.3f}, top-1 {result.top1_percent:.2f} %, {images_per_s(meter):.0f} images/s, "
+        f"{wait_percent(meter):.0f} % waiting for data"
+    )
+
+
+def images_per_s(meter: Meter) -> float:
+    return meter.images / meter.seconds if meter.seconds else 0.0
+
+
+def wait_percent(meter: Meter) -> float:
+    return 100 * meter.wait_seconds / meter.seconds if meter.seconds else 0.0

@@ -1,0 +1,127 @@
+"""A run's folder: where it is, what lies in it, and that it belongs to one configuration.
+
+config.yaml, environment.json, metrics.jsonl (a record an epoch), checkpoints/, model.safetensors, summary.json (once done).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import yaml
+
+from efficientconv.config import RunConfig
+from efficientconv.engine.checkpoint import write_atomically
+from efficientconv.errors import UserError
+from efficientconv.validation import validate
+
+# What may differ between two starts of one run: where things lie, what watches it, what it runs on.
+_NOT_IDENTITY = {
+    "": ("output_root", "run_dir", "logger"),
+    "model": ("description", "source"),
+    "data": ("workers",),
+    "trainer": ("device", "checkpoint_minutes"),
+}
+
+
+def identity(config: RunConfig) -> dict:
+    """The part of the configuration that the run's numbers depend on."""
+    values = config.model_dump()
+    for section, keys in _NOT_IDENTITY.items():
+        part = values[section] if section else values
+        for key in keys:
+            del part[key]
+    if config.data.name != "folder":
+        del values["data"]["root"]  # a named set is the same wherever it lies; a folder is what it is by its place
+    return values
+
+
+def run_folder(config: RunConfig) -> RunFolder:
+    """The folder that this configuration asks for, whether it is there or not."""
+    if config.run_dir is not None:
+        return RunFolder(Path(config.run_dir))
+    digest = hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()[:8]
+    return RunFolder(Path(config.output_root) / f"{config.model.name}-{config.data.name}-s{config.seed}-{digest}")
+
+
+class RunFolder:
+    """Paths of a run folder, and its small files read and written."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.config_file = path / "config.yaml"
+        self.metrics_file = path / "metrics.jsonl"
+        self.summary_file = path / "summary.json"
+        self.weights_file = path / "model.safetensors"
+        self.checkpoints = path / "checkpoints"
+
+    def check(self, config: RunConfig) -> None:
+        """Raises UserError when the folder is another configuration's, or somebody else's."""
+        if self.config_file.exists():
+            self._refuse_another(config)
+        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise UserError(f"run_dir={self.path} is not empty and holds no run; choose another folder")
+
+    def claim(self, config: RunConfig) -> None:
+        """Makes the folder for `config`, or takes it up again."""
+        self.check(config)
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not self.config_file.exists():
+            write_atomically(self.config_file, yaml.safe_dump(config.model_dump(), sort_keys=False).encode())
+
+    def _refuse_another(self, config: RunConfig) -> None:
+        old, new = _flat(identity(self.config())), _flat(identity(config))
+        changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+        if changed:
+            key = changed[0]
+            more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+            raise UserError(
+                f"{self.path} holds a run with {key}={old.get(key)}, not {new.get(key)}{more}; "
+                "choose another run_dir, or leave it out"
+            )
+
+    def config(self) -> RunConfig:
+        """Raises UserError when the folder holds no run."""
+        try:
+            values = yaml.safe_load(self.config_file.read_text())
+        except FileNotFoundError:
+            raise UserError(f"{self.path} is no run folder: it has no config.yaml") from None
+        except (OSError, yaml.YAMLError, UnicodeDecodeError):
+            raise UserError(f"{self.config_file} cannot be read; the run folder is damaged") from None
+        if not isinstance(values, dict):
+            raise UserError(f"{self.config_file} holds no configuration; the run folder is damaged")
+        return validate(RunConfig, values, where=str(self.config_file))
+
+    def summary(self) -> dict | None:
+        """What the finished run ended with; None while it is not finished."""
+        return json.loads(self.summary_file.read_text()) if self.summary_file.exists() else None
+
+    def write_json(self, name: str, values: dict) -> None:
+        write_atomically(self.path / name, (json.dumps(values, indent=2) + "\n").encode())
+
+    def metrics(self) -> list[dict]:
+        """The records of metrics.jsonl; a last line that was cut off by a kill is left out."""
+        if not self.metrics_file.exists():
+            return []
+        lines = self.metrics_file.read_text().split("\n")
+        return [json.loads(line) for line in lines[:-1] if line]
+
+    def append_metrics(self, record: dict) -> None:
+        with open(self.metrics_file, "a") as file:
+            file.write(json.dumps(record) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def rewind_metrics(self, epochs: int) -> None:
+        """Keeps the records of the first `epochs` epochs: a resumed run writes the later ones again."""
+        kept = [record for record in self.metrics() if record["epoch"] <= epochs]
+        write_atomically(self.metrics_file, "".join(json.dumps(record) + "\n" for record in kept).encode())
+
+
+def _flat(values: dict, prefix: str = "") -> dict[str, object]:
+    flat = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

@@ -1,0 +1,119 @@
+"""The optimizer step, and the steps of an epoch. All that a run's weights depend on is in `Trainer.state_dict`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from efficientconv.config import OptimConfig, ScheduleConfig, TrainerConfig
+from efficientconv.engine.ema import EMA
+from efficientconv.engine.metrics import Meter
+from efficientconv.engine.optim import build_optimizer, set_lr
+from efficientconv.engine.precision import autocast, grad_scaler
+from efficientconv.engine.schedule import lr_factor
+
+Batches = Iterator[tuple[Tensor, Tensor]]
+
+
+class Trainer:
+    """Trains `model`, which lies on `device`, for `config.epochs` epochs of `steps_per_epoch` optimizer steps.
+
+    `step` counts the optimizer steps done. Every random number of a step is drawn from a generator seeded by
+    (seed, step, micro-batch), and the learning rate is a function of the step: neither needs to be saved.
+    """
+
+    def __init__(
+        self, model: nn.Module, config: TrainerConfig, optim: OptimConfig, schedule: ScheduleConfig,
+        *, seed: int, steps_per_epoch: int, device: torch.device,
+    ):  # fmt: skip
+        self.model = model
+        self.config, self.schedule, self.lr = config, schedule, optim.lr
+        self.seed, self.steps_per_epoch, self.device = seed, steps_per_epoch, device
+        self.optimizer = build_optimizer(model, optim)
+        self.scaler = grad_scaler(device, config.precision)
+        self.ema = None if config.ema_decay is None else EMA(model, config.ema_decay)
+        self.meter = Meter(device)  # of the epoch under way
+        self.step = 0
+        # compiled beside the model, not in its place, so that its parameters keep their names
+        self._forward = torch.compile(model) if config.compile else model
+
+    @property
+    def epoch(self) -> int:
+        """The epoch under way, from 0. One whose steps are all done is under way until the next one's first step."""
+        return max(0, -(-self.step // self.steps_per_epoch) - 1)
+
+    @property
+    def steps_done(self) -> int:
+        """Steps of the epoch under way that are done, 0 .. steps_per_epoch."""
+        return self.step - self.epoch * self.steps_per_epoch
+
+    def lr_at(self, step: int) -> float:
+        return self.lr * lr_factor(self.schedule, step, self.steps_per_epoch, self.config.epochs)
+
+    def train_epoch(self, loader, epoch: int) -> Iterator[None]:
+        """Does what is left of `epoch`, yielding after each optimizer step. `loader` is a data.train_loader."""
+        done = self.step - epoch * self.steps_per_epoch
+        if done == 0:
+            self.meter.reset()
+        self.model.train()
+        batches = loader.epoch(epoch, start=done * self.config.accumulation_steps)
+        for _ in range(done, self.steps_per_epoch):
+            start = time.perf_counter()
+            self._train_step(batches)
+            if self.steps_done == self.steps_per_epoch and self.device.type == "cuda":
+                torch.cuda.synchronize()  # the epoch's seconds are those of its work, not of its launches
+            self.meter.seconds += time.perf_counter() - start
+            yield
+
+    def _train_step(self, batches: Batches) -> None:
+        set_lr(self.optimizer, self.lr_at(self.step))
+        for micro in range(self.config.accumulation_steps):
+            images, labels = self._next(batches)
+            torch.manual_seed(_mix(self.seed, self.step, micro))
+            with autocast(self.device, self.config.precision):
+                logits = self._forward(images)
+                loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.config.label_smoothing)
+            self.scaler.scale(loss / self.config.accumulation_steps).backward()
+            self.meter.add(loss, logits, labels)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        if self.ema is not None:
+            self.ema.update(self.model, self.step)
+        self.step += 1
+
+    def _next(self, batches: Batches) -> tuple[Tensor, Tensor]:
+        start = time.perf_counter()
+        batch = next(batches)
+        self.meter.wait_seconds += time.perf_counter() - start
+        return batch
+
+    def state_dict(self) -> dict:
+        """Tensors and plain values only, so that it loads with weights_only=True."""
+        return {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "ema": None if self.ema is None else self.ema.model.state_dict(),
+            "meter": self.meter.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        self.step = state["step"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.ema is not None:
+            self.ema.model.load_state_dict(state["ema"])
+        self.meter.load_state_dict(state["meter"])
+
+
+def _mix(*numbers: int) -> int:
+    """One well-mixed seed out of several numbers: neighbouring steps get unrelated generators."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)

@@ -1,0 +1,60 @@
+"""From a dictionary of settings to typed, immutable values, or to one line that says what is wrong with it."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from efficientconv.errors import UserError, did_you_mean
+
+
+class Section(BaseModel):
+    """A group of settings: unknown keys, wrong types and out-of-range values are refused; fields cannot change."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+S = TypeVar("S", bound=Section)
+
+
+def validate(schema: type[S], values: dict, where: str = "") -> S:
+    """`values` as a `schema`; the first fault becomes a UserError of one line. `where` prefixes the key it names."""
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        path = [where, *map(str, fault["loc"])] if where else list(map(str, fault["loc"]))
+        key = ".".join(path)
+        if fault["type"] == "extra_forbidden":
+            hint = did_you_mean(path[-1], _fields_at(schema, fault["loc"][:-1]))
+            raise UserError(f"unknown key '{key}': {hint}") from None
+        message = fault["msg"].removeprefix("Value error, ")
+        got = "" if isinstance(fault["input"], (dict, Section)) else f", got {fault['input']!r}"
+        raise UserError(f"{key + ': ' if key else ''}{message[0].lower()}{message[1:]}{got}") from None
+
+
+def _fields_at(schema: type[Section], path: tuple) -> list[str]:
+    """Names that `schema` knows at `path`, through nested sections, lists and dictionaries of them."""
+    for part in path:
+        if part not in schema.model_fields:
+            continue  # a list index or a key of a dictionary: the section type was entered with the field
+        annotation = schema.model_fields[part].annotation
+        nested = [t for t in _types_in(annotation) if isinstance(t, type) and issubclass(t, Section)]
+        schema = nested[0] if nested else schema
+    return list(schema.model_fields)
+
+
+def _types_in(annotation: Any) -> list[Any]:
+    inner = getattr(annotation, "__args__", ())
+    return [annotation] + [t for a in inner for t in _types_in(a)]
+
+
+def known_keys(schema: type[Section], prefix: str = "") -> list[str]:
+    """Dotted names of all the settings of `schema`."""
+    keys = []
+    for name, field in schema.model_fields.items():
+        nested = field.annotation
+        is_section = isinstance(nested, type) and issubclass(nested, Section)
+        keys += known_keys(nested, f"{prefix}{name}.") if is_section else [f"{prefix}{name}"]
+    return keys

@@ -1,0 +1,74 @@
+"""What every model costs for one image, and the abstracts' claims about it.
+
+    python scripts/complexity.py                            all of them; writes results/complexity.csv and claims.csv
+    python scripts/complexity.py --layers c --layout cifar  one model layer by layer; writes nothing
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from efficientconv.errors import UserError  # noqa: E402
+from efficientconv.results import complexity_table as table  # noqa: E402
+
+LEGEND = """\
+1 MAC = one multiply-accumulate = 2 FLOPs. Costs are of one image, M = million. Convolutions and fully connected layers
+are counted; biases, batch norm, ReLU, pooling and additions are not."""
+
+COLUMNS = """\
+stages' MACs: the layers of all stages without the 1x1 layers that change the channels. vs a: those MACs over model A's.
+ideal: the same for projections only, as the paper has it. Source marks: A the paper's abstracts and algorithms, S the
+summary that this project was made from, C confirmed by arithmetic, M from memory of the paper, unchecked."""
+
+CLAIMS = """\
+claims of the abstracts: how many times fewer MACs than another network, with the MACs that are commonly quoted for that
+network and with those counted in torchvision's"""
+
+
+def main() -> int:
+    args = parse_args()
+    try:
+        if args.layers:
+            print_layers(args.layers, args.layout or "imagenet")
+        else:
+            write_tables(args.output_dir, args.layout)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--layers", metavar="MODEL", help="print each layer of this model and write nothing")
+    parser.add_argument("--layout", choices=table.LAYOUTS, help="print this one only (default of --layers: imagenet)")
+    parser.add_argument("--output-dir", type=Path, default=ROOT / "results", help="folder of the csv files")
+    return parser.parse_args()
+
+
+def print_layers(model: str, layout: str) -> None:
+    size, cost = table.network_cost(model, layout)
+    print(f"{LEGEND}\n\nmodel {model}, layout {layout}, {size} x {size} pixels\n{table.layer_text(cost)}")
+
+
+def write_tables(folder: Path, layout: str | None) -> None:
+    costs = table.cost_rows()
+    claims = table.claim_rows(costs)
+    print(LEGEND, COLUMNS, sep="\n")
+    for name, (num_classes, _) in table.LAYOUTS.items():
+        if layout in (None, name):
+            rows = [row for row in costs if row.layout == name]
+            print(f"\nlayout {name}, {num_classes} classes\n{table.cost_text(rows)}")
+    print(f"\n{CLAIMS}\n{table.claim_text(claims)}\n")
+    for name, rows in (("complexity.csv", costs), ("claims.csv", claims)):
+        table.write_csv(folder / name, rows)
+        print(f"wrote {folder / name}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

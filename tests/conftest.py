@@ -1,0 +1,31 @@
+"""Short real runs that several tests share."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+# model C, an eighth of the width, on real digits: about a second an epoch
+SMALL_RUN = (
+    "data=digits", "model.width=0.125", "schedule=onecycle", "optim.lr=0.1", "trainer.epochs=2",
+    "trainer.global_batch_size=64", "logger=jsonl",
+)  # fmt: skip
+
+
+def command(script: str, *args: object, cwd: Path = ROOT, env: dict | None = None) -> subprocess.CompletedProcess:
+    """Runs `python <script> <args>` of the repository as a user would, and returns what it printed."""
+    call = [sys.executable, str(ROOT / script), *map(str, args)]
+    return subprocess.run(call, cwd=cwd, env=env, capture_output=True, text=True, timeout=600)
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of model C. Tests read it; those that change it copy it first."""
+    folder = tmp_path_factory.mktemp("runs") / "c"
+    done = command("train.py", *SMALL_RUN, f"run_dir={folder}")
+    assert done.returncode == 0, done.stderr
+    return folder

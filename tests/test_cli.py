@@ -1,0 +1,72 @@
+"""A user's mistakes: one line that names the fault and the cure, exit code 2, nothing written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import SMALL_RUN, command
+
+MISTAKES = [
+    ("unknown model", ["model=resnet19"], "unknown model 'resnet19': did you mean 'resnet1"),
+    ("unknown data", ["data=cifar11"], "unknown data 'cifar11': did you mean 'cifar10'?"),
+    ("unknown key", ["optim.lrr=1"], "unknown key 'optim.lrr': did you mean 'optim.lr'?"),
+    ("unknown added key", ["+optim.momentun=1"], "unknown key 'optim.momentun': did you mean 'momentum'?"),
+    ("unknown top key", ["epochs=3"], "unknown key 'epochs'"),
+    ("wrong type", ["trainer.epochs=three"], "trainer.epochs: input should be a valid integer, got 'three'"),
+    ("out of range", ["optim.lr=-1"], "optim.lr: input should be greater than 0, got -1"),
+    ("unknown choice", ["trainer.precision=fp8"], "trainer.precision: input should be 'fp32', 'bf16' or 'fp16', got 'fp8'"),
+    ("syntax", ["optim.lr=[1"], "no viable alternative"),
+    ("topology and width", ["model=f", "model.width=0.1"], "choose a width that is a power of two"),
+    ("groups and width", ["model=h", "model.width=0.01"], "groups=4 does not divide 1 input"),
+    ("image size", ["model=a", "model.layout=imagenet"], "image_size=32 is too small for layout=imagenet"),
+    ("no data", ["data=folder", "data.root=nowhere"], "nowhere': set data.root to one that holds train/<class>/"),
+    ("batch", ["trainer.global_batch_size=5000"], "trainer.global_batch_size=5000 is more than the 1295 training images"),
+    ("accumulation", ["trainer.accumulation_steps=3"], "not divisible by accumulation_steps=3"),
+    ("warm-up", ["schedule=cosine", "schedule.warmup_epochs=2"], "leaves nothing of trainer.epochs=2"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("args", "message"), [m[1:] for m in MISTAKES], ids=[m[0] for m in MISTAKES])
+def test_a_mistake_is_one_line_and_leaves_nothing_behind(args, message, tmp_path):
+    done = command("train.py", *SMALL_RUN, f"output_root={tmp_path}", *args)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert message in done.stderr
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([], "run is missing: give run=<value>"),
+        (["run=nowhere"], "nowhere is no run folder"),
+        (["run={run}", "checkpoint=nowhere.pt"], "cannot read the checkpoint nowhere.pt"),
+        (["run={run}", "checkpoint={run}/config.yaml"], "config.yaml is no checkpoint"),
+        (["run={other}"], "holds the weights of another network"),
+    ],
+)
+def test_eval_says_what_is_wrong(args, message, finished_run, tmp_path):
+    other = tmp_path / "other"  # a run folder whose checkpoint is another model's
+    (other / "checkpoints").mkdir(parents=True)
+    config = (finished_run / "config.yaml").read_text()
+    (other / "config.yaml").write_text(config.replace("width: 0.125", "width: 0.25"))
+    for path in (finished_run / "checkpoints").iterdir():
+        (other / "checkpoints" / path.name).write_bytes(path.read_bytes())
+
+    done = command("eval.py", *(arg.format(run=finished_run, other=other) for arg in args))
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert message in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_folder_of_other_files_is_not_taken_for_a_run(tmp_path):
+    (tmp_path / "thesis.txt").write_text("precious")
+    done = command("train.py", *SMALL_RUN, f"run_dir={tmp_path}")
+    assert done.returncode == 2 and "holds no run" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_it_runs_from_any_folder(tmp_path):
+    done = command("train.py", *SMALL_RUN, "trainer.epochs=1", "output_root=runs", cwd=Path(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "runs").iterdir())

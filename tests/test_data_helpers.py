@@ -1,0 +1,94 @@
+"""Made-up images and short ways to load them, shared by the tests of the data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from omegaconf import OmegaConf
+from PIL import Image
+
+from efficientconv.config import CONFIG_DIR, DataConfig
+from efficientconv.validation import validate
+from efficientconv.data import FileSplit, MemorySplit, Shard, eval_loader, load_data, train_loader
+from efficientconv.errors import UserError
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"  # real images, on the developers' machines only
+CPU = torch.device("cpu")
+SIZE = 24
+NUM_IMAGES = 23  # a prime: no batch size and no number of processes divides it
+
+
+def make_photos(folder: Path) -> FileSplit:
+    """Photos of several shapes; the label is the index, so that a batch says which images it has."""
+    rng = np.random.default_rng(0)
+    paths = [str(folder / f"{i}.png") for i in range(NUM_IMAGES)]
+    for i, path in enumerate(paths):
+        Image.fromarray(rng.integers(0, 256, (25 + i, 48 - i, 3), dtype=np.uint8)).save(path)
+    return FileSplit(paths, torch.arange(NUM_IMAGES))
+
+
+def make_memory() -> MemorySplit:
+    images = torch.randint(0, 256, (NUM_IMAGES, 3, SIZE, SIZE), generator=torch.Generator().manual_seed(0))
+    return MemorySplit(images.to(torch.uint8), torch.arange(NUM_IMAGES))
+
+
+def config_for(split, **changes) -> DataConfig:
+    values = dict(name="test", mean=[0.5, 0.4, 0.3], std=[0.2, 0.3, 0.4], crop_padding=2, workers=0)
+    values |= {"resize_size": 30} if isinstance(split, FileSplit) else {}
+    return DataConfig(**values | changes)
+
+
+def train(split, shard=Shard(), batch=6, seed=0, channels_last=False, **changes):
+    return train_loader(
+        split,
+        config_for(split, **changes),
+        image_size=SIZE,
+        global_batch_size=batch,
+        accumulation_steps=1,
+        seed=seed,
+        device=CPU,
+        channels_last=channels_last,
+        shard=shard,
+    )
+
+
+def evaluate(split, shard=Shard(), batch=5, size=SIZE, channels_last=False, **changes):
+    return eval_loader(
+        split,
+        config_for(split, **changes),
+        image_size=size,
+        batch_size=batch,
+        device=CPU,
+        channels_last=channels_last,
+        shard=shard,
+    )
+
+
+def config(name: str, /, **changes) -> DataConfig:
+    """configs/data/<name>.yaml with changes, as the command line makes it."""
+    values = OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / "data" / f"{name}.yaml"))
+    return validate(DataConfig, {**values, **changes}, "data")
+
+
+def tree(root: Path, *paths: str, size: tuple[int, int] = (8, 8)) -> str:
+    """Images of random pixels at root/<path>; returns the root."""
+    rng = np.random.default_rng(0)
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).save(root / path)
+    return str(root)
+
+
+def assert_refused(action, *parts: str) -> None:
+    """`action` raises a UserError of one line with all `parts` in it."""
+    try:
+        action()
+    except UserError as error:  # not pytest.raises: the error that it keeps would keep the worker processes
+        message = str(error)
+    assert "\n" not in message and all(part in message for part in parts), message
+
+
+def assert_load_refused(name: str, *parts: str, **changes) -> None:
+    assert_refused(lambda: load_data(config(name, **changes)), *parts)

@@ -1,0 +1,165 @@
+"""What each data set holds, its configuration file, and the images held out of it."""
+
+from __future__ import annotations
+
+import gzip
+import pickle
+import struct
+import urllib.request
+from hashlib import md5
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+from torchvision.datasets import CIFAR10
+
+from efficientconv.config import CONFIG_DIR
+from efficientconv.data import DATA_SETS, FileSplit, MemorySplit, load_data
+from efficientconv.data.dataset import hold_out
+from test_data_helpers import assert_load_refused, assert_refused, config
+
+CONFIG_FILES = sorted((CONFIG_DIR / "data").glob("*.yaml"))
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    def refuse(*_, **__):
+        raise URLError("no network")
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+
+
+# ------------------------------------------------------------------------------------- configuration and holding out
+
+
+@pytest.mark.parametrize("file", CONFIG_FILES, ids=lambda file: file.stem)
+def test_configuration_file_is_valid_and_names_its_set(file):
+    assert config(file.stem).name == file.stem
+    assert next(line for line in file.read_text().splitlines() if not line.startswith("#")) == f"name: {file.stem}"
+
+
+def test_every_set_has_a_configuration_file():
+    assert DATA_SETS.names() == [file.stem for file in CONFIG_FILES]
+
+
+def test_unknown_name_gets_the_nearest():
+    assert_refused(lambda: load_data(config("digits", name="cifar_10")), "did you mean 'cifar10'")
+
+
+def test_hold_out_is_stratified_disjoint_and_repeatable():
+    labels = torch.tensor([0] * 40 + [1] * 20 + [2] * 3 + [3])
+    split = MemorySplit(torch.arange(64, dtype=torch.uint8).view(64, 1, 1, 1), labels)
+    train, val = hold_out(split, 0.1, num_classes=4)
+    assert val.labels.bincount(minlength=4).tolist() == [4, 2, 1, 0]  # one at least, but never the last
+    both = torch.cat([train.images, val.images]).flatten()
+    assert both.sort().values.tolist() == list(range(64))
+    torch.manual_seed(123)
+    assert torch.equal(hold_out(split, 0.1, num_classes=4)[1].images, val.images)
+    files = FileSplit([str(i) for i in range(64)], labels)
+    assert hold_out(files, 0.1, num_classes=4)[1].paths == [str(int(i)) for i in val.images.flatten()]
+
+
+def test_nothing_is_held_out_at_fraction_zero():
+    data = load_data(config("synthetic", val_fraction=0.0))
+    assert data.val is None and len(data.train) == 1024
+
+
+# --------------------------------------------------------------------------------------------- sets without files
+
+
+@pytest.mark.parametrize("name, counts", [("digits", (1295, 143, 359)), ("synthetic", (924, 100, 256))])
+def test_sets_that_need_no_files(name, counts):
+    data = load_data(config(name))
+    assert data.num_classes == 10 and data.image_size == 32
+    assert tuple(map(len, (data.train, data.val, data.test))) == counts
+    for split in (data.train, data.val, data.test):
+        assert split.images.shape[1:] == (3, 32, 32) and split.images.dtype == torch.uint8
+        assert split.labels.unique().tolist() == list(range(10))
+
+
+@pytest.mark.parametrize("name", ["digits", "synthetic"])
+def test_labels_belong_to_the_images(name):
+    data = load_data(config(name))
+    x, y = data.train.images.flatten(1).float(), data.train.labels
+    means = torch.stack([x[y == label].mean(0) for label in range(10)])
+    guesses = torch.cdist(data.test.images.flatten(1).float(), means).argmin(1)
+    assert (guesses == data.test.labels).float().mean() > 0.8
+
+
+def test_image_size_is_obeyed():
+    assert load_data(config("digits", image_size=16)).train.images.shape[2:] == (16, 16)
+    assert load_data(config("synthetic", image_size=48, num_classes=3)).train.images.shape[2:] == (48, 48)
+
+
+def test_synthetic_without_a_size():
+    assert_load_refused("synthetic", "data.image_size", image_size=None)
+
+
+# -------------------------------------------------------------------------------------- torchvision's and IDX files
+
+
+def fake_cifar(root: Path, monkeypatch) -> None:
+    """CIFAR-10 with 2 images a batch, and the checksums of these instead of the real ones."""
+    folder = root / CIFAR10.base_folder
+    folder.mkdir(parents=True)
+
+    def write(name: str, content: dict) -> list[str]:
+        (folder / name).write_bytes(pickle.dumps(content))
+        return [name, md5((folder / name).read_bytes()).hexdigest()]
+
+    rng = np.random.default_rng(0)
+    names = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
+    batch = [write(n, {"data": rng.integers(0, 256, (2, 3072), np.uint8), "labels": [3, 5]}) for n in names]
+    _, checksum = write("batches.meta", {"label_names": list("abcdefghij")})
+    monkeypatch.setattr(CIFAR10, "train_list", batch[:5])
+    monkeypatch.setattr(CIFAR10, "test_list", batch[5:])
+    monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": checksum})
+
+
+def test_cifar_is_read_from_its_folder(tmp_path, monkeypatch, offline):
+    fake_cifar(tmp_path, monkeypatch)
+    data = load_data(config("cifar10", root=str(tmp_path), val_fraction=0.0))
+    raw = pickle.loads((tmp_path / CIFAR10.base_folder / "data_batch_1").read_bytes())["data"]
+    assert np.array_equal(data.train.images[0].flatten(), raw[0])  # stored as 3 x 32 x 32
+    assert data.train.labels.tolist() == [3, 5] * 5 and len(data.test) == 2
+    assert load_data(config("cifar10", root=str(tmp_path), image_size=48)).image_size == 48
+
+
+def test_cifar_with_a_wrong_checksum_is_not_read(tmp_path, monkeypatch, offline):
+    fake_cifar(tmp_path, monkeypatch)
+    (tmp_path / CIFAR10.base_folder / "data_batch_3").write_bytes(b"something else")
+    assert_load_refused("cifar10", "no intact CIFAR10", root=str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_cifar_missing_and_offline(name, tmp_path, offline):
+    assert_load_refused(name, "looked for", str(tmp_path), "no network", "https://", "data.root", root=str(tmp_path))
+
+
+def write_idx(path: Path, values: np.ndarray) -> None:
+    content = struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape) + values.tobytes()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_fashion_mnist_is_read_from_its_four_files(tmp_path, suffix, offline):
+    images = np.random.default_rng(0).integers(0, 256, (20, 28, 28), dtype=np.uint8)
+    for part in ("train", "t10k"):
+        write_idx(tmp_path / f"{part}-images-idx3-ubyte{suffix}", images)
+        write_idx(tmp_path / f"{part}-labels-idx1-ubyte{suffix}", np.arange(20, dtype=np.uint8) % 10)
+    data = load_data(config("fashion_mnist", root=str(tmp_path), val_fraction=0.0))
+    assert data.train.images.shape == (20, 3, 32, 32) and data.test.labels.tolist() == [*range(10)] * 2
+    assert all(np.array_equal(channel[2:30, 2:30], images[7]) for channel in data.train.images[7])
+    assert data.train.images[:, :, :2].max() == 0
+
+    path = tmp_path / f"t10k-images-idx3-ubyte{suffix}"
+    path.write_bytes(path.read_bytes()[:-5])
+    assert_load_refused("fashion_mnist", "damaged", str(path), root=str(tmp_path))
+    path.unlink()
+    assert_load_refused("fashion_mnist", "no 't10k-images-idx3-ubyte'", root=str(tmp_path))
+
+
+def test_fashion_mnist_missing_and_offline(tmp_path, offline):
+    assert_load_refused("fashion_mnist", str(tmp_path), "no network", "apt-get install", root=str(tmp_path))

@@ -1,0 +1,153 @@
+"""Training and evaluation as a user runs them: real processes on real digits."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT, SMALL_RUN, command
+from PIL import Image
+from safetensors import safe_open
+
+from efficientconv.engine.run_folder import RunFolder
+
+TIMINGS = ("train_seconds", "images_per_s", "data_wait_percent")
+
+
+def untimed(folder: Path) -> list[dict]:
+    return [{k: v for k, v in record.items() if k not in TIMINGS} for record in RunFolder(folder).metrics()]
+
+
+def test_a_run_writes_what_it_did(finished_run):
+    config = yaml.safe_load((finished_run / "config.yaml").read_text())
+    assert config["model"]["name"] == "c" and config["trainer"]["epochs"] == 2 and config["seed"] == 0
+
+    environment = json.loads((finished_run / "environment.json").read_text())
+    assert environment["packages"]["torch"] and environment["threads"] >= 1 and environment["device"] == "cpu"
+    assert not set(map(str, os.environ.values())) & {v for v in environment.values() if isinstance(v, str) and len(v) > 12}
+
+    records = RunFolder(finished_run).metrics()
+    assert [record["epoch"] for record in records] == [1, 2]
+    for key in ("train_top1_percent", "val_top1_percent", "train_top5_percent", "val_loss", "lr", "images_per_s"):
+        assert all(key in record for record in records), key
+
+    summary = RunFolder(finished_run).summary()
+    assert summary["images"] == summary["num_test"] == 359  # a fifth of the 1,797 digits
+    assert summary["num_train"] + summary["num_val"] + summary["num_test"] == 1797
+    assert summary["top1_percent"] == pytest.approx(100 * summary["top1"] / 359)
+    assert summary["best_val_top1_percent"] == max(record["val_top1_percent"] for record in records)
+
+
+def test_weights_carry_the_configuration_and_plain_names(finished_run):
+    with safe_open(finished_run / "model.safetensors", framework="pt") as file:
+        assert json.loads(file.metadata()["config"])["model"]["name"] == "c"
+        assert "stages.stage2.layers.0.conv.depthwise.weight" in file.keys()
+
+
+@pytest.mark.parametrize("checkpoint", [None, "model.safetensors"])
+def test_eval_gives_exactly_the_number_that_training_ended_with(finished_run, checkpoint):
+    summary = RunFolder(finished_run).summary()
+    extra = [] if checkpoint is None else [f"checkpoint={finished_run / checkpoint}"]
+    done = command("eval.py", f"run={finished_run}", *extra)
+    assert done.returncode == 0, done.stderr
+    assert f"({summary['top1']} of {summary['images']})" in done.stdout
+    assert f"loss {summary['loss']:.4f}" in done.stdout
+
+
+def test_eval_on_another_set_of_the_same_classes(finished_run):
+    done = command("eval.py", f"run={finished_run}", "data=synthetic", "data.num_images=400")
+    assert done.returncode == 0 and "of 100)" in done.stdout, done.stderr
+
+
+def test_eval_on_other_classes_is_refused(finished_run, tmp_path):
+    for part, kind in itertools.product(("train", "test"), ("cat", "dog")):
+        (tmp_path / part / kind).mkdir(parents=True)
+        Image.new("RGB", (32, 32)).save(tmp_path / part / kind / "1.png")
+    done = command("eval.py", f"run={finished_run}", "data=folder", f"data.root={tmp_path}")
+    assert done.returncode == 2 and "has other classes (cat, dog, ...: 2)" in done.stderr
+
+
+def test_the_same_command_reports_a_finished_run_and_touches_nothing(finished_run):
+    before = {path: path.read_bytes() for path in finished_run.rglob("*") if path.is_file()}
+    done = command("train.py", *SMALL_RUN, f"run_dir={finished_run}")
+    assert done.returncode == 0 and "already trained" in done.stdout
+    assert before == {path: path.read_bytes() for path in finished_run.rglob("*") if path.is_file()}
+
+
+def test_a_killed_run_continues_and_ends_as_the_unbroken_one(finished_run, tmp_path):
+    call = [sys.executable, str(ROOT / "train.py"), *SMALL_RUN, f"run_dir={tmp_path / 'c'}", "trainer.checkpoint_minutes=0.001"]
+    process = subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.glob("c/checkpoints/*.pt")):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "c" / "summary.json").exists()
+
+    done = command("train.py", *SMALL_RUN, f"run_dir={tmp_path / 'c'}")
+    assert done.returncode == 0, done.stderr
+    assert "continuing after step" in done.stdout
+    assert (tmp_path / "c" / "model.safetensors").read_bytes()[-1000:] == (finished_run / "model.safetensors").read_bytes()[-1000:]
+    assert untimed(tmp_path / "c") == untimed(finished_run)
+
+
+def test_the_folder_follows_from_the_configuration(tmp_path):
+    args = [*SMALL_RUN, "trainer.epochs=1", f"output_root={tmp_path}"]
+    first = command("train.py", *args)
+    again = command("train.py", *args, "trainer.device=cpu", "logger=none")  # where and watched by what: the same run
+    assert first.returncode == again.returncode == 0, first.stderr + again.stderr
+    assert "already trained" in again.stdout
+    assert len(list(tmp_path.iterdir())) == 1
+    folder = re.search(r"run folder: (.*)", first.stdout)[1]
+    assert Path(folder).name.startswith("c-digits-s0-")
+
+
+def test_another_configuration_is_refused_in_an_occupied_folder(finished_run):
+    done = command("train.py", *SMALL_RUN, "optim.lr=0.3", f"run_dir={finished_run}")
+    assert done.returncode == 2
+    assert "holds a run with optim.lr=0.1, not 0.3" in done.stderr
+
+
+def test_moving_average_is_reported_under_its_own_name(tmp_path):
+    done = command("train.py", *SMALL_RUN, "trainer.epochs=1", "trainer.ema_decay=0.9", "model=a", f"run_dir={tmp_path / 'a'}")
+    assert done.returncode == 0, done.stderr
+    assert "test, moving average of the weights: top-1" in done.stdout
+    summary = RunFolder(tmp_path / "a").summary()
+    assert {"top1_percent", "ema_top1_percent"} <= summary.keys()
+    evaluated = command("eval.py", f"run={tmp_path / 'a'}")
+    assert f"moving average of the weights: top-1 {summary['ema_top1_percent']:.2f} %" in evaluated.stdout
+
+
+def test_wandb_without_a_key_keeps_an_offline_run_in_the_folder(tmp_path):
+    env = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")} | {"HOME": str(tmp_path)}
+    args = [a for a in SMALL_RUN if not a.startswith("logger")]
+    done = command("train.py", *args, "trainer.epochs=1", f"run_dir={tmp_path / 'c'}", env=env)
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "c" / "wandb").glob("offline-run-*/run-*.wandb"))
+
+
+def test_table_and_plot_of_runs(finished_run, tmp_path):
+    done = command("scripts/table.py", finished_run, "--output", tmp_path / "table")
+    assert done.returncode == 0, done.stderr
+    summary = RunFolder(finished_run).summary()
+    row = next(line for line in done.stdout.splitlines() if line.startswith("| c "))
+    assert f"{summary['top1_percent']:.2f}" in row and f"{summary['macs'] / 1e6:.2f}" in row
+    assert (tmp_path / "table.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "table.csv").read_text().count("\n") == 2
+
+
+def test_an_unfinished_run_is_no_row(finished_run, tmp_path):
+    shutil.copytree(finished_run, tmp_path / "c")
+    (tmp_path / "c" / "summary.json").unlink()
+    done = command("scripts/table.py", tmp_path / "c")
+    assert done.returncode == 2 and "is not finished" in done.stderr
