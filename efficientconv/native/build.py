@@ -41,7 +41,7 @@ def available() -> bool:
 def library() -> Path:
     """The compiled kernels, built if need be. Raises BuildError."""
     sources = sorted(SOURCE_DIR.iterdir())
-    parts = [torch.__version__, platform.machine(), *_flags(), *(s.name + s.read_text() for s in sources)]
+    parts = [torch.__version__, platform.machine(), *flags(), *(s.name + s.read_text() for s in sources)]
     name = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     path = cache_dir() / f"native-{name}.so"
     if not path.exists():
@@ -62,20 +62,21 @@ def compiler() -> str:
     raise BuildError("no C++ compiler found (g++ 9 or later, or clang++); install one or set CXX")
 
 
-def _flags() -> list[str]:
-    flags = ["-O3", "-std=c++20", "-fPIC", "-fopenmp", "-ffp-contract=fast", "-Wno-psabi", "-fvisibility=hidden"]
-    flags.append(f"-D_GLIBCXX_USE_CXX11_ABI={int(torch._C._GLIBCXX_USE_CXX11_ABI)}")
+def flags() -> list[str]:
+    """What the compiler is told here."""
+    chosen = ["-O3", "-std=c++20", "-fPIC", "-fopenmp", "-ffp-contract=fast", "-Wno-psabi", "-fvisibility=hidden"]
+    chosen.append(f"-D_GLIBCXX_USE_CXX11_ABI={int(torch._C._GLIBCXX_USE_CXX11_ABI)}")
     # torch has asked the processor already; kernels for more than AVX2 were not measured to pay
     if torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512"):
-        flags += ["-mavx2", "-mfma"]
-    return flags
+        chosen += ["-mavx2", "-mfma"]
+    return chosen
 
 
 def _compile(sources: list[str], path: Path) -> None:
     home = Path(torch.__file__).parent
     includes = [f"-isystem{home / 'include'}", f"-isystem{home / 'include/torch/csrc/api/include'}"]
     libraries = [f"-L{home / 'lib'}", "-lc10", "-ltorch_cpu"]
-    command = [compiler(), *_flags(), *includes, "-shared", *sources, *libraries]
+    command = [compiler(), *flags(), *includes, "-shared", *sources, *libraries]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
