@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from efficientconv.benchmark.timing import Job
 from efficientconv.complexity import count
 from efficientconv.layers import Topology, build_layer
-from efficientconv.layers.backend import runs_native, set_backend
+from efficientconv.layers.backend import has_kernels, runs_native, set_backend
 from efficientconv.models import build_model, image_size_of, model_config
 
 # the model that a layer is taken from, and the layer's name in the tables; the first is what the others are measured against
@@ -99,4 +99,5 @@ def _layer(layer: str, channels: int, args: dict) -> nn.Module:
 def _wants_channels_last(network: nn.Module, x: Tensor) -> bool:
     """Each in the memory format that suits it: the library's convolutions channels-last, the native kernels contiguous."""
     first = next((m for m in network.modules() if hasattr(m, "bn")), network)
-    return not (hasattr(getattr(first, "conv", None), "native_infer") and runs_native(first, x))
+    conv = getattr(first, "conv", None)
+    return conv is None or isinstance(conv, nn.Conv2d) or not (has_kernels(conv, x) and runs_native(first, x))

@@ -47,6 +47,13 @@ def runs_native(module: nn.Module, x: Tensor) -> bool:
     )
 
 
+def has_kernels(conv: nn.Module, x: Tensor) -> bool:
+    """Whether there are kernels for a layer around `conv` at all, worth taking for inputs like x."""
+    if hasattr(conv, "takes_kernels"):
+        return conv.takes_kernels(x)
+    return hasattr(conv, "native") or hasattr(conv, "native_infer")
+
+
 def _plain_cpu_maps(x: Tensor) -> bool:
     return type(x) is Tensor and x.device.type == "cpu" and x.dtype == torch.float32 and x.dim() == 4 and x.numel() > 0
 

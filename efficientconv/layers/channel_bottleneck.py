@@ -40,7 +40,9 @@ class ChannelBottleneckConv2d(nn.Module):
         return self.expansion(self.reduction(x))
 
     def native_infer(self, x: Tensor, epilogue: Epilogue) -> Tensor:
-        return self.expansion.native_infer(self.reduction(x), epilogue)
+        """The pair with the epilogue on its second half, for inference."""
+        conv = self.expansion
+        return conv.native().infer(self.reduction(x), tuple(p.detach().contiguous() for p in conv.native_params()), epilogue)
 
     def cost(self, h: int, w: int) -> Cost:
         batch_norm = Cost(params=2 * self.reduction.bn.num_features)

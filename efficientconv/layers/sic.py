@@ -9,7 +9,8 @@ from efficientconv.layers.backend import runs_native
 from efficientconv.layers.base import LAYERS, same_padding
 from efficientconv.layers.topological import TopologicalConv2d
 from efficientconv.layers.topology import Topology
-from efficientconv.native.functions import Epilogue, Projection
+from efficientconv.native.functions import DepthwiseConnected
+from efficientconv.native.layer import run_conv
 from efficientconv.native.plan import dense_plans, topological_plans
 
 
@@ -43,18 +44,18 @@ class SICConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if runs_native(self, x):
-            return self._native()(x)
+            return run_conv(self, x)
         return self.projection(self.depthwise(x))
 
-    def native_infer(self, x: Tensor, epilogue: Epilogue) -> Tensor:
-        return self._native().infer(x, epilogue)
-
-    def _native(self) -> Projection:
+    def native(self) -> DepthwiseConnected:
         if self.topology is None:
             plans = dense_plans(self.in_channels, self.out_channels)
         else:
             plans = topological_plans(self.topology, kernel_size=1)
-        return Projection(self.depthwise.weight, self.projection.weight, self.kernel_size, plans)
+        return DepthwiseConnected(self.kernel_size, plans)
+
+    def native_params(self) -> tuple[Tensor, ...]:
+        return self.depthwise.weight, self.projection.weight
 
     def cost(self, h: int, w: int) -> Cost:
         n, m = self.in_channels, self.out_channels

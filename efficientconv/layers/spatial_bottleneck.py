@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -10,7 +9,8 @@ from efficientconv.complexity import Cost, conv_cost
 from efficientconv.errors import UserError
 from efficientconv.layers.backend import runs_native
 from efficientconv.layers.base import LAYERS
-from efficientconv.native.functions import Epilogue, Expand, Projection, Reduce, expand
+from efficientconv.native.functions import Bottleneck
+from efficientconv.native.layer import run_conv
 from efficientconv.native.plan import dense_plans
 
 
@@ -45,25 +45,18 @@ class SpatialBottleneckConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if runs_native(self, x):
-            return self._native(x)
+            return run_conv(self, x)
         h, w = x.shape[-2:]
         k, p = self.kernel_size, self.padding
         bottom, right = self._cells(h) * k - h - p, self._cells(w) * k - w - p
         y = self.expansion(self.projection(self.reduction(F.pad(x, (p, right, p, bottom)))))
         return y[..., p : p + h, p : p + w]
 
-    def _native(self, x: Tensor) -> Tensor:
-        cells = Reduce.apply(x.contiguous(), self.reduction.weight.contiguous(), self.padding)
-        filters = self.expansion.weight.contiguous()
-        return Expand.apply(self._native_projection()(cells), filters, self.padding, *x.shape[-2:])
+    def native(self) -> Bottleneck:
+        return Bottleneck(self.padding, dense_plans(self.in_channels, self.out_channels))
 
-    def native_infer(self, x: Tensor, epilogue: Epilogue) -> Tensor:
-        filters, back = (conv.weight.detach().contiguous() for conv in (self.reduction, self.expansion))
-        cells = torch.ops.efficientconv.reduce(x, filters, self.padding)
-        return expand(self._native_projection().infer(cells, Epilogue()), back, self.padding, x.shape, epilogue)
-
-    def _native_projection(self) -> Projection:
-        return Projection(None, self.projection.weight, 1, dense_plans(self.in_channels, self.out_channels))
+    def native_params(self) -> tuple[Tensor, ...]:
+        return self.reduction.weight, self.projection.weight, self.expansion.weight
 
     def cost(self, h: int, w: int) -> Cost:
         n, m, area = self.in_channels, self.out_channels, self.kernel_size**2

@@ -11,7 +11,8 @@ from efficientconv.errors import UserError
 from efficientconv.layers.backend import runs_native
 from efficientconv.layers.base import LAYERS, same_padding
 from efficientconv.layers.topology import Topology
-from efficientconv.native.functions import Epilogue, Projection
+from efficientconv.native.functions import Connected
+from efficientconv.native.layer import run_conv
 from efficientconv.native.plan import topological_plans
 
 
@@ -52,15 +53,14 @@ class TopologicalConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if runs_native(self, x):
-            return self._native()(x)
+            return run_conv(self, x)
         return F.conv2d(x, self.dense_weight(), padding=self.padding)
 
-    def native_infer(self, x: Tensor, epilogue: Epilogue) -> Tensor:
-        return self._native().infer(x, epilogue)
+    def native(self) -> Connected:
+        return Connected(self.kernel_size, topological_plans(self.topology, self.kernel_size))
 
-    def _native(self) -> Projection:
-        plans = topological_plans(self.topology, self.kernel_size)
-        return Projection(None, self.weight, self.kernel_size, plans)
+    def native_params(self) -> tuple[Tensor, ...]:
+        return (self.weight,)
 
     def cost(self, h: int, w: int) -> Cost:
         return conv_cost(self.topology.fan, self.out_channels, self.kernel_size**2, 1, h * w)

@@ -8,7 +8,8 @@ from efficientconv.complexity import Cost, conv_cost
 from efficientconv.errors import UserError
 from efficientconv.layers.backend import runs_native
 from efficientconv.layers.base import LAYERS, same_padding
-from efficientconv.native.functions import Epilogue, Projection
+from efficientconv.native.functions import DepthwiseConnected
+from efficientconv.native.layer import run_conv
 from efficientconv.native.plan import dense_plans
 
 
@@ -39,15 +40,14 @@ class UnravelledConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if runs_native(self, x):
-            return self._native()(x)
+            return run_conv(self, x)
         return self.projection(self.depthwise(x))
 
-    def native_infer(self, x: Tensor, epilogue: Epilogue) -> Tensor:
-        return self._native().infer(x, epilogue)
+    def native(self) -> DepthwiseConnected:
+        return DepthwiseConnected(self.kernel_size, dense_plans(self.bases * self.in_channels, self.out_channels))
 
-    def _native(self) -> Projection:
-        plans = dense_plans(self.bases * self.in_channels, self.out_channels)
-        return Projection(self.depthwise.weight, self.projection.weight, self.kernel_size, plans)
+    def native_params(self) -> tuple[Tensor, ...]:
+        return self.depthwise.weight, self.projection.weight
 
     def cost(self, h: int, w: int) -> Cost:
         n, m, b = self.in_channels, self.out_channels, self.bases

@@ -1,4 +1,7 @@
-"""A whole layer, batch norm, residual and ReLU included, in as few passes over memory as its kernels allow."""
+"""Whole layers on the native kernels, batch norm, residual and ReLU included, in few passes over memory.
+
+A convolution that has kernels offers `native()`, its form without parameters, and `native_params()`.
+"""
 
 from __future__ import annotations
 
@@ -6,31 +9,68 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from efficientconv.native.functions import BatchNormAddReLU, Epilogue
+from efficientconv.native.functions import BatchNormReLU, Epilogue, Layer, convolve
+from efficientconv.native.plan import stem_plans
 
 
-def run_layer(conv: nn.Module, bn: nn.BatchNorm2d, x: Tensor, add_input: bool) -> Tensor:
-    """relu(bn(conv(x)) + x), or without the + x. `conv` offers `native_infer(x, epilogue)` besides its forward."""
+def run_conv(conv: nn.Module, x: Tensor) -> Tensor:
+    return convolve(conv.native(), x, *conv.native_params())
+
+
+def run_layer(conv: nn.Module, bn: nn.BatchNorm2d, x: Tensor, add_x: bool) -> Tensor:
+    """relu(bn(conv(x)) + x), or without the + x."""
     x = x.contiguous()
-    residual = x if add_input else None
-    if _uses_batch_statistics(bn):
-        return _train(conv(x), bn, residual)
-    if torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in (*conv.parameters(), *bn.parameters()))):
-        y = bn(conv(x))
-        return F.relu(y if residual is None else y + residual)
-    scale, bias = _fold(bn)
-    return conv.native_infer(x, Epilogue(scale, bias, residual, relu=True))
+    if bn.training or bn.running_mean is None:
+        return _train(conv, bn, x, add_x)
+    if not is_inference(x, conv, bn):
+        return _plain_end(bn(conv(x)), x, add_x)
+    scale, bias = fold(bn)
+    epilogue = Epilogue(scale, bias, x if add_x else None, relu=True)
+    if hasattr(conv, "native_infer"):
+        return conv.native_infer(x, epilogue)
+    return conv.native().infer(x, tuple(p.detach().contiguous() for p in conv.native_params()), epilogue)
 
 
-def _uses_batch_statistics(bn: nn.BatchNorm2d) -> bool:
-    return bn.training or bn.running_mean is None
+def run_stem(conv: nn.Conv2d, bn: nn.BatchNorm2d, x: Tensor, pool: int) -> Tensor:
+    """max_pool(relu(bn(conv(x)))) with pool x pool windows side by side, for inference: B x C x H x W -> B x m x .. x .."""
+    plans = stem_plans(conv.in_channels, conv.out_channels, conv.kernel_size[0])
+    scale, bias = fold(bn)
+    return torch.ops.efficientconv.stem(
+        x.contiguous(), conv.weight.contiguous(), conv.stride[0], conv.padding[0], plans.forward, plans.outputs, scale, bias,
+        pool,
+    )  # fmt: skip
 
 
-def _train(y: Tensor, bn: nn.BatchNorm2d, residual: Tensor | None) -> Tensor:
-    count = y.numel() // y.shape[1]
-    if count == 1 and bn.training:  # torch refuses it with a message that says so
-        return F.relu(bn(y) if residual is None else bn(y) + residual)
-    out, mean, var = BatchNormAddReLU.apply(y, residual, bn.weight, bn.bias, bn.eps)
+def is_inference(x: Tensor, *modules: nn.Module) -> bool:
+    """Whether no gradient will be asked for."""
+    if not torch.is_grad_enabled():
+        return True
+    return not x.requires_grad and not any(p.requires_grad for module in modules for p in module.parameters())
+
+
+@torch.no_grad()
+def fold(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """(scale, bias) of batch norm with its running statistics, m each."""
+    scale = torch.rsqrt(bn.running_var + bn.eps)
+    if bn.weight is not None:
+        scale = scale * bn.weight
+    bias = -bn.running_mean * scale
+    return scale, bias if bn.bias is None else bias + bn.bias
+
+
+def _plain_end(y: Tensor, x: Tensor, add_x: bool) -> Tensor:
+    return F.relu(y + x if add_x else y)
+
+
+def _train(conv: nn.Module, bn: nn.BatchNorm2d, x: Tensor, add_x: bool) -> Tensor:
+    count = x.numel() // x.shape[1]
+    if count == 1 and bn.training or bn.weight is None:  # torch's own says what is wrong, or does without weights
+        return _plain_end(bn(conv(x)), x, add_x)
+    if hasattr(conv, "native"):
+        params = (p.contiguous() for p in conv.native_params())
+        out, mean, var = Layer.apply(conv.native(), bn.eps, add_x, x, bn.weight, bn.bias, *params)
+    else:
+        out, mean, var = BatchNormReLU.apply(bn.eps, conv(x).contiguous(), x if add_x else None, bn.weight, bn.bias)
     if bn.training and bn.track_running_stats:
         _update_running(bn, mean, var * (count / (count - 1)))
     return out
@@ -43,13 +83,3 @@ def _update_running(bn: nn.BatchNorm2d, mean: Tensor, var: Tensor) -> None:
     share = bn.momentum if bn.momentum is not None else 1 / float(bn.num_batches_tracked)
     bn.running_mean.lerp_(mean, share)
     bn.running_var.lerp_(var, share)
-
-
-@torch.no_grad()
-def _fold(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """(scale, bias) of batch norm with its running statistics, m each."""
-    scale = torch.rsqrt(bn.running_var + bn.eps)
-    if bn.weight is not None:
-        scale = scale * bn.weight
-    bias = -bn.running_mean * scale
-    return scale, bias if bn.bias is None else bias + bn.bias

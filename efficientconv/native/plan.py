@@ -116,3 +116,11 @@ def _plans(neighbours: np.ndarray, inputs: int, kernel_size: int) -> Plans:
     forward = make_plan(neighbours, slots, kernel_size)
     backward = make_plan(*transpose(neighbours, inputs), kernel_size, flip=True)
     return Plans(inputs, len(neighbours), forward.arrays(), backward.arrays())
+
+
+@cache
+def stem_plans(inputs: int, outputs: int, kernel_size: int) -> Plans:
+    """For a network's first convolution, every input seen by every output; forward only."""
+    neighbours = np.tile(np.arange(inputs), (outputs, 1))
+    slots = np.arange(neighbours.size).reshape(neighbours.shape)
+    return Plans(inputs, outputs, make_plan(neighbours, slots, kernel_size).arrays(), [])

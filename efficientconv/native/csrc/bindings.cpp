@@ -69,13 +69,15 @@ Tensor weight_gradient(const Tensor& x, const MaybeTensor& filters, const Tensor
   return grad;
 }
 
-std::tuple<Tensor, Tensor> depthwise_backward(const Tensor& x, const Tensor& filters, const Tensor& grad_output) {
+std::tuple<Tensor, Tensor> depthwise_backward(const Tensor& x, const Tensor& filters, const Tensor& grad_output,
+                                              const MaybeTensor& add) {
   const Shape shape = shape_of(x);
-  Tensor grad_x = at::zeros_like(x), grad_filters = at::zeros_like(filters);
+  data(add, x.numel());
+  Tensor grad_x = add ? add->clone() : at::empty_like(x), grad_filters = at::zeros_like(filters);
   if (x.numel() == 0) return {grad_x, grad_filters};
   const Filters f = filters_of(filters, filters.size(2), shape.channels);
   TORCH_CHECK(grad_output.numel() == x.numel() * f.multiplier, "efficientconv: gradient's shape");
-  run_depthwise_backward(shape, data(x), f, data(grad_output), grad_x.mutable_data_ptr<float>(),
+  run_depthwise_backward(shape, data(x), f, data(grad_output), add.has_value(), grad_x.mutable_data_ptr<float>(),
                          grad_filters.mutable_data_ptr<float>());
   return {grad_x, grad_filters};
 }
@@ -143,6 +145,42 @@ Tensor cell_filter_gradient(const Tensor& cells, const Tensor& maps, const Tenso
   return grad;
 }
 
+Tensor bottleneck(const Tensor& x, const Tensor& reduce_filters, const Tensor& weight, const Tensor& expand_filters,
+                  int64_t padding, at::TensorList plan, int64_t outputs, const MaybeTensor& scale, const MaybeTensor& bias,
+                  const MaybeTensor& residual, bool relu) {
+  const Shape shape = shape_of(x);
+  const int64_t kernel = reduce_filters.size(-1);
+  TORCH_CHECK(reduce_filters.numel() == shape.channels * kernel * kernel && expand_filters.numel() == outputs * kernel * kernel,
+              "efficientconv: filters for other channels");
+  Tensor y = at::empty({shape.images, outputs, shape.height, shape.width}, x.options());
+  const Output output{data(scale, outputs), data(bias, outputs), data(residual, y.numel()), relu};
+  run_bottleneck(shape, kernel, padding, data(x), data(reduce_filters), arrays(plan, outputs), data(weight),
+                 data(expand_filters), output, y.mutable_data_ptr<float>());
+  return y;
+}
+
+Tensor stem(const Tensor& x, const Tensor& weight, int64_t stride, int64_t padding, at::TensorList plan, int64_t outputs,
+            const Tensor& scale, const Tensor& bias, int64_t pool) {
+  const Shape shape = shape_of(x);
+  const int64_t kernel = weight.size(-1);
+  const auto size = [&](int64_t n) { return ((n + 2 * padding - kernel) / stride + 1) / pool; };
+  TORCH_CHECK(shape.height + 2 * padding >= kernel && shape.width + 2 * padding >= kernel && size(shape.height) > 0 &&
+                  size(shape.width) > 0 && weight.size(1) == shape.channels,
+              "efficientconv: images too small for the first layer, or of other channels");
+  Tensor y = at::empty({shape.images, outputs, size(shape.height), size(shape.width)}, x.options());
+  const Output output{data(scale, outputs), data(bias, outputs), nullptr, true};
+  run_stem(shape, data(x), kernel, stride, padding, arrays(plan, outputs), data(weight), output, pool,
+           y.mutable_data_ptr<float>());
+  return y;
+}
+
+Tensor max_pool(const Tensor& x, int64_t kernel) {
+  const Shape shape = shape_of(x);
+  Tensor y = at::empty({shape.images, shape.channels, shape.height / kernel, shape.width / kernel}, x.options());
+  run_max_pool(shape, data(x), kernel, y.mutable_data_ptr<float>());
+  return y;
+}
+
 }  // namespace
 }  // namespace efficientconv
 
@@ -154,7 +192,7 @@ TORCH_LIBRARY(efficientconv, m) {
   m.def(
       "weight_gradient(Tensor x, Tensor? filters, Tensor weight, int kernel, Tensor[] plan, int outputs, "
       "Tensor grad_output) -> Tensor");
-  m.def("depthwise_backward(Tensor x, Tensor filters, Tensor grad_output) -> (Tensor, Tensor)");
+  m.def("depthwise_backward(Tensor x, Tensor filters, Tensor grad_output, Tensor? add) -> (Tensor, Tensor)");
   m.def(
       "batch_norm(Tensor y, Tensor? residual, Tensor? gamma, Tensor? beta, float eps) "
       "-> (Tensor, Tensor, Tensor)");
@@ -165,6 +203,13 @@ TORCH_LIBRARY(efficientconv, m) {
   m.def(
       "expand(Tensor cells, Tensor filters, int padding, int height, int width, Tensor? scale, Tensor? bias, "
       "Tensor? residual, bool relu) -> Tensor");
+  m.def(
+      "bottleneck(Tensor x, Tensor reduce_filters, Tensor weight, Tensor expand_filters, int padding, Tensor[] plan, "
+      "int outputs, Tensor? scale, Tensor? bias, Tensor? residual, bool relu) -> Tensor");
+  m.def(
+      "stem(Tensor x, Tensor weight, int stride, int padding, Tensor[] plan, int outputs, Tensor scale, Tensor bias, "
+      "int pool) -> Tensor");
+  m.def("max_pool(Tensor x, int kernel) -> Tensor");
   m.def("cell_filter_gradient(Tensor cells, Tensor maps, Tensor filters, int padding) -> Tensor");
 }
 
@@ -177,5 +222,8 @@ TORCH_LIBRARY_IMPL(efficientconv, CPU, m) {
   m.impl("batch_norm_backward", &ec::batch_norm_backward);
   m.impl("reduce", &ec::reduce);
   m.impl("expand", &ec::expand);
+  m.impl("bottleneck", &ec::bottleneck);
+  m.impl("stem", &ec::stem);
+  m.impl("max_pool", &ec::max_pool);
   m.impl("cell_filter_gradient", &ec::cell_filter_gradient);
 }

@@ -55,13 +55,15 @@ EC_INLINE void prefetch_run(const float* p, int64_t length) {
   __builtin_prefetch(p + length - 1, kWrite);
 }
 
-// Aligned memory that a thread keeps from call to call, one for each `slot` in use at the same time.
-inline float* thread_scratch(int slot, int64_t floats) {
+// Aligned memory that a thread keeps from call to call, for each use that may be alive beside the others.
+enum Slot { kPanels, kWeights, kGradients, kMap, kRows, kReduced, kProjected, kSlots };
+
+inline float* thread_scratch(Slot slot, int64_t floats) {
   struct Free {
     void operator()(float* p) const { std::free(p); }
   };
-  thread_local std::array<std::unique_ptr<float, Free>, 4> memory;
-  thread_local std::array<int64_t, 4> sizes = {};
+  thread_local std::array<std::unique_ptr<float, Free>, kSlots> memory;
+  thread_local std::array<int64_t, kSlots> sizes = {};
   if (sizes[slot] < floats) {
     sizes[slot] = round_up(floats, 1024);
     memory[slot].reset(static_cast<float*>(std::aligned_alloc(4096, sizes[slot] * sizeof(float))));

@@ -166,8 +166,8 @@ inline void filter_gradient_map(const Grid& grid, const float* cells, const floa
 inline void reduce_maps(const Grid& grid, const float* x, const float* filters, float* cells) {
   const int64_t area = grid.kernel * grid.kernel, channels = grid.maps.channels;
   parallel(grid.maps.images * channels, 8, [&](int64_t first, int64_t last) {
-    float* laid = thread_scratch(2, grid.pixels() + 2 * kLanes);
-    float* rows = thread_scratch(3, grid.pixels() + 2 * kLanes);
+    float* laid = thread_scratch(kMap, grid.pixels() + 2 * kLanes);
+    float* rows = thread_scratch(kRows, grid.pixels() + 2 * kLanes);
     for (int64_t i = first; i < last; ++i) {
       lay_out(grid, x + i * grid.maps.pixels(), laid);
       reduce_map(grid, laid, filters + i % channels * area, rows, cells + i * grid.cells());
@@ -180,7 +180,7 @@ inline void expand_cells(const Grid& grid, const float* cells, const float* filt
                          const float* bias, const float* residual, bool relu, float* y) {
   const int64_t area = grid.kernel * grid.kernel, channels = grid.maps.channels, pixels = grid.maps.pixels();
   parallel(grid.maps.images * channels, 8, [&](int64_t first, int64_t last) {
-    float* doubled = thread_scratch(2, grid.pixels() + 2 * kLanes);
+    float* doubled = thread_scratch(kMap, grid.pixels() + 2 * kLanes);
     std::vector<float> filter(area);
     for (int64_t i = first; i < last; ++i) {
       const int64_t c = i % channels;
@@ -195,8 +195,8 @@ inline void expand_cells(const Grid& grid, const float* cells, const float* filt
 inline void cell_filter_gradient(const Grid& grid, const float* cells, const float* maps, float* grad) {
   const int64_t area = grid.kernel * grid.kernel, channels = grid.maps.channels;
   parallel(channels, 1, [&](int64_t first, int64_t last) {
-    float* laid = thread_scratch(2, grid.pixels() + 2 * kLanes);
-    float* doubled = thread_scratch(3, grid.pixels() + 2 * kLanes);
+    float* laid = thread_scratch(kMap, grid.pixels() + 2 * kLanes);
+    float* doubled = thread_scratch(kRows, grid.pixels() + 2 * kLanes);
     std::vector<double> totals(area);
     for (int64_t c = first; c < last; ++c) {
       std::fill(totals.begin(), totals.end(), 0.);

@@ -23,6 +23,7 @@ struct Epilogue {
   bool relu = false;
 };
 
+constexpr int64_t kSerial = 128 * 1024;         // elements that one thread may as well copy
 constexpr int64_t kFirstCache = 32 * 1024;     // bytes
 constexpr int64_t kPanelFloats = 72 * 1024;  // panels of a group of blocks: 288 KiB of a second cache of 512
 
@@ -33,7 +34,9 @@ inline int64_t group_size(int64_t rows, int64_t least, int64_t most) {
 
 // The weights in the order of the steps, times the scale of their output.
 inline void pack_weights(const PlanView& plan, const float* weight, const float* scale, float* packed) {
-  parallel(plan.tiles, 4, [&](int64_t begin, int64_t end) {
+  // starting the threads takes longer than to pack a small layer's weights
+  const int64_t grain = std::max<int64_t>(1, kSerial / std::max<int64_t>(1, plan.steps * kOutputs / plan.tiles));
+  parallel(plan.tiles, grain, [&](int64_t begin, int64_t end) {
     for (int64_t tile = begin; tile < end; ++tile) {
       float factor[kOutputs] = {1, 1, 1, 1};
       for (int o = 0; scale && o < kOutputs && tile * kOutputs + o < plan.outputs; ++o)
@@ -92,33 +95,49 @@ inline void tile_block(const PlanView& plan, const Maps& maps, int64_t tile, con
     }
 }
 
+// How a convolution is cut up: blocks in a group, whose panels are filled together, and parts of a group's tiles.
+struct Division {
+  int64_t blocks, group, groups, parts;
+
+  // few groups: each is shared out between the threads, which all fill its panels
+  Division(const Maps& maps, int64_t rows, int64_t threads) : blocks(block_count(maps)) {
+    group = std::min(group_size(rows, 1, 8), std::max<int64_t>(1, blocks / threads));
+    groups = (blocks + group - 1) / group;
+    parts = groups < 4 * threads && groups % threads ? threads : 1;
+  }
+  int64_t items() const { return groups * parts; }
+};
+
+// Items [first, last) of the division, on the calling thread.
+template <class Source>
+void convolve_items(const Source& source, const PlanView& plan, const float* packed, const Epilogue& epilogue,
+                    const Division& division, int64_t first, int64_t last, float* y) {
+  const int64_t panel = source.rows() * kBlock;
+  float* panels = thread_scratch(kPanels, division.group * panel);
+  for (int64_t item = first; item < last; ++item) {
+    const int64_t part = item % division.parts;
+    const std::vector<Run> runs = runs_of(source.maps, item / division.parts * division.group, division.group);
+    source.fill(runs, panel, panels);
+    const int64_t begin = plan.tiles * part / division.parts, end = plan.tiles * (part + 1) / division.parts;
+    // a panel that the first cache holds stays there for all tiles; a larger one is left for the tile's weights to stay
+    const int64_t tiles = panel * static_cast<int64_t>(sizeof(float)) > kFirstCache ? 1 : std::max<int64_t>(1, end - begin);
+    for (int64_t tile = begin; tile < end; tile += tiles)
+      for (const Run *run = runs.data(), *last_run = run + runs.size(), *next; run != last_run; run = next) {
+        for (next = run; next != last_run && next->block == run->block;) ++next;
+        for (int64_t t = tile; t < tile + tiles; ++t)
+          tile_block(plan, source.maps, t, packed, panels + run->block * panel, run, next, epilogue, y);
+      }
+  }
+}
+
 // y = epilogue(convolution(source)): B x n x H x W -> B x m x H x W.
 template <class Source>
 void convolve(const Source& source, const PlanView& plan, const float* weight, const Epilogue& epilogue, float* y) {
-  const Maps& maps = source.maps;
-  float* packed = thread_scratch(1, plan.steps * kOutputs);
+  float* packed = thread_scratch(kWeights, plan.steps * kOutputs);
   pack_weights(plan, weight, epilogue.scale, packed);
-  const int64_t blocks = block_count(maps), threads = thread_count(), panel = source.rows() * kBlock;
-  const int64_t group = std::min(group_size(source.rows(), 1, 8), std::max<int64_t>(1, blocks / threads));
-  const int64_t groups = (blocks + group - 1) / group;
-  // few groups: each is shared out between the threads, which all fill its panels
-  const int64_t parts = groups < 4 * threads && groups % threads ? threads : 1;
-  parallel(groups * parts, 1, [&](int64_t first, int64_t last) {
-    float* panels = thread_scratch(0, group * panel);
-    for (int64_t item = first; item < last; ++item) {
-      const int64_t part = item % parts;
-      const std::vector<Run> runs = runs_of(maps, item / parts * group, group);
-      source.fill(runs, panel, panels);
-      const int64_t begin = plan.tiles * part / parts, end = plan.tiles * (part + 1) / parts;
-      // a panel that the first cache holds stays there for all tiles; a larger one is left for the tile's weights to stay
-      const int64_t tiles = panel * sizeof(float) > kFirstCache ? 1 : end - begin;
-      for (int64_t tile = begin; tile < end; tile += tiles)
-        for (const Run *run = runs.data(), *last_run = run + runs.size(), *next; run != last_run; run = next) {
-          for (next = run; next != last_run && next->block == run->block;) ++next;
-          for (int64_t t = tile; t < tile + tiles; ++t)
-            tile_block(plan, maps, t, packed, panels + run->block * panel, run, next, epilogue, y);
-        }
-    }
+  const Division division(source.maps, source.rows(), thread_count());
+  parallel(division.items(), 1, [&](int64_t first, int64_t last) {
+    convolve_items(source, plan, packed, epilogue, division, first, last, y);
   });
 }
 
@@ -135,8 +154,8 @@ void weight_gradient(const Source& source, const PlanView& plan, const float* gr
   std::vector<float> sums(workers * plan.steps * kOutputs);
   parallel(workers, 1, [&](int64_t first, int64_t last) {
     for (int64_t worker = first; worker < last; ++worker) {
-      float* panels = thread_scratch(0, group * panel);
-      float* g = thread_scratch(1, group * g_panel);
+      float* panels = thread_scratch(kPanels, group * panel);
+      float* g = thread_scratch(kGradients, group * g_panel);
       float* sum = sums.data() + worker * plan.steps * kOutputs;
       for (int64_t i = groups * worker / workers; i < groups * (worker + 1) / workers; ++i) {
         const std::vector<Run> runs = runs_of(maps, i * group, group);
@@ -151,7 +170,7 @@ void weight_gradient(const Source& source, const PlanView& plan, const float* gr
       }
     }
   });
-  parallel(plan.steps, 4096, [&](int64_t begin, int64_t end) {
+  parallel(plan.steps, kSerial / kOutputs, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin * kOutputs; i < end * kOutputs; ++i) {
       if (plan.step_weights[i] < 0) continue;
       float total = 0;

@@ -38,9 +38,10 @@ inline void filter_gradient(const Maps& maps, const TapMasks& masks, int64_t ker
   for (int64_t tap = 0; tap < kKernel * kKernel; ++tap) sums[tap] = local[tap];
 }
 
-// The gradients of x (B x n x H x W) and of the filters (n * multiplier x k x k), given that of the result.
+// The gradients of x (B x n x H x W) and of the filters (n * multiplier x k x k), given that of the result. What grad_x
+// holds stays in it where `add_to_x`.
 inline void depthwise_backward(const Maps& maps, int64_t kernel, int64_t multiplier, const float* x, const float* filters,
-                               const float* grad_output, float* grad_x, float* grad_filters) {
+                               const float* grad_output, bool add_to_x, float* grad_x, float* grad_filters) {
   const int64_t area = kernel * kernel, pixels = maps.pixels(), rows = maps.channels * multiplier;
   const TapMasks masks(maps, kernel);
   std::vector<float> turned(rows * area);
@@ -48,7 +49,7 @@ inline void depthwise_backward(const Maps& maps, int64_t kernel, int64_t multipl
   parallel(maps.channels, 1, [&](int64_t first, int64_t last) {
     // a map with a margin of zeros on both sides: what the taps read past its ends is masked, but must be there
     const int64_t margin = round_up(kernel / 2 * (maps.width + 1), kLanes), size = pixels + 2 * margin + kBlock;
-    float* x_map = thread_scratch(2, 2 * size) + margin;
+    float* x_map = thread_scratch(kMap, 2 * size) + margin;
     float* g_map = x_map + size;
     std::fill(x_map - margin, x_map - margin + 2 * size, 0.f);
     std::vector<Vec> sums(area);
@@ -63,7 +64,7 @@ inline void depthwise_backward(const Maps& maps, int64_t kernel, int64_t multipl
         std::copy(g, g + pixels, g_map);
         const Depthwise turned_round{one, g_map, kernel, 1, &masks, nullptr};
         const float* filter = turned.data() + row * area;
-        const bool add = row % multiplier != 0;
+        const bool add = add_to_x || row % multiplier != 0;
         if (kernel == 3) {
           filter_gradient<3>(maps, masks, kernel, x_map, g_map, sums.data());
           turned_round.convolve_map<3>(g_map, filter, add, grad_x + at);

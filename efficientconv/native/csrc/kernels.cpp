@@ -1,9 +1,9 @@
 #include "kernels.h"
 
 #include "batch_norm.h"
-#include "cells.h"
-#include "connections.h"
+#include "bottleneck.h"
 #include "depthwise.h"
+#include "stem.h"
 
 namespace efficientconv {
 namespace {
@@ -14,6 +14,8 @@ PlanView view(const PlanArrays& p) {
   return {p.outputs, p.tiles, p.steps, p.tile_segments, reinterpret_cast<const Segment*>(p.segments),
           reinterpret_cast<const Offsets*>(p.step_rows), p.step_weights};
 }
+
+Epilogue epilogue_of(const Output& o) { return {o.scale, o.bias, o.residual, o.relu}; }
 
 template <class F>
 void with_source(const Shape& shape, const float* x, const Filters& filters, F f) {
@@ -27,8 +29,8 @@ void with_source(const Shape& shape, const float* x, const Filters& filters, F f
 
 void run_convolution(const Shape& shape, const float* x, const Filters& filters, const PlanArrays& plan,
                      const float* weight, const Output& output, float* y) {
-  const Epilogue epilogue{output.scale, output.bias, output.residual, output.relu};
-  with_source(shape, x, filters, [&](const auto& source) { convolve(source, view(plan), weight, epilogue, y); });
+  with_source(shape, x, filters,
+              [&](const auto& source) { convolve(source, view(plan), weight, epilogue_of(output), y); });
 }
 
 void run_weight_gradient(const Shape& shape, const float* x, const Filters& filters, const PlanArrays& plan,
@@ -37,8 +39,8 @@ void run_weight_gradient(const Shape& shape, const float* x, const Filters& filt
 }
 
 void run_depthwise_backward(const Shape& shape, const float* x, const Filters& filters, const float* grad_output,
-                            float* grad_x, float* grad_filters) {
-  depthwise_backward(maps_of(shape), filters.kernel, filters.multiplier, x, filters.filters, grad_output, grad_x,
+                            bool add_to_x, float* grad_x, float* grad_filters) {
+  depthwise_backward(maps_of(shape), filters.kernel, filters.multiplier, x, filters.filters, grad_output, add_to_x, grad_x,
                      grad_filters);
 }
 
@@ -67,5 +69,17 @@ void run_cell_filter_gradient(const Shape& shape, int64_t kernel, int64_t paddin
                               float* grad) {
   cell_filter_gradient({maps_of(shape), kernel, padding}, cells, maps, grad);
 }
+
+void run_bottleneck(const Shape& shape, int64_t kernel, int64_t padding, const float* x, const float* reduce_filters,
+                    const PlanArrays& plan, const float* weight, const float* expand_filters, const Output& output, float* y) {
+  bottleneck({maps_of(shape), kernel, padding}, x, reduce_filters, view(plan), weight, expand_filters, epilogue_of(output), y);
+}
+
+void run_stem(const Shape& shape, const float* x, int64_t kernel, int64_t stride, int64_t padding, const PlanArrays& plan,
+              const float* weight, const Output& output, int64_t pool, float* y) {
+  stem(maps_of(shape), x, kernel, stride, padding, view(plan), weight, epilogue_of(output), pool, y);
+}
+
+void run_max_pool(const Shape& shape, const float* x, int64_t kernel, float* y) { max_pool(maps_of(shape), x, kernel, y); }
 
 }  // namespace efficientconv

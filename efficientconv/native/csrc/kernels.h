@@ -30,7 +30,7 @@ void run_convolution(const Shape& shape, const float* x, const Filters& filters,
 void run_weight_gradient(const Shape& shape, const float* x, const Filters& filters, const PlanArrays& plan,
                          const float* grad_output, float* grad);
 void run_depthwise_backward(const Shape& shape, const float* x, const Filters& filters, const float* grad_output,
-                            float* grad_x, float* grad_filters);
+                            bool add_to_x, float* grad_x, float* grad_filters);
 void run_batch_norm_forward(const Shape& shape, const float* y, const float* residual, const float* gamma,
                             const float* beta, double eps, float* out, float* mean, float* var);
 void run_batch_norm_backward(const Shape& shape, const float* grad_out, const float* out, const float* y,
@@ -43,5 +43,13 @@ void run_expand(const Shape& shape, int64_t kernel, int64_t padding, const float
                 const Output& output, float* y);
 void run_cell_filter_gradient(const Shape& shape, int64_t kernel, int64_t padding, const float* cells, const float* maps,
                               float* grad);
+
+void run_bottleneck(const Shape& shape, int64_t kernel, int64_t padding, const float* x, const float* reduce_filters,
+                    const PlanArrays& plan, const float* weight, const float* expand_filters, const Output& output, float* y);
+
+// y: of (size + 2 padding - kernel) / stride + 1 rows and columns, divided by pool
+void run_stem(const Shape& shape, const float* x, int64_t kernel, int64_t stride, int64_t padding, const PlanArrays& plan,
+              const float* weight, const Output& output, int64_t pool, float* y);
+void run_max_pool(const Shape& shape, const float* x, int64_t kernel, float* y);
 
 }  // namespace efficientconv
