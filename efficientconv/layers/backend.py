@@ -67,11 +67,12 @@ def _watched(module: nn.Module) -> bool:
         or torch._C._len_torch_dispatch_stack() > 0
         or torch._C._len_torch_function_stack() > 0
         or torch._C._functorch.peek_interpreter_stack() is not None
-        or any(_has_hooks(inner) for inner in module.modules() if inner is not module)
+        or any(has_hooks(inner) for inner in module.modules() if inner is not module)
     )
 
 
-def _has_hooks(module: nn.Module) -> bool:
+def has_hooks(module: nn.Module) -> bool:
+    """Whether someone wants to see what goes in and comes out."""
     return bool(
         module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
     )

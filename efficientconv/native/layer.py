@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from efficientconv.native.functions import BatchNormReLU, Epilogue, Layer, convolve
-from efficientconv.native.plan import stem_plans
 
 
 def run_conv(conv: nn.Module, x: Tensor) -> Tensor:
@@ -29,16 +28,6 @@ def run_layer(conv: nn.Module, bn: nn.BatchNorm2d, x: Tensor, add_x: bool) -> Te
     if hasattr(conv, "native_infer"):
         return conv.native_infer(x, epilogue)
     return conv.native().infer(x, tuple(p.detach().contiguous() for p in conv.native_params()), epilogue)
-
-
-def run_stem(conv: nn.Conv2d, bn: nn.BatchNorm2d, x: Tensor, pool: int) -> Tensor:
-    """max_pool(relu(bn(conv(x)))) with pool x pool windows side by side, for inference: B x C x H x W -> B x m x .. x .."""
-    plans = stem_plans(conv.in_channels, conv.out_channels, conv.kernel_size[0])
-    scale, bias = fold(bn)
-    return torch.ops.efficientconv.stem(
-        x.contiguous(), conv.weight.contiguous(), conv.stride[0], conv.padding[0], plans.forward, plans.outputs, scale, bias,
-        pool,
-    )  # fmt: skip
 
 
 def is_inference(x: Tensor, *modules: nn.Module) -> bool:

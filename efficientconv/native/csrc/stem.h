@@ -36,6 +36,7 @@ struct StridedPatches {
     const float* const end = x + maps.channels * height * width;
     for_each_piece(count, [&](int64_t i, auto n) {
       if constexpr (n == 8) {
+        if (inside && stride == 1) return store(to + i, load(from + i));
         if (inside && stride == 2 && from + 2 * i + 2 * kLanes <= end)
           return store(to + i, shuffle<0, 2, 4, 6, 8, 10, 12, 14>(load(from + 2 * i), load(from + 2 * i + kLanes)));
       }
