@@ -68,29 +68,59 @@ EC_INLINE void store_run(const float* from, const float* residual, bool relu, in
   });
 }
 
+// The end of a whole block of one image: from the registers to four rows of the maps.
+struct StoreRows {
+  float* to[kOutputs];
+  const float* residual[kOutputs];
+  bool add, relu;
+
+  EC_INLINE void operator()(int o, int v, Vec sum) const {
+    if (add) sum += load(residual[o] + v * kLanes);
+    store(to[o] + v * kLanes, relu ? positive(sum) : sum);
+  }
+};
+
+// Into a buffer of four rows, for whatever is no whole block.
+struct Stage {
+  alignas(32) mutable float rows[kOutputs * kBlock];
+  EC_INLINE void operator()(int o, int v, Vec sum) const { store(rows + o * kBlock + v * kLanes, sum); }
+};
+
 // A tile's four outputs over one block: from the panel through the registers to the maps.
 inline void tile_block(const PlanView& plan, const Maps& maps, int64_t tile, const float* packed, const float* panel,
                        const Run* runs, const Run* runs_end, const Epilogue& epilogue, float* y) {
+  static constexpr float zeros[kOutputs] = {};
   const int64_t output = tile * kOutputs, outputs = std::min<int64_t>(kOutputs, plan.outputs - output);
   const Segment* begin = plan.segments + plan.tile_segments[tile];
   const Segment* end = plan.segments + plan.tile_segments[tile + 1];
-  alignas(32) float stage[kOutputs * kBlock];
-  float bias[kOutputs] = {};
-  if (epilogue.bias) std::copy(epilogue.bias + output, epilogue.bias + output + outputs, bias);
+  const auto place = [&](const Run& run, int64_t o) {
+    return (run.image * plan.outputs + output + o) * maps.pixels() + run.pixel;
+  };
   for (const Run* run = runs; run != runs_end; ++run)  // while the tile is computed, its memory comes near
     for (int64_t o = 0; o < outputs; ++o) {
-      const int64_t to = (run->image * plan.outputs + output + o) * maps.pixels() + run->pixel;
-      prefetch_run<1>(y + to, run->length);
-      if (epilogue.residual) prefetch_run<0>(epilogue.residual + to, run->length);
+      prefetch_run<1>(y + place(*run, o), run->length);
+      if (epilogue.residual) prefetch_run<0>(epilogue.residual + place(*run, o), run->length);
     }
+  if (outputs == kOutputs && runs->length == kBlock) {
+    StoreRows rows{{}, {}, epilogue.residual != nullptr, epilogue.relu};
+    for (int64_t o = 0; o < kOutputs; ++o) {
+      rows.to[o] = y + place(*runs, o);
+      if (rows.add) rows.residual[o] = epilogue.residual + place(*runs, o);
+    }
+    const float* bias = epilogue.bias ? epilogue.bias + output : zeros;
+    return tile_forward<3>(begin, end, plan.offsets, packed, panel, bias, rows);
+  }
+  Stage stage;
+  float bias[kOutputs] = {};
+  if (epilogue.bias) std::copy(epilogue.bias + output, epilogue.bias + output + outputs, bias);
   const int64_t pixels = runs_end[-1].at + runs_end[-1].length;
-  if (pixels > 2 * kLanes) tile_forward<3>(begin, end, plan.offsets, packed, panel, bias, stage, kBlock);
-  else if (pixels > kLanes) tile_forward<2>(begin, end, plan.offsets, packed, panel, bias, stage, kBlock);
-  else tile_forward<1>(begin, end, plan.offsets, packed, panel, bias, stage, kBlock);
+  if (pixels > 2 * kLanes) tile_forward<3>(begin, end, plan.offsets, packed, panel, bias, stage);
+  else if (pixels > kLanes) tile_forward<2>(begin, end, plan.offsets, packed, panel, bias, stage);
+  else tile_forward<1>(begin, end, plan.offsets, packed, panel, bias, stage);
   for (const Run* run = runs; run != runs_end; ++run)
     for (int64_t o = 0; o < outputs; ++o) {
-      const int64_t to = (run->image * plan.outputs + output + o) * maps.pixels() + run->pixel;
-      store_run(stage + o * kBlock + run->at, epilogue.residual ? epilogue.residual + to : nullptr, epilogue.relu,
+      const int64_t to = place(*run, o);
+      store_run(stage.rows + o * kBlock + run->at, epilogue.residual ? epilogue.residual + to : nullptr, epilogue.relu,
                 run->length, y + to);
     }
 }

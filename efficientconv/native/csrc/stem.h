@@ -20,15 +20,34 @@ struct StridedPatches {
       for (int64_t done = 0, length; done < run.length; done += length) {  // one row of outputs after the other
         const int64_t row = (run.pixel + done) / maps.width, column = (run.pixel + done) % maps.width;
         length = std::min(run.length - done, maps.width - column);
+        const int64_t y = (first_row + row) * stride - padding, left = column * stride - padding;
+        // two input columns for each output, and as many more as the last taps reach
+        const bool fast = stride == 2 && y >= 0 && y + kernel <= height && left >= 0 &&
+                          left + 2 * round_up(length, 4) + kernel + kLanes <= width && length % 4 == 0;
         for (int64_t c = 0; c < maps.channels; ++c)
-          for (int64_t tap = 0; tap < kernel * kernel; ++tap)
-            fill_row(c, (first_row + row) * stride - padding + tap / kernel, column * stride - padding + tap % kernel, length,
-                     panel + (c * kernel * kernel + tap) * kBlock + done);
+          for (int64_t dy = 0; dy < kernel; ++dy) {
+            float* to = panel + (c * kernel + dy) * kernel * kBlock + done;
+            const float* from = x + (c * height + y + dy) * width + left;
+            for (int64_t dx = 0; dx < kernel; ++dx, to += kBlock)
+              if (fast) every_second(from + dx, length, to);
+              else fill_row(c, y + dy, left + dx, length, to);
+          }
       }
     }
   }
 
  private:
+  // `count` pixels, a multiple of four, a stride of 2 apart
+  EC_INLINE static void every_second(const float* from, int64_t count, float* to) {
+    int64_t i = 0;
+    for (; i + kLanes <= count; i += kLanes)
+      store(to + i, shuffle<0, 2, 4, 6, 8, 10, 12, 14>(load(from + 2 * i), load(from + 2 * i + kLanes)));
+    if (i < count) {
+      const Vec v = load(from + 2 * i);
+      to[i] = v[0], to[i + 1] = v[2], to[i + 2] = v[4], to[i + 3] = v[6];
+    }
+  }
+
   // `count` pixels of input row `row`, from `column`, a stride apart
   void fill_row(int64_t c, int64_t row, int64_t column, int64_t count, float* to) const {
     const float* from = x + (c * height + row) * width + column;
@@ -48,15 +67,29 @@ struct StridedPatches {
   }
 };
 
+EC_INLINE float larger(float a, float b) { return a > b || a != a ? a : b; }  // NaN stays
+EC_INLINE Vec larger(Vec a, Vec b) { return (a > b) | (a != a) ? a : b; }
+
 // Max over windows of k x k side by side; what fills none at the right and at the bottom is left out, as in torch.
 inline void pool_map(const float* map, int64_t width, int64_t kernel, int64_t rows, float* highest, float* to) {
   const int64_t columns = width / kernel;
   for (int64_t r = 0; r < rows; ++r, map += kernel * width, to += columns) {
-    const auto larger = [](float a, float b) { return a > b || a != a ? a : b; };  // NaN stays
-    std::copy(map, map + width, highest);
-    for (int64_t dy = 1; dy < kernel; ++dy)
-      for (int64_t x = 0; x < width; ++x) highest[x] = larger(highest[x], map[dy * width + x]);
-    for (int64_t x = 0; x < columns; ++x) {
+    int64_t x = 0;
+    for (; x + kLanes <= width; x += kLanes) {
+      Vec most = load(map + x);
+      for (int64_t dy = 1; dy < kernel; ++dy) most = larger(most, load(map + dy * width + x));
+      store(highest + x, most);
+    }
+    for (; x < width; ++x) {
+      highest[x] = map[x];
+      for (int64_t dy = 1; dy < kernel; ++dy) highest[x] = larger(highest[x], map[dy * width + x]);
+    }
+    x = 0;
+    for (; kernel == 2 && x + kLanes <= columns; x += kLanes) {
+      const Vec a = load(highest + 2 * x), b = load(highest + 2 * x + kLanes);
+      store(to + x, larger(shuffle<0, 2, 4, 6, 8, 10, 12, 14>(a, b), shuffle<1, 3, 5, 7, 9, 11, 13, 15>(a, b)));
+    }
+    for (; x < columns; ++x) {
       float value = highest[x * kernel];
       for (int64_t dx = 1; dx < kernel; ++dx) value = larger(value, highest[x * kernel + dx]);
       to[x] = value;

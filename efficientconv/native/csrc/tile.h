@@ -58,10 +58,10 @@ EC_INLINE void accumulate(const Offsets* at, const float* weight, int steps, con
   }
 }
 
-// out[o * out_stride + p] = bias[o] + sum over the steps, for 4 outputs and kV vectors of pixels from x.
-template <int kV>
+// out(o, v, bias[o] + sum over the steps) for 4 outputs and kV vectors of pixels from x.
+template <int kV, class Out>
 inline void tile_forward(const Segment* begin, const Segment* end, const Offsets* at, const float* weight,
-                         const float* x, const float* bias, float* out, int64_t out_stride) {
+                         const float* x, const float* bias, const Out& out) {
   Vec acc[kOutputs][kV];
 #pragma GCC unroll 4
   for (int o = 0; o < kOutputs; ++o)
@@ -83,7 +83,7 @@ inline void tile_forward(const Segment* begin, const Segment* end, const Offsets
 #pragma GCC unroll 4
   for (int o = 0; o < kOutputs; ++o)
 #pragma GCC unroll 3
-    for (int v = 0; v < kV; ++v) store(out + o * out_stride + v * kLanes, acc[o][v]);
+    for (int v = 0; v < kV; ++v) out(o, v, acc[o][v]);
 }
 
 // grad[s * 4 + o] += sum over the pixels of g[o] times the input that output o reads in step s, for kSteps steps.
