@@ -17,19 +17,18 @@ inline void bottleneck(const Grid& grid, const float* x, const float* reduce_fil
   pack_weights(plan, weight, nullptr, packed);
   // images that are projected together: enough to fill the register tiles, few enough to leave each thread some
   const int64_t most = std::max<int64_t>(1, in.images / thread_count());
-  const int64_t together = std::clamp<int64_t>(4 * kBlock / cells, 1, most);
+  const int64_t groups = (in.images - 1) / std::clamp<int64_t>(8 * kBlock / cells, 1, most) + 1;
+  const int64_t together = (in.images - 1) / groups + 1;
   parallel((in.images + together - 1) / together, 1, [&](int64_t begin, int64_t end) {
-    float* map = thread_scratch(kMap, grid.pixels() + 2 * kLanes);
-    float* rows = thread_scratch(kRows, grid.pixels() + 2 * kLanes);
+    const CellScratch scratch(grid);
     float* reduced = thread_scratch(kReduced, together * in.channels * cells);
     float* projected = thread_scratch(kProjected, together * m * cells);
     std::vector<float> filter(area);
     for (int64_t image = begin * together; image < std::min(end * together, in.images); image += together) {
       const int64_t images = std::min(together, in.images - image);
-      for (int64_t i = 0; i < images * in.channels; ++i) {
-        lay_out(grid, x + (image * in.channels + i) * pixels, map);
-        reduce_map(grid, map, reduce_filters + i % in.channels * area, rows, reduced + i * cells);
-      }
+      for (int64_t i = 0; i < images * in.channels; ++i)
+        reduce_map(grid, with_margins(in, x, image * in.channels + i, scratch.map), reduce_filters + i % in.channels * area,
+                   scratch.zeros, scratch.rows, reduced + i * cells);
       const Maps small{images, in.channels, grid.rows(), grid.columns()};
       const TapMasks all(small, 1);
       const Patches source{small, reduced, 1, &all};
@@ -41,7 +40,7 @@ inline void bottleneck(const Grid& grid, const float* x, const float* reduce_fil
           filter[tap] = expand_filters[c * area + tap] * (epilogue.scale ? epilogue.scale[c] : 1.f);
         const Finish finish{epilogue.bias ? epilogue.bias[c] : 0.f, epilogue.residual ? epilogue.residual + at : nullptr,
                             epilogue.relu};
-        expand_map(out, projected + i * cells, filter.data(), finish, map, y + at);
+        expand_map(out, projected + i * cells, filter.data(), finish, scratch.rows, y + at);
       }
     }
   });

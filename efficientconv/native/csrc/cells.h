@@ -1,8 +1,7 @@
 // The depthwise halves of a spatial bottleneck: k x k with stride k onto cells, and back. Each is the other's transpose.
 //
 // Cell (i, j) covers the map's rows i k - padding .. i k - padding + k - 1, and columns alike; what lies outside is zero.
-// A map is first laid out on whole cells in a thread's scratch space, so that no loop has edges. k = 2, which the paper's
-// models have, goes by vectors of pixels, even columns beside odd ones; any other k by the plain loops.
+// k = 2, which the paper's models have, goes by vectors of pixels, even columns beside odd ones; any other k by plain loops.
 #pragma once
 
 #include "blocks.h"
@@ -30,47 +29,56 @@ EC_INLINE void for_each_row_piece(const Maps& maps, int64_t y, F f) {
     for_each_piece(w, f);
 }
 
-template <int kCount>
-EC_INLINE void copy_pixels(const float* from, float* to) {
-  if constexpr (kCount == kLanes) store(to, load(from));
-  else
-    for (int i = 0; i < kCount; ++i) to[i] = from[i];
+constexpr int64_t kMargin = 2 * kLanes;  // floats that vectors may read before and after a map, whatever they are
+
+// Map `i` of x with readable margins: itself, or at the ends of the memory a copy in `scratch`, of kMargin more on each side.
+inline const float* with_margins(const Maps& maps, const float* x, int64_t i, float* scratch) {
+  const int64_t at = i * maps.pixels();
+  if (at >= kMargin && at + maps.pixels() + kMargin <= maps.numel()) return x + at;
+  std::fill(scratch, scratch + kMargin, 0.f);
+  std::copy(x + at, x + at + maps.pixels(), scratch + kMargin);
+  std::fill(scratch + kMargin + maps.pixels(), scratch + maps.pixels() + 2 * kMargin, 0.f);
+  return scratch + kMargin;
 }
 
-// The map on whole cells, rows of grid.width(), zero outside the map.
-inline void lay_out(const Grid& grid, const float* map, float* laid) {
-  const int64_t h = grid.maps.height, w = grid.maps.width, across = grid.width(), p = grid.padding;
-  const int64_t below = grid.rows() * grid.kernel - p - h;
-  for (int64_t y = 0; y < h; ++y)  // what a row writes past its end, the next one writes again
-    for_each_row_piece(grid.maps, y, [&](int64_t x, auto n) {
-      copy_pixels<n>(map + y * w + x, laid + (y + p) * across + p + x);
-    });
-  std::fill(laid, laid + p * across, 0.f);
-  std::fill(laid + (p + h) * across, laid + (p + h + below) * across + kLanes, 0.f);
-  for (int64_t y = p; y < p + h; ++y) {
-    for (int64_t x = 0; x < p; ++x) laid[y * across + x] = 0.f;
-    for (int64_t x = p + w; x < across; ++x) laid[y * across + x] = 0.f;
-  }
+// The row of pixels that row `i` of the cells covers with its filters' row dy, from the first cell's first column on; what
+// lies beside the map is no zero there. k = 2 only. `zeros` stands for rows outside the map.
+EC_INLINE const float* covered_row(const Grid& grid, const float* map, int64_t i, int64_t dy, const float* zeros) {
+  const int64_t y = 2 * i + dy - grid.padding;
+  return y >= 0 && y < grid.maps.height ? map + y * grid.maps.width - grid.padding : zeros;
 }
 
-// one map: cells[i][j] = sum over dy, dx of laid[i k + dy][j k + dx] * filter[dy][dx]; `rows` is scratch space
-inline void reduce_map(const Grid& grid, const float* laid, const float* filter, float* rows, float* cells) {
-  const int64_t k = grid.kernel, across = grid.width();
-  if (k != 2) {
-    for (int64_t i = 0; i < grid.rows(); ++i)
-      for (int64_t j = 0; j < grid.columns(); ++j) {
-        float sum = 0;
-        for (int64_t dy = 0; dy < k; ++dy)
-          for (int64_t dx = 0; dx < k; ++dx) sum += laid[(i * k + dy) * across + j * k + dx] * filter[dy * k + dx];
-        cells[i * grid.columns() + j] = sum;
-      }
+// Zeros in the columns of row `i` of the cells that lie beside the map, in an array of grid.width() columns.
+EC_INLINE void clear_edges(const Grid& grid, int64_t i, float* rows) {
+  float* row = rows + i * grid.width();
+  for (int64_t x = 0; x < grid.padding; ++x) row[x] = 0.f;
+  for (int64_t x = grid.padding + grid.maps.width; x < grid.width(); ++x) row[x] = 0.f;
+}
+
+// one map, any k: f(cell, pixel, tap) wherever the cell covers the pixel
+template <class F>
+inline void for_each_covered(const Grid& grid, F f) {
+  const int64_t k = grid.kernel, p = grid.padding, w = grid.maps.width;
+  for (int64_t y = 0; y < grid.maps.height; ++y)
+    for (int64_t x = 0; x < w; ++x)
+      f((y + p) / k * grid.columns() + (x + p) / k, y * w + x, (y + p) % k * k + (x + p) % k);
+}
+
+// one map with margins: cells[i][j] = sum over what the cell covers, times the filter; `rows` and `zeros` are scratch space
+inline void reduce_map(const Grid& grid, const float* map, const float* filter, const float* zeros, float* rows,
+                       float* cells) {
+  const int64_t across = grid.width();
+  if (grid.kernel != 2) {
+    std::fill(cells, cells + grid.cells(), 0.f);
+    for_each_covered(grid, [&](int64_t cell, int64_t pixel, int64_t tap) { cells[cell] += map[pixel] * filter[tap]; });
     return;
   }
   const Vec upper = alternating(filter[0], filter[1]), lower = alternating(filter[2], filter[3]);
-  for (int64_t i = 0; i < grid.rows(); ++i) {
-    const float *above = laid + 2 * i * across, *below = above + across;
+  for (int64_t i = 0; i < grid.rows(); ++i) {  // what a row writes past its end, the next one writes again
+    const float *above = covered_row(grid, map, i, 0, zeros), *below = covered_row(grid, map, i, 1, zeros);
     for (int64_t x = 0; x < across; x += kLanes)
       store(rows + i * across + x, load(above + x) * upper + load(below + x) * lower);
+    clear_edges(grid, i, rows);
   }
   for (int64_t c = 0; c < grid.cells(); c += kLanes) {
     const Vec a = load(rows + 2 * c), b = load(rows + 2 * c + kLanes);
@@ -134,24 +142,20 @@ inline void expand_map(const Grid& grid, const float* cells, const float* filter
   }
 }
 
-// totals[dy][dx] += sum over the cells of one map: cell * the pixel that it covers so; `doubled` is scratch space
-inline void filter_gradient_map(const Grid& grid, const float* cells, const float* laid, float* doubled, double* totals) {
-  const int64_t k = grid.kernel, across = grid.width();
-  if (k != 2) {
-    for (int64_t i = 0; i < grid.rows(); ++i)
-      for (int64_t j = 0; j < grid.columns(); ++j)
-        for (int64_t dy = 0; dy < k; ++dy)
-          for (int64_t dx = 0; dx < k; ++dx)
-            totals[dy * k + dx] += cells[i * grid.columns() + j] * laid[(i * k + dy) * across + j * k + dx];
-    return;
-  }
+// totals[dy][dx] += sum over the cells of one map with margins: cell * the pixel that it covers so
+inline void filter_gradient_map(const Grid& grid, const float* cells, const float* map, const float* zeros, float* doubled,
+                                double* totals) {
+  const int64_t across = grid.width();
+  if (grid.kernel != 2)
+    return for_each_covered(grid, [&](int64_t cell, int64_t pixel, int64_t tap) { totals[tap] += cells[cell] * map[pixel]; });
   static constexpr int32_t first_lanes[2 * kLanes] = {-1, -1, -1, -1, -1, -1, -1, -1};
   double_cells(grid, cells, doubled);
   Vec upper = {}, lower = {};
   for (int64_t i = 0; i < grid.rows(); ++i) {
-    const float *cell = doubled + i * across, *above = laid + 2 * i * across, *below = above + across;
+    clear_edges(grid, i, doubled);
+    const float *above = covered_row(grid, map, i, 0, zeros), *below = covered_row(grid, map, i, 1, zeros);
     for (int64_t x = 0; x < across; x += kLanes) {
-      const Vec v = masked(load(cell + x), first_lanes + std::max<int64_t>(0, x + kLanes - across));
+      const Vec v = masked(load(doubled + i * across + x), first_lanes + std::max<int64_t>(0, x + kLanes - across));
       upper += v * load(above + x);
       lower += v * load(below + x);
     }
@@ -162,16 +166,25 @@ inline void filter_gradient_map(const Grid& grid, const float* cells, const floa
   }
 }
 
+// What the loops over maps need beside them: a map with margins, rows of cells or doubled cells, and a row of zeros.
+struct CellScratch {
+  float *map, *rows, *zeros;
+  explicit CellScratch(const Grid& grid)
+      : map(thread_scratch(kMap, grid.pixels() + 2 * kMargin)),
+        rows(thread_scratch(kRows, grid.pixels() + grid.width() + 2 * kMargin)),
+        zeros(rows + grid.pixels() + kMargin) {
+    std::fill(zeros, zeros + grid.width() + kMargin, 0.f);
+  }
+};
+
 // x: B x n x H x W -> B x n x rows x columns
 inline void reduce_maps(const Grid& grid, const float* x, const float* filters, float* cells) {
   const int64_t area = grid.kernel * grid.kernel, channels = grid.maps.channels;
   parallel(grid.maps.images * channels, 8, [&](int64_t first, int64_t last) {
-    float* laid = thread_scratch(kMap, grid.pixels() + 2 * kLanes);
-    float* rows = thread_scratch(kRows, grid.pixels() + 2 * kLanes);
-    for (int64_t i = first; i < last; ++i) {
-      lay_out(grid, x + i * grid.maps.pixels(), laid);
-      reduce_map(grid, laid, filters + i % channels * area, rows, cells + i * grid.cells());
-    }
+    const CellScratch scratch(grid);
+    for (int64_t i = first; i < last; ++i)
+      reduce_map(grid, with_margins(grid.maps, x, i, scratch.map), filters + i % channels * area, scratch.zeros,
+                 scratch.rows, cells + i * grid.cells());
   });
 }
 
@@ -180,13 +193,13 @@ inline void expand_cells(const Grid& grid, const float* cells, const float* filt
                          const float* bias, const float* residual, bool relu, float* y) {
   const int64_t area = grid.kernel * grid.kernel, channels = grid.maps.channels, pixels = grid.maps.pixels();
   parallel(grid.maps.images * channels, 8, [&](int64_t first, int64_t last) {
-    float* doubled = thread_scratch(kMap, grid.pixels() + 2 * kLanes);
+    const CellScratch scratch(grid);
     std::vector<float> filter(area);
     for (int64_t i = first; i < last; ++i) {
       const int64_t c = i % channels;
       for (int64_t tap = 0; tap < area; ++tap) filter[tap] = filters[c * area + tap] * (scale ? scale[c] : 1.f);
       const Finish finish{bias ? bias[c] : 0.f, residual ? residual + i * pixels : nullptr, relu};
-      expand_map(grid, cells + i * grid.cells(), filter.data(), finish, doubled, y + i * pixels);
+      expand_map(grid, cells + i * grid.cells(), filter.data(), finish, scratch.rows, y + i * pixels);
     }
   });
 }
@@ -195,14 +208,13 @@ inline void expand_cells(const Grid& grid, const float* cells, const float* filt
 inline void cell_filter_gradient(const Grid& grid, const float* cells, const float* maps, float* grad) {
   const int64_t area = grid.kernel * grid.kernel, channels = grid.maps.channels;
   parallel(channels, 1, [&](int64_t first, int64_t last) {
-    float* laid = thread_scratch(kMap, grid.pixels() + 2 * kLanes);
-    float* doubled = thread_scratch(kRows, grid.pixels() + 2 * kLanes);
+    const CellScratch scratch(grid);
     std::vector<double> totals(area);
     for (int64_t c = first; c < last; ++c) {
       std::fill(totals.begin(), totals.end(), 0.);
       for (int64_t i = c; i < grid.maps.images * channels; i += channels) {
-        lay_out(grid, maps + i * grid.maps.pixels(), laid);
-        filter_gradient_map(grid, cells + i * grid.cells(), laid, doubled, totals.data());
+        filter_gradient_map(grid, cells + i * grid.cells(), with_margins(grid.maps, maps, i, scratch.map), scratch.zeros,
+                            scratch.rows, totals.data());
       }
       std::copy(totals.begin(), totals.end(), grad + c * area);
     }
