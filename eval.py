@@ -5,6 +5,7 @@ Network, image size and normalisation are the run's own; without data=... the nu
 
 from efficientconv import cli
 from efficientconv.config import DataConfig
+from efficientconv.engine.distributed import leave_world, start_world
 from efficientconv.engine.evaluate_run import evaluate_run
 from efficientconv.engine.report import result_lines
 from efficientconv.validation import validate
@@ -13,8 +14,11 @@ from efficientconv.validation import validate
 @cli.entry("eval")
 def main(values: dict) -> None:
     data = validate(DataConfig, values["data"], where="data") if "data" in values else None
-    results = evaluate_run(values["run"], values["checkpoint"], data, values["device"])
-    print("\n".join(result_lines(results)))
+    world = start_world()
+    results = evaluate_run(values["run"], values["checkpoint"], data, values["device"], world)
+    if world.is_main:
+        print("\n".join(result_lines(results)))
+    leave_world()
 
 
 if __name__ == "__main__":

@@ -15,11 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from efficientconv.config import CONFIG_DIR, RunConfig
+from efficientconv.engine.preemption import Preempted
 from efficientconv.errors import UserError, did_you_mean
 from efficientconv.validation import known_keys
-
-USER_ERROR_EXIT = 2
-INTERRUPTED_EXIT = 130
 
 
 def entry(config_name: str) -> Callable[[Callable[[dict], object]], Callable[[], None]]:
@@ -47,18 +45,19 @@ def entry(config_name: str) -> Callable[[Callable[[dict], object]], Callable[[],
 
 
 def guarded(action: Callable[[], object], show_traceback: bool = False) -> None:
-    """Runs `action`; a user's mistake becomes one line and exit code 2, a bug keeps its traceback."""
+    """Runs `action`; a user's mistake becomes one line and its exit code, a bug keeps its traceback."""
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     try:
         action()
     except (UserError, HydraException, OmegaConfBaseException) as error:
         if show_traceback:
             raise
-        print(f"error: {explain(error)}", file=sys.stderr)
-        sys.exit(USER_ERROR_EXIT)
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues the run", file=sys.stderr)
-        sys.exit(INTERRUPTED_EXIT)
+        rank = os.environ.get("RANK", "0")
+        print(f"{f'[rank {rank}] ' if rank != '0' else ''}error: {explain(error)}", file=sys.stderr, flush=True)
+        sys.exit(getattr(error, "exit_code", UserError.exit_code))
+    except (Preempted, KeyboardInterrupt):
+        print("stopped by a signal; the same command continues the run", file=sys.stderr, flush=True)
+        sys.exit(Preempted.exit_code)
 
 
 def explain(error: Exception) -> str:

@@ -29,6 +29,20 @@ class BlockConfig(Section):
     residual: bool | None = None  # null: wherever as many channels leave as enter, the paper's rule
     args: dict[str, Any] = {}  # arguments of that layer after in_channels and out_channels
 
+    @model_validator(mode="after")
+    def check(self) -> BlockConfig:
+        if "residual" in self.args:
+            raise ValueError("residual stands beside args, not in it")
+        return self
+
+
+class TopologyConfig(Section):
+    """`args.topology` of a block, for the channels that the layout has at width 1; it shrinks with them."""
+
+    dims: list[Positive]
+    connections: list[Positive]
+    anchor: Literal["center", "corner"] = "center"
+
 
 class StageConfig(Section):
     """`blocks`, in order, `depth` times over."""
@@ -101,6 +115,7 @@ class DataConfig(Section):
     mean: Annotated[list[float], Field(min_length=3, max_length=3)]  # of the RGB channels, images in 0..1
     std: Annotated[list[float], Field(min_length=3, max_length=3)]
     val_fraction: Fraction = 0.0  # of the training images, held out and evaluated after each epoch
+    max_damaged_fraction: Annotated[float, Field(ge=0, le=1)] = 0.001  # of the training files; more end the run
     workers: Annotated[int, Field(ge=0)] | None = None  # decoding processes; null: one a core
     num_classes: Annotated[int, Field(ge=2)] | None = None  # synthetic only
     num_images: Positive | None = None  # synthetic only: training images; a quarter as many again for the test
@@ -145,6 +160,9 @@ class TrainerConfig(Section):
     precision: Literal["fp32", "bf16", "fp16"]  # bf16, fp16: autocast; fp16 with a gradient scaler
     channels_last: bool
     compile: bool
+    deterministic: bool  # bitwise equal runs on the same machine and number of threads
+    sync_batch_norm: bool  # statistics over all processes (GPUs only); false: each has those of its own images
+    on_divergence: Literal["stop", "rollback"]  # at a loss that is not finite; rollback: last good state, half the rate
     checkpoint_minutes: Annotated[float, Field(gt=0)]  # between checkpoints inside an epoch; each epoch's end has one
 
     @model_validator(mode="after")

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 class UserError(ValueError):
     """What was wrong, where, and what to do about it, in one line."""
 
+    exit_code = 2
+
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`did you mean 'x'? known: a, b, x`, for the end of an error message about an unknown name."""

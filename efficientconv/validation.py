@@ -23,7 +23,8 @@ def validate(schema: type[S], values: dict, where: str = "") -> S:
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        fault = error.errors()[0]
+        # a misspelt key first: the one that it was meant to be is missing too
+        fault = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
         path = [where, *map(str, fault["loc"])] if where else list(map(str, fault["loc"]))
         key = ".".join(path)
         if fault["type"] == "extra_forbidden":

@@ -1,12 +1,19 @@
-"""Short real runs that several tests share."""
+"""Short real runs that several tests share; one thread for the tests and for the programs that they start.
+
+Their maps are tiny, and where others use the cores too, OpenMP's threads wait for each other ten times as long as they
+work. OpenMP reads the number once, when torch loads it.
+"""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
 # model C, an eighth of the width, on real digits: about a second an epoch

@@ -8,7 +8,14 @@ import pickle
 import pytest
 import torch
 
-from efficientconv.engine.checkpoint import load_checkpoint, load_newest, load_weights, save_checkpoint, write_atomically
+from efficientconv.engine.checkpoint import (
+    load_checkpoint,
+    load_newest,
+    load_weights,
+    remove_leftovers,
+    save_checkpoint,
+    write_atomically,
+)
 from efficientconv.errors import UserError
 
 
@@ -65,6 +72,13 @@ def test_foreign_files_are_refused_by_name(tmp_path):
     for name in ("text.pt", "list.pt", "missing.pt", "w.safetensors", "missing.safetensors"):
         with pytest.raises(UserError, match=name):
             load_weights(tmp_path / name)
+
+
+def test_what_a_killed_save_left_is_removed(tmp_path):
+    path = save_checkpoint(tmp_path, state(1))
+    (tmp_path / "step-00000002-0123456789abcdef.pt.tmp").write_bytes(b"half")
+    remove_leftovers(tmp_path)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_an_interrupted_write_leaves_the_old_content(tmp_path, monkeypatch):

@@ -37,7 +37,8 @@ class Batches:
 def trainer_config(**changes: object) -> TrainerConfig:
     values = dict(
         epochs=2, global_batch_size=8, accumulation_steps=1, label_smoothing=0.0, ema_decay=None, device="cpu",
-        precision="fp32", channels_last=False, compile=False, checkpoint_minutes=10.0,
+        precision="fp32", channels_last=False, compile=False, deterministic=False, sync_batch_norm=False,
+        on_divergence="stop", checkpoint_minutes=10.0,
     )  # fmt: skip
     return TrainerConfig(**values | changes)
 

@@ -36,6 +36,12 @@ def save_checkpoint(folder: Path, state: dict) -> Path:
     return path
 
 
+def remove_leftovers(folder: Path) -> None:
+    """What kills in the middle of a save have left. Only for the process that holds the run folder."""
+    for path in folder.glob("step-*.tmp"):
+        path.unlink()
+
+
 def load_newest(folder: Path) -> tuple[Path, dict] | None:
     """The newest sound checkpoint of `folder`, None where there is no checkpoint at all.
 
@@ -94,11 +100,15 @@ def load_into(model: torch.nn.Module, weights: dict[str, torch.Tensor], origin: 
 def write_atomically(path: Path, data: bytes | memoryview) -> None:
     """`path` has its old content or all of `data`, whenever the process or the machine stops."""
     temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)  # what a full disk cut off takes the space that the next try needs
+        raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

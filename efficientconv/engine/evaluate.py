@@ -8,17 +8,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from efficientconv.engine.distributed import World
 from efficientconv.engine.metrics import Meter, Result
 from efficientconv.engine.precision import autocast
 
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], device: torch.device, precision: str = "fp32"
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], device: torch.device, precision: str, world: World
 ) -> Result:
     """Batches are (images B x 3 x S x S, labels B) on `device`. The loss is the plain cross-entropy, without smoothing.
 
-    The model is left in the mode that it was in.
+    Each process of `world` has its own batches; the result is of all of them. The model is left in the mode it was in.
     """
     was_training = model.training
     model.eval()
@@ -28,4 +29,4 @@ def evaluate(
             logits = model(images)
         meter.add(F.cross_entropy(logits.float(), labels), logits, labels)
     model.train(was_training)
-    return meter.result()
+    return meter.reduce(world.add).result()

@@ -9,6 +9,7 @@ import torch
 from efficientconv.config import DataConfig, RunConfig
 from efficientconv.data import DataSet, load_data
 from efficientconv.engine.checkpoint import load_into, load_newest, load_weights
+from efficientconv.engine.distributed import World
 from efficientconv.engine.metrics import Result
 from efficientconv.engine.parts import evaluate_split, network
 from efficientconv.engine.precision import choose_device
@@ -17,13 +18,16 @@ from efficientconv.errors import UserError
 from efficientconv.models import image_size_of
 
 
-def evaluate_run(run: str, checkpoint: str | None, data: DataConfig | None, device: str) -> dict[str, Result]:
+def evaluate_run(
+    run: str, checkpoint: str | None, data: DataConfig | None, device: str, world: World
+) -> dict[str, Result]:
     """Results by the name of the weights: "" and, where the run keeps one, "ema_" for their moving average.
 
     Args:
         run: a run folder; its own config.yaml says which network and how its images are prepared.
         checkpoint: a .pt or .safetensors file; None: the newest of the run.
         data: another data set, whose test images are taken; None: the run's own.
+        world: the processes that share the images.
     Raises:
         UserError: no run, no sound checkpoint, weights of another network, data of other classes.
     """
@@ -33,13 +37,13 @@ def evaluate_run(run: str, checkpoint: str | None, data: DataConfig | None, devi
     test_data = load_data(config.data)
     if data is not None:
         test_data, config = _other_data(config, test_data, data)
-    place = choose_device(device)
+    place = choose_device(device, world.local_rank)
     image_size = image_size_of(config.model, test_data.image_size)
     results = {}
     for name, tensors in weights.items():
         model = network(config, test_data, place)
         load_into(model, tensors, origin)
-        results[name] = evaluate_split(model, test_data.test, config, image_size, place)
+        results[name] = evaluate_split(model, test_data.test, config, image_size, place, world)
     return results
 
 

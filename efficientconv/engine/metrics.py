@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -31,6 +32,14 @@ class Meter:
         self.correct += torch.stack((hits[:, 0].sum(), hits.sum()))
         self.loss_sum += loss.detach().double() * len(labels)
         self.images += len(labels)
+
+    def reduce(self, add: Callable[[Tensor], Tensor]) -> Meter:
+        """The sum over processes, given `add` that sums a tensor over them. The seconds are this process's."""
+        total = Meter(self.device)
+        total.loss_sum, total.correct = add(self.loss_sum.clone()), add(self.correct.clone())
+        total.images = int(add(torch.tensor(self.images)))
+        total.seconds, total.wait_seconds = self.seconds, self.wait_seconds
+        return total
 
     def result(self) -> Result:
         top1, top5 = self.correct.tolist()

@@ -1,16 +1,78 @@
-"""What training and evaluation make alike from a run's configuration."""
+"""The parts of a run, made from its configuration: device, data, network, loader, trainer."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
+from efficientconv.complexity import count
 from efficientconv.config import RunConfig
-from efficientconv.data import DataSet, MemorySplit, eval_loader
-from efficientconv.data.dataset import FileSplit
+from efficientconv.data import DataSet, FileSplit, MemorySplit, TrainLoader, eval_loader, load_data, train_loader
+from efficientconv.engine.distributed import World
+from efficientconv.engine.divergence import require_finite
 from efficientconv.engine.evaluate import evaluate
 from efficientconv.engine.metrics import Result
-from efficientconv.models import build_model
+from efficientconv.engine.precision import choose_device, set_determinism
+from efficientconv.engine.preemption import Preemption
+from efficientconv.engine.report import run_facts
+from efficientconv.engine.trainer import Trainer
+from efficientconv.errors import UserError
+from efficientconv.models import build_model, image_size_of
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a training run works with. `facts` is what it says of itself in its files."""
+
+    config: RunConfig
+    world: World
+    preemption: Preemption
+    device: torch.device
+    data: DataSet
+    image_size: int
+    loader: TrainLoader
+    trainer: Trainer
+    facts: dict
+
+    def evaluate(self, split: MemorySplit | FileSplit) -> dict[str, Result]:
+        """By the prefix of their figures: "" for the weights, "ema_" for their moving average."""
+        trainer = self.trainer
+        trainer.share_buffers()
+        models = {"": trainer.model} | ({} if trainer.ema is None else {"ema_": trainer.ema.model})
+        return {
+            name: evaluate_split(model, split, self.config, self.image_size, self.device, self.world)
+            for name, model in models.items()
+        }
+
+    def require_finite(self) -> None:
+        """Raises Diverged, in all processes alike, when the loss or the weights have left the finite numbers."""
+        require_finite(self.trainer, self.world)
+
+
+def build_parts(config: RunConfig, world: World, preemption: Preemption) -> Parts:
+    """Raises UserError when the configuration, the data or the machine do not go together."""
+    set_determinism(config.trainer.deterministic)
+    device = choose_device(config.trainer.device, world.local_rank)
+    data = world.main_first(lambda: load_data(config.data))
+    image_size = image_size_of(config.model, data.image_size)
+    loader = train_loader(
+        data.train, config.data, image_size=image_size, seed=config.seed, device=device, shard=world.shard,
+        global_batch_size=config.trainer.global_batch_size, accumulation_steps=config.trainer.accumulation_steps,
+        channels_last=config.trainer.channels_last,
+    )  # fmt: skip
+    torch.manual_seed(config.seed)
+    model = network(config, data, device)
+    cost = count(model, (3, image_size, image_size))
+    facts = run_facts(config, data, image_size, cost, world.size)
+    if config.trainer.sync_batch_norm:
+        model = _synchronized(model, device)
+    trainer = Trainer(
+        model, config.trainer, config.optim, config.schedule, seed=config.seed, device=device, world=world,
+        steps_per_epoch=loader.batches_per_epoch // config.trainer.accumulation_steps, preemption=preemption,
+    )  # fmt: skip
+    return Parts(config, world, preemption, device, data, image_size, loader, trainer, facts)
 
 
 def network(config: RunConfig, data: DataSet, device: torch.device) -> nn.Module:
@@ -21,14 +83,20 @@ def network(config: RunConfig, data: DataSet, device: torch.device) -> nn.Module
 
 
 def evaluate_split(
-    model: nn.Module, split: MemorySplit | FileSplit, config: RunConfig, image_size: int, device: torch.device
+    model: nn.Module, split: MemorySplit | FileSplit, config: RunConfig, image_size: int, device: torch.device, world: World
 ) -> Result:
     """`model` on `split`, in the batches and the precision of the configuration, so that it gives one number always."""
     trainer = config.trainer
     loader = eval_loader(
         split, config.data, image_size=image_size, device=device, channels_last=trainer.channels_last,
-        batch_size=trainer.global_batch_size // trainer.accumulation_steps,
+        batch_size=trainer.global_batch_size // trainer.accumulation_steps, shard=world.shard,
     )  # fmt: skip
-    result = evaluate(model, loader, device, trainer.precision)
+    result = evaluate(model, loader, device, trainer.precision, world)
     assert result.images == len(split), f"{result.images} of {len(split)} images were evaluated"
     return result
+
+
+def _synchronized(model: nn.Module, device: torch.device) -> nn.Module:
+    if device.type != "cuda":
+        raise UserError("trainer.sync_batch_norm=true needs GPUs: torch's SyncBatchNorm has no CPU form; set it to false")
+    return nn.SyncBatchNorm.convert_sync_batchnorm(model)

@@ -16,13 +16,13 @@ REFRESH_SECONDS = 0.5  # between refreshed figures on the bar: reading them wait
 class EpochProgress:
     """Shows steps, loss, top-1, images a second and the share of time spent waiting for data.
 
-        with EpochProgress("epoch 3/10", steps, done) as progress:
+        with EpochProgress("epoch 3/10", steps, done, show=True) as progress:
             progress.update(meter)
     """
 
-    def __init__(self, title: str, steps: int, done: int):
-        self.title, self.steps, self.done = title, steps, done
-        self.on_terminal = sys.stderr.isatty()
+    def __init__(self, title: str, steps: int, done: int, show: bool):
+        self.title, self.steps, self.done, self.show = title, steps, done, show
+        self.on_terminal = show and sys.stderr.isatty()
         self.bar = tqdm(
             total=steps, initial=done, desc=title, unit="step", disable=not self.on_terminal, leave=False, dynamic_ncols=True
         )
@@ -38,7 +38,7 @@ class EpochProgress:
         """After each step."""
         self.done += 1
         self.bar.update()
-        if time.monotonic() < self.next_time:
+        if not self.show or time.monotonic() < self.next_time:
             return
         if self.on_terminal:
             self.bar.set_postfix_str(describe(meter))

@@ -9,7 +9,7 @@ from efficientconv.engine.metrics import Result
 from efficientconv.models import layout_name
 
 
-def run_facts(config: RunConfig, data: DataSet, image_size: int, cost: NetworkCost) -> dict:
+def run_facts(config: RunConfig, data: DataSet, image_size: int, cost: NetworkCost, processes: int) -> dict:
     """What was trained on what, and its cost: for summary.json and the tracker."""
     return {
         "model_name": config.model.name,
@@ -19,6 +19,7 @@ def run_facts(config: RunConfig, data: DataSet, image_size: int, cost: NetworkCo
         "image_size": image_size,
         "seed": config.seed,
         "epochs": config.trainer.epochs,
+        "processes": processes,
         "macs": cost.macs,
         "params": cost.params,
         "activations": cost.activations,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import yaml
@@ -67,9 +66,14 @@ class RunFolder:
     def claim(self, config: RunConfig) -> None:
         """Makes the folder for `config`, or takes it up again."""
         self.check(config)
-        self.path.mkdir(parents=True, exist_ok=True)
-        if not self.config_file.exists():
-            write_atomically(self.config_file, yaml.safe_dump(config.model_dump(), sort_keys=False).encode())
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if not self.config_file.exists():
+                write_atomically(self.config_file, yaml.safe_dump(config.model_dump(), sort_keys=False).encode())
+        except OSError as error:
+            raise UserError(
+                f"cannot make the run folder {self.path} ({error.strerror}); choose another output_root"
+            ) from None
 
     def _refuse_another(self, config: RunConfig) -> None:
         old, new = _flat(identity(self.config())), _flat(identity(config))
@@ -100,24 +104,6 @@ class RunFolder:
 
     def write_json(self, name: str, values: dict) -> None:
         write_atomically(self.path / name, (json.dumps(values, indent=2) + "\n").encode())
-
-    def metrics(self) -> list[dict]:
-        """The records of metrics.jsonl; a last line that was cut off by a kill is left out."""
-        if not self.metrics_file.exists():
-            return []
-        lines = self.metrics_file.read_text().split("\n")
-        return [json.loads(line) for line in lines[:-1] if line]
-
-    def append_metrics(self, record: dict) -> None:
-        with open(self.metrics_file, "a") as file:
-            file.write(json.dumps(record) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-
-    def rewind_metrics(self, epochs: int) -> None:
-        """Keeps the records of the first `epochs` epochs: a resumed run writes the later ones again."""
-        kept = [record for record in self.metrics() if record["epoch"] <= epochs]
-        write_atomically(self.metrics_file, "".join(json.dumps(record) + "\n" for record in kept).encode())
 
 
 def _flat(values: dict, prefix: str = "") -> dict[str, object]:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 
 from efficientconv.config import OptimConfig, ScheduleConfig, TrainerConfig
+from efficientconv.data import TrainLoader
+from efficientconv.engine.distributed import World
+from efficientconv.engine.divergence import FiniteWatch
 from efficientconv.engine.ema import EMA
 from efficientconv.engine.metrics import Meter
 from efficientconv.engine.optim import build_optimizer, set_lr
 from efficientconv.engine.precision import autocast, grad_scaler
+from efficientconv.engine.preemption import Preemption
 from efficientconv.engine.schedule import lr_factor
 
 Batches = Iterator[tuple[Tensor, Tensor]]
@@ -24,68 +30,82 @@ class Trainer:
     """Trains `model`, which lies on `device`, for `config.epochs` epochs of `steps_per_epoch` optimizer steps.
 
     `step` counts the optimizer steps done. Every random number of a step is drawn from a generator seeded by
-    (seed, step, micro-batch), and the learning rate is a function of the step: neither needs to be saved.
+    (seed, step, micro-batch, rank), and the learning rate is a function of the step: neither needs to be saved.
     """
 
     def __init__(
         self, model: nn.Module, config: TrainerConfig, optim: OptimConfig, schedule: ScheduleConfig,
-        *, seed: int, steps_per_epoch: int, device: torch.device,
+        *, seed: int, steps_per_epoch: int, device: torch.device, world: World = World(),  # noqa: B008
+        preemption: Preemption | None = None,
     ):  # fmt: skip
         self.model = model
         self.config, self.schedule, self.lr = config, schedule, optim.lr
-        self.seed, self.steps_per_epoch, self.device = seed, steps_per_epoch, device
+        self.seed, self.steps_per_epoch, self.device, self.world = seed, steps_per_epoch, device, world
+        self.preemption = preemption or Preemption()
         self.optimizer = build_optimizer(model, optim)
         self.scaler = grad_scaler(device, config.precision)
         self.ema = None if config.ema_decay is None else EMA(model, config.ema_decay)
-        self.meter = Meter(device)  # of the epoch under way
+        self.meter = Meter(device)  # of the epoch under way, of this process's images
+        self.watch = FiniteWatch(device)
         self.step = 0
-        # compiled beside the model, not in its place, so that its parameters keep their names
-        self._forward = torch.compile(model) if config.compile else model
+        self.lr_scale = 1.0  # lowered by a rollback
+        # beside the model, not in its place, so that its parameters keep their names
+        self._parallel = DistributedDataParallel(model) if world.size > 1 else model
+        self._forward = torch.compile(self._parallel) if config.compile else self._parallel
 
     @property
     def epoch(self) -> int:
         """The epoch under way, from 0. One whose steps are all done is under way until the next one's first step."""
         return max(0, -(-self.step // self.steps_per_epoch) - 1)
 
-    @property
-    def steps_done(self) -> int:
-        """Steps of the epoch under way that are done, 0 .. steps_per_epoch."""
-        return self.step - self.epoch * self.steps_per_epoch
-
     def lr_at(self, step: int) -> float:
-        return self.lr * lr_factor(self.schedule, step, self.steps_per_epoch, self.config.epochs)
+        factor = lr_factor(self.schedule, step, self.steps_per_epoch, self.config.epochs)
+        return self.lr * self.lr_scale * factor
 
-    def train_epoch(self, loader, epoch: int) -> Iterator[None]:
-        """Does what is left of `epoch`, yielding after each optimizer step. `loader` is a data.train_loader."""
+    def train_epoch(self, loader: TrainLoader, epoch: int) -> Iterator[None]:
+        """Does what is left of `epoch`, yielding after each optimizer step."""
         done = self.step - epoch * self.steps_per_epoch
         if done == 0:
             self.meter.reset()
         self.model.train()
         batches = loader.epoch(epoch, start=done * self.config.accumulation_steps)
-        for _ in range(done, self.steps_per_epoch):
-            start = time.perf_counter()
-            self._train_step(batches)
-            if self.steps_done == self.steps_per_epoch and self.device.type == "cuda":
-                torch.cuda.synchronize()  # the epoch's seconds are those of its work, not of its launches
-            self.meter.seconds += time.perf_counter() - start
+        for remaining in reversed(range(self.steps_per_epoch - done)):
+            with self.preemption.shield():
+                self._timed_step(batches, synchronize=remaining == 0)
             yield
+
+    def _timed_step(self, batches: Batches, synchronize: bool) -> None:
+        start = time.perf_counter()
+        self._train_step(batches)
+        if synchronize and self.device.type == "cuda":
+            torch.cuda.synchronize()  # an epoch's seconds are those of its work, not of its launches
+        self.meter.seconds += time.perf_counter() - start
 
     def _train_step(self, batches: Batches) -> None:
         set_lr(self.optimizer, self.lr_at(self.step))
         for micro in range(self.config.accumulation_steps):
             images, labels = self._next(batches)
-            torch.manual_seed(_mix(self.seed, self.step, micro))
-            with autocast(self.device, self.config.precision):
-                logits = self._forward(images)
-                loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.config.label_smoothing)
-            self.scaler.scale(loss / self.config.accumulation_steps).backward()
-            self.meter.add(loss, logits, labels)
+            torch.manual_seed(_mix(self.seed, self.step, micro, self.world.rank))
+            with self._gradients_exchanged(micro == self.config.accumulation_steps - 1):
+                self._accumulate(images, labels)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
         if self.ema is not None:
             self.ema.update(self.model, self.step)
         self.step += 1
+
+    def _accumulate(self, images: Tensor, labels: Tensor) -> None:
+        with autocast(self.device, self.config.precision):
+            logits = self._forward(images)
+            loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.config.label_smoothing)
+        self.scaler.scale(loss / self.config.accumulation_steps).backward()
+        self.meter.add(loss, logits, labels)
+        self.watch.add(loss, self.step + 1)
+
+    def _gradients_exchanged(self, exchange: bool):
+        """Between processes only with the last micro-batch of a step."""
+        return nullcontext() if exchange or self.world.size == 1 else self._parallel.no_sync()
 
     def _next(self, batches: Batches) -> tuple[Tensor, Tensor]:
         start = time.perf_counter()
@@ -94,24 +114,35 @@ class Trainer:
         return batch
 
     def state_dict(self) -> dict:
-        """Tensors and plain values only, so that it loads with weights_only=True."""
+        """Tensors and plain values only, so that it loads with weights_only=True. All processes call it together."""
+        self.share_buffers()
         return {
             "step": self.step,
+            "lr_scale": self.lr_scale,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "ema": None if self.ema is None else self.ema.model.state_dict(),
-            "meter": self.meter.state_dict(),
+            "meter": self.meter.reduce(self.world.add).state_dict(),
         }
 
     def load_state_dict(self, state: dict) -> None:
-        self.step = state["step"]
+        self.step, self.lr_scale = state["step"], state["lr_scale"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         if self.ema is not None:
             self.ema.model.load_state_dict(state["ema"])
-        self.meter.load_state_dict(state["meter"])
+        self.meter.reset()
+        if self.world.is_main:  # it has the sums of all processes
+            self.meter.load_state_dict(state["meter"])
+        self.watch = FiniteWatch(self.device)
+
+    def share_buffers(self) -> None:
+        """The main process's batch norm statistics for all processes: before saving and before evaluating."""
+        self.world.share_buffers(self.model)
+        if self.ema is not None:
+            self.world.share_buffers(self.ema.model)
 
 
 def _mix(*numbers: int) -> int:

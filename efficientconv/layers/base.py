@@ -7,6 +7,7 @@ layer of it. `build_layer("sic", 64, 64, kernel_size=3)` does both.
 from __future__ import annotations
 
 import inspect
+from typing import get_type_hints
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -51,7 +52,7 @@ class ConvLayer(nn.Module):
 
 
 def build_layer(
-    name: str, in_channels: int, out_channels: int, *, residual: bool | None = None, **args: object
+    name: str, in_channels: int, out_channels: int, /, *, residual: bool | None = None, **args: object
 ) -> ConvLayer:
     """The registered layer `name` with its batch norm, residual connection and ReLU; `args` are that layer's own.
 
@@ -59,17 +60,23 @@ def build_layer(
         UserError: an unknown layer or argument (with the nearest name), a missing one, or one that the layer refuses.
     """
     conv_class = LAYERS.get(name)
-    known = inspect.signature(conv_class).parameters
-    for given in args:
-        if given not in known:
-            raise UserError(f"layer '{name}' has no argument '{given}': {did_you_mean(given, known)}")
-    missing = [p.name for p in known.values() if p.default is p.empty and p.name not in (*args, *_CHANNELS)]
-    if missing:
-        raise UserError(f"layer '{name}' needs {', '.join(missing)}")
+    _check_arguments(name, conv_class, args)
     return ConvLayer(conv_class(in_channels, out_channels, **args), in_channels, out_channels, residual)
 
 
-_CHANNELS = ("in_channels", "out_channels")
+def _check_arguments(name: str, conv_class: type[nn.Module], args: dict[str, object]) -> None:
+    """Raises UserError where Python would raise a TypeError, or somewhere later torch."""
+    types = get_type_hints(conv_class.__init__)
+    known = {p.name: p for p in inspect.signature(conv_class).parameters.values() if not p.name.endswith("_channels")}
+    for given, value in args.items():
+        if given not in known:
+            raise UserError(f"layer '{name}' has no argument '{given}': {did_you_mean(given, known)}")
+        if not isinstance(value, types[given]):
+            kind = types[given].__name__ if isinstance(types[given], type) else str(types[given]).rpartition(".")[2]
+            raise UserError(f"layer '{name}': {given}={value!r} is no {kind}")
+    missing = [p.name for p in known.values() if p.default is p.empty and p.name not in args]
+    if missing:
+        raise UserError(f"layer '{name}' needs {', '.join(missing)}")
 
 
 def same_padding(kernel_size: int) -> int:

@@ -40,6 +40,8 @@ class Topology:
         if not self.dims or len(self.dims) != len(self.connections):
             raise UserError(f"topology: {self} needs one number of connections for each of one or more dimensions")
         for d, c in zip(self.dims, self.connections):
+            if not (isinstance(d, int) and isinstance(c, int)):
+                raise UserError(f"topology: {self} is not of whole numbers; give as many channels and connections")
             if not 1 <= c <= d:
                 raise UserError(
                     f"topology: {self} has {c} connections along a dimension of {d}; choose 1 to {d} for it"
@@ -62,18 +64,19 @@ class Topology:
 
     def neighbours(self) -> Tensor:
         """Input channels of each output channel: int64, n x c, offsets in row-major order."""
-        starts = [-((c - 1) // 2) if self.anchor == "center" else 0 for c in self.connections]
-        position = torch.arange(self.channels).reshape(self.dims)
-        shifts = itertools.product(*(range(start, start + c) for start, c in zip(starts, self.connections)))
-        every_dim = tuple(range(len(self.dims)))
-        columns = [position.roll([-s for s in shift], every_dim).flatten() for shift in shifts]
-        return torch.stack(columns, dim=1)
+        channels = torch.zeros(1, 1, dtype=torch.int64)
+        for d, c in zip(self.dims, self.connections):
+            start = -((c - 1) // 2) if self.anchor == "center" else 0
+            along = (torch.arange(d)[:, None] + torch.arange(start, start + c)) % d  # d x c
+            channels = channels[:, None, :, None] * d + along[:, None, :]  # row-major: this dimension varies fastest
+            channels = channels.flatten(2).flatten(0, 1)
+        return channels
 
     def resized(self, channels: int) -> Topology:
         """The nearest topology of `channels` channels [D].
 
-        Dimensions as near (in ratio) to their even share of the shrinking as the divisors of `channels` allow, the
-        larger ones shrinking first, connections in proportion, so that c / n stays as near as whole numbers allow.
+        Dimensions as near (in ratio) to their even share of the shrinking as the divisors of `channels` allow; among
+        equals those, with connections in proportion, that keep c / n best; then those that shrink the larger ones.
 
         Raises:
             UserError: c / n cannot be kept within 25 %.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from efficientconv.config import BlockConfig, ConvConfig, LayoutConfig, ModelConfig, PoolConfig, StageConfig
+from efficientconv.config import BlockConfig, ConvConfig, LayoutConfig, ModelConfig, PoolConfig, StageConfig, TopologyConfig
 from efficientconv.errors import UserError
 from efficientconv.layers import ConvLayer, Topology, build_layer
 from efficientconv.models import torchvision_models
@@ -30,6 +30,8 @@ def build_model(
     Raises:
         UserError: an unknown name or layout, images that the layout cannot take, channels that a layer refuses.
     """
+    if num_classes < 1:
+        raise UserError(f"num_classes={num_classes} leaves nothing to tell apart; choose 1 or more")
     config = model_config(model) if isinstance(model, str) else model
     changes = {key: value for key, value in (("layout", layout), ("width", width)) if value is not None}
     config = validate(ModelConfig, {**config.model_dump(), **changes}, where="model") if changes else config
@@ -82,7 +84,8 @@ def _layers(stage: StageConfig, channels: int, name: str) -> list[ConvLayer]:
 def _layer(block: BlockConfig, channels: int) -> ConvLayer:
     args = dict(block.args)
     if "topology" in args:
-        args["topology"] = Topology(**args["topology"]).resized(channels)
+        topology = validate(TopologyConfig, args["topology"], where="topology")
+        args["topology"] = Topology(**topology.model_dump()).resized(channels)
     return build_layer(block.layer, channels, channels, residual=block.residual, **args)
 
 
@@ -112,7 +115,7 @@ def _check_sizes(config: ModelConfig, layout: LayoutConfig, image_size: int | No
             f"model '{config.name}' has the stages {', '.join(config.stages) or 'none'}, but its trunk "
             f"'{config.trunk}' has {', '.join(layout.stages)}; name them alike"
         )
-    size = image_size or layout.image_size
+    size = layout.image_size if image_size is None else image_size
     if _last_map(layout, size) < 1:
         least = next(s for s in range(size + 1, layout.image_size + 1) if _last_map(layout, s) >= 1)
         raise UserError(

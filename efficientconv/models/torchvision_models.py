@@ -27,7 +27,7 @@ def build(config: ModelConfig, num_classes: int, image_size: int | None) -> nn.M
         network.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
         nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
         network.maxpool = nn.Identity()
-    _check_size(network, config.name, image_size or IMAGE_SIZE)
+    _check_size(network, config.name, IMAGE_SIZE if image_size is None else image_size)
     return network
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import yaml
 
 from efficientconv.config import CONFIG_DIR, LayoutConfig, ModelConfig
@@ -17,14 +15,14 @@ CIFAR_LAYOUT_MAX_SIZE = 64
 def model_names() -> list[str]:
     """Every model that `model=` knows, the paper's first."""
     names = [path.stem for path in (CONFIG_DIR / "model").glob("*.yaml")]
-    return sorted(names, key=lambda name: (len(name) > 1, name))
+    return sorted(names, key=lambda name: (_read(ModelConfig, "model", name).trunk == "torchvision", name))
 
 
 def model_config(name: str) -> ModelConfig:
     """The configuration of configs/model/<name>.yaml. Raises UserError with the nearest name."""
-    if name not in model_names():
+    if not (CONFIG_DIR / "model" / f"{name}.yaml").exists():
         raise UserError(f"unknown model '{name}': {did_you_mean(name, model_names())}")
-    return _load(ModelConfig, CONFIG_DIR / "model" / f"{name}.yaml")
+    return _read(ModelConfig, "model", name)
 
 
 def layout_config(model: ModelConfig, image_size: int | None) -> LayoutConfig:
@@ -33,7 +31,7 @@ def layout_config(model: ModelConfig, image_size: int | None) -> LayoutConfig:
     Args:
         image_size: pixels a side of the images; None: the layout's own, which for layout=auto is imagenet's.
     """
-    return _load(LayoutConfig, CONFIG_DIR / "layout" / f"{model.trunk}_{layout_name(model, image_size)}.yaml")
+    return _read(LayoutConfig, "layout", f"{model.trunk}_{layout_name(model, image_size)}")
 
 
 def layout_name(model: ModelConfig, image_size: int | None) -> str:
@@ -43,5 +41,6 @@ def layout_name(model: ModelConfig, image_size: int | None) -> str:
     return "cifar" if image_size is not None and image_size <= CIFAR_LAYOUT_MAX_SIZE else "imagenet"
 
 
-def _load(schema: type[S], path: Path) -> S:
-    return validate(schema, yaml.safe_load(path.read_text()), where=f"{path.parent.name}/{path.stem}")
+def _read(schema: type[S], group: str, name: str) -> S:
+    values = yaml.safe_load((CONFIG_DIR / group / f"{name}.yaml").read_text())
+    return validate(schema, values, where=f"{group}/{name}")

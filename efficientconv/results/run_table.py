@@ -51,7 +51,8 @@ def conditions(device: torch.device) -> str:
     """What the times were measured on."""
     facts = environment(device)
     place = facts["gpu"] or f"{facts['cpu']}, {facts['threads']} threads"
-    return f"ms per image: median of interleaved forward passes of {LATENCY_BATCH} images on {place}, torch {facts['packages']['torch']}"
+    passes = f"interleaved forward passes of {LATENCY_BATCH} images"
+    return f"ms per image: median of {passes} on {place}, torch {facts['packages']['torch']}"
 
 
 def write_csv(path: Path, rows: list[RunRow]) -> None:

@@ -1,0 +1,78 @@
+"""Several processes as one run: what torchrun started, or this process alone."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from efficientconv.data import Shard
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among those that train together. Alone, every exchange is a no-op."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1  # processes on this machine
+
+    @property
+    def is_main(self) -> bool:
+        """The one that writes."""
+        return self.rank == 0
+
+    @property
+    def shard(self) -> Shard:
+        return Shard(self.rank, self.size)
+
+    def add(self, tensor: Tensor) -> Tensor:
+        """`tensor` in place becomes the sum over the processes."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def any(self, *flags: bool) -> list[bool]:
+        """Each flag, true where it is true in any process: all processes then do the same."""
+        if self.size == 1:
+            return list(flags)
+        votes = torch.tensor(flags, dtype=torch.int32)  # on the CPU: the device's queue is not waited for
+        dist.all_reduce(votes, dist.ReduceOp.MAX)
+        return [bool(vote) for vote in votes.tolist()]
+
+    def share_buffers(self, model: nn.Module) -> None:
+        """The main process's batch norm statistics for all: those are the ones that are saved."""
+        if self.size > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, 0)
+
+    def main_first(self, action):
+        """Runs `action` in the main process, then in the others: the first may download or write what the others read."""
+        if self.size > 1 and not self.is_main:
+            dist.barrier()
+        result = action()
+        if self.size > 1 and self.is_main:
+            dist.barrier()
+        return result
+
+
+def start_world() -> World:
+    """Joins the processes that torchrun started (RANK and WORLD_SIZE are set), or is the only one."""
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        return World()
+    numbers = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"))
+    world = World(*numbers)
+    if world.size > 1 and not dist.is_initialized():
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend)
+    return world
+
+
+def leave_world() -> None:
+    """After a run has ended well; one that failed leaves at once, so that torchrun ends the others."""
+    if dist.is_initialized():
+        dist.destroy_process_group()

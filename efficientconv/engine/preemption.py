@@ -1,0 +1,59 @@
+"""SIGTERM, SIGUSR1 and Ctrl-C: the step under way is finished and saved, then the run ends; a second signal ends it at once.
+
+Slurm and other schedulers send these before they take the machine away. The same command continues the run.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+
+class Preempted(BaseException):
+    """Not an Exception, so that nothing on its way takes it for a failure of its own."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again later
+
+
+class Preemption:
+    """Turns the signals into `Preempted`, never inside a `shield`.
+
+    Args:
+        together: several processes train together and must leave after the same step: nothing is raised here, they ask
+            each other whether a signal is `pending`.
+    """
+
+    def __init__(self, together: bool = False):
+        self.together = together
+        self.pending = False
+        self._raised = False
+        self._shields = 0
+
+    def install(self) -> None:
+        for number in SIGNALS:
+            signal.signal(number, self._handle)
+
+    @contextmanager
+    def shield(self) -> Iterator[None]:
+        """What is inside is done to its end: a signal that comes meanwhile takes effect after it."""
+        self._shields += 1
+        try:
+            yield
+        finally:
+            self._shields -= 1
+        self._raise_if_due()
+
+    def _handle(self, number: int, frame: object) -> None:
+        if self.pending:
+            os._exit(Preempted.exit_code)  # asked twice: no clean-up; what is saved is whole at every moment
+        self.pending = True
+        self._raise_if_due()
+
+    def _raise_if_due(self) -> None:
+        if self.pending and not (self._raised or self.together or self._shields):
+            self._raised = True  # once: what is saved on the way out is shielded too
+            raise Preempted

@@ -1,0 +1,60 @@
+"""Where a run stands, for people, sweeps and schedulers: status.json; and the lock that one process holds."""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import json
+import os
+import socket
+import time
+from pathlib import Path
+
+from efficientconv.engine.checkpoint import write_atomically
+from efficientconv.errors import UserError
+
+HEARTBEAT_S = 15.0
+STATES = ("running", "done", "preempted", "failed", "diverged")
+
+
+class Status:
+    """status.json: state, the last step, a heartbeat while it runs, and why it ended."""
+
+    def __init__(self, folder: Path):
+        self.path = folder / "status.json"
+        self.next_beat = 0.0
+
+    def beat(self, step: int) -> None:
+        """While running: often called, seldom written."""
+        if time.monotonic() >= self.next_beat:
+            self.set("running", step)
+            self.next_beat = time.monotonic() + HEARTBEAT_S
+
+    def set(self, state: str, step: int, reason: str | None = None) -> None:
+        assert state in STATES, state
+        values = {
+            "state": state, "step": step, "reason": reason, "heartbeat": _now(),
+            "host": socket.gethostname(), "pid": os.getpid(),
+        }  # fmt: skip
+        try:
+            write_atomically(self.path, (json.dumps(values, indent=2) + "\n").encode())
+        except OSError:
+            pass  # a full disk: the run itself says so when it cannot save
+
+
+def lock(folder: Path) -> int:
+    """Holds the run folder for this process until it ends, however it ends. Raises UserError when another one has it.
+
+    A POSIX record lock: the kernel drops it with the process, and processes that this one starts do not inherit it.
+    """
+    file = os.open(folder / "run.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(file)
+        raise UserError(f"{folder} is in use by another process; wait for it, or choose another run_dir") from None
+    return file
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

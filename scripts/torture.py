@@ -1,0 +1,185 @@
+"""Kills runs again and again, starts each by the same command, and holds what they end with against unbroken ones.
+
+    python scripts/torture.py --kills 50                      writes results/reliability.md
+    python scripts/torture.py --kills 4 --models c --output-dir /tmp/reliability
+
+Kills (SIGKILL) fall in turn inside training steps at a random moment, while a checkpoint is being written, and while the
+held-out images are evaluated. Weights, moving average, metrics.jsonl and summary.json must be bitwise the same, timings
+aside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import torch  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+from efficientconv.engine.checkpoint import load_newest  # noqa: E402
+from efficientconv.engine.environment import environment  # noqa: E402
+from efficientconv.engine.records import read_records  # noqa: E402
+
+EPOCHS, STEPS_PER_EPOCH, KILLS_A_RUN = 4, 20, 5
+COMMON = (
+    "data=digits", "model.width=0.125", f"trainer.epochs={EPOCHS}", "trainer.global_batch_size=64", "schedule=onecycle",
+    "logger=jsonl", "trainer.checkpoint_minutes=0.001",
+)  # fmt: skip
+# with accumulation, with a moving average, with both, with neither
+VARIANTS = {
+    "a": ("trainer.accumulation_steps=2",),
+    "c": ("trainer.ema_decay=0.9",),
+    "f": ("trainer.ema_decay=0.9", "trainer.accumulation_steps=2"),
+    "k": (),
+}
+PHASES = ("step", "save", "evaluation")
+TIMINGS = {"train_seconds", "images_per_s", "data_wait_percent", "train_images_per_s", "git_commit", "git_dirty"}
+
+
+@dataclass
+class Outcome:
+    """Of one run that was killed: where, and in what it ended differently from the unbroken one."""
+
+    model: str
+    options: str
+    seed: int
+    kills: Counter = field(default_factory=Counter)
+    differences: list[str] = field(default_factory=list)
+
+
+def main() -> int:
+    args = parse_args()
+    models = args.models.split(",")
+    kills_a_run = min(KILLS_A_RUN, -(-args.kills // len(models)))
+    outcomes = []
+    with tempfile.TemporaryDirectory() as scratch, tqdm(total=args.kills, unit="kill") as bar:
+        seed = 0
+        while bar.n < args.kills:
+            model = models[seed % len(models)]
+            outcomes.append(torture(model, seed, min(kills_a_run, args.kills - bar.n), Path(scratch), bar))
+            seed += 1
+    args.output_dir.mkdir(parents=True, exist_ok=True)
+    text = report(outcomes, args.kills)
+    (args.output_dir / "reliability.md").write_text(text)
+    print(text)
+    return int(any(outcome.differences for outcome in outcomes))
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--models", default=",".join(VARIANTS), help="of a, c, f, k (default: all)")
+    parser.add_argument("--output-dir", type=Path, default=ROOT / "results")
+    return parser.parse_args()
+
+
+def torture(model: str, seed: int, kills: int, scratch: Path, bar: tqdm) -> Outcome:
+    """One unbroken run and one that is killed `kills` times."""
+    outcome = Outcome(model, " ".join(VARIANTS[model]), seed)
+    unbroken, broken = scratch / f"{model}{seed}-unbroken", scratch / f"{model}{seed}-broken"
+    assert start(model, seed, unbroken).wait() == 0
+    chance = random.Random(seed)
+    for number in range(kills):
+        phase = PHASES[(seed + number) % len(PHASES)]
+        if kill_once(start(model, seed, broken), broken, phase, chance):
+            outcome.kills[phase] += 1
+        bar.update()
+    assert start(model, seed, broken).wait() == 0
+    outcome.differences = differences(unbroken, broken)
+    return outcome
+
+
+def start(model: str, seed: int, folder: Path) -> subprocess.Popen:
+    call = [sys.executable, str(ROOT / "train.py"), *COMMON, *VARIANTS[model], f"model={model}", f"seed={seed}"]
+    return subprocess.Popen([*call, f"run_dir={folder}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def kill_once(process: subprocess.Popen, folder: Path, phase: str, chance: random.Random) -> bool:
+    """Kills in `phase`; False when the run was done before it came to that."""
+    wait_until(process, lambda: read_status(folder).get("pid") == process.pid)
+    time.sleep(chance.uniform(0, 1.0))  # an epoch takes about as long
+    if phase != "step":
+        wait_until(process, (lambda: saving(folder)) if phase == "save" else (lambda: evaluating(folder)))
+    process.send_signal(signal.SIGKILL)
+    return process.wait() == -signal.SIGKILL
+
+
+def wait_until(process: subprocess.Popen, condition) -> None:
+    while process.poll() is None and not condition():
+        time.sleep(0.0005)
+
+
+def saving(folder: Path) -> bool:
+    return any(folder.glob("checkpoints/*.tmp"))
+
+
+def evaluating(folder: Path) -> bool:
+    """The epoch's steps are all saved and its record is not written."""
+    step = newest_step(folder)
+    return step > 0 and step % STEPS_PER_EPOCH == 0 and len(read_records(folder / "metrics.jsonl")) < step // STEPS_PER_EPOCH
+
+
+def newest_step(folder: Path) -> int:
+    return max((int(path.name.split("-")[1]) for path in folder.glob("checkpoints/step-*.pt")), default=0)
+
+
+def read_status(folder: Path) -> dict:
+    path = folder / "status.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def differences(unbroken: Path, broken: Path) -> list[str]:
+    """What is not bitwise the same, timings aside."""
+    states = [load_newest(folder / "checkpoints")[1] for folder in (unbroken, broken)]
+    found = []
+    for part in ("model", "ema"):
+        old, new = (state[part] or {} for state in states)
+        found += [f"{part} {name}" for name in old.keys() | new.keys() if not torch.equal(old[name], new[name])]
+    for name, read in (("metrics.jsonl", read_records), ("summary.json", lambda path: [json.loads(path.read_text())])):
+        old, new = ([untimed(record) for record in read(folder / name)] for folder in (unbroken, broken))
+        found += [] if old == new else [name]
+    return found
+
+
+def untimed(record: dict) -> dict:
+    return {key: value for key, value in record.items() if key not in TIMINGS}
+
+
+def report(outcomes: list[Outcome], kills: int) -> str:
+    facts = environment(torch.device("cpu"))
+    equal = sum(not outcome.differences for outcome in outcomes)
+    lines = [
+        "# Killed runs against unbroken ones",
+        "",
+        f"Written by `python scripts/torture.py --kills {kills}` at commit {facts['git_commit']} on {facts['cpu']}, "
+        f"{facts['threads']} threads, torch {facts['packages']['torch']}.",
+        "",
+        f"Each run ({EPOCHS} epochs of {STEPS_PER_EPOCH} steps on digits, width 0.125, a checkpoint every 60 ms) was killed "
+        "with SIGKILL and started again by the same command, until it had been killed that often; then it was left to end. "
+        "Compared bitwise with an unbroken run: weights, moving average, metrics.jsonl and summary.json (timings aside).",
+        "",
+        f"**{equal} of {len(outcomes)} runs ended bit for bit as the unbroken one.**",
+        "",
+        "| model | options | seed | killed in a step | in a save | in an evaluation | lost or different |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for o in outcomes:
+        counts = " | ".join(str(o.kills[phase]) for phase in PHASES)
+        lines.append(f"| {o.model} | {o.options or '-'} | {o.seed} | {counts} | {', '.join(o.differences) or 'nothing'} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

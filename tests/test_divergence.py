@@ -1,0 +1,83 @@
+"""A loss that is not finite: stopped, never saved, or gone back from."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from efficientconv.engine.checkpoint import load_newest
+from efficientconv.engine.distributed import World
+from efficientconv.engine.divergence import Diverged, require_finite
+from efficientconv.engine.loop import Loop
+from efficientconv.engine.preemption import Preemption
+from efficientconv.engine.records import Records
+from efficientconv.engine.saver import Saver
+from efficientconv.engine.status import Status
+from test_trainer import Batches, make_trainer, small_model
+
+
+class Poisoned(Batches):
+    """One bad batch in the second epoch, where the rate is above `limit`: what a high rate does, at a known step."""
+
+    def __init__(self, trainer, limit: float):
+        super().__init__(4, 4)
+        self.trainer, self.limit = trainer, limit
+
+    def epoch(self, epoch: int, start: int = 0):
+        for number, (images, labels) in enumerate(super().epoch(epoch, start), start):
+            if epoch == 1 and number == 1 and self.trainer.lr_scale > self.limit:
+                images = images * torch.inf
+            yield images, labels
+
+
+class Parts:
+    """What Loop needs of a run's parts, around a trainer without data files."""
+
+    def __init__(self, trainer, loader, on_divergence: str):
+        self.trainer, self.loader, self.world, self.preemption = trainer, loader, World(), Preemption()
+        trainer.config = trainer.config.model_copy(update={"on_divergence": on_divergence})
+        self.config = type("Config", (), {"trainer": trainer.config})
+        self.data = type("Data", (), {"val": None})
+
+    def require_finite(self) -> None:
+        require_finite(self.trainer, self.world)
+
+
+def run_loop(tmp_path, on_divergence: str, limit: float):
+    trainer = make_trainer(small_model())
+    parts = Parts(trainer, Poisoned(trainer, limit), on_divergence)
+    saver = Saver(trainer, tmp_path / "checkpoints", 10.0, World(), parts.preemption)
+    records = Records(tmp_path / "metrics.jsonl")
+    Loop(parts, saver, records, Status(tmp_path)).run()
+    return trainer, records
+
+
+def test_stop_names_the_step_and_keeps_the_last_good_weights(tmp_path):
+    with pytest.raises(Diverged, match="the loss of step 6 is not finite"):
+        run_loop(tmp_path, "stop", limit=0.0)
+    state = load_newest(tmp_path / "checkpoints")[1]
+    assert state["step"] == 4
+    assert all(torch.isfinite(tensor).all() for tensor in state["model"].values())
+
+
+def test_rollback_goes_back_and_lowers_the_rate(tmp_path):
+    with pytest.warns(UserWarning, match="the loss of step 6 is not finite; back to step 4 with 0.5 times the rate"):
+        trainer, records = run_loop(tmp_path, "rollback", limit=0.5)
+    assert trainer.step == 8 and trainer.lr_scale == 0.5
+    assert [record["epoch"] for record in records.values] == [1, 2]
+    cosine = (1 + math.cos(math.pi * 7 / 8)) / 2  # step 7 of 8
+    assert records.values[1]["lr"] == pytest.approx(0.1 * 0.5 * cosine)
+
+
+def test_rollback_gives_up_when_it_does_not_help(tmp_path):
+    with pytest.warns(UserWarning, match="0.125 times"), pytest.raises(Diverged):
+        run_loop(tmp_path, "rollback", limit=0.0)
+
+
+def test_weights_that_are_not_finite_are_never_saved():
+    trainer = make_trainer(small_model())
+    trainer.model.head.classifier.weight.data[0, 0] = torch.nan
+    with pytest.raises(Diverged, match="a weight after step 0"):
+        require_finite(trainer, World())

@@ -1,0 +1,348 @@
+"""Every model in every layout: it builds, runs and learns everywhere; what it does with sizes, widths and mistakes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from efficientconv import build_model, model_names
+from efficientconv.config import ModelConfig
+from efficientconv.errors import UserError
+from efficientconv.layers import LAYERS, SpatialBottleneckConv2d, TopologicalConv2d, Topology, build_layer
+from efficientconv.models import image_size_of, layout_name, model_config
+from efficientconv.models.zoo import layout_config
+from reference import CASES
+
+OURS = [name for name in model_names() if model_config(name).trunk != "torchvision"]
+OTHERS = [name for name in model_names() if model_config(name).trunk == "torchvision"]
+# images on which each trunk's last feature map has 2 x 2 pixels or more, so that batch norm has something to work with
+SMALL = {
+    "plain": {"imagenet": 77, "cifar": 16},
+    "resnet": {"imagenet": 64, "cifar": 16},
+    "torchvision": {"imagenet": 64, "cifar": 32},
+}
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+def small(name: str, layout: str) -> tuple[nn.Module, int]:
+    """Width 1/8 where there is one, 10 classes; the model and its image size."""
+    size = 63 if name == "alexnet" else SMALL[model_config(name).trunk][layout]  # alexnet's least
+    width = 0.125 if name in OURS else None
+    return build_model(name, 10, layout=layout, width=width, image_size=size), size
+
+
+def assert_all_learn(module: nn.Module, output: torch.Tensor) -> None:
+    (output * torch.randn_like(output)).sum().backward()
+    for name, parameter in module.named_parameters():
+        assert parameter.grad is not None, f"{name} takes no part"
+        assert parameter.grad.isfinite().all() and parameter.grad.any(), f"{name} has no gradient"
+
+
+# ---------------------------------------------------------------- forward and backward
+
+
+@pytest.mark.parametrize("layout", ["imagenet", "cifar"])
+@pytest.mark.parametrize("model", model_names())
+def test_every_model_runs_and_every_parameter_gets_a_gradient(model: str, layout: str) -> None:
+    network, size = small(model, layout)
+    logits = network(torch.randn(4, 3, size, size))
+    assert logits.shape == (4, 10) and logits.dtype == torch.float32
+    assert_all_learn(network, logits)
+
+
+@pytest.mark.parametrize("name", LAYERS.names())
+def test_every_layer_keeps_the_map_and_every_parameter_gets_a_gradient(name: str) -> None:
+    for n, m, args in CASES[name]:
+        layer = build_layer(name, n, m, **args)
+        output = layer(torch.randn(4, n, 7, 6))
+        assert output.shape == (4, m, 7, 6)
+        assert_all_learn(layer, output)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_evaluation_takes_images_one_by_one(name: str) -> None:
+    network, size = small(name, "cifar")
+    images = torch.randn(3, 3, size, size)
+    network(images)
+    network.eval()
+    one_by_one = torch.cat([network(image[None]) for image in images])
+    torch.testing.assert_close(network(images), one_by_one, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_signals_neither_vanish_nor_explode_at_the_start(name: str) -> None:
+    network, size = small(name, "cifar")
+    logits = network(torch.randn(16, 3, size, size))
+    assert 1e-3 < logits.std() < 1e3
+
+
+# ---------------------------------------------------------------- the signature of the issue, and full size
+
+
+def test_signature_of_the_python_interface() -> None:
+    with torch.device("meta"):
+        model = build_model("c", num_classes=1000, layout="imagenet", width=1.0)
+        assert model.eval()(torch.empty(2, 3, 221, 221)).shape == (2, 1000)
+    assert isinstance(model, nn.Module) and not hasattr(model, "conv1")
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_stages_at_full_size_are_the_papers(name: str) -> None:
+    """Channels and side of the map that leaves each stage, and the maps around them."""
+    plain = model_config(name).trunk == "plain"
+    stages = [(128, 36), (256, 18), (512, 6)] if plain else [(64, 56), (128, 28), (256, 14), (512, 7)]
+    size = 221 if plain else 224
+    with torch.device("meta"):
+        model = build_model(name, num_classes=1000, layout="imagenet").eval()
+        x = model.stem(torch.empty(1, 3, size, size))
+        assert x.shape == (1, 64, *([108] * 2 if plain else [112] * 2))
+        for stage, (channels, side) in zip(model.stages.values(), stages, strict=True):
+            x = stage(x)
+            assert x.shape == (1, channels, side, side)
+        assert model.head.conv(x).shape[1] == model.head.hidden.in_features == 1024
+        assert model.head.hidden.out_features == model.head.classifier.in_features == 2048
+        assert model.head.dropout.p == 0.2 and model.head(x).shape == (1, 1000)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_stages_in_the_cifar_layout_are_16_8_and_4_pixels(name: str) -> None:
+    model = build_model(name, num_classes=10, layout="cifar", width=0.125).eval()
+    x = model.stem(torch.randn(1, 3, 32, 32))
+    sides = [x.shape[-1]]
+    for stage in model.stages.values():
+        x = stage(x)
+        sides.append(x.shape[-1])
+    assert sides == ([32, 16, 8, 4] if model_config(name).trunk == "plain" else [32, 32, 16, 8, 4])
+
+
+LAYERS_A_STAGE = {
+    "a": ["standard"] * 2,
+    "b": ["unravelled"] * 2,
+    "c": ["sic"] * 4,
+    "d": ["sic"] * 4,
+    "e": ["sic"] * 6,
+    "f": ["topological"] * 4,
+    "g": ["topological"] * 4,
+    "h": ["grouped"] * 4,
+    "i": ["sic"] * 8,
+    "j": ["sic", "spatial_bottleneck", "spatial_bottleneck"] * 2,
+    "k": ["spatial_bottleneck"] * 8,
+    "l": ["channel_bottleneck"] * 4,
+    "m": ["channel_bottleneck"] * 6,
+    "n": ["channel_bottleneck"] * 12,
+    "o": ["channel_bottleneck"] * 20,
+    "c_noresidual": ["sic"] * 4,
+}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_stages_hold_the_papers_layers(name: str) -> None:
+    model = build_model(name, num_classes=10, layout="cifar", width=0.125)
+    for stage in model.stages.values():
+        assert [type(layer.conv) for layer in stage.layers] == [LAYERS.get(kind) for kind in LAYERS_A_STAGE[name]]
+        assert all(layer.residual == (name != "c_noresidual") for layer in stage.layers)
+        grids = [layer.conv.padding for layer in stage.layers if isinstance(layer.conv, SpatialBottleneckConv2d)]
+        assert grids == [0, 1] * (len(grids) // 2)
+        convolutions = [m for m in stage.layers.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
+        sizes = {conv.kernel_size[0] for conv in convolutions} - {1}  # projections aside
+        assert sizes == {"d": {5}, "j": {2, 3}, "k": {2}, "f": set(), "g": set()}.get(name, {3})
+
+
+# ---------------------------------------------------------------- layouts and widths
+
+
+@pytest.mark.parametrize("size, layout", [(None, "imagenet"), (28, "cifar"), (64, "cifar"), (65, "imagenet")])
+def test_auto_takes_the_layout_that_fits_the_images(size: int | None, layout: str) -> None:
+    assert layout_name(model_config("c"), size) == layout
+    built, told = (build_model("c", 10, layout=choice, width=0.125, image_size=size) for choice in ("auto", layout))
+    assert str(built) == str(told)
+
+
+def test_layout_named_by_the_user_wins() -> None:
+    network = build_model("c", 10, layout="imagenet", width=0.125, image_size=64)
+    assert network.stem.conv.kernel_size == (7, 7)
+    assert build_model("c", 10, layout="cifar", width=0.125, image_size=96).stem.conv.kernel_size == (3, 3)
+
+
+@pytest.mark.parametrize("name, size", [("c", 221), ("n", 224), ("o", 224), ("resnet18", 224)])
+def test_image_size_is_the_data_s_or_the_layout_s_own(name: str, size: int) -> None:
+    assert image_size_of(model_config(name), None) == size
+    assert image_size_of(model_config(name), 40) == 40
+
+
+@pytest.mark.parametrize("width", [1.5, 0.75, 0.5, 0.125])
+@pytest.mark.parametrize("name", ["b", "g", "i", "j", "n"])
+def test_width_multiplies_every_channel_count(name: str, width: float) -> None:
+    full, scaled = (build_model(name, 10, layout="cifar", width=w) for w in (1.0, width))
+    norms = [[m.num_features for m in model.modules() if isinstance(m, nn.BatchNorm2d)] for model in (full, scaled)]
+    assert norms[1] == [n * width for n in norms[0]]
+    assert scaled.head.hidden.out_features == 2048 * width and scaled.head.classifier.out_features == 10
+
+
+@pytest.mark.parametrize("width", [0.5, 0.25, 0.125])
+@pytest.mark.parametrize("name", ["f", "g", "i"])
+def test_topologies_shrink_with_the_width(name: str, width: float) -> None:
+    model = build_model(name, 10, layout="cifar", width=width)
+    layers = [m for m in model.modules() if isinstance(m, TopologicalConv2d)]
+    assert layers
+    for layer in layers:
+        n = layer.in_channels
+        blocks = [stage.blocks[0].args for stage in model_config(name).stages.values()]
+        paper = next(t for t in (Topology(**a["topology"]) for a in blocks) if t.channels == n / width)
+        assert layer.topology.fan / n == pytest.approx(paper.fan / paper.channels, rel=0 if name in "fi" else 0.25)
+
+
+# ---------------------------------------------------------------- mistakes
+
+
+def refusal(*args: object, **kwargs: object) -> str:
+    with pytest.raises(UserError) as error:
+        build_model(*args, **kwargs)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name, layout, size, least", [("c", "imagenet", 40, 41), ("o", "imagenet", 16, 29), ("n", "cifar", 7, 8)]
+)
+def test_images_too_small_are_refused_with_the_least_size(name: str, layout: str, size: int, least: int) -> None:
+    message = refusal(name, 10, layout=layout, width=0.125, image_size=size)
+    for part in (f"image_size={size}", f"layout={layout}", f"model '{name}'", f"{least} x {least}", "choose"):
+        assert part in message
+    network = build_model(name, 10, layout=layout, width=0.125, image_size=least).eval()
+    assert network(torch.randn(1, 3, least, least)).shape == (1, 10)
+    with pytest.raises(RuntimeError):
+        network(torch.randn(1, 3, size, size))
+
+
+def test_images_too_small_for_torchvision_are_refused() -> None:
+    message = refusal("alexnet", 10, image_size=32)
+    assert "image_size=32" in message and "'alexnet'" in message and "choose a larger data.image_size" in message
+
+
+def test_unknown_model_names_the_nearest() -> None:
+    assert "unknown model 'resnet20': did you mean 'resnet" in refusal("resnet20", 10)
+    assert "unknown model 'c_noresidul': did you mean 'c_noresidual'?" in refusal("c_noresidul", 10)
+    message = refusal("zzz", 10)
+    assert all(name in message for name in model_names())
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_width_is_for_the_papers_models(name: str) -> None:
+    message = refusal(name, 10, width=0.5)
+    assert "width=0.5" in message and f"'{name}'" in message
+
+
+@pytest.mark.parametrize("name", ["c", "resnet18"])
+def test_layout_and_width_out_of_range_are_refused(name: str) -> None:
+    assert "'tiny'" in refusal(name, 10, layout="tiny") and "cifar" in refusal(name, 10, layout="tiny")
+    assert "model.width" in refusal(name, 10, width=0) and "got -1" in refusal(name, 10, width=-1)
+
+
+def test_stages_other_than_the_layouts_are_refused() -> None:
+    config = model_config("c").model_dump()
+    config["stages"]["stage5"] = config["stages"].pop("stage4")
+    message = refusal(ModelConfig(**config), 10, layout="cifar")
+    assert "stage2, stage3, stage5" in message and "stage2, stage3, stage4" in message and "'plain'" in message
+    config["stages"] = {}
+    assert "has the stages none" in refusal(ModelConfig(**config), 10, layout="cifar")
+
+
+def test_a_layers_refusal_names_the_stage() -> None:
+    topology, pair = (refusal(name, 10, layout="cifar", width=0.1) for name in ("f", "l"))
+    assert topology.startswith("stage2 (13 channels): topology: dims=[8, 16] connections=[4, 8] does not fit 13")
+    assert pair.startswith("stage2 (13 channels): channel_bottleneck: 13 input channels cannot be halved")
+
+
+def test_a_configuration_builds_what_its_name_builds() -> None:
+    config = model_config("j").model_copy(update={"layout": "cifar", "width": 0.125})
+    assert str(build_model(config, 10)) == str(build_model("j", 10, layout="cifar", width=0.125))
+
+
+# ---------------------------------------------------------------- initialisation and the comparisons
+
+
+def test_convolutions_start_with_he_s_variance_of_their_own_fan_out() -> None:
+    model = build_model("j", 10, layout="cifar")
+    layers = model.stages["stage4"].layers
+    sic, bottleneck = layers[0].conv, layers[1].conv
+    for weight, fan_out in (
+        (model.stages["stage4"].transition.conv.weight, 512),
+        (sic.depthwise.weight, 9),
+        (sic.projection.weight, 512),
+        (bottleneck.reduction.weight, 4),
+        (bottleneck.expansion.weight, 4),
+        (build_model("f", 10, layout="cifar").stages["stage2"].layers[0].conv.weight, 32 * 9),
+    ):
+        assert weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.05)
+
+
+PUBLISHED_PARAMS = {
+    "alexnet": 61100840,
+    "googlenet": 6624904,  # without the auxiliary classifiers
+    "resnet101": 44549160,
+    "resnet18": 11689512,
+    "resnet34": 21797672,
+    "resnet50": 25557032,
+    "vgg16": 138357544,
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_comparisons_have_torchvisions_parameters(name: str) -> None:
+    with torch.device("meta"):
+        model = build_model(name, num_classes=1000, layout="imagenet")
+    assert sum(p.numel() for p in model.parameters()) == PUBLISHED_PARAMS[name]
+    assert type(model).__module__.startswith("torchvision.models.") and model.training
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_resnets_for_small_images_have_a_3x3_stem_without_pool(name: str) -> None:
+    model = build_model(name, 10, image_size=32)
+    assert isinstance(model, torchvision.models.ResNet)
+    stem = model.conv1(torch.randn(1, 3, 32, 32))
+    assert stem.shape == (1, 64, 32, 32) and model.maxpool(stem) is stem and model.conv1.kernel_size == (3, 3)
+    assert build_model(name, 10, image_size=96).conv1.kernel_size == (7, 7)
+
+
+def test_model_names_have_the_papers_first_and_are_all_configured() -> None:
+    assert [name for name in model_names() if len(name) == 1] == list("abcdefghijklmno")
+    assert model_names() == [*OURS, *OTHERS]
+    for name in model_names():
+        config = model_config(name)
+        assert config.name == name and config.description and config.source
+        if config.trunk != "torchvision":
+            assert layout_config(config, None).image_size in (221, 224)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kernel_size": "three"}, "kernel_size='three' is no int"),
+        ({"kernel_size": 3.0}, "kernel_size=3.0 is no int"),
+        ({"in_channels": 4}, "has no argument 'in_channels'"),
+        ({"topology": {"dim": [8, 16], "connections": [4, 8]}}, "unknown key 'topology.dim': did you mean 'dims'?"),
+        ({"topology": {"dims": 8, "connections": [4, 8]}}, "topology.dims: input should be a valid list, got 8"),
+        ({"topology": {"dims": [8.5, 16], "connections": [4, 8]}}, "topology.dims.0: input should be a valid integer"),
+        ({"topology": {"dims": [8, 16], "connections": [4, 8], "anchor": "middle"}}, "topology.anchor: input should be"),
+    ],
+)
+def test_a_layers_arguments_of_the_wrong_kind_are_one_line(change: dict, message: str) -> None:
+    values = model_config("f").model_dump()
+    values["stages"]["stage2"]["blocks"][0]["args"] |= change
+    with pytest.raises(UserError) as error:
+        build_model(ModelConfig.model_validate(values), 10, layout="cifar")
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_nothing_to_see_or_to_tell_apart_is_refused() -> None:
+    with pytest.raises(UserError, match="image_size=0 is too small"):
+        build_model("c", 10, image_size=0)
+    with pytest.raises(UserError, match="num_classes=0"):
+        build_model("c", 0)
