@@ -95,6 +95,27 @@ int main(int, char** argv) {
     run_reduce(shape, cell, padding, x.data(), taps.data(), small.data());
     run_expand(shape, cell, padding, small.data(), taps.data(), {nullptr, nullptr, x.data(), true}, big.data());
     run_cell_filter_gradient(shape, cell, padding, small.data(), x.data(), gt.data());
+    if (multiplier == 1) {  // the plan is a projection of the channels themselves
+      Floats whole(y.size()), back = numbers(outputs * cell * cell);
+      run_bottleneck(shape, cell, padding, x.data(), taps.data(), forward.arrays(outputs), weight.data(), back.data(),
+                     {scale.data(), scale.data(), residual.data(), true}, whole.data());
+      sum += total(whole);
+    }
+    for (int64_t stride = 1; !multiplier && stride <= 3; ++stride)
+      for (int64_t pool = 1; pool <= 2; ++pool) {
+        const int64_t edge = kernel / 2, rows_out = ((shape.height + 2 * edge - kernel) / stride + 1) / pool;
+        const int64_t columns_out = ((shape.width + 2 * edge - kernel) / stride + 1) / pool;
+        if (rows_out < 1 || columns_out < 1) continue;
+        Floats first(shape.images * outputs * rows_out * columns_out);
+        run_stem(shape, x.data(), kernel, stride, edge, forward.arrays(outputs), weight.data(),
+                 {scale.data(), scale.data(), nullptr, true}, pool, first.data());
+        sum += total(first);
+      }
+    if (shape.height >= cell && shape.width >= cell) {
+      Floats pooled(shape.images * shape.channels * (shape.height / cell) * (shape.width / cell));
+      run_max_pool(shape, x.data(), cell, pooled.data());
+      sum += total(pooled);
+    }
     sum += total(y) + total(grad) + total(between) + total(gy) + total(g) + total(big) + total(gt);
   }
   std::printf("checksum %.6g\n", sum);

@@ -173,6 +173,34 @@ def test_training_curves_of_both_backends_agree(model: str):
 
 
 @needs_kernels
+@pytest.mark.parametrize("layout", ["imagenet", "cifar"])
+@pytest.mark.parametrize("model", ["a", "b", "c", "g", "h", "i", "j", "l", "n"])
+def test_whole_models_equal_the_float64_reference_in_both_memory_formats(model: str, layout: str):
+    torch.manual_seed(0)
+    size = 32 if layout == "cifar" else 224 if model == "n" else 221
+    network = build_model(model, num_classes=10, layout=layout, width=0.25).train()
+    with torch.no_grad():
+        network(torch.randn(2, 3, size, size))  # running statistics of something
+    reference = set_backend(copy.deepcopy(network).double().eval(), "reference")
+    network.eval()
+    x = torch.randn(2, 3, size, size)
+    with torch.no_grad():
+        expected = reference(x.double())
+        assert difference(network(x), expected) < TOLERANCE
+        network.to(memory_format=torch.channels_last)
+        assert difference(network(x.to(memory_format=torch.channels_last)), expected) < TOLERANCE
+
+
+@needs_kernels
+def test_max_pool_keeps_nan_and_leaves_out_what_fills_no_window():
+    x = torch.randn(2, 3, 11, 19)
+    x[0, 0, 0, 1] = float("nan")
+    for kernel in (2, 3):
+        expected = F.max_pool2d(x, kernel)
+        torch.testing.assert_close(torch.ops.efficientconv.max_pool(x, kernel), expected, equal_nan=True)
+
+
+@needs_kernels
 def test_running_statistics_with_cumulative_average():
     layer = make_layer("sic").train()
     layer.bn.momentum = None

@@ -13,7 +13,7 @@ from efficientconv.native import build
 from efficientconv.native.plan import Plans, dense_plans, topological_plans
 
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-O1", "-g"]
-MAPS = [(1, 1, 1), (2, 1, 5), (2, 7, 1), (3, 6, 6), (1, 9, 7), (2, 13, 17)]  # images, height, width
+MAPS = [(1, 1, 1), (2, 1, 5), (2, 7, 1), (3, 6, 6), (1, 9, 7), (2, 13, 17), (1, 30, 61)]  # images, height, width
 
 
 def cases() -> list[tuple[int, int, int, int, Plans]]:
