@@ -80,7 +80,7 @@ int main(int, char** argv) {
                     {nullptr, nullptr, nullptr, false}, between.data());
     if (multiplier) {
       Floats grad_x(x.size()), grad_filters(filters.size());
-      run_depthwise_backward(shape, x.data(), depthwise, between.data(), false, grad_x.data(), grad_filters.data());
+      run_depthwise_backward(shape, x.data(), depthwise, between.data(), x.data(), grad_x.data(), grad_filters.data());
       sum += total(grad_x) + total(grad_filters);
     }
     Floats out(y.size()), mean(outputs), var(outputs), g(y.size()), gy(y.size()), gg(outputs), gb(outputs);

@@ -5,6 +5,7 @@
 
 #include "kernels.h"
 #include "parallel.h"
+#include "pool.h"
 
 namespace efficientconv {
 
@@ -50,7 +51,7 @@ Filters filters_of(const MaybeTensor& filters, int64_t kernel, int64_t channels)
 Tensor convolve(const Tensor& x, const MaybeTensor& filters, const Tensor& weight, int64_t kernel, at::TensorList plan,
                 int64_t outputs, const MaybeTensor& scale, const MaybeTensor& bias, const MaybeTensor& residual, bool relu) {
   const Shape shape = shape_of(x);
-  Tensor y = at::empty({shape.images, outputs, shape.height, shape.width}, x.options());
+  Tensor y = new_tensor({shape.images, outputs, shape.height, shape.width});
   if (y.numel() == 0) return y;
   const Output output{data(scale, outputs), data(bias, outputs), data(residual, y.numel()), relu};
   run_convolution(shape, data(x), filters_of(filters, kernel, shape.channels), arrays(plan, outputs), data(weight), output,
@@ -72,12 +73,11 @@ Tensor weight_gradient(const Tensor& x, const MaybeTensor& filters, const Tensor
 std::tuple<Tensor, Tensor> depthwise_backward(const Tensor& x, const Tensor& filters, const Tensor& grad_output,
                                               const MaybeTensor& add) {
   const Shape shape = shape_of(x);
-  data(add, x.numel());
-  Tensor grad_x = add ? add->clone() : at::empty_like(x), grad_filters = at::zeros_like(filters);
+  Tensor grad_x = new_tensor(x.sizes()), grad_filters = at::zeros_like(filters);
   if (x.numel() == 0) return {grad_x, grad_filters};
   const Filters f = filters_of(filters, filters.size(2), shape.channels);
   TORCH_CHECK(grad_output.numel() == x.numel() * f.multiplier, "efficientconv: gradient's shape");
-  run_depthwise_backward(shape, data(x), f, data(grad_output), add.has_value(), grad_x.mutable_data_ptr<float>(),
+  run_depthwise_backward(shape, data(x), f, data(grad_output), data(add, x.numel()), grad_x.mutable_data_ptr<float>(),
                          grad_filters.mutable_data_ptr<float>());
   return {grad_x, grad_filters};
 }
@@ -86,7 +86,7 @@ std::tuple<Tensor, Tensor, Tensor> batch_norm(const Tensor& y, const MaybeTensor
                                               const MaybeTensor& beta, double eps) {
   const Shape shape = shape_of(y);
   TORCH_CHECK(y.numel() > 0, "efficientconv: batch norm of nothing");
-  Tensor out = at::empty_like(y), mean = at::empty({shape.channels}, y.options()), var = at::empty_like(mean);
+  Tensor out = new_tensor(y.sizes()), mean = new_tensor({shape.channels}), var = new_tensor({shape.channels});
   run_batch_norm_forward(shape, data(y), data(residual, y.numel()), data(gamma, shape.channels),
                          data(beta, shape.channels), eps, out.mutable_data_ptr<float>(),
                          mean.mutable_data_ptr<float>(), var.mutable_data_ptr<float>());
@@ -98,7 +98,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> batch_norm_backward(const Tensor& gra
                                                                const MaybeTensor& gamma, double eps) {
   const Shape shape = shape_of(y);
   TORCH_CHECK(grad_out.numel() == y.numel() && out.numel() == y.numel(), "efficientconv: gradient's shape");
-  Tensor grad_residual = at::empty_like(y), grad_y = at::empty_like(y);
+  Tensor grad_residual = new_tensor(y.sizes()), grad_y = new_tensor(y.sizes());
   Tensor grad_gamma = at::empty_like(mean), grad_beta = at::empty_like(mean);
   run_batch_norm_backward(shape, data(grad_out), data(out), data(y), data(mean), data(var), data(gamma, shape.channels),
                           eps, grad_residual.mutable_data_ptr<float>(), grad_y.mutable_data_ptr<float>(),
@@ -119,9 +119,8 @@ void check_cells(const Tensor& cells, const Tensor& filters, const Shape& maps, 
 Tensor reduce(const Tensor& x, const Tensor& filters, int64_t padding) {
   const Shape shape = shape_of(x);
   const int64_t kernel = filters.size(-1);
-  Tensor cells = at::empty(
-      {shape.images, shape.channels, cells_of(shape.height, kernel, padding), cells_of(shape.width, kernel, padding)},
-      x.options());
+  Tensor cells = new_tensor(
+      {shape.images, shape.channels, cells_of(shape.height, kernel, padding), cells_of(shape.width, kernel, padding)});
   check_cells(cells, filters, shape, padding);
   run_reduce(shape, kernel, padding, data(x), data(filters), cells.mutable_data_ptr<float>());
   return cells;
@@ -131,7 +130,7 @@ Tensor expand(const Tensor& cells, const Tensor& filters, int64_t padding, int64
               const MaybeTensor& scale, const MaybeTensor& bias, const MaybeTensor& residual, bool relu) {
   const Shape shape{cells.size(0), cells.size(1), height, width};
   check_cells(cells, filters, shape, padding);
-  Tensor y = at::empty({shape.images, shape.channels, height, width}, cells.options());
+  Tensor y = new_tensor({shape.images, shape.channels, height, width});
   const Output output{data(scale, shape.channels), data(bias, shape.channels), data(residual, y.numel()), relu};
   run_expand(shape, filters.size(-1), padding, data(cells), data(filters), output, y.mutable_data_ptr<float>());
   return y;
@@ -152,7 +151,7 @@ Tensor bottleneck(const Tensor& x, const Tensor& reduce_filters, const Tensor& w
   const int64_t kernel = reduce_filters.size(-1);
   TORCH_CHECK(reduce_filters.numel() == shape.channels * kernel * kernel && expand_filters.numel() == outputs * kernel * kernel,
               "efficientconv: filters for other channels");
-  Tensor y = at::empty({shape.images, outputs, shape.height, shape.width}, x.options());
+  Tensor y = new_tensor({shape.images, outputs, shape.height, shape.width});
   const Output output{data(scale, outputs), data(bias, outputs), data(residual, y.numel()), relu};
   run_bottleneck(shape, kernel, padding, data(x), data(reduce_filters), arrays(plan, outputs), data(weight),
                  data(expand_filters), output, y.mutable_data_ptr<float>());
@@ -167,7 +166,7 @@ Tensor stem(const Tensor& x, const Tensor& weight, int64_t stride, int64_t paddi
   TORCH_CHECK(shape.height + 2 * padding >= kernel && shape.width + 2 * padding >= kernel && size(shape.height) > 0 &&
                   size(shape.width) > 0 && weight.size(1) == shape.channels,
               "efficientconv: images too small for the first layer, or of other channels");
-  Tensor y = at::empty({shape.images, outputs, size(shape.height), size(shape.width)}, x.options());
+  Tensor y = new_tensor({shape.images, outputs, size(shape.height), size(shape.width)});
   const Output output{data(scale, outputs), data(bias, outputs), nullptr, true};
   run_stem(shape, data(x), kernel, stride, padding, arrays(plan, outputs), data(weight), output, pool,
            y.mutable_data_ptr<float>());
@@ -176,7 +175,7 @@ Tensor stem(const Tensor& x, const Tensor& weight, int64_t stride, int64_t paddi
 
 Tensor max_pool(const Tensor& x, int64_t kernel) {
   const Shape shape = shape_of(x);
-  Tensor y = at::empty({shape.images, shape.channels, shape.height / kernel, shape.width / kernel}, x.options());
+  Tensor y = new_tensor({shape.images, shape.channels, shape.height / kernel, shape.width / kernel});
   run_max_pool(shape, data(x), kernel, y.mutable_data_ptr<float>());
   return y;
 }

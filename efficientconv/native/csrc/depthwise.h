@@ -38,10 +38,10 @@ inline void filter_gradient(const Maps& maps, const TapMasks& masks, int64_t ker
   for (int64_t tap = 0; tap < kKernel * kKernel; ++tap) sums[tap] = local[tap];
 }
 
-// The gradients of x (B x n x H x W) and of the filters (n * multiplier x k x k), given that of the result. What grad_x
-// holds stays in it where `add_to_x`.
+// The gradients of x (B x n x H x W) and of the filters (n * multiplier x k x k), given that of the result. To the
+// former `add` is added, of x's shape or null.
 inline void depthwise_backward(const Maps& maps, int64_t kernel, int64_t multiplier, const float* x, const float* filters,
-                               const float* grad_output, bool add_to_x, float* grad_x, float* grad_filters) {
+                               const float* grad_output, const float* add, float* grad_x, float* grad_filters) {
   const int64_t area = kernel * kernel, pixels = maps.pixels(), rows = maps.channels * multiplier;
   const TapMasks masks(maps, kernel);
   std::vector<float> turned(rows * area);
@@ -64,13 +64,13 @@ inline void depthwise_backward(const Maps& maps, int64_t kernel, int64_t multipl
         std::copy(g, g + pixels, g_map);
         const Depthwise turned_round{one, g_map, kernel, 1, &masks, nullptr};
         const float* filter = turned.data() + row * area;
-        const bool add = add_to_x || row % multiplier != 0;
+        const float* sum_of = row % multiplier != 0 ? grad_x + at : add ? add + at : nullptr;
         if (kernel == 3) {
           filter_gradient<3>(maps, masks, kernel, x_map, g_map, sums.data());
-          turned_round.convolve_map<3>(g_map, filter, add, grad_x + at);
+          turned_round.convolve_map<3>(g_map, filter, sum_of, grad_x + at);
         } else {
           filter_gradient<0>(maps, masks, kernel, x_map, g_map, sums.data());
-          turned_round.convolve_map<0>(g_map, filter, add, grad_x + at);
+          turned_round.convolve_map<0>(g_map, filter, sum_of, grad_x + at);
         }
       }
       for (int64_t tap = 0; tap < area; ++tap) {

@@ -39,8 +39,8 @@ void run_weight_gradient(const Shape& shape, const float* x, const Filters& filt
 }
 
 void run_depthwise_backward(const Shape& shape, const float* x, const Filters& filters, const float* grad_output,
-                            bool add_to_x, float* grad_x, float* grad_filters) {
-  depthwise_backward(maps_of(shape), filters.kernel, filters.multiplier, x, filters.filters, grad_output, add_to_x, grad_x,
+                            const float* add, float* grad_x, float* grad_filters) {
+  depthwise_backward(maps_of(shape), filters.kernel, filters.multiplier, x, filters.filters, grad_output, add, grad_x,
                      grad_filters);
 }
 

@@ -30,7 +30,7 @@ void run_convolution(const Shape& shape, const float* x, const Filters& filters,
 void run_weight_gradient(const Shape& shape, const float* x, const Filters& filters, const PlanArrays& plan,
                          const float* grad_output, float* grad);
 void run_depthwise_backward(const Shape& shape, const float* x, const Filters& filters, const float* grad_output,
-                            bool add_to_x, float* grad_x, float* grad_filters);
+                            const float* add, float* grad_x, float* grad_filters);
 void run_batch_norm_forward(const Shape& shape, const float* y, const float* residual, const float* gamma,
                             const float* beta, double eps, float* out, float* mean, float* var);
 void run_batch_norm_backward(const Shape& shape, const float* grad_out, const float* out, const float* y,

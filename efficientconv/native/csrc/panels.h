@@ -177,17 +177,17 @@ struct Depthwise {
   }
 
  public:
-  // One whole map with readable margins on both sides, to `to` or added to it.
+  // One whole map with readable margins on both sides, plus `add` (may be `to` itself, or null).
   template <int kKernel>
-  void convolve_map(const float* from, const float* filter, bool add, float* to) const {
+  void convolve_map(const float* from, const float* filter, const float* add, float* to) const {
     const Taps<kKernel> taps(filter);
     const int64_t pixels = maps.pixels(), margin = kernel / 2 * maps.width;
     for (int64_t q = 0; q < pixels; q += kLanes) {
       const bool inside = q >= margin && q + kLanes <= pixels - margin;
       const Vec sum = inside ? convolve_inside(q, from + q, taps) : convolve(q, from + q, taps);
-      if (q + kLanes <= pixels) store(to + q, add ? load(to + q) + sum : sum);
+      if (q + kLanes <= pixels) store(to + q, add ? load(add + q) + sum : sum);
       else
-        for (int64_t i = 0; q + i < pixels; ++i) to[q + i] = (add ? to[q + i] : 0.f) + sum[i];
+        for (int64_t i = 0; q + i < pixels; ++i) to[q + i] = (add ? add[q + i] : 0.f) + sum[i];
     }
   }
 };
