@@ -195,7 +195,7 @@ def test_whole_models_equal_the_float64_reference_in_both_memory_formats(model: 
 def test_max_pool_keeps_nan_and_leaves_out_what_fills_no_window():
     x = torch.randn(2, 3, 11, 19)
     x[0, 0, 0, 1] = float("nan")
-    for kernel in (2, 3):
+    for kernel in (2, 3, 4):
         expected = F.max_pool2d(x, kernel)
         torch.testing.assert_close(torch.ops.efficientconv.max_pool(x, kernel), expected, equal_nan=True)
 
@@ -305,3 +305,16 @@ def test_a_failed_build_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(build.BuildError, match="no such thing"):
         build.library()
     assert not list((tmp_path / "efficientconv").iterdir())
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", ["topology_2d", "bottleneck"])
+@pytest.mark.parametrize("training", [True, False])
+def test_nan_is_not_hidden(name: str, training: bool):
+    layer = make_layer(name).train(training)
+    x = torch.randn(2, channels_of(name), 6, 6)
+    x[0, 0, 2, 2] = float("nan")
+    with torch.no_grad():
+        ours, theirs = layer(x), set_backend(copy.deepcopy(layer), "reference")(x)
+    # the reference's dense kernel also spreads it to outputs that are not connected: 0 * nan
+    assert ours.isnan().any() and not (ours.isnan() & ~theirs.isnan()).any()

@@ -60,14 +60,14 @@ inline void batch_norm_forward(const Maps& maps, const float* y, const float* re
         }
         for (int64_t p = whole; p < pixels; ++p) {
           const float v = map[p] * scale + shift + (add ? add[p] : 0.f);
-          to[p] = v > 0.f ? v : 0.f;
+          to[p] = positive(v);
         }
       }
     }
   });
 }
 
-// Given the gradient of `out`: that of the residual (where out > 0), of y, gamma and beta.
+// Given the gradient of `out`: that of the residual (zero where out is), of y, gamma and beta.
 inline void batch_norm_backward(const Maps& maps, const float* grad_out, const float* out, const float* y,
                                 const float* mean, const float* var, const float* gamma, double eps, float* grad_residual,
                                 float* grad_y, float* grad_gamma, float* grad_beta) {
@@ -81,13 +81,13 @@ inline void batch_norm_backward(const Maps& maps, const float* grad_out, const f
         const float *from = grad_out + at, *result = out + at, *map = y + at;
         float* g = grad_residual + at;
         add_map(pixels, totals, [&](int64_t p, Vec& sum, Vec& product) {
-          const Vec here = load(result + p) > Vec{} ? load(from + p) : Vec{};
+          const Vec here = load(result + p) <= Vec{} ? Vec{} : load(from + p);
           store(g + p, here);
           sum += here;
           product += here * (load(map + p) - splat(m));
         });
         for (int64_t p = whole; p < pixels; ++p) {
-          g[p] = result[p] > 0.f ? from[p] : 0.f;
+          g[p] = result[p] <= 0.f ? 0.f : from[p];
           totals[0] += g[p];
           totals[1] += g[p] * static_cast<double>(map[p] - m);
         }

@@ -109,7 +109,7 @@ struct Finish {
 
   EC_INLINE float operator()(float v, int64_t at) const {
     v += bias + (residual ? residual[at] : 0.f);
-    return relu && !(v > 0.f) ? 0.f : v;
+    return relu ? positive(v) : v;
   }
   EC_INLINE Vec operator()(Vec v, int64_t at) const {
     v += splat(bias);

@@ -62,7 +62,7 @@ EC_INLINE void store_run(const float* from, const float* residual, bool relu, in
     } else {
       for (int64_t i = p; i < p + n; ++i) {
         const float v = from[i] + (residual ? residual[i] : 0.f);
-        to[i] = relu && !(v > 0.f) ? 0.f : v;
+        to[i] = relu ? positive(v) : v;
       }
     }
   });

@@ -89,11 +89,17 @@ inline void pool_map(const float* map, int64_t width, int64_t kernel, int64_t ro
       const Vec a = load(highest + 2 * x), b = load(highest + 2 * x + kLanes);
       store(to + x, larger(shuffle<0, 2, 4, 6, 8, 10, 12, 14>(a, b), shuffle<1, 3, 5, 7, 9, 11, 13, 15>(a, b)));
     }
-    for (; x < columns; ++x) {
-      float value = highest[x * kernel];
-      for (int64_t dx = 1; dx < kernel; ++dx) value = larger(value, highest[x * kernel + dx]);
-      to[x] = value;
+    if (x == columns) continue;
+    // the highest of each window of columns, in vectors and in place, of which every k-th is taken
+    int64_t from = x * kernel;
+    for (; from + kLanes + kernel <= width; from += kLanes) {
+      Vec most = load(highest + from);
+      for (int64_t dx = 1; dx < kernel; ++dx) most = larger(most, load(highest + from + dx));
+      store(highest + from, most);
     }
+    for (; from + kernel <= width; ++from)
+      for (int64_t dx = 1; dx < kernel; ++dx) highest[from] = larger(highest[from], highest[from + dx]);
+    for (; x < columns; ++x) to[x] = highest[x * kernel];
   }
 }
 

@@ -27,7 +27,9 @@ EC_INLINE Vec masked(Vec v, const int32_t* mask) {
   return reinterpret_cast<Vec>(reinterpret_cast<IntVec>(v) & *reinterpret_cast<const UnalignedIntVec*>(mask));
 }
 
-EC_INLINE Vec positive(Vec v) { return v > Vec{} ? v : Vec{}; }
+// ReLU; NaN stays, as in torch, and nothing branches on the data
+EC_INLINE Vec positive(Vec v) { return Vec{} > v ? Vec{} : v; }
+EC_INLINE float positive(float v) { return 0.f > v ? 0.f : v; }
 
 // Lanes of a (0 to 7) and b (8 to 15).
 template <int... kLane>
