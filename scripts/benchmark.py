@@ -19,10 +19,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from efficientconv.benchmark import report  # noqa: E402
-from efficientconv.benchmark.subjects import (  # noqa: E402
-    LAYER_MODELS, MODELS, PASSES, SHAPES, Subject, layer_subjects, model_subject,
-)  # fmt: skip
+from efficientconv.benchmark import report, subjects  # noqa: E402
 from efficientconv.benchmark.timing import measure, peak_bytes, peak_jobs  # noqa: E402
 from efficientconv.engine.precision import choose_device  # noqa: E402
 from efficientconv.errors import UserError  # noqa: E402
@@ -48,50 +45,59 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, help="of the CPU (default: torch's choice)")
     parser.add_argument("--repeats", type=int, default=15, help="interleaved repeats of each measurement (default 15)")
     parser.add_argument("--backend", choices=BACKENDS, default="auto", help="of the layers (default auto)")
-    parser.add_argument("--layout", choices=tuple(SHAPES), action="append", help="default: both")
+    parser.add_argument("--layout", choices=tuple(subjects.SHAPES), action="append", help="default: both")
     parser.add_argument("--batch", type=int, action="append", help="default: 1 and 16")
-    parser.add_argument("--passes", choices=PASSES, action="append", help="default: both")
-    parser.add_argument("--models", default=MODELS, help=f"letters, a among them (default {MODELS})")
+    parser.add_argument("--passes", choices=subjects.PASSES, action="append", help="default: both")
+    parser.add_argument("--models", default=subjects.MODELS, help=f"letters (default {subjects.MODELS})")
     parser.add_argument("--output-dir", type=Path, default=ROOT / "results")
     return parser.parse_args()
 
 
 def run(args: argparse.Namespace, device: torch.device) -> None:
-    layouts, batches, kinds = args.layout or list(SHAPES), args.batch or [1, 16], args.passes or list(PASSES)
-    places = [(lo, s, b) for lo in layouts for s in ([s[0] for s in SHAPES[lo]] if args.what == "layers" else [""]) for b in batches]
-    rows: list[report.Row] = []
-    with tqdm(total=(1 + len(places) * len(kinds)) * args.repeats, desc=args.what, unit="round", disable=None) as bar:
+    kinds, rows = args.passes or list(subjects.PASSES), []
+    todo = places(args)
+    with tqdm(total=(1 + len(todo) * len(kinds)) * args.repeats, desc=args.what, unit="round", disable=None) as bar:
         jobs = peak_jobs(device)
         times = measure({name: job for name, (job, _) in jobs.items()}, args.repeats, device, bar)
         peak = {name: macs / times[name].median for name, (_, macs) in jobs.items()}
-        for layout, stage, batch in places:
+        for layout, stage, batch in todo:
             if args.what == "layers":
-                subjects = layer_subjects(layout, stage, batch, args.backend, device)
+                chosen = subjects.layer_subjects(layout, stage, batch, args.backend, device)
             else:
-                subjects = [model_subject(m, layout, batch, args.backend, device) for m in dict.fromkeys("a" + args.models)]
+                names = dict.fromkeys("a" + args.models)
+                chosen = [subjects.model_subject(name, layout, batch, args.backend, device) for name in names]
             for kind in kinds:
-                rows += rows_of(subjects, layout, kind, max(peak.values()), args.repeats, device, bar)
+                rows += rows_of(chosen, layout, kind, max(peak.values()), args.repeats, device, bar)
     title = f"{args.what.capitalize()} against {'the standard layer' if args.what == 'layers' else 'model A'}"
     text = report.write(rows, peak, args.output_dir / f"benchmark_{args.what}", title, device, args.repeats)
     print(f"{text}\nwrote {args.output_dir}/benchmark_{args.what}.csv, .md and .png")
 
 
+def places(args: argparse.Namespace) -> list[tuple[str, str, int]]:
+    """(layout, stage, batch); a model has no stage."""
+    result = []
+    for layout in args.layout or subjects.SHAPES:
+        stages = [name for name, _, _ in subjects.SHAPES[layout]] if args.what == "layers" else [""]
+        result += [(layout, stage, batch) for stage in stages for batch in args.batch or [1, 16]]
+    return result
+
+
 def rows_of(
-    subjects: list[Subject], layout: str, kind: str, peak: float, repeats: int, device: torch.device, bar: tqdm
+    chosen: list[subjects.Subject], layout: str, kind: str, peak: float, repeats: int, device: torch.device, bar: tqdm
 ) -> list[report.Row]:
-    """The first subject is the one that the others are measured against."""
-    jobs = {subject.name: subject.job(kind, device) for subject in subjects}
-    memory = {name: peak_bytes(job, device) for name, job in jobs.items()}
+    """The first is the one that the others are measured against."""
+    jobs = {subject.name: subject.job(kind, device) for subject in chosen}
+    memory = {name: peak_bytes(job, device) / 2**20 for name, job in jobs.items()}
     times = measure(jobs, repeats, device, bar)
-    first, rows = subjects[0], []
-    for s in subjects:
-        seconds, batch = times[s.name], s.shape[0]
-        ideal, gain = first.macs / s.macs, times[first.name].median / (seconds.median / s.layers)
-        rate = batch * s.macs * s.layers * (1 if kind == "forward" else 3) / seconds.median
-        ms = [1000 * t / s.layers for t in (seconds.median, seconds.low, seconds.high)]
+    first, rows = chosen[0], []
+    for s in chosen:
+        time, batch = times[s.name], s.shape[0]
+        ideal, gain = first.macs / s.macs, times[first.name].median / first.layers / (time.median / s.layers)
+        rate = batch * s.macs * s.layers * (1 if kind == "forward" else 3) / time.median
+        ms = [1000 * t / s.layers for t in (time.median, time.low, time.high)]
         place = " x ".join(map(str, s.shape[1:]))
-        name = LAYER_MODELS.get(s.name, s.name)
-        rows.append(report.Row(layout, place, batch, kind, name, s.macs, *ms, ideal, gain, gain / ideal, rate / peak, memory[s.name] / 2**20))
+        figures = (s.macs, *ms, ideal, gain, gain / ideal, rate / peak, memory[s.name])
+        rows.append(report.Row(layout, place, batch, kind, s.name, *figures))
     return rows
 
 

@@ -45,7 +45,7 @@ def measure(jobs: dict[str, Job], repeats: int, device: torch.device, bar: tqdm)
 
 
 def peak_jobs(device: torch.device) -> dict[str, tuple[Job, int]]:
-    """What the machine's peak is taken from, with the MACs of each: matrix products and a wide convolution of the library."""
+    """What the peak is taken from, with the MACs of each: matrix products and a wide convolution of the library."""
     jobs: dict[str, tuple[Job, int]] = {}
     for size in (1024, 2048):
         a, b = torch.randn(size, size, device=device), torch.randn(size, size, device=device)

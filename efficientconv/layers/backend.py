@@ -73,6 +73,4 @@ def _watched(module: nn.Module) -> bool:
 
 def has_hooks(module: nn.Module) -> bool:
     """Whether someone wants to see what goes in and comes out."""
-    return bool(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    )
+    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks)

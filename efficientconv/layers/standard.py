@@ -28,7 +28,7 @@ class StandardConv2d(nn.Conv2d):
         super().__init__(in_channels, out_channels, kernel_size, padding=same_padding(kernel_size), bias=False)
 
     def takes_kernels(self, x: Tensor) -> bool:
-        """The library's own are as fast; but a 1 x 1 layer in between leaves contiguous maps to the layers that have kernels."""
+        """The library's own are as fast; but a 1 x 1 layer leaves contiguous maps to the layers around it that need them."""
         return self.kernel_size == (1, 1) and x.is_contiguous() and not self.training and is_inference(x, self)
 
     def native(self) -> Connected:
