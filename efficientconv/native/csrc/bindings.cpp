@@ -62,8 +62,8 @@ Tensor convolve(const Tensor& x, const MaybeTensor& filters, const Tensor& weigh
 Tensor weight_gradient(const Tensor& x, const MaybeTensor& filters, const Tensor& weight, int64_t kernel,
                        at::TensorList plan, int64_t outputs, const Tensor& grad_output) {
   const Shape shape = shape_of(x);
-  Tensor grad = at::zeros_like(weight);
-  if (grad_output.numel() == 0) return grad;
+  Tensor grad = new_tensor(weight.sizes());
+  if (grad_output.numel() == 0) return grad.zero_();
   TORCH_CHECK(grad_output.numel() == shape.images * outputs * shape.height * shape.width, "efficientconv: gradient's shape");
   run_weight_gradient(shape, data(x), filters_of(filters, kernel, shape.channels), arrays(plan, outputs),
                       data(grad_output), grad.mutable_data_ptr<float>());

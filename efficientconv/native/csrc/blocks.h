@@ -56,7 +56,7 @@ EC_INLINE void prefetch_run(const float* p, int64_t length) {
 }
 
 // Aligned memory that a thread keeps from call to call, for each use that may be alive beside the others.
-enum Slot { kPanels, kWeights, kGradients, kMap, kRows, kReduced, kProjected, kSlots };
+enum Slot { kPanels, kWeights, kGradients, kMap, kRows, kReduced, kProjected, kSums, kSlots };
 
 inline float* thread_scratch(Slot slot, int64_t floats) {
   struct Free {

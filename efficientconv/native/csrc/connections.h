@@ -171,7 +171,7 @@ void convolve(const Source& source, const PlanView& plan, const float* weight, c
   });
 }
 
-// grad (of the weight's shape) = the gradient of the weights, given that of the outputs, B x m x H x W.
+// grad (of the weight's shape, each element written once) = the gradient of the weights, given that of the outputs, B x m x H x W.
 template <class Source>
 void weight_gradient(const Source& source, const PlanView& plan, const float* grad_output, float* grad) {
   const Maps& maps = source.maps;
@@ -181,12 +181,13 @@ void weight_gradient(const Source& source, const PlanView& plan, const float* gr
   const int64_t blocks = block_count(maps), panel = source.rows() * kBlock, g_panel = plan.tiles * kOutputs * kBlock;
   const int64_t group = std::min<int64_t>(group_size(source.rows(), 4, 8), blocks);
   const int64_t groups = (blocks + group - 1) / group, workers = std::min(thread_count(), groups);
-  std::vector<float> sums(workers * plan.steps * kOutputs);
+  float* sums = thread_scratch(kSums, workers * plan.steps * kOutputs);
   parallel(workers, 1, [&](int64_t first, int64_t last) {
     for (int64_t worker = first; worker < last; ++worker) {
       float* panels = thread_scratch(kPanels, group * panel);
       float* g = thread_scratch(kGradients, group * g_panel);
-      float* sum = sums.data() + worker * plan.steps * kOutputs;
+      float* sum = sums + worker * plan.steps * kOutputs;
+      std::fill(sum, sum + plan.steps * kOutputs, 0.f);
       for (int64_t i = groups * worker / workers; i < groups * (worker + 1) / workers; ++i) {
         const std::vector<Run> runs = runs_of(maps, i * group, group);
         const int64_t used = runs.back().block + 1;
