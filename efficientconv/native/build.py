@@ -8,6 +8,7 @@ one step: processes that build at the same time, or are killed, leave nothing ha
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import platform
 import shutil
@@ -20,6 +21,8 @@ from pathlib import Path
 import torch
 
 SOURCE_DIR = Path(__file__).parent / "csrc"
+log = logging.getLogger(__name__)
+
 TIME_LIMIT = 600  # seconds for the compiler; it needs about 20
 
 
@@ -45,6 +48,7 @@ def library() -> Path:
     name = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     path = cache_dir() / f"native-{name}.so"
     if not path.exists():
+        log.info("building the native layers, once for this machine: about 20 seconds")
         _compile([str(s) for s in sources if s.suffix == ".cpp"], path)
     return path
 
