@@ -36,3 +36,12 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = command("train.py", *SMALL_RUN, f"run_dir={folder}")
     assert done.returncode == 0, done.stderr
     return folder
+
+
+@pytest.fixture
+def no_wandb_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody's key, settings or cache of W&B."""
+    for name in [name for name in os.environ if name.startswith("WANDB")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))

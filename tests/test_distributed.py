@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, SMALL_RUN, command
 
+from conftest import ROOT, SMALL_RUN, command
 from efficientconv.engine.checkpoint import load_newest
 from efficientconv.engine.records import read_records
 from efficientconv.engine.run_folder import RunFolder

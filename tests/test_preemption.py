@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, SMALL_RUN, command
 
+from conftest import ROOT, SMALL_RUN, command
 from efficientconv.engine.checkpoint import load_newest
 from efficientconv.engine.preemption import Preempted
 from efficientconv.engine.records import read_records

@@ -69,9 +69,10 @@ class Run:
             summary = self._finish()
         except BaseException as error:
             self._end_early(error)
+            if not isinstance(error, Preempted):  # then there is no time to wait: the tracker ends by itself
+                tracker.finish()
             raise
-        finally:
-            tracker.finish()
+        tracker.finish()
         return summary
 
     def _take_folder(self) -> None:

@@ -1,91 +1,69 @@
-"""Copies of a run's numbers for Weights & Biases. metrics.jsonl is the truth: a tracker that fails is dropped, once, aloud."""
+"""The training's side of Weights & Biases: starts wandb_follower.py, and at the end waits for it, a bounded time."""
 
 from __future__ import annotations
 
-import netrc
+import json
 import os
-import secrets
+import subprocess
+import sys
 import warnings
 from pathlib import Path
-from urllib.parse import urlparse
 
 from efficientconv.config import LoggerConfig
 
-START_TIMEOUT_S = 20.0
+FOLLOWER = Path(__file__).with_name("wandb_follower.py")
+WAIT_LIMIT_S = 30.0  # all that a run ever waits for its tracker; the follower gives up 5 s earlier by itself
 
 
 class Tracker:
-    """`log` each epoch's record, `finish` with the summary. This one keeps nothing: logger=jsonl or none."""
+    """Gets copies of what is written to the run folder. This one wants none: logger=jsonl or none."""
 
-    def log(self, record: dict) -> None:
-        pass
-
-    def finish(self, summary: dict) -> None:
-        pass
+    def finish(self) -> None:
+        """The training has ended, well or not."""
 
 
 class WandbTracker(Tracker):
-    """One W&B run for one run folder, however often the run is resumed: its id lies there in wandb_id.
+    """The follower, in a session of its own: no signal meant for the training reaches it.
 
-    Online where a key is configured, else offline into the run folder.
+    A pipe is all that ties them together. It ends when the training dies, and the follower ends after it.
     """
 
-    def __init__(self, config: LoggerConfig, folder: Path, values: dict):
-        import wandb  # only those who use it wait for its import
-
-        id_file = folder / "wandb_id"
-        if not id_file.exists():
-            id_file.write_text(secrets.token_hex(4))
-        self.run = wandb.init(
-            project=config.project, entity=config.entity, group=config.group, tags=config.tags,
-            name=folder.name, id=id_file.read_text(), resume="allow", dir=folder, config=values,
-            mode=os.environ.get("WANDB_MODE") or ("online" if _key_is_configured() else "offline"),
-            settings=wandb.Settings(silent=True, console="off", init_timeout=START_TIMEOUT_S),
+    def __init__(self, config: LoggerConfig, folder: Path):
+        self.folder = folder
+        settings = json.dumps(config.model_dump(exclude={"name"}))
+        self.process = subprocess.Popen(
+            [sys.executable, FOLLOWER, folder, settings], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, text=True, start_new_session=True,
         )  # fmt: skip
 
-    def log(self, record: dict) -> None:
-        self.run.log(record, step=record["epoch"])
-
-    def finish(self, summary: dict) -> None:
-        self.run.summary.update(summary)
-        self.run.finish()
-
-
-class Guarded(Tracker):
-    """A tracker whose failures end the tracking, not the run."""
-
-    def __init__(self, start):
-        self.tracker = None
-        self._try(lambda: setattr(self, "tracker", start()))
-
-    def log(self, record: dict) -> None:
-        if self.tracker is not None:
-            self._try(lambda: self.tracker.log(record))
-
-    def finish(self, summary: dict) -> None:
-        if self.tracker is not None:
-            self._try(lambda: self.tracker.finish(summary))
-
-    def _try(self, action) -> None:
+    def finish(self) -> None:
         try:
-            action()
-        except Exception as error:  # whatever a tracker raises, the run goes on
-            self.tracker = None
-            warnings.warn(f"W&B is off for the rest of this run ({type(error).__name__}: {error})", stacklevel=2)
+            problem, _ = self.process.communicate("\n", timeout=WAIT_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()  # wandb-core, which it started, ends when its client is gone
+            self.process.wait()
+            problem = f"no answer for {WAIT_LIMIT_S:g} s"
+        if self.process.returncode:
+            problem = problem or f"exit code {self.process.returncode}"
+            _warn(f"W&B may lack all after epoch {self._sent_epochs()} of this run ({problem})", self.folder)
+
+    def _sent_epochs(self) -> int:
+        try:
+            return json.loads((self.folder / "wandb.json").read_text())["sent_epochs"]
+        except (OSError, ValueError, KeyError):
+            return 0
 
 
-def start_tracker(config: LoggerConfig, folder: Path, values: dict) -> Tracker:
-    """`values`: the run's configuration with its MACs and parameters."""
-    if config.name != "wandb":
+def start_tracker(config: LoggerConfig, folder: Path) -> Tracker:
+    """Needs config.yaml and facts.json in the folder. Raises nothing: a run does without its tracker."""
+    if config.name != "wandb" or os.environ.get("WANDB_MODE") == "disabled":
         return Tracker()
-    return Guarded(lambda: WandbTracker(config, folder, values))
-
-
-def _key_is_configured() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
     try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
+        return WandbTracker(config, folder)
+    except OSError as error:
+        _warn(f"W&B is off: its process could not be started ({error.strerror})", folder)
+        return Tracker()
+
+
+def _warn(message: str, folder: Path) -> None:
+    warnings.warn(f"{message}; metrics.jsonl has it, this sends it: python scripts/track.py {folder}", stacklevel=3)

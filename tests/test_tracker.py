@@ -1,0 +1,101 @@
+"""W&B gets copies: of every run, once, however often it is resumed. Real followers, real W&B, a server of ours."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import tracking
+from conftest import command
+from efficientconv.config import LoggerConfig
+from efficientconv.engine.tracker import Tracker, start_tracker
+from wandb_server import WandbServer
+
+pytestmark = pytest.mark.usefixtures("no_wandb_account")
+
+
+@pytest.fixture
+def server(monkeypatch):
+    with WandbServer() as server:
+        tracking.use_server(monkeypatch, server.url)
+        yield server
+
+
+def test_without_a_key_the_run_is_kept_offline(tmp_path):
+    tracking.run(tmp_path / "c", range(1, 4))
+    assert tracking.kept_steps(tmp_path / "c") == [1, 2, 3]
+    config, summary, described = tracking.kept_values(tmp_path / "c")
+    assert config.items() >= tracking.CONFIG.items() and config.items() >= tracking.FACTS.items()
+    assert config.keys() == {*tracking.CONFIG, *tracking.FACTS, "_wandb"}
+    assert summary["top1_percent"] == 37.5 and summary["macs"] == 1_530_000 and summary["train_seconds"] == 4.5
+    assert described == {"id": tracking.state(tmp_path / "c")["id"], "group": "g", "tags": ["one", "two"]}
+
+
+def test_a_killed_and_resumed_run_is_one_run_with_each_step_once(tmp_path):
+    tracking.run_until_killed(tmp_path / "c", range(1, 4))
+    run_id = tracking.state(tmp_path / "c")["id"]
+    tracking.run(tmp_path / "c", range(3, 6))  # epoch 3 again
+    assert tracking.kept_steps(tmp_path / "c") == [1, 2, 3, 4, 5]
+    assert tracking.kept_values(tmp_path / "c")[2]["id"] == run_id
+
+
+def test_the_follower_of_a_killed_training_ends_and_the_next_one_waits_for_it(tmp_path, monkeypatch):
+    with WandbServer("hangs") as server, monkeypatch.context() as environment:
+        tracking.use_server(environment, server.url)
+        tracking.run_until_killed(tmp_path / "c", range(1, 3))
+        assert len(tracking.processes(tmp_path / "c")) == 2
+        environment.delenv("WANDB_API_KEY")
+        tracking.run(tmp_path / "c", range(2, 4))
+    tracking.wait_until(lambda: not tracking.processes(tmp_path / "c"))
+    assert tracking.kept_steps(tmp_path / "c") == [1, 2, 3]
+
+
+@pytest.mark.parametrize("logger", [tracking.LOGGER, LoggerConfig(name="jsonl"), LoggerConfig(name="none")])
+def test_no_tracker_where_none_is_wanted(tmp_path, monkeypatch, logger):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert type(start_tracker(logger, tmp_path)) is Tracker
+
+
+def test_a_resumed_run_continues_the_same_online_run(tmp_path, server):
+    tracking.run(tmp_path / "c", range(1, 3), summary=False)
+    run_id = tracking.state(tmp_path / "c")["id"]
+    assert server.steps(run_id) == [1, 2] and tracking.state(tmp_path / "c")["sent_epochs"] == 2
+    tracking.run(tmp_path / "c", range(2, 5))  # epoch 2 again
+    assert list(server.runs) == [run_id]
+    assert server.steps(run_id) == [1, 2, 3, 4]
+    assert server.summary(run_id)["top1_percent"] == 37.5 and server.summary(run_id)["train_seconds"] == 6.0
+    described = server.upserts[0]
+    sent_config = {key: value["value"] for key, value in json.loads(described["config"]).items()}
+    assert sent_config.items() >= tracking.CONFIG.items()
+    assert (described["project"], described["groupName"], described["tags"]) == ("p", "g", ["one", "two"])
+
+
+def test_what_was_kept_offline_is_sent_when_the_run_goes_on_online(tmp_path, monkeypatch):
+    tracking.run(tmp_path / "c", range(1, 3), summary=False)
+    with WandbServer() as server:
+        tracking.use_server(monkeypatch, server.url)
+        tracking.run(tmp_path / "c", range(3, 5))
+        assert server.steps(tracking.state(tmp_path / "c")["id"]) == [1, 2, 3, 4]
+    assert not list(tmp_path.glob("c/wandb/offline-run-*"))
+
+
+def test_runs_are_sent_later_by_one_command(tmp_path, server):
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("WANDB_MODE", "offline")
+        tracking.run(tmp_path / "c", range(1, 4))
+    for _ in range(2):  # the second time there is nothing left to send
+        done = command("scripts/track.py", tmp_path / "c")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith(f"{tmp_path / 'c'}: 3 epochs at {server.url}")
+        assert server.steps(tracking.state(tmp_path / "c")["id"]) == [1, 2, 3]
+    assert server.upserts[-1]["project"] == "p"
+
+
+def test_sending_later_fails_in_one_line(tmp_path):
+    tracking.run(tmp_path / "c", range(1, 2))
+    done = command("scripts/track.py", tmp_path / "c", tmp_path / "other")
+    assert done.returncode == 2
+    unsent, unknown = done.stderr.splitlines()
+    assert "No API key configured" in unsent and str(tmp_path / "c" / "wandb.log") in unsent
+    assert "other is no run folder" in unknown
