@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from efficientconv.errors import UserError, did_you_mean
+from efficientconv.layers.backend import has_kernels, runs_native
+from efficientconv.native.layer import run_layer
 from efficientconv.registry import Registry
 
 LAYERS: Registry[type[nn.Module]] = Registry("layer")
@@ -43,6 +45,8 @@ class ConvLayer(nn.Module):
         self.residual = in_channels == out_channels if residual is None else residual
 
     def forward(self, x: Tensor) -> Tensor:
+        if has_kernels(self.conv, x) and type(self.bn) is nn.BatchNorm2d and runs_native(self, x):
+            return run_layer(self.conv, self.bn, x, self.residual)
         y = self.bn(self.conv(x))
         return F.relu(y + x if self.residual else y)
 

@@ -8,6 +8,7 @@ from efficientconv.complexity import Cost
 from efficientconv.errors import UserError
 from efficientconv.layers.base import LAYERS, ConvLayer
 from efficientconv.layers.sic import SICConv2d
+from efficientconv.native.functions import Epilogue
 
 
 @LAYERS.register("channel_bottleneck")
@@ -37,6 +38,11 @@ class ChannelBottleneckConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.expansion(self.reduction(x))
+
+    def native_infer(self, x: Tensor, epilogue: Epilogue) -> Tensor:
+        """The pair with the epilogue on its second half, for inference."""
+        conv = self.expansion
+        return conv.native().infer(self.reduction(x), tuple(p.detach().contiguous() for p in conv.native_params()), epilogue)
 
     def cost(self, h: int, w: int) -> Cost:
         batch_norm = Cost(params=2 * self.reduction.bn.num_features)

@@ -5,9 +5,13 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from efficientconv.complexity import Cost, conv_cost
+from efficientconv.layers.backend import runs_native
 from efficientconv.layers.base import LAYERS, same_padding
 from efficientconv.layers.topological import TopologicalConv2d
 from efficientconv.layers.topology import Topology
+from efficientconv.native.functions import DepthwiseConnected
+from efficientconv.native.layer import run_conv
+from efficientconv.native.plan import dense_plans, topological_plans
 
 
 @LAYERS.register("sic")
@@ -39,7 +43,19 @@ class SICConv2d(nn.Module):
         self.topology = topology
 
     def forward(self, x: Tensor) -> Tensor:
+        if runs_native(self, x):
+            return run_conv(self, x)
         return self.projection(self.depthwise(x))
+
+    def native(self) -> DepthwiseConnected:
+        if self.topology is None:
+            plans = dense_plans(self.in_channels, self.out_channels)
+        else:
+            plans = topological_plans(self.topology, kernel_size=1)
+        return DepthwiseConnected(self.kernel_size, plans)
+
+    def native_params(self) -> tuple[Tensor, ...]:
+        return self.depthwise.weight, self.projection.weight
 
     def cost(self, h: int, w: int) -> Cost:
         n, m = self.in_channels, self.out_channels

@@ -7,7 +7,11 @@ from torch.nn import functional as F
 
 from efficientconv.complexity import Cost, conv_cost
 from efficientconv.errors import UserError
+from efficientconv.layers.backend import runs_native
 from efficientconv.layers.base import LAYERS
+from efficientconv.native.functions import Bottleneck
+from efficientconv.native.layer import run_conv
+from efficientconv.native.plan import dense_plans
 
 
 @LAYERS.register("spatial_bottleneck")
@@ -40,11 +44,19 @@ class SpatialBottleneckConv2d(nn.Module):
         self.expansion = nn.ConvTranspose2d(m, m, k, stride=k, groups=m, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        if runs_native(self, x):
+            return run_conv(self, x)
         h, w = x.shape[-2:]
         k, p = self.kernel_size, self.padding
         bottom, right = self._cells(h) * k - h - p, self._cells(w) * k - w - p
         y = self.expansion(self.projection(self.reduction(F.pad(x, (p, right, p, bottom)))))
         return y[..., p : p + h, p : p + w]
+
+    def native(self) -> Bottleneck:
+        return Bottleneck(self.padding, dense_plans(self.in_channels, self.out_channels))
+
+    def native_params(self) -> tuple[Tensor, ...]:
+        return self.reduction.weight, self.projection.weight, self.expansion.weight
 
     def cost(self, h: int, w: int) -> Cost:
         n, m, area = self.in_channels, self.out_channels, self.kernel_size**2

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 from efficientconv.complexity import Cost, conv_cost
 from efficientconv.layers.base import LAYERS, same_padding
+from efficientconv.native.functions import Connected
+from efficientconv.native.layer import is_inference
+from efficientconv.native.plan import dense_plans
 
 
 @LAYERS.register("standard")
@@ -23,6 +26,16 @@ class StandardConv2d(nn.Conv2d):
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int):
         super().__init__(in_channels, out_channels, kernel_size, padding=same_padding(kernel_size), bias=False)
+
+    def takes_kernels(self, x: Tensor) -> bool:
+        """The library's own are as fast; but a 1 x 1 layer leaves contiguous maps to the layers around it that need them."""
+        return self.kernel_size == (1, 1) and x.is_contiguous() and not self.training and is_inference(x, self)
+
+    def native(self) -> Connected:
+        return Connected(1, dense_plans(self.in_channels, self.out_channels))
+
+    def native_params(self) -> tuple[Tensor, ...]:
+        return (self.weight,)
 
     def cost(self, h: int, w: int) -> Cost:
         return conv_cost(self.in_channels, self.out_channels, self.kernel_size[0] ** 2, 1, h * w)

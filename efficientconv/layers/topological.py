@@ -8,8 +8,12 @@ from torch.nn import functional as F
 
 from efficientconv.complexity import Cost, conv_cost
 from efficientconv.errors import UserError
+from efficientconv.layers.backend import runs_native
 from efficientconv.layers.base import LAYERS, same_padding
 from efficientconv.layers.topology import Topology
+from efficientconv.native.functions import Connected
+from efficientconv.native.layer import run_conv
+from efficientconv.native.plan import topological_plans
 
 
 @LAYERS.register("topological")
@@ -17,8 +21,8 @@ class TopologicalConv2d(nn.Module):
     """k x k convolution in which each output channel sees its c topological neighbours: n x h x w -> n x h x w, no bias.
 
     MACs: n c k^2 h w, c / n of the standard layer (paper, section 2 [S]). Only the connections are parameters:
-    `weight` is n x c x k x k, its second axis in the order of `topology.neighbours()`. They are spread into a dense kernel
-    whose other entries are zero, so that the time taken is the standard layer's.
+    `weight` is n x c x k x k, its second axis in the order of `topology.neighbours()`. The native kernels compute them
+    alone. The reference spreads them into a dense kernel whose other entries are zero, and takes the standard layer's time.
 
     Args:
         in_channels, out_channels: n, both the same and equal to prod d_i.
@@ -48,7 +52,15 @@ class TopologicalConv2d(nn.Module):
         return self.weight.new_zeros(n, n, k, k).scatter(1, index, self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
+        if runs_native(self, x):
+            return run_conv(self, x)
         return F.conv2d(x, self.dense_weight(), padding=self.padding)
+
+    def native(self) -> Connected:
+        return Connected(self.kernel_size, topological_plans(self.topology, self.kernel_size))
+
+    def native_params(self) -> tuple[Tensor, ...]:
+        return (self.weight,)
 
     def cost(self, h: int, w: int) -> Cost:
         return conv_cost(self.topology.fan, self.out_channels, self.kernel_size**2, 1, h * w)

@@ -6,7 +6,11 @@ from torch import Tensor, nn
 
 from efficientconv.complexity import Cost, conv_cost
 from efficientconv.errors import UserError
+from efficientconv.layers.backend import runs_native
 from efficientconv.layers.base import LAYERS, same_padding
+from efficientconv.native.functions import DepthwiseConnected
+from efficientconv.native.layer import run_conv
+from efficientconv.native.plan import dense_plans
 
 
 @LAYERS.register("unravelled")
@@ -35,7 +39,15 @@ class UnravelledConv2d(nn.Module):
         self.projection = nn.Conv2d(bases * in_channels, out_channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        if runs_native(self, x):
+            return run_conv(self, x)
         return self.projection(self.depthwise(x))
+
+    def native(self) -> DepthwiseConnected:
+        return DepthwiseConnected(self.kernel_size, dense_plans(self.bases * self.in_channels, self.out_channels))
+
+    def native_params(self) -> tuple[Tensor, ...]:
+        return self.depthwise.weight, self.projection.weight
 
     def cost(self, h: int, w: int) -> Cost:
         n, m, b = self.in_channels, self.out_channels, self.bases

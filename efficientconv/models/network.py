@@ -7,6 +7,7 @@ import math
 from torch import Tensor, nn
 
 from efficientconv.layers.topological import TopologicalConv2d
+from efficientconv.native.entry import max_pool, stem_and_pool
 
 
 class Stage(nn.Module):
@@ -19,7 +20,10 @@ class Stage(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(self.transition(self.pool(x)))
+        return self.after_pool(max_pool(self.pool, x))
+
+    def after_pool(self, x: Tensor) -> Tensor:
+        return self.layers(self.transition(x))
 
 
 class Head(nn.Module):
@@ -50,8 +54,9 @@ class Network(nn.Module):
         self.apply(init_weights)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
-        for stage in self.stages.values():
+        first, *others = self.stages.values()
+        x = first.after_pool(stem_and_pool(self.stem, first.pool, x))
+        for stage in others:
             x = stage(x)
         return self.head(x)
 

@@ -1,0 +1,1 @@
+"""Measured speed of layers and models against their arithmetic (scripts/benchmark.py)."""

@@ -1,0 +1,103 @@
+"""What is measured: one layer of each model at the shapes of its stages, and whole models, forward and a training step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from efficientconv.benchmark.timing import Job
+from efficientconv.complexity import count
+from efficientconv.layers import Topology, build_layer
+from efficientconv.layers.backend import has_kernels, runs_native, set_backend
+from efficientconv.models import build_model, image_size_of, model_config
+
+# the model that a layer is taken from, and the layer's name in the tables; the first is what the others are measured against
+LAYER_MODELS = {
+    "a": "standard 3x3", "b": "unravelled 3x3, b = 4", "c": "SIC 3x3", "d": "SIC 5x5", "f": "2-D topology 3x3",
+    "g": "3-D topology 3x3", "h": "4 groups 3x3", "i": "SIC 3x3, 2-D topology", "k": "bottleneck 2x2",
+    "l": "channel-bottleneck pair",
+}  # fmt: skip
+PASSES = ("forward", "training")
+SHAPES = {  # the layout's stages: name, channels, pixels a side
+    "imagenet": (("stage2", 128, 36), ("stage3", 256, 18), ("stage4", 512, 6)),
+    "cifar": (("stage2", 128, 16), ("stage3", 256, 8), ("stage4", 512, 4)),
+}
+MODELS = "abcdefghijklmno"
+
+
+@dataclass
+class Subject:
+    """A network and what to feed it. MACs are of one layer or model and one image."""
+
+    name: str
+    network: nn.Module
+    shape: tuple[int, ...]
+    macs: float
+    layers: int = 1  # in `network`; times are divided by it
+
+    def job(self, kind: str, device: torch.device) -> Job:
+        """forward: inference without gradients. training: forward, backward and, for a model, a step of SGD."""
+        x = torch.randn(self.shape, device=device).relu_()
+        if _wants_channels_last(self.network, x):
+            self.network.to(memory_format=torch.channels_last)
+            x = x.to(memory_format=torch.channels_last)
+        return self._forward(x) if kind == "forward" else self._training(x)
+
+    def _forward(self, x: Tensor) -> Job:
+        @torch.inference_mode()
+        def run() -> Tensor:
+            return self.network.eval()(x)
+
+        return run
+
+    def _training(self, x: Tensor) -> Job:
+        is_model = x.shape[1] == 3
+        optimizer = torch.optim.SGD(self.network.parameters(), lr=1e-4, momentum=0.9) if is_model else None
+        labels = torch.zeros(len(x), dtype=torch.long, device=x.device)
+
+        def run() -> None:
+            self.network.train().zero_grad()
+            y = self.network(x.detach().requires_grad_(not is_model))
+            loss = F.cross_entropy(y, labels) if is_model else y.square().sum()
+            loss.backward()
+            if optimizer is not None:
+                optimizer.step()
+
+        return run
+
+
+def layer_subjects(layout: str, stage: str, batch: int, backend: str, device: torch.device) -> list[Subject]:
+    """One of each layer at a stage's shape; the blocks of a model that differ make one subject together."""
+    _, channels, side = next(shape for shape in SHAPES[layout] if shape[0] == stage)
+    subjects = []
+    for model, name in LAYER_MODELS.items():
+        blocks = model_config(model).stages[stage].blocks
+        network = nn.Sequential(*(_layer(block.layer, channels, block.args) for block in blocks)).to(device)
+        macs = count(network, (channels, side, side)).macs / len(blocks)
+        subjects.append(Subject(name, set_backend(network, backend), (batch, channels, side, side), macs, len(blocks)))
+    return subjects
+
+
+def model_subject(model: str, layout: str, batch: int, backend: str, device: torch.device) -> Subject:
+    classes = 1000 if layout == "imagenet" else 10
+    size = image_size_of(model_config(model), None if layout == "imagenet" else 32)
+    network = build_model(model, classes, layout=layout, image_size=size)
+    macs = count(network, (3, size, size)).macs
+    return Subject(model, set_backend(network.to(device), backend), (batch, 3, size, size), macs)
+
+
+def _layer(layer: str, channels: int, args: dict) -> nn.Module:
+    args = dict(args)
+    if "topology" in args:
+        args["topology"] = Topology(**args["topology"]).resized(channels)
+    return build_layer(layer, channels, channels, **args)
+
+
+def _wants_channels_last(network: nn.Module, x: Tensor) -> bool:
+    """Each in the memory format that suits it: the library's convolutions channels-last, the native kernels contiguous."""
+    first = next((m for m in network.modules() if hasattr(m, "bn")), network)
+    conv = getattr(first, "conv", None)
+    return conv is None or isinstance(conv, nn.Conv2d) or not (has_kernels(conv, x) and runs_native(first, x))

@@ -1,0 +1,87 @@
+"""Times of several jobs, interleaved, so that whatever else the machine does meets all of them alike."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+from tqdm import tqdm
+
+Job = Callable[[], object]
+
+SLICE_SECONDS = 0.01  # of one measurement: jobs shorter than this run several times in it
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Seconds of one run: the median over the repeats and the quartiles around it."""
+
+    median: float
+    low: float
+    high: float
+
+    @staticmethod
+    def of(seconds: list[float]) -> Spread:
+        low, median, high = statistics.quantiles(seconds, n=4, method="inclusive") if len(seconds) > 1 else seconds * 3
+        return Spread(median, low, high)
+
+
+def measure(jobs: dict[str, Job], repeats: int, device: torch.device, bar: tqdm) -> dict[str, Spread]:
+    """Each job once in every round of `repeats`, after a first run that does not count. `bar` advances by a round."""
+    passes = {}
+    for name, job in jobs.items():
+        job()  # what is built or chosen once
+        passes[name] = max(1, int(SLICE_SECONDS / max(_seconds(job, 1, device), 1e-6)))
+    times: dict[str, list[float]] = {name: [] for name in jobs}
+    for _ in range(repeats):
+        for name, job in jobs.items():
+            times[name].append(_seconds(job, passes[name], device))
+        bar.update()
+    return {name: Spread.of(values) for name, values in times.items()}
+
+
+def peak_jobs(device: torch.device) -> dict[str, tuple[Job, int]]:
+    """What the peak is taken from, with the MACs of each: matrix products and a wide convolution of the library."""
+    jobs: dict[str, tuple[Job, int]] = {}
+    for size in (1024, 2048):
+        a, b = torch.randn(size, size, device=device), torch.randn(size, size, device=device)
+        jobs[f"matrix product {size}"] = (lambda a=a, b=b: a @ b, size**3)
+    x = torch.randn(16, 256, 18, 18, device=device).to(memory_format=torch.channels_last)
+    w = torch.randn(256, 256, 3, 3, device=device).to(memory_format=torch.channels_last)
+    jobs["convolution 3x3, 256 channels"] = (lambda: F.conv2d(x, w, padding=1), 16 * 256 * 256 * 9 * 18 * 18)
+    return jobs
+
+
+def peak_bytes(job: Job, device: torch.device) -> int:
+    """The most memory that tensors made by `job` take up at a time; scratch space inside of kernels is not seen."""
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        job()
+        return torch.cuda.max_memory_allocated(device) - before
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        job()
+    now = most = 0
+    for event in profile.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            now += event.nbytes()
+            most = max(most, now)
+    return most
+
+
+def _seconds(job: Job, passes: int, device: torch.device) -> float:
+    _synchronize(device)
+    start = time.perf_counter()
+    for _ in range(passes):
+        job()
+    _synchronize(device)
+    return (time.perf_counter() - start) / passes
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,76 @@
+"""Which implementation a layer runs: the native kernels or plain PyTorch, the reference. Same parameters, same results.
+
+    model = set_backend(build_model("i", num_classes=1000), "reference")
+
+`auto`, what every layer starts with, takes the native kernels wherever they apply: float32 on the CPU, outside autocast,
+torch.compile, function transforms and anything that records operations. `native` does the same, but refuses to start where
+the kernels cannot be built. Gradients of gradients need `reference`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from efficientconv.errors import UserError, did_you_mean
+from efficientconv.native import build
+
+BACKENDS = ("auto", "reference", "native")
+
+
+def set_backend(model: nn.Module, backend: str) -> nn.Module:
+    """`model`, each of whose layers now runs `backend`: auto, reference or native. Checkpoints know nothing of it.
+
+    Raises:
+        UserError: another name; native where the kernels cannot be built (the message says why).
+    """
+    if backend not in BACKENDS:
+        raise UserError(f"layers.backend={backend}: {did_you_mean(backend, BACKENDS)}")
+    if backend == "native":
+        try:
+            build.library()
+        except build.BuildError as error:
+            raise UserError(f"layers.backend=native: {error}; or choose auto or reference") from None
+    for module in model.modules():
+        module.layer_backend = backend
+    return model
+
+
+def runs_native(module: nn.Module, x: Tensor) -> bool:
+    """Whether `module` takes the native kernels for the input x, B x n x H x W."""
+    return (
+        getattr(module, "layer_backend", "auto") != "reference"
+        and _plain_cpu_maps(x)
+        and all(p.dtype == torch.float32 and p.device.type == "cpu" for p in module.parameters())
+        and not _watched(module)
+        and build.available()
+    )
+
+
+def has_kernels(conv: nn.Module, x: Tensor) -> bool:
+    """Whether there are kernels for a layer around `conv` at all, worth taking for inputs like x."""
+    if hasattr(conv, "takes_kernels"):
+        return conv.takes_kernels(x)
+    return hasattr(conv, "native") or hasattr(conv, "native_infer")
+
+
+def _plain_cpu_maps(x: Tensor) -> bool:
+    return type(x) is Tensor and x.device.type == "cpu" and x.dtype == torch.float32 and x.dim() == 4 and x.numel() > 0
+
+
+def _watched(module: nn.Module) -> bool:
+    """Whether something is at work that the native path would pass by: a tracer, a recorder, or hooks on inner modules."""
+    return (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or torch.is_autocast_enabled("cpu")
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._len_torch_function_stack() > 0
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or any(has_hooks(inner) for inner in module.modules() if inner is not module)
+    )
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether someone wants to see what goes in and comes out."""
+    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks)

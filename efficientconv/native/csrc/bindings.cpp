@@ -1,0 +1,228 @@
+// torch.ops.efficientconv.*: the kernels on tensors and on torch's threads. Shapes are checked where they guard the memory.
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <torch/library.h>
+
+#include "kernels.h"
+#include "parallel.h"
+#include "pool.h"
+
+namespace efficientconv {
+
+int64_t thread_count() { return at::get_num_threads(); }
+
+void parallel(int64_t n, int64_t grain, const std::function<void(int64_t, int64_t)>& f) { at::parallel_for(0, n, grain, f); }
+
+namespace {
+
+using at::Tensor;
+using MaybeTensor = std::optional<Tensor>;
+
+const float* data(const Tensor& t) {
+  TORCH_CHECK(t.is_cpu() && t.scalar_type() == at::kFloat && t.is_contiguous(), "efficientconv: expected a contiguous ",
+              "float32 tensor on the CPU");
+  return t.const_data_ptr<float>();
+}
+
+const float* data(const MaybeTensor& t, int64_t numel) {
+  TORCH_CHECK(!t || t->numel() == numel, "efficientconv: expected ", numel, " elements");
+  return t ? data(*t) : nullptr;
+}
+
+Shape shape_of(const Tensor& x) {
+  TORCH_CHECK(x.dim() == 4, "efficientconv: expected B x C x H x W");
+  return {x.size(0), x.size(1), x.size(2), x.size(3)};
+}
+
+// plan: tiles, segments, steps, weights of plan.py
+PlanArrays arrays(at::TensorList plan, int64_t outputs) {
+  TORCH_CHECK(plan.size() == 4, "efficientconv: expected a plan of four tensors");
+  for (const Tensor& t : plan) TORCH_CHECK(t.scalar_type() == at::kInt && t.is_contiguous(), "efficientconv: int32 plans");
+  return {outputs, plan[0].numel() - 1, plan[2].size(0), plan[0].const_data_ptr<int32_t>(),
+          plan[1].const_data_ptr<int32_t>(), plan[2].const_data_ptr<int32_t>(), plan[3].const_data_ptr<int32_t>()};
+}
+
+Filters filters_of(const MaybeTensor& filters, int64_t kernel, int64_t channels) {
+  if (!filters) return {nullptr, kernel, 1};
+  TORCH_CHECK(filters->size(0) % channels == 0, "efficientconv: filters for other channels");
+  return {data(*filters), filters->size(2), filters->size(0) / channels};
+}
+
+Tensor convolve(const Tensor& x, const MaybeTensor& filters, const Tensor& weight, int64_t kernel, at::TensorList plan,
+                int64_t outputs, const MaybeTensor& scale, const MaybeTensor& bias, const MaybeTensor& residual, bool relu) {
+  const Shape shape = shape_of(x);
+  Tensor y = new_tensor({shape.images, outputs, shape.height, shape.width});
+  if (y.numel() == 0) return y;
+  const Output output{data(scale, outputs), data(bias, outputs), data(residual, y.numel()), relu};
+  run_convolution(shape, data(x), filters_of(filters, kernel, shape.channels), arrays(plan, outputs), data(weight), output,
+                  y.mutable_data_ptr<float>());
+  return y;
+}
+
+Tensor weight_gradient(const Tensor& x, const MaybeTensor& filters, const Tensor& weight, int64_t kernel,
+                       at::TensorList plan, int64_t outputs, const Tensor& grad_output) {
+  const Shape shape = shape_of(x);
+  Tensor grad = new_tensor(weight.sizes());
+  if (grad_output.numel() == 0) return grad.zero_();
+  TORCH_CHECK(grad_output.numel() == shape.images * outputs * shape.height * shape.width, "efficientconv: gradient's shape");
+  run_weight_gradient(shape, data(x), filters_of(filters, kernel, shape.channels), arrays(plan, outputs),
+                      data(grad_output), grad.mutable_data_ptr<float>());
+  return grad;
+}
+
+std::tuple<Tensor, Tensor> depthwise_backward(const Tensor& x, const Tensor& filters, const Tensor& grad_output,
+                                              const MaybeTensor& add) {
+  const Shape shape = shape_of(x);
+  Tensor grad_x = new_tensor(x.sizes()), grad_filters = at::zeros_like(filters);
+  if (x.numel() == 0) return {grad_x, grad_filters};
+  const Filters f = filters_of(filters, filters.size(2), shape.channels);
+  TORCH_CHECK(grad_output.numel() == x.numel() * f.multiplier, "efficientconv: gradient's shape");
+  run_depthwise_backward(shape, data(x), f, data(grad_output), data(add, x.numel()), grad_x.mutable_data_ptr<float>(),
+                         grad_filters.mutable_data_ptr<float>());
+  return {grad_x, grad_filters};
+}
+
+std::tuple<Tensor, Tensor, Tensor> batch_norm(const Tensor& y, const MaybeTensor& residual, const MaybeTensor& gamma,
+                                              const MaybeTensor& beta, double eps) {
+  const Shape shape = shape_of(y);
+  TORCH_CHECK(y.numel() > 0, "efficientconv: batch norm of nothing");
+  Tensor out = new_tensor(y.sizes()), mean = new_tensor({shape.channels}), var = new_tensor({shape.channels});
+  run_batch_norm_forward(shape, data(y), data(residual, y.numel()), data(gamma, shape.channels),
+                         data(beta, shape.channels), eps, out.mutable_data_ptr<float>(),
+                         mean.mutable_data_ptr<float>(), var.mutable_data_ptr<float>());
+  return {out, mean, var};
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> batch_norm_backward(const Tensor& grad_out, const Tensor& out, const Tensor& y,
+                                                               const Tensor& mean, const Tensor& var,
+                                                               const MaybeTensor& gamma, double eps) {
+  const Shape shape = shape_of(y);
+  TORCH_CHECK(grad_out.numel() == y.numel() && out.numel() == y.numel(), "efficientconv: gradient's shape");
+  Tensor grad_residual = new_tensor(y.sizes()), grad_y = new_tensor(y.sizes());
+  Tensor grad_gamma = at::empty_like(mean), grad_beta = at::empty_like(mean);
+  run_batch_norm_backward(shape, data(grad_out), data(out), data(y), data(mean), data(var), data(gamma, shape.channels),
+                          eps, grad_residual.mutable_data_ptr<float>(), grad_y.mutable_data_ptr<float>(),
+                          grad_gamma.mutable_data_ptr<float>(), grad_beta.mutable_data_ptr<float>());
+  return {grad_residual, grad_y, grad_gamma, grad_beta};
+}
+
+int64_t cells_of(int64_t size, int64_t kernel, int64_t padding) { return (size + padding + kernel - 1) / kernel; }
+
+void check_cells(const Tensor& cells, const Tensor& filters, const Shape& maps, int64_t padding) {
+  const int64_t kernel = filters.size(-1);
+  TORCH_CHECK(kernel > 0 && padding >= 0 && padding < kernel && filters.numel() == maps.channels * kernel * kernel &&
+                  cells.size(2) == cells_of(maps.height, kernel, padding) &&
+                  cells.size(3) == cells_of(maps.width, kernel, padding),
+              "efficientconv: cells that do not cover the maps");
+}
+
+Tensor reduce(const Tensor& x, const Tensor& filters, int64_t padding) {
+  const Shape shape = shape_of(x);
+  const int64_t kernel = filters.size(-1);
+  Tensor cells = new_tensor(
+      {shape.images, shape.channels, cells_of(shape.height, kernel, padding), cells_of(shape.width, kernel, padding)});
+  check_cells(cells, filters, shape, padding);
+  run_reduce(shape, kernel, padding, data(x), data(filters), cells.mutable_data_ptr<float>());
+  return cells;
+}
+
+Tensor expand(const Tensor& cells, const Tensor& filters, int64_t padding, int64_t height, int64_t width,
+              const MaybeTensor& scale, const MaybeTensor& bias, const MaybeTensor& residual, bool relu) {
+  const Shape shape{cells.size(0), cells.size(1), height, width};
+  check_cells(cells, filters, shape, padding);
+  Tensor y = new_tensor({shape.images, shape.channels, height, width});
+  const Output output{data(scale, shape.channels), data(bias, shape.channels), data(residual, y.numel()), relu};
+  run_expand(shape, filters.size(-1), padding, data(cells), data(filters), output, y.mutable_data_ptr<float>());
+  return y;
+}
+
+Tensor cell_filter_gradient(const Tensor& cells, const Tensor& maps, const Tensor& filters, int64_t padding) {
+  const Shape shape = shape_of(maps);
+  check_cells(cells, filters, shape, padding);
+  Tensor grad = at::zeros_like(filters);
+  run_cell_filter_gradient(shape, filters.size(-1), padding, data(cells), data(maps), grad.mutable_data_ptr<float>());
+  return grad;
+}
+
+Tensor bottleneck(const Tensor& x, const Tensor& reduce_filters, const Tensor& weight, const Tensor& expand_filters,
+                  int64_t padding, at::TensorList plan, int64_t outputs, const MaybeTensor& scale, const MaybeTensor& bias,
+                  const MaybeTensor& residual, bool relu) {
+  const Shape shape = shape_of(x);
+  const int64_t kernel = reduce_filters.size(-1);
+  TORCH_CHECK(reduce_filters.numel() == shape.channels * kernel * kernel && expand_filters.numel() == outputs * kernel * kernel,
+              "efficientconv: filters for other channels");
+  Tensor y = new_tensor({shape.images, outputs, shape.height, shape.width});
+  const Output output{data(scale, outputs), data(bias, outputs), data(residual, y.numel()), relu};
+  run_bottleneck(shape, kernel, padding, data(x), data(reduce_filters), arrays(plan, outputs), data(weight),
+                 data(expand_filters), output, y.mutable_data_ptr<float>());
+  return y;
+}
+
+Tensor stem(const Tensor& x, const Tensor& weight, int64_t stride, int64_t padding, at::TensorList plan, int64_t outputs,
+            const Tensor& scale, const Tensor& bias, int64_t pool) {
+  const Shape shape = shape_of(x);
+  const int64_t kernel = weight.size(-1);
+  const auto size = [&](int64_t n) { return ((n + 2 * padding - kernel) / stride + 1) / pool; };
+  TORCH_CHECK(shape.height + 2 * padding >= kernel && shape.width + 2 * padding >= kernel && size(shape.height) > 0 &&
+                  size(shape.width) > 0 && weight.size(1) == shape.channels,
+              "efficientconv: images too small for the first layer, or of other channels");
+  Tensor y = new_tensor({shape.images, outputs, size(shape.height), size(shape.width)});
+  const Output output{data(scale, outputs), data(bias, outputs), nullptr, true};
+  run_stem(shape, data(x), kernel, stride, padding, arrays(plan, outputs), data(weight), output, pool,
+           y.mutable_data_ptr<float>());
+  return y;
+}
+
+Tensor max_pool(const Tensor& x, int64_t kernel) {
+  const Shape shape = shape_of(x);
+  Tensor y = new_tensor({shape.images, shape.channels, shape.height / kernel, shape.width / kernel});
+  run_max_pool(shape, data(x), kernel, y.mutable_data_ptr<float>());
+  return y;
+}
+
+}  // namespace
+}  // namespace efficientconv
+
+TORCH_LIBRARY(efficientconv, m) {
+  namespace ec = efficientconv;
+  m.def(
+      "convolve(Tensor x, Tensor? filters, Tensor weight, int kernel, Tensor[] plan, int outputs, Tensor? scale, "
+      "Tensor? bias, Tensor? residual, bool relu) -> Tensor");
+  m.def(
+      "weight_gradient(Tensor x, Tensor? filters, Tensor weight, int kernel, Tensor[] plan, int outputs, "
+      "Tensor grad_output) -> Tensor");
+  m.def("depthwise_backward(Tensor x, Tensor filters, Tensor grad_output, Tensor? add) -> (Tensor, Tensor)");
+  m.def(
+      "batch_norm(Tensor y, Tensor? residual, Tensor? gamma, Tensor? beta, float eps) "
+      "-> (Tensor, Tensor, Tensor)");
+  m.def(
+      "batch_norm_backward(Tensor grad_out, Tensor out, Tensor y, Tensor mean, Tensor var, Tensor? gamma, float eps) "
+      "-> (Tensor, Tensor, Tensor, Tensor)");
+  m.def("reduce(Tensor x, Tensor filters, int padding) -> Tensor");
+  m.def(
+      "expand(Tensor cells, Tensor filters, int padding, int height, int width, Tensor? scale, Tensor? bias, "
+      "Tensor? residual, bool relu) -> Tensor");
+  m.def(
+      "bottleneck(Tensor x, Tensor reduce_filters, Tensor weight, Tensor expand_filters, int padding, Tensor[] plan, "
+      "int outputs, Tensor? scale, Tensor? bias, Tensor? residual, bool relu) -> Tensor");
+  m.def(
+      "stem(Tensor x, Tensor weight, int stride, int padding, Tensor[] plan, int outputs, Tensor scale, Tensor bias, "
+      "int pool) -> Tensor");
+  m.def("max_pool(Tensor x, int kernel) -> Tensor");
+  m.def("cell_filter_gradient(Tensor cells, Tensor maps, Tensor filters, int padding) -> Tensor");
+}
+
+TORCH_LIBRARY_IMPL(efficientconv, CPU, m) {
+  namespace ec = efficientconv;
+  m.impl("convolve", &ec::convolve);
+  m.impl("weight_gradient", &ec::weight_gradient);
+  m.impl("depthwise_backward", &ec::depthwise_backward);
+  m.impl("batch_norm", &ec::batch_norm);
+  m.impl("batch_norm_backward", &ec::batch_norm_backward);
+  m.impl("reduce", &ec::reduce);
+  m.impl("expand", &ec::expand);
+  m.impl("bottleneck", &ec::bottleneck);
+  m.impl("stem", &ec::stem);
+  m.impl("max_pool", &ec::max_pool);
+  m.impl("cell_filter_gradient", &ec::cell_filter_gradient);
+}

@@ -1,0 +1,75 @@
+// How the pixels of a batch are cut into blocks of 24, the width of the register tile, and where each block comes from.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <vector>
+
+#include "tile.h"
+
+namespace efficientconv {
+
+// Maps of a batch, B x C x H x W, contiguous.
+struct Maps {
+  int64_t images, channels, height, width;
+  int64_t pixels() const { return height * width; }
+  int64_t numel() const { return images * channels * pixels(); }
+};
+
+// Pixels of one image that stand side by side in one block: `length` of them, from `pixel` of `image`.
+struct Run {
+  int64_t image, pixel, block, at, length;  // at pixel `at` of block `block` of the group
+};
+
+// The runs of blocks [first, first + count) of the batch's B H W pixels in a row.
+inline std::vector<Run> runs_of(const Maps& maps, int64_t first, int64_t count) {
+  std::vector<Run> runs;
+  const int64_t end = std::min((first + count) * kBlock, maps.images * maps.pixels());
+  for (int64_t q = first * kBlock; q < end;) {
+    const int64_t pixel = q % maps.pixels(), at = q % kBlock;
+    const int64_t length = std::min({kBlock - at, maps.pixels() - pixel, end - q});
+    runs.push_back({q / maps.pixels(), pixel, q / kBlock - first, at, length});
+    q += length;
+  }
+  return runs;
+}
+
+inline int64_t block_count(const Maps& maps) { return (maps.images * maps.pixels() + kBlock - 1) / kBlock; }
+
+// f(lane, n) for the pieces of `length` pixels: eights, then a four, then ones.
+template <class F>
+EC_INLINE void for_each_piece(int64_t length, F f) {
+  int64_t lane = 0;
+  for (; lane + 8 <= length; lane += 8) f(lane, std::integral_constant<int, 8>());
+  if (lane + 4 <= length) f(lane, std::integral_constant<int, 4>()), lane += 4;
+  for (; lane < length; ++lane) f(lane, std::integral_constant<int, 1>());
+}
+
+template <int kWrite>
+EC_INLINE void prefetch_run(const float* p, int64_t length) {
+  __builtin_prefetch(p, kWrite);
+  __builtin_prefetch(p + length / 2, kWrite);
+  __builtin_prefetch(p + length - 1, kWrite);
+}
+
+// Aligned memory that a thread keeps from call to call, for each use that may be alive beside the others.
+enum Slot { kPanels, kWeights, kGradients, kMap, kRows, kReduced, kProjected, kSums, kSlots };
+
+inline float* thread_scratch(Slot slot, int64_t floats) {
+  struct Free {
+    void operator()(float* p) const { std::free(p); }
+  };
+  thread_local std::array<std::unique_ptr<float, Free>, kSlots> memory;
+  thread_local std::array<int64_t, kSlots> sizes = {};
+  if (sizes[slot] < floats) {
+    sizes[slot] = round_up(floats, 1024);
+    memory[slot].reset(static_cast<float*>(std::aligned_alloc(4096, sizes[slot] * sizeof(float))));
+    if (!memory[slot]) throw std::bad_alloc();
+  }
+  return memory[slot].get();
+}
+
+}  // namespace efficientconv

@@ -1,0 +1,214 @@
+// The convolution over a plan's connections: forward (and, with a transposed plan, the gradient of the input), and the
+// gradient of the weights. What the steps read comes from a source (panels.h).
+#pragma once
+
+#include "panels.h"
+#include "parallel.h"
+
+namespace efficientconv {
+
+struct PlanView {
+  int64_t outputs, tiles, steps;
+  const int32_t* tile_segments;  // tiles + 1
+  const Segment* segments;
+  const Offsets* offsets;       // of each step's inputs in a panel
+  const int32_t* step_weights;  // steps x 4, -1: none
+};
+
+// What happens to an output before it is stored: y * scale + bias, + residual, ReLU. Null pointers: left out.
+struct Epilogue {
+  const float* scale = nullptr;
+  const float* bias = nullptr;
+  const float* residual = nullptr;  // of the output's shape
+  bool relu = false;
+};
+
+constexpr int64_t kSerial = 128 * 1024;         // elements that one thread may as well copy
+constexpr int64_t kFirstCache = 32 * 1024;     // bytes
+constexpr int64_t kPanelFloats = 72 * 1024;  // panels of a group of blocks: 288 KiB of a second cache of 512
+
+// Blocks that are filled together: their rows of the maps are read in one go.
+inline int64_t group_size(int64_t rows, int64_t least, int64_t most) {
+  return std::clamp<int64_t>(kPanelFloats / (rows * kBlock), least, most);
+}
+
+// The weights in the order of the steps, times the scale of their output.
+inline void pack_weights(const PlanView& plan, const float* weight, const float* scale, float* packed) {
+  // starting the threads takes longer than to pack a small layer's weights
+  const int64_t grain = std::max<int64_t>(1, kSerial / std::max<int64_t>(1, plan.steps * kOutputs / plan.tiles));
+  parallel(plan.tiles, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t tile = begin; tile < end; ++tile) {
+      float factor[kOutputs] = {1, 1, 1, 1};
+      for (int o = 0; scale && o < kOutputs && tile * kOutputs + o < plan.outputs; ++o)
+        factor[o] = scale[tile * kOutputs + o];
+      const int64_t first = plan.segments[plan.tile_segments[tile]].begin;
+      const int64_t last = plan.segments[plan.tile_segments[tile + 1] - 1].end;
+      for (int64_t s = first; s < last; ++s)
+        for (int o = 0; o < kOutputs; ++o) {
+          const int32_t from = plan.step_weights[s * kOutputs + o];
+          packed[s * kOutputs + o] = from < 0 ? 0.f : weight[from] * factor[o];
+        }
+    }
+  });
+}
+
+// One output channel's run of pixels: `from` with its epilogue to `to`.
+EC_INLINE void store_run(const float* from, const float* residual, bool relu, int64_t pixels, float* to) {
+  for_each_piece(pixels, [&](int64_t p, auto n) {
+    if constexpr (n == 8) {
+      Vec v = load(from + p);
+      if (residual) v += load(residual + p);
+      store(to + p, relu ? positive(v) : v);
+    } else {
+      for (int64_t i = p; i < p + n; ++i) {
+        const float v = from[i] + (residual ? residual[i] : 0.f);
+        to[i] = relu ? positive(v) : v;
+      }
+    }
+  });
+}
+
+// The end of a whole block of one image: from the registers to four rows of the maps.
+struct StoreRows {
+  float* to[kOutputs];
+  const float* residual[kOutputs];
+  bool add, relu;
+
+  EC_INLINE void operator()(int o, int v, Vec sum) const {
+    if (add) sum += load(residual[o] + v * kLanes);
+    store(to[o] + v * kLanes, relu ? positive(sum) : sum);
+  }
+};
+
+// Into a buffer of four rows, for whatever is no whole block.
+struct Stage {
+  alignas(32) mutable float rows[kOutputs * kBlock];
+  EC_INLINE void operator()(int o, int v, Vec sum) const { store(rows + o * kBlock + v * kLanes, sum); }
+};
+
+// A tile's four outputs over one block: from the panel through the registers to the maps.
+inline void tile_block(const PlanView& plan, const Maps& maps, int64_t tile, const float* packed, const float* panel,
+                       const Run* runs, const Run* runs_end, const Epilogue& epilogue, float* y) {
+  static constexpr float zeros[kOutputs] = {};
+  const int64_t output = tile * kOutputs, outputs = std::min<int64_t>(kOutputs, plan.outputs - output);
+  const Segment* begin = plan.segments + plan.tile_segments[tile];
+  const Segment* end = plan.segments + plan.tile_segments[tile + 1];
+  const auto place = [&](const Run& run, int64_t o) {
+    return (run.image * plan.outputs + output + o) * maps.pixels() + run.pixel;
+  };
+  for (const Run* run = runs; run != runs_end; ++run)  // while the tile is computed, its memory comes near
+    for (int64_t o = 0; o < outputs; ++o) {
+      prefetch_run<1>(y + place(*run, o), run->length);
+      if (epilogue.residual) prefetch_run<0>(epilogue.residual + place(*run, o), run->length);
+    }
+  if (outputs == kOutputs && runs->length == kBlock) {
+    StoreRows rows{{}, {}, epilogue.residual != nullptr, epilogue.relu};
+    for (int64_t o = 0; o < kOutputs; ++o) {
+      rows.to[o] = y + place(*runs, o);
+      if (rows.add) rows.residual[o] = epilogue.residual + place(*runs, o);
+    }
+    const float* bias = epilogue.bias ? epilogue.bias + output : zeros;
+    return tile_forward<3>(begin, end, plan.offsets, packed, panel, bias, rows);
+  }
+  Stage stage;
+  float bias[kOutputs] = {};
+  if (epilogue.bias) std::copy(epilogue.bias + output, epilogue.bias + output + outputs, bias);
+  const int64_t pixels = runs_end[-1].at + runs_end[-1].length;
+  if (pixels > 2 * kLanes) tile_forward<3>(begin, end, plan.offsets, packed, panel, bias, stage);
+  else if (pixels > kLanes) tile_forward<2>(begin, end, plan.offsets, packed, panel, bias, stage);
+  else tile_forward<1>(begin, end, plan.offsets, packed, panel, bias, stage);
+  for (const Run* run = runs; run != runs_end; ++run)
+    for (int64_t o = 0; o < outputs; ++o) {
+      const int64_t to = place(*run, o);
+      store_run(stage.rows + o * kBlock + run->at, epilogue.residual ? epilogue.residual + to : nullptr, epilogue.relu,
+                run->length, y + to);
+    }
+}
+
+// How a convolution is cut up: blocks in a group, whose panels are filled together, and parts of a group's tiles.
+struct Division {
+  int64_t blocks, group, groups, parts;
+
+  // few groups: each is shared out between the threads, which all fill its panels
+  Division(const Maps& maps, int64_t rows, int64_t threads) : blocks(block_count(maps)) {
+    group = std::min(group_size(rows, 1, 8), std::max<int64_t>(1, blocks / threads));
+    groups = (blocks + group - 1) / group;
+    parts = groups < 4 * threads && groups % threads ? threads : 1;
+  }
+  int64_t items() const { return groups * parts; }
+};
+
+// Items [first, last) of the division, on the calling thread.
+template <class Source>
+void convolve_items(const Source& source, const PlanView& plan, const float* packed, const Epilogue& epilogue,
+                    const Division& division, int64_t first, int64_t last, float* y) {
+  const int64_t panel = source.rows() * kBlock;
+  float* panels = thread_scratch(kPanels, division.group * panel);
+  for (int64_t item = first; item < last; ++item) {
+    const int64_t part = item % division.parts;
+    const std::vector<Run> runs = runs_of(source.maps, item / division.parts * division.group, division.group);
+    source.fill(runs, panel, panels);
+    const int64_t begin = plan.tiles * part / division.parts, end = plan.tiles * (part + 1) / division.parts;
+    // a panel that the first cache holds stays there for all tiles; a larger one is left for the tile's weights to stay
+    const int64_t tiles = panel * static_cast<int64_t>(sizeof(float)) > kFirstCache ? 1 : std::max<int64_t>(1, end - begin);
+    for (int64_t tile = begin; tile < end; tile += tiles)
+      for (const Run *run = runs.data(), *last_run = run + runs.size(), *next; run != last_run; run = next) {
+        for (next = run; next != last_run && next->block == run->block;) ++next;
+        for (int64_t t = tile; t < tile + tiles; ++t)
+          tile_block(plan, source.maps, t, packed, panels + run->block * panel, run, next, epilogue, y);
+      }
+  }
+}
+
+// y = epilogue(convolution(source)): B x n x H x W -> B x m x H x W.
+template <class Source>
+void convolve(const Source& source, const PlanView& plan, const float* weight, const Epilogue& epilogue, float* y) {
+  float* packed = thread_scratch(kWeights, plan.steps * kOutputs);
+  pack_weights(plan, weight, epilogue.scale, packed);
+  const Division division(source.maps, source.rows(), thread_count());
+  parallel(division.items(), 1, [&](int64_t first, int64_t last) {
+    convolve_items(source, plan, packed, epilogue, division, first, last, y);
+  });
+}
+
+// grad (of the weight's shape, each element written once) = the gradient of the weights, given that of the outputs, B x m x H x W.
+template <class Source>
+void weight_gradient(const Source& source, const PlanView& plan, const float* grad_output, float* grad) {
+  const Maps& maps = source.maps;
+  const Maps output_maps{maps.images, plan.outputs, maps.height, maps.width};
+  const TapMasks all(output_maps, 1);
+  const Patches gradients{output_maps, grad_output, 1, &all};
+  const int64_t blocks = block_count(maps), panel = source.rows() * kBlock, g_panel = plan.tiles * kOutputs * kBlock;
+  const int64_t group = std::min<int64_t>(group_size(source.rows(), 4, 8), blocks);
+  const int64_t groups = (blocks + group - 1) / group, workers = std::min(thread_count(), groups);
+  float* sums = thread_scratch(kSums, workers * plan.steps * kOutputs);
+  parallel(workers, 1, [&](int64_t first, int64_t last) {
+    for (int64_t worker = first; worker < last; ++worker) {
+      float* panels = thread_scratch(kPanels, group * panel);
+      float* g = thread_scratch(kGradients, group * g_panel);
+      float* sum = sums + worker * plan.steps * kOutputs;
+      std::fill(sum, sum + plan.steps * kOutputs, 0.f);
+      for (int64_t i = groups * worker / workers; i < groups * (worker + 1) / workers; ++i) {
+        const std::vector<Run> runs = runs_of(maps, i * group, group);
+        const int64_t used = runs.back().block + 1;
+        std::fill(g, g + used * g_panel, 0.f);  // also what lies past the last pixel and the last output
+        if (runs.back().at + runs.back().length < kBlock) std::fill(panels, panels + used * panel, 0.f);
+        source.fill(runs, panel, panels);
+        gradients.fill(runs, g_panel, g);
+        for (int64_t tile = 0; tile < plan.tiles; ++tile)
+          tile_weight_gradient(plan.segments + plan.tile_segments[tile], plan.segments + plan.tile_segments[tile + 1],
+                               plan.offsets, panels, panel, g + tile * kOutputs * kBlock, g_panel, used, sum);
+      }
+    }
+  });
+  parallel(plan.steps, kSerial / kOutputs, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin * kOutputs; i < end * kOutputs; ++i) {
+      if (plan.step_weights[i] < 0) continue;
+      float total = 0;
+      for (int64_t worker = 0; worker < workers; ++worker) total += sums[worker * plan.steps * kOutputs + i];
+      grad[plan.step_weights[i]] = total;
+    }
+  });
+}
+
+}  // namespace efficientconv

@@ -1,0 +1,85 @@
+#include "kernels.h"
+
+#include "batch_norm.h"
+#include "bottleneck.h"
+#include "depthwise.h"
+#include "stem.h"
+
+namespace efficientconv {
+namespace {
+
+Maps maps_of(const Shape& s) { return {s.images, s.channels, s.height, s.width}; }
+
+PlanView view(const PlanArrays& p) {
+  return {p.outputs, p.tiles, p.steps, p.tile_segments, reinterpret_cast<const Segment*>(p.segments),
+          reinterpret_cast<const Offsets*>(p.step_rows), p.step_weights};
+}
+
+Epilogue epilogue_of(const Output& o) { return {o.scale, o.bias, o.residual, o.relu}; }
+
+template <class F>
+void with_source(const Shape& shape, const float* x, const Filters& filters, F f) {
+  const Maps maps = maps_of(shape);
+  const TapMasks masks(maps, filters.kernel);
+  if (filters.filters) f(Depthwise{maps, x, filters.kernel, filters.multiplier, &masks, filters.filters});
+  else f(Patches{maps, x, filters.kernel, &masks});
+}
+
+}  // namespace
+
+void run_convolution(const Shape& shape, const float* x, const Filters& filters, const PlanArrays& plan,
+                     const float* weight, const Output& output, float* y) {
+  with_source(shape, x, filters,
+              [&](const auto& source) { convolve(source, view(plan), weight, epilogue_of(output), y); });
+}
+
+void run_weight_gradient(const Shape& shape, const float* x, const Filters& filters, const PlanArrays& plan,
+                         const float* grad_output, float* grad) {
+  with_source(shape, x, filters, [&](const auto& source) { weight_gradient(source, view(plan), grad_output, grad); });
+}
+
+void run_depthwise_backward(const Shape& shape, const float* x, const Filters& filters, const float* grad_output,
+                            const float* add, float* grad_x, float* grad_filters) {
+  depthwise_backward(maps_of(shape), filters.kernel, filters.multiplier, x, filters.filters, grad_output, add, grad_x,
+                     grad_filters);
+}
+
+void run_batch_norm_forward(const Shape& shape, const float* y, const float* residual, const float* gamma,
+                            const float* beta, double eps, float* out, float* mean, float* var) {
+  batch_norm_forward(maps_of(shape), y, residual, gamma, beta, eps, out, mean, var);
+}
+
+void run_batch_norm_backward(const Shape& shape, const float* grad_out, const float* out, const float* y,
+                             const float* mean, const float* var, const float* gamma, double eps, float* grad_residual,
+                             float* grad_y, float* grad_gamma, float* grad_beta) {
+  batch_norm_backward(maps_of(shape), grad_out, out, y, mean, var, gamma, eps, grad_residual, grad_y, grad_gamma,
+                      grad_beta);
+}
+
+void run_reduce(const Shape& shape, int64_t kernel, int64_t padding, const float* x, const float* filters, float* cells) {
+  reduce_maps({maps_of(shape), kernel, padding}, x, filters, cells);
+}
+
+void run_expand(const Shape& shape, int64_t kernel, int64_t padding, const float* cells, const float* filters,
+                const Output& output, float* y) {
+  expand_cells({maps_of(shape), kernel, padding}, cells, filters, output.scale, output.bias, output.residual, output.relu, y);
+}
+
+void run_cell_filter_gradient(const Shape& shape, int64_t kernel, int64_t padding, const float* cells, const float* maps,
+                              float* grad) {
+  cell_filter_gradient({maps_of(shape), kernel, padding}, cells, maps, grad);
+}
+
+void run_bottleneck(const Shape& shape, int64_t kernel, int64_t padding, const float* x, const float* reduce_filters,
+                    const PlanArrays& plan, const float* weight, const float* expand_filters, const Output& output, float* y) {
+  bottleneck({maps_of(shape), kernel, padding}, x, reduce_filters, view(plan), weight, expand_filters, epilogue_of(output), y);
+}
+
+void run_stem(const Shape& shape, const float* x, int64_t kernel, int64_t stride, int64_t padding, const PlanArrays& plan,
+              const float* weight, const Output& output, int64_t pool, float* y) {
+  stem(maps_of(shape), x, kernel, stride, padding, view(plan), weight, epilogue_of(output), pool, y);
+}
+
+void run_max_pool(const Shape& shape, const float* x, int64_t kernel, float* y) { max_pool(maps_of(shape), x, kernel, y); }
+
+}  // namespace efficientconv

@@ -1,0 +1,55 @@
+// What the kernels offer to bindings.cpp and to the sanitizers' driver.
+#pragma once
+
+#include <cstdint>
+
+namespace efficientconv {
+
+struct Shape {
+  int64_t images, channels, height, width;
+};
+
+struct PlanArrays {
+  int64_t outputs, tiles, steps;
+  const int32_t *tile_segments, *segments, *step_rows, *step_weights;
+};
+
+// The depthwise convolution before a projection; filters = null: there is none, and `kernel` is the connections' own.
+struct Filters {
+  const float* filters;
+  int64_t kernel, multiplier;
+};
+
+struct Output {
+  const float *scale, *bias, *residual;
+  bool relu;
+};
+
+void run_convolution(const Shape& shape, const float* x, const Filters& filters, const PlanArrays& plan,
+                     const float* weight, const Output& output, float* y);
+void run_weight_gradient(const Shape& shape, const float* x, const Filters& filters, const PlanArrays& plan,
+                         const float* grad_output, float* grad);
+void run_depthwise_backward(const Shape& shape, const float* x, const Filters& filters, const float* grad_output,
+                            const float* add, float* grad_x, float* grad_filters);
+void run_batch_norm_forward(const Shape& shape, const float* y, const float* residual, const float* gamma,
+                            const float* beta, double eps, float* out, float* mean, float* var);
+void run_batch_norm_backward(const Shape& shape, const float* grad_out, const float* out, const float* y,
+                             const float* mean, const float* var, const float* gamma, double eps, float* grad_residual,
+                             float* grad_y, float* grad_gamma, float* grad_beta);
+
+// `shape` is that of the maps, B x C x H x W, also where the cells are what goes in
+void run_reduce(const Shape& shape, int64_t kernel, int64_t padding, const float* x, const float* filters, float* cells);
+void run_expand(const Shape& shape, int64_t kernel, int64_t padding, const float* cells, const float* filters,
+                const Output& output, float* y);
+void run_cell_filter_gradient(const Shape& shape, int64_t kernel, int64_t padding, const float* cells, const float* maps,
+                              float* grad);
+
+void run_bottleneck(const Shape& shape, int64_t kernel, int64_t padding, const float* x, const float* reduce_filters,
+                    const PlanArrays& plan, const float* weight, const float* expand_filters, const Output& output, float* y);
+
+// y: of (size + 2 padding - kernel) / stride + 1 rows and columns, divided by pool
+void run_stem(const Shape& shape, const float* x, int64_t kernel, int64_t stride, int64_t padding, const PlanArrays& plan,
+              const float* weight, const Output& output, int64_t pool, float* y);
+void run_max_pool(const Shape& shape, const float* x, int64_t kernel, float* y);
+
+}  // namespace efficientconv

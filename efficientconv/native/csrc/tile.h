@@ -1,0 +1,150 @@
+// The register tile that everything is built from: four output channels by up to three vectors of pixels.
+//
+// A tile's work is a list of steps. A step reads the same pixels of input A and multiplies them by one weight for each
+// output that sees A. Neighbours in a topology see almost the same inputs; where A is seen by some of the four only, the
+// step reads a second input, B, for the others, so that all twelve accumulators stay busy and nothing is multiplied by
+// zero. The plan (plan.py) sorts the steps by who reads what, the step's kind: a mask of the outputs that read A, with
+// 16 added where the others read B. The kind is a template argument, so that a step has no branches.
+#pragma once
+
+#include "vec.h"
+
+namespace efficientconv {
+
+constexpr int kOutputs = 4;
+constexpr int kVectors = 3;
+constexpr int kBlock = kVectors * kLanes;  // pixels
+
+struct Segment {
+  int32_t kind, begin, end;  // steps [begin, end)
+};
+
+struct Offsets {
+  int32_t a, b;  // where the step's inputs start, in floats from the block's first pixel
+};
+
+// f<kind>() for every kind that a plan can hold; a pair's first output always reads A.
+#define EC_FOR_EACH_KIND(f)                                                                                      \
+  f(1) f(2) f(3) f(4) f(5) f(6) f(7) f(8) f(9) f(10) f(11) f(12) f(13) f(14) f(15) f(17) f(19) f(21) f(23) f(25) \
+      f(27) f(29)
+
+template <int kKind, int kV>
+EC_INLINE void accumulate(const Offsets* at, const float* weight, int steps, const float* x, Vec (&acc)[kOutputs][kV]) {
+  constexpr bool pair = (kKind & 16) != 0;
+  for (int s = 0; s < steps; ++s, weight += kOutputs) {
+    const float* a = x + at[s].a;
+    Vec input[kV];
+#pragma GCC unroll 3
+    for (int v = 0; v < kV; ++v) input[v] = load(a + v * kLanes);
+#pragma GCC unroll 4
+    for (int o = 0; o < kOutputs; ++o) {
+      if (!(kKind >> o & 1)) continue;
+      const Vec w = splat(weight[o]);
+#pragma GCC unroll 3
+      for (int v = 0; v < kV; ++v) acc[o][v] += input[v] * w;
+    }
+    if constexpr (pair) {
+      const float* b = x + at[s].b;
+#pragma GCC unroll 3
+      for (int v = 0; v < kV; ++v) input[v] = load(b + v * kLanes);
+#pragma GCC unroll 4
+      for (int o = 0; o < kOutputs; ++o) {
+        if (kKind >> o & 1) continue;
+        const Vec w = splat(weight[o]);
+#pragma GCC unroll 3
+        for (int v = 0; v < kV; ++v) acc[o][v] += input[v] * w;
+      }
+    }
+  }
+}
+
+// out(o, v, bias[o] + sum over the steps) for 4 outputs and kV vectors of pixels from x.
+template <int kV, class Out>
+inline void tile_forward(const Segment* begin, const Segment* end, const Offsets* at, const float* weight,
+                         const float* x, const float* bias, const Out& out) {
+  Vec acc[kOutputs][kV];
+#pragma GCC unroll 4
+  for (int o = 0; o < kOutputs; ++o)
+#pragma GCC unroll 3
+    for (int v = 0; v < kV; ++v) acc[o][v] = splat(bias[o]);
+  for (const Segment* segment = begin; segment != end; ++segment) {
+    const int steps = segment->end - segment->begin;
+    const Offsets* first = at + segment->begin;
+    const float* w = weight + static_cast<int64_t>(segment->begin) * kOutputs;
+    switch (segment->kind) {
+#define EC_CASE(kind)                           \
+  case kind:                                    \
+    accumulate<kind, kV>(first, w, steps, x, acc); \
+    break;
+      EC_FOR_EACH_KIND(EC_CASE)
+#undef EC_CASE
+    }
+  }
+#pragma GCC unroll 4
+  for (int o = 0; o < kOutputs; ++o)
+#pragma GCC unroll 3
+    for (int v = 0; v < kV; ++v) out(o, v, acc[o][v]);
+}
+
+// grad[s * 4 + o] += sum over the pixels of g[o] times the input that output o reads in step s, for kSteps steps.
+template <int kKind, int kSteps>
+inline void weight_gradient_steps(const Offsets* at, const float* x, int64_t x_panel, const float* g, int64_t g_panel,
+                                  int64_t blocks, float* grad) {
+  constexpr bool pair = (kKind & 16) != 0;
+  Vec acc[kOutputs][kSteps];
+#pragma GCC unroll 4
+  for (int o = 0; o < kOutputs; ++o)
+#pragma GCC unroll 3
+    for (int s = 0; s < kSteps; ++s) acc[o][s] = Vec{};
+  for (int64_t block = 0; block < blocks; ++block, x += x_panel, g += g_panel) {
+#pragma GCC unroll 3
+    for (int v = 0; v < kVectors; ++v) {
+      const int p = v * kLanes;
+      Vec input[kSteps];
+#pragma GCC unroll 3
+      for (int s = 0; s < kSteps; ++s) input[s] = load(x + at[s].a + p);
+#pragma GCC unroll 4
+      for (int o = 0; o < kOutputs; ++o) {
+        if (!(kKind >> o & 1)) continue;
+        const Vec go = load(g + o * kBlock + p);
+#pragma GCC unroll 3
+        for (int s = 0; s < kSteps; ++s) acc[o][s] += input[s] * go;
+      }
+      if constexpr (pair) {
+#pragma GCC unroll 3
+        for (int s = 0; s < kSteps; ++s) input[s] = load(x + at[s].b + p);
+#pragma GCC unroll 4
+        for (int o = 0; o < kOutputs; ++o) {
+          if (kKind >> o & 1) continue;
+          const Vec go = load(g + o * kBlock + p);
+#pragma GCC unroll 3
+          for (int s = 0; s < kSteps; ++s) acc[o][s] += input[s] * go;
+        }
+      }
+    }
+  }
+  // the outputs that have no part in these steps add zeros
+#pragma GCC unroll 3
+  for (int s = 0; s < kSteps; ++s) add_sums(acc[0][s], acc[1][s], acc[2][s], acc[3][s], grad + s * kOutputs);
+}
+
+// grad of a tile's packed weights over the panels of `blocks` blocks; g has the gradients of the tile's four outputs.
+inline void tile_weight_gradient(const Segment* begin, const Segment* end, const Offsets* at, const float* x,
+                                 int64_t x_panel, const float* g, int64_t g_panel, int64_t blocks, float* grad) {
+  for (const Segment* segment = begin; segment != end; ++segment) {
+    int s = segment->begin;
+    switch (segment->kind) {
+#define EC_CASE(kind)                                                                                     \
+  case kind:                                                                                              \
+    for (; s + 3 <= segment->end; s += 3)                                                                 \
+      weight_gradient_steps<kind, 3>(at + s, x, x_panel, g, g_panel, blocks, grad + int64_t{s} * kOutputs); \
+    for (; s < segment->end; ++s)                                                                         \
+      weight_gradient_steps<kind, 1>(at + s, x, x_panel, g, g_panel, blocks, grad + int64_t{s} * kOutputs); \
+    break;
+      EC_FOR_EACH_KIND(EC_CASE)
+#undef EC_CASE
+    }
+  }
+}
+
+}  // namespace efficientconv

@@ -1,0 +1,61 @@
+"""The first layer and the max pools of a network on the native kernels, for inference.
+
+The library takes its time over convolutions of three channels and over pools of contiguous maps, and the map between the
+two is the largest of the network.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from efficientconv.layers.backend import has_hooks, runs_native
+from efficientconv.layers.base import ConvLayer
+from efficientconv.native.layer import fold, is_inference
+from efficientconv.native.plan import stem_plans
+
+MAX_CHANNELS = 4  # of the images: with more the library's convolution is fast
+
+
+def stem_and_pool(stem: ConvLayer, pool: nn.Module, x: Tensor) -> Tensor:
+    """pool(stem(x)): images B x C x H x W -> B x m x .. x .., in one pass where kernels for it apply."""
+    if not _has_stem_kernel(stem, x) or not runs_native(stem, x):
+        return max_pool(pool, stem(x))
+    fused = _window(pool) if not has_hooks(pool) else None
+    y = run_stem(stem.conv, stem.bn, x, fused or 1)
+    return y if fused else pool(y)
+
+
+def max_pool(pool: nn.Module, x: Tensor) -> Tensor:
+    window = _window(pool)
+    if window is None or not x.is_contiguous() or not is_inference(x) or has_hooks(pool) or not runs_native(pool, x):
+        return pool(x)
+    return torch.ops.efficientconv.max_pool(x, window)
+
+
+def run_stem(conv: nn.Conv2d, bn: nn.BatchNorm2d, x: Tensor, pool: int) -> Tensor:
+    """max_pool(relu(bn(conv(x)))) with pool x pool windows side by side (1: none), for inference."""
+    plans = stem_plans(conv.in_channels, conv.out_channels, conv.kernel_size[0])
+    scale, bias = fold(bn)
+    return torch.ops.efficientconv.stem(
+        x.contiguous(), conv.weight.detach().contiguous(), conv.stride[0], conv.padding[0], plans.forward, plans.outputs,
+        scale, bias, pool,
+    )  # fmt: skip
+
+
+def _has_stem_kernel(stem: nn.Module, x: Tensor) -> bool:
+    conv, bn = getattr(stem, "conv", None), getattr(stem, "bn", None)
+    return (
+        type(conv) is nn.Conv2d and type(bn) is nn.BatchNorm2d and not stem.residual and not has_hooks(stem)
+        and conv.in_channels <= MAX_CHANNELS and conv.groups == 1 and conv.bias is None and conv.dilation == (1, 1)
+        and conv.padding_mode == "zeros" and all(len(set(s)) == 1 for s in (conv.kernel_size, conv.stride, conv.padding))
+        and not bn.training and bn.running_mean is not None and is_inference(x, stem)
+    )  # fmt: skip
+
+
+def _window(pool: nn.Module) -> int | None:
+    """k of a max pool whose k x k windows stand side by side from the first pixel on; None: it is another."""
+    if type(pool) is not nn.MaxPool2d or pool.ceil_mode or pool.return_indices:
+        return None
+    plain = pool.padding in (0, (0, 0)) and pool.dilation in (1, (1, 1))
+    return pool.kernel_size if plain and isinstance(pool.kernel_size, int) and pool.kernel_size == pool.stride else None

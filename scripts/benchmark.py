@@ -1,0 +1,105 @@
+"""How fast the layers and the models are, against what their arithmetic promises.
+
+    python scripts/benchmark.py layers                     each layer at the shapes of both layouts, batch 1 and 16
+    python scripts/benchmark.py models --layout imagenet   models A to O against A
+    python scripts/benchmark.py layers --backend reference --output-dir outputs    plain PyTorch, files elsewhere
+
+Writes benchmark_layers or benchmark_models .csv, .md and .png into results/. Close what else needs the processor first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from efficientconv.benchmark import report, subjects  # noqa: E402
+from efficientconv.benchmark.timing import measure, peak_bytes, peak_jobs  # noqa: E402
+from efficientconv.engine.precision import choose_device  # noqa: E402
+from efficientconv.errors import UserError  # noqa: E402
+from efficientconv.layers.backend import BACKENDS  # noqa: E402
+
+
+def main() -> int:
+    args = parse_args()
+    torch.set_num_threads(args.threads or torch.get_num_threads())
+    try:
+        device = choose_device(args.device)
+        run(args, device)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("layers", "models"))
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--threads", type=int, help="of the CPU (default: torch's choice)")
+    parser.add_argument("--repeats", type=int, default=15, help="interleaved repeats of each measurement (default 15)")
+    parser.add_argument("--backend", choices=BACKENDS, default="auto", help="of the layers (default auto)")
+    parser.add_argument("--layout", choices=tuple(subjects.SHAPES), action="append", help="default: both")
+    parser.add_argument("--batch", type=int, action="append", help="default: 1 and 16")
+    parser.add_argument("--passes", choices=subjects.PASSES, action="append", help="default: both")
+    parser.add_argument("--models", default=subjects.MODELS, help=f"letters (default {subjects.MODELS})")
+    parser.add_argument("--output-dir", type=Path, default=ROOT / "results")
+    return parser.parse_args()
+
+
+def run(args: argparse.Namespace, device: torch.device) -> None:
+    kinds, rows = args.passes or list(subjects.PASSES), []
+    todo = places(args)
+    with tqdm(total=(1 + len(todo) * len(kinds)) * args.repeats, desc=args.what, unit="round", disable=None) as bar:
+        jobs = peak_jobs(device)
+        times = measure({name: job for name, (job, _) in jobs.items()}, args.repeats, device, bar)
+        peak = {name: macs / times[name].median for name, (_, macs) in jobs.items()}
+        for layout, stage, batch in todo:
+            if args.what == "layers":
+                chosen = subjects.layer_subjects(layout, stage, batch, args.backend, device)
+            else:
+                names = dict.fromkeys("a" + args.models)
+                chosen = [subjects.model_subject(name, layout, batch, args.backend, device) for name in names]
+            for kind in kinds:
+                rows += rows_of(chosen, layout, kind, max(peak.values()), args.repeats, device, bar)
+    title = f"{args.what.capitalize()} against {'the standard layer' if args.what == 'layers' else 'model A'}"
+    text = report.write(rows, peak, args.output_dir / f"benchmark_{args.what}", title, device, args.repeats)
+    print(f"{text}\nwrote {args.output_dir}/benchmark_{args.what}.csv, .md and .png")
+
+
+def places(args: argparse.Namespace) -> list[tuple[str, str, int]]:
+    """(layout, stage, batch); a model has no stage."""
+    result = []
+    for layout in args.layout or subjects.SHAPES:
+        stages = [name for name, _, _ in subjects.SHAPES[layout]] if args.what == "layers" else [""]
+        result += [(layout, stage, batch) for stage in stages for batch in args.batch or [1, 16]]
+    return result
+
+
+def rows_of(
+    chosen: list[subjects.Subject], layout: str, kind: str, peak: float, repeats: int, device: torch.device, bar: tqdm
+) -> list[report.Row]:
+    """The first is the one that the others are measured against."""
+    jobs = {subject.name: subject.job(kind, device) for subject in chosen}
+    memory = {name: peak_bytes(job, device) / 2**20 for name, job in jobs.items()}
+    times = measure(jobs, repeats, device, bar)
+    first, rows = chosen[0], []
+    for s in chosen:
+        time, batch = times[s.name], s.shape[0]
+        ideal, gain = first.macs / s.macs, times[first.name].median / first.layers / (time.median / s.layers)
+        rate = batch * s.macs * s.layers * (1 if kind == "forward" else 3) / time.median
+        ms = [1000 * t / s.layers for t in (time.median, time.low, time.high)]
+        place = " x ".join(map(str, s.shape[1:]))
+        figures = (s.macs, *ms, ideal, gain, gain / ideal, rate / peak, memory[s.name])
+        rows.append(report.Row(layout, place, batch, kind, s.name, *figures))
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(main())

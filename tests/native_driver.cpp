@@ -1,0 +1,123 @@
+// Runs every native kernel over buffers of exactly the size that it may touch, for the address and undefined-behaviour
+// sanitizers, and prints a checksum. Cases come from test_native_sanitizers.py: int32 records in the file named first.
+#include <cstdio>
+#include <cstdlib>
+#include <thread>
+#include <vector>
+
+#include "kernels.h"
+#include "parallel.h"
+
+namespace efficientconv {
+
+int64_t thread_count() { return 3; }
+
+void parallel(int64_t n, int64_t, const std::function<void(int64_t, int64_t)>& f) {
+  std::vector<std::thread> threads;
+  for (int64_t t = 0; t < thread_count(); ++t) {
+    const int64_t begin = n * t / thread_count(), end = n * (t + 1) / thread_count();
+    if (begin < end) threads.emplace_back([&f, begin, end] { f(begin, end); });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+}  // namespace efficientconv
+
+using namespace efficientconv;
+using Floats = std::vector<float>;
+
+static FILE* file;
+
+static std::vector<int32_t> read_ints() {
+  int32_t count = 0;
+  if (std::fread(&count, 4, 1, file) != 1) return {};
+  std::vector<int32_t> values(count);
+  if (std::fread(values.data(), 4, count, file) != static_cast<size_t>(count)) std::abort();
+  return values;
+}
+
+static Floats numbers(int64_t n) {
+  Floats values(n);
+  for (int64_t i = 0; i < n; ++i) values[i] = static_cast<float>(i * 7919 % 1000) / 1000.f - 0.4f;
+  return values;
+}
+
+static double total(const Floats& values) {
+  double sum = 0;
+  for (float v : values) sum += v;
+  return sum;
+}
+
+struct PlanData {
+  std::vector<int32_t> tiles, segments, steps, weights;
+  explicit PlanData(int) : tiles(read_ints()), segments(read_ints()), steps(read_ints()), weights(read_ints()) {}
+  PlanArrays arrays(int64_t outputs) const {
+    return {outputs, static_cast<int64_t>(tiles.size()) - 1, static_cast<int64_t>(weights.size()) / 4, tiles.data(),
+            segments.data(), steps.data(), weights.data()};
+  }
+};
+
+int main(int, char** argv) {
+  file = std::fopen(argv[1], "rb");
+  if (!file) return 2;
+  double sum = 0;
+  // images, channels, height, width, kernel, multiplier (0: no depthwise convolution), outputs, weights, cell, padding
+  for (std::vector<int32_t> h; !(h = read_ints()).empty();) {
+    const Shape shape{h[0], h[1], h[2], h[3]};
+    const int64_t kernel = h[4], multiplier = h[5], outputs = h[6], pixels = shape.height * shape.width;
+    const PlanData forward(0), backward(0);
+    const Floats x = numbers(shape.images * shape.channels * pixels), weight = numbers(h[7]), scale = numbers(outputs);
+    const Floats filters = numbers(shape.channels * multiplier * kernel * kernel);
+    const Filters depthwise{multiplier ? filters.data() : nullptr, kernel, multiplier ? multiplier : 1};
+    const int64_t rows = multiplier ? shape.channels * multiplier : shape.channels;
+    Floats y(shape.images * outputs * pixels), residual = numbers(y.size()), grad(weight.size());
+    run_convolution(shape, x.data(), depthwise, forward.arrays(outputs), weight.data(),
+                    {scale.data(), scale.data(), residual.data(), true}, y.data());
+    run_weight_gradient(shape, x.data(), depthwise, forward.arrays(outputs), y.data(), grad.data());
+    const Shape out_shape{shape.images, outputs, shape.height, shape.width};
+    Floats between(shape.images * rows * pixels);
+    run_convolution(out_shape, y.data(), {nullptr, multiplier ? 1 : kernel, 1}, backward.arrays(rows), weight.data(),
+                    {nullptr, nullptr, nullptr, false}, between.data());
+    if (multiplier) {
+      Floats grad_x(x.size()), grad_filters(filters.size());
+      run_depthwise_backward(shape, x.data(), depthwise, between.data(), x.data(), grad_x.data(), grad_filters.data());
+      sum += total(grad_x) + total(grad_filters);
+    }
+    Floats out(y.size()), mean(outputs), var(outputs), g(y.size()), gy(y.size()), gg(outputs), gb(outputs);
+    run_batch_norm_forward(out_shape, y.data(), residual.data(), scale.data(), scale.data(), 1e-5, out.data(), mean.data(),
+                           var.data());
+    run_batch_norm_backward(out_shape, residual.data(), out.data(), y.data(), mean.data(), var.data(), scale.data(), 1e-5,
+                            g.data(), gy.data(), gg.data(), gb.data());
+    const int64_t cell = h[8], padding = h[9];
+    const int64_t cells = ((shape.height + padding + cell - 1) / cell) * ((shape.width + padding + cell - 1) / cell);
+    Floats small(shape.images * shape.channels * cells), taps = numbers(shape.channels * cell * cell), gt(taps.size());
+    Floats big(x.size());
+    run_reduce(shape, cell, padding, x.data(), taps.data(), small.data());
+    run_expand(shape, cell, padding, small.data(), taps.data(), {nullptr, nullptr, x.data(), true}, big.data());
+    run_cell_filter_gradient(shape, cell, padding, small.data(), x.data(), gt.data());
+    if (multiplier == 1) {  // the plan is a projection of the channels themselves
+      Floats whole(y.size()), back = numbers(outputs * cell * cell);
+      run_bottleneck(shape, cell, padding, x.data(), taps.data(), forward.arrays(outputs), weight.data(), back.data(),
+                     {scale.data(), scale.data(), residual.data(), true}, whole.data());
+      sum += total(whole);
+    }
+    for (int64_t stride = 1; !multiplier && stride <= 3; ++stride)
+      for (int64_t pool = 1; pool <= 2; ++pool) {
+        const int64_t edge = kernel / 2, rows_out = ((shape.height + 2 * edge - kernel) / stride + 1) / pool;
+        const int64_t columns_out = ((shape.width + 2 * edge - kernel) / stride + 1) / pool;
+        if (rows_out < 1 || columns_out < 1) continue;
+        Floats first(shape.images * outputs * rows_out * columns_out);
+        run_stem(shape, x.data(), kernel, stride, edge, forward.arrays(outputs), weight.data(),
+                 {scale.data(), scale.data(), nullptr, true}, pool, first.data());
+        sum += total(first);
+      }
+    if (shape.height >= cell && shape.width >= cell) {
+      Floats pooled(shape.images * shape.channels * (shape.height / cell) * (shape.width / cell));
+      run_max_pool(shape, x.data(), cell, pooled.data());
+      sum += total(pooled);
+    }
+    sum += total(y) + total(grad) + total(between) + total(gy) + total(g) + total(big) + total(gt);
+  }
+  std::printf("checksum %.6g\n", sum);
+  return 0;
+}

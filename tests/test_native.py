@@ -1,0 +1,320 @@
+"""The native kernels against the float64 reference, and everything that decides whether they run."""
+
+from __future__ import annotations
+
+import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from efficientconv.errors import UserError
+from efficientconv.layers import Topology, build_layer
+from efficientconv.layers.backend import runs_native, set_backend
+from efficientconv.models import build_model
+from efficientconv.native import build
+
+ROOT = Path(__file__).parents[1]
+TOLERANCE = 1e-4  # relative, against float64
+
+needs_kernels = pytest.mark.skipif(not build.available(), reason="no C++ compiler")
+
+LAYERS = {
+    "topology_1d": ("topological", 30, dict(kernel_size=3, topology=Topology((30,), (7,)))),
+    "topology_2d": ("topological", 24, dict(kernel_size=3, topology=Topology((4, 6), (2, 5)))),
+    "topology_2d_corner": ("topological", 24, dict(kernel_size=3, topology=Topology((4, 6), (3, 6), "corner"))),
+    "topology_3d": ("topological", 36, dict(kernel_size=5, topology=Topology((3, 3, 4), (2, 2, 3)))),
+    "topology_1x1": ("topological", 22, dict(kernel_size=1, topology=Topology((2, 11), (1, 4), "corner"))),
+    "topology_one_channel": ("topological", 1, dict(kernel_size=3, topology=Topology((1,), (1,)))),
+    "topology_model_f": ("topological", 128, dict(kernel_size=3, topology=Topology((8, 16), (4, 8)))),
+    "topology_model_g": ("topological", 128, dict(kernel_size=3, topology=Topology((4, 8, 4), (2, 5, 3)))),
+    "sic": ("sic", 17, dict(kernel_size=3)),
+    "sic_5x5": ("sic", 40, dict(kernel_size=5)),
+    "sic_topology": ("sic", 24, dict(kernel_size=3, topology=Topology((4, 6), (2, 5)))),
+    "unravelled": ("unravelled", 12, dict(kernel_size=3, bases=4)),
+    "channel_bottleneck": ("channel_bottleneck", 16, dict(kernel_size=3)),
+    "bottleneck": ("spatial_bottleneck", 16, dict(kernel_size=2)),
+    "bottleneck_padded": ("spatial_bottleneck", 13, dict(kernel_size=2, padding=1)),
+    "bottleneck_3x3": ("spatial_bottleneck", 5, dict(kernel_size=3, padding=2)),
+}
+SHAPES = [(3, 9, 7), (1, 1, 1), (2, 1, 5), (2, 7, 1), (1, 12, 12), (5, 6, 6), (2, 19, 18)]  # images, height, width
+
+
+def make_layer(name: str, seed: int = 0) -> nn.Module:
+    layer, channels, args = LAYERS[name]
+    torch.manual_seed(seed)
+    made = build_layer(layer, channels, channels, **args)
+    with torch.no_grad():
+        made.bn.weight.uniform_(0.5, 1.5)
+        made.bn.bias.normal_()
+        made.bn.running_mean.normal_()
+        made.bn.running_var.uniform_(0.5, 2)
+    return made
+
+
+def difference(ours: Tensor, reference: Tensor) -> float:
+    """Relative to the reference's norm; gradients that are zero in exact arithmetic count by their size."""
+    return float((ours.detach().double() - reference).norm() / reference.norm().clamp(min=1e-2))
+
+
+def channels_of(name: str) -> int:
+    return LAYERS[name][1]
+
+
+@needs_kernels
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", LAYERS)
+def test_layer_and_its_gradients_equal_the_float64_reference(name: str, training: bool):
+    for images, height, width in SHAPES:
+        if training and images * height * width == 1:
+            continue  # batch norm refuses it
+        layer = make_layer(name).train(training)
+        reference = set_backend(copy.deepcopy(layer).double(), "reference")
+        x = torch.randn(images, channels_of(name), height, width)
+        x64 = x.double().requires_grad_()
+        x.requires_grad_()
+        assert runs_native(layer, x) and not runs_native(reference, x64)
+        y, y64 = layer(x), reference(x64)
+        grad = torch.randn_like(y)
+        y.backward(grad)
+        y64.backward(grad.double())
+        pairs = {"y": (y, y64), "x": (x.grad, x64.grad)}
+        expected = dict(reference.named_parameters())
+        pairs |= {key: (p.grad, expected[key].grad) for key, p in layer.named_parameters()}
+        pairs |= {key: (b, dict(reference.named_buffers())[key].double()) for key, b in layer.named_buffers()}
+        errors = {key: difference(ours, theirs.detach()) for key, (ours, theirs) in pairs.items()}
+        assert max(errors.values()) < TOLERANCE, (images, height, width, errors)
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", LAYERS)
+def test_inference_equals_the_reference_whatever_the_memory_format(name: str):
+    layer = make_layer(name).eval()
+    reference = set_backend(copy.deepcopy(layer).double(), "reference")
+    for images, height, width in SHAPES:
+        wide = torch.randn(images, channels_of(name), height, 2 * width + 1)
+        inputs = [wide[..., :width].contiguous(), wide[..., ::2][..., :width], wide.transpose(0, 1)[:, :, :, :width]]
+        inputs[2] = inputs[2].transpose(0, 1)
+        inputs.append(inputs[0].to(memory_format=torch.channels_last))
+        for x in inputs:
+            with torch.inference_mode():
+                assert difference(layer(x), reference(x.double())) < TOLERANCE
+
+
+@needs_kernels
+def test_random_topologies():
+    generator = torch.Generator().manual_seed(0)
+
+    def number(most: int) -> int:
+        return int(torch.randint(1, most + 1, (), generator=generator))
+
+    for _ in range(25):
+        dims = tuple(number(6) for _ in range(number(3)))
+        topology = Topology(dims, tuple(number(d) for d in dims), ("center", "corner")[number(2) - 1])
+        conv = build_layer("topological", topology.channels, topology.channels, kernel_size=3, topology=topology).conv
+        x = torch.randn(number(3), topology.channels, number(9), number(9), requires_grad=True)
+        y = conv(x)
+        expected = F.conv2d(x.detach().double(), conv.dense_weight().detach().double(), padding=1)
+        assert difference(y.detach(), expected) < TOLERANCE, topology
+        (ours,) = torch.autograd.grad(y.square().sum(), x)
+        x64 = x.detach().double().requires_grad_()
+        y64 = F.conv2d(x64, conv.dense_weight().detach().double(), padding=1)
+        (theirs,) = torch.autograd.grad(y64.square().sum(), x64)
+        assert difference(ours, theirs) < TOLERANCE, topology
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", ["topology_model_f", "sic", "sic_topology", "bottleneck_padded"])
+def test_threads_change_nothing_but_rounding(name: str):
+    threads = torch.get_num_threads()
+    results = []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            layer = make_layer(name).train()
+            x = torch.randn(5, channels_of(name), 9, 7, generator=torch.Generator().manual_seed(1), requires_grad=True)
+            y = layer(x)
+            y.square().sum().backward()
+            results.append([y.detach(), x.grad, *(p.grad for p in layer.parameters())])
+    finally:
+        torch.set_num_threads(threads)
+    for other in results[1:]:
+        for ours, theirs in zip(other, results[0]):
+            assert difference(ours, theirs.double()) < 1e-5
+
+
+@needs_kernels
+@pytest.mark.parametrize("model", ["f", "i", "k"])
+def test_training_curves_of_both_backends_agree(model: str):
+    curves = []
+    images = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(8) % 4
+    for backend in ("native", "reference"):
+        torch.manual_seed(0)
+        network = set_backend(build_model(model, num_classes=4, layout="cifar", width=0.25), backend).train()
+        network.head.dropout.p = 0.0
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.02, momentum=0.9)
+        losses = []
+        for _ in range(6):
+            loss = F.cross_entropy(network(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        curves.append(torch.tensor(losses))
+    assert curves[0][-1] < curves[0][0]
+    torch.testing.assert_close(curves[0], curves[1], rtol=2e-2, atol=2e-2)
+    torch.testing.assert_close(curves[0][:2], curves[1][:2], rtol=1e-3, atol=1e-3)
+
+
+@needs_kernels
+@pytest.mark.parametrize("layout", ["imagenet", "cifar"])
+@pytest.mark.parametrize("model", ["a", "b", "c", "g", "h", "i", "j", "l", "n"])
+def test_whole_models_equal_the_float64_reference_in_both_memory_formats(model: str, layout: str):
+    torch.manual_seed(0)
+    size = 32 if layout == "cifar" else 224 if model == "n" else 221
+    network = build_model(model, num_classes=10, layout=layout, width=0.25).train()
+    with torch.no_grad():
+        network(torch.randn(2, 3, size, size))  # running statistics of something
+    reference = set_backend(copy.deepcopy(network).double().eval(), "reference")
+    network.eval()
+    x = torch.randn(2, 3, size, size)
+    with torch.no_grad():
+        expected = reference(x.double())
+        assert difference(network(x), expected) < TOLERANCE
+        network.to(memory_format=torch.channels_last)
+        assert difference(network(x.to(memory_format=torch.channels_last)), expected) < TOLERANCE
+
+
+@needs_kernels
+def test_max_pool_keeps_nan_and_leaves_out_what_fills_no_window():
+    x = torch.randn(2, 3, 11, 19)
+    x[0, 0, 0, 1] = float("nan")
+    for kernel in (2, 3, 4):
+        expected = F.max_pool2d(x, kernel)
+        torch.testing.assert_close(torch.ops.efficientconv.max_pool(x, kernel), expected, equal_nan=True)
+
+
+@needs_kernels
+def test_running_statistics_with_cumulative_average():
+    layer = make_layer("sic").train()
+    layer.bn.momentum = None
+    reference = set_backend(copy.deepcopy(layer), "reference")
+    for seed in range(3):
+        x = torch.randn(2, 17, 5, 5, generator=torch.Generator().manual_seed(seed))
+        torch.testing.assert_close(layer(x), reference(x), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(layer.bn.running_var, reference.bn.running_var)
+    assert layer.bn.num_batches_tracked == reference.bn.num_batches_tracked == 3
+
+
+@needs_kernels
+def test_only_what_requires_a_gradient_gets_one():
+    layer = make_layer("sic").train()
+    layer.conv.depthwise.weight.requires_grad_(False)
+    layer(torch.randn(2, 17, 5, 5)).sum().backward()
+    assert layer.conv.depthwise.weight.grad is None and layer.conv.projection.weight.grad is not None
+
+
+class TestChoice:
+    x = torch.randn(1, 17, 5, 5)
+
+    @needs_kernels
+    def test_auto_falls_back_where_the_kernels_do_not_apply(self):
+        layer = make_layer("sic").eval()
+        assert runs_native(layer, self.x)
+        assert not runs_native(layer, self.x.double())
+        assert not runs_native(layer, self.x.to("meta"))
+        assert not runs_native(layer.to(torch.bfloat16), self.x)
+        layer.float()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert not runs_native(layer, self.x)
+            assert layer(self.x).dtype in (torch.bfloat16, torch.float32)
+
+    @needs_kernels
+    def test_hooks_on_inner_modules_are_called(self):
+        layer = make_layer("sic").eval()
+        seen = []
+        handle = layer.conv.depthwise.register_forward_hook(lambda *_: seen.append(1))
+        layer(self.x)
+        handle.remove()
+        assert seen and runs_native(layer, self.x)
+
+    @needs_kernels
+    def test_operation_counters_see_the_reference(self):
+        from torch.utils.flop_counter import FlopCounterMode
+
+        layer = make_layer("sic").eval()
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            layer(self.x)
+        assert counter.get_total_flops() == 2 * layer.conv.cost(5, 5).macs
+
+    def test_empty_batch(self):
+        assert make_layer("sic").eval()(self.x[:0]).shape == (0, 17, 5, 5)
+
+    def test_an_unknown_backend_is_refused(self):
+        with pytest.raises(UserError, match="reference"):
+            set_backend(make_layer("sic"), "refrence")
+
+    def test_checkpoints_do_not_know_the_backend(self):
+        assert set_backend(make_layer("sic"), "reference").state_dict().keys() == make_layer("sic").state_dict().keys()
+
+
+WITHOUT_COMPILER = """
+import warnings, torch
+from efficientconv.errors import UserError
+from efficientconv.layers import build_layer, Topology
+from efficientconv.layers.backend import set_backend
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    layers = [build_layer("topological", 24, 24, kernel_size=3, topology=Topology((4, 6), (2, 3))) for _ in range(2)]
+    x = torch.randn(2, 24, 5, 5)
+    for layer in layers:
+        y = layer(x)
+        expected = torch.relu(layer.bn(torch.nn.functional.conv2d(x, layer.conv.dense_weight(), padding=1)) + x)
+        torch.testing.assert_close(y, expected)
+        y.sum().backward()
+texts = [str(w.message) for w in caught if "native layers" in str(w.message)]
+assert len(texts) == 1 and "compiler" in texts[0], texts
+try:
+    set_backend(layers[0], "native")
+except UserError as error:
+    assert "compiler" in str(error)
+else:
+    raise AssertionError("native without a compiler")
+"""
+
+
+def test_without_a_compiler_there_is_one_warning_and_the_reference(tmp_path: Path):
+    env = {"PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    env |= {key: os.environ[key] for key in ("HOME", "LD_LIBRARY_PATH") if key in os.environ}
+    done = subprocess.run([sys.executable, "-c", WITHOUT_COMPILER], env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_failed_build_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    broken = tmp_path / "c++"
+    broken.write_text("#!/bin/sh\necho 'x.cpp:1: error: no such thing' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("CXX", str(broken))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(build.BuildError, match="no such thing"):
+        build.library()
+    assert not list((tmp_path / "efficientconv").iterdir())
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", ["topology_2d", "bottleneck"])
+@pytest.mark.parametrize("training", [True, False])
+def test_nan_is_not_hidden(name: str, training: bool):
+    layer = make_layer(name).train(training)
+    x = torch.randn(2, channels_of(name), 6, 6)
+    x[0, 0, 2, 2] = float("nan")
+    with torch.no_grad():
+        ours, theirs = layer(x), set_backend(copy.deepcopy(layer), "reference")(x)
+    # the reference's dense kernel also spreads it to outputs that are not connected: 0 * nan
+    assert ours.isnan().any() and not (ours.isnan() & ~theirs.isnan()).any()
