@@ -175,6 +175,12 @@ class TrainerConfig(Section):
         return self
 
 
+class LayersConfig(Section):
+    """How the layers compute; what they compute and their parameters stay the same."""
+
+    backend: Literal["auto", "reference", "native"]  # efficientconv/layers/backend.py
+
+
 class LoggerConfig(Section):
     """metrics.jsonl is always written; a tracker gets copies."""
 
@@ -196,6 +202,7 @@ class RunConfig(Section):
     optim: OptimConfig
     schedule: ScheduleConfig
     trainer: TrainerConfig
+    layers: LayersConfig
     logger: LoggerConfig
 
     @model_validator(mode="after")

@@ -19,6 +19,7 @@ from efficientconv.engine.preemption import Preemption
 from efficientconv.engine.report import run_facts
 from efficientconv.engine.trainer import Trainer
 from efficientconv.errors import UserError
+from efficientconv.layers.backend import set_backend
 from efficientconv.models import build_model, image_size_of
 
 
@@ -84,6 +85,7 @@ def build_parts(config: RunConfig, world: World, preemption: Preemption) -> Part
 def network(config: RunConfig, data: DataSet, device: torch.device) -> nn.Module:
     """The configuration's network for that data, on the device, in the memory format that training uses."""
     model = build_model(config.model, num_classes=data.num_classes, image_size=data.image_size)
+    set_backend(model, config.layers.backend)
     memory_format = torch.channels_last if config.trainer.channels_last else torch.contiguous_format
     return model.to(device, memory_format=memory_format)
 

@@ -18,7 +18,7 @@ from efficientconv.validation import validate
 
 # What may differ between two starts of one run: where things lie, what watches it, what it runs on.
 _NOT_IDENTITY = {
-    "": ("output_root", "run_dir", "logger"),
+    "": ("output_root", "run_dir", "layers", "logger"),
     "model": ("description", "source"),
     "data": ("workers", "max_damaged_fraction"),
     "trainer": ("device", "checkpoint_minutes"),
