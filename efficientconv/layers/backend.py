@@ -2,9 +2,10 @@
 
     model = set_backend(build_model("i", num_classes=1000), "reference")
 
-`auto`, what every layer starts with, takes the native kernels wherever they apply: float32 on the CPU, outside autocast,
-torch.compile, function transforms and anything that records operations. `native` does the same, but refuses to start where
-the kernels cannot be built. Gradients of gradients need `reference`.
+`auto`, what every layer starts with, takes the native kernels wherever they apply and pay: float32 on the CPU, outside
+autocast, torch.compile, function transforms and anything that records operations, for maps on which they were measured to
+be no slower. `native` takes them for all maps, and refuses to start where they cannot be built. Gradients of gradients need
+`reference`.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ def runs_native(module: nn.Module, x: Tensor) -> bool:
     """Whether `module` takes the native kernels for the input x, B x n x H x W."""
     return (
         getattr(module, "layer_backend", "auto") != "reference"
+        and _kernels_pay(module, x)
         and _plain_cpu_maps(x)
         and all(p.dtype == torch.float32 and p.device.type == "cpu" for p in module.parameters())
         and not _watched(module)
@@ -49,9 +51,21 @@ def runs_native(module: nn.Module, x: Tensor) -> bool:
 
 def has_kernels(conv: nn.Module, x: Tensor) -> bool:
     """Whether there are kernels for a layer around `conv` at all, worth taking for inputs like x."""
+    if not _kernels_pay(conv, x):
+        return False
     if hasattr(conv, "takes_kernels"):
         return conv.takes_kernels(x)
     return hasattr(conv, "native") or hasattr(conv, "native_infer")
+
+
+def is_channels_last(x: Tensor) -> bool:
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+
+
+def _kernels_pay(module: nn.Module, x: Tensor) -> bool:
+    """Under auto, a layer may leave to PyTorch what PyTorch was measured to do faster."""
+    asked_for = getattr(module, "layer_backend", "auto") == "native"
+    return asked_for or not hasattr(module, "kernels_pay") or module.kernels_pay(x)
 
 
 def _plain_cpu_maps(x: Tensor) -> bool:

@@ -39,6 +39,9 @@ class ChannelBottleneckConv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.expansion(self.reduction(x))
 
+    def kernels_pay(self, x: Tensor) -> bool:
+        return self.reduction.conv.kernels_pay(x)
+
     def native_infer(self, x: Tensor, epilogue: Epilogue) -> Tensor:
         """The pair with the epilogue on its second half, for inference."""
         conv = self.expansion

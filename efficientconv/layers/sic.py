@@ -5,12 +5,12 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from efficientconv.complexity import Cost, conv_cost
-from efficientconv.layers.backend import runs_native
+from efficientconv.layers.backend import is_channels_last, runs_native
 from efficientconv.layers.base import LAYERS, same_padding
 from efficientconv.layers.topological import TopologicalConv2d
 from efficientconv.layers.topology import Topology
 from efficientconv.native.functions import DepthwiseConnected
-from efficientconv.native.layer import run_conv
+from efficientconv.native.layer import is_inference, run_conv
 from efficientconv.native.plan import dense_plans, topological_plans
 
 
@@ -46,6 +46,15 @@ class SICConv2d(nn.Module):
         if runs_native(self, x):
             return run_conv(self, x)
         return self.projection(self.depthwise(x))
+
+    def kernels_pay(self, x: Tensor) -> bool:
+        """Channels-last, PyTorch's depthwise layer and matrix product are faster on small maps. The bounds are measured."""
+        positions, channels_last = x.shape[-2] * x.shape[-1], is_channels_last(x)
+        if is_inference(x, self):
+            return positions >= 36 or self.topology is not None or not channels_last
+        if self.topology is not None:
+            return positions * self.in_channels >= 8192 or not channels_last
+        return positions >= (1024 if channels_last else 256)
 
     def native(self) -> DepthwiseConnected:
         if self.topology is None:
