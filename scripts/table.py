@@ -1,12 +1,13 @@
 """A table and a plot of finished runs: accuracy against MACs, parameters and measured time.
 
     python scripts/table.py outputs/*                                    prints, and writes outputs/table.{md,csv,png}
-    python scripts/table.py RUN RUN --output results/cifar_jpeg          writes results/cifar_jpeg.{md,csv,png}
+    python scripts/table.py RUN RUN --output results/name --summaries    writes results/name.{md,csv,png}, results/name/*.json
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 
@@ -31,18 +32,29 @@ def main() -> int:
     output.parent.mkdir(parents=True, exist_ok=True)
     text = f"{markdown(rows)}\n\n{conditions(device)}\n"
     print(text)
-    output.with_suffix(".md").write_text(f"# {args.title}\n\n{text}" if args.title else text)
+    heading = [f"# {args.title}"] if args.title else []
+    output.with_suffix(".md").write_text("\n\n".join([*heading, *args.note, text]))
     write_csv(output.with_suffix(".csv"), rows)
-    plot_accuracy_against_macs(rows, output.with_suffix(".png"))
+    plot_accuracy_against_macs(rows, output.with_suffix(".png"), args.title)
+    if args.summaries:
+        copy_summaries(args.runs, output)
     print(f"table: {output}.md, {output}.csv\nplot:  {output}.png")
     return 0
+
+
+def copy_summaries(runs: list[Path], folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    for run in runs:
+        shutil.copy(run / "summary.json", folder / f"{run.name}.json")
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a finished run")
     parser.add_argument("--output", type=Path, help="path of the files, without ending (default: table, beside the runs)")
-    parser.add_argument("--title", help="first line of the markdown file")
+    parser.add_argument("--title", help="of the markdown file and of the plot")
+    parser.add_argument("--note", action="append", default=[], help="paragraph before the table in the markdown file")
+    parser.add_argument("--summaries", action="store_true", help="copy each run's summary.json beside the table")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the time is measured")
     return parser.parse_args()
 

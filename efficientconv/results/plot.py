@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 from efficientconv.results.run_table import RunRow  # noqa: E402
 
 
-def plot_accuracy_against_macs(rows: list[RunRow], path: Path) -> None:
+def plot_accuracy_against_macs(rows: list[RunRow], path: Path, title: str | None = None) -> None:
     """A point a run, named by its model, on a logarithmic axis of MACs; written to `path` (PNG)."""
     figure, axes = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
     macs = [row.macs / 1e6 for row in rows]
@@ -30,7 +30,8 @@ def plot_accuracy_against_macs(rows: list[RunRow], path: Path) -> None:
     axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
     axes.set_xlabel("million MACs of one image (1 MAC = 2 FLOPs)")
     axes.set_ylabel("top-1 % on the test images")
-    axes.set_title(_title(rows))
+    axes.set_title(title or _title(rows))
+    axes.margins(y=0.2)
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=150)
     plt.close(figure)
