@@ -1,7 +1,7 @@
 """A table and a plot of finished runs: accuracy against MACs, parameters and measured time.
 
     python scripts/table.py outputs/*                                    prints, and writes outputs/table.{md,csv,png}
-    python scripts/table.py RUN RUN --output results/name --summaries    writes results/name.{md,csv,png}, results/name/*.json
+    python scripts/table.py RUN RUN --output results/x --summaries       writes results/x.{md,csv,png}, results/x/*.json
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import math
 from torch import Tensor, nn
 
 from efficientconv.layers.topological import TopologicalConv2d
-from efficientconv.native.entry import max_pool, stem_and_pool
+from efficientconv.models.entry import max_pool, stem_and_pool
 
 
 class Stage(nn.Module):

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from efficientconv.layers.topology import Topology
+if TYPE_CHECKING:  # layers stand on this package, not the other way round
+    from efficientconv.layers.topology import Topology
 
 OUTPUTS = 4  # output channels a tile, kOutputs in csrc/tile.h
 BLOCK = 24  # pixels a block, kBlock there
