@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from conftest import ROOT, SMALL_RUN, command
 from efficientconv.engine.checkpoint import load_newest
@@ -54,6 +55,8 @@ def test_two_processes_train_on_the_global_batch(run_of_two):
     assert [record["step"] for record in records] == [20, 40]  # as many as one process does
     assert records[0]["train_images"] == 20 * 64
     assert records[0]["val_images"] == summary["num_val"] == 143
+    names = load_file(run_of_two / "model.safetensors").keys()
+    assert "stages.stage2.layers.0.conv.depthwise.weight" in names  # no module. before it
 
 
 def test_two_processes_interrupted_end_as_uninterrupted(run_of_two, tmp_path):

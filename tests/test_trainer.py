@@ -164,6 +164,17 @@ def test_mixed_precision_trains_with_float32_weights(precision):
     assert not equal_states(before, trainer.model.state_dict())
 
 
+def test_a_compiled_run_keeps_the_names_and_resumes_as_an_eager_one():
+    def model() -> nn.Module:  # compiled in seconds
+        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))
+
+    compiled = make_trainer(model(), compile=True)
+    next(iter(compiled.train_epoch(Batches(8, STEPS), 0)))
+    eager = make_trainer(model())
+    eager.load_state_dict(compiled.state_dict())  # strict: the same names, without _orig_mod.
+    assert eager.step == 1 and equal_states(eager.model.state_dict(), compiled.model.state_dict())
+
+
 def test_seeds_give_other_dropout_and_steps_too():
     def logits(seed: int, step: int) -> torch.Tensor:
         trainer = make_trainer(nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(48, 10)))
