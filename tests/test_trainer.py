@@ -12,7 +12,9 @@ from torch.nn import functional as F
 from efficientconv.config import OptimConfig, ScheduleConfig, TrainerConfig
 from efficientconv.engine.checkpoint import load_newest, save_checkpoint
 from efficientconv.engine.optim import build_optimizer
+from efficientconv.engine.precision import set_determinism
 from efficientconv.engine.trainer import Trainer
+from efficientconv.layers.backend import set_backend
 from efficientconv.models import build_model
 
 CPU = torch.device("cpu")
@@ -162,6 +164,26 @@ def test_mixed_precision_trains_with_float32_weights(precision):
     assert torch.isfinite(torch.tensor(trainer.meter.result().loss))
     assert all(p.dtype == torch.float32 for p in trainer.model.parameters())
     assert not equal_states(before, trainer.model.state_dict())
+
+
+@pytest.fixture
+def deterministic():
+    set_determinism(True)
+    yield
+    set_determinism(False)
+
+
+@pytest.mark.parametrize("backend", ["reference", "auto"])
+@pytest.mark.parametrize("name", ["a", "c", "f", "k"])
+def test_deterministic_runs_are_bitwise_equal(name, backend, deterministic):
+    def weights() -> dict:
+        trainer = make_trainer(set_backend(small_model(name), backend), ema_decay=0.9)
+        for _ in trainer.train_epoch(Batches(8, STEPS), 0):
+            pass
+        return trainer.state_dict()["ema"]
+
+    assert torch.are_deterministic_algorithms_enabled()
+    assert equal_states(weights(), weights())
 
 
 def test_a_compiled_run_keeps_the_names_and_resumes_as_an_eager_one():
