@@ -1,7 +1,7 @@
 """Kills runs again and again, starts each by the same command, and holds what they end with against unbroken ones.
 
     python scripts/torture.py --kills 50                      writes results/reliability.md
-    python scripts/torture.py --kills 4 --models c --output-dir /tmp/reliability
+    python scripts/torture.py --kills 4 --models c --output-dir outputs/reliability
 
 Kills (SIGKILL) fall in turn inside training steps at a random moment, while a checkpoint is being written, and while the
 held-out images are evaluated. Weights, moving average, metrics.jsonl and summary.json must be bitwise the same, timings
