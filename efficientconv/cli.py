@@ -28,23 +28,23 @@ def entry(config_name: str) -> Callable[[Callable[[dict], object]], Callable[[],
     """
 
     def decorate(task: Callable[[dict], object]) -> Callable[[], None]:
+        show_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") != "0"
+
         @hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)
         @functools.wraps(task)
         def job(cfg: DictConfig) -> None:
-            guarded(lambda: task(_plain(cfg)))
+            guarded(lambda: task(_plain(cfg)), show_traceback)
 
         def command() -> None:
-            os.environ.setdefault("HYDRA_FULL_ERROR", "0")
-            full_error = os.environ["HYDRA_FULL_ERROR"]
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions on instead of printing them
-            guarded(job, show_traceback=full_error != "0")
+            guarded(job, show_traceback)
 
         return command
 
     return decorate
 
 
-def guarded(action: Callable[[], object], show_traceback: bool = False) -> None:
+def guarded(action: Callable[[], object], show_traceback: bool) -> None:
     """Runs `action`; a user's mistake becomes one line and its exit code, a bug keeps its traceback."""
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,12 @@ def test_a_folder_of_other_files_is_not_taken_for_a_run(tmp_path):
     done = command("train.py", *SMALL_RUN, f"run_dir={tmp_path}")
     assert done.returncode == 2 and "holds no run" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_the_traceback_is_shown_to_who_asks_for_it(tmp_path):
+    env = os.environ | {"HYDRA_FULL_ERROR": "1"}
+    done = command("train.py", *SMALL_RUN, f"output_root={tmp_path}", "optim.lr=-1", env=env)
+    assert done.returncode == 1 and "Traceback" in done.stderr and "optim.lr: input should be" in done.stderr
 
 
 def test_it_runs_from_any_folder(tmp_path):
