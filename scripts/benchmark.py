@@ -22,20 +22,14 @@ sys.path.insert(0, str(ROOT))
 from efficientconv.benchmark import report, subjects  # noqa: E402
 from efficientconv.benchmark.timing import measure, peak_bytes, peak_jobs  # noqa: E402
 from efficientconv.engine.precision import choose_device  # noqa: E402
-from efficientconv.errors import UserError  # noqa: E402
+from efficientconv.errors import exit_code  # noqa: E402
 from efficientconv.layers.backend import BACKENDS  # noqa: E402
 
 
-def main() -> int:
+def main() -> None:
     args = parse_args()
     torch.set_num_threads(args.threads or torch.get_num_threads())
-    try:
-        device = choose_device(args.device)
-        run(args, device)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    run(args, choose_device(args.device))
 
 
 def parse_args() -> argparse.Namespace:
@@ -102,4 +96,4 @@ def rows_of(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from efficientconv.errors import UserError  # noqa: E402
+from efficientconv.errors import exit_code  # noqa: E402
 from efficientconv.results import complexity_table as table  # noqa: E402
 
 LEGEND = """\
@@ -30,17 +30,12 @@ claims of the abstracts: how many times fewer MACs than another network, with th
 network and with those counted in torchvision's"""
 
 
-def main() -> int:
+def main() -> None:
     args = parse_args()
-    try:
-        if args.layers:
-            print_layers(args.layers, args.layout or "imagenet")
-        else:
-            write_tables(args.output_dir, args.layout)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    if args.layers:
+        print_layers(args.layers, args.layout or "imagenet")
+    else:
+        write_tables(args.output_dir, args.layout)
 
 
 def parse_args() -> argparse.Namespace:
@@ -71,4 +66,4 @@ def write_tables(folder: Path, layout: str | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

@@ -15,19 +15,15 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from efficientconv.engine.precision import choose_device  # noqa: E402
-from efficientconv.errors import UserError  # noqa: E402
+from efficientconv.errors import exit_code  # noqa: E402
 from efficientconv.results.plot import plot_accuracy_against_macs  # noqa: E402
 from efficientconv.results.run_table import conditions, markdown, run_rows, write_csv  # noqa: E402
 
 
-def main() -> int:
+def main() -> None:
     args = parse_args()
-    try:
-        device = choose_device(args.device)
-        rows = run_rows(args.runs, device)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    device = choose_device(args.device)
+    rows = run_rows(args.runs, device)
     output = args.output or args.runs[0].parent / "table"
     output.parent.mkdir(parents=True, exist_ok=True)
     text = f"{markdown(rows)}\n\n{conditions(device)}\n"
@@ -39,7 +35,6 @@ def main() -> int:
     if args.summaries:
         copy_summaries(args.runs, output)
     print(f"table: {output}.md, {output}.csv\nplot:  {output}.png")
-    return 0
 
 
 def copy_summaries(runs: list[Path], folder: Path) -> None:
@@ -60,4 +55,4 @@ def parse_args() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

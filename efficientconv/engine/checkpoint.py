@@ -79,12 +79,16 @@ def load_checkpoint(path: Path) -> dict:
 def load_weights(path: Path) -> dict[str, dict[str, torch.Tensor]]:
     """{"": weights} and, where there is a moving average, {"ema_": its weights}, of a .pt or .safetensors file."""
     if path.suffix != ".safetensors":
-        state = load_checkpoint(path)
-        return {"": state["model"]} | ({"ema_": state["ema"]} if state.get("ema") else {})
+        return weights_of(load_checkpoint(path))
     try:
         return {"": load_file(path)}
     except (SafetensorError, OSError) as error:
         raise UserError(f"cannot read the weights in {path}: {error}") from None
+
+
+def weights_of(state: dict) -> dict[str, dict[str, torch.Tensor]]:
+    """The weights of a training state, by the names of `load_weights`."""
+    return {"": state["model"]} | ({"ema_": state["ema"]} if state.get("ema") else {})
 
 
 def load_into(model: torch.nn.Module, weights: dict[str, torch.Tensor], origin: Path) -> None:

@@ -19,7 +19,6 @@ class World:
     rank: int = 0
     size: int = 1
     local_rank: int = 0
-    local_size: int = 1  # processes on this machine
 
     @property
     def is_main(self) -> bool:
@@ -71,7 +70,7 @@ def start_world() -> World:
     """Joins the processes that torchrun started (RANK and WORLD_SIZE are set), or is the only one."""
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         return World()
-    numbers = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"))
+    numbers = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
     world = World(*numbers)
     if world.size > 1 and not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"

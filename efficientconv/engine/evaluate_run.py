@@ -8,7 +8,7 @@ import torch
 
 from efficientconv.config import DataConfig, RunConfig
 from efficientconv.data import DataSet, load_data
-from efficientconv.engine.checkpoint import load_into, load_newest, load_weights
+from efficientconv.engine.checkpoint import load_into, load_newest, load_weights, weights_of
 from efficientconv.engine.distributed import World
 from efficientconv.engine.metrics import Result
 from efficientconv.engine.parts import evaluate_split, network
@@ -53,7 +53,8 @@ def _weights(folder: RunFolder, checkpoint: str | None) -> tuple[dict[str, dict[
     found = load_newest(folder.checkpoints)
     if found is None:
         raise UserError(f"{folder.path} has no checkpoint yet; train it, or name one with checkpoint=<file>")
-    return load_weights(found[0]), found[0]
+    path, state = found
+    return weights_of(state), path
 
 
 def _other_data(config: RunConfig, own: DataSet, other: DataConfig) -> tuple[DataSet, RunConfig]:

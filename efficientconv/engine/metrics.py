@@ -46,12 +46,11 @@ class Meter:
         return Result(self.images, top1, top5, self.loss_sum.item() / max(1, self.images))
 
     def state_dict(self) -> dict:
-        return dict(vars(self), device=None)
+        return {name: value for name, value in vars(self).items() if name != "device"}
 
     def load_state_dict(self, state: dict) -> None:
         for name, value in state.items():
-            if name != "device":
-                setattr(self, name, value.to(self.device) if isinstance(value, Tensor) else value)
+            setattr(self, name, value.to(self.device) if isinstance(value, Tensor) else value)
 
 
 @dataclass(frozen=True)
