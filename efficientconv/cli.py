@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import hydra
 from hydra.errors import HydraException, MissingConfigException
@@ -42,6 +42,15 @@ def entry(config_name: str) -> Callable[[Callable[[dict], object]], Callable[[],
         return command
 
     return decorate
+
+
+def compose(config_name: str, overrides: Sequence[str]) -> dict:
+    """What `entry(config_name)` would hand to its command for these overrides. Raises UserError, of one line."""
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        try:
+            return _plain(hydra.compose(config_name, list(overrides)))
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UserError(explain(error)) from None
 
 
 def guarded(action: Callable[[], object], show_traceback: bool) -> None:

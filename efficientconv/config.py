@@ -195,8 +195,9 @@ class RunConfig(Section):
     """All that a training run depends on."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
-    output_root: str  # run folders are made in it
-    run_dir: str | None  # null: output_root/<model>-<data>-s<seed>-<hash of the configuration>
+    tier: str | None = None  # the scale of experiment it belongs to, configs/tier/: its results are kept apart
+    output_root: str  # run folders are made in it, or in its folder of that tier
+    run_dir: str | None  # null: output_root/[<tier>/]<model>-<data>-s<seed>-<hash of the configuration>
     model: ModelConfig
     data: DataConfig
     optim: OptimConfig

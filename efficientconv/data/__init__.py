@@ -9,7 +9,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from efficientconv.config import DataConfig
-from efficientconv.data import cifar, digits, fashion_mnist, folder, imagenet, synthetic  # noqa: F401  they register
+from efficientconv.data import (  # noqa: F401  they register
+    cifar,
+    cifar10_jpeg,
+    digits,
+    fashion_mnist,
+    folder,
+    imagenet,
+    synthetic,
+)
 from efficientconv.data.damage import DamageLog
 from efficientconv.data.dataset import DATA_SETS, FILE_SETS, DataSet, FileSplit, MemorySplit, hold_out
 from efficientconv.data.decode import decode_for_evaluation, decode_for_training

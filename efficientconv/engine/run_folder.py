@@ -18,7 +18,7 @@ from efficientconv.validation import validate
 
 # What may differ between two starts of one run: where things lie, what watches it, what it runs on.
 _NOT_IDENTITY = {
-    "": ("output_root", "run_dir", "layers", "logger"),
+    "": ("tier", "output_root", "run_dir", "layers", "logger"),
     "model": ("description", "source"),
     "data": ("workers", "max_damaged_fraction"),
     "trainer": ("device", "checkpoint_minutes"),
@@ -26,23 +26,31 @@ _NOT_IDENTITY = {
 
 
 def identity(config: RunConfig) -> dict:
-    """The part of the configuration that the run's numbers depend on."""
-    values = config.model_dump()
+    """The part of the configuration that the run's numbers depend on.
+
+    Without what stands at the schema's default, so that a setting added later leaves the runs before it what they are.
+    """
+    values = config.model_dump(exclude_defaults=True)
     for section, keys in _NOT_IDENTITY.items():
         part = values[section] if section else values
         for key in keys:
-            del part[key]
+            part.pop(key, None)
     if config.data.name != "folder":
-        del values["data"]["root"]  # a named set is the same wherever it lies; a folder is what it is by its place
+        values["data"].pop("root", None)  # a named set is the same wherever it lies; a folder is what it is by its place
     return values
+
+
+def run_name(config: RunConfig) -> str:
+    """Of its folder: the same configuration has the same one, on every machine."""
+    digest = hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()[:8]
+    return f"{config.model.name}-{config.data.name}-s{config.seed}-{digest}"
 
 
 def run_folder(config: RunConfig) -> RunFolder:
     """The folder that this configuration asks for, whether it is there or not."""
     if config.run_dir is not None:
         return RunFolder(Path(config.run_dir))
-    digest = hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()[:8]
-    return RunFolder(Path(config.output_root) / f"{config.model.name}-{config.data.name}-s{config.seed}-{digest}")
+    return RunFolder(Path(config.output_root) / (config.tier or "") / run_name(config))
 
 
 class RunFolder:
@@ -101,12 +109,22 @@ class RunFolder:
 
     def summary(self) -> dict | None:
         """What the finished run ended with; None while it is not finished."""
-        return json.loads(self.summary_file.read_text()) if self.summary_file.exists() else None
+        return self.read_json(self.summary_file.name) or None
+
+    def state(self) -> str:
+        """missing, planned (no step was made yet), or as status.json says; `running` may be a run that was killed."""
+        if not self.config_file.exists():
+            return "missing"
+        return "done" if self.summary_file.exists() else self.read_json("status.json").get("state", "planned")
+
+    def read_json(self, name: str) -> dict:
+        """A small file of the run; empty while it is not there."""
+        path = self.path / name
+        return json.loads(path.read_text()) if path.exists() else {}
 
     def add_damaged(self, image: str, reason: str) -> None:
         """One more training image that could not be read; those of earlier starts stay listed."""
-        known = json.loads(self.damaged_file.read_text()) if self.damaged_file.exists() else {}
-        self.write_json(self.damaged_file.name, known | {image: reason})
+        self.write_json(self.damaged_file.name, self.read_json(self.damaged_file.name) | {image: reason})
 
     def write_json(self, name: str, values: dict) -> None:
         write_atomically(self.path / name, (json.dumps(values, indent=2) + "\n").encode())

@@ -13,10 +13,8 @@ from pathlib import Path
 import torch
 
 from efficientconv.complexity import Cost, NetworkCost, count
-from efficientconv.config import CONFIG_DIR
 from efficientconv.models import build_model, image_size_of, model_config, model_names
-
-PAPER_DIR = CONFIG_DIR.parent / "results" / "paper"
+from efficientconv.results.paper import PAPER_DIR, figure
 
 # layout: classes, and pixels a side (None: those that the model was drawn for)
 LAYOUTS: dict[str, tuple[int, int | None]] = {"imagenet": (1000, None), "cifar": (10, 32)}
@@ -78,25 +76,24 @@ def stage_macs(model: str, cost: NetworkCost) -> int | None:
 
 def cost_rows() -> list[CostRow]:
     """A row for each model and layout that go together, a layout at a time."""
-    figures = read_csv(PAPER_DIR / "complexity.csv")
-    ideals = {row["model"]: row for row in figures if row["quantity"] == "stage_macs_vs_a"}
     rows = []
     for layout in LAYOUTS:
         baseline = stage_macs("a", network_cost("a", layout)[1])
         for model in model_names():
             if (model, layout) not in IMPOSSIBLE:
-                ideal = ideals.get(model, {"value": "", "source": ""})
-                rows.append(_cost_row(model, layout, baseline, ideal))
+                rows.append(_cost_row(model, layout, baseline))
     return rows
 
 
-def _cost_row(model: str, layout: str, baseline: int, ideal: dict[str, str]) -> CostRow:
+def _cost_row(model: str, layout: str, baseline: int) -> CostRow:
     size, cost = network_cost(model, layout)
     in_stages = stage_macs(model, cost)
+    ideal = figure(model, "stage_macs_vs_a")
     comparable = model_config(model).trunk == model_config("a").trunk
     return CostRow(
         model, layout, size, LAYOUTS[layout][0], 1, cost.macs, cost.params, cost.activations,
-        in_stages, f"{in_stages / baseline:.4f}" if comparable else "", ideal["value"], ideal["source"],
+        in_stages, f"{in_stages / baseline:.4f}" if comparable else "",
+        ideal.value if ideal else "", ideal.source if ideal else "",
     )  # fmt: skip
 
 

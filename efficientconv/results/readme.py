@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from efficientconv.models import model_config, model_names
+from efficientconv.results import paper
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "results"
@@ -25,18 +26,17 @@ def updated(text: str) -> str:
 def cost_table() -> str:
     """Counted costs beside what the paper reports, model by model."""
     costs = {row["model"]: row for row in _rows("complexity.csv") if row["layout"] == "imagenet"}
-    errors = {row["model"]: row for row in _rows("paper/errors.csv")}
     lines = [
         "| model | stages | M MACs, ours | M parameters, ours | stages' MACs over A's, ours | paper: ideal (M) "
         "| paper: top-1 error % (M, unchecked) |",
         "|---|---|---|---|---|---|---|",
     ]
     for name in model_names():
-        cost, error = costs[name], errors.get(name, {})
+        cost = costs[name]
         ratio = f"{float(cost['stage_macs_vs_a']):.3f}" if cost["stage_macs_vs_a"] else ""
         lines.append(
             f"| {name} | {model_config(name).description} | {int(cost['macs']) / 1e6:.2f} | {int(cost['params']) / 1e6:.2f} "
-            f"| {ratio} | {cost['ideal_fraction']} | {error.get('top1_error_percent', '')} |"
+            f"| {ratio} | {cost['ideal_fraction']} | {paper.value(name, 'top1_error_percent')} |"
         )
     return "\n".join(lines)
 

@@ -1,0 +1,34 @@
+"""CIFAR-10 (JPEG): CIFAR-10's images re-encoded as JPEG, sorted into a folder for each class; a lossy copy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from efficientconv.config import DataConfig
+from efficientconv.data.dataset import DATA_SETS, FILE_SETS, DataSet
+from efficientconv.data.folder import folder, folder_files
+from efficientconv.errors import UserError
+
+CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+NUM_TRAIN, NUM_TEST = 50_000, 10_000
+
+
+@FILE_SETS.register("cifar10_jpeg")
+def cifar10_jpeg_files(config: DataConfig) -> DataSet:
+    return _checked(folder_files(config), config)
+
+
+@DATA_SETS.register("cifar10_jpeg")
+def cifar10_jpeg(config: DataConfig) -> DataSet:
+    """50,000 training and 10,000 test images of 32 x 32. Raises UserError when they are not there in full."""
+    return _checked(folder(config), config)
+
+
+def _checked(data: DataSet, config: DataConfig) -> DataSet:
+    counts = len(data.train), len(data.test)
+    if data.classes != CLASSES or counts != (NUM_TRAIN, NUM_TEST):
+        raise UserError(
+            f"'{config.root}' is not CIFAR-10 (JPEG): {len(data.classes)} classes, {counts[0]} and {counts[1]} images, not "
+            f"CIFAR-10's ten with {NUM_TRAIN} and {NUM_TEST}; unpack it again, or use data=folder"
+        )
+    return replace(data, name=config.name)

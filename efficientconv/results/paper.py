@@ -1,0 +1,41 @@
+"""The paper's figures, read from results/paper/figures.csv, each with the mark of how sure it is (README.md)."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from functools import cache
+
+from efficientconv.config import CONFIG_DIR
+
+PAPER_DIR = CONFIG_DIR.parent / "results" / "paper"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure as the paper has it: `value` as printed, in `unit`; `tables` that print it, "text" for none."""
+
+    tables: tuple[str, ...]
+    row: str  # the model
+    column: str
+    value: str
+    unit: str
+    source: str
+    note: str
+
+
+@cache
+def figures() -> tuple[Figure, ...]:
+    with open(PAPER_DIR / "figures.csv", newline="") as file:
+        return tuple(Figure(tuple(line.pop("tables").split()), **line) for line in csv.DictReader(file))
+
+
+def figure(row: str, column: str) -> Figure | None:
+    """What the paper gives for a model; None where it gives nothing."""
+    return next((figure for figure in figures() if (figure.row, figure.column) == (row, column)), None)
+
+
+def value(row: str, column: str) -> str:
+    """As printed; empty where the paper gives nothing."""
+    found = figure(row, column)
+    return found.value if found else ""
