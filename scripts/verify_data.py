@@ -8,7 +8,6 @@ Exit code 0: all images are sound, 1: some are damaged, 2: it could not look at 
 """
 
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -21,12 +20,12 @@ from efficientconv import cli  # noqa: E402
 from efficientconv.config import DataConfig  # noqa: E402
 from efficientconv.data import FILE_SETS, DataSet, FileSplit, load_data  # noqa: E402
 from efficientconv.data.dataset import hold_out, root_of  # noqa: E402
+from efficientconv.data.progress import Progress  # noqa: E402
 from efficientconv.data.verify import Manifest, check_images, manifest_at  # noqa: E402
 from efficientconv.validation import validate  # noqa: E402
 
 DAMAGED_EXIT = 1
 INTERRUPTED_EXIT = 130
-LINE_SECONDS = 30.0  # between lines of progress where there is no terminal
 
 
 @cli.entry("verify_data")
@@ -84,31 +83,6 @@ def check_split(name: str, split: FileSplit, rows: Manifest, root: Path) -> set[
     share_percent = 100 * len(damaged) / len(split)
     print(f"{name}: {len(split)} images, {len(damaged)} damaged ({share_percent:.3g} %)", flush=True)
     return damaged
-
-
-class Progress:
-    """A bar on a terminal; elsewhere a line now and then."""
-
-    def __init__(self, title: str, total: int):
-        self.title, self.total, self.done = title, total, 0
-        self.bar = tqdm(total=total, desc=title, unit=" images", disable=None, leave=False, dynamic_ncols=True)
-        self.start = self.line_time = time.monotonic()
-
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
-
-    def update(self, images: int) -> None:
-        self.done += images
-        self.bar.update(images)
-        now = time.monotonic()
-        if self.bar.disable and now - self.line_time > LINE_SECONDS:
-            per_s = self.done / (now - self.start)
-            rate = f"{per_s:.0f} images/s, {(self.total - self.done) / per_s:.0f} s left"
-            print(f"{self.title}: {self.done}/{self.total} images, {rate}", flush=True)
-            self.line_time = now
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     prepared.json            what it is made of and how, and the SHA-256 of each other file; written last
     train.npy, val.npy       a record an image: its name, label, shape, and where its bytes lie
-    train-000.zip, ...       the images themselves, stored in plain ZIP archives that any tool opens
+    train-00000.zip, ...       the images themselves, stored in plain ZIP archives that any tool opens
 
 ZIP keeps each image's name and CRC-32 and needs no library. Reading goes by the records, straight to an image's bytes:
 parsing the archives' directories would take half a minute and a gigabyte in each process.
@@ -59,6 +59,7 @@ class Manifest:
     """prepared.json."""
 
     recipe: Recipe
+    images: str  # SHA-256 of their names, in order
     classes: list[str]
     subset: bool  # not checked against ImageNet's official counts
     counts: dict[str, int]  # images, by split
@@ -142,6 +143,14 @@ def read_split(root: Path, manifest: Manifest, part: str) -> PreparedSplit:
     records = np.load(root / f"{part}.npy", mmap_mode="r")  # the same pages for all processes
     paths = [root / name for name in sorted(manifest.files) if name.startswith(f"{part}-")]
     return PreparedSplit(Archives(paths), manifest.recipe.encoding, records, torch.from_numpy(records["label"].astype("i8")))
+
+
+def sha256_of(path: Path) -> str:
+    digest = sha256()
+    with open(path, "rb") as file:
+        while part := file.read(2**20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def is_prepared(root: Path) -> bool:
