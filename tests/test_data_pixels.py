@@ -12,7 +12,7 @@ from PIL import Image
 from torchvision import transforms
 
 from efficientconv.data import FileSplit, MemorySplit
-from efficientconv.data.augment import crop_and_flip
+from efficientconv.data.augment import copy_windows, crop_and_flip, gather_windows
 from test_data_helpers import NUM_IMAGES, SHARED_DATA, SIZE, config_for, evaluate, make_memory, make_photos, train
 
 LEVEL = 1.01 / 255  # what the fast resizing may differ by from PIL's, in images of 0..1
@@ -77,6 +77,19 @@ def test_memory_augmentation_equals_a_slow_reference(memory, padding, flip):
     images = memory.images[:12, :, :9, :9].contiguous()
     numbers = torch.rand(12, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     assert torch.equal(crop_and_flip(images, numbers, 9, padding, flip), slow_augment(images, numbers, padding, flip))
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("windows", [copy_windows, gather_windows])  # a CPU's and a GPU's
+def test_windows_are_those_that_were_asked_for(memory, windows, memory_format):
+    images = memory.images[:9].contiguous(memory_format=memory_format)
+    rng = torch.Generator().manual_seed(3)
+    rows, columns = torch.randint(0, 5, (2, 9), generator=rng)
+    mirrored = torch.tensor([True, False] * 4 + [True])
+    result = windows(images, rows, columns, mirrored, SIZE - 4)
+    for image, window, top, left, mirror in zip(images, result, rows, columns, mirrored):
+        expected = image.numpy()[:, top : top + SIZE - 4, left : left + SIZE - 4]
+        assert np.array_equal(window, expected[:, :, ::-1] if mirror else expected)
 
 
 def test_every_crop_of_the_padded_image_occurs():

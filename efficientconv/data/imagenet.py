@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 from efficientconv.config import DataConfig
@@ -17,6 +18,7 @@ from efficientconv.data.prepared import PARTS, Manifest, is_prepared, read_split
 from efficientconv.data.resize import Resize
 from efficientconv.errors import UserError
 
+COMPLETE = (1000, 1_281_167, 50_000)  # classes, images of train, images of val
 SORT_SCRIPT = "https://raw.githubusercontent.com/soumith/imagenetloader.torch/master/valprep.sh"
 
 
@@ -24,7 +26,14 @@ SORT_SCRIPT = "https://raw.githubusercontent.com/soumith/imagenetloader.torch/ma
 def imagenet(config: DataConfig) -> DataSet:
     """Test: the 50,000 images of val, of the classes of train. Raises UserError for anything amiss."""
     root = root_of(config)
-    return prepared_imagenet(root, config) if is_prepared(root) else imagenet_files(config)
+    data = prepared_imagenet(root, config) if is_prepared(root) else imagenet_files(config)
+    if (data.num_classes, len(data.train), len(data.test)) != COMPLETE:
+        warnings.warn(
+            f"'{root}' is a part of ImageNet: {data.num_classes} classes, {len(data.train)} images of train and "
+            f"{len(data.test)} of val, of {', '.join(map(str, COMPLETE))}",
+            stacklevel=2,
+        )
+    return data
 
 
 def prepared_imagenet(root: Path, config: DataConfig) -> DataSet:

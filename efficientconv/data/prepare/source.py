@@ -16,12 +16,12 @@ from typing import NamedTuple
 from torchvision.datasets.folder import is_image_file
 
 from efficientconv.data.class_folders import class_names, list_images, listed, training_classes
+from efficientconv.data.imagenet import COMPLETE
 from efficientconv.data.prepare.ground_truth import DEVKIT, GroundTruth
 from efficientconv.errors import UserError
 
 ARCHIVES = {"train": "ILSVRC2012_img_train.tar", "val": "ILSVRC2012_img_val.tar"}
-CLASSES, VAL_IMAGES_PER_CLASS = 1000, 50
-IMAGES = {"train": 1_281_167, "val": 50_000}
+VAL_IMAGES_PER_CLASS = 50
 
 
 class Item(NamedTuple):
@@ -122,12 +122,12 @@ def _members(archive: tarfile.TarFile, path: str, start: int, folder: str) -> It
 
 
 def _require_complete(source: Source, root: Path) -> None:
-    otherwise = "; get what is missing, or say --subset if a part is meant"
-    if len(source.classes) != CLASSES:
-        raise UserError(f"'{root}' has {len(source.classes)} classes, ImageNet has {CLASSES}{otherwise}")
-    for part, items in source.parts.items():
-        if len(items) != IMAGES[part]:
-            raise UserError(f"'{root}' has {len(items)} images of {part}, ImageNet has {IMAGES[part]}{otherwise}")
+    found = (len(source.classes), *map(len, source.parts.values()))
+    for what, count, complete in zip(("classes", "images of train", "images of val"), found, COMPLETE):
+        if count != complete:
+            raise UserError(
+                f"'{root}' has {count} {what}, ImageNet has {complete}; get what is missing, or say --subset if a part is meant"
+            )
     per_class = Counter(item.label for item in source.parts["val"])
     if wrong := sorted(name for name, count in per_class.items() if count != VAL_IMAGES_PER_CLASS):
         raise UserError(
