@@ -23,7 +23,7 @@ from efficientconv.config import DataConfig  # noqa: E402
 from efficientconv.data import FILE_SETS, DataSet, FileSplit, load_data  # noqa: E402
 from efficientconv.data.dataset import hold_out, root_of  # noqa: E402
 from efficientconv.data.parallel import available_cores  # noqa: E402
-from efficientconv.data.prepared import Manifest, is_prepared, sha256_of  # noqa: E402
+from efficientconv.data.prepared import PreparedManifest, is_prepared, sha256_of  # noqa: E402
 from efficientconv.data.progress import Progress  # noqa: E402
 from efficientconv.data.verify import Manifest, check_images, manifest_at  # noqa: E402
 from efficientconv.validation import validate  # noqa: E402
@@ -59,7 +59,7 @@ def check_without_files(config: DataConfig) -> None:
 
 def check_prepared(root: Path) -> list[str]:
     """The names of the damaged files of a prepared set, whose own manifest has the checksum of each."""
-    manifest, _ = Manifest.read(root)
+    manifest, _ = PreparedManifest.read(root)
     damaged = []
     with ThreadPoolExecutor(available_cores()) as pool, Progress("files", len(manifest.files), "files") as progress:
         for name, digest in zip(manifest.files, pool.map(sha256_of, [root / name for name in manifest.files])):

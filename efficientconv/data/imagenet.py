@@ -14,7 +14,7 @@ from efficientconv.data.class_folders import (
     training_classes,
 )
 from efficientconv.data.dataset import DATA_SETS, FILE_SETS, DataSet, root_of
-from efficientconv.data.prepared import PARTS, Manifest, is_prepared, read_split
+from efficientconv.data.prepared import PARTS, PreparedManifest, is_prepared, read_split
 from efficientconv.data.resize import Resize
 from efficientconv.errors import UserError
 
@@ -38,7 +38,7 @@ def imagenet(config: DataConfig) -> DataSet:
 
 def prepared_imagenet(root: Path, config: DataConfig) -> DataSet:
     """What scripts/prepare_imagenet.py made, if it was made as `config` resizes."""
-    manifest, digest = Manifest.read(root)
+    manifest, digest = PreparedManifest.read(root)
     made, asked = manifest.recipe.resize, Resize(config.resize_size, config.resize_rule)
     if made != asked:
         raise UserError(

@@ -55,7 +55,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Manifest:
+class PreparedManifest:
     """prepared.json."""
 
     recipe: Recipe
@@ -71,7 +71,7 @@ class Manifest:
         return json.dumps(asdict(self), indent=1) + "\n"
 
     @staticmethod
-    def read(root: Path) -> tuple[Manifest, str]:
+    def read(root: Path) -> tuple[PreparedManifest, str]:
         """(what is there, the first digits of its SHA-256). Raises UserError unless all files are there in full size."""
         if (root / UNFINISHED).exists():
             raise UserError(
@@ -80,7 +80,7 @@ class Manifest:
         content = (root / MANIFEST).read_bytes()
         try:
             values = json.loads(content)
-            manifest = Manifest(**{**values, "recipe": Recipe(**values["recipe"])})
+            manifest = PreparedManifest(**{**values, "recipe": Recipe(**values["recipe"])})
         except (ValueError, KeyError, TypeError):
             raise UserError(f"'{root / MANIFEST}' is damaged: copy it again, or prepare the set again") from None
         if manifest.format != FORMAT:
@@ -138,7 +138,7 @@ class PreparedSplit:
         return simplejpeg.decode_jpeg(content)
 
 
-def read_split(root: Path, manifest: Manifest, part: str) -> PreparedSplit:
+def read_split(root: Path, manifest: PreparedManifest, part: str) -> PreparedSplit:
     """All images of `part`, train or val."""
     records = np.load(root / f"{part}.npy", mmap_mode="r")  # the same pages for all processes
     paths = [root / name for name in sorted(manifest.files) if name.startswith(f"{part}-")]

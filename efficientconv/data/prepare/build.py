@@ -23,7 +23,7 @@ from efficientconv.data.parallel import follow_parent
 from efficientconv.data.prepare.archive import Archive, publish, read_archive, write_archive
 from efficientconv.data.prepare.plan import Plan
 from efficientconv.data.prepare.source import Item
-from efficientconv.data.prepared import MANIFEST, UNFINISHED, Manifest, Recipe
+from efficientconv.data.prepared import MANIFEST, UNFINISHED, PreparedManifest, Recipe
 from efficientconv.data.progress import Progress
 from efficientconv.errors import UserError
 
@@ -34,7 +34,7 @@ def build(plan: Plan, workers: int) -> None:
     """Makes the set. Raises UserError; what was done by then is taken over by the next start."""
     with _claimed(plan):
         archives = _make_files(plan, workers)
-        manifest = Manifest(
+        manifest = PreparedManifest(
             recipe=plan.recipe, images=plan.images, classes=plan.source.classes, subset=plan.subset,
             counts={part: len(items) for part, items in plan.source.parts.items()},
             files=_write_records(plan, archives), made_with=_versions(),

@@ -13,7 +13,7 @@ from pathlib import Path
 from efficientconv.data.damage import DamagedImage
 from efficientconv.data.prepare.archive import encoded
 from efficientconv.data.prepare.source import Item, Source
-from efficientconv.data.prepared import MANIFEST, UNFINISHED, Manifest, Recipe
+from efficientconv.data.prepared import MANIFEST, UNFINISHED, PreparedManifest, Recipe
 from efficientconv.errors import UserError
 
 SAMPLE = 64  # images of each part, encoded to estimate the size of all
@@ -78,7 +78,7 @@ def require_space(folder: Path, needed_bytes: int) -> int:
 def is_done(plan: Plan) -> bool:
     """Whether the folder holds just this set already. Raises UserError when it holds anything else."""
     if (plan.folder / MANIFEST).exists() and not (plan.folder / UNFINISHED).exists():
-        manifest, _ = Manifest.read(plan.folder)
+        manifest, _ = PreparedManifest.read(plan.folder)
         if (manifest.recipe, manifest.images) == (plan.recipe, plan.images):
             return True
         raise UserError(f"'{plan.folder}' holds another prepared set ({manifest.recipe}): choose another folder")
