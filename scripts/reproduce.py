@@ -27,7 +27,7 @@ from efficientconv.reproduce.estimate import estimate  # noqa: E402
 from efficientconv.reproduce.plan import PlannedRun, plan_runs  # noqa: E402
 from efficientconv.reproduce.report import plan_text  # noqa: E402
 from efficientconv.reproduce.tier import load_tier  # noqa: E402
-from efficientconv.reproduce.write import write_table  # noqa: E402
+from efficientconv.reproduce.write import write_plots, write_table  # noqa: E402
 from efficientconv.results.tables import needed_models, table_config  # noqa: E402
 from efficientconv.sweep.pool import outcome_table, run_jobs, sweep_exit_code  # noqa: E402
 from efficientconv.validation import validate  # noqa: E402
@@ -61,6 +61,7 @@ def main() -> None:
         paths = write_table(name, tier, order.seeds, command_of(order), device, again, compose)
         again = False  # once for all tables
         print(f"{paths[0].read_text()}\n{', '.join(map(str, paths))}\n")
+    print(", ".join(map(str, write_plots(tier))))
     if code:
         sys.exit(code)
 

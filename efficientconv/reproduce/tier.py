@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,9 +36,9 @@ class Tier:
     def data_facts(self) -> DataFacts:
         return data_facts(self.base.data)
 
-    def records(self, seeds: Sequence[int]) -> list[RunRecord]:
-        """Of finished runs of these seeds."""
-        return [record for record in read_records_in(self.folder / "runs") if record.seed in seeds]
+    def records(self) -> list[RunRecord]:
+        """Of all its finished runs."""
+        return read_records_in(self.folder / "runs")
 
 
 def load_tier(name: str, results: Path, compose: ComposeRun) -> Tier:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -11,10 +11,13 @@ from efficientconv.reproduce.plan import ComposeRun
 from efficientconv.reproduce.tier import Tier, tier_models, trained_models
 from efficientconv.results.arithmetic_tables import configuration_rows, topology_rows
 from efficientconv.results.markdown import csv_text, markdown_table
+from efficientconv.results.plot import MACS_LABEL, TIME_LABEL, Point, plot_accuracy
+from efficientconv.results.record import RunRecord
+from efficientconv.results.statistics import spread
 from efficientconv.results.table_files import Context, table_stem, table_title, write_texts, write_tier_table
 from efficientconv.results.table_rows import judged_claims, table_rows
 from efficientconv.results.tables import TableConfig, table_config
-from efficientconv.results.tier_latency import measured_on, tier_latencies
+from efficientconv.results.tier_latency import measured_on, read_latencies, tier_latencies
 
 ARITHMETIC = {"1": configuration_rows, "3": topology_rows}
 
@@ -32,7 +35,7 @@ def write_table(
     if not config.trained:
         return _write_arithmetic(name, config, tier, command, compose)
     facts, size = tier.data_facts(), tier.base.data.image_size
-    records = tier.records(seeds)
+    records = [record for record in tier.records() if record.seed in seeds]
     trained = {record.model for record in records}
     shown = [*config.rows, *(row for row in config.quoted if row in trained)]
     models = tier_models(tier.name, dict.fromkeys([*trained_models(), *shown]), compose)
@@ -41,6 +44,28 @@ def write_table(
     rows = table_rows(config, {row: models[row] for row in shown}, records, latencies, size, facts.num_classes)
     context = Context(name, tier.name, tier.conditions, command, measured_on(times))
     return write_tier_table(tier.folder, config, rows, judged_claims(config, records), context)
+
+
+def write_plots(tier: Tier) -> list[Path]:
+    """accuracy_macs.png and accuracy_time.png of all models that the tier has records of; none while it has none."""
+    by_model: dict[str, list[RunRecord]] = {}
+    for record in tier.records():
+        by_model.setdefault(record.model, []).append(record)
+    if not by_model:
+        return []
+    latencies = read_latencies(tier.folder / "latency.csv")
+    macs = {model: records[0].summary["macs"] / 1e6 for model, records in by_model.items()}
+    times = {model: latencies[model].ms_per_image for model in by_model if model in latencies}
+    pictures = {"accuracy_macs": (macs, MACS_LABEL), "accuracy_time": (times, TIME_LABEL)}
+    return [_plot(name, tier, by_model, costs, label) for name, (costs, label) in pictures.items()]
+
+
+def _plot(name: str, tier: Tier, records: Mapping[str, list[RunRecord]], costs: Mapping[str, float], label: str) -> Path:
+    top1 = {model: spread([record.summary["top1_percent"] for record in records[model]]) for model in costs}
+    points = [Point(model, cost, top1[model].mean, top1[model].std) for model, cost in costs.items()]
+    path = tier.folder / f"{name}.png"
+    plot_accuracy(points, path, f"tier {tier.name}: {tier.conditions}", label)
+    return path
 
 
 def _write_arithmetic(name: str, config: TableConfig, tier: Tier, command: str, compose: ComposeRun) -> list[Path]:
