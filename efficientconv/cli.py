@@ -5,9 +5,8 @@ from __future__ import annotations
 import functools
 import os
 import re
-import sys
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import hydra
 from hydra.errors import HydraException, MissingConfigException
@@ -15,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from efficientconv.config import CONFIG_DIR, RunConfig
-from efficientconv.engine.preemption import Preempted
+from efficientconv.engine.guard import guarded
 from efficientconv.errors import UserError, did_you_mean
 from efficientconv.validation import known_keys
 
@@ -33,11 +32,11 @@ def entry(config_name: str) -> Callable[[Callable[[dict], object]], Callable[[],
         @hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)
         @functools.wraps(task)
         def job(cfg: DictConfig) -> None:
-            guarded(lambda: task(_plain(cfg)), show_traceback)
+            guarded(one_line()(lambda: task(_plain(cfg))), show_traceback)
 
         def command() -> None:
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions on instead of printing them
-            guarded(job, show_traceback)
+            guarded(one_line()(job), show_traceback)
 
         return command
 
@@ -46,27 +45,17 @@ def entry(config_name: str) -> Callable[[Callable[[dict], object]], Callable[[],
 
 def compose(config_name: str, overrides: Sequence[str]) -> dict:
     """What `entry(config_name)` would hand to its command for these overrides. Raises UserError, of one line."""
-    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        try:
-            return _plain(hydra.compose(config_name, list(overrides)))
-        except (HydraException, OmegaConfBaseException) as error:
-            raise UserError(explain(error)) from None
+    with one_line(), hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return _plain(hydra.compose(config_name, list(overrides)))
 
 
-def guarded(action: Callable[[], object], show_traceback: bool) -> None:
-    """Runs `action`; a user's mistake becomes one line and its exit code, a bug keeps its traceback."""
-    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+@contextmanager
+def one_line() -> Iterator[None]:
+    """A mistake that Hydra or OmegaConf found becomes a UserError of one line."""
     try:
-        action()
-    except (UserError, HydraException, OmegaConfBaseException) as error:
-        if show_traceback:
-            raise
-        rank = os.environ.get("RANK", "0")
-        print(f"{f'[rank {rank}] ' if rank != '0' else ''}error: {explain(error)}", file=sys.stderr, flush=True)
-        sys.exit(getattr(error, "exit_code", UserError.exit_code))
-    except (Preempted, KeyboardInterrupt):
-        print("stopped by a signal; the same command continues the run", file=sys.stderr, flush=True)
-        sys.exit(Preempted.exit_code)
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(explain(error)) from error
 
 
 def explain(error: Exception) -> str:
