@@ -127,7 +127,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--only", metavar="MODEL,...", help="train these rows only; the table shows what there is")
     parser.add_argument("--measure", action="store_true", help="measure the networks' times again")
     parser.add_argument("--results", type=Path, default=ROOT / "results", metavar="FOLDER", help="tables are written in it")
-    return parser.parse_args()
+    return parser.parse_intermixed_args()
 
 
 if __name__ == "__main__":

@@ -27,11 +27,9 @@ def tier_latencies(
 
     Times are comparable only within one run on one machine: nothing is ever added to an earlier measurement.
     """
-    known = read_latencies(path)
-    if again or not models.keys() <= known.keys():
-        known = _measure(models, image_size, num_classes, device)
-        _write(path, known, _place(device))
-    return known
+    if again or not models.keys() <= read_latencies(path).keys():
+        _write(path, _measure(models, image_size, num_classes, device), _place(device))
+    return read_latencies(path)
 
 
 def read_latencies(path: Path) -> dict[str, Latency]:
