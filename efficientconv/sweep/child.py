@@ -27,13 +27,12 @@ class Child:
 
     def __init__(self, folder: Path, environment: dict[str, str], *options: str):
         self.folder, self.started, self.asked = folder, time.monotonic(), False
-        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         with open(folder / "log.txt", "ab") as log:
             self.begin = self.shown = log.tell()
             self.process = subprocess.Popen(
                 [sys.executable, "-u", "-m", "efficientconv.sweep.job", folder, "--until-stdin-ends", *options],
                 stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-                env=os.environ | {"PYTHONPATH": path} | environment,
+                env=os.environ | {"PYTHONPATH": python_path()} | environment,
             )  # fmt: skip
 
     def running(self) -> bool:
@@ -82,6 +81,11 @@ class Child:
         with open(self.folder / "log.txt", "rb") as log:
             log.seek(position)
             return log.read()
+
+
+def python_path() -> str:
+    """With which another process finds this package."""
+    return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 
 
 def _hint(number: int) -> str:

@@ -25,6 +25,10 @@ class Outcome:
     reason: str  # one line; empty where there is nothing to say
 
 
+def skipped(folder: Path) -> Outcome:
+    return Outcome(folder, "skipped", 0, 0.0, "")
+
+
 def outcome_table(outcomes: Sequence[Outcome]) -> str:
     """As plain text, a line a run, and a last line that counts them."""
     rows = [("run", "state", "seconds", "reason")]

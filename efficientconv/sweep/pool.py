@@ -11,6 +11,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -18,7 +19,7 @@ from efficientconv.config import RunConfig
 from efficientconv.engine.preemption import SIGNALS, Preempted
 from efficientconv.engine.run_folder import RunFolder, run_folder
 from efficientconv.sweep.child import Child
-from efficientconv.sweep.outcome import Outcome, outcome_table, sweep_exit_code
+from efficientconv.sweep.outcome import Outcome, outcome_table, skipped, sweep_exit_code
 from efficientconv.sweep.shares import shares
 
 __all__ = ["Outcome", "outcome_table", "plan", "run_jobs", "sweep_exit_code"]
@@ -41,8 +42,7 @@ def run_jobs(configs: Sequence[RunConfig], jobs: int = 1, log: Callable[[str], N
         log(f"{len(folders) - len(waiting)} of {len(folders)} runs were done already")
     pool = Pool(waiting, min(jobs, len(waiting)), log)
     pool.run()
-    done = {folder.path: Outcome(folder.path, "skipped", 0, 0.0, "") for folder in folders}
-    return list((done | pool.outcomes).values())
+    return list(({folder.path: skipped(folder.path) for folder in folders} | pool.outcomes).values())
 
 
 def plan(configs: Sequence[RunConfig]) -> list[RunFolder]:
@@ -66,7 +66,7 @@ class Pool:
         self.total, self.live, self.log = len(folders), jobs == 1, log
         self.shares = dict(enumerate(shares(jobs)))
         self.running: dict[int, Child] = {}
-        self.outcomes: dict = {}
+        self.outcomes: dict[Path, Outcome] = {}
         self.obeyed = 0  # signals
 
     def run(self) -> None:
