@@ -22,6 +22,7 @@ from efficientconv.results.kernels import KernelGroup, RunKernels  # noqa: E402
 
 SHOWN = 128  # kernels of a stage at most
 COLUMNS = 16
+MOSAIC_WIDTH, MARGIN = 4.9, 0.2  # inches
 RUN_COLORS = ("#222222", "#d1495b")
 RANDOM_COLOR = "#d9d9d9"
 FOOTNOTE = """\
@@ -34,39 +35,71 @@ def draw_kernels(runs: dict[str, RunKernels], path: Path) -> None:
     """One run, or two side by side, by their labels; written to `path` (PNG)."""
     groups = {label: run.groups() for label, run in runs.items()}
     keys = list(dict.fromkeys(key for of_run in groups.values() for key in of_run))
-    heights = [max(_mosaic_rows(of_run[key]) for of_run in groups.values() if key in of_run) for key in keys]
-    widths = [5.0] * len(runs) + [3.3, 2.7]
-    inches = [0.5, *(max(1.5, 0.31 * rows + 0.6) for rows in heights)]
+    heights = [max(_mosaic_inches(of_run[key]) for of_run in groups.values() if key in of_run) for key in keys]
     with plt.rc_context(STYLE):
-        figure = plt.figure(figsize=(sum(widths), sum(inches) + 1.1), layout="constrained")
-        grid = figure.add_gridspec(len(inches), len(widths), height_ratios=inches, width_ratios=widths)
-        _draw_legend(figure.add_subplot(grid[0, :]), step=1.35 / sum(widths))
-        for row, (stage, size) in enumerate(keys, start=1):
+        page = _Page(list(runs), heights)
+        page.figure.text(page.left, page.top(0.15), _title(runs), va="top", fontsize=11)
+        _draw_legend(page.legend(), step=1.35 / (page.width - 2 * MARGIN))
+        for row, (stage, size) in enumerate(keys):
             present = {label: of_run[stage, size] for label, of_run in groups.items() if (stage, size) in of_run}
-            axes = [figure.add_subplot(grid[row, column]) for column in range(len(runs) + 2)]
-            for ax, label in zip(axes, runs):
-                _draw_mosaic(ax, present.get(label), f"{label}, {stage}, {size} x {size}")
+            for column, label in enumerate(runs):
+                if label in present:
+                    title = f"{label}, {stage}, {size} x {size}"
+                    _draw_mosaic(page.figure.add_subplot(page.mosaics[row, column]), present[label], title)
             measures = {label: group.measures for label, group in present.items()}
+            _draw_kinds(page.figure.add_subplot(page.charts[row, 0]), measures | {"random": of_random(size)})
             colors = dict(zip(runs, RUN_COLORS))
-            _draw_kinds(axes[-2], measures | {"random": of_random(size)})
-            _draw_identity(axes[-1], measures, size, colors)
-        figure.suptitle("\n".join(f"{label}: {_conditions(run)}" for label, run in runs.items()), fontsize=11)
-        figure.supxlabel(FOOTNOTE, fontsize=8, color="#555555")
-        figure.savefig(path, dpi=150)
-        plt.close(figure)
+            _draw_identity(page.figure.add_subplot(page.charts[row, 1]), measures, size, colors)
+        page.figure.text(page.left, 0.12 / page.height, FOOTNOTE, fontsize=8, color="#555555")
+        page.figure.savefig(path, dpi=150)
+        plt.close(page.figure)
+
+
+class _Page:
+    """A figure with room for its title, a legend, and a row a stage: a mosaic a run, then two charts. Lengths in inches."""
+
+    def __init__(self, labels: list[str], heights: list[float]):
+        self.head, foot, gap = 1.05 + 0.2 * len(labels), 0.85, 0.65
+        names = 0.08 * max(map(len, [*labels, "random"])) + 0.2  # beside the first chart
+        self.width = 2 * MARGIN + MOSAIC_WIDTH * len(labels) + names + 5.8
+        self.height = self.head + sum(heights) + gap * len(heights) + foot - 0.35
+        self.figure = plt.figure(figsize=(self.width, self.height))
+        self.left = MARGIN / self.width
+        middle = MARGIN + MOSAIC_WIDTH * len(labels)
+        rows = {
+            "nrows": len(heights), "height_ratios": heights, "hspace": gap * len(heights) / sum(heights),
+            "top": self.top(self.head + 0.3), "bottom": foot / self.height,
+        }  # fmt: skip
+        self.mosaics = self.figure.add_gridspec(
+            ncols=len(labels), left=self.left, right=middle / self.width, wspace=0.05, **rows
+        )
+        self.charts = self.figure.add_gridspec(
+            ncols=2, left=(middle + names) / self.width, right=1 - self.left, wspace=0.16, **rows
+        )
+
+    def top(self, inches: float) -> float:
+        return 1 - inches / self.height
+
+    def legend(self) -> Axes:
+        return self.figure.add_axes((self.left, self.top(self.head - 0.1), 1 - 2 * self.left, 0.4 / self.height))
+
+
+def _title(runs: dict[str, RunKernels]) -> str:
+    return "\n".join(["Intra-channel kernels", *(f"{label}: {_conditions(run)}" for label, run in runs.items())])
 
 
 def _conditions(run: RunKernels) -> str:
     s = run.summary
     tier = f", tier {run.tier}" if run.tier else ""
     return (
-        f"model {s['model_name']}, layout {s['layout']}, width {s['width']:g}, trained on {s['data_name']}{tier}, "
-        f"{s['epochs']} epochs, seed {s['seed']}, top-1 {s['top1_percent']:.2f} %"
+        f"{s['data_name']}{tier}, layout {s['layout']}, width {s['width']:g}, {s['epochs']} epochs, seed {s['seed']}, "
+        f"top-1 {s['top1_percent']:.2f} %"
     )
 
 
-def _mosaic_rows(group: KernelGroup) -> int:
-    return -(-min(SHOWN, len(group.kernels)) // COLUMNS)
+def _mosaic_inches(group: KernelGroup) -> float:
+    rows = -(-min(SHOWN, len(group.kernels)) // COLUMNS)
+    return max(1.4, rows * MOSAIC_WIDTH / COLUMNS)
 
 
 def _draw_legend(axes: Axes, step: float) -> None:
@@ -81,12 +114,12 @@ def _draw_legend(axes: Axes, step: float) -> None:
         axes.text((index + 0.36) * step, 0.5, kind, va="center", transform=axes.transAxes)
 
 
-def _draw_mosaic(axes: Axes, group: KernelGroup | None, title: str) -> None:
+def _draw_mosaic(axes: Axes, group: KernelGroup, title: str) -> None:
+    chosen = _chosen(group.measures)
+    axes.imshow(tiles.mosaic(group.kernels[chosen], group.measures.kinds[chosen], COLUMNS))
+    axes.set_anchor("NW")
     axes.set_axis_off()
-    if group is not None:
-        chosen = _chosen(group.measures)
-        axes.imshow(tiles.mosaic(group.kernels[chosen], group.measures.kinds[chosen], COLUMNS), interpolation="nearest")
-        axes.set_title(f"{title}: {len(chosen)} of {len(group.kernels)} kernels", loc="left")
+    axes.set_title(f"{title}: {len(chosen)} of {len(group.kernels)} kernels", loc="left")
 
 
 def _chosen(measures: Measures) -> np.ndarray:
