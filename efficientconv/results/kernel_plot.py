@@ -6,6 +6,7 @@ stand beside them, so that a share shows what it is worth.
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import matplotlib
@@ -16,6 +17,7 @@ matplotlib.use("Agg")  # no screen is needed
 import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
 
+from efficientconv.engine.checkpoint import write_atomically  # noqa: E402
 from efficientconv.results import kernel_tiles as tiles  # noqa: E402
 from efficientconv.results.kernel_measures import KINDS, TEMPLATES, Measures, edges, of_random, templates  # noqa: E402
 from efficientconv.results.kernels import KernelGroup, RunKernels  # noqa: E402
@@ -51,8 +53,10 @@ def draw_kernels(runs: dict[str, RunKernels], path: Path) -> None:
             colors = dict(zip(runs, RUN_COLORS))
             _draw_identity(page.figure.add_subplot(page.charts[row, 1]), measures, size, colors)
         page.figure.text(page.left, 0.12 / page.height, FOOTNOTE, fontsize=8, color="#555555")
-        page.figure.savefig(path, dpi=150)
+        picture = io.BytesIO()
+        page.figure.savefig(picture, format="png", dpi=150)
         plt.close(page.figure)
+    write_atomically(path, picture.getbuffer())
 
 
 class _Page:
@@ -92,7 +96,7 @@ def _conditions(run: RunKernels) -> str:
     s = run.summary
     tier = f", tier {run.tier}" if run.tier else ""
     return (
-        f"{s['data_name']}{tier}, layout {s['layout']}, width {s['width']:g}, {s['epochs']} epochs, seed {s['seed']}, "
+        f"{s['data_name']}{tier}, layout {s['layout']}, width {s['width']:g}, epochs {s['epochs']}, seed {s['seed']}, "
         f"top-1 {s['top1_percent']:.2f} %"
     )
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 
 import numpy as np
 
+from efficientconv.engine.checkpoint import write_atomically
 from efficientconv.results.kernel_measures import KINDS, TEMPLATES, Measures, of_random
 from efficientconv.results.kernels import LayerKernels, RunKernels
 
@@ -20,12 +22,13 @@ HEADER = ["stage", "kernels", "number", *(f"{kind} %" for kind in KINDS), "|cosi
 
 def write_kernels(path: Path, runs: list[RunKernels]) -> None:
     """`kernel` is the place in the layer's weight, `size` is k; for the others see `Measures`. Empty: not defined for k."""
-    with open(path, "w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for run in runs:
-            for layer in run.layers:
-                writer.writerows([run.run, layer.stage, layer.layer, *cells] for cells in _cells(layer))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for run in runs:
+        for layer in run.layers:
+            writer.writerows([run.run, layer.stage, layer.layer, *cells] for cells in _cells(layer))
+    write_atomically(path, text.getvalue().encode())
 
 
 def summary_text(runs: dict[str, RunKernels]) -> str:
@@ -48,18 +51,22 @@ def _cells(layer: LayerKernels) -> list[list[object]]:
     found, size = layer.measures, layer.kernels.shape[-1]
     figures = np.column_stack([found.norms, found.cosines, found.degrees, found.shares])
     return [
-        [index, size, *("" if np.isnan(value) else f"{value:.6g}" for value in row), kind]
+        [index, size, *(_number(value, ".6g") for value in row), kind]
         for index, (row, kind) in enumerate(zip(figures, found.kinds))
     ]
 
 
 def _line(stage: str, label: str, found: Measures) -> list[str]:
-    alive = found.alive
-    identity = np.abs(found.cosines[alive, 0]).mean()
-    shares = [100 * share for share in (*map(found.share_of, KINDS), *found.shares[alive].mean(axis=0))]
-    cells = [f"{share:.1f}" for share in shares]
-    cells.insert(len(KINDS), "" if np.isnan(identity) else f"{identity:.2f}")
-    return [stage, label, str(len(found.norms)), *cells]
+    """The dead count as a kind, and in no mean."""
+    kinds = [f"{100 * found.share_of(kind):.1f}" for kind in KINDS]
+    figures = np.column_stack([np.abs(found.cosines[:, 0]), 100 * found.shares])[found.alive]
+    means = figures.mean(axis=0) if len(figures) else np.full(4, np.nan)
+    formats = (".2f", ".1f", ".1f", ".1f")
+    return [stage, label, str(len(found.norms)), *kinds, *map(_number, means, formats)]
+
+
+def _number(value: float, form: str) -> str:
+    return "" if np.isnan(value) else f"{value:{form}}"
 
 
 def _aligned(line: list[str], widths: list[int]) -> list[str]:
