@@ -1,11 +1,11 @@
 """Draws the intra-channel kernels that a run has learned, and says what they look like (experiment 5 of the paper).
 
     python scripts/visualize_kernels.py run=<run folder>                      kernels.png and kernels.csv in that folder
-    python scripts/visualize_kernels.py run=<run folder> against=<another>    two runs side by side
-    python scripts/visualize_kernels.py run=<run folder> output=<file.png>    elsewhere, the table beside it
+    python scripts/visualize_kernels.py run=<run folder> against=<another>    two runs side by side in one picture
+    python scripts/visualize_kernels.py run=<run folder> output=<file.png>    the picture elsewhere
 
-The picture has the kernels stage by stage; the table has a row a kernel. What is printed is a line a stage, with random
-kernels of the same size below: a share means something where it differs from theirs.
+The picture has the kernels stage by stage, a run's kernels.csv a row a kernel. What is printed is a line a stage, with
+random kernels of the same size below: a share means something where it differs from theirs.
 """
 
 import sys
@@ -30,14 +30,18 @@ def main(values: dict) -> None:
     folders = [Path(values[key]) for key in ("run", "against") if values[key] is not None]
     runs = labelled([kernels_of_run(folder) for folder in folders])
     picture = picture_path(values["output"], folders[0], list(runs))
-    table = picture.with_suffix(".csv")
+    tables = [folder / "kernels.csv" for folder in folders]
     try:
         picture.parent.mkdir(parents=True, exist_ok=True)
         draw_kernels(runs, picture)
-        write_kernels(table, list(runs.values()))
+        for table, run in zip(tables, runs.values()):
+            write_kernels(table, run)
     except OSError as error:
-        raise UserError(f"cannot write {picture} and {table.name} ({error.strerror}); choose another output") from None
-    print(f"{summary_text(runs)}\n\n{LEGEND}\n\npicture: {picture}\ntable:   {table}")
+        raise UserError(
+            f"cannot write {picture} and kernels.csv of each run ({error.strerror}); choose an output and run folders that "
+            "can be written to"
+        ) from None
+    print(f"{summary_text(runs)}\n\n{LEGEND}\n\npicture: {picture}\ntable:   {', '.join(map(str, tables))}")
     if picture == folders[0] / "kernels.png" and (folders[0] / "wandb.json").exists():
         print(f"into its W&B run: python scripts/track.py {folders[0]}")
 
@@ -51,9 +55,9 @@ def labelled(runs: list[RunKernels]) -> dict[str, RunKernels]:
 def picture_path(output: str | None, folder: Path, labels: list[str]) -> Path:
     """Raises UserError for an output that is no PNG."""
     if output is None:
-        return folder / ("_vs_".join(["kernels_" + labels[0], *labels[1:]]) + ".png" if labels[1:] else "kernels.png")
+        return folder / ("kernels.png" if len(labels) == 1 else f"kernels_{'_vs_'.join(labels)}.png")
     if Path(output).suffix != ".png":
-        raise UserError(f"output={output} is no name of a picture: end it with .png; the table gets the same name with .csv")
+        raise UserError(f"output={output} is no name of a PNG file; end it with .png")
     return Path(output)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import re
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from scipy import stats
 
-from conftest import SMALL_RUN, command
+from conftest import command
 from efficientconv.errors import UserError
 from efficientconv.models import build_model, model_config, model_names
 from efficientconv.results.kernel_measures import KINDS, joined, measure, of_random
@@ -26,6 +28,7 @@ from efficientconv.results.kernel_plot import draw_kernels
 from efficientconv.results.kernel_table import summary_text
 from efficientconv.results.kernel_tiles import COLORS, mosaic, tile
 from efficientconv.results.kernels import LayerKernels, RunKernels, find_kernels, kernels_of_run
+from scripts.visualize_kernels import labelled, picture_path
 
 SCRIPT = "scripts/visualize_kernels.py"
 SOBEL = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])  # gets brighter to the right
@@ -171,21 +174,22 @@ def test_kernels_are_the_weights_in_their_order(model, layer, parts, size):
 
 @pytest.fixture(scope="module")
 def runs(finished_run, tmp_path_factory) -> dict[str, Path]:
-    """Finished runs of models c, with a copy in W&B, and c_noresidual; one of model a, made without training."""
+    """A finished run of model c, with a copy in W&B, and what such runs of other models leave, untrained."""
     root = tmp_path_factory.mktemp("kernels")
-    paths = {name: root / name for name in ("c", "c_noresidual", "a")}
-    shutil.copytree(finished_run, paths["c"])
-    (paths["c"] / "wandb.json").write_text("{}")
-    other = ["model=c_noresidual", "trainer.epochs=1", f"run_dir={paths['c_noresidual']}"]
-    done = command("train.py", *SMALL_RUN, *other)
-    assert done.returncode == 0, done.stderr
-    shutil.copytree(finished_run, paths["a"])
-    config = yaml.safe_load((paths["a"] / "config.yaml").read_text())
-    config["model"] = model_config("a").model_dump() | {"width": 0.125}
-    (paths["a"] / "config.yaml").write_text(yaml.safe_dump(config))
-    model = build_model("a", num_classes=10, width=0.125, layout="cifar")
-    save_file(model.state_dict(), paths["a"] / "model.safetensors")
-    return paths
+    shutil.copytree(finished_run, root / "c")
+    (root / "c" / "wandb.json").write_text("{}")
+    for name in ("c_noresidual", "a"):
+        shutil.copytree(finished_run, root / name)
+        change_model(root / name, name)
+    return {path.name: path for path in root.iterdir()}
+
+
+def change_model(run: Path, name: str) -> None:
+    for file, key, value in (("config.yaml", "model", model_config(name).model_dump()), ("summary.json", "model_name", name)):
+        values = yaml.safe_load((run / file).read_text()) | {key: value}
+        (run / file).write_text(json.dumps(values))  # JSON is YAML too
+    model = build_model(name, num_classes=10, layout="cifar")
+    save_file(model.state_dict(), run / "model.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +204,7 @@ def printed(runs) -> str:
 def test_a_run_gets_a_row_for_each_kernel(runs, printed):
     weights = load_file(runs["c"] / "model.safetensors")
     rows = read(runs["c"] / "kernels.csv")
-    assert len(rows) == 4 * (16 + 32 + 64) and {row["run"] for row in rows} == {"c"}
+    assert len(rows) == 4 * (16 + 32 + 64)
     for row in rows[:: len(rows) // 20]:
         kernel = weights[f"{row['layer']}.weight"][int(row["kernel"]), 0].double()
         assert row["layer"].startswith(f"stages.{row['stage']}.") and row["size"] == "3"
@@ -229,8 +233,9 @@ def test_two_runs_stand_side_by_side(runs):
     assert done.returncode == 0, done.stderr
     picture = runs["c"] / "kernels_c_vs_c_noresidual.png"
     assert f"picture: {picture}" in done.stdout and picture.read_bytes().startswith(b"\x89PNG")
-    assert Counter(row["run"] for row in read(picture.with_suffix(".csv"))) == {"c": 448, "c_noresidual": 448}
-    assert not list(runs["c_noresidual"].glob("kernels*")) and "track.py" not in done.stdout
+    assert len(read(runs["c"] / "kernels.csv")) == 4 * (16 + 32 + 64)
+    assert len(read(runs["c_noresidual"] / "kernels.csv")) == 4 * (128 + 256 + 512)
+    assert "track.py" not in done.stdout
 
 
 def test_a_run_without_such_kernels_or_without_its_end_is_refused(runs, tmp_path):
@@ -241,11 +246,18 @@ def test_a_run_without_such_kernels_or_without_its_end_is_refused(runs, tmp_path
         kernels_of_run(runs["a"])
 
 
+def test_runs_of_one_model_go_by_the_names_of_their_folders(runs):
+    one = kernels_of_run(runs["c"])
+    assert list(labelled([one, replace(one, run="again")])) == ["c", "again"]
+    assert picture_path(None, Path("folder"), ["c", "again"]) == Path("folder/kernels_c_vs_again.png")
+    with pytest.raises(UserError, match="output=kernels.jpg is no name of a PNG file"):
+        picture_path("kernels.jpg", Path("folder"), ["c"])
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
         (["run={c}", "against=nowhere"], "nowhere is no run folder"),
-        (["run={c}", "output=kernels.jpg"], "output=kernels.jpg is no name of a picture: end it with .png"),
         (["run={c}", "output={c}/config.yaml/kernels.png"], "cannot write {c}/config.yaml/kernels.png and kernels.csv"),
     ],
 )

@@ -14,20 +14,18 @@ from efficientconv.results.kernels import LayerKernels, RunKernels
 
 COSINES = [f"cosine_{name.replace('-', '_')}" for name in TEMPLATES]
 COLUMNS = [
-    "run", "stage", "layer", "kernel", "size", "norm", *COSINES, "edge_degrees", "share_mean", "share_odd", "share_even",
-    "kind",
+    "stage", "layer", "kernel", "size", "norm", *COSINES, "edge_degrees", "share_mean", "share_odd", "share_even", "kind",
 ]  # fmt: skip
 HEADER = ["stage", "kernels", "number", *(f"{kind} %" for kind in KINDS), "|cosine| identity", "mean %", "odd %", "even %"]
 
 
-def write_kernels(path: Path, runs: list[RunKernels]) -> None:
+def write_kernels(path: Path, run: RunKernels) -> None:
     """`kernel` is the place in the layer's weight, `size` is k; for the others see `Measures`. Empty: not defined for k."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for run in runs:
-        for layer in run.layers:
-            writer.writerows([run.run, layer.stage, layer.layer, *cells] for cells in _cells(layer))
+    for layer in run.layers:
+        writer.writerows(_rows(layer))
     write_atomically(path, text.getvalue().encode())
 
 
@@ -46,12 +44,12 @@ def summary_text(runs: dict[str, RunKernels]) -> str:
     return "\n".join("  ".join(_aligned(line, widths)).rstrip() for line in [HEADER, *lines])
 
 
-def _cells(layer: LayerKernels) -> list[list[object]]:
-    """Six digits are more than a float32 weight's shape is known to."""
+def _rows(layer: LayerKernels) -> list[list[object]]:
+    """Six digits are nearly all that a float32 weight has."""
     found, size = layer.measures, layer.kernels.shape[-1]
     figures = np.column_stack([found.norms, found.cosines, found.degrees, found.shares])
     return [
-        [index, size, *(_number(value, ".6g") for value in row), kind]
+        [layer.stage, layer.layer, index, size, *(_number(value, ".6g") for value in row), kind]
         for index, (row, kind) in enumerate(zip(figures, found.kinds))
     ]
 
