@@ -42,16 +42,8 @@ def draw_kernels(runs: dict[str, RunKernels], path: Path) -> None:
         page = _Page(list(runs), heights)
         page.figure.text(page.left, page.top(0.15), _title(runs), va="top", fontsize=11)
         _draw_legend(page.legend(), step=1.35 / (page.width - 2 * MARGIN))
-        for row, (stage, size) in enumerate(keys):
-            present = {label: of_run[stage, size] for label, of_run in groups.items() if (stage, size) in of_run}
-            for column, label in enumerate(runs):
-                if label in present:
-                    title = f"{label}, {stage}, {size} x {size}"
-                    _draw_mosaic(page.figure.add_subplot(page.mosaics[row, column]), present[label], title)
-            measures = {label: group.measures for label, group in present.items()}
-            _draw_kinds(page.figure.add_subplot(page.charts[row, 0]), measures | {"random": of_random(size)})
-            colors = dict(zip(runs, RUN_COLORS))
-            _draw_identity(page.figure.add_subplot(page.charts[row, 1]), measures, size, colors)
+        for row, key in enumerate(keys):
+            _draw_row(page, row, *key, {label: of_run.get(key) for label, of_run in groups.items()})
         page.figure.text(page.left, 0.12 / page.height, FOOTNOTE, fontsize=8, color="#555555")
         picture = io.BytesIO()
         page.figure.savefig(picture, format="png", dpi=150)
@@ -86,6 +78,19 @@ class _Page:
 
     def legend(self) -> Axes:
         return self.figure.add_axes((self.left, self.top(self.head - 0.1), 1 - 2 * self.left, 0.4 / self.height))
+
+
+def _draw_row(page: _Page, row: int, stage: str, size: int, groups: dict[str, KernelGroup | None]) -> None:
+    """The kernels of one size in one stage; None for a run that has none."""
+    present = {label: group for label, group in groups.items() if group is not None}
+    for column, label in enumerate(groups):
+        if label in present:
+            title = f"{label}, {stage}, {size} x {size}"
+            _draw_mosaic(page.figure.add_subplot(page.mosaics[row, column]), present[label], title)
+    measures = {label: group.measures for label, group in present.items()}
+    _draw_kinds(page.figure.add_subplot(page.charts[row, 0]), measures | {"random": of_random(size)})
+    colors = dict(zip(groups, RUN_COLORS))
+    _draw_identity(page.figure.add_subplot(page.charts[row, 1]), measures, size, colors)
 
 
 def _title(runs: dict[str, RunKernels]) -> str:
