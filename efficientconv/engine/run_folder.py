@@ -111,6 +111,13 @@ class RunFolder:
         """What the finished run ended with; None while it is not finished."""
         return self.read_json(self.summary_file.name) or None
 
+    def finished_summary(self) -> dict:
+        """Raises UserError when the run is not finished."""
+        summary = self.summary()
+        if summary is None:
+            raise UserError(f"{self.path} is not finished: it has no summary.json; the command that began it continues it")
+        return summary
+
     def state(self) -> str:
         """missing, planned (no step was made yet), or as status.json says; `running` may be a run that was killed."""
         if not self.config_file.exists():
