@@ -22,6 +22,7 @@ class WandbServer:
         self.fault = fault
         self.runs: dict[str, dict[str, list[str]]] = {}  # by id: the lines of each file
         self.upserts: list[dict] = []  # what was said of the runs
+        self.files: dict[str, bytes] = {}  # uploaded whole, by their name in a run
         self.closing = threading.Event()
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"server_state": self}))
         self.url = f"http://127.0.0.1:{self.http.server_port}"
@@ -56,7 +57,7 @@ class WandbServer:
             self.upserts.append(variables)
             return {"upsertBucket": {"bucket": self._bucket(variables["name"]) | {"project": project}, "inserted": True}}
         if operation == "CreateRunFiles":
-            files = [{"name": name, "uploadUrl": f"{self.url}/upload"} for name in variables["files"]]
+            files = [{"name": name, "uploadUrl": f"{self.url}/upload/{name}"} for name in variables["files"]]
             return {"createRunFiles": {"runID": "r", "uploadHeaders": [], "files": files}}
         return {}
 
@@ -92,6 +93,8 @@ class _Handler(BaseHTTPRequestHandler):
             operation = query["query"].split("(")[0].split()[-1]
             self._reply({"data": state.answer(operation, query["variables"])})
         else:
+            if self.path.startswith("/upload/"):
+                state.files[self.path.removeprefix("/upload/")] = body
             self._reply({})
 
     do_GET = do_PUT = do_POST

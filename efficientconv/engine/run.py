@@ -25,8 +25,12 @@ from efficientconv.engine.tracker import Tracker, start_tracker
 from efficientconv.errors import UserError
 
 
-def train(config: RunConfig) -> dict:
+def train(config: RunConfig, preemption: Preemption | None = None, with_test: bool = True) -> dict:
     """Trains as `config` says and returns the summary; continues a run that was cut off, only reports a finished one.
+
+    Args:
+        preemption: one that may be installed already; without it one is made.
+        with_test: false: the run stops before its look at the test images, as a search needs it; the summary is empty.
 
     Raises:
         UserError: a configuration, data set or run folder that cannot be used as asked; Diverged: a loss not finite.
@@ -36,15 +40,16 @@ def train(config: RunConfig) -> dict:
     folder.check(config)
     summary = folder.summary()
     if summary is None:
-        preemption = Preemption(together=world.size > 1)
+        preemption = preemption or Preemption()
+        preemption.together = world.size > 1
         preemption.install()
-        summary = Run(build_parts(config, world, preemption), folder).fit()
+        summary = Run(build_parts(config, world, preemption), folder).fit(with_test)
     elif world.is_main:
         print(f"already trained; delete {folder.path} to train it again")
     if world.is_main:
         names = [name for name in ("", "ema_") if f"{name}top1" in summary]
-        print("\n".join(result_lines({name: Result.from_record(summary, name) for name in names})))
-        print(f"run folder: {folder.path}")
+        results = result_lines({name: Result.from_record(summary, name) for name in names})
+        print(*results, f"run folder: {folder.path}", sep="\n")
     leave_world()
     return summary
 
@@ -60,14 +65,14 @@ class Run:
         self.records = Records(folder.metrics_file)
         self.status = Status(folder.path)
 
-    def fit(self) -> dict:
+    def fit(self, with_test: bool = True) -> dict:
         """Trains the epochs that are left, evaluates the last one's weights on the test images, returns the summary."""
         self.world.main_first(self._take_folder)
         tracker = start_tracker(self.config.logger, self.folder.path) if self.world.is_main else Tracker()
         try:
             self._resume()
             Loop(self.parts, self.saver, self.records, self.status).run()
-            summary = self._finish()
+            summary = self._finish() if with_test else self._pause()
         except BaseException as error:
             self._end_early(error)
             if not isinstance(error, Preempted):  # then there is no time to wait: the tracker ends by itself
@@ -107,6 +112,13 @@ class Run:
         if self.world.is_main:
             self.records.write()
             self.status.set("running", self.trainer.step)
+
+    def _pause(self) -> dict:
+        """Every epoch is trained; the same command goes on from here and looks at the test images."""
+        self.saver.save_if_newer()
+        if self.world.is_main:
+            self.status.set("trained", self.trainer.step)
+        return {}
 
     def _finish(self) -> dict:
         """The one look at the test images, the final weights, the summary."""
