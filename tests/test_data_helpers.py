@@ -42,7 +42,7 @@ def config_for(split, **changes) -> DataConfig:
     return DataConfig(**values | changes)
 
 
-def train(split, shard=Shard(), batch=6, seed=0, channels_last=False, damage=None, **changes):
+def train(split, shard=Shard(), batch=6, seed=0, channels_last=False, damage=None, num_classes=None, **changes):
     return train_loader(
         split,
         config_for(split, **changes),
@@ -54,6 +54,7 @@ def train(split, shard=Shard(), batch=6, seed=0, channels_last=False, damage=Non
         channels_last=channels_last,
         shard=shard,
         damage=damage,
+        num_classes=num_classes,
     )
 
 
