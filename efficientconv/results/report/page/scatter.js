@@ -34,6 +34,7 @@ function nothingToShow() {
 // One tier and data set: its front is its own.
 function seriesTraces(groups, { name, cost, keys, hue, named }) {
   const front = paretoFront(groups);
+  const hollow = cssColour("paper");
   const singles = groups.filter((group) => group.runs.length > 1).flatMap((group) => group.runs);
   const common = { legendgroup: name, showlegend: false, hovertemplate: "%{hovertext}<extra></extra>" };
   return [
@@ -51,9 +52,7 @@ function seriesTraces(groups, { name, cost, keys, hue, named }) {
       error_y: { type: "data", array: groups.map((group) => group.spread), thickness: 1, width: 4, color: hue },
       text: groups.map((group) => (named || front.includes(group) ? plain(modelTitle(group.first.model)) : "")),
       textposition: labelCorners(groups), hovertext: groups.map((group) => groupHover(group, cost, keys)),
-      marker: {
-        size: 9, color: groups.map((group) => (front.includes(group) ? hue : cssColour("paper"))), line: { width: 1.75, color: hue },
-      },
+      marker: { size: 9, line: { width: 1.75, color: hue }, color: groups.map((group) => (front.includes(group) ? hue : hollow)) },
     },
   ];
 }

@@ -12,14 +12,16 @@ const watcher = new IntersectionObserver((entries) => {
 }, { rootMargin: NEAR });
 
 function addSection(id, drawSection) {
-  sections.set(id, { draw: drawSection, near: false, due: true });
+  sections.set(id, { element: byId(id), draw: drawSection, near: false, due: true });
   watcher.observe(byId(id));
 }
 
 function drawIfDue(section) {
-  if (!section.near || !section.due) return;
-  section.due = false;
-  section.draw();
+  if (section.near && section.due) {
+    section.due = false;
+    section.draw();
+  }
+  section.element.setAttribute("aria-busy", section.due);
 }
 
 function redrawSections() {
