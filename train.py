@@ -1,15 +1,17 @@
 """Trains a model: python train.py model=c data=cifar10 trainer.epochs=100 optim.lr=0.1 seed=0
 
 Every setting is a line of a file in configs/. The same command again continues the run, or reports it when it is done.
+Several runs: python train.py -m model=a,c seed=0,1,2
 """
 
 from efficientconv import cli
 from efficientconv.config import RunConfig
 from efficientconv.engine.run import train
+from efficientconv.sweep.launch import sweep
 from efficientconv.validation import validate
 
 
-@cli.entry("train")
+@cli.entry("train", sweep=sweep)
 def main(values: dict) -> None:
     train(validate(RunConfig, values))
 

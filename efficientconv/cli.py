@@ -5,39 +5,50 @@ from __future__ import annotations
 import functools
 import os
 import re
-import sys
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import hydra
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from efficientconv.config import CONFIG_DIR, RunConfig
-from efficientconv.engine.preemption import Preempted
+from efficientconv.engine.guard import guarded
 from efficientconv.errors import UserError, did_you_mean
 from efficientconv.validation import known_keys
 
+Task = Callable[[dict], object]
 
-def entry(config_name: str) -> Callable[[Callable[[dict], object]], Callable[[], None]]:
+
+def entry(config_name: str, sweep: Callable[[list[str]], object] | None = None) -> Callable[[Task], Callable[[], None]]:
     """Makes a command of a function of the configuration, composed by Hydra from configs/<config_name>.yaml.
 
     A mistake in the command, the configuration or the data ends it with one line on stderr and exit code 2; set
     HYDRA_FULL_ERROR=1 to see the traceback instead.
+
+    Args:
+        sweep: gets the overrides of `-m`, in place of Hydra's multirun.
     """
 
-    def decorate(task: Callable[[dict], object]) -> Callable[[], None]:
+    def decorate(task: Task) -> Callable[[], None]:
         show_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") != "0"
 
         @hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)
         @functools.wraps(task)
         def job(cfg: DictConfig) -> None:
-            guarded(lambda: task(_plain(cfg)), show_traceback)
+            guarded(one_line()(lambda: task(_plain(cfg))), show_traceback)
 
         def command() -> None:
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions on instead of printing them
-            guarded(job, show_traceback)
+            overrides = _multirun_overrides() if sweep else None
+            guarded(one_line()(job if overrides is None else lambda: sweep(overrides)), show_traceback)
 
         return command
 
@@ -46,27 +57,35 @@ def entry(config_name: str) -> Callable[[Callable[[dict], object]], Callable[[],
 
 def compose(config_name: str, overrides: Sequence[str]) -> dict:
     """What `entry(config_name)` would hand to its command for these overrides. Raises UserError, of one line."""
-    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        try:
-            return _plain(hydra.compose(config_name, list(overrides)))
-        except (HydraException, OmegaConfBaseException) as error:
-            raise UserError(explain(error)) from None
+    with one_line(), hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return _plain(hydra.compose(config_name, list(overrides)))
 
 
-def guarded(action: Callable[[], object], show_traceback: bool) -> None:
-    """Runs `action`; a user's mistake becomes one line and its exit code, a bug keeps its traceback."""
-    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+@contextmanager
+def sweep_of(config_name: str, overrides: Sequence[str]) -> Iterator[tuple[list[dict], DictConfig, ConfigLoader]]:
+    """For `-m <overrides>`: what `entry` would hand to each job, in Hydra's order; Hydra's own settings; its loader.
+
+    Raises UserError, of one line, for a mistake in any of the jobs.
+    """
+    with one_line(), hydra.initialize_config_dir(str(CONFIG_DIR), job_name=config_name, version_base="1.3"):
+        made = GlobalHydra.instance().hydra
+        parser = OverridesParser.create(config_loader=made.config_loader)
+        fixed = [o.input_line for o in parser.parse_overrides(list(overrides)) if not o.is_sweep_override()]
+        settings = made.compose_config(config_name, [*fixed, "hydra.mode=MULTIRUN"], RunMode.MULTIRUN)
+        if settings.hydra.runtime.choices["hydra/sweeper"] != "basic":
+            raise UserError("-m takes every combination; scripts/tune.py searches")
+        params = [f"{key}={value}" for key, value in (settings.hydra.sweeper.params or {}).items()]
+        (jobs,) = BasicSweeper.split_arguments(parser.parse_overrides([*params, *overrides]), None)
+        yield [_plain(hydra.compose(config_name, job)) for job in jobs], settings, made.config_loader
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """A mistake that Hydra or OmegaConf found becomes a UserError of one line."""
     try:
-        action()
-    except (UserError, HydraException, OmegaConfBaseException) as error:
-        if show_traceback:
-            raise
-        rank = os.environ.get("RANK", "0")
-        print(f"{f'[rank {rank}] ' if rank != '0' else ''}error: {explain(error)}", file=sys.stderr, flush=True)
-        sys.exit(getattr(error, "exit_code", UserError.exit_code))
-    except (Preempted, KeyboardInterrupt):
-        print("stopped by a signal; the same command continues the run", file=sys.stderr, flush=True)
-        sys.exit(Preempted.exit_code)
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(explain(error)) from error
 
 
 def explain(error: Exception) -> str:
@@ -80,6 +99,14 @@ def explain(error: Exception) -> str:
         return f"unknown key '{unknown[1]}': {_nearest_key(unknown[1])}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return "; ".join(line for line in lines if not line.startswith(("full_key", "object_type", "See ")))
+
+
+def _multirun_overrides() -> list[str] | None:
+    """Those of a command with -m; None where it has none, or asks for something else besides, which Hydra answers."""
+    args = get_args_parser().parse_args()
+    if not args.multirun or args.help or args.hydra_help or args.cfg or args.info or args.shell_completion:
+        return None
+    return args.overrides
 
 
 def _plain(cfg: DictConfig) -> dict:

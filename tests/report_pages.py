@@ -77,7 +77,8 @@ def many_runs(record: RunRecord, number: int, epochs: int) -> list[RunRecord]:
         config = record.config | {"seed": seed, "model": record.config["model"] | {"name": name}}
         config["optim"] = record.config["optim"] | {"lr": lr}
         metrics = [_varied(record.metrics[-1], chance) for _ in range(epochs)]
-        runs.append(replace(record, run=f"run{i:04}", config=config, summary=_varied(record.summary, chance), metrics=metrics))
+        summary = _varied(record.summary, chance)
+        runs.append(replace(record, run=f"run{i:04}", config=config, summary=summary, metrics=metrics))
     return runs
 
 

@@ -195,7 +195,7 @@ def tier_folder(outputs, tmp_path):
     folder = tmp_path / "results" / "smoke"
     for run in _folders(outputs, "[ac]"):
         write_record(record_of(RunFolder(run)), folder / "runs")
-    (folder / "latency.csv").write_text("model,ms_per_image,batch_size,measured_on\na,3.5,64,a fast CPU\nc,1.25,64,a fast CPU\n")
+    (folder / "latency.csv").write_text("model,ms_per_image,batch_size,measured_on\na,3.5,64,a CPU\nc,1.25,64,a CPU\n")
     (folder / "table2.csv").write_text("row,macs,note\na,4024832,\nc,1530368,\n")
     (folder / "table2.md").write_text("# Table 2: layers\n")
     (folder / "claims2.csv").write_text("sentence,verdict\nSIC is better,undecided\n")
@@ -210,7 +210,7 @@ def test_what_lies_beside_records_is_shown_with_them(chromium, outputs, tier_fol
     report = Report(chromium, tmp_path / "report.html")
     report.page.check("text=measured time")
     assert report.traces("cost-chart")[-1]["x"] == [3.5, 1.25]
-    assert "interleaved (smoke/latency.csv: a fast CPU)" in report.page.inner_text("#cost-note")
+    assert "interleaved (smoke/latency.csv: a CPU)" in report.page.inner_text("#cost-note")
     report.show("tables")
     titles = ["Table 2: layers smoke/table2.csv", "Table 2: layers: what the paper claims smoke/claims2.csv"]
     assert report.page.locator("#table-list h3").all_inner_texts() == [*titles, "Order smoke/table_order.md"]

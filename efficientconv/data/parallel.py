@@ -14,13 +14,15 @@ from typing import TypeVar
 from efficientconv.errors import UserError
 
 CHUNK = 32  # images a task
+CORES = "EFFICIENTCONV_CORES"  # of the environment: a process's share, where several runs divide the cores
 
 R = TypeVar("R")
 
 
 def available_cores() -> int:
     """The cores that this process may use, which can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0))
+    cores = len(os.sched_getaffinity(0))
+    return min(int(os.environ.get(CORES, cores)), cores)
 
 
 def in_parallel(task: Callable[[list[str]], R], paths: list[str]) -> Iterator[R]:

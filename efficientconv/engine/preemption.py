@@ -37,6 +37,11 @@ class Preemption:
         for number in SIGNALS:
             signal.signal(number, self._handle)
 
+    def ask(self) -> None:
+        """To end, as a signal does, from any thread; where a signal came already, nothing more."""
+        if not self.pending:
+            os.kill(os.getpid(), signal.SIGTERM)
+
     @contextmanager
     def shield(self) -> Iterator[None]:
         """What is inside is done to its end: a signal that comes meanwhile takes effect after it."""

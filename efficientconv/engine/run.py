@@ -25,8 +25,11 @@ from efficientconv.engine.tracker import Tracker, start_tracker
 from efficientconv.errors import UserError
 
 
-def train(config: RunConfig) -> dict:
+def train(config: RunConfig, preemption: Preemption | None = None) -> dict:
     """Trains as `config` says and returns the summary; continues a run that was cut off, only reports a finished one.
+
+    Args:
+        preemption: one that may be installed already; without it one is made.
 
     Raises:
         UserError: a configuration, data set or run folder that cannot be used as asked; Diverged: a loss not finite.
@@ -36,7 +39,8 @@ def train(config: RunConfig) -> dict:
     folder.check(config)
     summary = folder.summary()
     if summary is None:
-        preemption = Preemption(together=world.size > 1)
+        preemption = preemption or Preemption()
+        preemption.together = world.size > 1
         preemption.install()
         summary = Run(build_parts(config, world, preemption), folder).fit()
     elif world.is_main:

@@ -73,11 +73,11 @@ class RunFolder:
             raise UserError(f"run_dir={self.path} is not empty and holds no run; choose another folder")
 
     def claim(self, config: RunConfig) -> None:
-        """Makes the folder for `config`, or takes it up again."""
+        """Makes the folder for `config`, or takes it up again: what may differ between two starts is from then on as now."""
         self.check(config)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            if not self.config_file.exists():
+            if not self.config_file.exists() or self.config() != config:
                 write_atomically(self.config_file, yaml.safe_dump(config.model_dump(), sort_keys=False).encode())
         except OSError as error:
             raise UserError(

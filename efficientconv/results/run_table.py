@@ -55,6 +55,14 @@ def conditions(device: torch.device) -> str:
     return f"ms per image: median of {passes} on {place}, torch {facts['packages']['torch']}"
 
 
+def title_of(rows: list[RunRow]) -> str:
+    """What the runs share, or all that they have."""
+    data = ", ".join(sorted({row.data for row in rows}))
+    widths = ", ".join(f"{width:g}" for width in sorted({row.width for row in rows}))
+    epochs = ", ".join(map(str, sorted({row.epochs for row in rows})))
+    return f"{data}, width {widths}, {epochs} epochs"
+
+
 def write_csv(path: Path, rows: list[RunRow]) -> None:
     with open(path, "w", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(RunRow)], lineterminator="\n")

@@ -1,0 +1,27 @@
+"""How a process that trains or evaluates ends: a user's mistake is one line, a signal is one line, a bug a traceback."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable
+
+from efficientconv.engine.preemption import Preempted
+from efficientconv.errors import UserError
+
+
+def guarded(action: Callable[[], object], show_traceback: bool = False) -> None:
+    """Runs `action`; a mistake ends the process with the mistake's exit code, a signal with 75."""
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    try:
+        action()
+    except UserError as error:
+        if show_traceback:
+            raise
+        rank = os.environ.get("RANK", "0")
+        print(f"{f'[rank {rank}] ' if rank != '0' else ''}error: {error}", file=sys.stderr, flush=True)
+        sys.exit(error.exit_code)
+    except (Preempted, KeyboardInterrupt):
+        print("stopped by a signal; the same command continues the run", file=sys.stderr, flush=True)
+        sys.exit(Preempted.exit_code)

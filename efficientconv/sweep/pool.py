@@ -1,0 +1,134 @@
+"""Runs one after the other or several at a time, each in a process of its own: a failing one harms no other.
+
+What is done is skipped, so that a repeated or widened sweep does only what is new.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+from efficientconv.config import RunConfig
+from efficientconv.engine.preemption import SIGNALS, Preempted
+from efficientconv.engine.run_folder import RunFolder, run_folder
+from efficientconv.sweep.child import Child
+from efficientconv.sweep.outcome import Outcome, outcome_table, skipped, sweep_exit_code
+from efficientconv.sweep.shares import shares
+
+__all__ = ["Outcome", "outcome_table", "plan", "run_jobs", "sweep_exit_code"]
+
+POLL_S = 0.1
+
+
+def run_jobs(configs: Sequence[RunConfig], jobs: int = 1, log: Callable[[str], None] = tqdm.write) -> list[Outcome]:
+    """Trains what is not done yet, `jobs` at a time, and says how each distinct run ended, in the order of `configs`.
+
+    A run's output is in log.txt of its folder; of one at a time it is shown too. After SIGINT, SIGTERM or SIGUSR1 the
+    runs save their state and end `preempted`, as do those not started; a second signal ends them at once.
+
+    Raises:
+        UserError: before anything is started, when a run's folder cannot be made or is another run's.
+    """
+    folders = plan(configs)
+    waiting = [folder for folder in folders if folder.summary() is None]
+    if len(waiting) < len(folders):
+        log(f"{len(folders) - len(waiting)} of {len(folders)} runs were done already")
+    pool = Pool(waiting, min(jobs, len(waiting)), log)
+    pool.run()
+    return list(({folder.path: skipped(folder.path) for folder in folders} | pool.outcomes).values())
+
+
+def plan(configs: Sequence[RunConfig]) -> list[RunFolder]:
+    """The folders of the distinct runs, each with its configuration in it: frozen, whatever is edited meanwhile."""
+    folders = {}
+    for config in configs:
+        folder = run_folder(config)
+        if folder.summary() is None:
+            folder.claim(config)
+        else:
+            folder.check(config)
+        folders[folder.path] = folder
+    return list(folders.values())
+
+
+class Pool:
+    """The runs that wait, those that run, by the share of the machine that they have, and how the others ended."""
+
+    def __init__(self, folders: Sequence[RunFolder], jobs: int, log: Callable[[str], None]):
+        self.waiting = deque(folder.path for folder in folders)
+        self.total, self.live, self.log = len(folders), jobs == 1, log
+        self.shares = dict(enumerate(shares(jobs)))
+        self.running: dict[int, Child] = {}
+        self.outcomes: dict[Path, Outcome] = {}
+        self.obeyed = 0  # signals
+
+    def run(self) -> None:
+        with _signals() as signals, tqdm(total=self.total, unit="run", disable=True if self.live else None) as bar:
+            while self.waiting or self.running:
+                if signals.total() > self.obeyed:
+                    self._stop(signals.total())
+                self._start()
+                time.sleep(POLL_S)
+                self._collect(bar)
+
+    def _start(self) -> None:
+        for slot, share in self.shares.items():
+            if self.waiting and slot not in self.running:
+                folder = self.waiting.popleft()
+                if self.live:
+                    self.log(f"[{len(self.outcomes) + 1}/{self.total}] {folder}")
+                self.running[slot] = Child(folder, share)
+
+    def _collect(self, bar: tqdm) -> None:
+        for slot, child in list(self.running.items()):
+            ended = not child.running()  # asked before its last output is read
+            if self.live:
+                print(child.new_output(), end="", flush=True)
+            if ended:
+                outcome = child.outcome()
+                self.outcomes[child.folder] = outcome
+                del self.running[slot]
+                self._report(outcome, child)
+                bar.update()
+
+    def _report(self, outcome: Outcome, child: Child) -> None:
+        reason = f": {outcome.reason}" if outcome.reason and not self.live else ""  # live, it was just shown
+        self.log(f"[{len(self.outcomes)}/{self.total}] {child.folder.name} {outcome.state}, {outcome.seconds:.0f} s{reason}")
+        error = child.error()
+        if outcome.state == "failed" and error != outcome.reason and not self.live:
+            self.log(f"{error}\n(all of it: {child.folder / 'log.txt'})")
+
+    def _stop(self, signals: int) -> None:
+        """Those that run save their state; those that wait are not started."""
+        self.obeyed = signals
+        for child in self.running.values():
+            child.ask_to_end()
+        for folder in self.waiting:
+            self.outcomes[folder] = Outcome(folder, "preempted", Preempted.exit_code, 0.0, "not started")
+        self.waiting.clear()
+        self.log("stopped by a signal; the same command continues")
+
+
+@contextmanager
+def _signals() -> Iterator[Counter]:
+    """Counts the signals that ask to end. Those that had a handler before get to it in the end: submitit requeues there."""
+    counts: Counter = Counter()
+    if threading.current_thread() is not threading.main_thread():
+        yield counts  # signals are not this thread's to handle
+        return
+    before = {number: signal.signal(number, lambda number, _: counts.update([number])) for number in SIGNALS}
+    try:
+        yield counts
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for number in counts:
+        if callable(before[number]) and before[number] is not signal.default_int_handler:
+            before[number](number, None)

@@ -1,0 +1,58 @@
+"""Sweeps through submitit, whose own code submits, waits and requeues; sbatch and its kin are stand-ins."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import slurm_stand_in
+from conftest import ROOT
+from efficientconv.engine.records import read_records
+from efficientconv.engine.run_folder import RunFolder
+
+SMOKE = ("tier=smoke", "trainer.epochs=6", "output_root=out")
+
+
+def step_of(folder: Path, state: Path) -> list[int]:
+    """The processes of the Slurm step that trains in `folder`, as Slurm would signal them: all."""
+    for path in state.glob("step-*"):
+        family = [int(path.read_text())]
+        for pid in family:
+            children = Path(f"/proc/{pid}/task/{pid}/children")
+            family += [int(child) for child in children.read_text().split()] if children.exists() else []
+        if any(str(folder) in Path(f"/proc/{pid}/cmdline").read_text() for pid in family if Path(f"/proc/{pid}").exists()):
+            return family
+    return []
+
+
+def test_a_preempted_job_saves_is_requeued_and_goes_on_in_its_folder_while_another_fails(tmp_path):
+    slurm_stand_in.install(tmp_path / "bin")
+    (tmp_path / "state").mkdir()
+    env = os.environ | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "SLURM_STAND_IN": str(tmp_path / "state")}
+    call = [sys.executable, str(ROOT / "train.py"), "-m", *SMOKE, "optim.lr=1e30,0.1", "hydra/launcher=submitit_slurm"]
+    sweep = subprocess.Popen(call, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def healthy() -> list[Path]:
+        return [path.parent for path in tmp_path.glob("out/smoke/*/metrics.jsonl") if read_records(path)]
+
+    while not healthy():
+        assert sweep.poll() is None, sweep.communicate()
+        time.sleep(0.05)
+    (folder,) = healthy()
+    for pid in step_of(folder, tmp_path / "state"):
+        os.kill(pid, signal.SIGUSR1)
+
+    stdout, stderr = sweep.communicate(timeout=300)
+    assert sweep.returncode == 3, stdout + stderr
+    table = stdout.splitlines()[-4:]
+    assert "diverged" in table[1] and "the loss of step 2 is not finite" in table[1]
+    assert table[2].startswith(f"{folder.name}  ok") and table[3] == "2 runs: 1 ok, 1 diverged"
+    log = (folder / "log.txt").read_text()
+    assert log.count("stopped by a signal") == 1 and "continuing after step" in log
+    assert [record["epoch"] for record in read_records(folder / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
+    assert RunFolder(folder).state() == "done"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bin", "out", "state"]
