@@ -95,6 +95,15 @@ class RunFolder:
                 "choose another run_dir, or leave it out"
             )
 
+    def refuse_other_pixels(self, pixels: str) -> None:
+        """Raises UserError when the run was begun on other copies of its images (DataSet.pixels)."""
+        begun = self.read_json("facts.json").get("data_pixels", pixels)
+        if begun != pixels:
+            raise UserError(
+                f"{self.path} was begun on {begun} images, and those of data.root are {pixels}: set data.root to where the "
+                "others are, or delete the folder to begin anew"
+            )
+
     def config(self) -> RunConfig:
         """Raises UserError when the folder holds no run."""
         try:
