@@ -14,6 +14,8 @@ from efficientconv.config import LoggerConfig
 from efficientconv.engine.tracker import Tracker, start_tracker
 from wandb_server import WandbServer
 
+TAGS = ["one", "two", "table2", "table5", "table_order", "table_residual"]  # those given, and model C's tables
+
 pytestmark = pytest.mark.usefixtures("no_wandb_account")
 
 
@@ -31,7 +33,15 @@ def test_without_a_key_the_run_is_kept_offline(tmp_path):
     assert config.items() >= tracking.CONFIG.items() and config.items() >= tracking.FACTS.items()
     assert config.keys() == {*tracking.CONFIG, *tracking.FACTS, "_wandb"}
     assert summary["top1_percent"] == 37.5 and summary["macs"] == 1_530_000 and summary["train_seconds"] == 4.5
-    assert described == {"id": tracking.state(tmp_path / "c")["id"], "group": "g", "tags": ["one", "two"]}
+    assert described == {"id": tracking.state(tmp_path / "c")["id"], "group": "g", "tags": TAGS}
+
+
+def test_the_tier_is_the_group_where_none_is_given_and_a_tag(tmp_path, monkeypatch):
+    monkeypatch.setattr(tracking, "CONFIG", tracking.CONFIG | {"tier": "smoke", "model": {"name": "k"}})
+    monkeypatch.setattr(tracking, "LOGGER", LoggerConfig(name="wandb", tags=["table5"]))
+    tracking.run(tmp_path / "k", range(1, 2))
+    described = tracking.kept_values(tmp_path / "k")[2]
+    assert described["group"] == "smoke" and described["tags"] == ["table5", "smoke"]
 
 
 def test_a_killed_and_resumed_run_is_one_run_with_each_step_once(tmp_path):
@@ -70,7 +80,7 @@ def test_a_resumed_run_continues_the_same_online_run(tmp_path, server):
     described = server.upserts[0]
     sent_config = {key: value["value"] for key, value in json.loads(described["config"]).items()}
     assert sent_config.items() >= tracking.CONFIG.items()
-    assert (described["project"], described["groupName"], described["tags"]) == ("p", "g", ["one", "two"])
+    assert (described["project"], described["groupName"], described["tags"]) == ("p", "g", TAGS)
 
 
 def test_what_was_kept_offline_is_sent_when_the_run_goes_on_online(tmp_path, monkeypatch):

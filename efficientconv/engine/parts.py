@@ -19,8 +19,12 @@ from efficientconv.engine.preemption import Preemption
 from efficientconv.engine.report import run_facts
 from efficientconv.engine.trainer import Trainer
 from efficientconv.errors import UserError
+from efficientconv.latency import measure_latency
 from efficientconv.layers.backend import set_backend
 from efficientconv.models import build_model, image_size_of
+
+# images of one measured pass: enough to fill a device, few enough for a second or two on a CPU
+SMALL_IMAGE, SMALL_IMAGES_BATCH, LARGE_IMAGES_BATCH = 64, 64, 16  # SMALL_IMAGE: pixels a side
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,13 @@ class Parts:
             name: evaluate_split(model, split, self.config, self.image_size, self.device, self.world)
             for name, model in models.items()
         }
+
+    def measured_time(self) -> dict[str, float | int]:
+        """ms per image of a forward pass, for the summary. The network is left in eval mode, channels-last."""
+        batch_size = SMALL_IMAGES_BATCH if self.image_size <= SMALL_IMAGE else LARGE_IMAGES_BATCH
+        models, sizes = {"": self.trainer.model}, {"": self.image_size}
+        time = measure_latency(models, sizes, batch_size=batch_size, device=self.device, repeats=3)[""]
+        return {"ms_per_image": time.ms_per_image, "ms_per_image_batch": time.batch_size}
 
     def share_damage(self) -> None:
         """Each process counts the damaged images of all. Raises UserError, in all alike, when they are too many."""

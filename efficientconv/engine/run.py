@@ -128,6 +128,7 @@ class Run:
             summary |= result.record(name)
         summary |= training_totals(self.records.values) | git_state()
         if self.world.is_main:
+            summary |= self.parts.measured_time()  # last, so that nothing of the run comes after it
             self._write_results(summary)
             self.status.set("done", self.trainer.step)
         return summary

@@ -18,7 +18,10 @@ def plan_text(
     rows = [_row(run, by_run.get(id(run))) for run in runs]
     header = ("model", "seed", "state", "epochs", "time left", "disk MB", "rate from")
     table = text_table(header, rows) if runs else "nothing to train: arithmetic only"
-    return f"tier {tier.name}: {tier.conditions}; records in {tier.folder / 'runs'}\n{table}\n{_sums(runs, estimates, jobs)}"
+    return (
+        f"tier {tier.name}: {tier.conditions}; records in {tier.folder / 'runs'}\n{tier.about}\n\n{table}\n"
+        f"{_sums(runs, estimates, jobs)}\n"
+    )
 
 
 def _row(run: PlannedRun, estimate: Estimate | None) -> tuple[object, ...]:

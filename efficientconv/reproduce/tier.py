@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ class Tier:
     """`base`: its settings, with any model."""
 
     name: str
+    about: str  # what it costs and what it can prove
     base: RunConfig
     folder: Path  # of its results
 
@@ -46,7 +48,13 @@ def load_tier(name: str, results: Path, compose: ComposeRun) -> Tier:
     known = sorted(path.stem for path in (CONFIG_DIR / "tier").glob("*.yaml"))
     if name not in known:
         raise UserError(f"unknown tier '{name}': {did_you_mean(name, known)}")
-    return Tier(name, compose([f"tier={name}"]), results / name)
+    return Tier(name, _about(CONFIG_DIR / "tier" / f"{name}.yaml"), compose([f"tier={name}"]), results / name)
+
+
+def _about(path: Path) -> str:
+    """The comment at the head of its file, after the line with the command."""
+    head = itertools.takewhile(lambda line: line.startswith("#"), path.read_text().splitlines())
+    return " ".join(line.removeprefix("#").strip() for line in list(head)[2:])
 
 
 def tier_models(tier: str, names: Iterable[str], compose: ComposeRun) -> dict[str, ModelConfig]:

@@ -42,7 +42,7 @@ def write_table(
     times = tier.folder / "latency.csv"
     latencies = tier_latencies(models, times, size, facts.num_classes, device, again)
     rows = table_rows(config, {row: models[row] for row in shown}, records, latencies, size, facts.num_classes)
-    context = Context(name, tier.name, tier.conditions, command, measured_on(times))
+    context = Context(name, tier.name, tier.about, tier.conditions, command, measured_on(times))
     return write_tier_table(tier.folder, config, rows, judged_claims(config, records), context)
 
 

@@ -111,4 +111,4 @@ def _row(name: str, summary: dict, latency: Latency) -> RunRow:
     same = {field.name: summary[field.name] for field in fields(RunRow) if field.name in summary}
     renamed = {"run": name, "model": summary["model_name"], "data": summary["data_name"]}
     measured = {"ms_per_image": latency.ms_per_image, "ms_per_image_iqr": latency.iqr_ms}
-    return RunRow(**same, **renamed, **measured)
+    return RunRow(**(same | renamed | measured))

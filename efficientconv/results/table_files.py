@@ -20,6 +20,7 @@ class Context:
 
     table: str
     tier: str
+    about_tier: str  # what it costs and what it can prove
     conditions: str  # data, width, epochs
     command: str
     measured_on: str
@@ -57,6 +58,7 @@ def table_title(table: str) -> str:
 def _text(config: TableConfig, rows: Sequence[TableRow], claims: Sequence[JudgedClaim], context: Context) -> str:
     parts = [
         f"# {table_title(context.table)}, tier {context.tier}: {config.title}",
+        f"The tier. {context.about_tier}",
         f"Ours: {context.conditions}. The paper's: ImageNet, validation images, centre crop, 100 minus the error that it "
         "reports, from memory, unchecked (M). Which layer keeps accuracy at which cost can be compared between the two; "
         "accuracies can't.",
