@@ -12,6 +12,7 @@ import argparse
 import statistics
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,31 +32,36 @@ def main() -> None:
     if not any(args.images.glob("*/*")):
         raise UserError(f"no images in '{args.images}': name a folder that holds <class>/*.JPEG")
     torch.set_num_threads(1)
-    workers = args.workers or list(range(1, available_cores() + 1))
     with tempfile.TemporaryDirectory() as folder:
-        folders, jpeg, raw = (Path(folder) / name for name in ("folders", "jpeg", "raw"))
-        pipelines.lay_out(args.images, folders, args.count)
-        for destination, encoding in ((jpeg, "jpeg"), (raw, "raw")):
-            pipelines.prepare(folders, destination, encoding, available_cores())
-        originals, prepared = pipelines.jpegs_of(folders), pipelines.jpegs_of(jpeg)
-        epochs = {}
-        for count in workers:
-            epochs[pipelines.USUAL, count] = pipelines.usual(folders, count)
-            epochs[pipelines.FOLDERS, count] = pipelines.ours(folders, count)
-            epochs[pipelines.PREPARED, count] = pipelines.ours(jpeg, count)
-            epochs[pipelines.RAW, count] = pipelines.ours(raw, count)
-            epochs[pipelines.DECODE_FOLDERS, count] = pipelines.decode_alone(originals, count)
-            epochs[pipelines.DECODE_PREPARED, count] = pipelines.decode_alone(prepared, count)
-            epochs[pipelines.PREPARE, count] = pipelines.prepare_alone(folders, count)
+        epochs, kb = ready(args, Path(folder))
         with tqdm(total=len(epochs) * (args.repeats + 1), desc="epochs", unit="epoch", disable=None) as bar:
             results = measure_throughput(epochs, args.repeats, bar)
-    kb = {name: statistics.mean(map(len, originals)) / 1e3 for name, _ in epochs}
-    kb |= dict.fromkeys((pipelines.PREPARED, pipelines.DECODE_PREPARED), statistics.mean(map(len, prepared)) / 1e3)
-    kb[pipelines.RAW] = pipelines.SIZE**2 * 3 / 1e3
     images = f"{len(list(args.images.glob('*/*')))} photographs, {args.count} an epoch."
     rows = throughput_report.rows_of(results, kb)
     text = throughput_report.write(rows, images, args.repeats, args.output_dir / "data_throughput")
     print(f"{text}\nwrote {args.output_dir}/data_throughput.csv and .md")
+
+
+def ready(args: argparse.Namespace, folder: Path) -> tuple[dict[tuple, pipelines.Epoch], dict[str, float]]:
+    """(each pipeline by its name and number of workers, kB read for an image by its name)."""
+    folders, jpeg, raw = (folder / name for name in ("folders", "jpeg", "raw"))
+    pipelines.lay_out(args.images, folders, args.count)
+    for destination, encoding in ((jpeg, "jpeg"), (raw, "raw")):
+        pipelines.prepare(folders, destination, encoding, available_cores())
+    originals, prepared = pipelines.jpegs_of(folders), pipelines.jpegs_of(jpeg)
+    kb_original, kb_prepared = (statistics.mean(map(len, contents)) / 1e3 for contents in (originals, prepared))
+    make = {
+        pipelines.USUAL: (partial(pipelines.usual, folders), kb_original),
+        pipelines.FOLDERS: (partial(pipelines.ours, folders), kb_original),
+        pipelines.PREPARED: (partial(pipelines.ours, jpeg), kb_prepared),
+        pipelines.RAW: (partial(pipelines.ours, raw), pipelines.SIZE**2 * 3 / 1e3),
+        pipelines.DECODE_FOLDERS: (partial(pipelines.decode_alone, originals), kb_original),
+        pipelines.DECODE_PREPARED: (partial(pipelines.decode_alone, prepared), kb_prepared),
+        pipelines.PREPARE: (partial(pipelines.prepare_alone, folders), kb_original),
+    }
+    workers = args.workers or range(1, available_cores() + 1)
+    epochs = {(name, count): start(count) for count in workers for name, (start, _) in make.items()}
+    return epochs, {name: kb for name, (_, kb) in make.items()}
 
 
 def parse_args() -> argparse.Namespace:
