@@ -164,12 +164,28 @@ def arguments(source: Path, destination: Path) -> list[str]:
     return [str(source), str(destination), "--subset", "--images-per-file", "4", "--workers", "1"]
 
 
-def test_a_killed_preparation_goes_on_and_ends_as_if_it_had_not_been(folders, archives, tmp_path):
-    destination = tmp_path / "set"
-    process = subprocess.Popen([sys.executable, str(ROOT / SCRIPT), *arguments(folders, destination)], cwd=ROOT)
+def started(folders: Path, destination: Path) -> subprocess.Popen:
+    """A preparation that has done two of its files."""
+    call = [sys.executable, str(ROOT / SCRIPT), *arguments(folders, destination)]
+    process = subprocess.Popen(call, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     while not (destination / "train-00001.zip").exists():
         assert process.poll() is None
         time.sleep(0.01)
+    return process
+
+
+def test_ctrl_c_ends_it_in_one_line(folders, tmp_path):
+    process = started(folders, tmp_path / "set")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == 130 and errors == "interrupted; the same command goes on\n"
+    build(plan(folders, tmp_path / "set", images_per_file=4), workers=1)
+    assert {path.suffix for path in (tmp_path / "set").iterdir()} == {".zip", ".npy", ".json"}
+
+
+def test_a_killed_preparation_goes_on_and_ends_as_if_it_had_not_been(folders, archives, tmp_path):
+    destination = tmp_path / "set"
+    process = started(folders, destination)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (destination / "prepared.json").exists()

@@ -11,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from hashlib import sha256
 from importlib.metadata import version
-from multiprocessing import Value
+from multiprocessing import Value, active_children
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +80,10 @@ def _make_files(plan: Plan, workers: int) -> list[Archive]:
         results = [future.result() for future in futures]
     except BrokenProcessPool:
         raise UserError("a worker was killed, most likely for want of memory: run this again with fewer --workers") from None
+    except KeyboardInterrupt:
+        for worker in active_children():
+            worker.terminate()  # else each would finish its file first
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
     if damaged := [error for result in results if not isinstance(result, Archive) for error in result]:
