@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -38,13 +40,29 @@ def evaluated(run: Path, *args: str) -> int:
     return int(re.search(r"\((\d+) of 10\)", done.stdout)[1])
 
 
-def test_prepare_train_be_killed_resume_evaluate_tabulate(sets, tmp_path):
-    folders, target = sets
-    run, args = tmp_path / "run", (*RUN, f"data.root={target}", f"run_dir={tmp_path / 'run'}")
-    process = subprocess.Popen([sys.executable, str(ROOT / "train.py"), *args], cwd=ROOT)
+def started(run: Path, *args: str) -> subprocess.Popen:
+    """Training that has saved two checkpoints."""
+    call = [sys.executable, str(ROOT / "train.py"), *args, f"run_dir={run}"]
+    process = subprocess.Popen(call, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     while len(list((run / "checkpoints").glob("*.pt"))) < 2:
         assert process.poll() is None
         time.sleep(0.01)
+    return process
+
+
+def test_a_killed_decoding_process_is_one_line(sets, tmp_path):
+    process = started(tmp_path / "run", *RUN, f"data.root={sets[1]}", "trainer.epochs=50")
+    for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+        os.kill(int(child), signal.SIGKILL)
+    _, errors = process.communicate()
+    assert process.returncode == 2 and "Traceback" not in errors and errors.count("error: ") == 1, errors
+    assert "a decoding process was killed" in errors and "data.workers" in errors
+
+
+def test_prepare_train_be_killed_resume_evaluate_tabulate(sets, tmp_path):
+    folders, target = sets
+    run, args = tmp_path / "run", (*RUN, f"data.root={target}", f"run_dir={tmp_path / 'run'}")
+    process = started(run, *args[:-1])
     process.kill()
     process.wait()
 

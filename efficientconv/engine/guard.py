@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from efficientconv.engine.preemption import Preempted
 from efficientconv.errors import UserError
@@ -15,7 +16,8 @@ def guarded(action: Callable[[], object], show_traceback: bool = False) -> None:
     """Runs `action`; a mistake ends the process with the mistake's exit code, a signal with 75."""
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     try:
-        action()
+        with _killed_workers_named():
+            action()
     except UserError as error:
         if show_traceback:
             raise
@@ -25,3 +27,17 @@ def guarded(action: Callable[[], object], show_traceback: bool = False) -> None:
     except (Preempted, KeyboardInterrupt):
         print("stopped by a signal; the same command continues the run", file=sys.stderr, flush=True)
         sys.exit(Preempted.exit_code)
+
+
+@contextmanager
+def _killed_workers_named() -> Iterator[None]:
+    """torch tells of one by a RuntimeError, wherever the main process happens to be."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise UserError(
+            "a decoding process was killed, most likely for want of memory: free some or lower data.workers; the same "
+            "command continues the run"
+        ) from error
