@@ -19,6 +19,7 @@ from conftest import ROOT, command
 from efficientconv.cli import compose
 from efficientconv.config import RunConfig
 from efficientconv.engine.run_folder import run_name
+from efficientconv.engine.status import in_use
 from efficientconv.errors import UserError
 from efficientconv.models import build_model
 from efficientconv.reproduce.tier import trained_models
@@ -87,9 +88,10 @@ def test_killed_and_started_again_it_ends_with_the_same_table(reproduced: Path, 
         wait_for_second_run(tmp_path / "outputs" / "smoke", process)
         process.send_signal(signal.SIGKILL)
         process.wait()
+    wait_until_free(tmp_path / "outputs" / "smoke")
     again = command("scripts/reproduce.py", *arguments(tmp_path, "--jobs", "2"))
     assert again.returncode == 0, again.stdout + again.stderr
-    assert "done" in again.stdout and "to do" in again.stdout
+    assert "preempted" in again.stdout and "4 runs: 1 done, 3 to do" in again.stdout
     assert rows_of(tmp_path) == rows_of(reproduced)
     assert rows_of(tmp_path, "claims_residual.csv") == rows_of(reproduced, "claims_residual.csv")
 
@@ -102,6 +104,14 @@ def wait_for_second_run(outputs: Path, process: subprocess.Popen, limit_s: float
             return
         time.sleep(0.05)
     raise AssertionError("no second run was seen")
+
+
+def wait_until_free(outputs: Path, limit_s: float = 60) -> None:
+    """The run that lost its parent saves its state and leaves."""
+    deadline = time.monotonic() + limit_s
+    while any(in_use(path.parent) for path in outputs.glob("*/status.json")):
+        assert time.monotonic() < deadline, "a run goes on without its parent"
+        time.sleep(0.1)
 
 
 def test_finished_runs_are_skipped_and_their_records_are_enough(reproduced: Path, tmp_path: Path) -> None:
