@@ -118,5 +118,7 @@ def _plain(cfg: DictConfig) -> dict:
 def _nearest_key(key: str) -> str:
     """The keys of its section, where there is such a section; else where to find all of them."""
     section = key.rpartition(".")[0]
+    if key in known_keys(RunConfig):
+        return f"the chosen {section} has no such setting; leave it out"
     beside = [name for name in known_keys(RunConfig) if name.rpartition(".")[0] == section]
     return did_you_mean(key, beside) if section and beside else "the option --cfg job prints all keys"

@@ -16,8 +16,8 @@ sys.path.insert(0, str(ROOT))
 
 from efficientconv.engine.precision import choose_device  # noqa: E402
 from efficientconv.errors import exit_code  # noqa: E402
-from efficientconv.results.plot import plot_accuracy_against_macs  # noqa: E402
-from efficientconv.results.run_table import conditions, markdown, run_rows, write_csv  # noqa: E402
+from efficientconv.results.plot import MACS_LABEL, Point, plot_accuracy  # noqa: E402
+from efficientconv.results.run_table import conditions, markdown, run_rows, title_of, write_csv  # noqa: E402
 
 
 def main() -> None:
@@ -31,7 +31,8 @@ def main() -> None:
     heading = [f"# {args.title}"] if args.title else []
     output.with_suffix(".md").write_text("\n\n".join([*heading, *args.note, text]))
     write_csv(output.with_suffix(".csv"), rows)
-    plot_accuracy_against_macs(rows, output.with_suffix(".png"), args.title)
+    points = [Point(row.model, row.macs / 1e6, row.top1_percent) for row in rows]
+    plot_accuracy(points, output.with_suffix(".png"), args.title or title_of(rows), MACS_LABEL)
     if args.summaries:
         copy_summaries(args.runs, output)
     print(f"table: {output}.md, {output}.csv\nplot:  {output}.png")

@@ -45,7 +45,9 @@ VARIANTS = {
     "k": (),
 }
 PHASES = ("step", "save", "evaluation")
-TIMINGS = {"train_seconds", "images_per_s", "data_wait_percent", "train_images_per_s", "git_commit", "git_dirty"}
+TIMINGS = {
+    "train_seconds", "images_per_s", "data_wait_percent", "train_images_per_s", "ms_per_image", "git_commit", "git_dirty",
+}  # fmt: skip
 
 
 @dataclass

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import tracking
 from conftest import command
 from efficientconv.config import LoggerConfig
 from efficientconv.engine.tracker import Tracker, start_tracker
 from wandb_server import WandbServer
+
+TAGS = ["one", "two", "table2", "table5", "table_order", "table_residual"]  # those given, and model C's tables
 
 pytestmark = pytest.mark.usefixtures("no_wandb_account")
 
@@ -29,7 +33,15 @@ def test_without_a_key_the_run_is_kept_offline(tmp_path):
     assert config.items() >= tracking.CONFIG.items() and config.items() >= tracking.FACTS.items()
     assert config.keys() == {*tracking.CONFIG, *tracking.FACTS, "_wandb"}
     assert summary["top1_percent"] == 37.5 and summary["macs"] == 1_530_000 and summary["train_seconds"] == 4.5
-    assert described == {"id": tracking.state(tmp_path / "c")["id"], "group": "g", "tags": ["one", "two"]}
+    assert described == {"id": tracking.state(tmp_path / "c")["id"], "group": "g", "tags": TAGS}
+
+
+def test_the_tier_is_the_group_where_none_is_given_and_a_tag(tmp_path, monkeypatch):
+    monkeypatch.setattr(tracking, "CONFIG", tracking.CONFIG | {"tier": "smoke", "model": {"name": "k"}})
+    monkeypatch.setattr(tracking, "LOGGER", LoggerConfig(name="wandb", tags=["table5"]))
+    tracking.run(tmp_path / "k", range(1, 2))
+    described = tracking.kept_values(tmp_path / "k")[2]
+    assert described["group"] == "smoke" and described["tags"] == ["table5", "smoke"]
 
 
 def test_a_killed_and_resumed_run_is_one_run_with_each_step_once(tmp_path):
@@ -68,7 +80,7 @@ def test_a_resumed_run_continues_the_same_online_run(tmp_path, server):
     described = server.upserts[0]
     sent_config = {key: value["value"] for key, value in json.loads(described["config"]).items()}
     assert sent_config.items() >= tracking.CONFIG.items()
-    assert (described["project"], described["groupName"], described["tags"]) == ("p", "g", ["one", "two"])
+    assert (described["project"], described["groupName"], described["tags"]) == ("p", "g", TAGS)
 
 
 def test_what_was_kept_offline_is_sent_when_the_run_goes_on_online(tmp_path, monkeypatch):
@@ -90,6 +102,30 @@ def test_runs_are_sent_later_by_one_command(tmp_path, server):
         assert done.stdout.startswith(f"{tmp_path / 'c'}: 3 epochs at {server.url}")
         assert server.steps(tracking.state(tmp_path / "c")["id"]) == [1, 2, 3]
     assert server.upserts[-1]["project"] == "p"
+
+
+def test_a_picture_of_its_kernels_goes_into_the_runs_summary(tmp_path, monkeypatch):
+    def draw(folder: Path) -> bytes:
+        folder.mkdir(exist_ok=True)
+        Image.new("RGB", (7, 5), "teal").save(folder / "kernels.png")
+        return (folder / "kernels.png").read_bytes()
+
+    drawn = draw(tmp_path / "offline")
+    tracking.run(tmp_path / "offline", range(1, 3))
+    picture = tracking.kept_values(tmp_path / "offline")[1]["kernels"]
+    assert (picture["_type"], picture["width"], picture["height"]) == ("image-file", 7, 5)
+    kept = tracking.copies(tmp_path / "offline")[0] / "files" / picture["path"]
+    assert kept.read_bytes() == drawn
+
+    with WandbServer() as server:
+        tracking.use_server(monkeypatch, server.url)
+        tracking.run(tmp_path / "online", range(1, 3))
+        run_id = tracking.state(tmp_path / "online")["id"]
+        assert "kernels" not in server.summary(run_id)
+        drawn = draw(tmp_path / "online")
+        assert command("scripts/track.py", tmp_path / "online").returncode == 0
+        assert server.steps(run_id) == [1, 2]
+        assert server.files[server.summary(run_id)["kernels"]["path"]] == drawn
 
 
 def test_sending_later_fails_in_one_line(tmp_path):

@@ -16,7 +16,7 @@ from efficientconv.engine import tracker as tracker_module
 from efficientconv.engine.tracker import Tracker
 from wandb_server import WandbServer
 
-TIMINGS = ("train_seconds", "images_per_s", "data_wait_percent", "train_images_per_s")
+TIMINGS = ("train_seconds", "images_per_s", "data_wait_percent", "train_images_per_s", "ms_per_image")
 
 pytestmark = pytest.mark.usefixtures("no_wandb_account")
 

@@ -22,6 +22,8 @@ class WandbServer:
         self.fault = fault
         self.runs: dict[str, dict[str, list[str]]] = {}  # by id: the lines of each file
         self.upserts: list[dict] = []  # what was said of the runs
+        self.files: dict[str, bytes] = {}  # uploaded whole, by their name in a run
+        self.views: list[dict] = []  # workspaces
         self.closing = threading.Event()
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"server_state": self}))
         self.url = f"http://127.0.0.1:{self.http.server_port}"
@@ -56,8 +58,13 @@ class WandbServer:
             self.upserts.append(variables)
             return {"upsertBucket": {"bucket": self._bucket(variables["name"]) | {"project": project}, "inserted": True}}
         if operation == "CreateRunFiles":
-            files = [{"name": name, "uploadUrl": f"{self.url}/upload"} for name in variables["files"]]
+            files = [{"name": name, "uploadUrl": f"{self.url}/upload/{name}"} for name in variables["files"]]
             return {"createRunFiles": {"runID": "r", "uploadHeaders": [], "files": files}}
+        if operation == "Viewer":  # whose key it is
+            return {"viewer": {"id": "u", "username": "e", "entity": "e", "flags": "{}", "teams": {"edges": []}}}
+        if operation == "UpsertView2":
+            self.views.append(variables)
+            return {"upsertView": {"view": {"id": "v", "name": variables["name"]}, "inserted": True}}
         return {}
 
     def _bucket(self, run_id: str) -> dict | None:
@@ -89,9 +96,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply({})
         elif self.path == "/graphql":
             query = json.loads(self._plain(body))
-            operation = query["query"].split("(")[0].split()[-1]
-            self._reply({"data": state.answer(operation, query["variables"])})
+            operation = query["query"].replace("{", " ").split("(")[0].split()[1]
+            self._reply({"data": state.answer(operation, query.get("variables") or {})})
         else:
+            if self.path.startswith("/upload/"):
+                state.files[self.path.removeprefix("/upload/")] = body
             self._reply({})
 
     do_GET = do_PUT = do_POST

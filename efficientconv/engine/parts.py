@@ -9,7 +9,7 @@ from torch import nn
 
 from efficientconv.complexity import count
 from efficientconv.config import RunConfig
-from efficientconv.data import DataSet, FileSplit, MemorySplit, TrainLoader, eval_loader, load_data, train_loader
+from efficientconv.data import DataSet, Split, TrainLoader, eval_loader, load_data, train_loader
 from efficientconv.engine.distributed import World
 from efficientconv.engine.divergence import require_finite
 from efficientconv.engine.evaluate import evaluate
@@ -19,8 +19,12 @@ from efficientconv.engine.preemption import Preemption
 from efficientconv.engine.report import run_facts
 from efficientconv.engine.trainer import Trainer
 from efficientconv.errors import UserError
+from efficientconv.latency import measure_latency
 from efficientconv.layers.backend import set_backend
 from efficientconv.models import build_model, image_size_of
+
+# images of one measured pass: enough to fill a device, few enough for a second or two on a CPU
+SMALL_IMAGE, SMALL_IMAGES_BATCH, LARGE_IMAGES_BATCH = 64, 64, 16  # SMALL_IMAGE: pixels a side
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Parts:
     trainer: Trainer
     facts: dict
 
-    def evaluate(self, split: MemorySplit | FileSplit) -> dict[str, Result]:
+    def evaluate(self, split: Split) -> dict[str, Result]:
         """By the prefix of their figures: "" for the weights, "ema_" for their moving average."""
         trainer = self.trainer
         trainer.share_buffers()
@@ -46,6 +50,13 @@ class Parts:
             name: evaluate_split(model, split, self.config, self.image_size, self.device, self.world)
             for name, model in models.items()
         }
+
+    def measured_time(self) -> dict[str, float | int]:
+        """ms per image of a forward pass, for the summary. The network is left in eval mode, channels-last."""
+        batch_size = SMALL_IMAGES_BATCH if self.image_size <= SMALL_IMAGE else LARGE_IMAGES_BATCH
+        models, sizes = {"": self.trainer.model}, {"": self.image_size}
+        time = measure_latency(models, sizes, batch_size=batch_size, device=self.device, repeats=3)[""]
+        return {"ms_per_image": time.ms_per_image, "ms_per_image_batch": time.batch_size}
 
     def share_damage(self) -> None:
         """Each process counts the damaged images of all. Raises UserError, in all alike, when they are too many."""
@@ -67,7 +78,7 @@ def build_parts(config: RunConfig, world: World, preemption: Preemption) -> Part
     loader = train_loader(
         data.train, config.data, image_size=image_size, seed=config.seed, device=device, shard=world.shard,
         global_batch_size=config.trainer.global_batch_size, accumulation_steps=config.trainer.accumulation_steps,
-        channels_last=config.trainer.channels_last, damage=data.damage,
+        channels_last=config.trainer.channels_last, damage=data.damage, num_classes=data.num_classes,
     )  # fmt: skip
     torch.manual_seed(config.seed)
     model = network(config, data, device)
@@ -91,7 +102,7 @@ def network(config: RunConfig, data: DataSet, device: torch.device) -> nn.Module
 
 
 def evaluate_split(
-    model: nn.Module, split: MemorySplit | FileSplit, config: RunConfig, image_size: int, device: torch.device, world: World
+    model: nn.Module, split: Split, config: RunConfig, image_size: int, device: torch.device, world: World
 ) -> Result:
     """`model` on `split`, in the batches and the precision of the configuration, so that it gives one number always."""
     trainer = config.trainer

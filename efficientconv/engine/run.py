@@ -88,11 +88,13 @@ class Run:
         self.folder.claim(self.config)
         self.lock = lock(self.folder.path)
         self.saver.check_space()
+        self.folder.refuse_other_pixels(self.parts.facts["data_pixels"])
         self.folder.write_json("environment.json", environment(self.parts.device))
         self.folder.write_json("facts.json", self.parts.facts)
         self.parts.data.damage.listen(self._note_damage)
         batch_size = self.config.trainer.global_batch_size
-        print(headline(self.folder.path, self.parts.facts, batch_size, self.parts.device.type), flush=True)
+        print(headline(self.folder.path, self.parts.facts, batch_size, self.parts.device.type))
+        print(f"images: {self.parts.loader}", flush=True)
 
     def _note_damage(self, image: str, reason: str) -> None:
         warnings.warn(f"the training image '{image}' is damaged ({reason}); another takes its place", stacklevel=2)
@@ -126,6 +128,7 @@ class Run:
             summary |= result.record(name)
         summary |= training_totals(self.records.values) | git_state()
         if self.world.is_main:
+            summary |= self.parts.measured_time()  # last, so that nothing of the run comes after it
             self._write_results(summary)
             self.status.set("done", self.trainer.step)
         return summary

@@ -39,7 +39,8 @@ START_LIMIT_S = 10.0  # for the server's first answer; without one the copy is k
 UPLOAD_LIMIT_S = 10.0  # for what is still to be uploaded when the training has ended
 END_LIMIT_S = 25.0  # from the training's end to this process's, whatever W&B does
 BLOCK_BYTES = 32768  # of a .wandb file
-DEFAULTS_FILE = Path(__file__).resolve().parents[2] / "configs" / "logger" / "wandb.yaml"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+DEFAULTS_FILE = CONFIGS / "logger" / "wandb.yaml"
 
 
 class WandbCopy:
@@ -61,10 +62,12 @@ class WandbCopy:
 
     def start(self, mode: str) -> None:
         self.wandb.teardown()  # a start that failed leaves a service behind that holds the id
+        config = yaml.safe_load((self.folder / "config.yaml").read_text())
+        tags = [*self.state["tags"], *labels(config)]
         self.run = self.wandb.init(
-            project=self.state["project"], entity=self.state["entity"], group=self.state["group"], tags=self.state["tags"],
-            name=self.folder.name, id=self.state["id"], resume="allow", mode=mode, dir=self.folder,
-            config=_read_json(self.folder / "facts.json") | yaml.safe_load((self.folder / "config.yaml").read_text()),
+            project=self.state["project"], entity=self.state["entity"], group=self.state["group"] or config.get("tier"),
+            tags=list(dict.fromkeys(tags)), name=self.folder.name, id=self.state["id"], resume="allow", mode=mode,
+            dir=self.folder, config=_read_json(self.folder / "facts.json") | config,
             settings=self.wandb.Settings(
                 console="off", x_stats_pid=os.getppid(), init_timeout=START_LIMIT_S, finish_timeout=UPLOAD_LIMIT_S,
                 finish_timeout_raises=True,
@@ -84,11 +87,18 @@ class WandbCopy:
     def finish(self) -> None:
         summary = _read_json(self.folder / "summary.json")
         self.run.summary.update(summary)
+        self._add_picture()
         self.run.finish(exit_code=0 if summary else 1)
         self.wandb.teardown()  # only then the copy's file is closed
         self._note_sent()
         if self.run.offline and not is_whole(Path(self.run.dir).parent):
             raise OSError("the offline copy is cut off; is the disk full?")  # W&B writes that to its log only
+
+    def _add_picture(self) -> None:
+        """To the summary: made after the training, it belongs to no epoch."""
+        picture = self.folder / "kernels.png"  # of scripts/visualize_kernels.py
+        if picture.exists():
+            self.run.summary["kernels"] = self.wandb.Image(str(picture))
 
     def _note_sent(self) -> None:
         if not self.run.offline:
@@ -107,6 +117,17 @@ class WandbCopy:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, self.state_file)
+
+
+def labels(config: dict) -> list[str]:
+    """The run's tier, and the paper's tables that its model is trained for."""
+    tables = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((CONFIGS / "table").glob("*.yaml"))}
+    own = [
+        f"table{name}" if name.isdigit() else f"table_{name}"
+        for name, table in tables.items()
+        if table.get("trained", True) and config["model"]["name"] in [*table["rows"], *table.get("quoted", [])]
+    ]
+    return [config["tier"], *own] if config.get("tier") else own
 
 
 def copy_run(folder: Path, settings: dict, ended: threading.Event) -> str:

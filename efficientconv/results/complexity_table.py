@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from efficientconv.complexity import Cost, NetworkCost, count
+from efficientconv.config import ModelConfig
 from efficientconv.models import build_model, image_size_of, model_config, model_names
 from efficientconv.results.paper import PAPER_DIR, figure
 
@@ -69,16 +70,17 @@ def network_cost(model: str, layout: str) -> tuple[int, NetworkCost]:
     return size, count(network, (3, size, size))
 
 
-def stage_macs(model: str, cost: NetworkCost) -> int | None:
-    stages = model_config(model).stages
-    return sum((cost.within(f"stages.{stage}.layers") for stage in stages), Cost()).macs if stages else None
+def stage_macs(model: ModelConfig, cost: NetworkCost) -> int | None:
+    """Of the layers in stages, without the 1x1 layers between them; None for torchvision's networks."""
+    layers = (cost.within(f"stages.{stage}.layers") for stage in model.stages)
+    return sum(layers, Cost()).macs if model.stages else None
 
 
 def cost_rows() -> list[CostRow]:
     """A row for each model and layout that go together, a layout at a time."""
     rows = []
     for layout in LAYOUTS:
-        baseline = stage_macs("a", network_cost("a", layout)[1])
+        baseline = stage_macs(model_config("a"), network_cost("a", layout)[1])
         for model in model_names():
             if (model, layout) not in IMPOSSIBLE:
                 rows.append(_cost_row(model, layout, baseline))
@@ -87,7 +89,7 @@ def cost_rows() -> list[CostRow]:
 
 def _cost_row(model: str, layout: str, baseline: int) -> CostRow:
     size, cost = network_cost(model, layout)
-    in_stages = stage_macs(model, cost)
+    in_stages = stage_macs(model_config(model), cost)
     ideal = figure(model, "stage_macs_vs_a")
     comparable = model_config(model).trunk == model_config("a").trunk
     return CostRow(

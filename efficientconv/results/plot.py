@@ -1,7 +1,9 @@
-"""Accuracy against MACs, as a picture."""
+"""Accuracy against cost, as a picture."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
@@ -9,36 +11,60 @@ import matplotlib
 matplotlib.use("Agg")  # no screen is needed
 
 import matplotlib.pyplot as plt  # noqa: E402
+from matplotlib.axes import Axes  # noqa: E402
 
-from efficientconv.results.run_table import RunRow  # noqa: E402
+MACS_LABEL = "million MACs of one image (1 MAC = 2 FLOPs)"
+TIME_LABEL = "ms per image, measured"
 
 
-def plot_accuracy_against_macs(rows: list[RunRow], path: Path, title: str | None = None) -> None:
-    """A point a run, named by its model, on a logarithmic axis of MACs; written to `path` (PNG)."""
-    figure, axes = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
-    macs = [row.macs / 1e6 for row in rows]
-    axes.scatter(macs, [row.top1_percent for row in rows], color="tab:blue", zorder=3)
-    for row in rows:
-        axes.annotate(
-            row.model.upper() if len(row.model) == 1 else row.model, (row.macs / 1e6, row.top1_percent),
-            textcoords="offset points", xytext=(7, 4),
-        )  # fmt: skip
-    axes.set_xscale("log")
-    axes.set_xlim(min(macs) / 1.6, max(macs) * 1.6)
-    axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
-    axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
-    axes.set_xlabel("million MACs of one image (1 MAC = 2 FLOPs)")
+@dataclass(frozen=True)
+class Point:
+    """A network. `std` of its accuracy over seeds, None where there is one run."""
+
+    name: str
+    cost: float  # what the axis says
+    top1_percent: float
+    std: float | None = None
+
+
+def plot_accuracy(points: Sequence[Point], path: Path, title: str, cost_label: str) -> None:
+    """A point a network on a logarithmic axis of cost, with the front of those that none beats in both; PNG."""
+    figure, axes = plt.subplots(figsize=(6.8, 4.6), layout="constrained")
+    front = pareto_front(points)
+    axes.plot([p.cost for p in front], [p.top1_percent for p in front], color="0.75", linewidth=1, zorder=1)
+    axes.errorbar(
+        [p.cost for p in points], [p.top1_percent for p in points], yerr=[p.std or 0.0 for p in points],
+        fmt="o", color="tab:blue", ecolor="0.5", elinewidth=1, capsize=2, zorder=3,
+    )  # fmt: skip
+    for point in points:
+        axes.annotate(_label(point.name), (point.cost, point.top1_percent), textcoords="offset points", xytext=(6, 5))
+    _format(axes, [p.cost for p in points])
+    axes.set_xlabel(cost_label)
     axes.set_ylabel("top-1 % on the test images")
-    axes.set_title(title or _title(rows))
-    axes.margins(y=0.2)
-    axes.grid(alpha=0.3)
+    axes.set_title(title)
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
 
-def _title(rows: list[RunRow]) -> str:
-    data = ", ".join(sorted({row.data for row in rows}))
-    widths = ", ".join(f"{width:g}" for width in sorted({row.width for row in rows}))
-    epochs = ", ".join(map(str, sorted({row.epochs for row in rows})))
-    return f"{data}, width {widths}, {epochs} epochs"
+def pareto_front(points: Sequence[Point]) -> list[Point]:
+    """By cost: each is more accurate than all cheaper ones."""
+    front: list[Point] = []
+    for point in sorted(points, key=lambda p: (p.cost, -p.top1_percent)):
+        if not front or point.top1_percent > front[-1].top1_percent:
+            front.append(point)
+    return front
+
+
+def _label(name: str) -> str:
+    """The paper's models by their letter."""
+    return name.upper() if len(name) == 1 else name
+
+
+def _format(axes: Axes, costs: Sequence[float]) -> None:
+    axes.set_xscale("log")
+    axes.set_xlim(min(costs) / 1.4, max(costs) * 1.4)
+    axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+    axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+    axes.margins(y=0.2)
+    axes.grid(alpha=0.3)

@@ -10,7 +10,6 @@ import torch
 
 from efficientconv.engine.environment import environment
 from efficientconv.engine.run_folder import RunFolder
-from efficientconv.errors import UserError
 from efficientconv.latency import Latency, measure_latency
 from efficientconv.models import build_model
 
@@ -55,6 +54,14 @@ def conditions(device: torch.device) -> str:
     return f"ms per image: median of {passes} on {place}, torch {facts['packages']['torch']}"
 
 
+def title_of(rows: list[RunRow]) -> str:
+    """What the runs share, or all that they have."""
+    data = ", ".join(sorted({row.data for row in rows}))
+    widths = ", ".join(f"{width:g}" for width in sorted({row.width for row in rows}))
+    epochs = ", ".join(map(str, sorted({row.epochs for row in rows})))
+    return f"{data}, width {widths}, {epochs} epochs"
+
+
 def write_csv(path: Path, rows: list[RunRow]) -> None:
     with open(path, "w", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(RunRow)], lineterminator="\n")
@@ -80,10 +87,7 @@ def _cells(row: RunRow) -> list[str]:
 
 def _summary(folder: RunFolder) -> dict:
     folder.config()  # refuses what is no run folder at all
-    summary = folder.summary()
-    if summary is None:
-        raise UserError(f"{folder.path} is not finished: it has no summary.json; the command that began it continues it")
-    return summary
+    return folder.finished_summary()
 
 
 def _latencies(summaries: dict[Path, dict], device: torch.device) -> dict[Path, Latency]:
@@ -107,4 +111,4 @@ def _row(name: str, summary: dict, latency: Latency) -> RunRow:
     same = {field.name: summary[field.name] for field in fields(RunRow) if field.name in summary}
     renamed = {"run": name, "model": summary["model_name"], "data": summary["data_name"]}
     measured = {"ms_per_image": latency.ms_per_image, "ms_per_image_iqr": latency.iqr_ms}
-    return RunRow(**same, **renamed, **measured)
+    return RunRow(**(same | renamed | measured))

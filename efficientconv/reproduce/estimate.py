@@ -1,0 +1,104 @@
+"""What runs will cost: hours from measured throughput, bytes from what a run folder holds."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from efficientconv.config import DataConfig
+from efficientconv.data import DATA_SETS, FILE_SETS
+from efficientconv.engine.precision import choose_device
+from efficientconv.engine.records import read_records
+from efficientconv.errors import UserError
+from efficientconv.models import build_model, image_size_of
+from efficientconv.reproduce.plan import PlannedRun
+
+TRIAL_BATCH, TRIAL_STEPS = 32, 3
+RECENT_EPOCHS = 3
+START_SECONDS = 6  # imports, data and network of a run
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """Of the training images that are not held out; `images` None: the data set is not here to be counted."""
+
+    images: int | None
+    num_classes: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of what a run has still to do, alone on this machine."""
+
+    hours: float | None  # None: it can't be told how many images there are
+    disk_bytes: int
+    rate_source: str  # what the rate was measured on
+
+
+def estimate(pending: Sequence[PlannedRun], everything: Sequence[PlannedRun]) -> list[Estimate]:
+    """One for each of `pending`; rates are those of the runs of `everything` in this machine's folders, else tried now."""
+    facts = data_facts(pending[0].config.data) if pending else DataFacts(None, 0)
+    rates: dict[str, tuple[float, str]] = {}
+    for run in pending:
+        if run.model not in rates:
+            rates[run.model] = _measured_rate(run.model, everything) or _trial_rate(run, facts.num_classes)
+    return [_estimate(run, facts, *rates[run.model]) for run in pending]
+
+
+def data_facts(config: DataConfig) -> DataFacts:
+    """From the list of its files, or where it has none, from its images."""
+    try:
+        data = (FILE_SETS if config.name in FILE_SETS.names() else DATA_SETS).get(config.name)(config)
+    except UserError:
+        return DataFacts(None, 1000 if config.image_size is None else 10)
+    return DataFacts(round(len(data.train) * (1 - config.val_fraction)), data.num_classes)
+
+
+def _estimate(run: PlannedRun, facts: DataFacts, images_per_s: float, source: str) -> Estimate:
+    left = run.config.trainer.epochs - run.epochs_done
+    hours = None if facts.images is None else (left * facts.images / images_per_s + START_SECONDS) / 3600
+    return Estimate(hours, _disk_bytes(run, facts.num_classes), source)
+
+
+def _measured_rate(model: str, runs: Sequence[PlannedRun]) -> tuple[float, str] | None:
+    """Images a second of the newest epochs of that model's runs in this machine's folders."""
+    newest = [read_records(run.folder.metrics_file)[-RECENT_EPOCHS:] for run in runs if run.model == model]
+    rates = [record["images_per_s"] for records in newest for record in records]
+    return (statistics.median(rates), "its epochs here") if rates else None
+
+
+def _trial_rate(run: PlannedRun, num_classes: int) -> tuple[float, str]:
+    """Images a second of a few training steps on random images; the loader is left out."""
+    device = choose_device(run.config.trainer.device)
+    model, size = _network(run, num_classes)
+    model.to(device, memory_format=torch.channels_last)
+    batch = torch.randn(TRIAL_BATCH, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
+    labels = torch.zeros(TRIAL_BATCH, dtype=torch.int64, device=device)
+    seconds = []
+    for _ in range(TRIAL_STEPS + 1):
+        start = time.perf_counter()
+        cross_entropy(model(batch), labels).backward()
+        next(model.parameters()).grad.sum().item()  # waits for a GPU
+        seconds.append(time.perf_counter() - start)
+    return TRIAL_BATCH / statistics.median(seconds[1:]), f"{TRIAL_STEPS} steps tried now"
+
+
+def _disk_bytes(run: PlannedRun, num_classes: int) -> int:
+    """Two checkpoints (weights, momentum, their average where one is kept) and the final weights, in float32."""
+    with torch.device("meta"):
+        model, _ = _network(run, num_classes)
+    weights = sum(tensor.numel() * 4 for tensor in model.state_dict().values())
+    copies = 2 if run.config.trainer.ema_decay is None else 3
+    return weights * (2 * copies + 1)
+
+
+def _network(run: PlannedRun, num_classes: int) -> tuple[nn.Module, int]:
+    """And the pixels a side that it takes."""
+    model, size = run.config.model, run.config.data.image_size
+    return build_model(model, num_classes=num_classes, image_size=size), image_size_of(model, size)

@@ -1,0 +1,55 @@
+// Two runs side by side: what they were asked, what they gave, what they ran on, their curves over each other.
+
+const PART_TITLES = { summary: "Result", config: "Configuration", environment: "Environment" };
+const sides = [byId("compare-a"), byId("compare-b")];
+
+const compared = () => sides.map((select) => DATA.runs[select.value]).filter(Boolean);
+
+function drawCompare() {
+  const numbered = visible.map((run) => [DATA.runs.indexOf(run), `${run.name} (${run.tier}, ${run.state})`]);
+  const other = visible.find((run) => run.group !== visible[0].group) ?? visible[1] ?? visible[0];
+  fillSelect(sides[0], numbered);
+  fillSelect(sides[1], numbered, DATA.runs.indexOf(other));
+  drawPair();
+}
+
+function drawPair() {
+  const pair = compared();
+  if (pair.length < 2) return byId("compare-tables").replaceChildren();
+  fillMetrics(byId("compare-metric"), pair);
+  drawCurves("compare-chart", pair, byId("compare-metric").value, false);
+  byId("compare-tables").replaceChildren(...Object.keys(PART_TITLES).flatMap((part) => partTable(part, pair)));
+}
+
+function partTable(part, pair) {
+  const [one, other] = pair.map((run) => settings(run, part));
+  const keys = unique([...one.keys(), ...other.keys()]);
+  const differ = keys.filter((key) => text(one.get(key)) !== text(other.get(key)));
+  const shown = byId("compare-all").checked ? keys : differ;
+  const count = element("small", {}, `${differ.length} of ${keys.length} differ`);
+  const head = element("h3", {}, PART_TITLES[part], " ", count);
+  if (!shown.length) return [head];
+  const rows = shown.map((key) => sideRow(key, one.get(key), other.get(key), differ.includes(key)));
+  return [head, element("table", { className: "sides", id: `compare-${part}` }, sideHead(pair), element("tbody", {}, ...rows))];
+}
+
+function sideHead(pair) {
+  const cells = pair.map((run, i) => {
+    const letter = element("b", { className: ["first", "second"][i] }, "AB"[i]);
+    return element("th", { scope: "col" }, letter, " ", element("span", { className: "mono" }, run.name));
+  });
+  return element("thead", {}, element("tr", {}, element("th", {}), ...cells));
+}
+
+function sideRow(key, one, other, differs) {
+  const cells = [one, other].map((value) => element("td", { className: differs ? "mono" : "mono same", title: text(value) }, short(value)));
+  return element("tr", {}, element("th", { scope: "row", className: "mono" }, key), ...cells);
+}
+
+// In full it is the cell's title.
+const short = (value) => (typeof value === "number" ? String(Number(value.toPrecision(7))) : text(value));
+
+function startCompare() {
+  for (const control of [...sides, byId("compare-metric"), byId("compare-all")]) control.addEventListener("input", drawPair);
+  addSection("compare", drawCompare);
+}

@@ -1,0 +1,79 @@
+"""A thousand runs in a few megabytes: every setting's value once, curves as columns of five digits."""
+
+from __future__ import annotations
+
+import json
+import math
+
+from efficientconv.results.report.sources import Run
+from efficientconv.results.report.times import Times
+
+PARTS = ("config", "summary", "environment")
+DIGITS = 5
+_FIGURES = {"top1": "top1_percent", "top5": "top5_percent", "macs": "macs", "params": "params"}
+_NO_CURVES = ("epoch", "step", "_top1", "_top5", "_images")  # the n-th record is epoch n; of counts the percentages are kept
+
+
+class Values:
+    """Distinct values, in the order that they came in."""
+
+    def __init__(self):
+        self.values: list[object] = []
+        self.positions: dict[str, int] = {}
+
+    def position(self, value: object) -> int:
+        text = json.dumps(value)
+        if text not in self.positions:
+            self.positions[text] = len(self.values)
+            self.values.append(finite(value))
+        return self.positions[text]
+
+    def rows(self, dictionaries: list[dict]) -> tuple[list[str], list[list[int]]]:
+        """Their keys, and each as the positions of its values; -1 for a key that it lacks."""
+        keys = list(dict.fromkeys(key for values in dictionaries for key in values))
+        return keys, [[self.position(values[key]) if key in values else -1 for key in keys] for values in dictionaries]
+
+
+def pack(runs: list[Run], times: Times) -> dict:
+    """What the page reads as DATA.runs, DATA.keys and DATA.values."""
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(run.group for run in runs))}
+    packed = [_run(run, numbers[run.group], times) for run in runs]
+    values, keys = Values(), {}
+    for part in PARTS:
+        keys[part], rows = values.rows([flat(getattr(run.record, part)) for run in runs])
+        for run, row in zip(packed, rows):
+            run[part] = row
+    return {"runs": packed, "keys": keys, "values": values.values}
+
+
+def _run(run: Run, group: int, times: Times) -> dict:
+    record = run.record
+    return {key: finite(record.summary.get(name)) for key, name in _FIGURES.items()} | {
+        "name": record.run, "tier": record.tier, "state": record.state, "reason": record.reason, "group": group,
+        "model": record.model, "data": record.config["data"]["name"], "seed": record.seed,
+        "epochs": len(record.metrics), "time": times.of(record), "curves": curves(record.metrics),
+    }  # fmt: skip
+
+
+def curves(metrics: list[dict]) -> dict[str, list]:
+    """A column a metric; null where an epoch has none."""
+    names = dict.fromkeys(name for record in metrics for name in record if not name.endswith(_NO_CURVES))
+    return {name: [_short(record.get(name)) for record in metrics] for name in names}
+
+
+def flat(values: dict, prefix: str = "") -> dict[str, object]:
+    """Sections joined by dots. Lists stay as they are."""
+    pairs: dict[str, object] = {}
+    for key, value in values.items():
+        pairs |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return pairs
+
+
+def finite(value: object) -> object:
+    """JSON knows no NaN and no infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _short(value: object) -> object:
+    value = finite(value)
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value

@@ -1,0 +1,48 @@
+"""One HTML file about many runs, to be opened in a browser: no server, no network, no account.
+
+    python scripts/report.py                                  outputs/ and results/*/runs, to report.html
+    python scripts/report.py outputs/smoke results/cifar/runs --output x.html
+
+A path is a run folder, a folder that contains run folders, or one of records (results/<tier>/runs); tables, times and
+kernels that lie beside such records are shown too. Unfinished and failed runs are shown as such; what cannot be read is
+named, and left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from efficientconv.engine.checkpoint import write_atomically  # noqa: E402
+from efficientconv.errors import UserError, exit_code  # noqa: E402
+from efficientconv.results.report.page import page, report_data  # noqa: E402
+from efficientconv.results.report.sources import find_sources  # noqa: E402
+
+
+def main() -> None:
+    args = parse_args()
+    paths = args.paths or [path for path in (Path("outputs"), *sorted(Path("results").glob("*/runs"))) if path.is_dir()]
+    sources = find_sources(paths)
+    text = page(report_data(sources, paths)).encode()
+    for warning in sources.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    try:
+        write_atomically(args.output, text)
+    except OSError as error:
+        raise UserError(f"{args.output} cannot be written ({error.strerror}); choose another --output") from None
+    print(f"{args.output}: {len(sources.runs)} runs, {len(text) / 1e6:.1f} MB; open it in a browser")
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="default: outputs and results/*/runs")
+    parser.add_argument("--output", type=Path, default=Path("report.html"), help="default: report.html")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

@@ -1,0 +1,134 @@
+"""Reproduces tables of the paper: plans the runs, does what is missing, writes the paper's figures beside ours.
+
+    python scripts/reproduce.py table=2 tier=smoke seeds=0,1,2 --dry-run      prints the plan
+    python scripts/reproduce.py table=2 tier=smoke seeds=0,1,2                and runs it: results/smoke/table2.md and .csv
+    python scripts/reproduce.py table=2,4,5 tier=cifar_small seeds=0 data.root=<folder> --only c,j --jobs 2
+
+table: 1 to 6, residual, order, or several. Killed at any point and started again, it ends with the same tables: finished
+runs are skipped, cut-off ones continued. Other key=value arguments go to every run; its numbers must not depend on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from efficientconv import cli  # noqa: E402
+from efficientconv.config import RunConfig  # noqa: E402
+from efficientconv.engine.precision import choose_device  # noqa: E402
+from efficientconv.errors import UserError, did_you_mean, exit_code  # noqa: E402
+from efficientconv.reproduce.estimate import estimate  # noqa: E402
+from efficientconv.reproduce.plan import PlannedRun, plan_runs  # noqa: E402
+from efficientconv.reproduce.report import plan_text  # noqa: E402
+from efficientconv.reproduce.tier import load_tier  # noqa: E402
+from efficientconv.reproduce.write import write_plots, write_table  # noqa: E402
+from efficientconv.results.tables import needed_models, table_config  # noqa: E402
+from efficientconv.sweep.pool import outcome_table, run_jobs, sweep_exit_code  # noqa: E402
+from efficientconv.validation import validate  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Order:
+    """What was asked for on the command line."""
+
+    tables: list[str]
+    tier: str
+    seeds: list[int]
+    overrides: list[str] = field(default_factory=list)
+
+
+def main() -> None:
+    args = parse_args()
+    order = parse_order(args.settings)
+    models = models_to_train(order.tables, args.only)
+    tier = load_tier(order.tier, args.results, compose)
+    runs = plan_runs(models, order.seeds, order.tier, order.overrides, compose, args.results)
+    for run in runs:
+        run.keep_record()
+    pending = [run for run in runs if run.state != "done"]
+    print(plan_text(runs, pending, estimate(pending, runs), tier, args.jobs), flush=True)
+    if args.dry_run:
+        return
+    code = train(pending, args.jobs)
+    again, device = args.measure, choose_device("auto")
+    for name in order.tables:
+        paths = write_table(name, tier, order.seeds, command_of(order), device, again, compose)
+        again = False  # once for all tables
+        print(f"{paths[0].read_text()}\n{', '.join(map(str, paths))}\n")
+    print(", ".join(map(str, write_plots(tier))))
+    if code:
+        sys.exit(code)
+
+
+def train(pending: Sequence[PlannedRun], jobs: int) -> int:
+    outcomes = run_jobs([run.config for run in pending], jobs)
+    for run in pending:
+        run.keep_record()
+    if outcomes:
+        print(outcome_table(outcomes))
+    return sweep_exit_code(outcomes)
+
+
+def compose(overrides: Sequence[str]) -> RunConfig:
+    return validate(RunConfig, cli.compose("train", overrides))
+
+
+def models_to_train(tables: Sequence[str], only: str | None) -> list[str]:
+    """Raises UserError for a model that is in none of the tables."""
+    configs = [table for table in map(table_config, tables) if table.trained]
+    needed = list(dict.fromkeys(name for table in configs for name in needed_models(table)))
+    if only is None:
+        return needed
+    allowed = [*needed, *(name for table in configs for name in table.quoted)]
+    for name in only.split(","):
+        if name not in allowed:
+            raise UserError(f"--only {name}: no row of table {', '.join(tables)}; {did_you_mean(name, allowed)}")
+    return only.split(",")
+
+
+def parse_order(settings: Sequence[str]) -> Order:
+    """From key=value. Raises UserError for one that is missing or unreadable."""
+    values, overrides = {}, []
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise UserError(f"'{setting}' is no key=value; write for example table=2 tier=smoke seeds=0,1,2")
+        if key in ("table", "tier", "seeds"):
+            values[key] = value
+        else:
+            overrides.append(setting)
+    for key, example in (("table", "2"), ("tier", "smoke")):
+        if not values.get(key):
+            raise UserError(f"{key} is missing: give {key}=<value>, for example {key}={example}")
+    try:
+        seeds = [int(seed) for seed in values.get("seeds", "0").split(",")]
+    except ValueError:
+        raise UserError(f"seeds={values['seeds']}: give whole numbers with commas, for example seeds=0,1,2") from None
+    return Order(values["table"].split(","), values["tier"], seeds, overrides)
+
+
+def command_of(order: Order) -> str:
+    """Without overrides: numbers don't depend on them, and they may name somebody's folders."""
+    seeds = ",".join(map(str, order.seeds))
+    return f"python scripts/reproduce.py table={','.join(order.tables)} tier={order.tier} seeds={seeds}"
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("settings", nargs="+", metavar="KEY=VALUE", help="table=, tier=, seeds=, and settings of every run")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time, the cores divided between them")
+    parser.add_argument("--only", metavar="MODEL,...", help="train these rows only; the table shows what there is")
+    parser.add_argument("--measure", action="store_true", help="measure the networks' times again")
+    parser.add_argument("--results", type=Path, default=ROOT / "results", metavar="FOLDER", help="tables are written in it")
+    return parser.parse_intermixed_args()
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

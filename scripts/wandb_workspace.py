@@ -1,0 +1,80 @@
+"""Saves a workspace in a W&B project: accuracy against MACs and against measured time, held-out curves by model.
+
+    python scripts/wandb_workspace.py --entity <user or team> [--project efficientconv]
+
+Each call saves a new view beside those that are there, and prints its address. Needs an account with a key.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("WANDB_SILENT", "true")  # its lines about the login: the address is all that is asked for
+
+import wandb
+from wandb_workspaces.reports.v2 import Config, LinePlot, ScatterPlot, SummaryMetric
+from wandb_workspaces.workspaces import RunsetSettings, Section, Workspace, WorkspaceSettings
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from efficientconv.errors import UserError, exit_code  # noqa: E402
+
+SUMMARY = ("top1_percent", "top5_percent", "macs", "params", "ms_per_image")  # keys of summary.json
+MOST_RUNS = 100  # in one panel; W&B's own default is 10
+CURVES = {
+    "val_top1_percent": "top-1 % on the held-out images",
+    "val_loss": "loss on the held-out images",
+    "train_loss": "training loss",
+}
+
+
+def workspace(entity: str, project: str) -> Workspace:
+    return Workspace(
+        entity=entity, project=project, name="Accuracy against cost",
+        sections=[
+            Section(name="Accuracy against cost", is_open=True, panels=[
+                against("macs", "MACs of one image"), against("ms_per_image", "measured ms per image"),
+                against("params", "parameters"),
+            ]),
+            Section(name="Curves by model", is_open=True, panels=[curve(key, title) for key, title in CURVES.items()]),
+        ],
+        settings=WorkspaceSettings(max_runs=MOST_RUNS),
+        runset_settings=RunsetSettings(pinned_columns=[f"summary:{key}" for key in SUMMARY]),
+    )  # fmt: skip
+
+
+def against(cost: str, title: str) -> ScatterPlot:
+    x, y = SummaryMetric(cost), SummaryMetric("top1_percent")
+    return ScatterPlot(
+        title=f"Top-1 % against {title}", x=x, y=y, log_x=True, legend_template="${config:model_name} ${run:name}"
+    )
+
+
+def curve(key: str, title: str) -> LinePlot:
+    """Mean and standard deviation over a model's runs."""
+    return LinePlot(title=title, y=[key], groupby=Config("model_name"), groupby_aggfunc="mean", groupby_rangefunc="stddev")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--entity", required=True, help="W&B user or team that the project belongs to")
+    parser.add_argument("--project", default="efficientconv", help="default: efficientconv, as configs/logger/wandb.yaml")
+    args = parser.parse_args()
+    if not wandb.login(prompt=False, verify=False):
+        raise UserError(
+            "no W&B key is configured; run `wandb login` or set WANDB_API_KEY; without an account: python scripts/report.py"
+        )
+    try:
+        saved = workspace(args.entity, args.project).save()
+    except (wandb.errors.Error, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"W&B did not save the workspace in {args.entity}/{args.project}: {reason}") from None
+    print(saved.url)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

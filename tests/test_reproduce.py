@@ -1,0 +1,212 @@
+"""reproduce.py at the smoke tier, from the plan to the table, killed on the way; real digits, real processes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from conftest import ROOT, command
+from efficientconv.cli import compose
+from efficientconv.config import RunConfig
+from efficientconv.engine.run_folder import run_name
+from efficientconv.errors import UserError
+from efficientconv.models import build_model
+from efficientconv.reproduce.tier import trained_models
+from efficientconv.results import paper
+from efficientconv.results.tables import needed_models, table_config, table_names
+from efficientconv.validation import validate
+from scripts.reproduce import models_to_train, parse_order
+
+TIERS = sorted(path.stem for path in (ROOT / "configs" / "tier").glob("*.yaml"))
+SEEDS = (0, 1)
+ROWS = ("c", "c_noresidual")
+TIMED = ("ms_per_image",)  # may differ between two equal tables
+
+
+def arguments(folder: Path, *more: str) -> list[str]:
+    places = [f"output_root={folder / 'outputs'}", "--results", str(folder / "results")]
+    return ["table=residual", "tier=smoke", "seeds=0,1", *places, *more]
+
+
+def rows_of(folder: Path, name: str = "table_residual.csv") -> list[dict[str, str]]:
+    with open(folder / "results" / "smoke" / name, newline="") as file:
+        return [{key: value for key, value in row.items() if key not in TIMED} for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The residual experiment, unbroken, two runs at a time. Tests read it; those that change it copy it first."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    done = command("scripts/reproduce.py", *arguments(folder, "--jobs", "2"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+# ---------------------------------------------------------------- start to end
+
+
+def test_table_says_what_the_runs_ended_with(reproduced: Path) -> None:
+    folders = [path.parent for path in (reproduced / "outputs" / "smoke").glob("*/summary.json")]
+    assert len(folders) == len(SEEDS) * len(ROWS)
+    top1: dict[str, list[float]] = {row: [] for row in ROWS}
+    for folder in folders:
+        summary = json.loads((folder / "summary.json").read_text())
+        top1[summary["model_name"]].append(100 * summary["top1"] / summary["num_test"])
+    rows = {row["row"]: row for row in rows_of(reproduced)}
+    assert tuple(rows) == ROWS
+    for name, values in top1.items():
+        assert float(rows[name]["top1_mean_percent"]) == pytest.approx(statistics.mean(values), abs=1e-4)
+        assert float(rows[name]["top1_std"]) == pytest.approx(statistics.stdev(values), abs=1e-4)
+        assert (rows[name]["n"], rows[name]["seeds"]) == ("2", "0 1")
+    assert rows["c"]["paper_top1_percent"] == f"{100 - 29.78:.2f}" and rows["c"]["paper_source"] == "M"
+
+
+def test_markdown_carries_tier_data_marks_and_verdict(reproduced: Path) -> None:
+    text = (reproduced / "results" / "smoke" / "table_residual.md").read_text()
+    assert text.startswith("# Experiment residual, tier smoke")
+    for part in ("scikit-learn's digits", "width 0.125", "3 epochs", "(M, unchecked)", "undecided", "(2)"):
+        assert part in text, part
+    assert str(reproduced) not in text
+    assert [row["relation"] for row in rows_of(reproduced, "claims_residual.csv")] == ["better"]
+
+
+def test_killed_and_started_again_it_ends_with_the_same_table(reproduced: Path, tmp_path: Path) -> None:
+    call = [sys.executable, str(ROOT / "scripts" / "reproduce.py"), *arguments(tmp_path)]
+    with open(tmp_path / "log.txt", "w") as log:
+        process = subprocess.Popen(call, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+        wait_for_second_run(tmp_path / "outputs" / "smoke", process)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    again = command("scripts/reproduce.py", *arguments(tmp_path, "--jobs", "2"))
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "done" in again.stdout and "to do" in again.stdout
+    assert rows_of(tmp_path) == rows_of(reproduced)
+    assert rows_of(tmp_path, "claims_residual.csv") == rows_of(reproduced, "claims_residual.csv")
+
+
+def wait_for_second_run(outputs: Path, process: subprocess.Popen, limit_s: float = 120) -> None:
+    deadline = time.monotonic() + limit_s
+    while process.poll() is None and time.monotonic() < deadline:
+        states = [json.loads(path.read_text())["state"] for path in outputs.glob("*/status.json")]
+        if sorted(states) == ["done", "running"]:
+            return
+        time.sleep(0.05)
+    raise AssertionError("no second run was seen")
+
+
+def test_finished_runs_are_skipped_and_their_records_are_enough(reproduced: Path, tmp_path: Path) -> None:
+    shutil.copytree(reproduced / "results", tmp_path / "results")
+    done = command("scripts/reproduce.py", *arguments(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "4 runs, all done" in done.stdout
+    assert not (tmp_path / "outputs").exists()
+    for path in (reproduced / "results" / "smoke").glob("*.*"):
+        assert (tmp_path / "results" / "smoke" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_records_name_no_place(reproduced: Path) -> None:
+    records = list((reproduced / "results" / "smoke" / "runs").glob("*.json"))
+    assert len(records) == 4
+    for path in records:
+        assert str(reproduced) not in path.read_text() and "output_root" not in path.read_text()
+
+
+def test_a_widened_table_plans_only_what_is_new(reproduced: Path, tmp_path: Path) -> None:
+    shutil.copytree(reproduced / "results", tmp_path / "results")
+    args = [*arguments(tmp_path), "seeds=0,1,2", "--dry-run"]
+    planned = command("scripts/reproduce.py", *args)
+    assert planned.returncode == 0, planned.stderr
+    assert "6 runs: 4 done, 2 to do" in planned.stdout
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_failing_run_leaves_the_others_and_the_exit_code_says_so(reproduced: Path, tmp_path: Path) -> None:
+    shutil.copytree(reproduced, tmp_path, dirs_exist_ok=True)
+    broken = next((tmp_path / "outputs" / "smoke").glob("c-*-s1-*"))
+    (tmp_path / "results" / "smoke" / "runs" / f"{broken.name}.json").unlink()
+    shutil.rmtree(broken)
+    broken.write_text("a file where a folder is to be\n")
+    done = command("scripts/reproduce.py", *arguments(tmp_path))
+    assert done.returncode == 2
+    assert broken.name in done.stderr and "Traceback" not in done.stderr
+
+
+# ---------------------------------------------------------------- mistakes
+
+MISTAKES = [
+    (["tier=smoke"], "table is missing"),
+    (["table=2"], "tier is missing"),
+    (["table=2", "tier=smoke", "seeds=a"], "seeds=a"),
+    (["table=2", "tier=smoke", "--only"], "no key=value"),
+]
+
+
+@pytest.mark.parametrize("settings, message", MISTAKES)
+def test_a_mistake_names_itself(settings: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse_order(settings)
+
+
+def test_unknown_tables_and_rows_name_the_known_ones() -> None:
+    with pytest.raises(UserError, match="unknown table '7'.*known: 1, 2"):
+        models_to_train(["7"], None)
+    with pytest.raises(UserError, match="--only z.*known: a, b, c, d, e"):
+        models_to_train(["2"], "z")
+    assert models_to_train(["6"], "resnet18") == ["resnet18"]  # quoted: trained only when asked for
+
+
+def test_an_override_that_changes_the_tiers_numbers_is_refused(tmp_path: Path) -> None:
+    done = command("scripts/reproduce.py", *arguments(tmp_path, "optim.lr=0.3"))
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: tier=smoke fixes all") and done.stderr.count("\n") == 1
+    assert not (tmp_path / "outputs").exists() and not (tmp_path / "results").exists()
+
+
+# ---------------------------------------------------------------- tables and tiers as data
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_every_tier_trains_every_model_of_every_table(tier: str) -> None:
+    names = set()
+    for model in trained_models():
+        config = validate(RunConfig, compose("train", [f"tier={tier}", f"model={model}"]))
+        assert config.tier == tier
+        build_model(config.model, num_classes=10, image_size=config.data.image_size)
+        names.add(run_name(config))
+    assert len(names) == len(trained_models())
+
+
+@pytest.mark.parametrize("name", table_names())
+def test_tables_name_models_and_compare_rows_that_exist(name: str) -> None:
+    table = table_config(name)
+    models = {path.stem for path in (ROOT / "configs" / "model").glob("*.yaml")}
+    assert {*table.rows, *table.quoted, *needed_models(table), table.baseline} <= models
+    assert table.baseline in table.rows or not table.trained
+
+
+def test_every_figure_of_the_paper_has_a_mark_and_a_row_in_its_tables() -> None:
+    for figure in paper.figures():
+        assert figure.source in "SACMD" and figure.value and figure.unit, figure
+        for name in figure.tables:
+            table = None if name == "text" else table_config(name)
+            assert table is None or figure.row in [*table.rows, *table.quoted], figure
+
+
+def test_topologies_are_the_models_own() -> None:
+    """The figures of table 3 against configs/model: the paper's words and ours can't drift apart."""
+    for model in ("f", "g", "i"):
+        stages = yaml.safe_load((ROOT / "configs" / "model" / f"{model}.yaml").read_text())["stages"]
+        for stage, channels in (("stage2", 128), ("stage3", 256), ("stage4", 512)):
+            topology = stages[stage]["blocks"][0]["args"]["topology"]
+            assert paper.value(model, f"dims_{channels}") == " x ".join(map(str, topology["dims"]))
+            assert paper.value(model, f"connections_{channels}") == " x ".join(map(str, topology["connections"]))
