@@ -30,7 +30,8 @@ function partTable(part, pair) {
   const head = element("h3", {}, PART_TITLES[part], " ", count);
   if (!shown.length) return [head];
   const rows = shown.map((key) => sideRow(key, one.get(key), other.get(key), differ.includes(key)));
-  return [head, element("table", { className: "sides", id: `compare-${part}` }, sideHead(pair), element("tbody", {}, ...rows))];
+  const named = { className: "sides", id: `compare-${part}` };
+  return [head, element("table", named, sideHead(pair), element("tbody", {}, ...rows))];
 }
 
 function sideHead(pair) {
@@ -42,7 +43,8 @@ function sideHead(pair) {
 }
 
 function sideRow(key, one, other, differs) {
-  const cells = [one, other].map((value) => element("td", { className: differs ? "mono" : "mono same", title: text(value) }, short(value)));
+  const className = differs ? "mono" : "mono same";
+  const cells = [one, other].map((value) => element("td", { className, title: text(value) }, short(value)));
   return element("tr", {}, element("th", { scope: "row", className: "mono" }, key), ...cells);
 }
 
