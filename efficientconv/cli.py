@@ -70,10 +70,12 @@ def sweep_of(config_name: str, overrides: Sequence[str]) -> Iterator[tuple[list[
     with one_line(), hydra.initialize_config_dir(str(CONFIG_DIR), job_name=config_name, version_base="1.3"):
         made = GlobalHydra.instance().hydra
         parser = OverridesParser.create(config_loader=made.config_loader)
-        fixed = [o.input_line for o in parser.parse_overrides(list(overrides)) if not o.is_sweep_override()]
+        given = parser.parse_overrides(list(overrides))
+        fixed = [override.input_line for override in given if not override.is_sweep_override()]
         settings = made.compose_config(config_name, [*fixed, "hydra.mode=MULTIRUN"], RunMode.MULTIRUN)
-        if settings.hydra.runtime.choices["hydra/sweeper"] != "basic":
-            raise UserError("-m takes every combination; scripts/tune.py searches")
+        searched = settings.hydra.runtime.choices["hydra/sweeper"] != "basic"
+        if searched or any(override.is_interval_sweep() for override in given):
+            raise UserError("-m trains every combination of lists of values; to search ranges: scripts/tune.py")
         params = [f"{key}={value}" for key, value in (settings.hydra.sweeper.params or {}).items()]
         (jobs,) = BasicSweeper.split_arguments(parser.parse_overrides([*params, *overrides]), None)
         yield [_plain(hydra.compose(config_name, job)) for job in jobs], settings, made.config_loader
@@ -91,7 +93,7 @@ def one_line() -> Iterator[None]:
 def explain(error: Exception) -> str:
     """One line that says what was wrong and what to do."""
     if isinstance(error, MissingConfigException) and error.options:
-        group, _, name = error.missing_cfg_file.partition("/")
+        group, _, name = error.missing_cfg_file.rpartition("/")
         return f"unknown {group} '{name}': {did_you_mean(name, error.options)}"
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key} is missing: give {error.full_key}=<value>"
@@ -102,11 +104,10 @@ def explain(error: Exception) -> str:
 
 
 def _multirun_overrides() -> list[str] | None:
-    """Those of a command with -m; None where it has none, or asks for something else besides, which Hydra answers."""
-    args = get_args_parser().parse_args()
-    if not args.multirun or args.help or args.hydra_help or args.cfg or args.info or args.shell_completion:
-        return None
-    return args.overrides
+    """Those of a command with -m; None where it has none, or has other options besides, which are Hydra's to answer."""
+    options = vars(get_args_parser().parse_args())
+    overrides = options.pop("overrides")
+    return overrides if options.pop("multirun") and not any(options.values()) else None
 
 
 def _plain(cfg: DictConfig) -> dict:
@@ -117,5 +118,7 @@ def _plain(cfg: DictConfig) -> dict:
 def _nearest_key(key: str) -> str:
     """The keys of its section, where there is such a section; else where to find all of them."""
     section = key.rpartition(".")[0]
+    if key in known_keys(RunConfig):
+        return f"the chosen {section} has no such setting; leave it out"
     beside = [name for name in known_keys(RunConfig) if name.rpartition(".")[0] == section]
     return did_you_mean(key, beside) if section and beside else "the option --cfg job prints all keys"

@@ -109,14 +109,20 @@ class DataConfig(Section):
     name: str  # a name in efficientconv.data.DATA_SETS
     root: str | None = None  # folder of the files; null: the data set carries or makes its own
     image_size: Positive | None = None  # pixels a side fed to the network; null: the data set's or the layout's own
-    resize_size: Positive | None = None  # both sides are resized to this before the crop; null: no resize
+    resize_size: Positive | None = None  # images are resized to this before the crop; null: no resize
+    resize_rule: Literal["both", "shorter"] = "both"  # sides that become resize_size; shorter: the other in proportion
     crop_padding: Annotated[int, Field(ge=0)] = 0  # pixels of zeros a side before the random crop
     flip: bool = True  # random horizontal flips in training
+    min_crop_area: Annotated[float, Field(gt=0, le=1)] | None = None  # share of the image; null: crops of one size
+    randaugment_ops: Annotated[int, Field(ge=0)] = 0  # RandAugment's operations on an image; 0: none
+    randaugment_magnitude: Annotated[int, Field(ge=0, le=30)] = 9
+    mixup_alpha: Annotated[float, Field(ge=0)] = 0.0  # of the beta distribution that two images are mixed by; 0: never
+    cutmix_alpha: Annotated[float, Field(ge=0)] = 0.0  # the same for a box of one in another; both: either, half the time
     mean: Annotated[list[float], Field(min_length=3, max_length=3)]  # of the RGB channels, images in 0..1
     std: Annotated[list[float], Field(min_length=3, max_length=3)]
     val_fraction: Fraction = 0.0  # of the training images, held out and evaluated after each epoch
     max_damaged_fraction: Annotated[float, Field(ge=0, le=1)] = 0.001  # of the training files; more end the run
-    workers: Annotated[int, Field(ge=0)] | None = None  # decoding processes; null: one a core
+    workers: Annotated[int, Field(ge=0)] | None = None  # decoding processes; null: one a core, shared by a machine's GPUs
     num_classes: Annotated[int, Field(ge=2)] | None = None  # synthetic only
     num_images: Positive | None = None  # synthetic only: training images; a quarter as many again for the test
 

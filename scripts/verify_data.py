@@ -3,12 +3,13 @@
     python scripts/verify_data.py data=folder data.root=<folder>
     python scripts/verify_data.py data=imagenet data.root=<folder> manifest=<file.csv>
 
+A prepared set (scripts/prepare_imagenet.py) has a manifest of its own, and is compared with that.
 The manifest is outputs/<name>-manifest.csv unless it is named.
 Exit code 0: all images are sound, 1: some are damaged, 2: it could not look at them, 130: interrupted.
 """
 
 import sys
-import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -21,18 +22,22 @@ from efficientconv import cli  # noqa: E402
 from efficientconv.config import DataConfig  # noqa: E402
 from efficientconv.data import FILE_SETS, DataSet, FileSplit, load_data  # noqa: E402
 from efficientconv.data.dataset import hold_out, root_of  # noqa: E402
+from efficientconv.data.parallel import available_cores  # noqa: E402
+from efficientconv.data.prepared import PreparedManifest, is_prepared, sha256_of  # noqa: E402
+from efficientconv.data.progress import Progress  # noqa: E402
 from efficientconv.data.verify import Manifest, check_images, manifest_at  # noqa: E402
 from efficientconv.validation import validate  # noqa: E402
 
 DAMAGED_EXIT = 1
 INTERRUPTED_EXIT = 130
-LINE_SECONDS = 30.0  # between lines of progress where there is no terminal
 
 
 @cli.entry("verify_data")
 def main(values: dict) -> None:
     sys.stdout.reconfigure(errors="backslashreplace")  # names of files are bytes, and some are no UTF-8
     config = validate(DataConfig, values["data"], where="data")
+    if config.name == "imagenet" and is_prepared(root_of(config)):
+        sys.exit(DAMAGED_EXIT if check_prepared(root_of(config)) else 0)
     if config.name not in FILE_SETS.names():
         check_without_files(config)
         return
@@ -50,6 +55,20 @@ def check_without_files(config: DataConfig) -> None:
     data = load_data(config)
     held = sum(len(split) for split in (data.train, data.val, data.test) if split is not None)
     print(f"data={config.name} has no image files to decode, so there is no manifest; its {held} images were loaded")
+
+
+def check_prepared(root: Path) -> list[str]:
+    """The names of the damaged files of a prepared set, whose own manifest has the checksum of each."""
+    manifest, _ = PreparedManifest.read(root)
+    damaged = []
+    with ThreadPoolExecutor(available_cores()) as pool, Progress("files", len(manifest.files), "files") as progress:
+        for name, digest in zip(manifest.files, pool.map(sha256_of, [root / name for name in manifest.files])):
+            if digest != manifest.files[name]["sha256"]:
+                damaged.append(name)
+                tqdm.write(f"damaged: {root / name}: its bytes are not those that were written")
+            progress.update(1)
+    print(f"{root}: {len(manifest.files)} files, {sum(manifest.counts.values())} images, {len(damaged)} files damaged")
+    return damaged
 
 
 def check_files(data: DataSet, config: DataConfig, manifest: Path) -> bool:
@@ -84,31 +103,6 @@ def check_split(name: str, split: FileSplit, rows: Manifest, root: Path) -> set[
     share_percent = 100 * len(damaged) / len(split)
     print(f"{name}: {len(split)} images, {len(damaged)} damaged ({share_percent:.3g} %)", flush=True)
     return damaged
-
-
-class Progress:
-    """A bar on a terminal; elsewhere a line now and then."""
-
-    def __init__(self, title: str, total: int):
-        self.title, self.total, self.done = title, total, 0
-        self.bar = tqdm(total=total, desc=title, unit=" images", disable=None, leave=False, dynamic_ncols=True)
-        self.start = self.line_time = time.monotonic()
-
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
-
-    def update(self, images: int) -> None:
-        self.done += images
-        self.bar.update(images)
-        now = time.monotonic()
-        if self.bar.disable and now - self.line_time > LINE_SECONDS:
-            per_s = self.done / (now - self.start)
-            rate = f"{per_s:.0f} images/s, {(self.total - self.done) / per_s:.0f} s left"
-            print(f"{self.title}: {self.done}/{self.total} images, {rate}", flush=True)
-            self.line_time = now
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ MISTAKES = [
     ("unknown data", ["data=cifar11"], "unknown data 'cifar11': did you mean 'cifar10'?"),
     ("unknown key", ["optim.lrr=1"], "unknown key 'optim.lrr': did you mean 'optim.lr'?"),
     ("unknown added key", ["+optim.momentun=1"], "unknown key 'optim.momentun': did you mean 'momentum'?"),
+    ("another set's key", ["data=digits", "data.root=x"], "unknown key 'data.root': the chosen data has no such setting"),
     ("unknown top key", ["epochs=3"], "unknown key 'epochs'"),
     ("wrong type", ["trainer.epochs=three"], "trainer.epochs: input should be a valid integer, got 'three'"),
     ("out of range", ["optim.lr=-1"], "optim.lr: input should be greater than 0, got -1"),

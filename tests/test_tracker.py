@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import tracking
 from conftest import command
@@ -100,6 +102,30 @@ def test_runs_are_sent_later_by_one_command(tmp_path, server):
         assert done.stdout.startswith(f"{tmp_path / 'c'}: 3 epochs at {server.url}")
         assert server.steps(tracking.state(tmp_path / "c")["id"]) == [1, 2, 3]
     assert server.upserts[-1]["project"] == "p"
+
+
+def test_a_picture_of_its_kernels_goes_into_the_runs_summary(tmp_path, monkeypatch):
+    def draw(folder: Path) -> bytes:
+        folder.mkdir(exist_ok=True)
+        Image.new("RGB", (7, 5), "teal").save(folder / "kernels.png")
+        return (folder / "kernels.png").read_bytes()
+
+    drawn = draw(tmp_path / "offline")
+    tracking.run(tmp_path / "offline", range(1, 3))
+    picture = tracking.kept_values(tmp_path / "offline")[1]["kernels"]
+    assert (picture["_type"], picture["width"], picture["height"]) == ("image-file", 7, 5)
+    kept = tracking.copies(tmp_path / "offline")[0] / "files" / picture["path"]
+    assert kept.read_bytes() == drawn
+
+    with WandbServer() as server:
+        tracking.use_server(monkeypatch, server.url)
+        tracking.run(tmp_path / "online", range(1, 3))
+        run_id = tracking.state(tmp_path / "online")["id"]
+        assert "kernels" not in server.summary(run_id)
+        drawn = draw(tmp_path / "online")
+        assert command("scripts/track.py", tmp_path / "online").returncode == 0
+        assert server.steps(run_id) == [1, 2]
+        assert server.files[server.summary(run_id)["kernels"]["path"]] == drawn
 
 
 def test_sending_later_fails_in_one_line(tmp_path):

@@ -22,6 +22,7 @@ class WandbServer:
         self.fault = fault
         self.runs: dict[str, dict[str, list[str]]] = {}  # by id: the lines of each file
         self.upserts: list[dict] = []  # what was said of the runs
+        self.files: dict[str, bytes] = {}  # uploaded whole, by their name in a run
         self.views: list[dict] = []  # workspaces
         self.closing = threading.Event()
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"server_state": self}))
@@ -57,7 +58,7 @@ class WandbServer:
             self.upserts.append(variables)
             return {"upsertBucket": {"bucket": self._bucket(variables["name"]) | {"project": project}, "inserted": True}}
         if operation == "CreateRunFiles":
-            files = [{"name": name, "uploadUrl": f"{self.url}/upload"} for name in variables["files"]]
+            files = [{"name": name, "uploadUrl": f"{self.url}/upload/{name}"} for name in variables["files"]]
             return {"createRunFiles": {"runID": "r", "uploadHeaders": [], "files": files}}
         if operation == "Viewer":  # whose key it is
             return {"viewer": {"id": "u", "username": "e", "entity": "e", "flags": "{}", "teams": {"edges": []}}}
@@ -98,6 +99,8 @@ class _Handler(BaseHTTPRequestHandler):
             operation = query["query"].replace("{", " ").split("(")[0].split()[1]
             self._reply({"data": state.answer(operation, query.get("variables") or {})})
         else:
+            if self.path.startswith("/upload/"):
+                state.files[self.path.removeprefix("/upload/")] = body
             self._reply({})
 
     do_GET = do_PUT = do_POST

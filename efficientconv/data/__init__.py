@@ -19,9 +19,10 @@ from efficientconv.data import (  # noqa: F401  they register
     synthetic,
 )
 from efficientconv.data.damage import DamageLog
-from efficientconv.data.dataset import DATA_SETS, FILE_SETS, DataSet, FileSplit, MemorySplit, hold_out
+from efficientconv.data.dataset import DATA_SETS, FILE_SETS, DataSet, FileSplit, MemorySplit, Split, hold_out
 from efficientconv.data.decode import decode_for_evaluation, decode_for_training
 from efficientconv.data.loaders import EvalLoader, TrainLoader, eval_loader, train_loader
+from efficientconv.data.prepared import PreparedSplit
 from efficientconv.data.sampling import Shard
 
 __all__ = [
@@ -32,10 +33,13 @@ __all__ = [
     "EvalLoader",
     "FileSplit",
     "MemorySplit",
+    "PreparedSplit",
     "Shard",
+    "Split",
     "TrainLoader",
     "eval_loader",
     "load_data",
+    "load_test_data",
     "train_loader",
 ]
 
@@ -49,12 +53,19 @@ def load_data(config: DataConfig) -> DataSet:
     data = DATA_SETS.get(config.name)(config)
     train, val = hold_out(data.train, config.val_fraction, data.num_classes)
     data = replace(data, train=train, val=val, damage=DamageLog(len(train), config.max_damaged_fraction))
-    return _decoded(data, resize_others=config.image_size is not None) if data.decode_at_load else data
+    if not data.decode_at_load:
+        return data
+    # What is evaluated comes first: it is smaller, and nothing in it may be damaged.
+    val, test = None if val is None else _evaluated(val, data, config), _evaluated(data.test, data, config)
+    resize_others = config.image_size is not None
+    return replace(data, train=decode_for_training(train, data.image_size, resize_others, data.damage), val=val, test=test)
 
 
-def _decoded(data: DataSet, resize_others: bool) -> DataSet:
-    """With all images in memory. What is evaluated comes first: it is smaller, and nothing in it may be damaged."""
-    size = data.image_size
-    val = None if data.val is None else decode_for_evaluation(data.val, size, resize_others)
-    test = decode_for_evaluation(data.test, size, resize_others)
-    return replace(data, train=decode_for_training(data.train, size, resize_others, data.damage), val=val, test=test)
+def load_test_data(config: DataConfig) -> DataSet:
+    """The data set for its `test` images alone: none of the others is held out, and no file of theirs is decoded."""
+    data = DATA_SETS.get(config.name)(config)
+    return replace(data, test=_evaluated(data.test, data, config)) if data.decode_at_load else data
+
+
+def _evaluated(split: FileSplit, data: DataSet, config: DataConfig) -> MemorySplit:
+    return decode_for_evaluation(split, data.image_size, resize_others=config.image_size is not None)

@@ -13,10 +13,12 @@ from torchvision.transforms.functional import resize
 
 from efficientconv.config import DataConfig
 from efficientconv.data.damage import DamageLog
+from efficientconv.data.prepared import PreparedSplit
 from efficientconv.errors import UserError
 from efficientconv.registry import Registry
 
 HOLD_OUT_SEED = 1608_04337  # not the run's seed: all runs are compared on the same held-out images
+ORIGINAL = "original"
 RESIZE_CHUNK = 1024  # images; torch resizes uint8 by way of float, which is four times as large
 
 
@@ -55,7 +57,7 @@ class FileSplit:
         return FileSplit([self.paths[i] for i in indices.tolist()], self.labels[indices])
 
 
-Split = MemorySplit | FileSplit
+Split = MemorySplit | FileSplit | PreparedSplit
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class DataSet:
     val: Split | None
     test: Split
     decode_at_load: bool = False  # the files are small enough to be held in memory
+    pixels: str = ORIGINAL  # or which preparation they come from: near the originals', and not the same
     damage: DamageLog | None = None  # of the training images; load_data makes it
 
     @property

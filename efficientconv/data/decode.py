@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,13 +22,14 @@ from efficientconv.data.sampling import candidates
 from efficientconv.errors import UserError
 
 
-def read_rgb(path: str) -> Image.Image:
+def read_rgb(path: str, content: bytes | None = None) -> Image.Image:
     """The image as torchvision's ImageFolder reads it: grey, palette and CMYK become RGB, alpha is left out.
 
     Unlike there, 16-bit greys keep their high byte, as 16-bit colours do; PIL would make nearly all of them white.
+    `content` is what the file holds, where that was read already.
     Raises DamagedImage for what cannot be decoded to its end, and for more than 179 million pixels (PIL's limit).
     """
-    with _opened(path) as image:
+    with _opened(path, content) as image:
         image.load()
         if image.mode == "RGB":
             return image  # convert would copy it: 400 MB for 12000 x 9000 pixels
@@ -107,20 +109,21 @@ def _sized(image: Image.Image, path: str, size: int, resize_others: bool) -> Ima
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[Image.Image]:
+def _opened(path: str, content: bytes | None = None) -> Iterator[Image.Image]:
     """The image opened; whatever fails until it is closed makes it a DamagedImage."""
     try:
         # PIL warns of odd metadata, of palettes with transparency and of 90 million pixels: all are read all the same.
-        with warnings.catch_warnings(), open(path, "rb") as file:
+        with warnings.catch_warnings(), open(path, "rb") if content is None else io.BytesIO(content) as file:
             warnings.simplefilter("ignore")
             yield Image.open(file)
     except Exception as error:  # PIL's decoders raise many kinds: OSError, SyntaxError, ValueError, zlib.error, ...
-        raise DamagedImage(path, _reason(path, error)) from None
+        size = os.path.getsize(path) if content is None and os.path.exists(path) else len(content or b"")
+        raise DamagedImage(path, _reason(error, size)) from None
 
 
-def _reason(path: str, error: Exception) -> str:
+def _reason(error: Exception, size_bytes: int) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "not an image" if os.path.getsize(path) else "an empty file"
+        return "not an image" if size_bytes else "an empty file"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror  # without the path, which str(error) has
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__

@@ -1,159 +1,72 @@
-"""Batches of a set that is read from files: workers decode, resize, crop and flip; the device normalises."""
+"""Batches of images that are read from disk: workers decode and resize, the device crops, flips, normalises and mixes."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
-from torchvision.transforms import functional as F
 
-from efficientconv.data.damage import DamagedImage, DamageLog, no_stand_in
-from efficientconv.data.dataset import FileSplit
-from efficientconv.data.decode import read_rgb
+from efficientconv.data.augment import crop_and_flip, crop_centre
+from efficientconv.data.damage import DamageLog
+from efficientconv.data.decoding import Decoding
+from efficientconv.data.frames import EvalFrames, TrainFrames
+from efficientconv.data.mixing import Mixing
 from efficientconv.data.normalise import Normalise
-from efficientconv.data.parallel import available_cores
-from efficientconv.data.sampling import Shard, TrainPlan, candidates, eval_indices
-from efficientconv.errors import UserError
+from efficientconv.data.sampling import Shard, TrainPlan, eval_indices
+from efficientconv.data.workshop import Task
 
 Batch = tuple[Tensor, Tensor]
-Key = tuple[int, list[float] | None]  # image index, its augmentation numbers; None: to evaluate, the crop is central
-Damaged = dict[str, str]  # why images could not be read, by path
-Sample = tuple[Tensor, Tensor, Damaged]
-
-
-class ImageFiles(Dataset):
-    """Key -> (uint8 S x S x 3, label, damaged): a pure function, so it does not matter which worker computes it.
-
-    To train, another image stands in for one that is damaged, with its own label and the other's augmentation.
-
-    A UserError is the sample itself: raised in a worker it would arrive with that worker's traceback as its message,
-    and with references that keep the other workers alive.
-    """
-
-    def __init__(self, split: FileSplit, image_size: int, resize_size: int | None, crop_padding: int, flip: bool):
-        # An array of bytes: a list's reference counts would be written to, and so copied, in every worker.
-        self.paths = np.array([os.fsencode(path) for path in split.paths])
-        self.labels = split.labels
-        self.image_size, self.resize_size, self.crop_padding, self.flip = image_size, resize_size, crop_padding, flip
-
-    def __getitem__(self, key: Key) -> Sample | UserError:
-        index, numbers = key
-        damaged = {}
-        try:
-            if numbers is None:
-                image = F.center_crop(self._resized(index), self.image_size)
-            else:
-                image, index = self._first_sound(index, damaged)
-                image = self._augmented(image, *numbers)
-        except UserError as error:
-            return error
-        return torch.from_numpy(np.array(image)), self.labels[index], damaged
-
-    def _first_sound(self, index: int, damaged: Damaged) -> tuple[Image.Image, int]:
-        """Image `index` or what stands in for it, and that one's index; fills in those that proved `damaged`."""
-        for candidate in candidates(index, len(self.paths)):
-            try:
-                return self._resized(candidate), candidate
-            except DamagedImage as error:
-                damaged[error.path] = error.reason
-        raise no_stand_in(*next(iter(damaged.items())))
-
-    def _resized(self, index: int) -> Image.Image:
-        path = os.fsdecode(self.paths[index])
-        image = read_rgb(path)
-        if self.resize_size is not None:
-            image = F.resize(image, [self.resize_size, self.resize_size])
-        if min(image.size) < self.image_size:
-            width, height = image.size
-            raise UserError(
-                f"'{path}' is {width} x {height}, too small for crops of {self.image_size}: "
-                f"set data.resize_size={self.image_size} or more"
-            )
-        return image
-
-    def _augmented(self, image: Image.Image, row: float, column: float, mirror: float) -> Image.Image:
-        image = F.pad(image, self.crop_padding) if self.crop_padding else image
-        top = int(row * (image.height - self.image_size + 1))
-        left = int(column * (image.width - self.image_size + 1))
-        image = F.crop(image, top, left, self.image_size, self.image_size)
-        return F.hflip(image) if self.flip and mirror < 0.5 else image
-
-
-class TrainKeys:
-    """The batch sampler of FileTrainLoader; `epoch` and `start` are set before each pass."""
-
-    def __init__(self, plan: TrainPlan):
-        self.plan, self.epoch, self.start = plan, 0, 0
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        for indices, numbers in self.plan.batches(self.epoch, self.start):
-            yield list(zip(indices.tolist(), numbers.tolist()))
 
 
 class FileTrainLoader:
-    """Random crops and flips. See loaders.train_loader."""
+    """Random crops and flips, and what else the configuration says. See loaders.train_loader."""
 
     def __init__(
-        self, files: ImageFiles, plan: TrainPlan, workers: int | None, normalise: Normalise, damage: DamageLog
-    ):
+        self, frames: TrainFrames, plan: TrainPlan, workers: int | None, flip: bool, normalise: Normalise,
+        mixing: Mixing | None, damage: DamageLog,
+    ):  # fmt: skip
         self.batch_size, self.batches_per_epoch = plan.batch_size, plan.batches_per_epoch
-        self._keys, self._normalise, self._damage = TrainKeys(plan), normalise, damage
-        self._loader = _torch_loader(files, self._keys, workers, normalise.device)
+        self._frames, self._plan, self._flip, self._normalise = frames, plan, flip, normalise
+        self._mixing, self._damage = mixing, damage
+        self._decoding = Decoding(frames, plan.batch_size, plan.batches_per_epoch, workers, normalise.device)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        self._keys.epoch, self._keys.start = epoch, start
-        for images, labels, damaged in _on_device(self._loader, self._normalise):
-            for path, reason in damaged.items():
-                self._damage.add(path, reason)
-            yield images, labels
+        draws = self._mixing and self._mixing.draws(self._plan.seed, epoch, self._plan.num_images)
+        tasks = ((indices.numpy(), numbers.numpy(), epoch) for indices, numbers in self._plan.batches(epoch, start))
+        for made, frames in self._decoding.run(tasks):
+            for name, reason in made.damaged.items():
+                self._damage.add(name, reason)
+            images, labels = self._augmented(made.task, frames), self._to_device(made.labels)
+            yield (images, labels) if draws is None else self._mixing(images, labels, draws, made.task.indices)
+
+    def _augmented(self, task: Task, frames: Tensor) -> Tensor:
+        padding, size = self._frames.padding_of_device, self._frames.image_size
+        return self._normalise(crop_and_flip(frames, self._to_device(task.numbers), size, padding, self._flip))
+
+    def _to_device(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).to(self._normalise.device, non_blocking=True)
+
+    def __str__(self) -> str:
+        return str(self._decoding)
 
 
 class FileEvalLoader:
     """Every image of the shard, cropped at its centre, in a fixed order. See loaders.eval_loader."""
 
-    def __init__(self, files: ImageFiles, batch_size: int, shard: Shard, workers: int | None, normalise: Normalise):
-        keys = [(index, None) for index in eval_indices(len(files.paths), shard).tolist()]
-        batches = [keys[first : first + batch_size] for first in range(0, len(keys), batch_size)]
-        self.batch_size, self.num_images, self._normalise = batch_size, len(keys), normalise
-        self._loader = _torch_loader(files, batches, workers, normalise.device)
+    def __init__(self, frames: EvalFrames, batch_size: int, shard: Shard, workers: int | None, normalise: Normalise):
+        self._indices = eval_indices(len(frames.images.labels), shard).numpy()
+        self.batch_size, self.num_images = batch_size, len(self._indices)
+        self._frames, self._normalise = frames, normalise
+        slot = max(1, min(batch_size, self.num_images))
+        self._decoding = Decoding(frames, slot, len(self), workers, normalise.device)
 
     def __len__(self) -> int:
-        return len(self._loader)
+        return -(-self.num_images // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        for images, labels, _ in _on_device(self._loader, self._normalise):
-            yield images, labels
-
-
-def _torch_loader(files: ImageFiles, batches, workers: int | None, device: torch.device) -> DataLoader:
-    workers = available_cores() if workers is None else workers
-    return DataLoader(
-        files,
-        batch_sampler=batches,
-        collate_fn=_collate,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        pin_memory=device.type == "cuda",
-        generator=torch.Generator(),  # else each pass would draw from the global one, and a resumed run draw otherwise
-    )
-
-
-def _collate(samples: list[Sample | UserError]) -> Sample | UserError:
-    errors = [sample for sample in samples if isinstance(sample, UserError)]
-    if errors:
-        return errors[0]
-    pixels, labels, damaged = zip(*samples)
-    return default_collate(pixels), default_collate(labels), {k: v for part in damaged for k, v in part.items()}
-
-
-def _on_device(loader: DataLoader, normalise: Normalise) -> Iterator[Sample]:
-    for batch in loader:
-        if isinstance(batch, UserError):
-            raise UserError(str(batch))  # a new one: it must not hold the frame that holds the loader that holds it
-        images, labels, damaged = batch
-        yield normalise(images.permute(0, 3, 1, 2)), labels.to(normalise.device, non_blocking=True), damaged
+        chunks = np.split(self._indices, range(self.batch_size, self.num_images, self.batch_size))
+        for made, frames in self._decoding.run(zip(chunks)):
+            images = self._normalise(crop_centre(frames, self._frames.image_size))
+            yield images, torch.from_numpy(made.labels).to(self._normalise.device, non_blocking=True)

@@ -1,7 +1,8 @@
-"""ImageNet (ILSVRC 2012), or any part of it with the same folders: train/<class>/ and val/<class>/."""
+"""ImageNet (ILSVRC 2012), or any part of it: folders train/<class>/ and val/<class>/, or a prepared set of them."""
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 from efficientconv.config import DataConfig
@@ -13,15 +14,44 @@ from efficientconv.data.class_folders import (
     training_classes,
 )
 from efficientconv.data.dataset import DATA_SETS, FILE_SETS, DataSet, root_of
+from efficientconv.data.prepared import PARTS, PreparedManifest, is_prepared, read_split
+from efficientconv.data.resize import Resize
 from efficientconv.errors import UserError
 
+COMPLETE = (1000, 1_281_167, 50_000)  # classes, images of train, images of val
 SORT_SCRIPT = "https://raw.githubusercontent.com/soumith/imagenetloader.torch/master/valprep.sh"
 
 
-@FILE_SETS.register("imagenet")
 @DATA_SETS.register("imagenet")
 def imagenet(config: DataConfig) -> DataSet:
-    """Test: the 50,000 images of val/, whose classes must be those of train/. Raises UserError for anything amiss."""
+    """Test: the 50,000 images of val, of the classes of train. Raises UserError for anything amiss."""
+    root = root_of(config)
+    data = prepared_imagenet(root, config) if is_prepared(root) else imagenet_files(config)
+    if (data.num_classes, len(data.train), len(data.test)) != COMPLETE:
+        warnings.warn(
+            f"'{root}' is a part of ImageNet: {data.num_classes} classes, {len(data.train)} images of train and "
+            f"{len(data.test)} of val, of {', '.join(map(str, COMPLETE))}",
+            stacklevel=2,
+        )
+    return data
+
+
+def prepared_imagenet(root: Path, config: DataConfig) -> DataSet:
+    """What scripts/prepare_imagenet.py made, if it was made as `config` resizes."""
+    manifest, digest = PreparedManifest.read(root)
+    made, asked = manifest.recipe.resize, Resize(config.resize_size, config.resize_rule)
+    if made != asked:
+        raise UserError(
+            f"'{root}' was prepared with {made}, the configuration says {asked}: prepare another, or set "
+            f"data.resize_size={made.size} data.resize_rule={made.rule}"
+        )
+    train, test = (read_split(root, manifest, part) for part in PARTS)
+    return DataSet("imagenet", manifest.classes, config.image_size, train, None, test, pixels=f"prepared {digest}")
+
+
+@FILE_SETS.register("imagenet")
+def imagenet_files(config: DataConfig) -> DataSet:
+    """All files of the folders, whose classes must be the same in both."""
     root = root_of(config)
     for part in ("train", "val"):
         _check_there(root / part)

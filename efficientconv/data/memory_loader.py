@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
+from efficientconv.data.augment import crop_and_flip
 from efficientconv.data.dataset import MemorySplit
+from efficientconv.data.mixing import Mixing
 from efficientconv.data.normalise import Normalise
 from efficientconv.data.sampling import Shard, TrainPlan, eval_indices
 
@@ -16,20 +16,27 @@ Batch = tuple[Tensor, Tensor]
 
 
 class MemoryTrainLoader:
-    """Random crops of the zero-padded image, then random flips. See loaders.train_loader."""
+    """Random crops of the zero-padded image, then random flips, then mixing. See loaders.train_loader."""
 
-    def __init__(self, split: MemorySplit, plan: TrainPlan, crop_padding: int, flip: bool, normalise: Normalise):
+    def __init__(
+        self, split: MemorySplit, plan: TrainPlan, crop_padding: int, flip: bool, normalise: Normalise, mixing: Mixing | None
+    ):
         self.images = split.images.to(normalise.device)
         self.labels = split.labels.to(normalise.device)
-        self.plan, self.crop_padding, self.flip, self.normalise = plan, crop_padding, flip, normalise
+        self.plan, self.crop_padding, self.flip, self.normalise, self.mixing = plan, crop_padding, flip, normalise, mixing
         self.batch_size, self.batches_per_epoch = plan.batch_size, plan.batches_per_epoch
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        device = self.normalise.device
-        for indices, numbers in self.plan.batches(epoch, start):
-            indices, numbers = indices.to(device, non_blocking=True), numbers.to(device, non_blocking=True)
-            images = augment(self.images[indices], numbers, self.crop_padding, self.flip)
-            yield self.normalise(images), self.labels[indices]
+        device, size = self.normalise.device, self.images.shape[-1]
+        draws = self.mixing and self.mixing.draws(self.plan.seed, epoch, self.plan.num_images)
+        for chosen, numbers in self.plan.batches(epoch, start):
+            indices, numbers = chosen.to(device, non_blocking=True), numbers.to(device, non_blocking=True)
+            images = self.normalise(crop_and_flip(self.images[indices], numbers, size, self.crop_padding, self.flip))
+            labels = self.labels[indices]
+            yield (images, labels) if draws is None else self.mixing(images, labels, draws, chosen.numpy())
+
+    def __str__(self) -> str:
+        return f"held in memory ({self.images.device.type}, {self.images.nbytes / 1e6:.0f} MB)"
 
 
 class MemoryEvalLoader:
@@ -48,16 +55,3 @@ class MemoryEvalLoader:
         for first in range(0, self.num_images, self.batch_size):
             part = slice(first, first + self.batch_size)
             yield self.normalise(self.images[part]), self.labels[part]
-
-
-def augment(images: Tensor, numbers: Tensor, crop_padding: int, flip: bool) -> Tensor:
-    """uint8 B x 3 x S x S -> the same shape; `numbers` B x 3 in [0, 1) choose crop row, crop column and flip."""
-    if crop_padding:
-        size = images.shape[-1]
-        rows, columns = (numbers[:, :2] * (2 * crop_padding + 1)).long().unbind(1)
-        # Views of all windows of all images; indexing copies the one of each that was drawn.
-        windows = pad(images, (crop_padding,) * 4).unfold(2, size, 1).unfold(3, size, 1)
-        images = windows[torch.arange(len(images), device=images.device), :, rows, columns]
-    if flip:
-        images = torch.where((numbers[:, 2] < 0.5).view(-1, 1, 1, 1), images.flip(3), images)
-    return images

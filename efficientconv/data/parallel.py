@@ -25,6 +25,16 @@ def available_cores() -> int:
     return min(int(os.environ.get(CORES, cores)), cores)
 
 
+def processes_of_this_machine() -> int:
+    """Those that torchrun started here and that share its cores and memory; 1 without it."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
+def cores_of_this_process() -> int:
+    """Its part of the cores, at least one."""
+    return max(1, available_cores() // processes_of_this_machine())
+
+
 def in_parallel(task: Callable[[list[str]], R], paths: list[str]) -> Iterator[R]:
     """`task` of each CHUNK of `paths`, in their order.
 
@@ -32,7 +42,7 @@ def in_parallel(task: Callable[[list[str]], R], paths: list[str]) -> Iterator[R]
     with the iterator: close it (contextlib.closing) where the loop over it can be left early.
     """
     chunks = [paths[first : first + CHUNK] for first in range(0, len(paths), CHUNK)]
-    pool = ProcessPoolExecutor(min(available_cores(), len(chunks)), initializer=_follow_parent)
+    pool = ProcessPoolExecutor(min(available_cores(), len(chunks)), initializer=follow_parent)
     try:
         yield from pool.map(task, chunks)
     except BrokenProcessPool:
@@ -44,7 +54,7 @@ def in_parallel(task: Callable[[list[str]], R], paths: list[str]) -> Iterator[R]
         pool.shutdown(cancel_futures=True)
 
 
-def _follow_parent() -> None:
+def follow_parent() -> None:
     """Ctrl-C reaches every process of a terminal: the parent alone answers it. A killed parent leaves nobody behind."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_exit_after, args=(parent_process(),), daemon=True).start()

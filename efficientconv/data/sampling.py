@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-ORDER, AUGMENTATION, REPLACEMENT = 0, 1, 2  # keep the streams apart
+ORDER, AUGMENTATION, REPLACEMENT, SHAPE, MIXING = range(5)  # keep the streams apart
 STAND_INS = 100  # tried in the place of a damaged image
 
 
@@ -39,6 +39,16 @@ def augmentation_numbers(seed: int, epoch: int, num_images: int) -> Tensor:
     Rows are drawn in turn, so an image's numbers do not depend on how many images follow it.
     """
     return torch.from_numpy(np.random.default_rng((AUGMENTATION, seed, epoch)).random((num_images, 3)))
+
+
+def image_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
+    """For whatever draws as many numbers as it happens to need: resized crops, RandAugment."""
+    return np.random.default_rng((SHAPE, seed, epoch, index))
+
+
+def mixing_generator(seed: int, epoch: int) -> np.random.Generator:
+    """Draws for all images of an epoch at once, by image index."""
+    return np.random.default_rng((MIXING, seed, epoch))
 
 
 def candidates(index: int, num_images: int) -> Iterator[int]:

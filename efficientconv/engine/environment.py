@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-_PACKAGES = ("torch", "torchvision", "numpy", "pillow", "hydra-core", "omegaconf", "pydantic", "wandb")
+_PACKAGES = ("torch", "torchvision", "numpy", "pillow", "simplejpeg", "hydra-core", "omegaconf", "pydantic", "wandb")
 _ROOT = Path(__file__).resolve().parents[2]
 
 

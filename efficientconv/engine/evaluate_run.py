@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from efficientconv.config import DataConfig, RunConfig
-from efficientconv.data import DataSet, load_data
+from efficientconv.data import DataSet, load_test_data
 from efficientconv.engine.checkpoint import load_into, load_newest, load_weights, weights_of
 from efficientconv.engine.distributed import World
 from efficientconv.engine.metrics import Result
@@ -34,7 +34,7 @@ def evaluate_run(
     folder = RunFolder(Path(run))
     config = folder.config()
     weights, origin = _weights(folder, checkpoint)
-    test_data = load_data(config.data)
+    test_data = load_test_data(config.data)
     if data is not None:
         test_data, config = _other_data(config, test_data, data)
     place = choose_device(device, world.local_rank)
@@ -62,7 +62,7 @@ def _other_data(config: RunConfig, own: DataSet, other: DataConfig) -> tuple[Dat
     prepared = ("image_size", "resize_size", "mean", "std")
     prepare = {key: getattr(config.data, key) for key in prepared} | {"image_size": own.image_size}
     other = other.model_copy(update=prepare)
-    data = load_data(other)
+    data = load_test_data(other)
     if data.classes != own.classes:
         raise UserError(
             f"data={other.name} has other classes ({', '.join(data.classes[:3])}, ...: {data.num_classes}) than the run was "

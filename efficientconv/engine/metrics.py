@@ -27,7 +27,8 @@ class Meter:
 
     @torch.no_grad()
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """`loss` is the batch's mean; logits B x classes, labels B."""
+        """`loss` is the batch's mean; logits B x classes; labels B, or B x classes shares: the largest counts."""
+        labels = labels if labels.ndim == 1 else labels.argmax(dim=1)
         hits = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
         self.correct += torch.stack((hits[:, 0].sum(), hits.sum()))
         self.loss_sum += loss.detach().double() * len(labels)

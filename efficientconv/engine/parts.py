@@ -9,7 +9,7 @@ from torch import nn
 
 from efficientconv.complexity import count
 from efficientconv.config import RunConfig
-from efficientconv.data import DataSet, FileSplit, MemorySplit, TrainLoader, eval_loader, load_data, train_loader
+from efficientconv.data import DataSet, Split, TrainLoader, eval_loader, load_data, train_loader
 from efficientconv.engine.distributed import World
 from efficientconv.engine.divergence import require_finite
 from efficientconv.engine.evaluate import evaluate
@@ -41,7 +41,7 @@ class Parts:
     trainer: Trainer
     facts: dict
 
-    def evaluate(self, split: MemorySplit | FileSplit) -> dict[str, Result]:
+    def evaluate(self, split: Split) -> dict[str, Result]:
         """By the prefix of their figures: "" for the weights, "ema_" for their moving average."""
         trainer = self.trainer
         trainer.share_buffers()
@@ -78,7 +78,7 @@ def build_parts(config: RunConfig, world: World, preemption: Preemption) -> Part
     loader = train_loader(
         data.train, config.data, image_size=image_size, seed=config.seed, device=device, shard=world.shard,
         global_batch_size=config.trainer.global_batch_size, accumulation_steps=config.trainer.accumulation_steps,
-        channels_last=config.trainer.channels_last, damage=data.damage,
+        channels_last=config.trainer.channels_last, damage=data.damage, num_classes=data.num_classes,
     )  # fmt: skip
     torch.manual_seed(config.seed)
     model = network(config, data, device)
@@ -102,7 +102,7 @@ def network(config: RunConfig, data: DataSet, device: torch.device) -> nn.Module
 
 
 def evaluate_split(
-    model: nn.Module, split: MemorySplit | FileSplit, config: RunConfig, image_size: int, device: torch.device, world: World
+    model: nn.Module, split: Split, config: RunConfig, image_size: int, device: torch.device, world: World
 ) -> Result:
     """`model` on `split`, in the batches and the precision of the configuration, so that it gives one number always."""
     trainer = config.trainer

@@ -14,6 +14,7 @@ def run_facts(config: RunConfig, data: DataSet, image_size: int, cost: NetworkCo
     return {
         "model_name": config.model.name,
         "data_name": data.name,
+        "data_pixels": data.pixels,
         "layout": layout_name(config.model, data.image_size),
         "width": config.model.width,
         "image_size": image_size,

@@ -25,11 +25,12 @@ from efficientconv.engine.tracker import Tracker, start_tracker
 from efficientconv.errors import UserError
 
 
-def train(config: RunConfig, preemption: Preemption | None = None) -> dict:
+def train(config: RunConfig, preemption: Preemption | None = None, with_test: bool = True) -> dict:
     """Trains as `config` says and returns the summary; continues a run that was cut off, only reports a finished one.
 
     Args:
         preemption: one that may be installed already; without it one is made.
+        with_test: false: the run stops before its look at the test images, as a search needs it; the summary is empty.
 
     Raises:
         UserError: a configuration, data set or run folder that cannot be used as asked; Diverged: a loss not finite.
@@ -42,13 +43,13 @@ def train(config: RunConfig, preemption: Preemption | None = None) -> dict:
         preemption = preemption or Preemption()
         preemption.together = world.size > 1
         preemption.install()
-        summary = Run(build_parts(config, world, preemption), folder).fit()
+        summary = Run(build_parts(config, world, preemption), folder).fit(with_test)
     elif world.is_main:
         print(f"already trained; delete {folder.path} to train it again")
     if world.is_main:
         names = [name for name in ("", "ema_") if f"{name}top1" in summary]
-        print("\n".join(result_lines({name: Result.from_record(summary, name) for name in names})))
-        print(f"run folder: {folder.path}")
+        results = result_lines({name: Result.from_record(summary, name) for name in names})
+        print(*results, f"run folder: {folder.path}", sep="\n")
     leave_world()
     return summary
 
@@ -64,14 +65,14 @@ class Run:
         self.records = Records(folder.metrics_file)
         self.status = Status(folder.path)
 
-    def fit(self) -> dict:
+    def fit(self, with_test: bool = True) -> dict:
         """Trains the epochs that are left, evaluates the last one's weights on the test images, returns the summary."""
         self.world.main_first(self._take_folder)
         tracker = start_tracker(self.config.logger, self.folder.path) if self.world.is_main else Tracker()
         try:
             self._resume()
             Loop(self.parts, self.saver, self.records, self.status).run()
-            summary = self._finish()
+            summary = self._finish() if with_test else self._pause()
         except BaseException as error:
             self._end_early(error)
             if not isinstance(error, Preempted):  # then there is no time to wait: the tracker ends by itself
@@ -87,11 +88,13 @@ class Run:
         self.folder.claim(self.config)
         self.lock = lock(self.folder.path)
         self.saver.check_space()
+        self.folder.refuse_other_pixels(self.parts.facts["data_pixels"])
         self.folder.write_json("environment.json", environment(self.parts.device))
         self.folder.write_json("facts.json", self.parts.facts)
         self.parts.data.damage.listen(self._note_damage)
         batch_size = self.config.trainer.global_batch_size
-        print(headline(self.folder.path, self.parts.facts, batch_size, self.parts.device.type), flush=True)
+        print(headline(self.folder.path, self.parts.facts, batch_size, self.parts.device.type))
+        print(f"images: {self.parts.loader}", flush=True)
 
     def _note_damage(self, image: str, reason: str) -> None:
         warnings.warn(f"the training image '{image}' is damaged ({reason}); another takes its place", stacklevel=2)
@@ -109,6 +112,13 @@ class Run:
         if self.world.is_main:
             self.records.write()
             self.status.set("running", self.trainer.step)
+
+    def _pause(self) -> dict:
+        """Every epoch is trained; the same command goes on from here and looks at the test images."""
+        self.saver.save_if_newer()
+        if self.world.is_main:
+            self.status.set("trained", self.trainer.step)
+        return {}
 
     def _finish(self) -> dict:
         """The one look at the test images, the final weights, the summary."""

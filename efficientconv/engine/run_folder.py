@@ -95,6 +95,15 @@ class RunFolder:
                 "choose another run_dir, or leave it out"
             )
 
+    def refuse_other_pixels(self, pixels: str) -> None:
+        """Raises UserError when the run was begun on other copies of its images (DataSet.pixels)."""
+        begun = self.read_json("facts.json").get("data_pixels", pixels)
+        if begun != pixels:
+            raise UserError(
+                f"{self.path} was begun on {begun} images, and those of data.root are {pixels}: set data.root to where the "
+                "others are, or delete the folder to begin anew"
+            )
+
     def config(self) -> RunConfig:
         """Raises UserError when the folder holds no run."""
         try:
@@ -110,6 +119,13 @@ class RunFolder:
     def summary(self) -> dict | None:
         """What the finished run ended with; None while it is not finished."""
         return self.read_json(self.summary_file.name) or None
+
+    def finished_summary(self) -> dict:
+        """Raises UserError when the run is not finished."""
+        summary = self.summary()
+        if summary is None:
+            raise UserError(f"{self.path} is not finished: it has no summary.json; the command that began it continues it")
+        return summary
 
     def state(self) -> str:
         """missing, planned (no step was made yet), or as status.json says; `running` may be a run that was killed."""

@@ -14,7 +14,7 @@ from efficientconv.engine.checkpoint import write_atomically
 from efficientconv.errors import UserError
 
 HEARTBEAT_S = 15.0
-STATES = ("running", "done", "preempted", "failed", "diverged")
+STATES = ("running", "trained", "done", "preempted", "failed", "diverged")
 
 
 class Status:

@@ -87,11 +87,18 @@ class WandbCopy:
     def finish(self) -> None:
         summary = _read_json(self.folder / "summary.json")
         self.run.summary.update(summary)
+        self._add_picture()
         self.run.finish(exit_code=0 if summary else 1)
         self.wandb.teardown()  # only then the copy's file is closed
         self._note_sent()
         if self.run.offline and not is_whole(Path(self.run.dir).parent):
             raise OSError("the offline copy is cut off; is the disk full?")  # W&B writes that to its log only
+
+    def _add_picture(self) -> None:
+        """To the summary: made after the training, it belongs to no epoch."""
+        picture = self.folder / "kernels.png"  # of scripts/visualize_kernels.py
+        if picture.exists():
+            self.run.summary["kernels"] = self.wandb.Image(str(picture))
 
     def _note_sent(self) -> None:
         if not self.run.offline:

@@ -10,7 +10,6 @@ import torch
 
 from efficientconv.engine.environment import environment
 from efficientconv.engine.run_folder import RunFolder
-from efficientconv.errors import UserError
 from efficientconv.latency import Latency, measure_latency
 from efficientconv.models import build_model
 
@@ -88,10 +87,7 @@ def _cells(row: RunRow) -> list[str]:
 
 def _summary(folder: RunFolder) -> dict:
     folder.config()  # refuses what is no run folder at all
-    summary = folder.summary()
-    if summary is None:
-        raise UserError(f"{folder.path} is not finished: it has no summary.json; the command that began it continues it")
-    return summary
+    return folder.finished_summary()
 
 
 def _latencies(summaries: dict[Path, dict], device: torch.device) -> dict[Path, Latency]:

@@ -25,7 +25,7 @@ def main() -> None:
     preemption.install()
     if args.until_stdin_ends:
         threading.Thread(target=_follow_stdin, args=(preemption,), daemon=True).start()
-    guarded(lambda: train(frozen_config(args.folder), preemption))
+    guarded(lambda: train(frozen_config(args.folder), preemption, with_test=not args.without_test))
 
 
 def frozen_config(folder: Path) -> RunConfig:
@@ -39,6 +39,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--until-stdin-ends", action="store_true", help="save and leave (75) then, which is also when the parent dies"
     )
+    parser.add_argument("--without-test", action="store_true", help="stop before the look at the test images")
     return parser.parse_args()
 
 

@@ -21,7 +21,6 @@ from omegaconf import DictConfig
 
 from efficientconv import cli
 from efficientconv.config import RunConfig
-from efficientconv.engine.divergence import Diverged
 from efficientconv.engine.preemption import Preempted
 from efficientconv.engine.run_folder import RunFolder
 from efficientconv.errors import UserError
@@ -30,12 +29,6 @@ from efficientconv.sweep.job import frozen_config
 from efficientconv.sweep.outcome import Outcome, outcome_table, skipped, sweep_exit_code
 from efficientconv.sweep.pool import plan, run_jobs
 from efficientconv.validation import validate
-
-_ENDS = {  # by the folder's state
-    "done": ("ok", 0),
-    "diverged": ("diverged", Diverged.exit_code),
-    "preempted": ("preempted", Preempted.exit_code),
-}
 
 
 def sweep(overrides: Sequence[str]) -> None:
@@ -104,7 +97,7 @@ def _returned(folder: RunFolder, result: JobReturn) -> Outcome:
 
 
 def _found(folder: RunFolder, reason: str) -> Outcome:
-    """Of a job that brought no result: as its folder says."""
-    left = folder.state()
-    state, code = _ENDS.get(left, ("failed", 1))
-    return Outcome(folder.path, state, code, 0.0, "" if state == "ok" else f"left {left}: {reason}")
+    """Of a job that brought no result: what its folder says."""
+    if folder.summary() is not None:
+        return Outcome(folder.path, "ok", 0, 0.0, "")
+    return Outcome(folder.path, "failed", 1, 0.0, f"left {folder.state()}: {reason}")

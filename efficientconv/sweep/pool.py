@@ -5,22 +5,20 @@ What is done is skipped, so that a repeated or widened sweep does only what is n
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
 from efficientconv.config import RunConfig
-from efficientconv.engine.preemption import SIGNALS, Preempted
+from efficientconv.engine.preemption import Preempted
 from efficientconv.engine.run_folder import RunFolder, run_folder
 from efficientconv.sweep.child import Child
 from efficientconv.sweep.outcome import Outcome, outcome_table, skipped, sweep_exit_code
 from efficientconv.sweep.shares import shares
+from efficientconv.sweep.signals import counted_signals
 
 __all__ = ["Outcome", "outcome_table", "plan", "run_jobs", "sweep_exit_code"]
 
@@ -70,7 +68,7 @@ class Pool:
         self.obeyed = 0  # signals
 
     def run(self) -> None:
-        with _signals() as signals, tqdm(total=self.total, unit="run", disable=True if self.live else None) as bar:
+        with counted_signals() as signals, tqdm(total=self.total, unit="run", disable=True if self.live else None) as bar:
             while self.waiting or self.running:
                 if signals.total() > self.obeyed:
                     self._stop(signals.total())
@@ -114,21 +112,3 @@ class Pool:
             self.outcomes[folder] = Outcome(folder, "preempted", Preempted.exit_code, 0.0, "not started")
         self.waiting.clear()
         self.log("stopped by a signal; the same command continues")
-
-
-@contextmanager
-def _signals() -> Iterator[Counter]:
-    """Counts the signals that ask to end. Those that had a handler before get to it in the end: submitit requeues there."""
-    counts: Counter = Counter()
-    if threading.current_thread() is not threading.main_thread():
-        yield counts  # signals are not this thread's to handle
-        return
-    before = {number: signal.signal(number, lambda number, _: counts.update([number])) for number in SIGNALS}
-    try:
-        yield counts
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    for number in counts:
-        if callable(before[number]) and before[number] is not signal.default_int_handler:
-            before[number](number, None)

@@ -1,0 +1,92 @@
+"""The ways from image files to batches that scripts/benchmark_data.py compares, each with its workers at the ready."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import simplejpeg
+import torch
+from torch.utils.data import DataLoader
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import Compose, Normalize, RandomCrop, RandomHorizontalFlip, Resize, ToTensor
+
+from efficientconv.config import DataConfig
+from efficientconv.data import load_data, train_loader
+from efficientconv.data.parallel import follow_parent
+from efficientconv.data.prepare.build import build
+from efficientconv.data.prepare.plan import Plan
+from efficientconv.data.prepare.source import find_source
+from efficientconv.data.prepared import PARTS, Recipe
+
+CROP, SIZE, BATCH = 221, 256, 64  # pixels, of the paper's recipe; images
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+Epoch = Callable[[], int]  # goes once through all images and says how many they were
+USUAL, FOLDERS, PREPARED, RAW = "torchvision ImageFolder", "ours, folders", "ours, prepared", "ours, prepared, raw"
+DECODE_FOLDERS, DECODE_PREPARED = "decode alone, folders", "decode alone, prepared"
+
+
+def lay_out(images: Path, folder: Path, count: int) -> None:
+    """The official layout: `count` links in train to the files `images`/<class>/*, over and over, and as many in val."""
+    files = sorted(path for path in images.glob("*/*") if path.is_file())
+    for number, path in enumerate(itertools.islice(itertools.cycle(files), count)):
+        for part in PARTS:
+            link = folder / part / path.parent.name / f"{number}_{path.name}"
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(path.absolute())
+
+
+def prepare(folders: Path, destination: Path, encoding: str, workers: int) -> None:
+    recipe = Recipe(SIZE, "both", encoding, 95 if encoding == "jpeg" else None)
+    build(Plan(find_source(folders, None, subset=True), destination, recipe, subset=True, images_per_file=5000), workers)
+
+
+def usual(folders: Path, workers: int) -> Epoch:
+    """As everybody writes it."""
+    augment = [Resize((SIZE, SIZE)), RandomCrop(CROP), RandomHorizontalFlip(), ToTensor(), Normalize(MEAN, STD)]
+    images = ImageFolder(folders / "train", Compose(augment))
+    loader = DataLoader(images, BATCH, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=True)
+    return lambda: sum(len(labels) for _, labels in loader)
+
+
+def ours(root: Path, workers: int) -> Epoch:
+    """data=imagenet, to the normalised batch; the device is the CPU."""
+    config = DataConfig(name="imagenet", root=str(root), resize_size=SIZE, mean=MEAN, std=STD, workers=workers)
+    loader = train_loader(
+        load_data(config).train, config, image_size=CROP, global_batch_size=BATCH, accumulation_steps=1, seed=0,
+        device=torch.device("cpu"), channels_last=True,
+    )  # fmt: skip
+    epochs = itertools.count()
+    return lambda: sum(len(labels) for _, labels in loader.epoch(next(epochs)))
+
+
+def decode_alone(contents: list[bytes], workers: int) -> Epoch:
+    """JPEGs that lie in memory to pixels, and nothing else: the limit."""
+    pool = ProcessPoolExecutor(workers, get_context("fork"), _hold, (contents,))
+    parts = [range(first, len(contents), workers) for first in range(workers)]
+    return lambda: sum(pool.map(_decode, parts))
+
+
+def _hold(contents: list[bytes]) -> None:
+    global _contents
+    _contents = contents
+    follow_parent()
+
+
+def _decode(part: range) -> int:
+    for index in part:
+        simplejpeg.decode_jpeg(_contents[index])
+    return len(part)
+
+
+def jpegs_of(root: Path) -> list[bytes]:
+    """The contents of all training images of a set: what decode_alone takes."""
+    config = DataConfig(name="imagenet", root=str(root), resize_size=SIZE, mean=MEAN, std=STD)
+    split = load_data(config).train
+    if hasattr(split, "paths"):
+        return [Path(path).read_bytes() for path in split.paths]
+    return [split.archives.read(r["file"], int(r["offset"]), int(r["size"])).tobytes() for r in split.records]

@@ -1,0 +1,55 @@
+"""Images per second of several pipelines, interleaved, and the processor time that each takes."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from multiprocessing import active_children
+from pathlib import Path
+
+from tqdm import tqdm
+
+from efficientconv.benchmark.pipelines import Epoch
+from efficientconv.benchmark.timing import Spread
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Of one pipeline with one number of workers."""
+
+    images_per_s: Spread
+    worker_us: float  # of processor time an image, median
+    main_us: float  # the same of this process, which crops, flips and normalises where that is not a worker's work
+
+
+def measure_throughput(epochs: dict[tuple, Epoch], repeats: int, bar: tqdm) -> dict[tuple, Throughput]:
+    """Each of `epochs` once in every one of `repeats`, after a first run that does not count. `bar` advances by a run."""
+    runs: dict[tuple, list[tuple[float, float, float]]] = {key: [] for key in epochs}
+    for repeat in range(repeats + 1):
+        for key, epoch in epochs.items():
+            run = _timed(epoch)
+            if repeat:
+                runs[key].append(run)
+            bar.update()
+    return {key: _summary(values) for key, values in runs.items()}
+
+
+def _timed(epoch: Epoch) -> tuple[float, float, float]:
+    """(images/s, microseconds of the workers an image, of this process)."""
+    start, worker_s, main_s = time.perf_counter(), _children_seconds(), time.process_time()
+    images = epoch()
+    seconds, worker_s, main_s = time.perf_counter() - start, _children_seconds() - worker_s, time.process_time() - main_s
+    return images / seconds, 1e6 * worker_s / images, 1e6 * main_s / images
+
+
+def _summary(runs: list[tuple[float, float, float]]) -> Throughput:
+    rates, worker_us, main_us = map(list, zip(*runs))
+    return Throughput(Spread.of(rates), Spread.of(worker_us).median, Spread.of(main_us).median)
+
+
+def _children_seconds() -> float:
+    """Processor time of all living worker processes: user and system, fields 14 and 15 of /proc/<pid>/stat."""
+    stats = [Path(f"/proc/{child.pid}/stat").read_text() for child in active_children()]
+    fields = [stat.rpartition(")")[2].split() for stat in stats]  # from the third on: the second, a name, may have blanks
+    return sum(int(f[11]) + int(f[12]) for f in fields) / os.sysconf("SC_CLK_TCK")

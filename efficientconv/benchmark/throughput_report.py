@@ -1,0 +1,89 @@
+"""The throughput of data pipelines as csv and as a markdown table, with what was asked of them."""
+
+from __future__ import annotations
+
+import csv
+import os
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from efficientconv.benchmark.pipelines import BATCH, DECODE_PREPARED, FOLDERS, PREPARED, USUAL
+from efficientconv.benchmark.throughput import Throughput
+from efficientconv.engine.environment import environment
+
+ASKED = ((FOLDERS, USUAL, 1.7), (PREPARED, USUAL, 5.0), (PREPARED, DECODE_PREPARED, 0.85))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One pipeline with one number of workers."""
+
+    pipeline: str
+    workers: int
+    images_per_s: float  # median of the epochs
+    images_per_s_low: float  # quartiles
+    images_per_s_high: float
+    worker_us: float  # of processor time an image, all workers
+    main_us: float  # and of the training process
+    gain: float  # images/s over torchvision's with as many workers
+
+
+def rows_of(results: dict[tuple, Throughput]) -> list[Row]:
+    """`results` by (pipeline, workers)."""
+    rows = []
+    for (name, workers), result in results.items():
+        rate, usual = result.images_per_s, results[USUAL, workers].images_per_s
+        gain = rate.median / usual.median
+        rows.append(Row(name, workers, rate.median, rate.low, rate.high, result.worker_us, result.main_us, gain))
+    return rows
+
+
+def write(rows: list[Row], images: str, repeats: int, path: Path) -> str:
+    """path.csv and path.md; returns the text."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_suffix(".csv"), "w", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in asdict(row).items()} for row in rows)
+    text = "\n\n".join(["# From images to batches", _conditions(images, repeats), _table(rows), _asked(rows)]) + "\n"
+    path.with_suffix(".md").write_text(text)
+    return text
+
+
+def _conditions(images: str, repeats: int) -> str:
+    facts, packages = environment(torch.device("cpu")), ("torch", "torchvision", "pillow", "simplejpeg")
+    versions, load = ", ".join(f"{name} {version(name)}" for name in packages), os.getloadavg()[0]
+    return (
+        f"{facts['cpu']}, {facts['cpu_cores']} cores, load average {load:.1f} at the end; {versions}.\n"
+        f"{images} Batches of {BATCH}, medians of {repeats} interleaved epochs, quartiles in brackets.\n\n"
+        "Both sides resized to 256, random crops of 221, flips, normalised float32. `decode alone` is libjpeg-turbo on\n"
+        "files that lie in memory: the limit. Ours ends with the batch normalised on the device, here the CPU: that is the\n"
+        "time of the training process, and a GPU's where there is one."
+    )
+
+
+def _table(rows: list[Row]) -> str:
+    lines = [
+        "| pipeline | workers | images/s | times torchvision's | workers, us an image | training process, us |",
+        "|---|---|---|---|---|---|",
+    ]
+    for r in rows:
+        lines.append(
+            f"| {r.pipeline} | {r.workers} | {r.images_per_s:.0f} ({r.images_per_s_low:.0f} to {r.images_per_s_high:.0f}) "
+            f"| {r.gain:.2f} | {r.worker_us:.0f} | {r.main_us:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def _asked(rows: list[Row]) -> str:
+    """By the processor time of the workers, which other programs on the machine hardly change, and by the clock."""
+    one = {row.pipeline: row for row in rows if row.workers == 1}
+    lines = ["| one worker | asked | by the clock | by the workers' processor time |", "|---|---|---|---|"]
+    for name, other, least in ASKED:
+        clock = one[name].images_per_s / one[other].images_per_s
+        work = one[other].worker_us / one[name].worker_us
+        lines.append(f"| {name} over {other} | {least:g} | {clock:.2f} | {work:.2f} |")
+    return "\n".join(lines)

@@ -1,0 +1,72 @@
+"""The worker processes, the tasks that they get, and the batches that come from them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from efficientconv.data.capacity import capacity
+from efficientconv.data.frames import EvalFrames, TrainFrames
+from efficientconv.data.ring import Ring, slot_bytes
+from efficientconv.data.workshop import Made, Task, Workshop
+from efficientconv.errors import UserError
+
+
+class Pass:
+    """The sampler of a loader: numbers its tasks' slots in turn. `batches` is set before each pass."""
+
+    def __init__(self, slots: int):
+        self.slots = slots
+        self.batches: Iterator[tuple] = iter(())
+
+    def __iter__(self) -> Iterator[Task]:
+        for slot, batch in zip(itertools.cycle(range(self.slots)), self.batches):
+            yield Task(slot, *batch)
+
+
+class Decoding:
+    """The workers, and the batches that come from them: `batches` in a pass, of up to `batch_size` images."""
+
+    def __init__(
+        self, frames: TrainFrames | EvalFrames, batch_size: int, batches: int, workers: int | None, device: torch.device
+    ):
+        self.device = device
+        self.capacity = capacity(workers, slot_bytes(batch_size, frames.size), batches)
+        self.ring = Ring(self.capacity.slots, batch_size, frames.size)
+        self._pass, workers = Pass(self.ring.slots), self.capacity.workers
+        self._loader = DataLoader(
+            Workshop(frames, self.ring),
+            sampler=self._pass,
+            batch_size=None,  # a task is a batch
+            collate_fn=_as_it_is,
+            num_workers=workers,
+            prefetch_factor=self.capacity.ahead or None,
+            persistent_workers=workers > 0,
+            multiprocessing_context="fork" if workers else None,  # the ring passes by fork
+            generator=torch.Generator(),  # else each pass would draw from the global one, and a resumed run draw otherwise
+        )
+
+    def run(self, batches: Iterator[tuple]) -> Iterator[tuple[Made, Tensor]]:
+        """(what a worker answered, its frames on the device, B x 3 x F x F), of `batches` as Task has them, in order.
+
+        The frames are the ring's own on a CPU, and are overwritten after the next batch was asked for.
+        """
+        self._pass.batches = batches
+        for made in self._loader:
+            if isinstance(made, UserError):
+                raise UserError(str(made))  # a new one: it must not hold the frame that holds the loader that holds it
+            frames = self.ring.frames[made.task.slot, : len(made.labels)]
+            if self.device.type == "cuda":  # page-locked, so that the transfer runs beside the computation
+                frames = frames.pin_memory().to(self.device, non_blocking=True)
+            yield made, frames.permute(0, 3, 1, 2)
+
+    def __str__(self) -> str:
+        return f"{self.capacity}{', page-locked for the GPU' if self.device.type == 'cuda' else ''}"
+
+
+def _as_it_is(made: Made | UserError) -> Made | UserError:
+    return made

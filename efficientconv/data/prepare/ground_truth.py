@@ -1,0 +1,55 @@
+"""The classes of the validation images, which come in no folders: from the development kit, or a list of synsets."""
+
+from __future__ import annotations
+
+import io
+import re
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from scipy.io import loadmat
+
+from efficientconv.errors import UserError
+
+DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
+NUMBERS, SYNSETS = (f"ILSVRC2012_devkit_t12/data/{name}" for name in ("ILSVRC2012_validation_ground_truth.txt", "meta.mat"))
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """The synset of validation image n, in place n - 1."""
+
+    path: Path
+    synsets: list[str]
+
+    @staticmethod
+    def read(path: Path) -> GroundTruth:
+        """The development kit, or a text file with the synset of each image on a line. Raises UserError."""
+        try:
+            return GroundTruth(path, _from_devkit(path) if tarfile.is_tarfile(path) else path.read_text().split())
+        except FileNotFoundError:
+            raise UserError(
+                f"val is not sorted into classes, and '{path}' is not there: put {DEVKIT} there, from where ImageNet is "
+                "from, or name it, or a text file with the synset of each image on a line, with --val-labels"
+            ) from None
+        except (OSError, KeyError, ValueError, IndexError, TypeError, tarfile.TarError) as error:
+            raise UserError(f"'{path}' is neither {DEVKIT} nor a list of synsets ({error}): get it again") from None
+
+    def of(self, image: str) -> str:
+        """Of the image with this file name. Raises UserError for one that the list does not know."""
+        number = re.search(r"_val_(\d{8})\.", image)
+        if number is None or not 0 < int(number[1]) <= len(self.synsets):
+            raise UserError(
+                f"'{image}' is none of the {len(self.synsets)} images of '{self.path}', which are called "
+                "ILSVRC2012_val_<8 digits>.JPEG: sort val into a folder for each class instead"
+            )
+        return self.synsets[int(number[1]) - 1]
+
+
+def _from_devkit(path: Path) -> list[str]:
+    with tarfile.open(path) as archive:
+        numbers = archive.extractfile(NUMBERS).read().split()
+        records = loadmat(io.BytesIO(archive.extractfile(SYNSETS).read()), squeeze_me=True)["synsets"]
+    synsets = {int(record["ILSVRC2012_ID"]): str(record["WNID"]) for record in records}
+    return [synsets[int(number)] for number in numbers]

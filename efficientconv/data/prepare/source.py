@@ -1,0 +1,136 @@
+"""ImageNet as it is handed out: which images there are, of which class, and where their bytes lie.
+
+Each part is found as its original archive or unpacked, with a folder for each class; val also flat, with its ground truth.
+Archives are not unpacked: an image in one is a range of bytes, also where archives lie in an archive.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from torchvision.datasets.folder import is_image_file
+
+from efficientconv.data.class_folders import class_names, list_images, listed, training_classes
+from efficientconv.data.imagenet import COMPLETE
+from efficientconv.data.prepare.ground_truth import DEVKIT, GroundTruth
+from efficientconv.errors import UserError
+
+ARCHIVES = {"train": "ILSVRC2012_img_train.tar", "val": "ILSVRC2012_img_val.tar"}
+VAL_IMAGES_PER_CLASS = 50
+
+
+class Item(NamedTuple):
+    """One image."""
+
+    name: str  # <class>/<file name>
+    file: str
+    offset: int  # bytes
+    size: int | None  # None: the whole file
+
+    @property
+    def label(self) -> str:
+        return self.name.partition("/")[0]
+
+    def read(self) -> bytes:
+        with open(self.file, "rb") as file:
+            file.seek(self.offset)
+            return file.read() if self.size is None else file.read(self.size)
+
+
+@dataclass(frozen=True)
+class Source:
+    classes: list[str]
+    parts: dict[str, list[Item]]  # by split, class after class, in the order in which data=imagenet lists folders
+
+
+def find_source(root: Path, ground_truth: Path | None, subset: bool) -> Source:
+    """All images of `root`. `ground_truth` is needed for a flat val alone; None: the development kit in `root`.
+
+    Raises UserError for parts that are missing or do not go together, and, unless `subset`, for any that is incomplete.
+    """
+    train = _train_items(root)
+    val = _val_items(root, ground_truth or root / DEVKIT)
+    classes, val_classes = (sorted({item.label for item in items}) for items in (train, val))
+    for wrong, message in ((set(val_classes) - set(classes), "train lacks classes of val"),
+                           (set(classes) - set(val_classes), "val lacks classes of train")):  # fmt: skip
+        if wrong:
+            raise UserError(f"in '{root}' {message}: {listed(sorted(wrong))}; get the missing part again")
+    source = Source(classes, {"train": train, "val": val})
+    if not subset:
+        _require_complete(source, root)
+    return source
+
+
+def _train_items(root: Path) -> list[Item]:
+    if (root / "train").is_dir():
+        return _folder_items(root / "train", training_classes(root / "train"))
+    items = _archive_items(_archive(root, "train"))
+    if flat := [item.name for item in items if "/" not in item.name]:
+        raise UserError(f"'{root / ARCHIVES['train']}' has images that are in no class, '{flat[0]}' first: get it again")
+    return sorted(items)
+
+
+def _val_items(root: Path, ground_truth: Path) -> list[Item]:
+    folder = root / "val"
+    if folder.is_dir() and any(entry.is_dir() for entry in folder.iterdir()):
+        return _folder_items(folder, class_names(folder))
+    if folder.is_dir():
+        flat = [Item(path.name, str(path), 0, None) for path in folder.iterdir() if is_image_file(path.name)]
+    else:
+        flat = _archive_items(_archive(root, "val"))
+    labels = GroundTruth.read(ground_truth)
+    return sorted(item._replace(name=f"{labels.of(item.name)}/{item.name}") for item in flat)
+
+
+def _archive(root: Path, part: str) -> Path:
+    path = root / ARCHIVES[part]
+    if not path.is_file():
+        raise UserError(
+            f"neither '{path}' nor a folder '{root / part}': get ImageNet from https://image-net.org/download (needs an "
+            "account), and put its archives, or what is in them, there"
+        )
+    return path
+
+
+def _folder_items(folder: Path, classes: list[str]) -> list[Item]:
+    paths = list_images(folder, classes).paths
+    return [Item(PurePosixPath(path).relative_to(folder).as_posix(), path, 0, None) for path in paths]
+
+
+def _archive_items(path: Path) -> list[Item]:
+    try:
+        with tarfile.open(path) as archive:
+            return list(_members(archive, str(path), 0, ""))
+    except (tarfile.TarError, EOFError) as error:
+        raise UserError(f"'{path}' is damaged ({error}): get it again") from None
+
+
+def _members(archive: tarfile.TarFile, path: str, start: int, folder: str) -> Iterator[Item]:
+    """`start`: where in the file `path` the archive begins."""
+    for member in archive:
+        name = PurePosixPath(member.name)
+        if member.isfile() and name.suffix == ".tar":
+            with tarfile.open(fileobj=archive.extractfile(member)) as inner:
+                yield from _members(inner, path, start + member.offset_data, f"{name.stem}/")
+        elif member.isfile() and is_image_file(name.name):
+            yield Item(folder + name.name, path, start + member.offset_data, member.size)
+
+
+def _require_complete(source: Source, root: Path) -> None:
+    found = (len(source.classes), *map(len, source.parts.values()))
+    for what, count, complete in zip(("classes", "images of train", "images of val"), found, COMPLETE):
+        if count != complete:
+            raise UserError(
+                f"'{root}' has {count} {what}, ImageNet has {complete}: get what is missing, or say --subset"
+            )
+    per_class = Counter(item.label for item in source.parts["val"])
+    if wrong := sorted(name for name, count in per_class.items() if count != VAL_IMAGES_PER_CLASS):
+        raise UserError(
+            f"val has {per_class[wrong[0]]} images of '{wrong[0]}', not {VAL_IMAGES_PER_CLASS} as of each class: it was "
+            "sorted by other labels; sort it again"
+        )

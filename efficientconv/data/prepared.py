@@ -1,0 +1,165 @@
+"""A prepared set: images decoded, resized and encoded once, in few large files, read at random.
+
+    prepared.json            what it is made of and how, and the SHA-256 of each other file; written last
+    train.npy, val.npy       a record an image: its name, label, shape, and where its bytes lie
+    train-00000.zip, ...       the images themselves, stored in plain ZIP archives that any tool opens
+
+ZIP keeps each image's name and CRC-32 and needs no library. Reading goes by the records, straight to an image's bytes:
+parsing the archives' directories would take half a minute and a gigabyte in each process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+import torch
+from torch import Tensor
+
+from efficientconv.data.damage import DamagedImage
+from efficientconv.data.resize import Resize
+from efficientconv.errors import UserError
+
+FORMAT = 1
+MANIFEST, UNFINISHED = "prepared.json", "preparing.json"
+PARTS = ("train", "val")
+
+
+def record_type(name_bytes: int) -> np.dtype:
+    """Of the .npy files: `file` counts the split's archives, `offset` and `size` are bytes, `crc` is CRC-32."""
+    fields = [("label", "<i4"), ("file", "<i4"), ("offset", "<i8"), ("size", "<i8"), ("crc", "<u4")]
+    return np.dtype([("name", f"S{name_bytes}"), *fields, ("height", "<i4"), ("width", "<i4")])
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the images were made. Two sets of one recipe, from the same images and libraries, are equal to the byte."""
+
+    resize_size: int
+    resize_rule: str  # both or shorter: data.resize_rule
+    encoding: str  # jpeg or raw (uint8 height x width x 3)
+    quality: int | None  # of the JPEGs
+
+    @property
+    def resize(self) -> Resize:
+        return Resize(self.resize_size, self.resize_rule)
+
+    def __str__(self) -> str:
+        return f"{self.resize}, " + (f"JPEG of quality {self.quality}" if self.encoding == "jpeg" else "raw pixels")
+
+
+@dataclass(frozen=True)
+class PreparedManifest:
+    """prepared.json."""
+
+    recipe: Recipe
+    images: str  # SHA-256 of their names, in order
+    classes: list[str]
+    subset: bool  # not checked against ImageNet's official counts
+    counts: dict[str, int]  # images, by split
+    files: dict[str, dict]  # bytes and sha256, by name
+    made_with: dict[str, str]  # versions
+    format: int = FORMAT
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+    @staticmethod
+    def read(root: Path) -> tuple[PreparedManifest, str]:
+        """(what is there, the first digits of its SHA-256). Raises UserError unless all files are there in full size."""
+        if (root / UNFINISHED).exists():
+            raise UserError(
+                f"'{root}' is prepared by half: run scripts/prepare_imagenet.py again, with the same arguments, to go on"
+            )
+        content = (root / MANIFEST).read_bytes()
+        try:
+            values = json.loads(content)
+            manifest = PreparedManifest(**{**values, "recipe": Recipe(**values["recipe"])})
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"'{root / MANIFEST}' is damaged: copy it again, or prepare the set again") from None
+        if manifest.format != FORMAT:
+            raise UserError(f"'{root}' has format {manifest.format}, this code reads {FORMAT}: prepare the set again")
+        for name, expected in manifest.files.items():
+            _require_size(root / name, expected["bytes"])
+        return manifest, sha256(content).hexdigest()[:12]
+
+
+class Archives:
+    """The ZIP files of a split, opened when they are first read from; also after a fork, as reads have no position."""
+
+    def __init__(self, paths: list[Path]):
+        self.paths = paths
+        self._open: dict[int, object] = {}
+
+    def read(self, file: int, offset: int, size: int) -> np.ndarray:
+        """`size` bytes as uint8; fewer at a file's end."""
+        if file not in self._open:
+            self._open[file] = open(self.paths[file], "rb", buffering=0)
+        buffer = np.empty(size, np.uint8)
+        return buffer[: os.preadv(self._open[file].fileno(), [buffer], offset)]
+
+
+@dataclass(frozen=True)
+class PreparedSplit:
+    """Images of a prepared set: their records, in the folders' order, and `labels` int64 N."""
+
+    archives: Archives
+    encoding: str
+    records: np.ndarray
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, indices: Tensor) -> PreparedSplit:
+        return PreparedSplit(self.archives, self.encoding, self.records[indices.numpy()], self.labels[indices])
+
+    def name(self, index: int) -> str:
+        record = self.records[index]
+        return f"{self.archives.paths[record['file']]}:{os.fsdecode(record['name'])}"
+
+    def pixels(self, index: int) -> np.ndarray:
+        """uint8 H x W x 3. Raises DamagedImage when a single bit is not what was written."""
+        record = self.records[index]
+        try:
+            content = self.archives.read(record["file"], int(record["offset"]), int(record["size"]))
+        except OSError as error:
+            raise DamagedImage(self.name(index), error.strerror) from None
+        if zlib.crc32(content) != record["crc"]:
+            raise DamagedImage(self.name(index), "its bytes are not those that were written")
+        if self.encoding == "raw":
+            return content.reshape(record["height"], record["width"], 3)
+        return simplejpeg.decode_jpeg(content)
+
+
+def read_split(root: Path, manifest: PreparedManifest, part: str) -> PreparedSplit:
+    """All images of `part`, train or val."""
+    records = np.load(root / f"{part}.npy", mmap_mode="r")  # the same pages for all processes
+    paths = [root / name for name in sorted(manifest.files) if name.startswith(f"{part}-")]
+    return PreparedSplit(Archives(paths), manifest.recipe.encoding, records, torch.from_numpy(records["label"].astype("i8")))
+
+
+def sha256_of(path: Path) -> str:
+    digest = sha256()
+    with open(path, "rb") as file:
+        while part := file.read(2**20):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def is_prepared(root: Path) -> bool:
+    """Whether `root` holds a prepared set, be it half of one."""
+    return (root / MANIFEST).exists() or (root / UNFINISHED).exists()
+
+
+def _require_size(path: Path, expected_bytes: int) -> None:
+    size = path.stat().st_size if path.exists() else None
+    if size != expected_bytes:
+        found = "is missing" if size is None else f"has {size} bytes"
+        raise UserError(f"'{path}' {found}, not the {expected_bytes} of {MANIFEST}: copy it again, or prepare the set again")

@@ -1,0 +1,43 @@
+"""Resizing as the recipe says, antialiased: PIL's algorithm in torch's vectorised form, at most one grey level from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn.functional import interpolate
+
+
+@dataclass(frozen=True)
+class Resize:
+    """To `size` pixels: both sides, or the shorter one and the other in proportion. size None: not at all."""
+
+    size: int | None
+    rule: str  # both or shorter
+
+    @property
+    def fixed_size(self) -> int | None:
+        """Pixels a side of every image, where they all become squares of one size."""
+        return self.size if self.rule == "both" else None
+
+    def shape(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) afterwards; the longer side is rounded down, as torchvision does."""
+        if self.size is None:
+            return height, width
+        if self.rule == "both":
+            return self.size, self.size
+        shorter = min(height, width)
+        return self.size * height // shorter, self.size * width // shorter
+
+    def __str__(self) -> str:
+        return f"{'both sides' if self.rule == 'both' else 'the shorter side'} {self.size}"
+
+
+def resized(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """uint8 H x W x 3 -> height x width x 3, bilinear and antialiased."""
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    # A batch of one, channels last, is the form that torch has vector code for.
+    image = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    return interpolate(image, (height, width), mode="bilinear", antialias=True)[0].permute(1, 2, 0).numpy()

@@ -1,0 +1,118 @@
+"""What k x k kernels look like, in numbers: how near each is to the identity, a low-pass, a high-pass, an edge.
+
+Every measure is of a kernel's shape: it stays the same when the kernel is multiplied by any number but zero. Signs are
+kept in the cosines, and passed over in the kinds, since the projection after a kernel can turn its sign.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import cache
+
+import numpy as np
+
+TEMPLATES = ("identity", "low-pass", "high-pass", "edge")
+KINDS = (*TEMPLATES, "other", "dead")
+KIND_ENERGY = 0.5  # a kind's template holds more of a kernel's energy than all the rest
+DEAD_SHARE = 0.05  # of the median norm in its layer; such a kernel passes on next to nothing, and its shape is noise
+RANDOM_KERNELS = 20_000
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Of n kernels K, an entry a kernel. The inner product is the sum over the pixels, energy is <K, K>.
+
+    norms: sqrt(<K, K>).
+    cosines: n x 4, <K, T> / (|K| |T|) with each of TEMPLATES, as `templates` and `edges` give them; of all edges that of
+        the best direction, and so 0 .. 1. NaN where k x k has no such template.
+    degrees: the direction in which that edge gets brighter, 0 to the right, 90 upwards, -180 .. 180.
+    shares: n x 3, of the energy: mean, odd, even. K is uniquely the sum of its mean, an odd part, (K - K turned by 180
+        degrees) / 2, and an even part without mean; the three are orthogonal, so that the shares add up to 1. Of 3 x 3
+        they are Frei and Chen's average, edge and line subspaces.
+    kinds: n of KINDS: the template of the largest |cosine|, `other` where its square is below KIND_ENERGY, `dead` where the
+        norm is at most DEAD_SHARE of the median.
+    """
+
+    norms: np.ndarray
+    cosines: np.ndarray
+    degrees: np.ndarray
+    shares: np.ndarray
+    kinds: np.ndarray
+
+    def share_of(self, kind: str) -> float:
+        """Of all kernels."""
+        return float(np.mean(self.kinds == kind))
+
+    @property
+    def alive(self) -> np.ndarray:
+        return self.kinds != "dead"
+
+
+def measure(kernels: np.ndarray) -> Measures:
+    """Of the kernels of one layer, n x k x k with k > 1."""
+    size = kernels.shape[-1]
+    flat = kernels.reshape(len(kernels), -1).astype(np.float64)
+    norms = np.linalg.norm(flat, axis=1)
+    unit = flat / np.where(norms > 0, norms, 1)[:, None]
+    right, up = (unit @ edge for edge in edges(size))
+    cosines = np.column_stack([*(unit @ template for template in templates(size)), np.hypot(right, up)])
+    kinds = np.where(norms <= DEAD_SHARE * np.median(norms), "dead", _kinds(np.abs(cosines)))
+    return Measures(norms, cosines, np.degrees(np.arctan2(up, right)), _shares(unit), kinds)
+
+
+def joined(parts: list[Measures]) -> Measures:
+    """Of the kernels of several layers; each layer's dead are those of its own median."""
+    return Measures(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Measures)))
+
+
+@cache
+def of_random(size: int) -> Measures:
+    """Of kernels whose entries are independent and Gaussian, what a network starts from: what chance alone gives."""
+    return measure(np.random.default_rng(0).standard_normal((RANDOM_KERNELS, size, size)))
+
+
+@cache
+def templates(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Identity, low-pass and high-pass, k^2 entries each, of norm 1.
+
+    Identity: 1 in the centre. Low-pass: the binomial b b^T, b = (1 2 1) of 3, (1 4 6 4 1) of 5, (1 1) of 2. High-pass: the
+    identity minus the low-pass of sum 1, what the low-pass takes away. An even k has no centre: the first and the third are
+    NaN there.
+    """
+    smooth = np.outer(_binomial(size), _binomial(size)).ravel()
+    identity = np.full(size**2, np.nan)
+    if size % 2:
+        identity = np.zeros(size**2)
+        identity[size**2 // 2] = 1
+    return tuple(kernel / np.linalg.norm(kernel) for kernel in (identity, smooth, identity - smooth / smooth.sum()))
+
+
+@cache
+def edges(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """First derivatives to the right and upwards, k^2 entries each, of norm 1: for 3 and 5 Sobel's.
+
+    d = (b of k - 1) * (-1 1) along, b across. They are orthogonal, so that cos t right + sin t up is the edge in direction
+    t, of norm 1, and a kernel's largest cosine with any of them is the length of its projection on the two.
+    """
+    right = np.outer(_binomial(size), np.convolve(_binomial(size - 1), [-1, 1]))
+    right = right / np.linalg.norm(right)
+    return right.ravel(), np.rot90(right).ravel()
+
+
+def _binomial(length: int) -> np.ndarray:
+    row = np.ones(1)
+    for _ in range(length - 1):
+        row = np.convolve(row, [1, 1])
+    return row
+
+
+def _kinds(closeness: np.ndarray) -> np.ndarray:
+    closeness = np.nan_to_num(closeness)
+    return np.where(closeness.max(axis=1) ** 2 < KIND_ENERGY, "other", np.array(TEMPLATES)[closeness.argmax(axis=1)])
+
+
+def _shares(unit: np.ndarray) -> np.ndarray:
+    turned = unit[:, ::-1]
+    mean = unit.mean(axis=1, keepdims=True)
+    parts = np.broadcast_to(mean, unit.shape), (unit - turned) / 2, (unit + turned) / 2 - mean
+    return np.column_stack([(part**2).sum(axis=1) for part in parts])

@@ -1,0 +1,51 @@
+"""Ranges to search, in Hydra's own grammar: what is left of a command's overrides is the same in every trial.
+
+    optim.lr=interval(0.05,1.0)   optim.lr=tag(log,interval(0.05,1.0))   trainer.global_batch_size=int(interval(64,256))
+    optim.weight_decay=1e-4,5e-4  schedule=choice(cosine,onecycle)       trainer.epochs=range(2,10,2)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import Trial
+
+from efficientconv.cli import one_line
+from efficientconv.errors import UserError
+
+
+def split_ranges(overrides: Sequence[str]) -> tuple[list[str], dict[str, BaseDistribution]]:
+    """The overrides that name one value, and the ranges by their keys. Raises UserError."""
+    with one_line():
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    fixed = [override.input_line for override in parsed if not override.is_sweep_override()]
+    ranges = {o.get_key_element(): _distribution(o) for o in parsed if o.is_sweep_override()}
+    if not ranges:
+        raise UserError("nothing to search: give a range, such as 'optim.lr=tag(log,interval(0.05,1.0))'")
+    return fixed, ranges
+
+
+def suggest(trial: Trial, key: str, distribution: BaseDistribution) -> str:
+    """The trial's override for that key: a new value, or the one that it had when it was cut off."""
+    if isinstance(distribution, CategoricalDistribution):
+        return f"{key}={trial.suggest_categorical(key, distribution.choices)}"
+    ask = trial.suggest_int if isinstance(distribution, IntDistribution) else trial.suggest_float
+    return f"{key}={ask(key, distribution.low, distribution.high, step=distribution.step, log=distribution.log)}"
+
+
+def _distribution(override: Override) -> BaseDistribution:
+    range_ = override.value()
+    try:
+        if override.is_choice_sweep():
+            return CategoricalDistribution(list(override.sweep_string_iterator()))
+        if override.is_interval_sweep():
+            kind = IntDistribution if isinstance(range_.start, int) else FloatDistribution
+            return kind(range_.start, range_.end, log="log" in range_.tags)
+        values = list(override.sweep_iterator())
+        kind = IntDistribution if isinstance(values[0], int) else FloatDistribution
+        return kind(values[0], values[-1], step=range_.step)
+    except (ValueError, IndexError) as error:
+        raise UserError(f"{override.input_line} is no range to search: {error}") from None

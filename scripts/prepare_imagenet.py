@@ -1,0 +1,77 @@
+"""Prepares ImageNet for training: each image decoded and resized once, all in a few large files.
+
+    python scripts/prepare_imagenet.py SOURCE DESTINATION
+    python train.py data=imagenet data.root=DESTINATION model=c
+
+SOURCE holds ILSVRC2012_img_train.tar or train/<class>/, and ILSVRC2012_img_val.tar or val/, sorted into <class>/ or flat; a
+val that is not sorted needs ILSVRC2012_devkit_t12.tar.gz beside it. Nothing is unpacked. Killed, it goes on when it is run
+again. Exit code 0: the set is complete; 2: something to mend, said in one line; 130: interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from efficientconv.data.parallel import available_cores  # noqa: E402
+from efficientconv.data.prepare.build import build  # noqa: E402
+from efficientconv.data.prepare.plan import Plan, estimated_bytes, is_done, require_space  # noqa: E402
+from efficientconv.data.prepare.source import find_source  # noqa: E402
+from efficientconv.data.prepared import Recipe  # noqa: E402
+from efficientconv.errors import exit_code  # noqa: E402
+
+INTERRUPTED_EXIT = 130
+
+
+def main() -> None:
+    args = parse_args()
+    recipe = Recipe(args.size, args.resize, args.encoding, args.quality if args.encoding == "jpeg" else None)
+    source = find_source(args.source, args.val_labels, args.subset)
+    plan = Plan(source, args.destination, recipe, args.subset, args.images_per_file)
+    counts = ", ".join(f"{len(items)} images of {part}" for part, items in source.parts.items())
+    print(f"{args.source}: {len(source.classes)} classes, {counts}; {recipe}")
+    if is_done(plan):
+        print(f"{args.destination} is prepared already")
+        return
+    needed = estimated_bytes(plan)
+    free = require_space(args.destination, needed)
+    print(f"{args.destination}: about {needed / 1e9:.3g} GB in all, {free / 1e9:.3g} GB are free", flush=True)
+    build(plan, args.workers)
+    print(f"prepared: python train.py data=imagenet data.root={args.destination}")
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, metavar="SOURCE", help="ImageNet as it is handed out")
+    parser.add_argument("destination", type=Path, metavar="DESTINATION", help="folder for the prepared set")
+    parser.add_argument("--size", type=positive, default=256, help="pixels, as data.resize_size (default 256)")
+    parser.add_argument(
+        "--resize", choices=("both", "shorter"), default="both",
+        help="sides that become SIZE, as data.resize_rule (default both, the paper's recipe)",
+    )  # fmt: skip
+    parser.add_argument("--encoding", choices=("jpeg", "raw"), default="jpeg", help="raw: uint8, five times as large")
+    parser.add_argument("--quality", type=int, choices=range(1, 101), metavar="1..100", default=95, help="default 95")
+    parser.add_argument("--workers", type=positive, default=available_cores(), help="processes (default: one a core)")
+    parser.add_argument("--subset", action="store_true", help="a part of ImageNet: its counts are not checked")
+    parser.add_argument("--val-labels", type=Path, metavar="FILE", help="development kit, or a synset a line")
+    parser.add_argument("--images-per-file", type=positive, default=5000, help="default 5000")
+    return parser.parse_args()
+
+
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(exit_code(main))
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        sys.exit(INTERRUPTED_EXIT)

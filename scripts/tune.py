@@ -1,0 +1,93 @@
+"""Searches the setting with the best accuracy on held-out images: Optuna's TPE, with pruning of what is below the median.
+
+    python scripts/tune.py 'optim.lr=tag(log,interval(0.05,1.0))' optim.weight_decay=1e-4,5e-4 model=a data=cifar10 \
+        data.val_fraction=0.1 --trials 20 --study lr
+
+Ranges are Hydra's: interval(low,high), tag(log,interval(low,high)), int(interval(low,high)), range(from,to,step), a,b,c.
+The same command continues a search that was cut off; more --trials widen it. Writes <output_root>/tune/<study>/trials.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import sys
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import optuna  # noqa: E402
+
+from efficientconv.cli import compose  # noqa: E402
+from efficientconv.config import RunConfig  # noqa: E402
+from efficientconv.engine.checkpoint import write_atomically  # noqa: E402
+from efficientconv.engine.guard import guarded  # noqa: E402
+from efficientconv.engine.records import read_records  # noqa: E402
+from efficientconv.errors import UserError  # noqa: E402
+from efficientconv.sweep.ranges import split_ranges  # noqa: E402
+from efficientconv.sweep.search import OBJECTIVE, Search  # noqa: E402
+from efficientconv.validation import validate  # noqa: E402
+
+STATES = {"COMPLETE": "ok", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
+
+
+def main() -> None:
+    args = parse_args()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    fixed, ranges = split_ranges(args.overrides)
+
+    def configure(overrides: list[str]) -> RunConfig:
+        return validate(RunConfig, compose("train", [*fixed, *overrides]))
+
+    search = Search(Path(configure([]).output_root) / "tune" / args.study, ranges, configure)
+    table = search.folder / "trials.csv"
+    search.run(args.trials, after_each=lambda: write_atomically(table, csv_of(search).encode()))
+    write_atomically(table, csv_of(search).encode())
+    print(f"trials: {table}\n{best(search, fixed)}")
+
+
+def best(search: Search, fixed: list[str]) -> str:
+    """The trial with the highest accuracy, and the command that trains its setting."""
+    counts = Counter(STATES[trial.state.name] for trial in search.study.trials)
+    found = ", ".join(f"{number} {state}" for state, number in counts.items())
+    if not counts["ok"]:
+        raise UserError(f"no trial ended well ({found}); each says why in log.txt of its folder in {search.folder}")
+    trial = search.study.best_trial
+    settings = [f"{key}={value}" for key, value in trial.params.items()]
+    return (
+        f"best of {len(search.study.trials)} trials ({found}): trial {trial.number}, {OBJECTIVE} {trial.value:.2f}\n"
+        f"python train.py {' '.join(map(quoted, [*fixed, *settings]))}"
+    )
+
+
+def quoted(override: str) -> str:
+    return f"'{override}'" if set(override) & set(" ()[]{}*?$&;") else override
+
+
+def csv_of(search: Search) -> str:
+    """A row a trial: its state, held-out accuracy in the end, epochs, seconds of training, settings, run folder."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["trial", "state", OBJECTIVE, "epochs", "train_seconds", *search.ranges, "run"])
+    for trial in search.study.trials:
+        records = read_records(search.run_of(trial).metrics_file) if "run" in trial.user_attrs else []
+        seconds = round(sum(record["train_seconds"] for record in records), 1)
+        settings = [trial.params.get(key) for key in search.ranges]
+        run = trial.user_attrs.get("run")
+        writer.writerow([trial.number, STATES[trial.state.name], trial.value, len(records), seconds, *settings, run])
+    return text.getvalue()
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("overrides", nargs="+", metavar="KEY=RANGE or KEY=VALUE", help="as of train.py, with ranges")
+    parser.add_argument("--trials", type=int, required=True, help="in all, those of earlier starts among them")
+    parser.add_argument("--study", required=True, help="its name, and that of its folder")
+    return parser.parse_intermixed_args()
+
+
+if __name__ == "__main__":
+    guarded(main)

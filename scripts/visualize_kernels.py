@@ -1,0 +1,65 @@
+"""Draws the intra-channel kernels that a run has learned, and says what they look like (experiment 5 of the paper).
+
+    python scripts/visualize_kernels.py run=<run folder>                      kernels.png and kernels.csv in that folder
+    python scripts/visualize_kernels.py run=<run folder> against=<another>    two runs side by side in one picture
+    python scripts/visualize_kernels.py run=<run folder> output=<file.png>    the picture elsewhere
+
+The picture has the kernels stage by stage, a run's kernels.csv a row a kernel. What is printed is a line a stage, with
+random kernels of the same size below: a share means something where it differs from theirs.
+"""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from efficientconv import cli  # noqa: E402
+from efficientconv.errors import UserError  # noqa: E402
+from efficientconv.results.kernel_plot import draw_kernels  # noqa: E402
+from efficientconv.results.kernel_table import summary_text, write_kernels  # noqa: E402
+from efficientconv.results.kernels import RunKernels, kernels_of_run  # noqa: E402
+
+LEGEND = """\
+kinds: the template, of any sign, that holds at least half of a kernel's energy; dead: next to no weight in its layer.
+mean, odd, even: the energy's shares; edges are odd, low-pass has a mean, lines and high-pass are even without one."""
+
+
+@cli.entry("visualize_kernels")
+def main(values: dict) -> None:
+    folders = [Path(values[key]) for key in ("run", "against") if values[key] is not None]
+    runs = labelled([kernels_of_run(folder) for folder in folders])
+    picture = picture_path(values["output"], folders[0], list(runs))
+    tables = [folder / "kernels.csv" for folder in folders]
+    try:
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        draw_kernels(runs, picture)
+        for table, run in zip(tables, runs.values()):
+            write_kernels(table, run)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {picture} and kernels.csv of each run ({error.strerror}); choose an output and run folders that "
+            "can be written to"
+        ) from None
+    print(f"{summary_text(runs)}\n\n{LEGEND}\n\npicture: {picture}\ntable:   {', '.join(map(str, tables))}")
+    if picture == folders[0] / "kernels.png" and (folders[0] / "wandb.json").exists():
+        print(f"into its W&B run: python scripts/track.py {folders[0]}")
+
+
+def labelled(runs: list[RunKernels]) -> dict[str, RunKernels]:
+    """By model, or by the run's name where that does not tell them apart."""
+    models = [run.model for run in runs]
+    return dict(zip(models if len(set(models)) == len(runs) else [run.run for run in runs], runs))
+
+
+def picture_path(output: str | None, folder: Path, labels: list[str]) -> Path:
+    """Raises UserError for an output that is no PNG."""
+    if output is None:
+        return folder / ("kernels.png" if len(labels) == 1 else f"kernels_{'_vs_'.join(labels)}.png")
+    if Path(output).suffix != ".png":
+        raise UserError(f"output={output} is no name of a PNG file; end it with .png")
+    return Path(output)
+
+
+if __name__ == "__main__":
+    main()

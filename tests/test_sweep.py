@@ -1,0 +1,182 @@
+"""Many runs on this machine: what fails harms no other, what is done is left alone, nothing is lost or left behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT, command
+from efficientconv.cli import compose
+from efficientconv.config import RunConfig
+from efficientconv.data.parallel import CORES, available_cores
+from efficientconv.engine.run_folder import RunFolder, run_folder
+from efficientconv.engine.status import lock
+from efficientconv.errors import UserError
+from efficientconv.sweep.launch import sweep
+from efficientconv.sweep.outcome import Outcome, sweep_exit_code
+from efficientconv.sweep.pool import outcome_table, run_jobs
+from efficientconv.sweep.shares import shares
+from efficientconv.validation import validate
+
+
+def smoke(root: Path, *overrides: str) -> RunConfig:
+    return validate(RunConfig, compose("train", ["tier=smoke", "trainer.epochs=1", f"output_root={root}", *overrides]))
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory) -> tuple[list[RunConfig], list[Outcome], list[str]]:
+    """Four runs, two at a time: one ends well, the others have a rate too high, no data and a broken file."""
+    root = tmp_path_factory.mktemp("sweep")
+    variants = [], ["optim.lr=1e30"], ["data=folder", "data.root=nowhere"], ["seed=1"]
+    configs = [smoke(root, *variant) for variant in variants]
+    broken = run_folder(configs[3])
+    broken.path.mkdir(parents=True)
+    broken.claim(configs[3])
+    broken.metrics_file.write_text("{")
+    lines: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("OMP_NUM_THREADS")
+        outcomes = run_jobs([*configs, configs[0]], jobs=2, log=lines.append)
+    return configs, outcomes, lines
+
+
+def test_each_run_ends_on_its_own_and_the_rows_have_the_order_of_the_runs(swept):
+    configs, outcomes, _ = swept
+    assert [outcome.folder for outcome in outcomes] == [run_folder(config).path for config in configs]
+    assert [(o.state, o.exit_code) for o in outcomes] == [("ok", 0), ("diverged", 3), ("failed", 2), ("failed", 1)]
+    reasons = [outcome.reason for outcome in outcomes]
+    assert reasons[0] == "" and "the loss of step 2 is not finite" in reasons[1]
+    assert reasons[2].startswith("no folder '") and "set data.root to one" in reasons[2] and "JSONDecodeError" in reasons[3]
+    assert all(outcome.seconds > 0 for outcome in outcomes)
+    assert sweep_exit_code(outcomes) == 3
+    assert outcome_table(outcomes).endswith("4 runs: 1 ok, 2 failed, 1 diverged")
+
+
+def test_an_error_is_shown_when_it_happens_with_its_traceback_if_it_is_a_bug(swept):
+    _, outcomes, lines = swept
+    (trace,) = [number for number, line in enumerate(lines) if line.startswith("Traceback")]
+    assert "read_records" in lines[trace] and str(outcomes[3].folder / "log.txt") in lines[trace]
+    assert outcomes[3].folder.name in lines[trace - 1]
+    assert sum(line.startswith("[4/4]") for line in lines) == 1
+
+
+def test_runs_beside_each_other_divide_the_cores(swept):
+    _, outcomes, _ = swept
+    environment = RunFolder(outcomes[0].folder).read_json("environment.json")
+    assert environment["threads"] == max(available_cores() // 2, 1)
+
+
+def test_what_is_done_is_left_alone_and_one_alone_is_shown_live(swept, capfd):
+    configs, outcomes, _ = swept
+    before = {path: path.stat().st_mtime_ns for path in outcomes[0].folder.rglob("*")}
+    again = run_jobs([configs[0], configs[2]])  # one at a time
+    assert [outcome.state for outcome in again] == ["skipped", "failed"]
+    assert {path: path.stat().st_mtime_ns for path in outcomes[0].folder.rglob("*")} == before
+    shown = capfd.readouterr().out
+    assert shown.count("error: no folder '") == 1 and "1 of 2 runs were done already" in shown
+    assert (outcomes[2].folder / "log.txt").read_text().count("error: ") == 2  # the earlier start's stays
+
+
+def test_a_run_that_another_process_trains_is_not_touched(tmp_path):
+    config = smoke(tmp_path)
+    folder = run_folder(config)
+    folder.claim(config)
+    held = lock(folder.path)
+    (outcome,) = run_jobs([config], log=lambda line: None)
+    os.close(held)
+    assert (outcome.state, outcome.exit_code) == ("failed", 2) and "is in use by another process" in outcome.reason
+
+
+def test_a_planned_run_follows_what_its_own_configuration_may_change(tmp_path):
+    folder = run_folder(smoke(tmp_path))
+    folder.claim(smoke(tmp_path, "trainer.device=cuda"))
+    folder.claim(smoke(tmp_path, "trainer.device=cpu"))
+    assert folder.state() == "planned" and folder.config().trainer.device == "cpu"
+
+
+def test_shares(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert shares(1) == [{}]
+    assert [share["CUDA_VISIBLE_DEVICES"] for share in shares(3)] == ["3", "5", "3"]
+    assert {share["OMP_NUM_THREADS"] for share in shares(3)} == {"7"}  # the user's own
+    monkeypatch.setenv(CORES, "1")
+    assert available_cores() == 1
+
+
+LONG_SWEEP = (
+    "-m", "tier=smoke", "trainer.epochs=300", "seed=0,1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2",
+)  # fmt: skip
+
+
+def start(folder: Path) -> subprocess.Popen:
+    call = [sys.executable, str(ROOT / "train.py"), *LONG_SWEEP, "output_root=out"]
+    return subprocess.Popen(call, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for(condition, process: subprocess.Popen | None = None) -> None:
+    for _ in range(2400):  # two minutes: what has not come by then never does
+        if condition():
+            return
+        assert process is None or process.poll() is None, process.stdout.read()
+        time.sleep(0.05)
+    pytest.fail("waited in vain")
+
+
+def test_a_killed_sweep_leaves_no_run_behind_and_a_stopped_one_says_how_to_go_on(tmp_path):
+    def folders() -> list[RunFolder]:
+        return [RunFolder(path) for path in sorted(tmp_path.glob("out/smoke/*"))]
+
+    def states() -> list[str]:
+        return [folder.state() for folder in folders()]
+
+    killed = start(tmp_path)
+    wait_for(lambda: sum(bool(list(folder.checkpoints.glob("*.pt"))) for folder in folders()) == 2, killed)
+    assert sorted(states()) == ["planned", "running", "running"]
+    killed.kill()
+    killed.wait()
+    wait_for(lambda: "running" not in states())
+    assert sorted(states()) == ["planned", "preempted", "preempted"]
+
+    again = start(tmp_path)
+    logs = [folder.path / "log.txt" for folder in folders() if folder.state() == "preempted"]
+    wait_for(lambda: all("continuing after step" in log.read_text() for log in logs), again)
+    again.send_signal(signal.SIGTERM)
+    output, _ = again.communicate(timeout=60)
+    assert again.returncode == 75 and "stopped by a signal; the same command continues" in output
+    assert output.endswith("3 runs: 3 preempted\n") and output.count("not started") == 1
+    assert sorted(states()) == ["planned", "preempted", "preempted"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"] and len(folders()) == 3  # and nothing of Hydra's
+
+
+def test_a_mistake_in_one_run_is_one_line_before_any_is_started(tmp_path):
+    done = command("train.py", "-m", "tier=smoke", "optim.lr=0.1,-1", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "error: optim.lr: input should be greater than 0, got -1\n"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["optim.lrr=1,2"], "unknown key 'optim.lrr': did you mean 'optim.lr'?"),
+        (["seed=0,1", "hydra/launcher=joblob"], "unknown hydra/launcher 'joblob': did you mean 'joblib'?"),
+        (["seed=interval(0,1)"], "to search ranges: scripts/tune.py"),
+    ],
+)
+def test_what_is_no_sweep_is_refused(overrides, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        sweep(overrides)
+
+
+def test_processes_that_train_together_are_no_sweep(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="leave torchrun out"):
+        sweep(["seed=0,1"])

@@ -1,0 +1,122 @@
+"""The search: what it tries is counted, what is cut off goes on, what is hopeless is pruned, no test image is seen."""
+
+from __future__ import annotations
+
+import csv
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+
+from conftest import ROOT, command
+from efficientconv.cli import compose
+from efficientconv.config import RunConfig
+from efficientconv.engine.records import read_records
+from efficientconv.engine.run_folder import RunFolder
+from efficientconv.errors import UserError
+from efficientconv.sweep.ranges import split_ranges
+from efficientconv.sweep.search import Search
+from efficientconv.validation import validate
+
+RANGES = ("optim.lr=tag(log,interval(0.05,0.2))", "schedule=choice(onecycle,cosine)")
+ARGS = (*RANGES, "tier=smoke", "output_root=out", "--study", "rate", "--trials")
+
+
+def rows(root: Path) -> list[dict]:
+    with open(root / "out/tune/rate/trials.csv") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess, str]:
+    """Two trials, the second killed with its search after an epoch, and the search continued."""
+    root = tmp_path_factory.mktemp("tune")
+    search = subprocess.Popen(
+        [sys.executable, ROOT / "scripts/tune.py", *ARGS, "2"], cwd=root, stdout=subprocess.PIPE, text=True
+    )
+    while len(metrics := sorted(root.glob("out/tune/rate/*/metrics.jsonl"), key=lambda path: path.stat().st_ctime)) < 2:
+        assert search.poll() is None, search.communicate()
+        time.sleep(0.02)
+    while not read_records(metrics[1]):
+        time.sleep(0.02)
+    search.kill()
+    search.wait()
+    folder = RunFolder(metrics[1].parent)
+    while folder.state() == "running":
+        time.sleep(0.02)
+    return root, command("scripts/tune.py", *ARGS, "2", cwd=root), folder.path.name
+
+
+def test_a_killed_search_continues_and_counts_its_trials(searched):
+    root, done, cut_off = searched
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [(row["trial"], row["state"], row["epochs"]) for row in rows(root)] == [("0", "ok", "3"), ("1", "ok", "3")]
+    assert rows(root)[1]["run"] == cut_off
+    assert "continuing after step" in (root / "out/tune/rate" / cut_off / "log.txt").read_text()
+    for row in rows(root):
+        records = read_records(root / "out/tune/rate" / row["run"] / "metrics.jsonl")
+        assert float(row["val_top1_percent"]) == records[-1]["val_top1_percent"]
+        assert 0.05 <= float(row["optim.lr"]) <= 0.2 and row["schedule"] in ("onecycle", "cosine")
+
+
+def test_no_trial_looks_at_the_test_images(searched):
+    root, done, _ = searched
+    folders = [RunFolder(root / "out/tune/rate" / row["run"]) for row in rows(root)]
+    assert [folder.state() for folder in folders] == ["trained", "trained"]
+    for text in (done.stdout, *((folder.path / "log.txt").read_text() for folder in folders)):
+        assert "epoch 3/3" in text or text is done.stdout
+        assert "test: " not in text
+
+
+def test_the_best_setting_is_a_command(searched):
+    root, done, _ = searched
+    best = max(rows(root), key=lambda row: float(row["val_top1_percent"]))
+    python, script, *overrides = shlex.split(done.stdout.splitlines()[-1])
+    assert (python, script) == ("python", "train.py")
+    config = validate(RunConfig, compose("train", overrides))
+    assert config.tier == "smoke" and config.optim.lr == float(best["optim.lr"]) and config.schedule.name == best["schedule"]
+
+
+def test_a_trial_below_the_median_is_pruned(searched):
+    root, _, _ = searched
+    study = optuna.load_study(storage=f"sqlite:///{root / 'out/tune/rate/study.db'}", study_name="rate")
+    for _ in range(3):  # with those before, as many as the pruner wants to have seen
+        study.add_trial(optuna.create_trial(value=100.0, intermediate_values={1: 100.0, 2: 100.0, 3: 100.0}))
+    done = command("scripts/tune.py", *ARGS, "6", cwd=root)
+    assert done.returncode == 0, done.stderr
+    last = rows(root)[-1]
+    assert (last["trial"], last["state"]) == ("5", "pruned") and int(last["epochs"]) < 3
+    assert "stopped by a signal" in (root / "out/tune/rate" / last["run"] / "log.txt").read_text()
+
+
+def test_another_question_is_not_put_into_the_same_study(searched):
+    root, _, _ = searched
+    done = command("scripts/tune.py", "optim.lr=interval(0.5,1)", "tier=smoke", "output_root=out", "--study", "rate",
+                   "--trials", "9", cwd=root)  # fmt: skip
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "out/tune/rate holds a search with another range of optim.lr; choose another --study" in done.stderr
+
+
+def test_a_search_without_held_out_images_is_refused(tmp_path):
+    fixed, ranges = split_ranges(["tier=smoke", "data.val_fraction=0", *RANGES])
+    with pytest.raises(UserError, match="never looks at the test images"):
+        Search(tmp_path / "study", ranges, lambda _: validate(RunConfig, compose("train", fixed)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_ranges_are_those_of_hydra():
+    fixed, ranges = split_ranges(["model=c", "a=interval(1,2)", "b=int(interval(1,9))", "c=range(2,10,2)", "d=1e-4,x"])
+    assert fixed == ["model=c"]
+    assert ranges == {
+        "a": optuna.distributions.FloatDistribution(1, 2),
+        "b": optuna.distributions.IntDistribution(1, 9),
+        "c": optuna.distributions.IntDistribution(2, 8, step=2),
+        "d": optuna.distributions.CategoricalDistribution(["0.0001", "x"]),
+    }
+    for wrong, message in [("a=1", "nothing to search"), ("a=interval(2,1)", "is no range"), ("a=interval(1", "no viable")]:
+        with pytest.raises(UserError, match=message):
+            split_ranges([wrong])
