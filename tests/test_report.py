@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import statistics
@@ -10,6 +11,7 @@ import pytest
 
 from conftest import command
 from efficientconv.engine.run_folder import RunFolder
+from efficientconv.errors import UserError
 from efficientconv.results.record import read_record, record_of, write_record
 from efficientconv.results.report.page import page, report_data
 from efficientconv.results.report.sources import Run, Sources, find_sources
@@ -28,9 +30,11 @@ def chromium():
 def outputs(chromium, tmp_path_factory, finished_run):
     """Runs of two models and seeds at tier smoke, one that diverged, one of no tier, and a folder that is damaged."""
     outputs = tmp_path_factory.mktemp("report") / "outputs"
-    done = command("train.py", "-m", *TIER, "model=a,c", "seed=0,1", f"output_root={outputs}")
-    assert done.returncode == 0, done.stderr
-    assert command("train.py", *TIER, "model=k", "optim.lr=1e30", f"output_root={outputs}").returncode == 3
+    train = ("train.py", *TIER, f"output_root={outputs}")
+    for model, seed in itertools.product("ac", (0, 1)):
+        done = command(*train, f"model={model}", f"seed={seed}")
+        assert done.returncode == 0, done.stderr
+    assert command(*train, "model=k", "optim.lr=1e30").returncode == 3
     shutil.copytree(finished_run, outputs / "free")
     (outputs / "damaged").mkdir()
     (outputs / "damaged" / "config.yaml").write_text("{")
@@ -124,6 +128,16 @@ def test_filters_show_what_they_name(report):
     assert [row[0] for row in report.rows("#run-table")] == ["free"]
     report.show("cost")
     assert len(report.traces("cost-chart")[-1]["x"]) == 1
+
+
+def test_a_filter_that_leaves_nothing_says_so(report):
+    for section in ("compare", "cost"):
+        report.show(section)
+    report.page.fill("#words", "no such run")
+    assert report.page.inner_text("#count") == "0 of 6 runs"
+    assert report.page.locator("#cost-chart .annotation").text_content() == "None of these runs is finished."
+    report.show("compare")
+    assert report.traces("compare-chart") == [] and report.rows("#compare-tables") == []
 
 
 def test_tiers_shown_together_are_told_apart(report):
@@ -254,11 +268,11 @@ def test_names_are_data_whatever_they_hold(chromium, tier_folder, tmp_path):
 
 
 def test_mistakes_are_one_line(tmp_path):
-    (tmp_path / "empty").mkdir()
-    for path, said in ((tmp_path / "nowhere", "is not there"), (tmp_path / "empty", "no run was found")):
-        done = command("scripts/report.py", path, "--output", tmp_path / "report.html")
-        assert done.returncode == 2 and said in done.stderr and len(done.stderr.splitlines()) == 1
+    done = command("scripts/report.py", tmp_path / "nowhere", "--output", tmp_path / "report.html")
+    assert done.returncode == 2 and "is not there" in done.stderr and len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "report.html").exists()
+    with pytest.raises(UserError, match="no run was found"):
+        find_sources([tmp_path])
 
 
 def test_a_thousand_runs_fit_and_answer(chromium, tier_folder, tmp_path):
