@@ -235,3 +235,8 @@ def test_a_run_names_the_damaged_images_and_goes_on(tmp_path):
     assert done.returncode == 0, done.stderr
     assert f"warning: the training image '{damaged}' is damaged" in done.stderr
     assert list(json.loads((tmp_path / "run" / "damaged.json").read_text())) == [str(damaged)]
+
+    for path in (tmp_path / "images/train").glob("*/1?.png"):  # half of all
+        path.write_bytes(b"no image")
+    done = command("eval.py", f"run={tmp_path / 'run'}")
+    assert done.returncode == 0, done.stderr  # it reads the test images alone

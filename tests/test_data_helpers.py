@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from efficientconv.errors import UserError
 from efficientconv.validation import validate
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"  # real images, on the developers' machines only
+IMAGENET_SAMPLE = SHARED_DATA / "imagenet-sample.tar"
 CPU = torch.device("cpu")
 SIZE = 24
 NUM_IMAGES = 23  # a prime: no batch size and no number of processes divides it
@@ -40,7 +42,7 @@ def config_for(split, **changes) -> DataConfig:
     return DataConfig(**values | changes)
 
 
-def train(split, shard=Shard(), batch=6, seed=0, channels_last=False, damage=None, **changes):
+def train(split, shard=Shard(), batch=6, seed=0, channels_last=False, damage=None, num_classes=None, **changes):
     return train_loader(
         split,
         config_for(split, **changes),
@@ -52,6 +54,7 @@ def train(split, shard=Shard(), batch=6, seed=0, channels_last=False, damage=Non
         channels_last=channels_last,
         shard=shard,
         damage=damage,
+        num_classes=num_classes,
     )
 
 
@@ -93,3 +96,34 @@ def assert_refused(action, *parts: str) -> None:
 
 def assert_load_refused(name: str, *parts: str, **changes) -> None:
     assert_refused(lambda: load_data(config(name, **changes)), *parts)
+
+
+def photos(folder: Path, count: int) -> list[Path]:
+    """`count` real photographs where the developers' are at hand, else made-up ones: JPEGs of several shapes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not IMAGENET_SAMPLE.exists():
+        return [made_photo(folder / f"{i}.JPEG", 300 + 7 * i, 400 - 5 * i, i) for i in range(count)]
+    with tarfile.open(IMAGENET_SAMPLE) as archive:
+        members = [member for member in archive.getmembers() if member.isfile()]
+        for number, member in enumerate(members[:: len(members) // count][:count]):
+            (folder / f"{number}.JPEG").write_bytes(archive.extractfile(member).read())
+    return sorted(folder.iterdir())
+
+
+def made_photo(path: Path, width: int, height: int, seed: int) -> Path:
+    """Smooth, as photographs are: a few random colours, enlarged."""
+    colours = np.random.default_rng(seed).integers(0, 256, (7, 9, 3), dtype=np.uint8)
+    Image.fromarray(colours).resize((width, height), Image.Resampling.BICUBIC).save(path, quality=90)
+    return path
+
+
+def official(root: Path, num_classes: int = 4, per_class: int = 10) -> Path:
+    """ImageNet's folders and names in small: of each class, the first fifth is val, the rest train."""
+    for number, photo in enumerate(photos(root / "photos", num_classes * per_class)):
+        synset, place = f"n{number % num_classes:08d}", number // num_classes
+        name = f"ILSVRC2012_val_{number + 1:08d}" if place < per_class // 5 else f"{synset}_{number}"
+        target = root / ("val" if place < per_class // 5 else "train") / synset / f"{name}.JPEG"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        photo.rename(target)
+    (root / "photos").rmdir()
+    return root

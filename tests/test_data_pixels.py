@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +12,9 @@ from torchvision import transforms
 
 from efficientconv.data import FileSplit, MemorySplit
 from efficientconv.data.augment import copy_windows, crop_and_flip, gather_windows
-from test_data_helpers import NUM_IMAGES, SHARED_DATA, SIZE, config_for, evaluate, make_memory, make_photos, train
+from test_data_helpers import NUM_IMAGES, SIZE, config_for, evaluate, make_memory, make_photos, photos, train
 
 LEVEL = 1.01 / 255  # what the fast resizing may differ by from PIL's, in images of 0..1
-IMAGENET_SAMPLE = SHARED_DATA / "imagenet-sample.tar"
 
 
 @pytest.fixture(scope="module")
@@ -150,14 +148,8 @@ def test_eval_pixels_of_made_images_equal_torchvisions(files):
     assert_eval_matches_torchvision(files.paths)
 
 
-def test_eval_pixels_of_real_photos_equal_torchvisions(tmp_path):
-    if not IMAGENET_SAMPLE.exists():
-        pytest.skip(f"needs {IMAGENET_SAMPLE}")
-    with tarfile.open(IMAGENET_SAMPLE) as archive:
-        members = [member for member in archive.getmembers() if member.isfile()][::20]
-        for number, member in enumerate(members):
-            (tmp_path / f"{number}.jpg").write_bytes(archive.extractfile(member).read())
-    assert_eval_matches_torchvision([str(path) for path in sorted(tmp_path.iterdir())])
+def test_eval_pixels_of_photos_equal_torchvisions(tmp_path):
+    assert_eval_matches_torchvision([str(path) for path in photos(tmp_path, 50)])
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+from dataclasses import replace
 from pathlib import Path
 
 from efficientconv.config import DataConfig
@@ -19,6 +19,7 @@ from efficientconv.data.resize import Resize
 from efficientconv.errors import UserError
 
 COMPLETE = (1000, 1_281_167, 50_000)  # classes, images of train, images of val
+PART = "part of imagenet"  # in the name of what was trained on: no result of a part is taken for one of the whole
 SORT_SCRIPT = "https://raw.githubusercontent.com/soumith/imagenetloader.torch/master/valprep.sh"
 
 
@@ -27,13 +28,8 @@ def imagenet(config: DataConfig) -> DataSet:
     """Test: the 50,000 images of val, of the classes of train. Raises UserError for anything amiss."""
     root = root_of(config)
     data = prepared_imagenet(root, config) if is_prepared(root) else imagenet_files(config)
-    if (data.num_classes, len(data.train), len(data.test)) != COMPLETE:
-        warnings.warn(
-            f"'{root}' is a part of ImageNet: {data.num_classes} classes, {len(data.train)} images of train and "
-            f"{len(data.test)} of val, of {', '.join(map(str, COMPLETE))}",
-            stacklevel=2,
-        )
-    return data
+    whole = (data.num_classes, len(data.train), len(data.test)) == COMPLETE
+    return data if whole else replace(data, name=PART)
 
 
 def prepared_imagenet(root: Path, config: DataConfig) -> DataSet:

@@ -60,7 +60,7 @@ def write_archive(path: Path, items: list[Item], recipe: Recipe, on_image: Calla
 
     `on_image` is called after each image.
     """
-    temporary, damaged = path.with_name(path.name + ".tmp"), []
+    temporary, damaged = temporary_for(path), []
     with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for item in items:
             try:
@@ -101,6 +101,11 @@ def read_archive(path: Path, items: list[Item]) -> Archive:
 def _offset(file: io.BufferedReader, entry: zipfile.ZipInfo) -> int:
     file.seek(entry.header_offset + LENGTHS_AT)
     return entry.header_offset + LOCAL_HEADER_BYTES + sum(struct.unpack("<HH", file.read(4)))
+
+
+def temporary_for(path: Path) -> Path:
+    """Of this process: a worker whose parent was killed may live on for a moment beside the next start's."""
+    return path.with_name(f"{path.name}.{os.getpid()}.tmp")
 
 
 def publish(temporary: Path, path: Path) -> None:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from efficientconv.data.damage import DamagedImage
 from efficientconv.data.parallel import follow_parent
-from efficientconv.data.prepare.archive import Archive, publish, read_archive, write_archive
+from efficientconv.data.prepare.archive import Archive, publish, read_archive, temporary_for, write_archive
 from efficientconv.data.prepare.plan import Plan
 from efficientconv.data.prepare.source import Item
 from efficientconv.data.prepared import MANIFEST, UNFINISHED, PreparedManifest, Recipe
@@ -50,7 +50,7 @@ def _claimed(plan: Plan) -> Iterator[None]:
     try:
         plan.folder.mkdir(parents=True, exist_ok=True)
         with open(mark, "a+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # dropped with this process; no worker inherits it
             file.seek(0)
             identity = json.dumps(plan.identity())
             if (begun := file.read()) and begun != identity:
@@ -58,6 +58,8 @@ def _claimed(plan: Plan) -> Iterator[None]:
             if not begun:
                 file.write(identity)
                 file.flush()
+            for leftover in plan.folder.glob("*.tmp"):  # of kills
+                leftover.unlink()
             yield
     except BlockingIOError:
         raise UserError(f"another process is preparing '{plan.folder}': wait for it") from None
@@ -139,7 +141,7 @@ def _npy(records: np.ndarray) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = temporary_for(path)
     temporary.write_bytes(content)
     publish(temporary, path)
 

@@ -1,0 +1,243 @@
+"""scripts/prepare_imagenet.py: every form that ImageNet comes in, kills, damage, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import savemat
+from torchvision.transforms.functional import resize
+
+from conftest import ROOT, command
+from efficientconv.data import load_data
+from efficientconv.data.prepare.build import build
+from efficientconv.data.prepare.plan import Plan, estimated_bytes, is_done, require_space
+from efficientconv.data.prepare.source import Item, find_source
+from efficientconv.data.prepared import PreparedManifest, Recipe, read_split
+from test_data_helpers import assert_load_refused, assert_refused, config, official
+
+SCRIPT = "scripts/prepare_imagenet.py"
+JPEG, RAW = Recipe(256, "both", "jpeg", 95), Recipe(256, "both", "raw", None)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> Path:
+    """32 images of train and 8 of val; one is grey and one CMYK."""
+    root = official(tmp_path_factory.mktemp("official"))
+    first, second = sorted((root / "train/n00000001").iterdir())[:2]
+    for path, mode in ((first, "L"), (second, "CMYK")):
+        Image.open(path).convert("RGB").convert(mode).save(path, quality=90)
+    return root
+
+
+def plan(source: Path, folder: Path, recipe: Recipe = JPEG, images_per_file: int = 10) -> Plan:
+    return Plan(find_source(source, None, subset=True), folder, recipe, True, images_per_file)
+
+
+# -------------------------------------------------------------------------------------------------------------- sources
+
+
+def add(archive: tarfile.TarFile, paths: list[Path]) -> None:
+    for path in paths:
+        archive.add(path, path.name)
+
+
+def as_archives(folders: Path, root: Path) -> Path:
+    """What image-net.org hands out: an archive of archives, one without folders, and the development kit."""
+    classes = sorted(path.name for path in (folders / "train").iterdir())
+    root.mkdir()
+    with tarfile.open(root / "ILSVRC2012_img_train.tar", "w") as outer:
+        for name in classes:
+            with tarfile.open(root / f"{name}.tar", "w") as inner:
+                add(inner, sorted((folders / "train" / name).iterdir(), reverse=True))  # in no order
+            add(outer, [root / f"{name}.tar"])
+            (root / f"{name}.tar").unlink()
+    images = sorted((folders / "val").rglob("*.JPEG"), key=lambda path: path.name)
+    with tarfile.open(root / "ILSVRC2012_img_val.tar", "w") as archive:
+        add(archive, images)
+    data = root / "ILSVRC2012_devkit_t12/data"
+    data.mkdir(parents=True)
+    ids = {name: len(classes) - number for number, name in enumerate(classes)}  # not in the order of the names
+    # as in the real kit: also synsets that are no classes, with greater numbers
+    rows = [(ids.get(name, 1001), name, 0 if name in ids else 3) for name in ("n99999999", *classes)]
+    synsets = np.array(rows, dtype=[("ILSVRC2012_ID", "f8"), ("WNID", "O"), ("num_children", "f8")])
+    savemat(data / "meta.mat", {"synsets": synsets})
+    lines = "".join(f"{ids[path.parent.name]}\n" for path in images)
+    (data / "ILSVRC2012_validation_ground_truth.txt").write_text(lines)
+    with tarfile.open(root / "ILSVRC2012_devkit_t12.tar.gz", "w:gz") as archive:
+        archive.add(root / "ILSVRC2012_devkit_t12", "ILSVRC2012_devkit_t12")
+    shutil.rmtree(root / "ILSVRC2012_devkit_t12")
+    return root
+
+
+@pytest.fixture(scope="module")
+def archives(folders, tmp_path_factory) -> Path:
+    return as_archives(folders, tmp_path_factory.mktemp("handed_out") / "archives")
+
+
+def contents(items: list[Item]) -> list[tuple[str, bytes]]:
+    return [(item.name, item.read()) for item in items]
+
+
+def test_archives_and_folders_are_the_same_images(folders, archives):
+    unpacked, packed = (find_source(root, None, subset=True) for root in (folders, archives))
+    assert unpacked.classes == packed.classes
+    for part, count in (("train", 32), ("val", 8)):
+        assert len(unpacked.parts[part]) == count
+        assert contents(unpacked.parts[part]) == contents(packed.parts[part])
+
+
+@pytest.mark.parametrize("labels", ["development kit", "synsets"])
+def test_a_flat_val_is_sorted_by_its_ground_truth(folders, archives, labels, tmp_path):
+    shutil.copytree(folders / "train", tmp_path / "train")
+    (tmp_path / "val").mkdir()
+    images = sorted((folders / "val").rglob("*.JPEG"), key=lambda path: path.name)
+    for path in images:
+        shutil.copy(path, tmp_path / "val")
+    if labels == "synsets":
+        truth = tmp_path / "labels.txt"
+        truth.write_text("\n".join(path.parent.name for path in images))
+    else:
+        truth = archives / "ILSVRC2012_devkit_t12.tar.gz"
+    sorted_val = find_source(folders, None, subset=True).parts["val"]
+    assert contents(find_source(tmp_path, truth, subset=True).parts["val"]) == contents(sorted_val)
+    assert_refused(lambda: find_source(tmp_path, None, True), "devkit_t12.tar.gz' is not there", "--val-labels")
+    (tmp_path / "val/other.JPEG").write_bytes(b"")
+    assert_refused(lambda: find_source(tmp_path, truth, True), "'other.JPEG' is none of the 8 images")
+
+
+def test_what_is_incomplete_is_refused_unless_a_part_is_meant(folders, tmp_path):
+    assert_refused(lambda: find_source(folders, None, subset=False), "4 classes, ImageNet has 1000", "--subset")
+    assert_refused(lambda: find_source(tmp_path, None, subset=True), "ILSVRC2012_img_train.tar", "image-net.org")
+    shutil.copytree(folders, tmp_path / "set")
+    (tmp_path / "set/train/n00000002").rename(tmp_path / "elsewhere")
+    assert_refused(lambda: find_source(tmp_path / "set", None, True), "train lacks classes of val: 'n00000002'")
+
+
+def test_a_cut_archive_is_refused(archives, tmp_path):
+    shutil.copytree(archives, tmp_path / "cut")
+    path = tmp_path / "cut/ILSVRC2012_img_train.tar"
+    path.write_bytes(path.read_bytes()[:-200_000])
+    assert_refused(lambda: find_source(tmp_path / "cut", None, True), str(path), "damaged")
+
+
+# --------------------------------------------------------------------------------------------------------------- pixels
+
+
+def reference(path: Path, rule: str) -> np.ndarray:
+    """As torchvision's usual pipeline: its own loader of images, its own resize."""
+    with Image.open(path) as image:
+        return np.asarray(resize(image.convert("RGB"), [256, 256] if rule == "both" else 256))
+
+
+@pytest.mark.parametrize("rule", ["both", "shorter"])
+@pytest.mark.parametrize("encoding", ["jpeg", "raw"])
+def test_pixels_are_the_reference_or_near_it(folders, rule, encoding, tmp_path):
+    build(plan(folders, tmp_path / "set", Recipe(256, rule, encoding, 95 if encoding == "jpeg" else None)), workers=2)
+    data = load_data(config("imagenet", root=str(tmp_path / "set"), resize_rule=rule, val_fraction=0.0))
+    paths = load_data(config("imagenet", root=str(folders), val_fraction=0.0)).train.paths
+    differences = []
+    for index, path in enumerate(paths):
+        assert data.train.name(index).endswith(f"{Path(path).parent.name}/{Path(path).name}")
+        expected = reference(Path(path), rule)
+        assert data.train.pixels(index).shape == expected.shape
+        differences.append(np.abs(data.train.pixels(index).astype(int) - expected))
+    if encoding == "raw":
+        assert max(difference.max() for difference in differences) == 0
+    else:  # what JPEG of quality 95 loses
+        assert max(d.max() for d in differences) <= 40 and max(d.mean() for d in differences) < 4
+
+
+# ----------------------------------------------------------------------------------------------- kills, damage, refusals
+
+
+def arguments(source: Path, destination: Path) -> list[str]:
+    return [str(source), str(destination), "--subset", "--images-per-file", "4", "--workers", "1"]
+
+
+def test_a_killed_preparation_goes_on_and_ends_as_if_it_had_not_been(folders, archives, tmp_path):
+    destination = tmp_path / "set"
+    process = subprocess.Popen([sys.executable, str(ROOT / SCRIPT), *arguments(folders, destination)], cwd=ROOT)
+    while not (destination / "train-00001.zip").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (destination / "prepared.json").exists()
+    assert_load_refused("imagenet", "prepared by half", "prepare_imagenet.py", root=str(destination))
+    assert_refused(lambda: build(plan(folders, destination, RAW), 1), "half of another set")
+
+    first = (destination / "train-00000.zip").stat()
+    done = command(SCRIPT, *arguments(folders, destination))
+    assert done.returncode == 0, done.stderr
+    assert "32 images of train" in done.stdout and "GB in all" in done.stdout
+    assert (destination / "train-00000.zip").stat() == first  # taken over
+    names = [f"train-0000{i}.zip" for i in range(8)] + ["val-00000.zip", "val-00001.zip"]
+    assert {path.name for path in destination.iterdir()} == {"prepared.json", "train.npy", "val.npy", *names}
+
+    build(plan(archives, tmp_path / "unbroken", images_per_file=4), workers=2)
+    assert (tmp_path / "unbroken/prepared.json").read_bytes() == (destination / "prepared.json").read_bytes()
+    again = command(SCRIPT, *arguments(folders, destination))
+    assert again.returncode == 0 and "is prepared already" in again.stdout
+
+
+def test_damaged_images_are_all_named_and_the_rest_is_kept(folders, tmp_path):
+    source, destination = tmp_path / "source", tmp_path / "set"
+    shutil.copytree(folders, source)
+    damaged = sorted((source / "train").rglob("*.JPEG"))[5]
+    content = damaged.read_bytes()
+    damaged.write_bytes(content[: len(content) // 2])
+    done = command(SCRIPT, *arguments(source, destination))
+    assert done.returncode == 2 and done.stderr.count("error: ") == 1 and "Traceback" not in done.stderr
+    assert f"1 of 40 images are damaged, '{damaged}' first" in done.stderr and f"damaged: {damaged}: " in done.stdout
+    assert (destination / "train-00002.zip").exists() and not (destination / "train-00001.zip").exists()
+    damaged.write_bytes(content)
+    build(plan(source, destination, images_per_file=4), workers=1)
+    assert PreparedManifest.read(destination)[0].counts == {"train": 32, "val": 8}
+
+
+def test_nothing_is_overwritten(folders, tmp_path):
+    (tmp_path / "mine").write_text("")
+    assert_refused(lambda: is_done(plan(folders, tmp_path)), "not empty")
+    build(plan(folders, tmp_path / "set", RAW), workers=1)
+    assert is_done(plan(folders, tmp_path / "set", RAW))
+    assert_refused(lambda: is_done(plan(folders, tmp_path / "set")), "another prepared set (both sides 256, raw pixels)")
+
+
+def test_a_full_disk_is_seen_before_the_start(folders, tmp_path, monkeypatch):
+    needed = estimated_bytes(plan(folders, tmp_path / "set", RAW))
+    assert 40 * 256 * 256 * 3 < needed < 1.1 * 40 * 256 * 256 * 3
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9 - 10**6, 10**6))
+    assert_refused(lambda: require_space(tmp_path / "set", needed), "needs about 0.00788 GB and has 0.001 GB", "--quality")
+
+
+@pytest.mark.parametrize("fault", ["missing", "short", "manifest"])
+def test_a_set_that_is_not_whole_is_refused(folders, fault, tmp_path):
+    build(plan(folders, tmp_path / "set"), workers=1)
+    path = tmp_path / "set" / ("prepared.json" if fault == "manifest" else "train-00002.zip")
+    if fault == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-1000])
+    reason = {"missing": "is missing", "short": "bytes, not the", "manifest": "is damaged"}[fault]
+    assert_load_refused("imagenet", str(path), reason, root=str(tmp_path / "set"))
+
+
+def test_the_archives_are_plain_zip_and_the_records_say_where(folders, tmp_path):
+    build(plan(folders, tmp_path / "set"), workers=1)
+    manifest, _ = PreparedManifest.read(tmp_path / "set")
+    split = read_split(tmp_path / "set", manifest, "val")
+    shutil.unpack_archive(tmp_path / "set/val-00000.zip", tmp_path / "unpacked")
+    for record in split.records:
+        stored = split.archives.read(record["file"], int(record["offset"]), int(record["size"])).tobytes()
+        assert stored == (tmp_path / "unpacked" / record["name"].decode()).read_bytes()
+    assert json.loads((tmp_path / "set/prepared.json").read_text())["recipe"]["quality"] == 95
