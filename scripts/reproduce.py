@@ -21,8 +21,9 @@ sys.path.insert(0, str(ROOT))
 
 from efficientconv import cli  # noqa: E402
 from efficientconv.config import RunConfig  # noqa: E402
+from efficientconv.engine.guard import guarded  # noqa: E402
 from efficientconv.engine.precision import choose_device  # noqa: E402
-from efficientconv.errors import UserError, did_you_mean, exit_code  # noqa: E402
+from efficientconv.errors import UserError, did_you_mean  # noqa: E402
 from efficientconv.reproduce.estimate import estimate  # noqa: E402
 from efficientconv.reproduce.plan import PlannedRun, plan_runs  # noqa: E402
 from efficientconv.reproduce.report import plan_text  # noqa: E402
@@ -131,4 +132,4 @@ def parse_args() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code(main))
+    guarded(main)
