@@ -9,6 +9,7 @@ the training process, which normalises the batches here, competes with them.
 from __future__ import annotations
 
 import argparse
+import statistics
 import sys
 import tempfile
 from pathlib import Path
@@ -36,23 +37,24 @@ def main() -> None:
         pipelines.lay_out(args.images, folders, args.count)
         for destination, encoding in ((jpeg, "jpeg"), (raw, "raw")):
             pipelines.prepare(folders, destination, encoding, available_cores())
-        contents = {name: pipelines.jpegs_of(root) for name, root in (("folders", folders), ("prepared", jpeg))}
+        originals, prepared = pipelines.jpegs_of(folders), pipelines.jpegs_of(jpeg)
         epochs = {}
         for count in workers:
             epochs[pipelines.USUAL, count] = pipelines.usual(folders, count)
             epochs[pipelines.FOLDERS, count] = pipelines.ours(folders, count)
             epochs[pipelines.PREPARED, count] = pipelines.ours(jpeg, count)
             epochs[pipelines.RAW, count] = pipelines.ours(raw, count)
-            epochs[pipelines.DECODE_FOLDERS, count] = pipelines.decode_alone(contents["folders"], count)
-            epochs[pipelines.DECODE_PREPARED, count] = pipelines.decode_alone(contents["prepared"], count)
+            epochs[pipelines.DECODE_FOLDERS, count] = pipelines.decode_alone(originals, count)
+            epochs[pipelines.DECODE_PREPARED, count] = pipelines.decode_alone(prepared, count)
+            epochs[pipelines.PREPARE, count] = pipelines.prepare_alone(folders, count)
         with tqdm(total=len(epochs) * (args.repeats + 1), desc="epochs", unit="epoch", disable=None) as bar:
             results = measure_throughput(epochs, args.repeats, bar)
-    files = len(list(args.images.glob("*/*")))
-    kb = {name: sum(map(len, parts)) / len(parts) / 1e3 for name, parts in contents.items()}
-    images = f"{files} photographs, {args.count} an epoch, {kb['folders']:.0f} kB each, {kb['prepared']:.0f} kB prepared."
-    text = throughput_report.write(
-        throughput_report.rows_of(results), images, args.repeats, args.output_dir / "data_throughput"
-    )
+    kb = {name: statistics.mean(map(len, originals)) / 1e3 for name, _ in epochs}
+    kb |= dict.fromkeys((pipelines.PREPARED, pipelines.DECODE_PREPARED), statistics.mean(map(len, prepared)) / 1e3)
+    kb[pipelines.RAW] = pipelines.SIZE**2 * 3 / 1e3
+    images = f"{len(list(args.images.glob('*/*')))} photographs, {args.count} an epoch."
+    rows = throughput_report.rows_of(results, kb)
+    text = throughput_report.write(rows, images, args.repeats, args.output_dir / "data_throughput")
     print(f"{text}\nwrote {args.output_dir}/data_throughput.csv and .md")
 
 

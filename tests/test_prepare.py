@@ -186,19 +186,18 @@ def test_a_killed_preparation_goes_on_and_ends_as_if_it_had_not_been(folders, ar
 
     build(plan(archives, tmp_path / "unbroken", images_per_file=4), workers=2)
     assert (tmp_path / "unbroken/prepared.json").read_bytes() == (destination / "prepared.json").read_bytes()
-    again = command(SCRIPT, *arguments(folders, destination))
-    assert again.returncode == 0 and "is prepared already" in again.stdout
+    assert is_done(plan(folders, destination, images_per_file=4))
 
 
-def test_damaged_images_are_all_named_and_the_rest_is_kept(folders, tmp_path):
+def test_damaged_images_are_all_named_and_the_rest_is_kept(folders, tmp_path, capsys):
     source, destination = tmp_path / "source", tmp_path / "set"
     shutil.copytree(folders, source)
     damaged = sorted((source / "train").rglob("*.JPEG"))[5]
     content = damaged.read_bytes()
     damaged.write_bytes(content[: len(content) // 2])
-    done = command(SCRIPT, *arguments(source, destination))
-    assert done.returncode == 2 and done.stderr.count("error: ") == 1 and "Traceback" not in done.stderr
-    assert f"1 of 40 images are damaged, '{damaged}' first" in done.stderr and f"damaged: {damaged}: " in done.stdout
+    half_damaged = plan(source, destination, images_per_file=4)
+    assert_refused(lambda: build(half_damaged, workers=1), f"1 of 40 images are damaged, '{damaged}' first", "again")
+    assert f"damaged: {damaged}: " in capsys.readouterr().out
     assert (destination / "train-00002.zip").exists() and not (destination / "train-00001.zip").exists()
     damaged.write_bytes(content)
     build(plan(source, destination, images_per_file=4), workers=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from torchvision.transforms import Compose, Normalize, RandomCrop, RandomHorizon
 from efficientconv.config import DataConfig
 from efficientconv.data import load_data, train_loader
 from efficientconv.data.parallel import follow_parent
+from efficientconv.data.prepare.archive import encoded
 from efficientconv.data.prepare.build import build
 from efficientconv.data.prepare.plan import Plan
 from efficientconv.data.prepare.source import find_source
@@ -27,6 +29,7 @@ MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 Epoch = Callable[[], int]  # goes once through all images and says how many they were
 USUAL, FOLDERS, PREPARED, RAW = "torchvision ImageFolder", "ours, folders", "ours, prepared", "ours, prepared, raw"
+PREPARE = "prepare_imagenet.py"
 DECODE_FOLDERS, DECODE_PREPARED = "decode alone, folders", "decode alone, prepared"
 
 
@@ -66,20 +69,30 @@ def ours(root: Path, workers: int) -> Epoch:
 
 def decode_alone(contents: list[bytes], workers: int) -> Epoch:
     """JPEGs that lie in memory to pixels, and nothing else: the limit."""
-    pool = ProcessPoolExecutor(workers, get_context("fork"), _hold, (contents,))
-    parts = [range(first, len(contents), workers) for first in range(workers)]
-    return lambda: sum(pool.map(_decode, parts))
+    return _in_processes(simplejpeg.decode_jpeg, contents, workers)
 
 
-def _hold(contents: list[bytes]) -> None:
-    global _contents
-    _contents = contents
+def prepare_alone(folders: Path, workers: int) -> Epoch:
+    """What scripts/prepare_imagenet.py does with an image: once, not in each epoch."""
+    items = find_source(folders, None, subset=True).parts["train"]
+    return _in_processes(partial(encoded, recipe=Recipe(SIZE, "both", "jpeg", 95)), items, workers)
+
+
+def _in_processes(task: Callable, things: list, workers: int) -> Epoch:
+    pool = ProcessPoolExecutor(workers, get_context("fork"), _hold, (task, things))  # a fork hands them over uncopied
+    parts = [range(first, len(things), workers) for first in range(workers)]
+    return lambda: sum(pool.map(_do, parts))
+
+
+def _hold(task: Callable, things: list) -> None:
+    global _task, _things
+    _task, _things = task, things
     follow_parent()
 
 
-def _decode(part: range) -> int:
+def _do(part: range) -> int:
     for index in part:
-        simplejpeg.decode_jpeg(_contents[index])
+        _task(_things[index])
     return len(part)
 
 

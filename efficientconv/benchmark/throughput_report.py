@@ -23,6 +23,7 @@ class Row:
 
     pipeline: str
     workers: int
+    kb: float  # read for an image
     images_per_s: float  # median of the epochs
     images_per_s_low: float  # quartiles
     images_per_s_high: float
@@ -31,13 +32,14 @@ class Row:
     gain: float  # images/s over torchvision's with as many workers
 
 
-def rows_of(results: dict[tuple, Throughput]) -> list[Row]:
-    """`results` by (pipeline, workers)."""
+def rows_of(results: dict[tuple, Throughput], kb: dict[str, float]) -> list[Row]:
+    """`results` by (pipeline, workers); `kb` read for an image, by pipeline."""
     rows = []
     for (name, workers), result in results.items():
         rate, usual = result.images_per_s, results[USUAL, workers].images_per_s
         gain = rate.median / usual.median
-        rows.append(Row(name, workers, rate.median, rate.low, rate.high, result.worker_us, result.main_us, gain))
+        times = result.worker_us, result.main_us
+        rows.append(Row(name, workers, kb[name], rate.median, rate.low, rate.high, *times, gain))
     return rows
 
 
@@ -58,7 +60,8 @@ def _conditions(images: str, repeats: int) -> str:
     versions, load = ", ".join(f"{name} {version(name)}" for name in packages), os.getloadavg()[0]
     return (
         f"{facts['cpu']}, {facts['cpu_cores']} cores, load average {load:.1f} at the end; {versions}.\n"
-        f"{images} Batches of {BATCH}, medians of {repeats} interleaved epochs, quartiles in brackets.\n\n"
+        f"{images} Batches of {BATCH}, medians of {repeats} interleaved epochs, quartiles in brackets. us: processor "
+        "time an image.\n\n"
         "Both sides resized to 256, random crops of 221, flips, normalised float32. `decode alone` is libjpeg-turbo on\n"
         "files that lie in memory: the limit. Ours ends with the batch normalised on the device, here the CPU: that is the\n"
         "time of the training process, and a GPU's where there is one."
@@ -66,15 +69,12 @@ def _conditions(images: str, repeats: int) -> str:
 
 
 def _table(rows: list[Row]) -> str:
-    lines = [
-        "| pipeline | workers | images/s | times torchvision's | workers, us an image | training process, us |",
-        "|---|---|---|---|---|---|",
-    ]
+    head = ("pipeline", "workers", "kB an image", "images/s", "times torchvision's", "workers, us", "training process, us")
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for r in rows:
-        lines.append(
-            f"| {r.pipeline} | {r.workers} | {r.images_per_s:.0f} ({r.images_per_s_low:.0f} to {r.images_per_s_high:.0f}) "
-            f"| {r.gain:.2f} | {r.worker_us:.0f} | {r.main_us:.0f} |"
-        )
+        rate = f"{r.images_per_s:.0f} ({r.images_per_s_low:.0f} to {r.images_per_s_high:.0f})"
+        cells = (r.pipeline, r.workers, f"{r.kb:.0f}", rate, f"{r.gain:.2f}", f"{r.worker_us:.0f}", f"{r.main_us:.0f}")
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 

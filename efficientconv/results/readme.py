@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from efficientconv.models import model_config, model_names
-from efficientconv.results import paper
+from efficientconv.results import data_tables, paper
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "results"
@@ -15,8 +15,15 @@ RESULTS = ROOT / "results"
 
 def updated(text: str) -> str:
     """README.md with what stands between `<!-- name -->` and `<!-- end -->` made anew."""
-    for name, make in {"costs": cost_table, "cifar10_jpeg": run_table}.items():
-        block = f"<!-- {name} -->\n{make()}\n<!-- end -->"
+    throughput = _rows("data_throughput.csv")
+    tables = {
+        "costs": cost_table(),
+        "cifar10_jpeg": run_table(),
+        "data_speed": data_tables.speed_table(throughput),
+        "data_estimates": data_tables.estimate_table(throughput),
+    }
+    for name, table in tables.items():
+        block = f"<!-- {name} -->\n{table}\n<!-- end -->"
         text, found = re.subn(rf"<!-- {name} -->\n.*?<!-- end -->", block.replace("\\", r"\\"), text, flags=re.DOTALL)
         if found != 1:
             raise ValueError(f"README.md has {found} places for the table '{name}', not one")
