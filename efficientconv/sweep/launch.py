@@ -46,11 +46,19 @@ def sweep(overrides: Sequence[str]) -> None:
         if launcher == "basic":
             outcomes = run_jobs(configs)
         elif launcher == "joblib":
-            outcomes = run_jobs(configs, effective_n_jobs(settings.hydra.launcher.n_jobs))
+            outcomes = run_jobs(configs, _jobs_at_a_time(settings.hydra.launcher.n_jobs))
         else:
             outcomes = _launch(configs, settings, loader)
     print(f"\n{outcome_table(outcomes)}")
     sys.exit(sweep_exit_code(outcomes))
+
+
+def _jobs_at_a_time(n_jobs: int) -> int:
+    """As joblib counts them: -1 for one a core. Raises UserError for what it refuses."""
+    try:
+        return effective_n_jobs(n_jobs)
+    except ValueError as error:
+        raise UserError(f"hydra.launcher.n_jobs={n_jobs}: {error}; give 1 or more, or -1 for one a core") from None
 
 
 def _launch(configs: Sequence[RunConfig], settings: DictConfig, loader) -> list[Outcome]:
