@@ -124,6 +124,13 @@ def test_finished_runs_are_skipped_and_their_records_are_enough(reproduced: Path
         assert (tmp_path / "results" / "smoke" / path.name).read_bytes() == path.read_bytes(), path.name
 
 
+def test_report_has_the_runs_and_the_table(reproduced: Path, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    done = command("scripts/report.py", reproduced / "results" / "smoke" / "runs", "--output", page)
+    assert done.returncode == 0 and "4 runs" in done.stdout, done.stdout + done.stderr
+    assert "Experiment residual, tier smoke" in page.read_text()
+
+
 def test_records_name_no_place(reproduced: Path) -> None:
     records = list((reproduced / "results" / "smoke" / "runs").glob("*.json"))
     assert len(records) == 4
