@@ -18,8 +18,9 @@ from torchvision.datasets.folder import pil_loader
 from conftest import ROOT
 from efficientconv.data import FileSplit, load_data
 from efficientconv.data.decode import read_rgb
+from efficientconv.data.jpeg import rgb_pixels
 from efficientconv.data.parallel import in_parallel
-from test_data_helpers import assert_load_refused, assert_refused, config, evaluate, train, tree
+from test_data_helpers import assert_load_refused, assert_refused, config, evaluate, photos, train, tree
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "P with alpha", "RGBA", "CMYK", "YCbCr"])
@@ -31,6 +32,22 @@ def test_colour_modes_are_read_as_torchvision_reads_them(mode, tmp_path, recwarn
     ours = read_rgb(str(path))
     assert not recwarn.list
     assert ours.mode == "RGB" and np.array_equal(ours, pil_loader(path))
+
+
+@pytest.mark.parametrize("form", [
+    dict(mode="RGB"), dict(mode="RGB", subsampling="4:4:4"), dict(mode="RGB", subsampling="4:2:2", progressive=True),
+    dict(mode="L"), dict(mode="CMYK"), dict(mode="RGB", keep_rgb=True),
+], ids=str)  # fmt: skip
+def test_jpegs_are_decoded_as_by_pil_to_the_bit(form, tmp_path):
+    form, path = dict(form), tmp_path / "image.jpg"
+    colours = Image.fromarray(np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8))
+    colours.convert(form.pop("mode")).save(path, quality=80, **form)
+    assert np.array_equal(rgb_pixels(path.read_bytes(), str(path)), pil_loader(path))
+
+
+def test_photographs_are_decoded_as_by_pil_to_the_bit(tmp_path):
+    for path in photos(tmp_path, 20):
+        assert np.array_equal(rgb_pixels(path.read_bytes(), str(path)), pil_loader(path))
 
 
 def test_cmyk_is_not_inverted(tmp_path):
@@ -87,6 +104,7 @@ def test_one_pixel_becomes_a_flat_image_where_it_is_resized(tmp_path):
 PEAK_GROWTH_KIB = """
 import re, sys
 from efficientconv.data.decode import read_rgb
+from efficientconv.data.jpeg import rgb_pixels
 def peak():  # getrusage's would be that of the process which started this one, where that is higher
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
 before = peak()

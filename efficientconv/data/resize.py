@@ -31,6 +31,8 @@ class Resize:
         return self.size * height // shorter, self.size * width // shorter
 
     def __str__(self) -> str:
+        if self.size is None:
+            return "no resizing"
         return f"{'both sides' if self.rule == 'both' else 'the shorter side'} {self.size}"
 
 

@@ -59,7 +59,7 @@ def _weights(folder: RunFolder, checkpoint: str | None) -> tuple[dict[str, dict[
 
 def _other_data(config: RunConfig, own: DataSet, other: DataConfig) -> tuple[DataSet, RunConfig]:
     """`other` prepared as the run's own images were: their size and normalisation belong to the weights."""
-    prepared = ("image_size", "resize_size", "mean", "std")
+    prepared = ("image_size", "resize_size", "resize_rule", "mean", "std")
     prepare = {key: getattr(config.data, key) for key in prepared} | {"image_size": own.image_size}
     other = other.model_copy(update=prepare)
     data = load_test_data(other)
