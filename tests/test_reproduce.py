@@ -21,7 +21,8 @@ from efficientconv.config import RunConfig
 from efficientconv.engine.run_folder import run_name
 from efficientconv.engine.status import in_use
 from efficientconv.errors import UserError
-from efficientconv.models import build_model
+from efficientconv.models import build_model, image_size_of
+from efficientconv.models.zoo import layout_config
 from efficientconv.reproduce.tier import trained_models
 from efficientconv.results import paper
 from efficientconv.results.tables import needed_models, table_config, table_names
@@ -227,3 +228,15 @@ def test_topologies_are_the_models_own() -> None:
             topology = stages[stage]["blocks"][0]["args"]["topology"]
             assert paper.value(model, f"dims_{channels}") == " x ".join(map(str, topology["dims"]))
             assert paper.value(model, f"connections_{channels}") == " x ".join(map(str, topology["connections"]))
+
+
+def test_the_imagenet_tier_is_the_papers_recipe() -> None:
+    config = validate(RunConfig, compose("train", ["tier=imagenet", "model=c"]))
+    ours = {
+        "resize_size": config.data.resize_size, "image_size": image_size_of(config.model, config.data.image_size),
+        "global_batch_size": config.trainer.global_batch_size, "lr": config.optim.lr,
+        "decay_every_epochs": config.schedule.decay_every_epochs, "decay_factor": config.schedule.decay_factor,
+        "epochs": config.trainer.epochs, "dropout": layout_config(config.model, None).head.dropout,
+    }  # fmt: skip
+    assert ours == {figure.column: float(figure.value) for figure in paper.figures() if figure.row == "recipe"}
+    assert config.data.flip and not config.data.crop_padding
