@@ -48,12 +48,13 @@ def main() -> None:
     args = parse_args()
     order = parse_order(args.settings)
     models = models_to_train(order.tables, args.only)
-    tier = load_tier(order.tier, args.results, compose)
+    tier = load_tier(order.tier, order.overrides, args.results, compose)
     runs = plan_runs(models, order.seeds, order.tier, order.overrides, compose, args.results)
+    facts = tier.data_facts
     for run in runs:
         run.keep_record()
     pending = [run for run in runs if run.state != "done"]
-    print(plan_text(runs, pending, estimate(pending, runs), tier, args.jobs), flush=True)
+    print(plan_text(runs, pending, estimate(pending, runs, facts), tier, args.jobs), flush=True)
     if args.dry_run:
         return
     code = train(pending, args.jobs)

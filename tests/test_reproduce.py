@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 from conftest import ROOT, command
 from efficientconv.cli import compose
@@ -188,6 +189,16 @@ def test_an_override_that_changes_the_tiers_numbers_is_refused(tmp_path: Path) -
     assert done.returncode == 2
     assert done.stderr.startswith("error: tier=smoke fixes all") and done.stderr.count("\n") == 1
     assert not (tmp_path / "outputs").exists() and not (tmp_path / "results").exists()
+
+
+def test_a_part_of_imagenet_makes_no_table(tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        for name in ("n01440764", "n01443537"):
+            (tmp_path / part / name).mkdir(parents=True)
+            Image.new("RGB", (256, 256)).save(tmp_path / part / name / "0.JPEG")
+    done = command("scripts/reproduce.py", "table=2", "tier=imagenet", f"data.root={tmp_path}", "--dry-run")
+    assert done.returncode == 2
+    assert "holds part of imagenet, 2 training images" in done.stderr and done.stderr.count("\n") == 1
 
 
 # ---------------------------------------------------------------- tables and tiers as data
