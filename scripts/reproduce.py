@@ -21,8 +21,9 @@ sys.path.insert(0, str(ROOT))
 
 from efficientconv import cli  # noqa: E402
 from efficientconv.config import RunConfig  # noqa: E402
+from efficientconv.engine.guard import guarded  # noqa: E402
 from efficientconv.engine.precision import choose_device  # noqa: E402
-from efficientconv.errors import UserError, did_you_mean, exit_code  # noqa: E402
+from efficientconv.errors import UserError, did_you_mean  # noqa: E402
 from efficientconv.reproduce.estimate import estimate  # noqa: E402
 from efficientconv.reproduce.plan import PlannedRun, plan_runs  # noqa: E402
 from efficientconv.reproduce.report import plan_text  # noqa: E402
@@ -47,12 +48,13 @@ def main() -> None:
     args = parse_args()
     order = parse_order(args.settings)
     models = models_to_train(order.tables, args.only)
-    tier = load_tier(order.tier, args.results, compose)
+    tier = load_tier(order.tier, order.overrides, args.results, compose)
     runs = plan_runs(models, order.seeds, order.tier, order.overrides, compose, args.results)
+    facts = tier.data_facts
     for run in runs:
         run.keep_record()
     pending = [run for run in runs if run.state != "done"]
-    print(plan_text(runs, pending, estimate(pending, runs), tier, args.jobs), flush=True)
+    print(plan_text(runs, pending, estimate(pending, runs, facts), tier, args.jobs), flush=True)
     if args.dry_run:
         return
     code = train(pending, args.jobs)
@@ -131,4 +133,4 @@ def parse_args() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code(main))
+    guarded(main)

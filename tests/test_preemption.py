@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from conftest import ROOT, SMALL_RUN, command
 from efficientconv.engine.checkpoint import load_newest
-from efficientconv.engine.preemption import Preempted
+from efficientconv.engine.preemption import SIGNALS, Preempted, Preemption
 from efficientconv.engine.records import read_records
 
 LONG_RUN = [*SMALL_RUN, "trainer.epochs=200"]
@@ -65,6 +66,21 @@ def test_a_second_signal_ends_at_once_and_loses_nothing_saved(tmp_path):
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == Preempted.exit_code
     assert load_newest(folder / "checkpoints")[1]["step"] >= saved
+
+
+def test_asked_after_a_signal_it_does_not_take_it_for_a_second(monkeypatch):
+    # Slurm signals all processes of a job: the run itself, and its parent, which then asks it
+    monkeypatch.setattr(os, "_exit", lambda code: pytest.fail("ended at once"))
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    preemption = Preemption(together=True)  # raises nothing
+    preemption.install()
+    try:
+        preemption.ask()
+        assert preemption.pending
+        preemption.ask()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_a_second_process_on_the_folder_is_refused_and_a_crash_leaves_no_lock(tmp_path):

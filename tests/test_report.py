@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import statistics
@@ -10,9 +11,10 @@ import pytest
 
 from conftest import command
 from efficientconv.engine.run_folder import RunFolder
+from efficientconv.errors import UserError
 from efficientconv.results.record import read_record, record_of, write_record
 from efficientconv.results.report.page import page, report_data
-from efficientconv.results.report.sources import Run, Sources
+from efficientconv.results.report.sources import Run, Sources, find_sources
 from report_pages import Report, browser, many_runs
 
 TIER = ("tier=smoke", "trainer.epochs=2", "model.width=0.0625")
@@ -28,9 +30,11 @@ def chromium():
 def outputs(chromium, tmp_path_factory, finished_run):
     """Runs of two models and seeds at tier smoke, one that diverged, one of no tier, and a folder that is damaged."""
     outputs = tmp_path_factory.mktemp("report") / "outputs"
-    done = command("train.py", "-m", *TIER, "model=a,c", "seed=0,1", f"output_root={outputs}")
-    assert done.returncode == 0, done.stderr
-    assert command("train.py", *TIER, "model=k", "optim.lr=1e30", f"output_root={outputs}").returncode == 3
+    train = ("train.py", *TIER, f"output_root={outputs}")
+    for model, seed in itertools.product("ac", (0, 1)):
+        done = command(*train, f"model={model}", f"seed={seed}")
+        assert done.returncode == 0, done.stderr
+    assert command(*train, "model=k", "optim.lr=1e30").returncode == 3
     shutil.copytree(finished_run, outputs / "free")
     (outputs / "damaged").mkdir()
     (outputs / "damaged" / "config.yaml").write_text("{")
@@ -94,7 +98,7 @@ def test_cost_may_be_the_time_that_the_runs_measured(report, outputs):
     report.page.check("text=measured time")
     means = report.traces("cost-chart")[-1]
     assert means["x"] == pytest.approx([statistics.mean(_summaries(outputs, model, "ms_per_image")) for model in "ac"])
-    assert "at the end of the run itself" in report.page.inner_text("#cost-note")
+    assert "measured by each run at its end" in report.page.locator("#cost-chart .xtitle").text_content()
 
 
 def test_the_papers_points_come_on_request_in_a_panel_of_their_own(report):
@@ -124,6 +128,16 @@ def test_filters_show_what_they_name(report):
     assert [row[0] for row in report.rows("#run-table")] == ["free"]
     report.show("cost")
     assert len(report.traces("cost-chart")[-1]["x"]) == 1
+
+
+def test_a_filter_that_leaves_nothing_says_so(report):
+    for section in ("compare", "cost"):
+        report.show(section)
+    report.page.fill("#words", "no such run")
+    assert report.page.inner_text("#count") == "0 of 6 runs"
+    assert report.page.locator("#cost-chart .annotation").text_content() == "None of these runs is finished."
+    report.show("compare")
+    assert report.traces("compare-chart") == [] and report.rows("#compare-tables") == []
 
 
 def test_tiers_shown_together_are_told_apart(report):
@@ -210,7 +224,8 @@ def test_what_lies_beside_records_is_shown_with_them(chromium, outputs, tier_fol
     report = Report(chromium, tmp_path / "report.html")
     report.page.check("text=measured time")
     assert report.traces("cost-chart")[-1]["x"] == [3.5, 1.25]
-    assert "interleaved (smoke/latency.csv: a CPU)" in report.page.inner_text("#cost-note")
+    assert "measured all networks together" in report.page.locator("#cost-chart .xtitle").text_content()
+    assert "smoke/latency.csv: a CPU, batches of 64" in report.page.inner_text("#cost-note")
     report.show("tables")
     titles = ["Table 2: layers smoke/table2.csv", "Table 2: layers: what the paper claims smoke/claims2.csv"]
     assert report.page.locator("#table-list h3").all_inner_texts() == [*titles, "Order smoke/table_order.md"]
@@ -221,6 +236,18 @@ def test_what_lies_beside_records_is_shown_with_them(chromium, outputs, tier_fol
     assert report.page.evaluate("document.querySelector('#kernels img').naturalWidth") > 0
     assert report.problems == [] and report.requests == [(tmp_path / "report.html").as_uri()]
     report.page.close()
+
+
+def test_of_two_places_a_run_is_taken_from_the_one_where_it_is_done(tmp_path, finished_run):
+    unfinished = tmp_path / "runs" / "b" / "c"
+    shutil.copytree(finished_run, unfinished)
+    (unfinished / "summary.json").unlink()
+    (unfinished / "status.json").write_text('{"state": "running", "heartbeat": "2026-01-02T03:04:05+00:00"}')
+    for places in ([finished_run, unfinished], [unfinished, finished_run]):
+        assert [run.path for run in find_sources(places).runs] == [finished_run]
+    write_record(record_of(RunFolder(unfinished)), tmp_path / "runs")
+    (run,) = find_sources([unfinished, tmp_path / "runs"]).runs  # neither is done: the first
+    assert run.path == unfinished and run.record.reason == "last sign of life 2026-01-02T03:04:05+00:00"
 
 
 def test_names_are_data_whatever_they_hold(chromium, tier_folder, tmp_path):
@@ -241,11 +268,11 @@ def test_names_are_data_whatever_they_hold(chromium, tier_folder, tmp_path):
 
 
 def test_mistakes_are_one_line(tmp_path):
-    (tmp_path / "empty").mkdir()
-    for path, said in ((tmp_path / "nowhere", "is not there"), (tmp_path / "empty", "no run was found")):
-        done = command("scripts/report.py", path, "--output", tmp_path / "report.html")
-        assert done.returncode == 2 and said in done.stderr and len(done.stderr.splitlines()) == 1
+    done = command("scripts/report.py", tmp_path / "nowhere", "--output", tmp_path / "report.html")
+    assert done.returncode == 2 and "is not there" in done.stderr and len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "report.html").exists()
+    with pytest.raises(UserError, match="no run was found"):
+        find_sources([tmp_path])
 
 
 def test_a_thousand_runs_fit_and_answer(chromium, tier_folder, tmp_path):

@@ -14,13 +14,16 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 from conftest import ROOT, command
 from efficientconv.cli import compose
 from efficientconv.config import RunConfig
 from efficientconv.engine.run_folder import run_name
+from efficientconv.engine.status import in_use
 from efficientconv.errors import UserError
-from efficientconv.models import build_model
+from efficientconv.models import build_model, image_size_of
+from efficientconv.models.zoo import layout_config
 from efficientconv.reproduce.tier import trained_models
 from efficientconv.results import paper
 from efficientconv.results.tables import needed_models, table_config, table_names
@@ -87,9 +90,10 @@ def test_killed_and_started_again_it_ends_with_the_same_table(reproduced: Path, 
         wait_for_second_run(tmp_path / "outputs" / "smoke", process)
         process.send_signal(signal.SIGKILL)
         process.wait()
+    wait_until_free(tmp_path / "outputs" / "smoke")
     again = command("scripts/reproduce.py", *arguments(tmp_path, "--jobs", "2"))
     assert again.returncode == 0, again.stdout + again.stderr
-    assert "done" in again.stdout and "to do" in again.stdout
+    assert "preempted" in again.stdout and "4 runs: 1 done, 3 to do" in again.stdout
     assert rows_of(tmp_path) == rows_of(reproduced)
     assert rows_of(tmp_path, "claims_residual.csv") == rows_of(reproduced, "claims_residual.csv")
 
@@ -104,6 +108,14 @@ def wait_for_second_run(outputs: Path, process: subprocess.Popen, limit_s: float
     raise AssertionError("no second run was seen")
 
 
+def wait_until_free(outputs: Path, limit_s: float = 60) -> None:
+    """The run that lost its parent saves its state and leaves."""
+    deadline = time.monotonic() + limit_s
+    while any(in_use(path.parent) for path in outputs.glob("*/status.json")):
+        assert time.monotonic() < deadline, "a run goes on without its parent"
+        time.sleep(0.1)
+
+
 def test_finished_runs_are_skipped_and_their_records_are_enough(reproduced: Path, tmp_path: Path) -> None:
     shutil.copytree(reproduced / "results", tmp_path / "results")
     done = command("scripts/reproduce.py", *arguments(tmp_path))
@@ -112,6 +124,13 @@ def test_finished_runs_are_skipped_and_their_records_are_enough(reproduced: Path
     assert not (tmp_path / "outputs").exists()
     for path in (reproduced / "results" / "smoke").glob("*.*"):
         assert (tmp_path / "results" / "smoke" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_report_has_the_runs_and_the_table(reproduced: Path, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    done = command("scripts/report.py", reproduced / "results" / "smoke" / "runs", "--output", page)
+    assert done.returncode == 0 and "4 runs" in done.stdout, done.stdout + done.stderr
+    assert "Experiment residual, tier smoke" in page.read_text()
 
 
 def test_records_name_no_place(reproduced: Path) -> None:
@@ -172,6 +191,16 @@ def test_an_override_that_changes_the_tiers_numbers_is_refused(tmp_path: Path) -
     assert not (tmp_path / "outputs").exists() and not (tmp_path / "results").exists()
 
 
+def test_a_part_of_imagenet_makes_no_table(tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        for name in ("n01440764", "n01443537"):
+            (tmp_path / part / name).mkdir(parents=True)
+            Image.new("RGB", (256, 256)).save(tmp_path / part / name / "0.JPEG")
+    done = command("scripts/reproduce.py", "table=2", "tier=imagenet", f"data.root={tmp_path}", "--dry-run")
+    assert done.returncode == 2
+    assert "holds part of imagenet, 2 training images" in done.stderr and done.stderr.count("\n") == 1
+
+
 # ---------------------------------------------------------------- tables and tiers as data
 
 
@@ -210,3 +239,15 @@ def test_topologies_are_the_models_own() -> None:
             topology = stages[stage]["blocks"][0]["args"]["topology"]
             assert paper.value(model, f"dims_{channels}") == " x ".join(map(str, topology["dims"]))
             assert paper.value(model, f"connections_{channels}") == " x ".join(map(str, topology["connections"]))
+
+
+def test_the_imagenet_tier_is_the_papers_recipe() -> None:
+    config = validate(RunConfig, compose("train", ["tier=imagenet", "model=c"]))
+    ours = {
+        "resize_size": config.data.resize_size, "image_size": image_size_of(config.model, config.data.image_size),
+        "global_batch_size": config.trainer.global_batch_size, "lr": config.optim.lr,
+        "decay_every_epochs": config.schedule.decay_every_epochs, "decay_factor": config.schedule.decay_factor,
+        "epochs": config.trainer.epochs, "dropout": layout_config(config.model, None).head.dropout,
+    }  # fmt: skip
+    assert ours == {figure.column: float(figure.value) for figure in paper.figures() if figure.row == "recipe"}
+    assert config.data.flip and not config.data.crop_padding

@@ -73,25 +73,19 @@ def test_runs_beside_each_other_divide_the_cores(swept):
     assert environment["threads"] == max(available_cores() // 2, 1)
 
 
-def test_what_is_done_is_left_alone_and_one_alone_is_shown_live(swept, capfd):
+def test_what_is_done_and_what_another_process_trains_is_left_alone(swept, capfd):
     configs, outcomes, _ = swept
     before = {path: path.stat().st_mtime_ns for path in outcomes[0].folder.rglob("*")}
-    again = run_jobs([configs[0], configs[2]])  # one at a time
-    assert [outcome.state for outcome in again] == ["skipped", "failed"]
-    assert {path: path.stat().st_mtime_ns for path in outcomes[0].folder.rglob("*")} == before
-    shown = capfd.readouterr().out
-    assert shown.count("error: no folder '") == 1 and "1 of 2 runs were done already" in shown
-    assert (outcomes[2].folder / "log.txt").read_text().count("error: ") == 2  # the earlier start's stays
-
-
-def test_a_run_that_another_process_trains_is_not_touched(tmp_path):
-    config = smoke(tmp_path)
-    folder = run_folder(config)
-    folder.claim(config)
-    held = lock(folder.path)
-    (outcome,) = run_jobs([config], log=lambda line: None)
+    taken = configs[0].model_copy(update={"seed": 2})
+    run_folder(taken).claim(taken)
+    held = lock(run_folder(taken).path)
+    again = run_jobs([configs[0], taken])  # one at a time: shown live, once
     os.close(held)
-    assert (outcome.state, outcome.exit_code) == ("failed", 2) and "is in use by another process" in outcome.reason
+    assert [(outcome.state, outcome.exit_code) for outcome in again] == [("skipped", 0), ("failed", 2)]
+    assert {path: path.stat().st_mtime_ns for path in outcomes[0].folder.rglob("*")} == before
+    assert run_folder(taken).state() == "planned" and "is in use by another process" in again[1].reason
+    shown = capfd.readouterr().out
+    assert shown.count("is in use by another process") == 1 and "1 of 2 runs were done already" in shown
 
 
 def test_a_planned_run_follows_what_its_own_configuration_may_change(tmp_path):
@@ -153,6 +147,7 @@ def test_a_killed_sweep_leaves_no_run_behind_and_a_stopped_one_says_how_to_go_on
     assert again.returncode == 75 and "stopped by a signal; the same command continues" in output
     assert output.endswith("3 runs: 3 preempted\n") and output.count("not started") == 1
     assert sorted(states()) == ["planned", "preempted", "preempted"]
+    assert all(log.read_text().count("stopped by a signal") == 2 for log in logs)  # of both starts, each once
     assert [path.name for path in tmp_path.iterdir()] == ["out"] and len(folders()) == 3  # and nothing of Hydra's
 
 

@@ -35,20 +35,20 @@ def rows(root: Path) -> list[dict]:
 def searched(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess, str]:
     """Two trials, the second killed with its search after an epoch, and the search continued."""
     root = tmp_path_factory.mktemp("tune")
-    search = subprocess.Popen(
+    killed = subprocess.Popen(
         [sys.executable, ROOT / "scripts/tune.py", *ARGS, "2"], cwd=root, stdout=subprocess.PIPE, text=True
     )
-    while len(metrics := sorted(root.glob("out/tune/rate/*/metrics.jsonl"), key=lambda path: path.stat().st_ctime)) < 2:
-        assert search.poll() is None, search.communicate()
+    trained: list[RunFolder] = []
+    while len(trained) < 2 or not read_records(trained[1].metrics_file):
+        assert killed.poll() is None, killed.communicate()
+        started = sorted(root.glob("out/tune/rate/*/config.yaml"), key=lambda path: path.stat().st_mtime)
+        trained = [RunFolder(path.parent) for path in started]
         time.sleep(0.02)
-    while not read_records(metrics[1]):
+    killed.kill()
+    killed.wait()
+    while trained[1].state() == "running":
         time.sleep(0.02)
-    search.kill()
-    search.wait()
-    folder = RunFolder(metrics[1].parent)
-    while folder.state() == "running":
-        time.sleep(0.02)
-    return root, command("scripts/tune.py", *ARGS, "2", cwd=root), folder.path.name
+    return root, command("scripts/tune.py", *ARGS, "2", cwd=root), trained[1].path.name
 
 
 def test_a_killed_search_continues_and_counts_its_trials(searched):
@@ -93,18 +93,27 @@ def test_a_trial_below_the_median_is_pruned(searched):
     assert "stopped by a signal" in (root / "out/tune/rate" / last["run"] / "log.txt").read_text()
 
 
-def test_another_question_is_not_put_into_the_same_study(searched):
-    root, _, _ = searched
-    done = command("scripts/tune.py", "optim.lr=interval(0.5,1)", "tier=smoke", "output_root=out", "--study", "rate",
-                   "--trials", "9", cwd=root)  # fmt: skip
-    assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert "out/tune/rate holds a search with another range of optim.lr; choose another --study" in done.stderr
+def search(folder: Path, *overrides: str) -> Search:
+    fixed, ranges = split_ranges(["tier=smoke", *overrides])
+    return Search(folder, ranges, lambda more: validate(RunConfig, compose("train", [*fixed, *more])))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "what"),
+    [
+        (["optim.lr=interval(0.5,1)", RANGES[1]], "another range of optim.lr"),
+        ([RANGES[0]], "another range of schedule"),
+        ([*RANGES, "trainer.epochs=4"], "other settings"),
+    ],
+)
+def test_another_question_is_not_put_into_the_same_study(overrides, what, searched):
+    with pytest.raises(UserError, match=f"rate holds a search with {what}; choose another --study"):
+        search(searched[0] / "out/tune/rate", *overrides)
 
 
 def test_a_search_without_held_out_images_is_refused(tmp_path):
-    fixed, ranges = split_ranges(["tier=smoke", "data.val_fraction=0", *RANGES])
     with pytest.raises(UserError, match="never looks at the test images"):
-        Search(tmp_path / "study", ranges, lambda _: validate(RunConfig, compose("train", fixed)))
+        search(tmp_path / "study", *RANGES, "data.val_fraction=0")
     assert not list(tmp_path.iterdir())
 
 

@@ -56,5 +56,14 @@ def lock(folder: Path) -> int:
     return file
 
 
+def in_use(folder: Path) -> bool:
+    """Whether another process holds the run folder now. Not for a process that holds it: looking would drop its lock."""
+    try:
+        os.close(lock(folder))
+    except UserError:
+        return True
+    return False
+
+
 def _now() -> str:
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

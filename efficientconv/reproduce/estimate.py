@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from efficientconv.config import DataConfig
-from efficientconv.data import DATA_SETS, FILE_SETS
+from efficientconv.data import DATA_SETS
 from efficientconv.engine.precision import choose_device
 from efficientconv.engine.records import read_records
 from efficientconv.errors import UserError
@@ -26,7 +26,7 @@ START_SECONDS = 6  # imports, data and network of a run
 
 @dataclass(frozen=True)
 class DataFacts:
-    """Of the training images that are not held out; `images` None: the data set is not here to be counted."""
+    """`images` of training that are not held out; None: the data set is not here to be counted."""
 
     images: int | None
     num_classes: int
@@ -41,9 +41,8 @@ class Estimate:
     rate_source: str  # what the rate was measured on
 
 
-def estimate(pending: Sequence[PlannedRun], everything: Sequence[PlannedRun]) -> list[Estimate]:
+def estimate(pending: Sequence[PlannedRun], everything: Sequence[PlannedRun], facts: DataFacts) -> list[Estimate]:
     """One for each of `pending`; rates are those of the runs of `everything` in this machine's folders, else tried now."""
-    facts = data_facts(pending[0].config.data) if pending else DataFacts(None, 0)
     rates: dict[str, tuple[float, str]] = {}
     for run in pending:
         if run.model not in rates:
@@ -52,11 +51,16 @@ def estimate(pending: Sequence[PlannedRun], everything: Sequence[PlannedRun]) ->
 
 
 def data_facts(config: DataConfig) -> DataFacts:
-    """From the list of its files, or where it has none, from its images."""
+    """Of the set that lies at data.root. Raises UserError when that is only a part: a tier's tables are of the whole."""
     try:
-        data = (FILE_SETS if config.name in FILE_SETS.names() else DATA_SETS).get(config.name)(config)
+        data = DATA_SETS.get(config.name)(config)
     except UserError:
         return DataFacts(None, 1000 if config.image_size is None else 10)
+    if data.name != config.name:
+        raise UserError(
+            f"'{config.root}' holds {data.name}, {len(data.train)} training images, and a tier's tables are of the whole: "
+            "set data.root to all of it, or train on the part with python train.py"
+        )
     return DataFacts(round(len(data.train) * (1 - config.val_fraction)), data.num_classes)
 
 

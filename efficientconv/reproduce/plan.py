@@ -9,6 +9,7 @@ from pathlib import Path
 from efficientconv.config import RunConfig
 from efficientconv.engine.records import read_records
 from efficientconv.engine.run_folder import RunFolder, identity, run_folder, run_name
+from efficientconv.engine.status import in_use
 from efficientconv.errors import UserError
 from efficientconv.results.record import record_of, write_record
 
@@ -27,8 +28,9 @@ class PlannedRun:
 
     @property
     def state(self) -> str:
-        """done, missing, planned, or what became of it: running, preempted, failed, diverged."""
-        return "done" if self.record.exists() else self.folder.state()
+        """done, missing, planned, or what became of it: running, cut off, preempted, failed, diverged."""
+        state = "done" if self.record.exists() else self.folder.state()
+        return "cut off" if state == "running" and not in_use(self.folder.path) else state
 
     @property
     def epochs_done(self) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from efficientconv.config import CONFIG_DIR, ModelConfig, RunConfig
@@ -35,7 +36,9 @@ class Tier:
         title = DATA_TITLES.get(base.data.name, base.data.name)
         return f"{title}, width {base.model.width:g}, {base.trainer.epochs} epochs"
 
+    @cached_property
     def data_facts(self) -> DataFacts:
+        """Raises UserError when only a part of the data set is there."""
         return data_facts(self.base.data)
 
     def records(self) -> list[RunRecord]:
@@ -43,12 +46,12 @@ class Tier:
         return read_records_in(self.folder / "runs")
 
 
-def load_tier(name: str, results: Path, compose: ComposeRun) -> Tier:
+def load_tier(name: str, overrides: Sequence[str], results: Path, compose: ComposeRun) -> Tier:
     """Raises UserError with the nearest name."""
     known = sorted(path.stem for path in (CONFIG_DIR / "tier").glob("*.yaml"))
     if name not in known:
         raise UserError(f"unknown tier '{name}': {did_you_mean(name, known)}")
-    return Tier(name, _about(CONFIG_DIR / "tier" / f"{name}.yaml"), compose([f"tier={name}"]), results / name)
+    return Tier(name, _about(CONFIG_DIR / "tier" / f"{name}.yaml"), compose([f"tier={name}", *overrides]), results / name)
 
 
 def _about(path: Path) -> str:

@@ -34,7 +34,7 @@ def write_table(
     config = table_config(name)
     if not config.trained:
         return _write_arithmetic(name, config, tier, command, compose)
-    facts, size = tier.data_facts(), tier.base.data.image_size
+    facts, size = tier.data_facts, tier.base.data.image_size
     records = [record for record in tier.records() if record.seed in seeds]
     trained = {record.model for record in records}
     shown = [*config.rows, *(row for row in config.quoted if row in trained)]
@@ -70,7 +70,7 @@ def _plot(name: str, tier: Tier, records: Mapping[str, list[RunRecord]], costs: 
 
 def _write_arithmetic(name: str, config: TableConfig, tier: Tier, command: str, compose: ComposeRun) -> list[Path]:
     models = tier_models(tier.name, dict.fromkeys(["a", *config.rows]), compose)
-    rows = ARITHMETIC[name](models, tier.base.data.image_size, tier.data_facts().num_classes)
+    rows = ARITHMETIC[name](models, tier.base.data.image_size, tier.data_facts.num_classes)
     text = (
         f"# {table_title(name)}, tier {tier.name}: {config.title}\n\nCounted from the models as they are built: width "
         f"{tier.base.model.width:g}. 1 MAC is one multiply-accumulate, 2 FLOPs.\n\n{markdown_table(rows)}\n\n"

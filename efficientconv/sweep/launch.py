@@ -1,7 +1,8 @@
 """python train.py -m ...: every run of a sweep is composed and frozen in its folder first, then all are trained.
 
 On this machine by pool.py, for Hydra's own launcher one at a time, for joblib's `hydra.launcher.n_jobs` at a time;
-elsewhere by the launcher that is named, which gets the folders only. With cli.py the only part that knows Hydra.
+elsewhere by the launcher that is named, which gets the folders only. Of this package's files, this one, ranges.py (the
+grammar) and cli.py know Hydra.
 """
 
 from __future__ import annotations
@@ -45,11 +46,19 @@ def sweep(overrides: Sequence[str]) -> None:
         if launcher == "basic":
             outcomes = run_jobs(configs)
         elif launcher == "joblib":
-            outcomes = run_jobs(configs, effective_n_jobs(settings.hydra.launcher.n_jobs))
+            outcomes = run_jobs(configs, _jobs_at_a_time(settings.hydra.launcher.n_jobs))
         else:
             outcomes = _launch(configs, settings, loader)
     print(f"\n{outcome_table(outcomes)}")
     sys.exit(sweep_exit_code(outcomes))
+
+
+def _jobs_at_a_time(n_jobs: int) -> int:
+    """As joblib counts them: -1 for one a core. Raises UserError for what it refuses."""
+    try:
+        return effective_n_jobs(n_jobs)
+    except ValueError as error:
+        raise UserError(f"hydra.launcher.n_jobs={n_jobs}: {error}; give 1 or more, or -1 for one a core") from None
 
 
 def _launch(configs: Sequence[RunConfig], settings: DictConfig, loader) -> list[Outcome]:

@@ -75,6 +75,7 @@ class Pool:
                 self._start()
                 time.sleep(POLL_S)
                 self._collect(bar)
+                bar.refresh()  # the time left
 
     def _start(self) -> None:
         for slot, share in self.shares.items():

@@ -20,8 +20,8 @@ from efficientconv.results.report.times import Times
 PAGE = Path(__file__).with_name("page")
 # in the order that they run in
 SCRIPTS = (
-    "data", "elements", "theme", "filters", "sections", "tables", "groups", "scatter", "metrics", "curves", "runs",
-    "compare", "main",
+    "data", "elements", "theme", "filters", "sections", "tables", "groups", "marks", "paper", "scatter", "metrics",
+    "curves", "runs", "compare", "main",
 )  # fmt: skip
 
 

@@ -61,7 +61,7 @@ def find_sources(paths: Iterable[Path]) -> Sources:
         run = sources.attempt(_read, place)
         if run is not None:
             key = run.record.tier or "", run.record.run
-            found[key] = max(run, found.get(key, run), key=lambda run: run.record.state == "done")
+            found[key] = max(found.get(key, run), run, key=lambda run: run.record.state == "done")
         if place.suffix == ".json" and place.parent.name == RECORDS and place.parent.parent not in sources.tier_folders:
             sources.tier_folders.append(place.parent.parent)
     sources.runs = [found[key] for key in sorted(found)]

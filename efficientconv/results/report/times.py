@@ -10,6 +10,7 @@ from efficientconv.results.record import RunRecord
 from efficientconv.results.report.sources import Sources
 
 _FIGURES = ("network", "model", "ms_per_image", "ms_per_image_iqr", "batch_size")  # the other columns: where it was measured
+TOGETHER, ALONE = "all networks together, interleaved", "by each run at its end"
 
 
 class Times:
@@ -26,13 +27,13 @@ class Times:
             self.macs[run.record.tier, run.record.model].add(run.record.summary.get("macs"))
 
     def of(self, record: RunRecord) -> dict | None:
-        """`ms` per image, in batches of `batch`, and `how` it was measured; None where it was not."""
+        """`ms` per image, in batches of `batch`, `how` and at which `place` it was measured; None where it was not."""
         network, summary = (record.tier, record.model), record.summary
         if network in self.together and len(self.macs[network] - {None}) == 1:
             return self.together[network]
         if "ms_per_image" not in summary:
             return None
-        return {"ms": summary["ms_per_image"], "batch": summary["ms_per_image_batch"], "how": "at the end of the run itself"}
+        return {"ms": summary["ms_per_image"], "batch": summary["ms_per_image_batch"], "how": ALONE, "place": None}
 
 
 def _read(path: Path) -> dict[str, dict]:
@@ -42,5 +43,4 @@ def _read(path: Path) -> dict[str, dict]:
 
 def _time(row: dict[str, str], file: str) -> dict:
     place = ", ".join(value for name, value in row.items() if name not in _FIGURES)
-    how = f"all networks together, interleaved ({file}: {place})"
-    return {"ms": float(row["ms_per_image"]), "batch": int(row["batch_size"]), "how": how}
+    return {"ms": float(row["ms_per_image"]), "batch": int(row["batch_size"]), "how": TOGETHER, "place": f"{file}: {place}"}

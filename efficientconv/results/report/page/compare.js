@@ -7,7 +7,7 @@ const compared = () => sides.map((select) => DATA.runs[select.value]).filter(Boo
 
 function drawCompare() {
   const numbered = visible.map((run) => [DATA.runs.indexOf(run), `${run.name} (${run.tier}, ${run.state})`]);
-  const other = visible.find((run) => run.group !== visible[0].group) ?? visible[1] ?? visible[0];
+  const other = visible.find((run) => run.group !== visible[0].group) ?? visible.at(-1);
   fillSelect(sides[0], numbered);
   fillSelect(sides[1], numbered, DATA.runs.indexOf(other));
   drawPair();
@@ -15,10 +15,10 @@ function drawCompare() {
 
 function drawPair() {
   const pair = compared();
-  if (pair.length < 2) return byId("compare-tables").replaceChildren();
   fillMetrics(byId("compare-metric"), pair);
   drawCurves("compare-chart", pair, byId("compare-metric").value, false);
-  byId("compare-tables").replaceChildren(...Object.keys(PART_TITLES).flatMap((part) => partTable(part, pair)));
+  const parts = pair.length ? Object.keys(PART_TITLES) : [];
+  byId("compare-tables").replaceChildren(...parts.flatMap((part) => partTable(part, pair)));
 }
 
 function partTable(part, pair) {
@@ -30,7 +30,8 @@ function partTable(part, pair) {
   const head = element("h3", {}, PART_TITLES[part], " ", count);
   if (!shown.length) return [head];
   const rows = shown.map((key) => sideRow(key, one.get(key), other.get(key), differ.includes(key)));
-  return [head, element("table", { className: "sides", id: `compare-${part}` }, sideHead(pair), element("tbody", {}, ...rows))];
+  const named = { className: "sides", id: `compare-${part}` };
+  return [head, element("table", named, sideHead(pair), element("tbody", {}, ...rows))];
 }
 
 function sideHead(pair) {
@@ -42,7 +43,8 @@ function sideHead(pair) {
 }
 
 function sideRow(key, one, other, differs) {
-  const cells = [one, other].map((value) => element("td", { className: differs ? "mono" : "mono same", title: text(value) }, short(value)));
+  const className = differs ? "mono" : "mono same";
+  const cells = [one, other].map((value) => element("td", { className, title: text(value) }, short(value)));
   return element("tr", {}, element("th", { scope: "row", className: "mono" }, key), ...cells);
 }
 

@@ -29,4 +29,4 @@ function text(value) {
 
 const fixed = (value, digits) => (value === null || value === undefined ? "" : value.toFixed(digits));
 
-const significant = (value, digits = 4) => Number(value.toPrecision(digits)).toLocaleString("en-US", { maximumFractionDigits: 6 });
+const significant = (value) => Number(value.toPrecision(4)).toLocaleString("en-US", { maximumFractionDigits: 6 });

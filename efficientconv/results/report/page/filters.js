@@ -24,7 +24,8 @@ function matches(run) {
 function hasSetting(run, word) {
   if (!word.includes("=")) return false;
   const [name, value] = word.split("=", 2);
-  return [...settings(run, "config")].some(([key, set]) => (key === name || key.endsWith(`.${name}`)) && text(set) === value);
+  const named = (key) => key === name || key.endsWith(`.${name}`);
+  return [...settings(run, "config")].some(([key, set]) => named(key) && text(set) === value);
 }
 
 function fillChoices() {

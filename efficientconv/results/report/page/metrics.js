@@ -9,6 +9,7 @@ const METRICS = {
 const DASHES = ["solid", "dash", "dot", "dashdot"]; // once all colours are taken
 
 const FEW_EPOCHS = 15; // each of them has its tick
+const MOST_NAMED = 16; // curves in the legend; of more, the one under the pointer says its name
 
 const metricTitle = (name) => METRICS[name] ?? name;
 
@@ -37,7 +38,7 @@ function drawCurves(id, runs, metric, logarithmic) {
   if (!drawn.length) return drawNothing(id, runs.length ? "None of these runs has recorded this." : "No run is picked.");
   const longest = Math.max(...drawn.map((run) => run.curves[metric].length));
   draw(id, drawn.map((run, number) => curveTrace(run, metric, number)), {
-    showlegend: true, hovermode: drawn.length > 12 ? "closest" : "x unified",
+    showlegend: drawn.length <= MOST_NAMED, hovermode: drawn.length <= MOST_NAMED ? "x unified" : "closest",
     xaxis: axis("epoch", longest > FEW_EPOCHS ? {} : { dtick: 1 }),
     yaxis: axis(metricTitle(metric), { type: logarithmic ? "log" : "linear", tickformat: "~g" }),
   });

@@ -1,10 +1,7 @@
-// Accuracy against cost: groups' means, single runs, the Pareto front; the paper's points beside them.
+// Accuracy against cost: groups' means, single runs, the Pareto front of each tier and data set.
 
 const LABELLED = 40; // groups; of more, only those on the front are named
 const HOVER_KEYS = 8;
-const CORNERS = ["top right", "bottom right", "top left", "bottom left"];
-const NAMES_MARGIN = { l: 56, r: 40, t: 12, b: 48 }; // pixels; the outermost names reach into it
-const CROWDED = 0.07; // of an axis: names of marks nearer to each other than this go to different corners
 
 const chosenCost = () => COSTS[document.querySelector("#cost-axis input:checked").value];
 const seriesOf = (run) => `${run.tier}, ${run.data}`;
@@ -22,8 +19,8 @@ function drawScatter() {
     return seriesTraces(own, { name, cost, keys, hue: colour(number), named: groups.length <= LABELLED });
   });
   draw("cost-chart", traces, {
-    margin: NAMES_MARGIN,
-    showlegend: series.length > 1, xaxis: costAxis(cost.axis, groups.map((group) => group.cost)), yaxis: axis("top-1 % on the test images"),
+    margin: NAMES_MARGIN, showlegend: series.length > 1, yaxis: axis("top-1 % on the test images"),
+    xaxis: costAxis(costTitle(groups, cost), groups.flatMap((group) => group.runs.map(cost.of))),
   });
 }
 
@@ -31,7 +28,7 @@ function nothingToShow() {
   return visible.some(isDone) ? "None of these runs has a measured time." : "None of these runs is finished.";
 }
 
-// One tier and data set: its front is its own.
+// One tier and data set.
 function seriesTraces(groups, { name, cost, keys, hue, named }) {
   const front = paretoFront(groups);
   const hollow = cssColour("paper");
@@ -52,7 +49,9 @@ function seriesTraces(groups, { name, cost, keys, hue, named }) {
       error_y: { type: "data", array: groups.map((group) => group.spread), thickness: 1, width: 4, color: hue },
       text: groups.map((group) => (named || front.includes(group) ? plain(modelTitle(group.first.model)) : "")),
       textposition: labelCorners(groups), hovertext: groups.map((group) => groupHover(group, cost, keys)),
-      marker: { size: 9, line: { width: 1.75, color: hue }, color: groups.map((group) => (front.includes(group) ? hue : hollow)) },
+      marker: {
+        size: 9, line: { width: 1.75, color: hue }, color: groups.map((group) => (front.includes(group) ? hue : hollow)),
+      },
     },
   ];
 }
@@ -64,61 +63,35 @@ function groupHover(group, cost, keys) {
   const lines = [
     `${modelTitle(first.model)} on ${first.data}: ${fixed(group.top1, 2)}${spread} % top-1, n = ${runs.length}`,
     `${significant(group.cost)} ${cost.unit}`,
-    ...(cost === COSTS.time ? unique(runs.map((run) => `${run.time.how}, batches of ${run.time.batch}`)) : []),
+    ...(cost === COSTS.time ? unique(runs.map(timing)) : []),
     ...shown,
   ];
   return lines.map(plain).join("<br>");
 }
 
-// Points have a `cost` and a `top1`.
-function labelCorners(points) {
-  const range = (values) => Math.max(...values) - Math.min(...values) || 1;
-  const across = range(points.map((point) => Math.log(point.cost)));
-  const up = range(points.map((point) => point.top1));
-  const near = (one, other) => Math.abs(Math.log(one.cost / other.cost)) < CROWDED * across
-    && Math.abs(one.top1 - other.top1) < CROWDED * up;
-  return points.map((point, i) => CORNERS[points.slice(0, i).filter((earlier) => near(earlier, point)).length % CORNERS.length]);
-}
+const timing = ({ time }) => `measured ${[time.how, time.place, `batches of ${time.batch}`].filter(Boolean).join(", ")}`;
 
-function drawPaper(cost) {
-  const wanted = byId("show-paper").checked;
-  byId("paper-panel").hidden = !wanted;
-  if (!wanted) return;
-  if (cost === COSTS.time) return drawNothing("paper-chart", "The paper’s times are not known here.");
-  const points = DATA.paper.map((point) => ({ ...point, cost: cost.of(point) }));
-  const hover = points.map((point) => `${modelTitle(point.model)}: ${point.top1} % (${point.mark}), table ${point.tables.join(", ")}`);
-  draw("paper-chart", [{
-    mode: "markers+text", x: points.map((point) => point.cost), y: points.map((point) => point.top1), cliponaxis: false,
-    text: points.map((point) => plain(modelTitle(point.model))), textposition: labelCorners(points), textfont: { color: cssColour("muted") },
-    hovertext: hover.map(plain), hovertemplate: "%{hovertext}<extra></extra>",
-    marker: { symbol: "diamond-open", size: 8, color: cssColour("muted") },
-  }], {
-    margin: NAMES_MARGIN, showlegend: false, xaxis: costAxis(cost.axis, points.map((point) => point.cost)), yaxis: axis("100 − top-1 error % in the paper"),
-  });
-}
-
-// Logarithmic: 1, 2 and 5 of each power of ten, or even steps where all lies within a power.
-function costAxis(title, costs) {
-  const [low, high] = [Math.min(...costs), Math.max(...costs)];
-  const step = 10 ** Math.floor(Math.log10(high)) / 2;
-  const room = 1.15; // for the names of the outer marks
-  const outer = [low / room, high * room ** 2].map(Math.log10);
-  return axis(title, { range: outer, type: "log", tickformat: "~g", dtick: high > 10 * low ? "D2" : `L${step}` });
+function costTitle(groups, cost) {
+  if (cost !== COSTS.time) return cost.axis;
+  const hows = unique(groups.flatMap((group) => group.runs.map((run) => run.time.how)));
+  return `${cost.axis}, measured ${hows.length === 1 ? hows[0] : "in several ways: each mark says in which"}`;
 }
 
 function writeCostNote(groups, cost) {
-  const hows = unique(groups.flatMap((group) => group.runs.map((run) => run.time?.how)));
+  const timings = cost === COSTS.time ? unique(groups.flatMap((group) => group.runs.map(timing))) : [];
   byId("cost-note").textContent = [
-    "Each mark is the mean over the seeds of one configuration, its bar the standard deviation over seeds (none for one seed),",
-    "small dots the single runs. Filled marks, joined by dots: the Pareto front, matched by nothing at the same cost or less.",
-    cost === COSTS.macs ? "1 MAC is one multiply-accumulate, 2 FLOPs." : "",
-    cost === COSTS.time && hows.length ? `Measured ${hows.join("; or ")}: which, the point says.` : "",
+    "Each mark is the mean over the seeds of one configuration, its bar the standard deviation over seeds (none for one",
+    "seed), small dots the single runs. Filled marks, joined by dots: the Pareto front, matched by nothing at the same cost",
+    "or less.", cost === COSTS.macs ? "1 MAC is one multiply-accumulate, 2 FLOPs." : "",
+    timings.length ? `Times: ${timings.join("; ")}.` : "",
   ].join(" ");
 }
 
 function startScatter() {
-  const choices = Object.entries(COSTS).map(([value, cost]) =>
-    element("label", {}, element("input", { type: "radio", name: "cost", value, checked: value === "macs" }), cost.title));
+  const choices = Object.entries(COSTS).map(([value, cost]) => {
+    const button = element("input", { type: "radio", name: "cost", value, checked: value === "macs" });
+    return element("label", {}, button, cost.title);
+  });
   byId("cost-axis").append(...choices);
   byId("cost").addEventListener("input", drawScatter);
   addSection("cost", drawScatter);

@@ -22,7 +22,8 @@ function sortableTable(columns, rows) {
   }
 
   function fill(sorted) {
-    body.replaceChildren(...sorted.map((row) => element("tr", {}, ...columns.map((column, i) => cell(column, row, kinds[i])))));
+    const cells = (row) => columns.map((column, i) => cell(column, row, kinds[i]));
+    body.replaceChildren(...sorted.map((row) => element("tr", {}, ...cells(row))));
   }
 
   fill(rows);
@@ -55,7 +56,7 @@ function drawTables() {
 }
 
 function noTables() {
-  return DATA.tables.length ? "This tier has no tables." : "None were found beside the runs; scripts/reproduce.py writes them.";
+  return DATA.tables.length ? "This tier has no tables." : "None lie beside the runs; scripts/reproduce.py writes them.";
 }
 
 function tierTable(table) {

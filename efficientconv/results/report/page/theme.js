@@ -1,6 +1,7 @@
 // plotly.js in the page's own type and colours, light or dark.
 
 const COLOURS = 8;
+const CLEAR = "rgba(0,0,0,0)";
 const CONFIG = { displaylogo: false, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
@@ -13,19 +14,20 @@ const plain = (value) => text(value).replaceAll("&", "&amp;").replaceAll("<", "&
 
 function axis(title, more = {}) {
   return {
-    title: { text: plain(title), standoff: 12, font: { size: 13 } }, gridcolor: cssColour("line"), linecolor: cssColour("line"),
-    zeroline: false, ticks: "", automargin: true, ...more,
+    title: { text: plain(title), standoff: 12, font: { size: 13 } },
+    gridcolor: cssColour("line"), linecolor: cssColour("line"), zeroline: false, ticks: "", automargin: true, ...more,
   };
 }
 
 function draw(id, traces, layout) {
   const base = {
     width: byId(id).clientWidth, // said, because plotly.js itself notices only a change of the window
-    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 56, r: 12, t: 12, b: 48 }, hovermode: "closest",
+    paper_bgcolor: CLEAR, plot_bgcolor: CLEAR, margin: { l: 56, r: 12, t: 12, b: 48 }, hovermode: "closest",
     font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: cssColour("ink") },
-    modebar: { bgcolor: "rgba(0,0,0,0)", color: cssColour("muted"), activecolor: cssColour("ink") },
+    modebar: { bgcolor: CLEAR, color: cssColour("muted"), activecolor: cssColour("ink") },
     hoverlabel: {
-      bgcolor: cssColour("raised"), bordercolor: cssColour("line"), font: { color: cssColour("ink") }, align: "left", namelength: -1,
+      bgcolor: cssColour("raised"), bordercolor: cssColour("line"), font: { color: cssColour("ink") },
+      align: "left", namelength: -1,
     },
     legend: { orientation: "h", x: 0, y: 1, yanchor: "bottom", font: { size: 12 } },
   };
