@@ -138,6 +138,7 @@ LAYERS_A_STAGE = {
     "n": ["channel_bottleneck"] * 12,
     "o": ["channel_bottleneck"] * 20,
     "c_noresidual": ["sic"] * 4,
+    "b_2bases": ["unravelled"] * 2,
 }
 
 
