@@ -38,8 +38,11 @@ def rows_of(path: str) -> list[dict[str, str]]:
 
 def figures(unit: str) -> list[dict[str, str]]:
     """The paper's MACs, confirmed by arithmetic, in millions, or fractions of model A."""
-    rows = [row for row in rows_of("paper/figures.csv") if row["unit"] == unit and row["column"] != "quoted_macs"]
-    return [{"model": row["row"], "quantity": row["column"], **row} for row in rows]
+    return [
+        {"model": row["row"], "quantity": row["column"], **row}
+        for row in rows_of("paper/figures.csv")
+        if row["unit"] == unit and row["row"] != "recipe" and row["column"] != "quoted_macs"
+    ]
 
 
 # ---------------------------------------------------------------- counting once more
