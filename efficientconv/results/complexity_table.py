@@ -15,6 +15,7 @@ import torch
 from efficientconv.complexity import Cost, NetworkCost, count
 from efficientconv.config import ModelConfig
 from efficientconv.models import build_model, image_size_of, model_config, model_names
+from efficientconv.results.markdown import csv_text
 from efficientconv.results.paper import PAPER_DIR, figure
 
 # layout: classes, and pixels a side (None: those that the model was drawn for)
@@ -125,11 +126,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 def write_csv(path: Path, rows: Sequence[CostRow | ClaimRow]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    records = [asdict(row) for row in rows]
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, records[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(records)
+    path.write_text(csv_text([asdict(row) for row in rows]))
 
 
 def text_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

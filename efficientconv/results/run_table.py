@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from efficientconv.engine.environment import environment
 from efficientconv.engine.run_folder import RunFolder
 from efficientconv.latency import Latency, measure_latency
 from efficientconv.models import build_model
+from efficientconv.results.markdown import csv_text
 
 LATENCY_BATCH = 64
 
@@ -63,10 +63,7 @@ def title_of(rows: list[RunRow]) -> str:
 
 
 def write_csv(path: Path, rows: list[RunRow]) -> None:
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(RunRow)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+    path.write_text(csv_text([asdict(row) for row in rows]))
 
 
 def markdown(rows: list[RunRow]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,8 +13,8 @@ from efficientconv.engine.checkpoint import write_atomically
 from efficientconv.engine.environment import environment
 from efficientconv.latency import Latency, measure_latency
 from efficientconv.models import build_model, image_size_of
+from efficientconv.results.markdown import csv_text
 
-COLUMNS = ("model", "ms_per_image", "ms_per_image_iqr", "batch_size", "measured_on")
 BATCH_SIZES = {64: 64, 1024: 16}  # by the largest image size, in pixels a side, that it is for
 
 
@@ -64,10 +63,12 @@ def _read(path: Path) -> list[dict[str, str]]:
 
 
 def _write(path: Path, latencies: Mapping[str, Latency], place: str) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for name, latency in latencies.items():
-        writer.writerow([name, f"{latency.ms_per_image:.4g}", f"{latency.iqr_ms:.2g}", latency.batch_size, place])
+    rows = [
+        {
+            "model": name, "ms_per_image": f"{latency.ms_per_image:.4g}", "ms_per_image_iqr": f"{latency.iqr_ms:.2g}",
+            "batch_size": latency.batch_size, "measured_on": place,
+        }
+        for name, latency in latencies.items()
+    ]  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, text.getvalue().encode())
+    write_atomically(path, csv_text(rows).encode())
