@@ -55,7 +55,7 @@ def srun(*args: str) -> None:
         for mark, name in (("%A", "SLURM_ARRAY_JOB_ID"), ("%a", "SLURM_ARRAY_TASK_ID"), ("%j", "SLURM_JOB_ID")):
             path = path.replace(mark, os.environ.get(name, ""))
         os.dup2(os.open(path.replace("%t", "0"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), stream)
-    (STATE / f"step-{_this_job()}").write_text(str(os.getpid()))
+    _write(f"step-{_this_job()}", str(os.getpid()))
     os.execvp(args[first], args[first:])
 
 
@@ -76,7 +76,14 @@ def _this_job() -> str:
 
 
 def _set(job: str, state: str) -> None:
-    (STATE / f"state-{job}").write_text(state)
+    _write(f"state-{job}", state)
+
+
+def _write(name: str, text: str) -> None:
+    """At once: others read it all the time, and half of it, or nothing, is another answer."""
+    temporary = STATE / f"{os.getpid()}.tmp"
+    temporary.write_text(text)
+    os.replace(temporary, STATE / name)
 
 
 def _get(job: str) -> str:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import slurm_stand_in
@@ -18,6 +19,21 @@ EPOCHS = 15  # some seconds after the first, for the signal to come in time
 SMOKE = ("tier=smoke", f"trainer.epochs={EPOCHS}", "output_root=out")
 
 
+def command_line(pid: int) -> str:
+    """Empty once the process is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def children_of(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
 def step_of(folder: Path, state: Path) -> list[int]:
     """The processes of the Slurm step that trains in `folder`, as Slurm would signal them: all.
 
@@ -26,9 +42,8 @@ def step_of(folder: Path, state: Path) -> list[int]:
     for path in state.glob("step-*"):
         family = [int(path.read_text())]
         for pid in family:
-            children = Path(f"/proc/{pid}/task/{pid}/children")
-            family += [int(child) for child in children.read_text().split()] if children.exists() else []
-        if any(str(folder) in Path(f"/proc/{pid}/cmdline").read_text() for pid in family if Path(f"/proc/{pid}").exists()):
+            family += children_of(pid)
+        if any(str(folder) in command_line(pid) for pid in family):
             return family
     return []
 
@@ -50,7 +65,8 @@ def test_a_preempted_job_saves_is_requeued_and_goes_on_in_its_folder_while_anoth
     while not (step := step_of(folder, tmp_path / "state")):
         assert sweep.poll() is None, sweep.communicate()
     for pid in step:
-        os.kill(pid, signal.SIGUSR1)
+        with suppress(ProcessLookupError):  # a short-lived one that is gone
+            os.kill(pid, signal.SIGUSR1)
 
     stdout, stderr = sweep.communicate(timeout=300)
     assert sweep.returncode == 3, stdout + stderr
