@@ -126,6 +126,19 @@ def test_finished_runs_are_skipped_and_their_records_are_enough(reproduced: Path
         assert (tmp_path / "results" / "smoke" / path.name).read_bytes() == path.read_bytes(), path.name
 
 
+def test_records_of_another_recipe_are_left_out_and_said(reproduced: Path, tmp_path: Path) -> None:
+    """As after an edit of the tier: a run of the old recipe must not stand in the new one's mean."""
+    shutil.copytree(reproduced / "results", tmp_path / "results")
+    runs = tmp_path / "results" / "smoke" / "runs"
+    record = json.loads(next(runs.glob("c-*-s0-*")).read_text())
+    record["run"], record["config"]["optim"]["lr"], record["summary"]["top1_percent"] = "c-digits-s0-0ld", 0.3, 0.0
+    (runs / "c-digits-s0-0ld.json").write_text(json.dumps(record))
+    done = command("scripts/reproduce.py", *arguments(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "warning: 1 of 5 records" in done.stderr and done.stderr.count("\n") == 1
+    assert rows_of(tmp_path) == rows_of(reproduced)
+
+
 def test_report_has_the_runs_and_the_table(reproduced: Path, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     done = command("scripts/report.py", reproduced / "results" / "smoke" / "runs", "--output", page)

@@ -12,6 +12,7 @@ from efficientconv.engine.run_folder import RunFolder, identity, run_folder, run
 from efficientconv.engine.status import in_use
 from efficientconv.errors import UserError
 from efficientconv.results.record import record_of, write_record
+from efficientconv.validation import validate
 
 ComposeRun = Callable[[Sequence[str]], RunConfig]  # the edge to Hydra, handed in
 
@@ -48,21 +49,27 @@ def plan_runs(
     models: Sequence[str], seeds: Sequence[int], tier: str, overrides: Sequence[str], compose: ComposeRun, results: Path
 ) -> list[PlannedRun]:
     """Seed by seed, so that a table that is cut short has all its rows. Raises UserError when overrides change the tier."""
+    _refuse_another_tier(compose([f"tier={tier}"]), compose([f"tier={tier}", *overrides]), tier)
+    configs = {model: compose([f"tier={tier}", f"model={model}", *overrides]).model_dump() for model in models}
     runs = []
     for seed in seeds:
         for model in models:
-            plain = [f"tier={tier}", f"model={model}", f"seed={seed}"]
-            config = compose([*plain, *overrides])
-            _refuse_another_tier(compose(plain), config, tier)
+            config = validate(RunConfig, configs[model] | {"seed": seed})
             record = results / tier / "runs" / f"{run_name(config)}.json"
             runs.append(PlannedRun(model, seed, config, run_folder(config), record))
     return runs
 
 
+def recipe(config: RunConfig) -> dict:
+    """What the numbers of a tier depend on besides model and seed."""
+    values = identity(config)
+    return values | {"seed": None, "model": {key: values["model"].get(key) for key in ("layout", "width")}}
+
+
 def _refuse_another_tier(plain: RunConfig, config: RunConfig, tier: str) -> None:
     """Numbers of one tier are comparable only while nothing that they depend on differs."""
     ours, theirs = identity(config), identity(plain)
-    changed = [f"{section}" for section in ours.keys() | theirs.keys() if ours.get(section) != theirs.get(section)]
+    changed = [section for section in ours.keys() | theirs.keys() if ours.get(section) != theirs.get(section)]
     if changed:
         raise UserError(
             f"tier={tier} fixes all that its numbers depend on, and an override changes {', '.join(sorted(changed))}; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +12,7 @@ from pathlib import Path
 from efficientconv.config import CONFIG_DIR, ModelConfig, RunConfig
 from efficientconv.errors import UserError, did_you_mean
 from efficientconv.reproduce.estimate import DataFacts, data_facts
-from efficientconv.reproduce.plan import ComposeRun
+from efficientconv.reproduce.plan import ComposeRun, recipe
 from efficientconv.results.record import RunRecord, read_records_in
 from efficientconv.results.tables import needed_models, table_config, table_names
 
@@ -41,9 +42,18 @@ class Tier:
         """Raises UserError when only a part of the data set is there."""
         return data_facts(self.base.data)
 
+    @cached_property
     def records(self) -> list[RunRecord]:
-        """Of all its finished runs."""
-        return read_records_in(self.folder / "runs")
+        """Of its finished runs; those of a recipe that it had before are left out, with a warning."""
+        found = read_records_in(self.folder / "runs")
+        current = [record for record in found if recipe(record.run_config) == recipe(self.base)]
+        if len(current) < len(found):
+            warnings.warn(
+                f"{len(found) - len(current)} of {len(found)} records in {self.folder / 'runs'} are of another recipe than "
+                f"configs/tier/{self.name}.yaml and left out",
+                stacklevel=2,
+            )
+        return current
 
 
 def load_tier(name: str, overrides: Sequence[str], results: Path, compose: ComposeRun) -> Tier:

@@ -35,7 +35,7 @@ def write_table(
     if not config.trained:
         return _write_arithmetic(name, config, tier, command, compose)
     facts, size = tier.data_facts, tier.base.data.image_size
-    records = [record for record in tier.records() if record.seed in seeds]
+    records = [record for record in tier.records if record.seed in seeds]
     trained = {record.model for record in records}
     shown = [*config.rows, *(row for row in config.quoted if row in trained)]
     models = tier_models(tier.name, dict.fromkeys([*trained_models(), *shown]), compose)
@@ -49,7 +49,7 @@ def write_table(
 def write_plots(tier: Tier) -> list[Path]:
     """accuracy_macs.png and accuracy_time.png of all models that the tier has records of; none while it has none."""
     by_model: dict[str, list[RunRecord]] = {}
-    for record in tier.records():
+    for record in tier.records:
         by_model.setdefault(record.model, []).append(record)
     if not by_model:
         return []
