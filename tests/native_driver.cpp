@@ -57,6 +57,13 @@ struct PlanData {
   }
 };
 
+static const PoolWindow pools[] = {{1, 1, 0}, {2, 2, 0}, {3, 2, 1}, {4, 3, 2}};
+
+static int64_t pooled(int64_t size, const PoolWindow& pool) {
+  const int64_t room = size + 2 * pool.padding - pool.kernel;
+  return room < 0 ? 0 : room / pool.stride + 1;
+}
+
 int main(int, char** argv) {
   file = std::fopen(argv[1], "rb");
   if (!file) return 2;
@@ -102,19 +109,20 @@ int main(int, char** argv) {
       sum += total(whole);
     }
     for (int64_t stride = 1; !multiplier && stride <= 3; ++stride)
-      for (int64_t pool = 1; pool <= 2; ++pool) {
-        const int64_t edge = kernel / 2, rows_out = ((shape.height + 2 * edge - kernel) / stride + 1) / pool;
-        const int64_t columns_out = ((shape.width + 2 * edge - kernel) / stride + 1) / pool;
-        if (rows_out < 1 || columns_out < 1) continue;
-        Floats first(shape.images * outputs * rows_out * columns_out);
+      for (const PoolWindow& pool : pools) {
+        const int64_t edge = kernel / 2;
+        const auto size = [&](int64_t n) { return pooled((n + 2 * edge - kernel) / stride + 1, pool); };
+        if (size(shape.height) < 1 || size(shape.width) < 1) continue;
+        Floats first(shape.images * outputs * size(shape.height) * size(shape.width));
         run_stem(shape, x.data(), kernel, stride, edge, forward.arrays(outputs), weight.data(),
                  {scale.data(), scale.data(), nullptr, true}, pool, first.data());
         sum += total(first);
       }
-    if (shape.height >= cell && shape.width >= cell) {
-      Floats pooled(shape.images * shape.channels * (shape.height / cell) * (shape.width / cell));
-      run_max_pool(shape, x.data(), cell, pooled.data());
-      sum += total(pooled);
+    for (const PoolWindow& pool : pools) {
+      if (pooled(shape.height, pool) < 1 || pooled(shape.width, pool) < 1) continue;
+      Floats less(shape.images * shape.channels * pooled(shape.height, pool) * pooled(shape.width, pool));
+      run_max_pool(shape, x.data(), pool, less.data());
+      sum += total(less);
     }
     sum += total(y) + total(grad) + total(between) + total(gy) + total(g) + total(big) + total(gt);
   }

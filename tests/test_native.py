@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from efficientconv.errors import UserError
-from efficientconv.layers import Topology, build_layer
+from efficientconv.layers import ConvLayer, Topology, build_layer
 from efficientconv.layers.backend import runs_native, set_backend
 from efficientconv.models import build_model
+from efficientconv.models.entry import stem_and_pool
 from efficientconv.native import build
 
 ROOT = Path(__file__).parents[1]
@@ -42,6 +43,7 @@ LAYERS = {
     "bottleneck_padded": ("spatial_bottleneck", 13, dict(kernel_size=2, padding=1)),
     "bottleneck_3x3": ("spatial_bottleneck", 5, dict(kernel_size=3, padding=2)),
 }
+POOLS = [(2, 2, 0), (3, 3, 0), (4, 4, 0), (3, 2, 1), (2, 1, 0), (3, 2, 0), (4, 3, 2)]  # kernel, stride, padding
 SHAPES = [(3, 9, 7), (1, 1, 1), (2, 1, 5), (2, 7, 1), (1, 12, 12), (5, 6, 6), (2, 19, 18)]  # images, height, width
 
 
@@ -193,11 +195,28 @@ def test_whole_models_equal_the_float64_reference_in_both_memory_formats(model: 
 
 @needs_kernels
 def test_max_pool_keeps_nan_and_leaves_out_what_fills_no_window():
-    x = torch.randn(2, 3, 11, 19)
+    x = torch.randn(2, 3, 11, 43)
     x[0, 0, 0, 1] = float("nan")
-    for kernel in (2, 3, 4):
-        expected = F.max_pool2d(x, kernel)
-        torch.testing.assert_close(torch.ops.efficientconv.max_pool(x, kernel), expected, equal_nan=True)
+    for kernel, stride, padding in POOLS:
+        expected = F.max_pool2d(x, kernel, stride, padding)
+        found = torch.ops.efficientconv.max_pool(x, (kernel, stride, padding))
+        torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
+
+
+@needs_kernels
+@pytest.mark.parametrize("pool", [(1, 1, 0), *POOLS], ids=str)
+@pytest.mark.parametrize("kernel, stride, padding", [(3, 1, 1), (7, 2, 0), (7, 2, 3), (4, 3, 2)])
+def test_stem_equals_the_float64_reference(kernel: int, stride: int, padding: int, pool: tuple[int, int, int]):
+    stem = ConvLayer(nn.Conv2d(3, 10, kernel, stride, padding, bias=False), 3, 10, residual=False).eval()
+    nn.init.normal_(stem.bn.running_mean)
+    nn.init.uniform_(stem.bn.running_var, 0.5, 2)
+    max_pool = nn.MaxPool2d(*pool)
+    reference = set_backend(copy.deepcopy(stem), "reference").double()
+    for height, width in ((24, 24), (37, 125), (150, 61)):
+        x = torch.randn(2, 3, height, width)
+        with torch.no_grad():
+            found, expected = stem_and_pool(stem, max_pool, x), max_pool(reference(x.double()))
+        assert found.shape == expected.shape and difference(found, expected) < TOLERANCE
 
 
 @needs_kernels

@@ -14,6 +14,8 @@ from efficientconv.layers.base import ConvLayer
 from efficientconv.native.layer import fold, is_inference
 from efficientconv.native.plan import stem_plans
 
+Window = tuple[int, int, int]  # kernel, stride, padding of a max pool
+NO_POOL: Window = (1, 1, 0)
 MAX_CHANNELS = 4  # of the images: with more the library's convolution is fast
 
 
@@ -22,7 +24,7 @@ def stem_and_pool(stem: ConvLayer, pool: nn.Module, x: Tensor) -> Tensor:
     if not _has_stem_kernel(stem, x) or not runs_native(stem, x):
         return max_pool(pool, stem(x))
     fused = _window(pool) if not has_hooks(pool) else None
-    y = run_stem(stem.conv, stem.bn, x, fused or 1)
+    y = run_stem(stem.conv, stem.bn, x, fused or NO_POOL)
     return y if fused else pool(y)
 
 
@@ -33,8 +35,8 @@ def max_pool(pool: nn.Module, x: Tensor) -> Tensor:
     return torch.ops.efficientconv.max_pool(x, window)
 
 
-def run_stem(conv: nn.Conv2d, bn: nn.BatchNorm2d, x: Tensor, pool: int) -> Tensor:
-    """max_pool(relu(bn(conv(x)))) with pool x pool windows side by side (1: none), for inference."""
+def run_stem(conv: nn.Conv2d, bn: nn.BatchNorm2d, x: Tensor, pool: Window) -> Tensor:
+    """max_pool(relu(bn(conv(x)))), for inference."""
     plans = stem_plans(conv.in_channels, conv.out_channels, conv.kernel_size[0])
     scale, bias = fold(bn)
     return torch.ops.efficientconv.stem(
@@ -53,9 +55,9 @@ def _has_stem_kernel(stem: nn.Module, x: Tensor) -> bool:
     )  # fmt: skip
 
 
-def _window(pool: nn.Module) -> int | None:
-    """k of a max pool whose k x k windows stand side by side from the first pixel on; None: it is another."""
-    if type(pool) is not nn.MaxPool2d or pool.ceil_mode or pool.return_indices:
+def _window(pool: nn.Module) -> Window | None:
+    """Of a max pool over squares; None: it is another kind of pool."""
+    if type(pool) is not nn.MaxPool2d or pool.ceil_mode or pool.return_indices or pool.dilation not in (1, (1, 1)):
         return None
-    plain = pool.padding in (0, (0, 0)) and pool.dilation in (1, (1, 1))
-    return pool.kernel_size if plain and isinstance(pool.kernel_size, int) and pool.kernel_size == pool.stride else None
+    sizes = (pool.kernel_size, pool.stride, pool.padding)
+    return sizes if all(isinstance(size, int) for size in sizes) else None

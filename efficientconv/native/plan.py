@@ -14,11 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from efficientconv.native import build
+
 if TYPE_CHECKING:  # layers stand on this package, not the other way round
     from efficientconv.layers.topology import Topology
 
 OUTPUTS = 4  # output channels a tile, kOutputs in csrc/tile.h
-BLOCK = 24  # pixels a block, kBlock there
+BLOCK = 3 * build.lanes()  # pixels a block, kBlock there
 ALL, PAIR = 15, 16  # the full mask, and what marks a pair's
 
 

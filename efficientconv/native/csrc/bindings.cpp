@@ -158,25 +158,38 @@ Tensor bottleneck(const Tensor& x, const Tensor& reduce_filters, const Tensor& w
   return y;
 }
 
+// kernel, stride, padding
+PoolWindow pool_of(at::IntArrayRef pool) {
+  TORCH_CHECK(pool.size() == 3 && pool[0] > 0 && pool[1] > 0 && pool[2] >= 0 && 2 * pool[2] <= pool[0],
+              "efficientconv: expected a pool's kernel, stride and padding");
+  return {pool[0], pool[1], pool[2]};
+}
+
+int64_t pooled_size(int64_t size, const PoolWindow& pool) {
+  TORCH_CHECK(size + 2 * pool.padding >= pool.kernel, "efficientconv: maps too small for their pool");
+  return (size + 2 * pool.padding - pool.kernel) / pool.stride + 1;
+}
+
 Tensor stem(const Tensor& x, const Tensor& weight, int64_t stride, int64_t padding, at::TensorList plan, int64_t outputs,
-            const Tensor& scale, const Tensor& bias, int64_t pool) {
+            const Tensor& scale, const Tensor& bias, at::IntArrayRef pool) {
   const Shape shape = shape_of(x);
   const int64_t kernel = weight.size(-1);
-  const auto size = [&](int64_t n) { return ((n + 2 * padding - kernel) / stride + 1) / pool; };
-  TORCH_CHECK(shape.height + 2 * padding >= kernel && shape.width + 2 * padding >= kernel && size(shape.height) > 0 &&
-                  size(shape.width) > 0 && weight.size(1) == shape.channels,
+  const PoolWindow p = pool_of(pool);
+  TORCH_CHECK(shape.height + 2 * padding >= kernel && shape.width + 2 * padding >= kernel && weight.size(1) == shape.channels,
               "efficientconv: images too small for the first layer, or of other channels");
+  const auto size = [&](int64_t n) { return pooled_size((n + 2 * padding - kernel) / stride + 1, p); };
   Tensor y = new_tensor({shape.images, outputs, size(shape.height), size(shape.width)});
   const Output output{data(scale, outputs), data(bias, outputs), nullptr, true};
-  run_stem(shape, data(x), kernel, stride, padding, arrays(plan, outputs), data(weight), output, pool,
+  run_stem(shape, data(x), kernel, stride, padding, arrays(plan, outputs), data(weight), output, p,
            y.mutable_data_ptr<float>());
   return y;
 }
 
-Tensor max_pool(const Tensor& x, int64_t kernel) {
+Tensor max_pool(const Tensor& x, at::IntArrayRef pool) {
   const Shape shape = shape_of(x);
-  Tensor y = new_tensor({shape.images, shape.channels, shape.height / kernel, shape.width / kernel});
-  run_max_pool(shape, data(x), kernel, y.mutable_data_ptr<float>());
+  const PoolWindow p = pool_of(pool);
+  Tensor y = new_tensor({shape.images, shape.channels, pooled_size(shape.height, p), pooled_size(shape.width, p)});
+  run_max_pool(shape, data(x), p, y.mutable_data_ptr<float>());
   return y;
 }
 
@@ -207,8 +220,8 @@ TORCH_LIBRARY(efficientconv, m) {
       "int outputs, Tensor? scale, Tensor? bias, Tensor? residual, bool relu) -> Tensor");
   m.def(
       "stem(Tensor x, Tensor weight, int stride, int padding, Tensor[] plan, int outputs, Tensor scale, Tensor bias, "
-      "int pool) -> Tensor");
-  m.def("max_pool(Tensor x, int kernel) -> Tensor");
+      "int[] pool) -> Tensor");
+  m.def("max_pool(Tensor x, int[] pool) -> Tensor");
   m.def("cell_filter_gradient(Tensor cells, Tensor maps, Tensor filters, int padding) -> Tensor");
 }
 

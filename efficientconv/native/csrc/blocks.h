@@ -1,4 +1,4 @@
-// How the pixels of a batch are cut into blocks of 24, the width of the register tile, and where each block comes from.
+// How the pixels of a batch are cut into blocks of three vectors, the width of the register tile, and where each block comes from.
 #pragma once
 
 #include <algorithm>
@@ -39,11 +39,12 @@ inline std::vector<Run> runs_of(const Maps& maps, int64_t first, int64_t count) 
 
 inline int64_t block_count(const Maps& maps) { return (maps.images * maps.pixels() + kBlock - 1) / kBlock; }
 
-// f(lane, n) for the pieces of `length` pixels: eights, then a four, then ones.
+// f(lane, n) for the pieces of `length` pixels: whole vectors, then an eight, then a four, then ones.
 template <class F>
 EC_INLINE void for_each_piece(int64_t length, F f) {
   int64_t lane = 0;
-  for (; lane + 8 <= length; lane += 8) f(lane, std::integral_constant<int, 8>());
+  for (; lane + kLanes <= length; lane += kLanes) f(lane, std::integral_constant<int, kLanes>());
+  if (kLanes > 8 && lane + 8 <= length) f(lane, std::integral_constant<int, 8>()), lane += 8;
   if (lane + 4 <= length) f(lane, std::integral_constant<int, 4>()), lane += 4;
   for (; lane < length; ++lane) f(lane, std::integral_constant<int, 1>());
 }

@@ -19,12 +19,12 @@ struct Grid {
   int64_t pixels() const { return cells() * kernel * kernel; }
 };
 
-// f(x, n) for the pixels of row y of a map: eights, also past the row's end while the map goes on there, else exactly
+// f(x, n) for the pixels of row y of a map: whole vectors, also past the row's end while the map goes on there, else exactly
 template <class F>
 EC_INLINE void for_each_row_piece(const Maps& maps, int64_t y, F f) {
   const int64_t w = maps.width;
   if (y * w + round_up(w, kLanes) <= maps.pixels())
-    for (int64_t x = 0; x < w; x += kLanes) f(x, std::integral_constant<int, 8>());
+    for (int64_t x = 0; x < w; x += kLanes) f(x, std::integral_constant<int, kLanes>());
   else
     for_each_piece(w, f);
 }
@@ -82,7 +82,7 @@ inline void reduce_map(const Grid& grid, const float* map, const float* filter, 
   }
   for (int64_t c = 0; c < grid.cells(); c += kLanes) {
     const Vec a = load(rows + 2 * c), b = load(rows + 2 * c + kLanes);
-    const Vec sums = shuffle<0, 2, 4, 6, 8, 10, 12, 14>(a, b) + shuffle<1, 3, 5, 7, 9, 11, 13, 15>(a, b);
+    const Vec sums = evens(a, b) + odds(a, b);
     if (c + kLanes <= grid.cells()) store(cells + c, sums);
     else
       for (int64_t j = 0; c + j < grid.cells(); ++j) cells[c + j] = sums[j];
@@ -94,8 +94,8 @@ inline void double_cells(const Grid& grid, const float* cells, float* doubled) {
   int64_t c = 0;
   for (; c + kLanes <= grid.cells(); c += kLanes) {
     const Vec v = load(cells + c);
-    store(doubled + 2 * c, shuffle<0, 8, 1, 9, 2, 10, 3, 11>(v, v));
-    store(doubled + 2 * c + kLanes, shuffle<4, 12, 5, 13, 6, 14, 7, 15>(v, v));
+    store(doubled + 2 * c, doubled_lower(v));
+    store(doubled + 2 * c + kLanes, doubled_upper(v));
   }
   for (; c < grid.cells(); ++c) doubled[2 * c] = doubled[2 * c + 1] = cells[c];
   for (int64_t x = 2 * c; x < 2 * c + 2 * kLanes; ++x) doubled[x] = 0.f;
@@ -148,14 +148,18 @@ inline void filter_gradient_map(const Grid& grid, const float* cells, const floa
   const int64_t across = grid.width();
   if (grid.kernel != 2)
     return for_each_covered(grid, [&](int64_t cell, int64_t pixel, int64_t tap) { totals[tap] += cells[cell] * map[pixel]; });
-  static constexpr int32_t first_lanes[2 * kLanes] = {-1, -1, -1, -1, -1, -1, -1, -1};
+  static constexpr auto first_lanes = [] {
+    std::array<int32_t, 2 * kLanes> bits = {};
+    for (int lane = 0; lane < kLanes; ++lane) bits[lane] = -1;
+    return bits;
+  }();
   double_cells(grid, cells, doubled);
   Vec upper = {}, lower = {};
   for (int64_t i = 0; i < grid.rows(); ++i) {
     clear_edges(grid, i, doubled);
     const float *above = covered_row(grid, map, i, 0, zeros), *below = covered_row(grid, map, i, 1, zeros);
     for (int64_t x = 0; x < across; x += kLanes) {
-      const Vec v = masked(load(doubled + i * across + x), first_lanes + std::max<int64_t>(0, x + kLanes - across));
+      const Vec v = masked(load(doubled + i * across + x), first_lanes.data() + std::max<int64_t>(0, x + kLanes - across));
       upper += v * load(above + x);
       lower += v * load(below + x);
     }

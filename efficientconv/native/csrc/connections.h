@@ -55,7 +55,7 @@ inline void pack_weights(const PlanView& plan, const float* weight, const float*
 // One output channel's run of pixels: `from` with its epilogue to `to`.
 EC_INLINE void store_run(const float* from, const float* residual, bool relu, int64_t pixels, float* to) {
   for_each_piece(pixels, [&](int64_t p, auto n) {
-    if constexpr (n == 8) {
+    if constexpr (n == kLanes) {
       Vec v = load(from + p);
       if (residual) v += load(residual + p);
       store(to + p, relu ? positive(v) : v);
@@ -82,7 +82,7 @@ struct StoreRows {
 
 // Into a buffer of four rows, for whatever is no whole block.
 struct Stage {
-  alignas(32) mutable float rows[kOutputs * kBlock];
+  alignas(kVecBytes) mutable float rows[kOutputs * kBlock];
   EC_INLINE void operator()(int o, int v, Vec sum) const { store(rows + o * kBlock + v * kLanes, sum); }
 };
 

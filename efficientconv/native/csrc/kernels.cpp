@@ -76,10 +76,13 @@ void run_bottleneck(const Shape& shape, int64_t kernel, int64_t padding, const f
 }
 
 void run_stem(const Shape& shape, const float* x, int64_t kernel, int64_t stride, int64_t padding, const PlanArrays& plan,
-              const float* weight, const Output& output, int64_t pool, float* y) {
-  stem(maps_of(shape), x, kernel, stride, padding, view(plan), weight, epilogue_of(output), pool, y);
+              const float* weight, const Output& output, const PoolWindow& pool, float* y) {
+  stem(maps_of(shape), x, kernel, stride, padding, view(plan), weight, epilogue_of(output),
+       {pool.kernel, pool.stride, pool.padding}, y);
 }
 
-void run_max_pool(const Shape& shape, const float* x, int64_t kernel, float* y) { max_pool(maps_of(shape), x, kernel, y); }
+void run_max_pool(const Shape& shape, const float* x, const PoolWindow& pool, float* y) {
+  max_pool(maps_of(shape), x, {pool.kernel, pool.stride, pool.padding}, y);
+}
 
 }  // namespace efficientconv

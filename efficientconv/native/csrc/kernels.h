@@ -47,9 +47,13 @@ void run_cell_filter_gradient(const Shape& shape, int64_t kernel, int64_t paddin
 void run_bottleneck(const Shape& shape, int64_t kernel, int64_t padding, const float* x, const float* reduce_filters,
                     const PlanArrays& plan, const float* weight, const float* expand_filters, const Output& output, float* y);
 
-// y: of (size + 2 padding - kernel) / stride + 1 rows and columns, divided by pool
+struct PoolWindow {
+  int64_t kernel, stride, padding;
+};
+
+// y: of (size + 2 padding - kernel) / stride + 1 rows and columns, pooled
 void run_stem(const Shape& shape, const float* x, int64_t kernel, int64_t stride, int64_t padding, const PlanArrays& plan,
-              const float* weight, const Output& output, int64_t pool, float* y);
-void run_max_pool(const Shape& shape, const float* x, int64_t kernel, float* y);
+              const float* weight, const Output& output, const PoolWindow& pool, float* y);
+void run_max_pool(const Shape& shape, const float* x, const PoolWindow& pool, float* y);
 
 }  // namespace efficientconv

@@ -1,4 +1,4 @@
-// What the steps read: for each block of pixels a panel of rows, 24 floats each, written where the cache can hold it.
+// What the steps read: for each block of pixels a panel of rows, one block of floats each, written where the cache can hold it.
 //
 // A source fills the panels of a group of blocks from the maps. Row channel * k^2 + tap of `Patches` holds what the tap
 // sees of the channel; row `channel` of `Depthwise` holds the channel's k x k convolution.
@@ -31,7 +31,7 @@ class TapMasks {
   std::vector<int32_t> bits_;
 };
 
-// Whether eights of pixels from the run, moved by any tap, stay inside the memory of the maps.
+// Whether vectors of pixels from the run, moved by any tap, stay inside the memory of the maps.
 inline bool readable(const Maps& maps, const Run& run, int64_t channel, int64_t kernel) {
   const int64_t reach = kernel / 2 * (maps.width + 1);
   const int64_t from = (run.image * maps.channels + channel) * maps.pixels() + run.pixel;
@@ -77,7 +77,7 @@ struct Patches {
             for (int64_t i = 0; i < kBlock; i += kLanes) store(to + i, masked(load(moved + i), mask + i));
           else
             for_each_piece(run.length, [&](int64_t i, auto n) {
-              if constexpr (n == 8) store(to + i, masked(load(moved + i), mask + i));
+              if constexpr (n == kLanes) store(to + i, masked(load(moved + i), mask + i));
               else
                 for (int64_t j = i; j < i + n; ++j) to[j] = mask[j] ? moved[j] : 0.f;
             });

@@ -3,137 +3,134 @@
 #pragma once
 
 #include "connections.h"
+#include "max_pool.h"
 
 namespace efficientconv {
 
-// What a k x k kernel with a stride sees from rows [first_row, first_row + maps.height) of the outputs of one image.
-struct StridedPatches {
-  Maps maps;  // of the outputs: one image, input channels
-  const float* x;
-  int64_t height, width, kernel, stride, padding, first_row;
+// The input rows that a strip of output rows sees, padding included. Each is split by column modulo the stride: columns of
+// one tap for neighbouring outputs then lie side by side, and the register tile reads them where they are.
+struct Strip {
+  Maps in;
+  int64_t kernel, stride, padding, rows, width;  // of the outputs
 
-  int64_t rows() const { return maps.channels * kernel * kernel; }
+  int64_t in_rows() const { return (rows - 1) * stride + kernel; }
+  int64_t length() const { return round_up(width, kLanes) + (kernel - 1) / stride; }  // of a split row
+  int64_t numel() const { return in.channels * in_rows() * stride * length(); }
 
-  void fill(const std::vector<Run>& runs, int64_t panel_stride, float* panels) const {
-    for (const Run& run : runs) {
-      float* panel = panels + run.block * panel_stride + run.at;
-      for (int64_t done = 0, length; done < run.length; done += length) {  // one row of outputs after the other
-        const int64_t row = (run.pixel + done) / maps.width, column = (run.pixel + done) % maps.width;
-        length = std::min(run.length - done, maps.width - column);
-        const int64_t y = (first_row + row) * stride - padding, left = column * stride - padding;
-        // two input columns for each output, and as many more as the last taps reach
-        const bool fast = stride == 2 && y >= 0 && y + kernel <= height && left >= 0 &&
-                          left + 2 * round_up(length, 4) + kernel + kLanes <= width && length % 4 == 0;
-        for (int64_t c = 0; c < maps.channels; ++c)
-          for (int64_t dy = 0; dy < kernel; ++dy) {
-            float* to = panel + (c * kernel + dy) * kernel * kBlock + done;
-            const float* from = x + (c * height + y + dy) * width + left;
-            for (int64_t dx = 0; dx < kernel; ++dx, to += kBlock)
-              if (fast) every_second(from + dx, length, to);
-              else fill_row(c, y + dy, left + dx, length, to);
-          }
-      }
-    }
+  // where tap (dy, dx) of channel c starts for the first output; `r` rows further down it starts r * step() later
+  int64_t offset(int64_t c, int64_t dy, int64_t dx) const {
+    return ((c * in_rows() + dy) * stride + dx % stride) * length() + dx / stride;
   }
+  int64_t step() const { return stride * stride * length(); }
+
+  // x: one image, C x H x W; `padded` is scratch space for a row
+  void fill(const float* x, int64_t first_row, float* padded, float* to) const {
+    std::fill(padded, padded + padded_width(), 0.f);
+    const int64_t columns = std::min(in.width, padded_width() - padding);
+    for (int64_t c = 0; c < in.channels; ++c)
+      for (int64_t r = 0; r < in_rows(); ++r, to += stride * length()) {
+        const int64_t y = first_row * stride + r - padding;
+        const bool inside = y >= 0 && y < in.height;
+        if (inside) std::copy_n(x + (c * in.height + y) * in.width, columns, padded + padding);
+        else std::fill_n(padded + padding, columns, 0.f);
+        split(padded, to);
+      }
+  }
+
+  int64_t padded_width() const { return stride * length() + 2 * kLanes; }
 
  private:
-  // `count` pixels, a multiple of four, a stride of 2 apart
-  EC_INLINE static void every_second(const float* from, int64_t count, float* to) {
-    int64_t i = 0;
-    for (; i + kLanes <= count; i += kLanes)
-      store(to + i, shuffle<0, 2, 4, 6, 8, 10, 12, 14>(load(from + 2 * i), load(from + 2 * i + kLanes)));
-    if (i < count) {
-      const Vec v = load(from + 2 * i);
-      to[i] = v[0], to[i + 1] = v[2], to[i + 2] = v[4], to[i + 3] = v[6];
+  // columns 0, stride, 2 stride, .. first; whole vectors, whose overrun is written again by what follows
+  void split(const float* padded, float* to) const {
+    for (int64_t phase = 0; phase < stride; ++phase, to += length()) {
+      if (stride > 2) {
+        for (int64_t i = 0; i < length(); ++i) to[i] = padded[i * stride + phase];
+        continue;
+      }
+      for (int64_t i = 0; i < length(); i += kLanes) {
+        const float* from = padded + i * stride;
+        if (stride == 1) store(to + i, load(from));
+        else store(to + i, phase ? odds(load(from), load(from + kLanes)) : evens(load(from), load(from + kLanes)));
+      }
     }
-  }
-
-  // `count` pixels of input row `row`, from `column`, a stride apart
-  void fill_row(int64_t c, int64_t row, int64_t column, int64_t count, float* to) const {
-    const float* from = x + (c * height + row) * width + column;
-    const bool inside = row >= 0 && row < height && column >= 0 && column + (count - 1) * stride < width;
-    const float* const end = x + maps.channels * height * width;
-    for_each_piece(count, [&](int64_t i, auto n) {
-      if constexpr (n == 8) {
-        if (inside && stride == 1) return store(to + i, load(from + i));
-        if (inside && stride == 2 && from + 2 * i + 2 * kLanes <= end)
-          return store(to + i, shuffle<0, 2, 4, 6, 8, 10, 12, 14>(load(from + 2 * i), load(from + 2 * i + kLanes)));
-      }
-      for (int64_t j = i; j < i + n; ++j) {
-        const int64_t at = column + j * stride;
-        to[j] = inside || (row >= 0 && row < height && at >= 0 && at < width) ? from[j * stride] : 0.f;
-      }
-    });
   }
 };
 
-EC_INLINE float larger(float a, float b) { return a > b || a != a ? a : b; }  // NaN stays
-EC_INLINE Vec larger(Vec a, Vec b) { return (a > b) | (a != a) ? a : b; }
-
-// Max over windows of k x k side by side; what fills none at the right and at the bottom is left out, as in torch.
-inline void pool_map(const float* map, int64_t width, int64_t kernel, int64_t rows, float* highest, float* to) {
-  const int64_t columns = width / kernel;
-  for (int64_t r = 0; r < rows; ++r, map += kernel * width, to += columns) {
-    int64_t x = 0;
-    for (; x + kLanes <= width; x += kLanes) {
-      Vec most = load(map + x);
-      for (int64_t dy = 1; dy < kernel; ++dy) most = larger(most, load(map + dy * width + x));
-      store(highest + x, most);
-    }
-    for (; x < width; ++x) {
-      highest[x] = map[x];
-      for (int64_t dy = 1; dy < kernel; ++dy) highest[x] = larger(highest[x], map[dy * width + x]);
-    }
-    x = 0;
-    for (; kernel == 2 && x + kLanes <= columns; x += kLanes) {
-      const Vec a = load(highest + 2 * x), b = load(highest + 2 * x + kLanes);
-      store(to + x, larger(shuffle<0, 2, 4, 6, 8, 10, 12, 14>(a, b), shuffle<1, 3, 5, 7, 9, 11, 13, 15>(a, b)));
-    }
-    if (x == columns) continue;
-    // the highest of each window of columns, in vectors and in place, of which every k-th is taken
-    int64_t from = x * kernel;
-    for (; from + kLanes + kernel <= width; from += kLanes) {
-      Vec most = load(highest + from);
-      for (int64_t dx = 1; dx < kernel; ++dx) most = larger(most, load(highest + from + dx));
-      store(highest + from, most);
-    }
-    for (; from + kernel <= width; ++from)
-      for (int64_t dx = 1; dx < kernel; ++dx) highest[from] = larger(highest[from], highest[from + dx]);
-    for (; x < columns; ++x) to[x] = highest[x * kernel];
-  }
+// The steps' offsets in a strip in the place of those in a panel.
+inline std::vector<Offsets> offsets_in(const Strip& strip, const PlanView& plan) {
+  std::vector<Offsets> offsets(plan.steps);
+  const auto in_strip = [&](int32_t in_panel) {
+    const int64_t row = in_panel / kBlock, area = strip.kernel * strip.kernel, tap = row % area;
+    return static_cast<int32_t>(strip.offset(row / area, tap / strip.kernel, tap % strip.kernel));
+  };
+  for (int64_t s = 0; s < plan.steps; ++s) offsets[s] = {in_strip(plan.offsets[s].a), in_strip(plan.offsets[s].b)};
+  return offsets;
 }
 
-// maps: B x C x H x W -> B x C x H / k x W / k
-inline void max_pool(const Maps& maps, const float* x, int64_t kernel, float* y) {
-  const int64_t rows = maps.height / kernel, columns = maps.width / kernel;
-  parallel(maps.images * maps.channels, 8, [&](int64_t begin, int64_t end) {
-    float* highest = thread_scratch(kRows, maps.width);
-    for (int64_t i = begin; i < end; ++i)
-      pool_map(x + i * maps.pixels(), maps.width, kernel, rows, highest, y + i * rows * columns);
-  });
+// Where the register tile's results go: maps `map` floats apart. Whole vectors, also past the end of a row.
+struct StoreMaps {
+  float* to;
+  int64_t map;
+  bool relu;
+  EC_INLINE void operator()(int o, int v, Vec sum) const { store(to + o * map + v * kLanes, relu ? positive(sum) : sum); }
+};
+
+// Rows [first, last) of a strip's convolution; `bias` of a multiple of four outputs. made: outputs x rows x `pitch`
+inline void convolve_strip(const Strip& strip, const PlanView& plan, const Offsets* offsets, const float* packed,
+                           const float* bias, bool relu, const float* split, int64_t first, int64_t last, int64_t pitch,
+                           float* made) {
+  const int64_t map = strip.rows * pitch;
+  for (int64_t row = first; row < last; ++row)
+    for (int64_t column = 0; column < strip.width; column += kBlock) {
+      const int64_t vectors = std::min<int64_t>(kVectors, (strip.width - column + kLanes - 1) / kLanes);
+      const float* from = split + row * strip.step() + column;
+      for (int64_t tile = 0; tile < plan.tiles; ++tile) {
+        const Segment* begin = plan.segments + plan.tile_segments[tile];
+        const Segment* end = plan.segments + plan.tile_segments[tile + 1];
+        const float* b = bias + tile * kOutputs;
+        const StoreMaps out{made + tile * kOutputs * map + row * pitch + column, map, relu};
+        if (vectors == 3) tile_forward<3>(begin, end, offsets, packed, from, b, out);
+        else if (vectors == 2) tile_forward<2>(begin, end, offsets, packed, from, b, out);
+        else tile_forward<1>(begin, end, offsets, packed, from, b, out);
+      }
+    }
 }
 
-// x: B x C x H x W, in.maps -> B x m x rows x columns, pooled by pool x pool (1: not)
+// x: B x C x H x W, in.maps -> B x m x rows x columns, pooled
 inline void stem(const Maps& in, const float* x, int64_t kernel, int64_t stride, int64_t padding, const PlanView& plan,
-                 const float* weight, const Epilogue& epilogue, int64_t pool, float* y) {
+                 const float* weight, const Epilogue& epilogue, const Window& pool, float* y) {
   const int64_t height = (in.height + 2 * padding - kernel) / stride + 1;
-  const int64_t width = (in.width + 2 * padding - kernel) / stride + 1;
-  const int64_t rows = height / pool, columns = width / pool, m = plan.outputs;
+  const int64_t width = (in.width + 2 * padding - kernel) / stride + 1, pitch = round_up(width, kLanes);
+  const int64_t rows = pool.outputs(height), columns = pool.outputs(width), m = plan.outputs;
   float* packed = thread_scratch(kWeights, plan.steps * kOutputs);
   pack_weights(plan, weight, epilogue.scale, packed);
-  const int64_t strip = std::max<int64_t>(1, 640 / (pool * width));  // rows of the result that are made together
-  const int64_t strips = (rows + strip - 1) / strip;
+  std::vector<float> bias(plan.tiles * kOutputs);
+  if (epilogue.bias) std::copy(epilogue.bias, epilogue.bias + m, bias.data());
+  const int64_t together = std::max<int64_t>(0, 768 / width - pool.kernel) / pool.stride + 1;  // rows of the result
+  const int64_t strips = (rows + together - 1) / together;
+  const Strip strip{in, kernel, stride, padding, (together - 1) * pool.stride + pool.kernel, width};
+  const std::vector<Offsets> offsets = offsets_in(strip, plan);
   parallel(in.images * strips, 1, [&](int64_t begin, int64_t end) {
-    float* made = thread_scratch(kProjected, m * strip * pool * width);
-    float* highest = thread_scratch(kRows, width);
+    float* split = thread_scratch(kPanels, strip.numel() + kLanes);
+    float* padded = thread_scratch(kMap, strip.padded_width());
+    float* made = thread_scratch(kProjected, plan.tiles * kOutputs * strip.rows * pitch);
+    float* highest = thread_scratch(kRows, m * together * pool.pitch(width));
     for (int64_t item = begin; item < end; ++item) {
-      const int64_t image = item / strips, row = item % strips * strip, count = std::min(strip, rows - row);
-      const StridedPatches source{{1, in.channels, count * pool, width},
-                                  x + image * in.numel() / in.images, in.height, in.width, kernel, stride, padding, row * pool};
-      const Division division(source.maps, source.rows(), 1);
-      convolve_items(source, plan, packed, epilogue, division, 0, division.items(), made);
+      const int64_t image = item / strips, row = item % strips * together, count = std::min(together, rows - row);
+      const int64_t top = row * pool.stride - pool.padding;  // of the strip, in rows of the convolution
+      const int64_t first = std::max<int64_t>(0, -top), last = std::min(strip.rows, height - top);
+      strip.fill(x + image * in.channels * in.height * in.width, top, padded, split);
+      convolve_strip(strip, plan, offsets.data(), packed, bias.data(), epilogue.relu, split, first, last, pitch, made);
+      float* to = highest;
       for (int64_t o = 0; o < m; ++o)
-        pool_map(made + o * count * pool * width, width, pool, count, highest, y + ((image * m + o) * rows + row) * columns);
+        for (int64_t r = 0; r < count; ++r, to += pool.pitch(width)) {
+          const int64_t begins = std::max(first, r * pool.stride), ends = std::min(last, r * pool.stride + pool.kernel);
+          pool_rows(pool, made + o * strip.rows * pitch, pitch, width, begins, ends, strip.rows * pitch, to);
+        }
+      float* from = highest;
+      for (int64_t o = 0; o < m; ++o)
+        for (int64_t r = 0; r < count; ++r, from += pool.pitch(width))
+          pool_columns(pool, from, columns, y + ((image * m + o) * rows + row + r) * columns);
     }
   });
 }

@@ -1,26 +1,38 @@
-// Eight floats at a time, in the compiler's own vector type: with -mavx2 -mfma one register and fused multiply-adds,
-// without them whatever the machine has. No intrinsics, so that the portable build is the same code.
+// Vectors of floats in the compiler's own type: sixteen with AVX-512 and eight otherwise, with -mavx2 -mfma one register and
+// fused multiply-adds, without them whatever the machine has. No intrinsics, so that the portable build is the same code.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #define EC_INLINE inline __attribute__((always_inline))
 
 namespace efficientconv {
 
+#ifdef __AVX512F__
+constexpr int kLanes = 16;
+#else
 constexpr int kLanes = 8;
+#endif
+constexpr int kVecBytes = kLanes * sizeof(float);
 
-typedef float Vec __attribute__((vector_size(32)));
-typedef int32_t IntVec __attribute__((vector_size(32)));
-typedef float UnalignedVec __attribute__((vector_size(32), aligned(4), may_alias));
-typedef int32_t UnalignedIntVec __attribute__((vector_size(32), aligned(4), may_alias));
+typedef float Vec __attribute__((vector_size(kVecBytes)));
+typedef int32_t IntVec __attribute__((vector_size(kVecBytes)));
+typedef float UnalignedVec __attribute__((vector_size(kVecBytes), aligned(4), may_alias));
+typedef int32_t UnalignedIntVec __attribute__((vector_size(kVecBytes), aligned(4), may_alias));
 
 EC_INLINE Vec load(const float* p) { return *reinterpret_cast<const UnalignedVec*>(p); }
 EC_INLINE void store(float* p, Vec v) { *reinterpret_cast<UnalignedVec*>(p) = v; }
-EC_INLINE Vec splat(float a) { return Vec{a, a, a, a, a, a, a, a}; }
 
-EC_INLINE Vec alternating(float a, float b) { return Vec{a, b, a, b, a, b, a, b}; }
+using Lanes = std::make_integer_sequence<int, kLanes>;
+
+template <int... kI>
+EC_INLINE Vec alternating(float a, float b, std::integer_sequence<int, kI...>) {
+  return Vec{(kI % 2 ? b : a)...};
+}
+EC_INLINE Vec alternating(float a, float b) { return alternating(a, b, Lanes()); }
+EC_INLINE Vec splat(float a) { return alternating(a, a); }
 
 // v where the mask's bits are set, 0 elsewhere: also where v is NaN, as a multiplication by zero would not be.
 EC_INLINE Vec masked(Vec v, const int32_t* mask) {
@@ -31,25 +43,38 @@ EC_INLINE Vec masked(Vec v, const int32_t* mask) {
 EC_INLINE Vec positive(Vec v) { return Vec{} > v ? Vec{} : v; }
 EC_INLINE float positive(float v) { return 0.f > v ? 0.f : v; }
 
-// Lanes of a (0 to 7) and b (8 to 15).
-template <int... kLane>
-EC_INLINE Vec shuffle(Vec a, Vec b) {
+// Lane i of the result is lane From()(i) of a, or from kLanes on of b.
+template <class From, int... kI>
+EC_INLINE Vec shuffle(Vec a, Vec b, From, std::integer_sequence<int, kI...>) {
 #ifdef __clang__
-  return __builtin_shufflevector(a, b, kLane...);
+  return __builtin_shufflevector(a, b, From()(kI)...);
 #else
-  return __builtin_shuffle(a, b, IntVec{kLane...});
+  return __builtin_shuffle(a, b, IntVec{From()(kI)...});
 #endif
 }
 
-// to[0..3] += the sums of a, b, c and d: three rounds of adding halves, for all four at once.
+EC_INLINE Vec evens(Vec a, Vec b) { return shuffle(a, b, [](int i) { return 2 * i; }, Lanes()); }
+EC_INLINE Vec odds(Vec a, Vec b) { return shuffle(a, b, [](int i) { return 2 * i + 1; }, Lanes()); }
+
+// Each lane of the lower or upper half twice.
+EC_INLINE Vec doubled_lower(Vec v) { return shuffle(v, v, [](int i) { return i / 2; }, Lanes()); }
+EC_INLINE Vec doubled_upper(Vec v) { return shuffle(v, v, [](int i) { return (kLanes + i) / 2; }, Lanes()); }
+
+// to[0..3] += the sums of a, b, c and d, for all four at once. Nothing crosses a quad of lanes, which would be slower.
 EC_INLINE void add_sums(Vec a, Vec b, Vec c, Vec d, float* to) {
-  const Vec ab = shuffle<0, 8, 1, 9, 4, 12, 5, 13>(a, b) + shuffle<2, 10, 3, 11, 6, 14, 7, 15>(a, b);
-  const Vec cd = shuffle<0, 8, 1, 9, 4, 12, 5, 13>(c, d) + shuffle<2, 10, 3, 11, 6, 14, 7, 15>(c, d);
-  const Vec abcd = shuffle<0, 1, 8, 9, 4, 5, 12, 13>(ab, cd) + shuffle<2, 3, 10, 11, 6, 7, 14, 15>(ab, cd);
+  const auto zip = [](Vec p, Vec q) {  // p0 + p2, q0 + q2, p1 + p3, q1 + q3 of each quad
+    return shuffle(p, q, [](int i) { return i / 4 * 4 + i % 4 / 2 + i % 2 * kLanes; }, Lanes()) +
+           shuffle(p, q, [](int i) { return i / 4 * 4 + 2 + i % 4 / 2 + i % 2 * kLanes; }, Lanes());
+  };
+  const Vec ab = zip(a, b), cd = zip(c, d);
+  const Vec abcd = shuffle(ab, cd, [](int i) { return i / 4 * 4 + i % 2 + i % 4 / 2 * kLanes; }, Lanes()) +
+                   shuffle(ab, cd, [](int i) { return i / 4 * 4 + 2 + i % 2 + i % 4 / 2 * kLanes; }, Lanes());
   typedef float Quad __attribute__((vector_size(16)));
   typedef float UnalignedQuad __attribute__((vector_size(16), aligned(4), may_alias));
-  const Quad sums = Quad{abcd[0], abcd[1], abcd[2], abcd[3]} + Quad{abcd[4], abcd[5], abcd[6], abcd[7]};
-  *reinterpret_cast<UnalignedQuad*>(to) += sums;
+  Quad quads[kLanes / 4];
+  std::memcpy(quads, &abcd, sizeof(abcd));
+  for (int i = 1; i < kLanes / 4; ++i) quads[0] += quads[i];
+  *reinterpret_cast<UnalignedQuad*>(to) += quads[0];
 }
 
 EC_INLINE int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
