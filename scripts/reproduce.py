@@ -69,9 +69,8 @@ def main() -> None:
 
 
 def train(pending: Sequence[PlannedRun], jobs: int) -> int:
-    outcomes = run_jobs([run.config for run in pending], jobs)
-    for run in pending:
-        run.keep_record()
+    by_folder = {run.folder.path: run for run in pending}
+    outcomes = run_jobs([run.config for run in pending], jobs, ended=lambda outcome: by_folder[outcome.folder].keep_record())
     if outcomes:
         print(outcome_table(outcomes))
     return sweep_exit_code(outcomes)

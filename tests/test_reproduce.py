@@ -90,6 +90,7 @@ def test_killed_and_started_again_it_ends_with_the_same_table(reproduced: Path, 
         wait_for_second_run(tmp_path / "outputs" / "smoke", process)
         process.send_signal(signal.SIGKILL)
         process.wait()
+    assert len(list((tmp_path / "results" / "smoke" / "runs").iterdir())) == 1, "the record of the run that had ended"
     wait_until_free(tmp_path / "outputs" / "smoke")
     again = command("scripts/reproduce.py", *arguments(tmp_path, "--jobs", "2"))
     assert again.returncode == 0, again.stdout + again.stderr

@@ -25,12 +25,19 @@ __all__ = ["Outcome", "outcome_table", "plan", "run_jobs", "sweep_exit_code"]
 POLL_S = 0.1
 
 
-def run_jobs(configs: Sequence[RunConfig], jobs: int = 1, log: Callable[[str], None] = tqdm.write) -> list[Outcome]:
+def run_jobs(
+    configs: Sequence[RunConfig],
+    jobs: int = 1,
+    log: Callable[[str], None] = tqdm.write,
+    ended: Callable[[Outcome], None] = lambda outcome: None,
+) -> list[Outcome]:
     """Trains what is not done yet, `jobs` at a time, and says how each distinct run ended, in the order of `configs`.
 
     A run's output is in log.txt of its folder; of one at a time it is shown too. After SIGINT, SIGTERM or SIGUSR1 the
     runs save their state and end `preempted`, as do those not started; a second signal ends them at once.
 
+    Args:
+        ended: called with each run that was started, as soon as it has ended.
     Raises:
         UserError: before anything is started, when a run's folder cannot be made or is another run's.
     """
@@ -38,7 +45,7 @@ def run_jobs(configs: Sequence[RunConfig], jobs: int = 1, log: Callable[[str], N
     waiting = [folder for folder in folders if folder.summary() is None]
     if len(waiting) < len(folders):
         log(f"{len(folders) - len(waiting)} of {len(folders)} runs were done already")
-    pool = Pool(waiting, min(jobs, len(waiting)), log)
+    pool = Pool(waiting, min(jobs, len(waiting)), log, ended)
     pool.run()
     return list(({folder.path: skipped(folder.path) for folder in folders} | pool.outcomes).values())
 
@@ -59,9 +66,11 @@ def plan(configs: Sequence[RunConfig]) -> list[RunFolder]:
 class Pool:
     """The runs that wait, those that run, by the share of the machine that they have, and how the others ended."""
 
-    def __init__(self, folders: Sequence[RunFolder], jobs: int, log: Callable[[str], None]):
+    def __init__(
+        self, folders: Sequence[RunFolder], jobs: int, log: Callable[[str], None], ended: Callable[[Outcome], None]
+    ):
         self.waiting = deque(folder.path for folder in folders)
-        self.total, self.live, self.log = len(folders), jobs == 1, log
+        self.total, self.live, self.log, self.ended = len(folders), jobs == 1, log, ended
         self.shares = dict(enumerate(shares(jobs)))
         self.running: dict[int, Child] = {}
         self.outcomes: dict[Path, Outcome] = {}
@@ -95,6 +104,7 @@ class Pool:
                 self.outcomes[child.folder] = outcome
                 del self.running[slot]
                 self._report(outcome, child)
+                self.ended(outcome)
                 bar.update()
 
     def _report(self, outcome: Outcome, child: Child) -> None:
