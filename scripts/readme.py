@@ -1,4 +1,4 @@
-"""Makes the tables of README.md anew from results/*.csv: python scripts/readme.py"""
+"""Makes the tables of README.md and results/<tier>/README.md anew from what lies in results/: python scripts/readme.py"""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from efficientconv.results.readme import updated  # noqa: E402
+from efficientconv.results.readme import pages, updated  # noqa: E402
 
 if __name__ == "__main__":
-    path = ROOT / "README.md"
-    path.write_text(updated(path.read_text()))
+    for path in pages():
+        path.write_text(updated(path.read_text()))

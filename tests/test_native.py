@@ -308,6 +308,16 @@ else:
 """
 
 
+@pytest.mark.skipif(build.lanes() == 8, reason="what the other tests run is as narrow")
+def test_kernels_for_narrower_vectors_equal_the_reference_too():
+    """Of the processor's two widths, the one that torch did not choose here."""
+    chosen = ["-k", "float64_reference and not whole"]
+    call = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, *chosen]
+    env = os.environ | {"ATEN_CPU_CAPABILITY": "avx2"}
+    done = subprocess.run(call, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and " passed" in done.stdout and "skipped" not in done.stdout, done.stdout
+
+
 def test_without_a_compiler_there_is_one_warning_and_the_reference(tmp_path: Path):
     env = {"PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
     env |= {key: os.environ[key] for key in ("HOME", "LD_LIBRARY_PATH") if key in os.environ}

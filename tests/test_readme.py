@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+
+import pytest
 
 from conftest import ROOT
-from efficientconv.results.readme import updated
+from efficientconv.results.readme import pages, updated
 
 TEXT = (ROOT / "README.md").read_text()
 
 
-def test_its_tables_are_those_of_the_csv_files():
-    assert updated(TEXT) == TEXT, "run python scripts/readme.py"
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_tables_are_those_of_the_results(page: Path):
+    text = page.read_text()
+    assert updated(text) == text, "run python scripts/readme.py"
+
+
+def test_a_page_cannot_ask_for_a_table_that_is_not_made():
+    with pytest.raises(ValueError, match="nosuch"):
+        updated("<!-- nosuch tier -->\n<!-- end -->")
 
 
 def test_the_two_commands_stand_within_the_first_25_lines():

@@ -214,7 +214,7 @@ def tier_folder(outputs, tmp_path):
     (folder / "table2.md").write_text("# Table 2: layers\n")
     (folder / "claims2.csv").write_text("sentence,verdict\nSIC is better,undecided\n")
     (folder / "table_order.md").write_text("# Order\n\n| model | top-1 % |\n|---|---|\n| a \\| c | **72 ± 1** |\n")
-    shutil.copy("results/cifar10_jpeg.png", folder / "kernels_c.png")
+    shutil.copy("results/benchmark_models.png", folder / "kernels_c.png")
     return folder
 
 

@@ -25,7 +25,7 @@ from efficientconv.errors import UserError
 from efficientconv.models import build_model, image_size_of
 from efficientconv.models.zoo import layout_config
 from efficientconv.reproduce.tier import trained_models
-from efficientconv.results import paper
+from efficientconv.results import paper, tier_pages
 from efficientconv.results.tables import needed_models, table_config, table_names
 from efficientconv.validation import validate
 from scripts.reproduce import models_to_train, parse_order
@@ -72,6 +72,25 @@ def test_table_says_what_the_runs_ended_with(reproduced: Path) -> None:
         assert float(rows[name]["top1_std"]) == pytest.approx(statistics.stdev(values), abs=1e-4)
         assert (rows[name]["n"], rows[name]["seeds"]) == ("2", "0 1")
     assert rows["c"]["paper_top1_percent"] == f"{100 - 29.78:.2f}" and rows["c"]["paper_source"] == "M"
+
+
+def test_a_tiers_page_says_the_same(reproduced: Path) -> None:
+    folder = reproduced / "results" / "smoke"
+    rows, fits = rows_of(reproduced), {"train": [], "val": [], "test": []}
+    results = tier_pages.result_table(folder).splitlines()
+    assert [line.split(" | ")[0] for line in results[2:]] == [f"| {name}" for name in ROWS]
+    for line, name in zip(results[2:], ROWS):
+        expected = f"{float(rows[name]['top1_mean_percent']):.2f} ± {float(rows[name]['top1_std']):.2f} (2)"
+        assert expected in line and f"{int(rows[name]['macs']) / 1e6:.2f}" in line
+    claims = tier_pages.claim_table(folder)
+    assert "| c - c_noresidual: " in claims and claims.endswith("Claims: 0 supported, 0 contradicted, 1 undecided.")
+    for run in (reproduced / "outputs" / "smoke").glob("c-*"):
+        last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+        fits["train"].append(100 * last["train_top1"] / last["train_images"])
+        fits["val"].append(100 * last["val_top1"] / last["val_images"])
+        fits["test"].append(json.loads((run / "summary.json").read_text())["top1_percent"])
+    (line,) = [line for line in tier_pages.fit_table(folder).splitlines() if line.startswith("| c |")]
+    assert line == "| c | " + " | ".join(f"{statistics.mean(values):.2f}" for values in fits.values()) + " | 2 |"
 
 
 def test_markdown_carries_tier_data_marks_and_verdict(reproduced: Path) -> None:

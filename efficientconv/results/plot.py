@@ -11,6 +11,7 @@ import matplotlib
 matplotlib.use("Agg")  # no screen is needed
 
 import matplotlib.pyplot as plt  # noqa: E402
+from adjustText import adjust_text  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
 
 MACS_LABEL = "million MACs of one image (1 MAC = 2 FLOPs)"
@@ -36,9 +37,8 @@ def plot_accuracy(points: Sequence[Point], path: Path, title: str, cost_label: s
         [p.cost for p in points], [p.top1_percent for p in points], yerr=[p.std or 0.0 for p in points],
         fmt="o", color="tab:blue", ecolor="0.5", elinewidth=1, capsize=2, zorder=3,
     )  # fmt: skip
-    for point in points:
-        axes.annotate(_label(point.name), (point.cost, point.top1_percent), textcoords="offset points", xytext=(6, 5))
     _format(axes, [p.cost for p in points])
+    _write_names(axes, points)
     axes.set_xlabel(cost_label)
     axes.set_ylabel("top-1 % on the test images")
     axes.set_title(title)
@@ -53,6 +53,15 @@ def pareto_front(points: Sequence[Point]) -> list[Point]:
         if not front or point.top1_percent > front[-1].top1_percent:
             front.append(point)
     return front
+
+
+def _write_names(axes: Axes, points: Sequence[Point]) -> None:
+    """Beside the points, their error bars and each other, with a line where that is not near."""
+    names = [axes.text(p.cost, p.top1_percent, _label(p.name), fontsize=9) for p in points]
+    ends = [(p.cost, p.top1_percent + side * (p.std or 0.0)) for p in points for side in (-1, 0, 1)]
+    x, y = zip(*ends)
+    line = {"arrowstyle": "-", "color": "0.6", "linewidth": 0.7}
+    adjust_text(names, x, y, ax=axes, expand=(1.7, 1.7), force_static=(0.4, 0.2), arrowprops=line, min_arrow_len=8)
 
 
 def _label(name: str) -> str:

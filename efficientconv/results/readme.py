@@ -1,33 +1,34 @@
-"""The tables of README.md, made from the csv files of results/: nobody types a figure twice."""
+"""The tables of README.md and of results/<tier>/README.md, made from what lies in results/: nobody types a figure twice."""
 
 from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from efficientconv.models import model_config, model_names
-from efficientconv.results import data_tables, paper
+from efficientconv.results import data_tables, paper, tier_pages
+from efficientconv.results.training_cost import training_cost_table
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "results"
+BLOCK = re.compile(r"<!-- (\w+) ?(\w*) -->\n.*?<!-- end -->", flags=re.DOTALL)
+
+
+def pages() -> list[Path]:
+    return [ROOT / "README.md", *sorted(RESULTS.glob("*/README.md"))]
 
 
 def updated(text: str) -> str:
-    """README.md with what stands between `<!-- name -->` and `<!-- end -->` made anew."""
-    throughput = _rows("data_throughput.csv")
-    tables = {
-        "costs": cost_table(),
-        "cifar10_jpeg": run_table(),
-        "data_speed": data_tables.speed_table(throughput),
-        "data_estimates": data_tables.estimate_table(throughput),
-    }
-    for name, table in tables.items():
-        block = f"<!-- {name} -->\n{table}\n<!-- end -->"
-        text, found = re.subn(rf"<!-- {name} -->\n.*?<!-- end -->", block.replace("\\", r"\\"), text, flags=re.DOTALL)
-        if found != 1:
-            raise ValueError(f"README.md has {found} places for the table '{name}', not one")
-    return text
+    """A page with what stands between `<!-- name -->`, or `<!-- name tier -->`, and `<!-- end -->` made anew."""
+    return BLOCK.sub(lambda found: f"{found[0].splitlines()[0]}\n{_table(found[1], found[2])}\n<!-- end -->", text)
+
+
+def _table(name: str, tier: str) -> str:
+    if name not in TABLES:
+        raise ValueError(f"no table is called '{name}'; there are {', '.join(TABLES)}")
+    return TABLES[name](*([RESULTS / tier] if tier else []))
 
 
 def cost_table() -> str:
@@ -48,21 +49,17 @@ def cost_table() -> str:
     return "\n".join(lines)
 
 
-def run_table() -> str:
-    """Our short runs."""
-    lines = [
-        "| model | M MACs | M parameters | top-1 % | ms per image | training images/s |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in _rows("cifar10_jpeg.csv"):
-        lines.append(
-            f"| {row['model']} | {int(row['macs']) / 1e6:.2f} | {int(row['params']) / 1e6:.3f} "
-            f"| {float(row['top1_percent']):.2f} | {float(row['ms_per_image']):.3f} "
-            f"| {float(row['train_images_per_s']):.0f} |"
-        )
-    return "\n".join(lines)
-
-
 def _rows(name: str) -> list[dict[str, str]]:
     with open(RESULTS / name, newline="") as file:
         return list(csv.DictReader(file))
+
+
+TABLES: dict[str, Callable[..., str]] = {
+    "costs": cost_table,
+    "data_speed": lambda: data_tables.speed_table(_rows("data_throughput.csv")),
+    "data_estimates": lambda: data_tables.estimate_table(_rows("data_throughput.csv")),
+    "training_costs": lambda: training_cost_table(_rows("complexity.csv"), _rows("benchmark_models.csv")),
+    "tier_results": tier_pages.result_table,
+    "tier_claims": tier_pages.claim_table,
+    "tier_fit": tier_pages.fit_table,
+}

@@ -9,17 +9,34 @@
 
 namespace efficientconv {
 
-// total += f(vector of pixels) over one map, in double: f's vector holds zeros where the last pixels leave lanes empty
-template <class F>
-EC_INLINE void add_map(int64_t pixels, double* totals, F f) {
-  Vec first[2] = {}, second[2] = {};
-  int64_t p = 0;
-  for (int turn = 0; p + kLanes <= pixels; p += kLanes, turn ^= 1) f(p, first[turn], second[turn]);
-  for (int i = 0; i < kLanes; ++i) {
-    totals[0] += static_cast<double>(first[0][i]) + first[1][i];
-    totals[1] += static_cast<double>(second[0][i]) + second[1][i];
+// Two sums over the maps of a channel, in double; in between in the lanes of vectors, of a few thousand pixels at most.
+class Sums {
+ public:
+  double first = 0, second = 0;
+
+  // f(pixel, first, second) adds a vector of pixels to both; of a last part of a vector the caller takes care
+  template <class F>
+  EC_INLINE void add_map(int64_t pixels, F f) {
+    int64_t p = 0;
+    for (int turn = 0; p + kLanes <= pixels; p += kLanes, turn ^= 1) f(p, first_[turn], second_[turn]);
+    pending_ += p;
+    if (pending_ >= kMostPending) settle();
   }
-}
+
+  void settle() {
+    for (int i = 0; i < kLanes; ++i) {
+      first += static_cast<double>(first_[0][i]) + first_[1][i];
+      second += static_cast<double>(second_[0][i]) + second_[1][i];
+    }
+    for (int turn = 0; turn < 2; ++turn) first_[turn] = second_[turn] = Vec{};
+    pending_ = 0;
+  }
+
+ private:
+  static constexpr int64_t kMostPending = 2048;  // converting for each small map took longer than adding it up
+  Vec first_[2] = {}, second_[2] = {};
+  int64_t pending_ = 0;
+};
 
 // relu((y - mean) / sqrt(var + eps) * gamma + beta + residual), with the batch's own mean and (biased) variance.
 inline void batch_norm_forward(const Maps& maps, const float* y, const float* residual, const float* gamma,
@@ -28,25 +45,27 @@ inline void batch_norm_forward(const Maps& maps, const float* y, const float* re
   parallel(maps.channels, 1, [&](int64_t first, int64_t last) {
     for (int64_t c = first; c < last; ++c) {
       const double count = static_cast<double>(maps.images) * pixels;
-      double pilot[2] = {0, 0}, deviations[2] = {0, 0};  // from the mean of the first map, lest digits cancel
-      add_map(pixels, pilot, [&](int64_t p, Vec& sum, Vec&) { sum += load(y + c * pixels + p); });
-      const float m = whole ? static_cast<float>(pilot[0] / whole) : y[c * pixels];
+      Sums pilot, deviations;  // squared and plain, from the mean of the first map, lest digits cancel
+      pilot.add_map(pixels, [&](int64_t p, Vec& sum, Vec&) { sum += load(y + c * pixels + p); });
+      pilot.settle();
+      const float m = whole ? static_cast<float>(pilot.first / whole) : y[c * pixels];
       for (int64_t image = 0; image < maps.images; ++image) {
         const float* map = y + (image * maps.channels + c) * pixels;
-        add_map(pixels, deviations, [&](int64_t p, Vec& squares, Vec& sum) {
+        deviations.add_map(pixels, [&](int64_t p, Vec& squares, Vec& sum) {
           const Vec d = load(map + p) - splat(m);
           squares += d * d;
           sum += d;
         });
         for (int64_t p = whole; p < pixels; ++p) {
           const double d = map[p] - m;
-          deviations[0] += d * d;
-          deviations[1] += d;
+          deviations.first += d * d;
+          deviations.second += d;
         }
       }
-      const double off = deviations[1] / count;
+      deviations.settle();
+      const double off = deviations.second / count;
       mean[c] = static_cast<float>(m + off);
-      var[c] = static_cast<float>(std::max(0., deviations[0] / count - off * off));
+      var[c] = static_cast<float>(std::max(0., deviations.first / count - off * off));
       const float scale = (gamma ? gamma[c] : 1.f) / static_cast<float>(std::sqrt(var[c] + eps));
       const float shift = (beta ? beta[c] : 0.f) - mean[c] * scale;
       for (int64_t image = 0; image < maps.images; ++image) {
@@ -74,13 +93,13 @@ inline void batch_norm_backward(const Maps& maps, const float* grad_out, const f
   const int64_t pixels = maps.pixels(), whole = pixels / kLanes * kLanes;
   parallel(maps.channels, 1, [&](int64_t first, int64_t last) {
     for (int64_t c = first; c < last; ++c) {
-      double totals[2] = {0, 0};
+      Sums totals;
       const float m = mean[c], inverse = static_cast<float>(1 / std::sqrt(var[c] + eps));
       for (int64_t image = 0; image < maps.images; ++image) {
         const int64_t at = (image * maps.channels + c) * pixels;
         const float *from = grad_out + at, *result = out + at, *map = y + at;
         float* g = grad_residual + at;
-        add_map(pixels, totals, [&](int64_t p, Vec& sum, Vec& product) {
+        totals.add_map(pixels, [&](int64_t p, Vec& sum, Vec& product) {
           const Vec here = load(result + p) <= Vec{} ? Vec{} : load(from + p);
           store(g + p, here);
           sum += here;
@@ -88,15 +107,16 @@ inline void batch_norm_backward(const Maps& maps, const float* grad_out, const f
         });
         for (int64_t p = whole; p < pixels; ++p) {
           g[p] = result[p] <= 0.f ? 0.f : from[p];
-          totals[0] += g[p];
-          totals[1] += g[p] * static_cast<double>(map[p] - m);
+          totals.first += g[p];
+          totals.second += g[p] * static_cast<double>(map[p] - m);
         }
       }
-      grad_beta[c] = static_cast<float>(totals[0]);
-      grad_gamma[c] = static_cast<float>(totals[1] * inverse);
+      totals.settle();
+      grad_beta[c] = static_cast<float>(totals.first);
+      grad_gamma[c] = static_cast<float>(totals.second * inverse);
       const double count = static_cast<double>(maps.images) * pixels;
-      const float scale = (gamma ? gamma[c] : 1.f) * inverse, average = static_cast<float>(totals[0] / count);
-      const float slope = static_cast<float>(totals[1] * inverse * inverse / count);
+      const float scale = (gamma ? gamma[c] : 1.f) * inverse, average = static_cast<float>(totals.first / count);
+      const float slope = static_cast<float>(totals.second * inverse * inverse / count);
       for (int64_t image = 0; image < maps.images; ++image) {
         const int64_t at = (image * maps.channels + c) * pixels;
         const float *g = grad_residual + at, *map = y + at;

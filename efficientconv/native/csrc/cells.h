@@ -142,19 +142,35 @@ inline void expand_map(const Grid& grid, const float* cells, const float* filter
   }
 }
 
-// totals[dy][dx] += sum over the cells of one map with margins: cell * the pixel that it covers so
+// The sums over a channel's cells, in double; with k = 2 in between in the lanes of vectors, even columns beside odd ones.
+struct FilterSums {
+  std::vector<double> taps;
+  Vec upper = {}, lower = {};
+  int64_t pending = 0;
+
+  void settle() {
+    for (int lane = 0; lane < kLanes; ++lane) {
+      taps[lane % 2] += upper[lane];
+      taps[2 + lane % 2] += lower[lane];
+    }
+    upper = lower = Vec{};
+    pending = 0;
+  }
+};
+
+// sums[dy][dx] += sum over the cells of one map with margins: cell * the pixel that it covers so
 inline void filter_gradient_map(const Grid& grid, const float* cells, const float* map, const float* zeros, float* doubled,
-                                double* totals) {
+                                FilterSums& sums) {
   const int64_t across = grid.width();
   if (grid.kernel != 2)
-    return for_each_covered(grid, [&](int64_t cell, int64_t pixel, int64_t tap) { totals[tap] += cells[cell] * map[pixel]; });
+    return for_each_covered(grid, [&](int64_t cell, int64_t pixel, int64_t tap) { sums.taps[tap] += cells[cell] * map[pixel]; });
   static constexpr auto first_lanes = [] {
     std::array<int32_t, 2 * kLanes> bits = {};
     for (int lane = 0; lane < kLanes; ++lane) bits[lane] = -1;
     return bits;
   }();
   double_cells(grid, cells, doubled);
-  Vec upper = {}, lower = {};
+  Vec upper = sums.upper, lower = sums.lower;
   for (int64_t i = 0; i < grid.rows(); ++i) {
     clear_edges(grid, i, doubled);
     const float *above = covered_row(grid, map, i, 0, zeros), *below = covered_row(grid, map, i, 1, zeros);
@@ -164,10 +180,9 @@ inline void filter_gradient_map(const Grid& grid, const float* cells, const floa
       lower += v * load(below + x);
     }
   }
-  for (int lane = 0; lane < kLanes; ++lane) {
-    totals[lane % 2] += upper[lane];
-    totals[2 + lane % 2] += lower[lane];
-  }
+  sums.upper = upper, sums.lower = lower;
+  sums.pending += grid.pixels();
+  if (sums.pending >= 2048) sums.settle();  // for each small map it would take longer than to add that up
 }
 
 // What the loops over maps need beside them: a map with margins, rows of cells or doubled cells, and a row of zeros.
@@ -213,14 +228,14 @@ inline void cell_filter_gradient(const Grid& grid, const float* cells, const flo
   const int64_t area = grid.kernel * grid.kernel, channels = grid.maps.channels;
   parallel(channels, 1, [&](int64_t first, int64_t last) {
     const CellScratch scratch(grid);
-    std::vector<double> totals(area);
     for (int64_t c = first; c < last; ++c) {
-      std::fill(totals.begin(), totals.end(), 0.);
+      FilterSums sums{std::vector<double>(area)};
       for (int64_t i = c; i < grid.maps.images * channels; i += channels) {
         filter_gradient_map(grid, cells + i * grid.cells(), with_margins(grid.maps, maps, i, scratch.map), scratch.zeros,
-                            scratch.rows, totals.data());
+                            scratch.rows, sums);
       }
-      std::copy(totals.begin(), totals.end(), grad + c * area);
+      if (grid.kernel == 2) sums.settle();
+      std::copy(sums.taps.begin(), sums.taps.end(), grad + c * area);
     }
   });
 }
