@@ -19,6 +19,14 @@ struct Maps {
   int64_t numel() const { return images * channels * pixels(); }
 };
 
+// What happens to an output before it is stored: y * scale + bias, + residual, ReLU. Null pointers: left out.
+struct Epilogue {
+  const float* scale = nullptr;
+  const float* bias = nullptr;
+  const float* residual = nullptr;  // of the output's shape
+  bool relu = false;
+};
+
 // Pixels of one image that stand side by side in one block: `length` of them, from `pixel` of `image`.
 struct Run {
   int64_t image, pixel, block, at, length;  // at pixel `at` of block `block` of the group

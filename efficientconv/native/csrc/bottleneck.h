@@ -10,7 +10,7 @@ namespace efficientconv {
 inline void bottleneck(const Grid& grid, const float* x, const float* reduce_filters, const PlanView& plan,
                        const float* weight, const float* expand_filters, const Epilogue& epilogue, float* y) {
   const Maps& in = grid.maps;
-  const int64_t area = grid.kernel * grid.kernel, m = plan.outputs, pixels = in.pixels(), cells = grid.cells();
+  const int64_t m = plan.outputs, cells = grid.cells();
   Grid out = grid;
   out.maps.channels = m;
   float* packed = thread_scratch(kWeights, plan.steps * kOutputs);
@@ -23,25 +23,15 @@ inline void bottleneck(const Grid& grid, const float* x, const float* reduce_fil
     const CellScratch scratch(grid);
     float* reduced = thread_scratch(kReduced, together * in.channels * cells);
     float* projected = thread_scratch(kProjected, together * m * cells);
-    std::vector<float> filter(area);
     for (int64_t image = begin * together; image < std::min(end * together, in.images); image += together) {
       const int64_t images = std::min(together, in.images - image);
-      for (int64_t i = 0; i < images * in.channels; ++i)
-        reduce_map(grid, with_margins(in, x, image * in.channels + i, scratch.map), reduce_filters + i % in.channels * area,
-                   scratch.zeros, scratch.rows, reduced + i * cells);
+      reduce_range(grid, x, reduce_filters, image * in.channels, (image + images) * in.channels, scratch, reduced);
       const Maps small{images, in.channels, grid.rows(), grid.columns()};
       const TapMasks all(small, 1);
       const Patches source{small, reduced, 1, &all};
       const Division division(small, source.rows(), 1);
       convolve_items(source, plan, packed, Epilogue{}, division, 0, division.items(), projected);
-      for (int64_t i = 0; i < images * m; ++i) {
-        const int64_t c = i % m, at = (image * m + i) * pixels;
-        for (int64_t tap = 0; tap < area; ++tap)
-          filter[tap] = expand_filters[c * area + tap] * (epilogue.scale ? epilogue.scale[c] : 1.f);
-        const Finish finish{epilogue.bias ? epilogue.bias[c] : 0.f, epilogue.residual ? epilogue.residual + at : nullptr,
-                            epilogue.relu};
-        expand_map(out, projected + i * cells, filter.data(), finish, scratch.rows, y + at);
-      }
+      expand_range(out, projected, expand_filters, epilogue, image * m, (image + images) * m, scratch, y);
     }
   });
 }

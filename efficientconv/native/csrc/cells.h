@@ -48,13 +48,6 @@ EC_INLINE const float* covered_row(const Grid& grid, const float* map, int64_t i
   return y >= 0 && y < grid.maps.height ? map + y * grid.maps.width - grid.padding : zeros;
 }
 
-// Zeros in the columns of row `i` of the cells that lie beside the map, in an array of grid.width() columns.
-EC_INLINE void clear_edges(const Grid& grid, int64_t i, float* rows) {
-  float* row = rows + i * grid.width();
-  for (int64_t x = 0; x < grid.padding; ++x) row[x] = 0.f;
-  for (int64_t x = grid.padding + grid.maps.width; x < grid.width(); ++x) row[x] = 0.f;
-}
-
 // one map, any k: f(cell, pixel, tap) wherever the cell covers the pixel
 template <class F>
 inline void for_each_covered(const Grid& grid, F f) {
@@ -64,41 +57,75 @@ inline void for_each_covered(const Grid& grid, F f) {
       f((y + p) / k * grid.columns() + (x + p) / k, y * w + x, (y + p) % k * k + (x + p) % k);
 }
 
-// one map with margins: cells[i][j] = sum over what the cell covers, times the filter; `rows` and `zeros` are scratch space
-inline void reduce_map(const Grid& grid, const float* map, const float* filter, const float* zeros, float* rows,
-                       float* cells) {
-  const int64_t across = grid.width();
-  if (grid.kernel != 2) {
-    std::fill(cells, cells + grid.cells(), 0.f);
-    for_each_covered(grid, [&](int64_t cell, int64_t pixel, int64_t tap) { cells[cell] += map[pixel] * filter[tap]; });
-    return;
+// What the loops over maps need beside them: a map with margins, rows of cells or doubled cells of some maps, a row of zeros,
+// and which columns of a row of pixels lie on the map.
+struct CellScratch {
+  int64_t together;  // maps: what was just stored is slow to load at another offset, so that a few small ones take turns
+  float *map, *rows, *zeros;
+  std::vector<int32_t> on_map;
+
+  explicit CellScratch(const Grid& grid)
+      : together(std::max<int64_t>(1, 2048 / grid.pixels())),
+        map(thread_scratch(kMap, grid.maps.pixels() + 2 * kMargin)),
+        rows(thread_scratch(kRows, 2 * together * grid.cells() + grid.width() + 2 * kMargin)),
+        zeros(rows + 2 * together * grid.cells() + kMargin),
+        on_map(grid.width() + kLanes) {
+    std::fill(zeros, zeros + grid.width() + kMargin, 0.f);
+    std::fill_n(on_map.begin() + grid.padding, grid.maps.width, -1);
   }
+};
+
+// one map with margins, k = 2: halved[i][x] = what column x adds to its cell in row i of the cells
+inline void halve_rows(const Grid& grid, const float* map, const float* filter, const CellScratch& scratch, float* halved) {
   const Vec upper = alternating(filter[0], filter[1]), lower = alternating(filter[2], filter[3]);
-  for (int64_t i = 0; i < grid.rows(); ++i) {  // what a row writes past its end, the next one writes again
-    const float *above = covered_row(grid, map, i, 0, zeros), *below = covered_row(grid, map, i, 1, zeros);
-    for (int64_t x = 0; x < across; x += kLanes)
-      store(rows + i * across + x, load(above + x) * upper + load(below + x) * lower);
-    clear_edges(grid, i, rows);
-  }
-  for (int64_t c = 0; c < grid.cells(); c += kLanes) {
-    const Vec a = load(rows + 2 * c), b = load(rows + 2 * c + kLanes);
-    const Vec sums = evens(a, b) + odds(a, b);
-    if (c + kLanes <= grid.cells()) store(cells + c, sums);
-    else
-      for (int64_t j = 0; c + j < grid.cells(); ++j) cells[c + j] = sums[j];
+  for (int64_t i = 0; i < grid.rows(); ++i, halved += grid.width()) {  // past its end, the next row writes again
+    const float *above = covered_row(grid, map, i, 0, scratch.zeros), *below = covered_row(grid, map, i, 1, scratch.zeros);
+    for (int64_t x = 0; x < grid.width(); x += kLanes)
+      store(halved + x, masked(load(above + x) * upper + load(below + x) * lower, &scratch.on_map[x]));
   }
 }
 
-// doubled[2 c] = doubled[2 c + 1] = cells[c], and zeros after them
-inline void double_cells(const Grid& grid, const float* cells, float* doubled) {
+// cells[c] = halved[2 c] + halved[2 c + 1]
+inline void add_pairs(const float* halved, int64_t count, float* cells) {
   int64_t c = 0;
-  for (; c + kLanes <= grid.cells(); c += kLanes) {
+  for (; c + kLanes <= count; c += kLanes) {
+    const Vec a = load(halved + 2 * c), b = load(halved + 2 * c + kLanes);
+    store(cells + c, evens(a, b) + odds(a, b));
+  }
+  for (; c < count; ++c) cells[c] = halved[2 * c] + halved[2 * c + 1];
+}
+
+// doubled[2 c] = doubled[2 c + 1] = cells[c], and zeros after them
+inline void double_cells(const float* cells, int64_t count, float* doubled) {
+  int64_t c = 0;
+  for (; c + kLanes <= count; c += kLanes) {
     const Vec v = load(cells + c);
     store(doubled + 2 * c, doubled_lower(v));
     store(doubled + 2 * c + kLanes, doubled_upper(v));
   }
-  for (; c < grid.cells(); ++c) doubled[2 * c] = doubled[2 * c + 1] = cells[c];
-  for (int64_t x = 2 * c; x < 2 * c + 2 * kLanes; ++x) doubled[x] = 0.f;
+  for (; c < count; ++c) doubled[2 * c] = doubled[2 * c + 1] = cells[c];
+  std::fill_n(doubled + 2 * count, kLanes, 0.f);
+}
+
+// Maps [first, last) of x, reduced onto their cells: cells[i][j] = sum over what the cell covers, times the channel's filter.
+inline void reduce_range(const Grid& grid, const float* x, const float* filters, int64_t first, int64_t last,
+                         const CellScratch& scratch, float* cells) {
+  const int64_t area = grid.kernel * grid.kernel, size = grid.cells();
+  for (int64_t i = first, count; i < last; i += count, cells += count * size) {
+    count = std::min(scratch.together, last - i);
+    for (int64_t n = 0; n < count; ++n) {
+      const float* map = with_margins(grid.maps, x, i + n, scratch.map);
+      const float* filter = filters + (i + n) % grid.maps.channels * area;
+      float* to = cells + n * size;
+      if (grid.kernel == 2) {
+        halve_rows(grid, map, filter, scratch, scratch.rows + 2 * n * size);
+        continue;
+      }
+      std::fill_n(to, size, 0.f);
+      for_each_covered(grid, [&](int64_t cell, int64_t pixel, int64_t tap) { to[cell] += map[pixel] * filter[tap]; });
+    }
+    if (grid.kernel == 2) add_pairs(scratch.rows, count * size, cells);
+  }
 }
 
 // What becomes of an expanded map: + bias, + residual (the map's, or null), ReLU.
@@ -118,11 +145,10 @@ struct Finish {
   }
 };
 
-// one map: map[y][x] = finish(cell over the pixel * filter[..][..]); `doubled` is scratch space
-inline void expand_map(const Grid& grid, const float* cells, const float* filter, const Finish& finish, float* doubled,
+// one map: map[y][x] = finish(cell over the pixel * filter[..][..]); `doubled`: its cells, for k = 2
+inline void expand_map(const Grid& grid, const float* cells, const float* doubled, const float* filter, const Finish& finish,
                        float* map) {
   const int64_t k = grid.kernel, h = grid.maps.height, w = grid.maps.width, p = grid.padding;
-  if (k == 2) double_cells(grid, cells, doubled);
   for (int64_t y = 0; y < h; ++y) {
     const int64_t row = (y + p) / k;
     const float* taps = filter + (y + p) % k * k;
@@ -138,6 +164,24 @@ inline void expand_map(const Grid& grid, const float* cells, const float* filter
     } else {
       for (int64_t x = 0; x < w; ++x)
         map[y * w + x] = finish(cells[row * grid.columns() + (x + p) / k] * taps[(x + p) % k], y * w + x);
+    }
+  }
+}
+
+// Cells of maps [first, last), expanded to them. `epilogue`: scale and bias one a channel, residual of the maps' shape.
+inline void expand_range(const Grid& grid, const float* cells, const float* filters, const Epilogue& epilogue, int64_t first,
+                         int64_t last, const CellScratch& scratch, float* y) {
+  const int64_t area = grid.kernel * grid.kernel, size = grid.cells(), pixels = grid.maps.pixels();
+  std::vector<float> filter(area);
+  for (int64_t i = first, count; i < last; i += count, cells += count * size) {
+    count = std::min(scratch.together, last - i);
+    if (grid.kernel == 2) double_cells(cells, count * size, scratch.rows);
+    for (int64_t n = 0; n < count; ++n) {
+      const int64_t c = (i + n) % grid.maps.channels, at = (i + n) * pixels;
+      for (int64_t tap = 0; tap < area; ++tap) filter[tap] = filters[c * area + tap] * (epilogue.scale ? epilogue.scale[c] : 1.f);
+      const Finish finish{epilogue.bias ? epilogue.bias[c] : 0.f, epilogue.residual ? epilogue.residual + at : nullptr,
+                          epilogue.relu};
+      expand_map(grid, cells + n * size, scratch.rows + 2 * n * size, filter.data(), finish, y + at);
     }
   }
 }
@@ -159,25 +203,18 @@ struct FilterSums {
 };
 
 // sums[dy][dx] += sum over the cells of one map with margins: cell * the pixel that it covers so
-inline void filter_gradient_map(const Grid& grid, const float* cells, const float* map, const float* zeros, float* doubled,
-                                FilterSums& sums) {
-  const int64_t across = grid.width();
+inline void add_filter_gradient(const Grid& grid, const float* cells, const float* doubled, const float* map,
+                                const CellScratch& scratch, FilterSums& sums) {
   if (grid.kernel != 2)
     return for_each_covered(grid, [&](int64_t cell, int64_t pixel, int64_t tap) { sums.taps[tap] += cells[cell] * map[pixel]; });
-  static constexpr auto first_lanes = [] {
-    std::array<int32_t, 2 * kLanes> bits = {};
-    for (int lane = 0; lane < kLanes; ++lane) bits[lane] = -1;
-    return bits;
-  }();
-  double_cells(grid, cells, doubled);
   Vec upper = sums.upper, lower = sums.lower;
-  for (int64_t i = 0; i < grid.rows(); ++i) {
-    clear_edges(grid, i, doubled);
-    const float *above = covered_row(grid, map, i, 0, zeros), *below = covered_row(grid, map, i, 1, zeros);
-    for (int64_t x = 0; x < across; x += kLanes) {
-      const Vec v = masked(load(doubled + i * across + x), first_lanes.data() + std::max<int64_t>(0, x + kLanes - across));
-      upper += v * load(above + x);
-      lower += v * load(below + x);
+  for (int64_t i = 0; i < grid.rows(); ++i, doubled += grid.width()) {
+    const float *above = covered_row(grid, map, i, 0, scratch.zeros), *below = covered_row(grid, map, i, 1, scratch.zeros);
+    for (int64_t x = 0; x < grid.width(); x += kLanes) {
+      const int32_t* mask = &scratch.on_map[x];
+      const Vec v = masked(load(doubled + x), mask);
+      upper += v * masked(load(above + x), mask);
+      lower += v * masked(load(below + x), mask);
     }
   }
   sums.upper = upper, sums.lower = lower;
@@ -185,54 +222,34 @@ inline void filter_gradient_map(const Grid& grid, const float* cells, const floa
   if (sums.pending >= 2048) sums.settle();  // for each small map it would take longer than to add that up
 }
 
-// What the loops over maps need beside them: a map with margins, rows of cells or doubled cells, and a row of zeros.
-struct CellScratch {
-  float *map, *rows, *zeros;
-  explicit CellScratch(const Grid& grid)
-      : map(thread_scratch(kMap, grid.pixels() + 2 * kMargin)),
-        rows(thread_scratch(kRows, grid.pixels() + grid.width() + 2 * kMargin)),
-        zeros(rows + grid.pixels() + kMargin) {
-    std::fill(zeros, zeros + grid.width() + kMargin, 0.f);
-  }
-};
-
 // x: B x n x H x W -> B x n x rows x columns
 inline void reduce_maps(const Grid& grid, const float* x, const float* filters, float* cells) {
-  const int64_t area = grid.kernel * grid.kernel, channels = grid.maps.channels;
-  parallel(grid.maps.images * channels, 8, [&](int64_t first, int64_t last) {
-    const CellScratch scratch(grid);
-    for (int64_t i = first; i < last; ++i)
-      reduce_map(grid, with_margins(grid.maps, x, i, scratch.map), filters + i % channels * area, scratch.zeros,
-                 scratch.rows, cells + i * grid.cells());
+  parallel(grid.maps.images * grid.maps.channels, 8, [&](int64_t first, int64_t last) {
+    reduce_range(grid, x, filters, first, last, CellScratch(grid), cells + first * grid.cells());
   });
 }
 
-// cells -> maps of grid.maps' size; scale and bias one a channel, residual of the maps' shape, each null: left out
-inline void expand_cells(const Grid& grid, const float* cells, const float* filters, const float* scale,
-                         const float* bias, const float* residual, bool relu, float* y) {
-  const int64_t area = grid.kernel * grid.kernel, channels = grid.maps.channels, pixels = grid.maps.pixels();
-  parallel(grid.maps.images * channels, 8, [&](int64_t first, int64_t last) {
-    const CellScratch scratch(grid);
-    std::vector<float> filter(area);
-    for (int64_t i = first; i < last; ++i) {
-      const int64_t c = i % channels;
-      for (int64_t tap = 0; tap < area; ++tap) filter[tap] = filters[c * area + tap] * (scale ? scale[c] : 1.f);
-      const Finish finish{bias ? bias[c] : 0.f, residual ? residual + i * pixels : nullptr, relu};
-      expand_map(grid, cells + i * grid.cells(), filter.data(), finish, scratch.rows, y + i * pixels);
-    }
+// cells -> maps of grid.maps' size
+inline void expand_cells(const Grid& grid, const float* cells, const float* filters, const Epilogue& epilogue, float* y) {
+  parallel(grid.maps.images * grid.maps.channels, 8, [&](int64_t first, int64_t last) {
+    expand_range(grid, cells + first * grid.cells(), filters, epilogue, first, last, CellScratch(grid), y);
   });
 }
 
 // The gradient of either half's filters: grad[c][dy][dx] = sum of cells times the pixels that they cover so.
 inline void cell_filter_gradient(const Grid& grid, const float* cells, const float* maps, float* grad) {
-  const int64_t area = grid.kernel * grid.kernel, channels = grid.maps.channels;
+  const int64_t area = grid.kernel * grid.kernel, channels = grid.maps.channels, size = grid.cells();
   parallel(channels, 1, [&](int64_t first, int64_t last) {
     const CellScratch scratch(grid);
     for (int64_t c = first; c < last; ++c) {
       FilterSums sums{std::vector<double>(area)};
-      for (int64_t i = c; i < grid.maps.images * channels; i += channels) {
-        filter_gradient_map(grid, cells + i * grid.cells(), with_margins(grid.maps, maps, i, scratch.map), scratch.zeros,
-                            scratch.rows, sums);
+      for (int64_t image = 0, count; image < grid.maps.images; image += count) {
+        count = std::min(scratch.together, grid.maps.images - image);
+        const auto map = [&](int64_t n) { return (image + n) * channels + c; };
+        for (int64_t n = 0; n < count; ++n) double_cells(cells + map(n) * size, size, scratch.rows + 2 * n * size);
+        for (int64_t n = 0; n < count; ++n)
+          add_filter_gradient(grid, cells + map(n) * size, scratch.rows + 2 * n * size,
+                              with_margins(grid.maps, maps, map(n), scratch.map), scratch, sums);
       }
       if (grid.kernel == 2) sums.settle();
       std::copy(sums.taps.begin(), sums.taps.end(), grad + c * area);

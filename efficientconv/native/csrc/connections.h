@@ -15,14 +15,6 @@ struct PlanView {
   const int32_t* step_weights;  // steps x 4, -1: none
 };
 
-// What happens to an output before it is stored: y * scale + bias, + residual, ReLU. Null pointers: left out.
-struct Epilogue {
-  const float* scale = nullptr;
-  const float* bias = nullptr;
-  const float* residual = nullptr;  // of the output's shape
-  bool relu = false;
-};
-
 constexpr int64_t kSerial = 128 * 1024;         // elements that one thread may as well copy
 constexpr int64_t kFirstCache = 32 * 1024;     // bytes
 constexpr int64_t kPanelFloats = 72 * 1024;  // panels of a group of blocks: 288 KiB of a second cache of 512

@@ -62,7 +62,7 @@ void run_reduce(const Shape& shape, int64_t kernel, int64_t padding, const float
 
 void run_expand(const Shape& shape, int64_t kernel, int64_t padding, const float* cells, const float* filters,
                 const Output& output, float* y) {
-  expand_cells({maps_of(shape), kernel, padding}, cells, filters, output.scale, output.bias, output.residual, output.relu, y);
+  expand_cells({maps_of(shape), kernel, padding}, cells, filters, epilogue_of(output), y);
 }
 
 void run_cell_filter_gradient(const Shape& shape, int64_t kernel, int64_t padding, const float* cells, const float* maps,
