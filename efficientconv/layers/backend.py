@@ -58,10 +58,6 @@ def has_kernels(conv: nn.Module, x: Tensor) -> bool:
     return hasattr(conv, "native") or hasattr(conv, "native_infer")
 
 
-def is_channels_last(x: Tensor) -> bool:
-    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-
-
 def _kernels_pay(module: nn.Module, x: Tensor) -> bool:
     """Under auto, a layer may leave to PyTorch what PyTorch was measured to do faster."""
     asked_for = getattr(module, "layer_backend", "auto") == "native"

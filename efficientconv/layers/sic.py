@@ -5,12 +5,12 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from efficientconv.complexity import Cost, conv_cost
-from efficientconv.layers.backend import is_channels_last, runs_native
+from efficientconv.layers.backend import runs_native
 from efficientconv.layers.base import LAYERS, same_padding
 from efficientconv.layers.topological import TopologicalConv2d
 from efficientconv.layers.topology import Topology
 from efficientconv.native.functions import DepthwiseConnected
-from efficientconv.native.layer import is_inference, run_conv
+from efficientconv.native.layer import is_channels_last, is_inference, run_conv
 from efficientconv.native.plan import dense_plans, topological_plans
 
 

@@ -30,9 +30,11 @@ def stem_and_pool(stem: ConvLayer, pool: nn.Module, x: Tensor) -> Tensor:
 
 def max_pool(pool: nn.Module, x: Tensor) -> Tensor:
     window = _window(pool)
-    if window is None or not x.is_contiguous() or not is_inference(x) or has_hooks(pool) or not runs_native(pool, x):
+    if window is None or not x.is_contiguous() or has_hooks(pool) or not runs_native(pool, x):
         return pool(x)
-    return torch.ops.efficientconv.max_pool(x, window)
+    if is_inference(x):
+        return torch.ops.efficientconv.max_pool(x, window)
+    return pool(x.contiguous(memory_format=torch.channels_last))  # which the library pools by vectors
 
 
 def run_stem(conv: nn.Conv2d, bn: nn.BatchNorm2d, x: Tensor, pool: Window) -> Tensor:

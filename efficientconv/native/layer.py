@@ -5,8 +5,11 @@ A convolution that has kernels offers `native()`, its form without parameters, a
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
 from torch.nn import functional as F
 
 from efficientconv.native.functions import BatchNormReLU, Epilogue, Layer, convolve
@@ -18,7 +21,7 @@ def run_conv(conv: nn.Module, x: Tensor) -> Tensor:
 
 def run_layer(conv: nn.Module, bn: nn.BatchNorm2d, x: Tensor, add_x: bool) -> Tensor:
     """relu(bn(conv(x)) + x), or without the + x."""
-    x = x.contiguous()
+    x = _Contiguous.apply(x) if is_channels_last(x) else x.contiguous()
     if bn.training or bn.running_mean is None:
         return _train(conv, bn, x, add_x)
     if not is_inference(x, conv, bn):
@@ -28,6 +31,22 @@ def run_layer(conv: nn.Module, bn: nn.BatchNorm2d, x: Tensor, add_x: bool) -> Te
     if hasattr(conv, "native_infer"):
         return conv.native_infer(x, epilogue)
     return conv.native().infer(x, tuple(p.detach().contiguous() for p in conv.native_params()), epilogue)
+
+
+class _Contiguous(Function):
+    """Of channels-last maps, whose gradients go back channels-last: what made them is slow on gradients of another order."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad.contiguous(memory_format=torch.channels_last)
+
+
+def is_channels_last(x: Tensor) -> bool:
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
 def is_inference(x: Tensor, *modules: nn.Module) -> bool:
