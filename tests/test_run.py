@@ -106,6 +106,23 @@ def test_a_killed_run_continues_and_ends_as_the_unbroken_one(finished_run, tmp_p
     assert untimed(tmp_path / "c") == untimed(finished_run)
 
 
+def test_the_commit_is_that_of_the_code_that_ran(tmp_path):
+    """Not of what was checked out while it ran."""
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", "--depth", "1", f"file://{ROOT}", clone], check=True)
+    before = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=clone, text=True).strip()
+    run = tmp_path / "run"
+    call = [sys.executable, "train.py", *SMALL_RUN, f"run_dir={run}"]
+    process = subprocess.Popen(call, cwd=clone, stdout=subprocess.DEVNULL)
+    while process.poll() is None and not (run / "environment.json").exists():
+        time.sleep(0.05)
+    author = ["-c", "user.name=nobody", "-c", "user.email=nobody@example.org"]
+    subprocess.run(["git", *author, "commit", "-q", "--allow-empty", "-m", "later"], cwd=clone, check=True)
+    assert process.wait() == 0
+    for name in ("environment.json", "summary.json"):
+        assert json.loads((run / name).read_text())["git_commit"] == before, name
+
+
 def test_the_folder_follows_from_the_configuration(tmp_path):
     args = [*SMALL_RUN, "trainer.epochs=1", f"output_root={tmp_path}"]
     first = command("train.py", *args)

@@ -64,6 +64,7 @@ class Run:
         self.saver = Saver(self.trainer, folder.checkpoints, minutes, self.world, parts.preemption)
         self.records = Records(folder.metrics_file)
         self.status = Status(folder.path)
+        self.code = git_state()  # now: by the end, the files may have become others
 
     def fit(self, with_test: bool = True) -> dict:
         """Trains the epochs that are left, evaluates the last one's weights on the test images, returns the summary."""
@@ -126,7 +127,7 @@ class Run:
         summary = dict(self.parts.facts)
         for name, result in self.parts.evaluate(self.parts.data.test).items():
             summary |= result.record(name)
-        summary |= training_totals(self.records.values) | git_state()
+        summary |= training_totals(self.records.values) | self.code
         if self.world.is_main:
             summary |= self.parts.measured_time()  # last, so that nothing of the run comes after it
             self._write_results(summary)

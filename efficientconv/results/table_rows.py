@@ -103,6 +103,6 @@ def _row(
 
 
 def _commit(record: RunRecord) -> str:
-    """Shortened; with a plus where files differed from it."""
-    commit = record.summary.get("git_commit")
-    return "unknown" if commit is None else commit[:7] + ("+" if record.summary["git_dirty"] else "")
+    """Of the code that its process started with, shortened; with a plus where files differed from it."""
+    commit = record.environment.get("git_commit")
+    return "unknown" if commit is None else commit[:7] + ("+" if record.environment["git_dirty"] else "")
