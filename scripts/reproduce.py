@@ -23,6 +23,7 @@ from efficientconv import cli  # noqa: E402
 from efficientconv.config import RunConfig  # noqa: E402
 from efficientconv.engine.guard import guarded  # noqa: E402
 from efficientconv.engine.precision import choose_device  # noqa: E402
+from efficientconv.engine.preemption import Preempted  # noqa: E402
 from efficientconv.errors import UserError, did_you_mean  # noqa: E402
 from efficientconv.reproduce.estimate import estimate  # noqa: E402
 from efficientconv.reproduce.plan import PlannedRun, plan_runs  # noqa: E402
@@ -58,6 +59,8 @@ def main() -> None:
     if args.dry_run:
         return
     code = train(pending, args.jobs)
+    if code == Preempted.exit_code:
+        sys.exit(code)  # who sent a signal does not want to wait for tables
     again, device = args.measure, choose_device("auto")
     for name in order.tables:
         paths = write_table(name, tier, order.seeds, command_of(order), device, again, compose)

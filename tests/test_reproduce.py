@@ -76,7 +76,7 @@ def test_table_says_what_the_runs_ended_with(reproduced: Path) -> None:
 
 def test_a_tiers_page_says_the_same(reproduced: Path) -> None:
     folder = reproduced / "results" / "smoke"
-    rows, fits = rows_of(reproduced), {"train": [], "val": [], "test": []}
+    rows, fits = {row["row"]: row for row in rows_of(reproduced)}, {"train": [], "val": [], "test": []}
     results = tier_pages.result_table(folder).splitlines()
     assert [line.split(" | ")[0] for line in results[2:]] == [f"| {name}" for name in ROWS]
     for line, name in zip(results[2:], ROWS):
@@ -102,15 +102,18 @@ def test_markdown_carries_tier_data_marks_and_verdict(reproduced: Path) -> None:
     assert [row["relation"] for row in rows_of(reproduced, "claims_residual.csv")] == ["better"]
 
 
-def test_killed_and_started_again_it_ends_with_the_same_table(reproduced: Path, tmp_path: Path) -> None:
+def test_stopped_and_killed_and_started_again_it_ends_with_the_same_table(reproduced: Path, tmp_path: Path) -> None:
     call = [sys.executable, str(ROOT / "scripts" / "reproduce.py"), *arguments(tmp_path)]
-    with open(tmp_path / "log.txt", "w") as log:
-        process = subprocess.Popen(call, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
-        wait_for_second_run(tmp_path / "outputs" / "smoke", process)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert len(list((tmp_path / "results" / "smoke" / "runs").iterdir())) == 1, "the record of the run that had ended"
-    wait_until_free(tmp_path / "outputs" / "smoke")
+    results = tmp_path / "results" / "smoke"
+    for number, exit_code in ((signal.SIGTERM, 75), (signal.SIGKILL, -signal.SIGKILL)):
+        with open(tmp_path / "log.txt", "w") as log:
+            process = subprocess.Popen(call, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+            wait_for_second_run(tmp_path / "outputs" / "smoke", process)
+            process.send_signal(number)
+            assert process.wait() == exit_code, (tmp_path / "log.txt").read_text()
+        wait_until_free(tmp_path / "outputs" / "smoke")
+        assert len(list((results / "runs").iterdir())) == 1, "the record of the run that had ended"
+        assert not list(results.glob("table*"))
     again = command("scripts/reproduce.py", *arguments(tmp_path, "--jobs", "2"))
     assert again.returncode == 0, again.stdout + again.stderr
     assert "preempted" in again.stdout and "4 runs: 1 done, 3 to do" in again.stdout

@@ -50,9 +50,10 @@ def peak_jobs(device: torch.device) -> dict[str, tuple[Job, int]]:
     for size in (1024, 2048):
         a, b = torch.randn(size, size, device=device), torch.randn(size, size, device=device)
         jobs[f"matrix product {size}"] = (lambda a=a, b=b: a @ b, size**3)
-    x = torch.randn(16, 256, 18, 18, device=device).to(memory_format=torch.channels_last)
-    w = torch.randn(256, 256, 3, 3, device=device).to(memory_format=torch.channels_last)
-    jobs["convolution 3x3, 256 channels"] = (lambda: F.conv2d(x, w, padding=1), 16 * 256 * 256 * 9 * 18 * 18)
+    for name, order in (("channels-last", torch.channels_last), ("contiguous", torch.contiguous_format)):
+        x, w = (torch.randn(shape, device=device).to(memory_format=order) for shape in ((16, 256, 18, 18), (256, 256, 3, 3)))
+        run = lambda x=x, w=w: F.conv2d(x, w, padding=1)  # noqa: E731
+        jobs[f"convolution 3x3, 256 channels, {name}"] = (run, 16 * 256 * 256 * 9 * 18 * 18)
     return jobs
 
 
