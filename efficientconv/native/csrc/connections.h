@@ -171,7 +171,7 @@ void weight_gradient(const Source& source, const PlanView& plan, const float* gr
   const TapMasks all(output_maps, 1);
   const Patches gradients{output_maps, grad_output, 1, &all};
   const int64_t blocks = block_count(maps), panel = source.rows() * kBlock, g_panel = plan.tiles * kOutputs * kBlock;
-  const int64_t group = std::min<int64_t>(group_size(source.rows(), 4, 8), blocks);
+  const int64_t group = std::min<int64_t>(group_size(source.rows(), 96 / kBlock, 8), blocks);
   const int64_t groups = (blocks + group - 1) / group, workers = std::min(thread_count(), groups);
   float* sums = thread_scratch(kSums, workers * plan.steps * kOutputs);
   parallel(workers, 1, [&](int64_t first, int64_t last) {
