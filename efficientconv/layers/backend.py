@@ -10,6 +10,8 @@ be no slower. `native` takes them for all maps, and refuses to start where they 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -43,8 +45,9 @@ def runs_native(module: nn.Module, x: Tensor) -> bool:
         getattr(module, "layer_backend", "auto") != "reference"
         and _kernels_pay(module, x)
         and _plain_cpu_maps(x)
-        and all(p.dtype == torch.float32 and p.device.type == "cpu" for p in module.parameters())
-        and not _watched(module)
+        and not _watched()
+        and _plain_parameters(module)
+        and all(_plain_parameters(inner) and not has_hooks(inner) for inner in _inner_modules(module))
         and build.available()
     )
 
@@ -68,8 +71,21 @@ def _plain_cpu_maps(x: Tensor) -> bool:
     return type(x) is Tensor and x.device.type == "cpu" and x.dtype == torch.float32 and x.dim() == 4 and x.numel() > 0
 
 
-def _watched(module: nn.Module) -> bool:
-    """Whether something is at work that the native path would pass by: a tracer, a recorder, or hooks on inner modules."""
+def _plain_parameters(module: nn.Module) -> bool:
+    """Its own ones."""
+    return all(p is None or p.dtype == torch.float32 and p.device.type == "cpu" for p in module._parameters.values())
+
+
+def _inner_modules(module: nn.Module) -> Iterator[nn.Module]:
+    """As module.modules(), which takes longer than the kernels on small maps."""
+    for inner in module._modules.values():
+        if inner is not None:
+            yield inner
+            yield from _inner_modules(inner)
+
+
+def _watched() -> bool:
+    """Whether something is at work that the native path would pass by: a tracer, or a recorder."""
     return (
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()
@@ -77,7 +93,6 @@ def _watched(module: nn.Module) -> bool:
         or torch._C._len_torch_dispatch_stack() > 0
         or torch._C._len_torch_function_stack() > 0
         or torch._C._functorch.peek_interpreter_stack() is not None
-        or any(has_hooks(inner) for inner in module.modules() if inner is not module)
     )
 
 

@@ -59,11 +59,7 @@ def is_inference(x: Tensor, *modules: nn.Module) -> bool:
 @torch.no_grad()
 def fold(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """(scale, bias) of batch norm with its running statistics, m each."""
-    scale = torch.rsqrt(bn.running_var + bn.eps)
-    if bn.weight is not None:
-        scale = scale * bn.weight
-    bias = -bn.running_mean * scale
-    return scale, bias if bn.bias is None else bias + bn.bias
+    return torch.ops.efficientconv.fold(bn.running_mean, bn.running_var, bn.weight, bn.bias, bn.eps)
 
 
 def _plain_end(y: Tensor, x: Tensor, add_x: bool) -> Tensor:
