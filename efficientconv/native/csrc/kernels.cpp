@@ -2,6 +2,7 @@
 
 #include "batch_norm.h"
 #include "bottleneck.h"
+#include "cell_gradients.h"
 #include "depthwise.h"
 #include "stem.h"
 
