@@ -81,6 +81,10 @@ int main(int, char** argv) {
     run_convolution(shape, x.data(), depthwise, forward.arrays(outputs), weight.data(),
                     {scale.data(), scale.data(), residual.data(), true}, y.data());
     run_weight_gradient(shape, x.data(), depthwise, forward.arrays(outputs), y.data(), grad.data());
+    if (h[7] == outputs * rows && (multiplier || kernel == 1)) {  // the plan joins all channels
+      run_dense_weight_gradient(shape, x.data(), depthwise, outputs, y.data(), grad.data());
+      sum += total(grad);
+    }
     const Shape out_shape{shape.images, outputs, shape.height, shape.width};
     Floats between(shape.images * rows * pixels);
     run_convolution(out_shape, y.data(), {nullptr, multiplier ? 1 : kernel, 1}, backward.arrays(rows), weight.data(),

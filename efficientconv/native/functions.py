@@ -70,6 +70,8 @@ class Connected:
         return self._run(grad, None, weight, kernel_size, self.plans.backward, self.plans.inputs, epilogue)
 
     def grad_weight(self, x: Tensor, filters: Tensor | None, weight: Tensor, grad: Tensor) -> Tensor:
+        if self.plans.dense:
+            return torch.ops.efficientconv.dense_weight_gradient(x, filters, weight, grad)
         return torch.ops.efficientconv.weight_gradient(
             x, filters, weight, self.kernel_size, self.plans.forward, self.plans.outputs, grad
         )

@@ -101,25 +101,26 @@ class Plans:
     outputs: int
     forward: list[Tensor]
     backward: list[Tensor]  # from the outputs' gradients to the inputs'
+    dense: bool  # every output sees every input, by one weight
 
 
 @cache
 def topological_plans(topology: Topology, kernel_size: int) -> Plans:
     """For a weight of n x c x k x k, its second axis in the order of `topology.neighbours()`."""
-    return _plans(topology.neighbours().numpy(), topology.channels, kernel_size)
+    return _plans(topology.neighbours().numpy(), topology.channels, kernel_size, dense=False)
 
 
 @cache
 def dense_plans(inputs: int, outputs: int) -> Plans:
     """For a 1 x 1 projection's weight, outputs x inputs."""
-    return _plans(np.tile(np.arange(inputs), (outputs, 1)), inputs, kernel_size=1)
+    return _plans(np.tile(np.arange(inputs), (outputs, 1)), inputs, kernel_size=1, dense=True)
 
 
-def _plans(neighbours: np.ndarray, inputs: int, kernel_size: int) -> Plans:
+def _plans(neighbours: np.ndarray, inputs: int, kernel_size: int, dense: bool) -> Plans:
     slots = np.arange(neighbours.size).reshape(neighbours.shape)
     forward = make_plan(neighbours, slots, kernel_size)
     backward = make_plan(*transpose(neighbours, inputs), kernel_size, flip=True)
-    return Plans(inputs, len(neighbours), forward.arrays(), backward.arrays())
+    return Plans(inputs, len(neighbours), forward.arrays(), backward.arrays(), dense)
 
 
 @cache
@@ -127,4 +128,4 @@ def stem_plans(inputs: int, outputs: int, kernel_size: int) -> Plans:
     """For a network's first convolution, every input seen by every output; forward only."""
     neighbours = np.tile(np.arange(inputs), (outputs, 1))
     slots = np.arange(neighbours.size).reshape(neighbours.shape)
-    return Plans(inputs, outputs, make_plan(neighbours, slots, kernel_size).arrays(), [])
+    return Plans(inputs, outputs, make_plan(neighbours, slots, kernel_size).arrays(), [], dense=False)

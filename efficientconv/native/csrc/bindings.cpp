@@ -86,6 +86,19 @@ Tensor weight_gradient(const Tensor& x, const MaybeTensor& filters, const Tensor
   return grad;
 }
 
+Tensor dense_weight_gradient(const Tensor& x, const MaybeTensor& filters, const Tensor& weight, const Tensor& grad_output) {
+  const Shape shape = shape_of(x);
+  const int64_t outputs = weight.size(0);
+  Tensor grad = new_tensor(weight.sizes());
+  if (grad_output.numel() == 0) return grad.zero_();
+  const Filters f = filters_of(filters, 1, shape.channels);
+  TORCH_CHECK(grad_output.numel() == shape.images * outputs * shape.height * shape.width &&
+                  weight.numel() == outputs * shape.channels * f.multiplier,
+              "efficientconv: gradient's shape");
+  run_dense_weight_gradient(shape, data(x), f, outputs, data(grad_output), grad.mutable_data_ptr<float>());
+  return grad;
+}
+
 std::tuple<Tensor, Tensor> depthwise_backward(const Tensor& x, const Tensor& filters, const Tensor& grad_output,
                                               const MaybeTensor& add) {
   const Shape shape = shape_of(x);
@@ -220,6 +233,7 @@ TORCH_LIBRARY(efficientconv, m) {
   m.def(
       "weight_gradient(Tensor x, Tensor? filters, Tensor weight, int kernel, Tensor[] plan, int outputs, "
       "Tensor grad_output) -> Tensor");
+  m.def("dense_weight_gradient(Tensor x, Tensor? filters, Tensor weight, Tensor grad_output) -> Tensor");
   m.def("fold(Tensor mean, Tensor var, Tensor? gamma, Tensor? beta, float eps) -> (Tensor, Tensor)");
   m.def("depthwise_backward(Tensor x, Tensor filters, Tensor grad_output, Tensor? add) -> (Tensor, Tensor)");
   m.def(
@@ -246,6 +260,7 @@ TORCH_LIBRARY_IMPL(efficientconv, CPU, m) {
   namespace ec = efficientconv;
   m.impl("convolve", &ec::convolve);
   m.impl("weight_gradient", &ec::weight_gradient);
+  m.impl("dense_weight_gradient", &ec::dense_weight_gradient);
   m.impl("fold", &ec::fold);
   m.impl("depthwise_backward", &ec::depthwise_backward);
   m.impl("batch_norm", &ec::batch_norm);

@@ -3,6 +3,7 @@
 #include "batch_norm.h"
 #include "bottleneck.h"
 #include "cell_gradients.h"
+#include "dense_gradient.h"
 #include "depthwise.h"
 #include "stem.h"
 
@@ -37,6 +38,11 @@ void run_convolution(const Shape& shape, const float* x, const Filters& filters,
 void run_weight_gradient(const Shape& shape, const float* x, const Filters& filters, const PlanArrays& plan,
                          const float* grad_output, float* grad) {
   with_source(shape, x, filters, [&](const auto& source) { weight_gradient(source, view(plan), grad_output, grad); });
+}
+
+void run_dense_weight_gradient(const Shape& shape, const float* x, const Filters& filters, int64_t outputs,
+                               const float* grad_output, float* grad) {
+  with_source(shape, x, filters, [&](const auto& source) { dense_weight_gradient(source, outputs, grad_output, grad); });
 }
 
 void run_depthwise_backward(const Shape& shape, const float* x, const Filters& filters, const float* grad_output,

@@ -29,6 +29,8 @@ void run_convolution(const Shape& shape, const float* x, const Filters& filters,
                      const float* weight, const Output& output, float* y);
 void run_weight_gradient(const Shape& shape, const float* x, const Filters& filters, const PlanArrays& plan,
                          const float* grad_output, float* grad);
+void run_dense_weight_gradient(const Shape& shape, const float* x, const Filters& filters, int64_t outputs,
+                               const float* grad_output, float* grad);
 void run_depthwise_backward(const Shape& shape, const float* x, const Filters& filters, const float* grad_output,
                             const float* add, float* grad_x, float* grad_filters);
 void run_batch_norm_forward(const Shape& shape, const float* y, const float* residual, const float* gamma,

@@ -1,0 +1,131 @@
+// The weight gradient of a projection that joins all channels: a matrix product whose sums run over pixels.
+//
+// With the pixels along the vectors, as in connections.h, each sum would have to be taken across lanes. Here what the
+// projection reads is transposed first: the register tile then has inputs along its vectors and goes through the pixels.
+#pragma once
+
+#include "connections.h"
+
+namespace efficientconv {
+
+// a0 b0 a1 b1 .. of the lower or upper halves
+EC_INLINE Vec zip_lower(Vec a, Vec b) { return shuffle(a, b, [](int i) { return i / 2 + i % 2 * kLanes; }, Lanes()); }
+EC_INLINE Vec zip_upper(Vec a, Vec b) {
+  return shuffle(a, b, [](int i) { return kLanes / 2 + i / 2 + i % 2 * kLanes; }, Lanes());
+}
+
+// A square of kLanes x kLanes floats; zipping each row with the one half the rows away, log2 times, transposes it.
+EC_INLINE void transpose_square(const float* from, int64_t from_stride, float* to, int64_t to_stride) {
+  Vec rows[kLanes], zipped[kLanes];
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes; ++i) rows[i] = load(from + i * from_stride);
+#pragma GCC unroll 4
+  for (int length = kLanes; length > 1; length /= 2) {
+#pragma GCC unroll 8
+    for (int i = 0; i < kLanes / 2; ++i) {
+      zipped[2 * i] = zip_lower(rows[i], rows[i + kLanes / 2]);
+      zipped[2 * i + 1] = zip_upper(rows[i], rows[i + kLanes / 2]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; ++i) rows[i] = zipped[i];
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes; ++i) store(to + i * to_stride, rows[i]);
+}
+
+// A block of kBlock rows and columns, rows one after the other.
+inline void transpose_block(const float* from, float* to) {
+  for (int r = 0; r < kVectors; ++r)
+    for (int c = 0; c < kVectors; ++c)
+      transpose_square(from + r * kLanes * kBlock + c * kLanes, kBlock, to + c * kLanes * kBlock + r * kLanes, kBlock);
+}
+
+// Four rows of kBlock floats as kBlock columns of four.
+inline void zip_rows(const float* from, float* to) {
+  for (int p = 0; p < kBlock; p += kLanes, from += kLanes) {
+    const Vec a = load(from), b = load(from + kBlock), c = load(from + 2 * kBlock), d = load(from + 3 * kBlock);
+    const Vec halves[4] = {zip_lower(a, c), zip_lower(b, d), zip_upper(a, c), zip_upper(b, d)};
+    for (int half = 0; half < 2; ++half, to += 2 * kLanes) {
+      store(to, zip_lower(halves[2 * half], halves[2 * half + 1]));
+      store(to + kLanes, zip_upper(halves[2 * half], halves[2 * half + 1]));
+    }
+  }
+}
+
+struct AddTo {
+  float* to;
+  int64_t stride;
+  EC_INLINE void operator()(int o, int v, Vec sum) const {
+    float* at = to + o * stride + v * kLanes;
+    store(at, load(at) + sum);
+  }
+};
+
+// One thread's part: sum (outputs x `width`, both rounded up to whole tiles) += the products over groups [first, last).
+template <class Source>
+void add_dense_gradient(const Source& source, const Patches& gradients, int64_t group, int64_t first, int64_t last,
+                        int64_t width, float* sum) {
+  static constexpr float zeros[kOutputs] = {};
+  const int64_t rows = source.rows(), tiles = (gradients.maps.channels + kOutputs - 1) / kOutputs, steps = group * kBlock;
+  const int64_t panel = rows * kBlock, g_panel = tiles * kOutputs * kBlock;
+  float* panels = thread_scratch(kPanels, group * panel + kBlock * kBlock);  // the last block's rows may be fewer than a block
+  float* turned = thread_scratch(kMap, width * steps);
+  float* g = thread_scratch(kGradients, group * g_panel);
+  float* packed = thread_scratch(kWeights, group * g_panel);
+  std::vector<Offsets> at(steps);
+  for (int32_t p = 0; p < steps; ++p) at[p] = {p * kBlock, p * kBlock};
+  for (int64_t i = first; i < last; ++i) {
+    const std::vector<Run> runs = runs_of(source.maps, i * group, group);
+    const int64_t used = runs.back().block + 1;
+    std::fill(g, g + used * g_panel, 0.f);  // also what lies past the last pixel and the last output
+    if (runs.back().at + runs.back().length < kBlock) std::fill(panels, panels + used * panel, 0.f);
+    source.fill(runs, panel, panels);
+    gradients.fill(runs, g_panel, g);
+    for (int64_t tile = 0; tile < tiles; ++tile)
+      for (int64_t b = 0; b < used; ++b)
+        zip_rows(g + b * g_panel + tile * kOutputs * kBlock, packed + (tile * steps + b * kBlock) * kOutputs);
+    const Segment all{15, 0, static_cast<int32_t>(used * kBlock)};
+    for (int64_t column = 0; column < width; column += kBlock) {
+      float* inputs = turned + column * steps;
+      for (int64_t b = 0; b < used; ++b) transpose_block(panels + b * panel + column * kBlock, inputs + b * kBlock * kBlock);
+      const int64_t vectors = std::min<int64_t>(kVectors, (rows - column + kLanes - 1) / kLanes);
+      for (int64_t tile = 0; tile < tiles; ++tile) {
+        const float* weight = packed + tile * steps * kOutputs;
+        const AddTo out{sum + tile * kOutputs * width + column, width};
+        if (vectors == 3) tile_forward<3>(&all, &all + 1, at.data(), weight, inputs, zeros, out);
+        else if (vectors == 2) tile_forward<2>(&all, &all + 1, at.data(), weight, inputs, zeros, out);
+        else tile_forward<1>(&all, &all + 1, at.data(), weight, inputs, zeros, out);
+      }
+    }
+  }
+}
+
+// grad (m x rows of the source) = the gradient of the projection's weights, given that of the outputs, B x m x H x W.
+template <class Source>
+void dense_weight_gradient(const Source& source, int64_t outputs, const float* grad_output, float* grad) {
+  const Maps& maps = source.maps;
+  const Maps output_maps{maps.images, outputs, maps.height, maps.width};
+  const TapMasks all(output_maps, 1);
+  const Patches gradients{output_maps, grad_output, 1, &all};
+  const int64_t rows = source.rows(), width = round_up(rows, kBlock), size = round_up(outputs, kOutputs) * width;
+  const int64_t blocks = block_count(maps), group = std::min(group_size(rows, 1, 384 / kBlock), blocks);
+  const int64_t groups = (blocks + group - 1) / group, workers = std::min(thread_count(), groups);
+  float* sums = thread_scratch(kSums, workers * size);
+  parallel(workers, 1, [&](int64_t first, int64_t last) {
+    for (int64_t worker = first; worker < last; ++worker) {
+      std::fill_n(sums + worker * size, size, 0.f);
+      add_dense_gradient(source, gradients, group, groups * worker / workers, groups * (worker + 1) / workers, width,
+                         sums + worker * size);
+    }
+  });
+  parallel(outputs, std::max<int64_t>(1, kSerial / rows), [&](int64_t begin, int64_t end) {
+    for (int64_t o = begin; o < end; ++o)
+      for (int64_t i = 0; i < rows; ++i) {
+        float total = 0;
+        for (int64_t worker = 0; worker < workers; ++worker) total += sums[worker * size + o * width + i];
+        grad[o * rows + i] = total;
+      }
+  });
+}
+
+}  // namespace efficientconv
