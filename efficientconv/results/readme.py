@@ -62,4 +62,5 @@ TABLES: dict[str, Callable[..., str]] = {
     "tier_results": tier_pages.result_table,
     "tier_claims": tier_pages.claim_table,
     "tier_fit": tier_pages.fit_table,
+    "tier_rates": tier_pages.rate_table,
 }

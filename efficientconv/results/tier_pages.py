@@ -45,6 +45,21 @@ def fit_table(folder: Path) -> str:
     return markdown_table(rows)
 
 
+def rate_table(folder: Path) -> str:
+    """Learning rates beside the tier's own, from records in <folder>/rates: runs that held out more, for this alone."""
+    rows = [
+        {
+            "model": record.model,
+            "rate": record.config["optim"]["lr"],
+            "training top-1 %": _mean([record.metrics[-1]["train_top1_percent"]]),
+            "held-out top-1 %": _mean([record.metrics[-1]["val_top1_percent"]]),
+            "held-out images": record.metrics[-1]["val_images"],
+        }
+        for record in read_records_in(folder / "rates")
+    ]
+    return markdown_table(sorted(rows, key=lambda row: (row["model"], row["rate"])))
+
+
 def _result(row: dict[str, str], macs_of_a: int | None) -> Row:
     spread = f" ± {float(row['top1_std']):.2f}" if row["top1_std"] else ""
     macs = int(row["macs"])
