@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT
+from efficientconv import build_model, count
+from efficientconv.cli import compose
+from efficientconv.data.imagenet import COMPLETE
 from efficientconv.results.readme import pages, updated
 
 TEXT = (ROOT / "README.md").read_text()
@@ -22,6 +25,13 @@ def test_tables_are_those_of_the_results(page: Path):
 def test_a_page_cannot_ask_for_a_table_that_is_not_made():
     with pytest.raises(ValueError, match="nosuch"):
         updated("<!-- nosuch tier -->\n<!-- end -->")
+
+
+def test_training_costs_are_multiplied_out():
+    """From a count made here and the tier as Hydra composes it; 2 FLOPs a MAC, one forward pass and two for gradients."""
+    epochs = compose("train", ["tier=imagenet"])["trainer"]["epochs"]
+    flops = 6 * count(build_model("a", num_classes=1000), (3, 221, 221)).macs * COMPLETE[1] * epochs
+    assert f"| imagenet | a run of a | {flops / 1e15:,.0f} | {flops / 10e12 / 3600:,.0f} |" in TEXT
 
 
 def test_the_two_commands_stand_within_the_first_25_lines():
