@@ -33,7 +33,6 @@ class Sums {
   }
 
  private:
-  static constexpr int64_t kMostPending = 2048;  // converting for each small map took longer than adding it up
   Vec first_[2] = {}, second_[2] = {};
   int64_t pending_ = 0;
 };

@@ -27,6 +27,9 @@ struct Epilogue {
   bool relu = false;
 };
 
+// Pixels whose sums may stay in the lanes of vectors: converting them for each small map took longer than adding it up.
+constexpr int64_t kMostPending = 2048;
+
 // Pixels of one image that stand side by side in one block: `length` of them, from `pixel` of `image`.
 struct Run {
   int64_t image, pixel, block, at, length;  // at pixel `at` of block `block` of the group

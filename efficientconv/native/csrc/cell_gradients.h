@@ -38,7 +38,7 @@ inline void add_filter_gradient(const Grid& grid, const float* cells, const floa
   }
   sums.upper = upper, sums.lower = lower;
   sums.pending += grid.pixels();
-  if (sums.pending >= 2048) sums.settle();  // for each small map it would take longer than to add that up
+  if (sums.pending >= kMostPending) sums.settle();
 }
 
 // The gradient of either half's filters: grad[c][dy][dx] = sum of cells times the pixels that they cover so.

@@ -106,9 +106,7 @@ inline void tile_block(const PlanView& plan, const Maps& maps, int64_t tile, con
   float bias[kOutputs] = {};
   if (epilogue.bias) std::copy(epilogue.bias + output, epilogue.bias + output + outputs, bias);
   const int64_t pixels = runs_end[-1].at + runs_end[-1].length;
-  if (pixels > 2 * kLanes) tile_forward<3>(begin, end, plan.offsets, packed, panel, bias, stage);
-  else if (pixels > kLanes) tile_forward<2>(begin, end, plan.offsets, packed, panel, bias, stage);
-  else tile_forward<1>(begin, end, plan.offsets, packed, panel, bias, stage);
+  tile_forward((pixels + kLanes - 1) / kLanes, begin, end, plan.offsets, packed, panel, bias, stage);
   for (const Run* run = runs; run != runs_end; ++run)
     for (int64_t o = 0; o < outputs; ++o) {
       const int64_t to = place(*run, o);

@@ -92,9 +92,7 @@ void add_dense_gradient(const Source& source, const Patches& gradients, int64_t 
       for (int64_t tile = 0; tile < tiles; ++tile) {
         const float* weight = packed + tile * steps * kOutputs;
         const AddTo out{sum + tile * kOutputs * width + column, width};
-        if (vectors == 3) tile_forward<3>(&all, &all + 1, at.data(), weight, inputs, zeros, out);
-        else if (vectors == 2) tile_forward<2>(&all, &all + 1, at.data(), weight, inputs, zeros, out);
-        else tile_forward<1>(&all, &all + 1, at.data(), weight, inputs, zeros, out);
+        tile_forward(vectors, &all, &all + 1, at.data(), weight, inputs, zeros, out);
       }
     }
   }

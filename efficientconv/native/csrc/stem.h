@@ -89,9 +89,7 @@ inline void convolve_strip(const Strip& strip, const PlanView& plan, const Offse
         const Segment* end = plan.segments + plan.tile_segments[tile + 1];
         const float* b = bias + tile * kOutputs;
         const StoreMaps out{made + tile * kOutputs * map + row * pitch + column, map, relu};
-        if (vectors == 3) tile_forward<3>(begin, end, offsets, packed, from, b, out);
-        else if (vectors == 2) tile_forward<2>(begin, end, offsets, packed, from, b, out);
-        else tile_forward<1>(begin, end, offsets, packed, from, b, out);
+        tile_forward(vectors, begin, end, offsets, packed, from, b, out);
       }
     }
 }

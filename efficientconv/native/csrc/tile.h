@@ -86,6 +86,15 @@ inline void tile_forward(const Segment* begin, const Segment* end, const Offsets
     for (int v = 0; v < kV; ++v) out(o, v, acc[o][v]);
 }
 
+// The same for 1 to kVectors vectors, as many as there are pixels for.
+template <class Out>
+EC_INLINE void tile_forward(int64_t vectors, const Segment* begin, const Segment* end, const Offsets* at, const float* weight,
+                            const float* x, const float* bias, const Out& out) {
+  if (vectors == 3) tile_forward<3>(begin, end, at, weight, x, bias, out);
+  else if (vectors == 2) tile_forward<2>(begin, end, at, weight, x, bias, out);
+  else tile_forward<1>(begin, end, at, weight, x, bias, out);
+}
+
 // grad[s * 4 + o] += sum over the pixels of g[o] times the input that output o reads in step s, for kSteps steps.
 template <int kKind, int kSteps>
 inline void weight_gradient_steps(const Offsets* at, const float* x, int64_t x_panel, const float* g, int64_t g_panel,
