@@ -11,7 +11,7 @@ from conftest import ROOT
 from efficientconv import build_model, count
 from efficientconv.cli import compose
 from efficientconv.data.imagenet import COMPLETE
-from efficientconv.results.readme import pages, updated
+from efficientconv.results.readme import BLOCK, TABLES, pages, updated
 
 TEXT = (ROOT / "README.md").read_text()
 
@@ -20,6 +20,11 @@ TEXT = (ROOT / "README.md").read_text()
 def test_tables_are_those_of_the_results(page: Path):
     text = page.read_text()
     assert updated(text) == text, "run python scripts/readme.py"
+
+
+def test_no_table_is_left_out():
+    shown = {found[1] for page in pages() for found in BLOCK.finditer(page.read_text())}
+    assert shown == set(TABLES)
 
 
 def test_a_page_cannot_ask_for_a_table_that_is_not_made():

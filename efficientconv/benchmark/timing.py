@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch.nn import functional as F
@@ -52,8 +53,7 @@ def peak_jobs(device: torch.device) -> dict[str, tuple[Job, int]]:
         jobs[f"matrix product {size}"] = (lambda a=a, b=b: a @ b, size**3)
     for name, order in (("channels-last", torch.channels_last), ("contiguous", torch.contiguous_format)):
         x, w = (torch.randn(shape, device=device).to(memory_format=order) for shape in ((16, 256, 18, 18), (256, 256, 3, 3)))
-        run = lambda x=x, w=w: F.conv2d(x, w, padding=1)  # noqa: E731
-        jobs[f"convolution 3x3, 256 channels, {name}"] = (run, 16 * 256 * 256 * 9 * 18 * 18)
+        jobs[f"convolution 3x3, 256 channels, {name}"] = (partial(F.conv2d, x, w, padding=1), 16 * 256 * 256 * 9 * 18 * 18)
     return jobs
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 from efficientconv.models import model_config, model_names
 from efficientconv.results import data_tables, paper, tier_pages
+from efficientconv.results.markdown import csv_rows
 from efficientconv.results.training_cost import training_cost_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,8 +50,7 @@ def cost_table() -> str:
 
 
 def _rows(name: str) -> list[dict[str, str]]:
-    with open(RESULTS / name, newline="") as file:
-        return list(csv.DictReader(file))
+    return csv_rows(RESULTS / name)
 
 
 TABLES: dict[str, Callable[..., str]] = {

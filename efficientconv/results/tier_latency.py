@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from efficientconv.engine.checkpoint import write_atomically
 from efficientconv.engine.environment import environment
 from efficientconv.latency import Latency, measure_latency
 from efficientconv.models import build_model, image_size_of
-from efficientconv.results.markdown import csv_text
+from efficientconv.results.markdown import csv_rows, csv_text
 
 BATCH_SIZES = {64: 64, 1024: 16}  # by the largest image size, in pixels a side, that it is for
 
@@ -59,7 +58,7 @@ def _place(device: torch.device) -> str:
 
 
 def _read(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
+    return csv_rows(path) if path.exists() else []
 
 
 def _write(path: Path, latencies: Mapping[str, Latency], place: str) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import statistics
 from pathlib import Path
 
 from efficientconv.models import model_config, model_names
-from efficientconv.results.markdown import Row, markdown_table
+from efficientconv.results.markdown import Row, csv_rows, markdown_table
 from efficientconv.results.record import read_records_in
 
 VERDICTS = ("supported", "contradicted", "undecided")
@@ -15,14 +14,15 @@ VERDICTS = ("supported", "contradicted", "undecided")
 
 def result_table(folder: Path) -> str:
     """A row a trained model, in the paper's order."""
-    rows = {row["row"]: row for path in _files(folder, "table*.csv") for row in _rows(path) if row.get("n", "0") != "0"}
+    tables = map(csv_rows, sorted(folder.glob("table*.csv")))
+    rows = {row["row"]: row for table in tables for row in table if row.get("n", "0") != "0"}
     macs_of_a = int(rows["a"]["macs"]) if "a" in rows else None
     return markdown_table([_result(rows[name], macs_of_a) for name in model_names() if name in rows])
 
 
 def claim_table(folder: Path) -> str:
     """Each claim that was tested, and what came out."""
-    claims = [row for path in _files(folder, "claims*.csv") for row in _rows(path) if row["n"] != "0"]
+    claims = [row for path in sorted(folder.glob("claims*.csv")) for row in csv_rows(path) if row["n"] != "0"]
     counts = ", ".join(f"{sum(row['verdict'] == verdict for row in claims)} {verdict}" for verdict in VERDICTS)
     return f"{markdown_table([_claim(row) for row in claims])}\n\nClaims: {counts}."
 
@@ -86,11 +86,3 @@ def _claim(row: dict[str, str]) -> Row:
 
 def _mean(values: list[float]) -> str:
     return f"{statistics.mean(values):.2f}"
-
-
-def _files(folder: Path, pattern: str) -> list[Path]:
-    return sorted(folder.glob(pattern))
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(path.read_text().splitlines()))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import yaml
 
 from efficientconv.config import CONFIG_DIR
+from efficientconv.results import data_tables
 from efficientconv.results.markdown import Row, markdown_table
 from efficientconv.results.tables import needed_models, table_config, table_names
 
 Rows = list[dict[str, str]]
 
-TIERS = {"cifar": ("cifar", 50_000), "imagenet": ("imagenet", 1_281_167)}  # layout, training images
+IMAGES = {"cifar": 50_000, "imagenet": data_tables.IMAGES["train"]}  # of training, by tier; each has the layout of its name
 MODELS = ("a", "c", "k", "m", "o")
 SEEDS = 3
 FLOPS_A_MAC = 6  # 2 FLOPs; once forward, and twice as much for the gradients of inputs and weights
@@ -19,19 +20,18 @@ ASSUMED_FLOPS = 10e12  # a second, sustained, of one GPU
 
 def training_cost_table(complexity: Rows, benchmarks: Rows) -> str:
     """Runs of some models, and three seeds of every model that a table trains."""
-    return markdown_table([row for tier in TIERS for row in _tier_rows(tier, complexity, benchmarks)])
+    return markdown_table([row for tier in IMAGES for row in _tier_rows(tier, complexity, benchmarks)])
 
 
 def _tier_rows(tier: str, complexity: Rows, benchmarks: Rows) -> list[Row]:
-    layout, images = TIERS[tier]
-    rows = [row for row in complexity if row["layout"] == layout]
-    flops = {row["model"]: int(row["macs"]) * FLOPS_A_MAC * images * _epochs(tier) for row in rows}
+    images = IMAGES[tier] * _epochs(tier)
+    flops = {row["model"]: int(row["macs"]) * FLOPS_A_MAC * images for row in complexity if row["layout"] == tier}
     ms = {
         row["name"]: float(row["ms"]) / int(row["batch"])
         for row in benchmarks
-        if row["layout"] == layout and row["kind"] == "training" and row["batch"] == "16"
+        if row["layout"] == tier and row["kind"] == "training" and row["batch"] == "16"
     }
-    days = {model: value * images * _epochs(tier) / 86_400_000 for model, value in ms.items()}
+    days = {model: value * images / 86_400_000 for model, value in ms.items()}
     everything = {name for table in map(table_config, table_names()) if table.trained for name in needed_models(table)}
     trained = sorted(everything & flops.keys())
     rows = [_row(tier, f"a run of {model}", flops[model], days.get(model)) for model in MODELS]
