@@ -51,9 +51,10 @@ static double total(const Floats& values) {
 struct PlanData {
   std::vector<int32_t> tiles, segments, steps, weights;
   explicit PlanData(int) : tiles(read_ints()), segments(read_ints()), steps(read_ints()), weights(read_ints()) {}
+  bool dense() const { return weights.size() == 2; }
   PlanArrays arrays(int64_t outputs) const {
-    return {outputs, static_cast<int64_t>(tiles.size()) - 1, static_cast<int64_t>(weights.size()) / 4, tiles.data(),
-            segments.data(), steps.data(), weights.data()};
+    return {outputs, static_cast<int64_t>(tiles.size()) - 1, static_cast<int64_t>(steps.size()) / 2, tiles.data(),
+            segments.data(), steps.data(), dense() ? nullptr : weights.data(), dense() ? weights[0] : 0, dense() ? weights[1] : 0};
   }
 };
 
@@ -80,11 +81,8 @@ int main(int, char** argv) {
     Floats y(shape.images * outputs * pixels), residual = numbers(y.size()), grad(weight.size());
     run_convolution(shape, x.data(), depthwise, forward.arrays(outputs), weight.data(),
                     {scale.data(), scale.data(), residual.data(), true}, y.data());
-    run_weight_gradient(shape, x.data(), depthwise, forward.arrays(outputs), y.data(), grad.data());
-    if (h[7] == outputs * rows && (multiplier || kernel == 1)) {  // the plan joins all channels
-      run_dense_weight_gradient(shape, x.data(), depthwise, outputs, y.data(), grad.data());
-      sum += total(grad);
-    }
+    if (forward.dense()) run_dense_weight_gradient(shape, x.data(), depthwise, outputs, y.data(), grad.data());
+    else run_weight_gradient(shape, x.data(), depthwise, forward.arrays(outputs), y.data(), grad.data());
     const Shape out_shape{shape.images, outputs, shape.height, shape.width};
     Floats between(shape.images * rows * pixels);
     run_convolution(out_shape, y.data(), {nullptr, multiplier ? 1 : kernel, 1}, backward.arrays(rows), weight.data(),
@@ -106,6 +104,17 @@ int main(int, char** argv) {
     run_reduce(shape, cell, padding, x.data(), taps.data(), small.data());
     run_expand(shape, cell, padding, small.data(), taps.data(), {nullptr, nullptr, x.data(), true}, big.data());
     run_cell_filter_gradient(shape, cell, padding, small.data(), x.data(), gt.data());
+    Floats cell_mean(shape.channels), cell_var(shape.channels), gc(small.size()), cg(shape.channels), cb(shape.channels);
+    run_cell_statistics(shape, cell, padding, small.data(), taps.data(), cell_mean.data(), cell_var.data());
+    run_expand_backward(shape, cell, padding, x.data(), big.data(), small.data(), taps.data(), cell_mean.data(),
+                        cell_var.data(), taps.data(), 1e-5, gc.data(), gt.data(), cg.data(), cb.data());
+    sum += total(gc) + total(gt) + total(cg) + total(cb);
+    for (const float* out : {static_cast<const float*>(nullptr), static_cast<const float*>(big.data())}) {
+      Floats grad_x(x.size());
+      run_reduce_backward(shape, cell, padding, x.data(), taps.data(), gc.data(), out ? x.data() : nullptr, out, grad_x.data(),
+                          gt.data());
+      sum += total(grad_x) + total(gt);
+    }
     if (multiplier == 1) {  // the plan is a projection of the channels themselves
       Floats whole(y.size()), back = numbers(outputs * cell * cell);
       run_bottleneck(shape, cell, padding, x.data(), taps.data(), forward.arrays(outputs), weight.data(), back.data(),

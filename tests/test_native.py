@@ -42,6 +42,8 @@ LAYERS = {
     "bottleneck": ("spatial_bottleneck", 16, dict(kernel_size=2)),
     "bottleneck_padded": ("spatial_bottleneck", 13, dict(kernel_size=2, padding=1)),
     "bottleneck_3x3": ("spatial_bottleneck", 5, dict(kernel_size=3, padding=2)),
+    "bottleneck_alone": ("spatial_bottleneck", 6, dict(kernel_size=2, residual=False)),
+    "sic_alone": ("sic", 20, dict(kernel_size=3, residual=False)),
 }
 POOLS = [(2, 2, 0), (3, 3, 0), (4, 4, 0), (3, 2, 1), (2, 1, 0), (3, 2, 0), (4, 3, 2)]  # kernel, stride, padding
 SHAPES = [(3, 9, 7), (1, 1, 1), (2, 1, 5), (2, 7, 1), (1, 12, 12), (5, 6, 6), (2, 19, 18)]  # images, height, width

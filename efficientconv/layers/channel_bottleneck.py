@@ -8,7 +8,7 @@ from efficientconv.complexity import Cost
 from efficientconv.errors import UserError
 from efficientconv.layers.base import LAYERS, ConvLayer
 from efficientconv.layers.sic import SICConv2d
-from efficientconv.native.functions import Epilogue
+from efficientconv.native.convolutions import Epilogue
 
 
 @LAYERS.register("channel_bottleneck")

@@ -9,7 +9,7 @@ from efficientconv.layers.backend import runs_native
 from efficientconv.layers.base import LAYERS, same_padding
 from efficientconv.layers.topological import TopologicalConv2d
 from efficientconv.layers.topology import Topology
-from efficientconv.native.functions import DepthwiseConnected
+from efficientconv.native.convolutions import DepthwiseConnected
 from efficientconv.native.layer import is_channels_last, is_inference, run_conv
 from efficientconv.native.plan import dense_plans, topological_plans
 

@@ -9,7 +9,7 @@ from efficientconv.complexity import Cost, conv_cost
 from efficientconv.errors import UserError
 from efficientconv.layers.backend import runs_native
 from efficientconv.layers.base import LAYERS
-from efficientconv.native.functions import Bottleneck
+from efficientconv.native.convolutions import Bottleneck
 from efficientconv.native.layer import run_conv
 from efficientconv.native.plan import dense_plans
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from efficientconv.complexity import Cost, conv_cost
 from efficientconv.layers.base import LAYERS, same_padding
-from efficientconv.native.functions import Connected
+from efficientconv.native.convolutions import Connected
 from efficientconv.native.layer import is_inference
 from efficientconv.native.plan import dense_plans
 

@@ -11,7 +11,7 @@ from efficientconv.errors import UserError
 from efficientconv.layers.backend import runs_native
 from efficientconv.layers.base import LAYERS, same_padding
 from efficientconv.layers.topology import Topology
-from efficientconv.native.functions import Connected
+from efficientconv.native.convolutions import Connected
 from efficientconv.native.layer import run_conv
 from efficientconv.native.plan import topological_plans
 

@@ -8,7 +8,7 @@ from efficientconv.complexity import Cost, conv_cost
 from efficientconv.errors import UserError
 from efficientconv.layers.backend import runs_native
 from efficientconv.layers.base import LAYERS, same_padding
-from efficientconv.native.functions import DepthwiseConnected
+from efficientconv.native.convolutions import DepthwiseConnected
 from efficientconv.native.layer import run_conv
 from efficientconv.native.plan import dense_plans
 

@@ -1,149 +1,15 @@
-"""The native kernels as differentiable convolutions and layers, on contiguous float32 tensors on the CPU.
-
-Little is saved for backward: the result of a depthwise convolution is computed again, tile by tile, and what ReLU let
-through is read off the output.
-"""
+"""The native kernels as functions that autograd knows, on contiguous float32 tensors on the CPU."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from efficientconv.native.plan import Plans
-
-Gradients = tuple[Tensor | None, ...]
-
-
-@dataclass(frozen=True)
-class Epilogue:
-    """What a convolution does to its outputs before it stores them: y * scale + bias + residual, then ReLU."""
-
-    scale: Tensor | None = None
-    bias: Tensor | None = None
-    residual: Tensor | None = None
-    relu: bool = False
-
-    def args(self) -> tuple[Tensor | None, Tensor | None, Tensor | None, bool]:
-        return self.scale, self.bias, self.residual, self.relu
-
-
-class Convolution(Protocol):
-    """A convolution without its parameters, which every method takes as a tuple of contiguous tensors."""
-
-    def infer(self, x: Tensor, params: tuple[Tensor, ...], epilogue: Epilogue) -> Tensor:
-        """B x n x H x W -> B x m x H x W with the epilogue; nothing is kept."""
-
-    def forward(self, x: Tensor, params: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """The result, and what else `backward` wants."""
-
-    def backward(
-        self, x: Tensor, params: tuple[Tensor, ...], kept: tuple[Tensor, ...], grad: Tensor, add: Tensor | None
-    ) -> Gradients:
-        """The gradients of x, with `add` added, and of the parameters."""
-
-
-@dataclass(frozen=True)
-class Connected:
-    """A k x k convolution over planned connections. Parameters: (weight,), in the order that the plans know."""
-
-    kernel_size: int
-    plans: Plans
-
-    def infer(self, x: Tensor, params: tuple[Tensor, ...], epilogue: Epilogue) -> Tensor:
-        return self._run(x, None, *params, self.kernel_size, self.plans.forward, self.plans.outputs, epilogue)
-
-    def forward(self, x: Tensor, params: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (self.infer(x, params, Epilogue()),)
-
-    def backward(
-        self, x: Tensor, params: tuple[Tensor, ...], kept: tuple[Tensor, ...], grad: Tensor, add: Tensor | None
-    ) -> Gradients:
-        return self.grad_x(grad, params[-1], self.kernel_size, add), self.grad_weight(x, None, params[-1], grad)
-
-    def grad_x(self, grad: Tensor, weight: Tensor, kernel_size: int, add: Tensor | None) -> Tensor:
-        epilogue = Epilogue(residual=add)
-        return self._run(grad, None, weight, kernel_size, self.plans.backward, self.plans.inputs, epilogue)
-
-    def grad_weight(self, x: Tensor, filters: Tensor | None, weight: Tensor, grad: Tensor) -> Tensor:
-        if self.plans.dense:
-            return torch.ops.efficientconv.dense_weight_gradient(x, filters, weight, grad)
-        return torch.ops.efficientconv.weight_gradient(
-            x, filters, weight, self.kernel_size, self.plans.forward, self.plans.outputs, grad
-        )
-
-    @staticmethod
-    def _run(
-        x: Tensor, filters: Tensor | None, weight: Tensor, kernel_size: int, plan: list[Tensor], outputs: int, end: Epilogue
-    ) -> Tensor:
-        return torch.ops.efficientconv.convolve(x, filters, weight, kernel_size, plan, outputs, *end.args())
-
-
-@dataclass(frozen=True)
-class DepthwiseConnected(Connected):
-    """A depthwise k x k convolution, then a planned 1 x 1. Parameters: (filters, weight), filters n b x 1 x k x k."""
-
-    def infer(self, x: Tensor, params: tuple[Tensor, ...], epilogue: Epilogue) -> Tensor:
-        return self._run(x, *params, self.kernel_size, self.plans.forward, self.plans.outputs, epilogue)
-
-    def backward(
-        self, x: Tensor, params: tuple[Tensor, ...], kept: tuple[Tensor, ...], grad: Tensor, add: Tensor | None
-    ) -> Gradients:
-        filters, weight = params
-        between = self.grad_x(grad, weight, 1, None)
-        grad_x, grad_filters = torch.ops.efficientconv.depthwise_backward(x, filters, between, add)
-        return grad_x, grad_filters, self.grad_weight(x, filters, weight, grad)
-
-
-@dataclass(frozen=True)
-class Bottleneck:
-    """Reduction onto cells, projection, expansion. Parameters: (reduction, projection, expansion), as the layer's."""
-
-    padding: int
-    plans: Plans
-
-    def infer(self, x: Tensor, params: tuple[Tensor, ...], epilogue: Epilogue) -> Tensor:
-        reduce, project, expand = params
-        plans = self.plans
-        if len(x) < torch.get_num_threads():  # the fused kernel gives whole images to the threads
-            return self._expand(self._project(self._reduce(x, reduce), project), expand, x, epilogue)
-        return torch.ops.efficientconv.bottleneck(
-            x, reduce, project, expand, self.padding, plans.forward, plans.outputs, *epilogue.args()
-        )
-
-    def forward(self, x: Tensor, params: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        reduce, project, expand = params
-        reduced = self._reduce(x, reduce)
-        projected = self._project(reduced, project)
-        return self._expand(projected, expand, x, Epilogue()), reduced, projected
-
-    def backward(
-        self, x: Tensor, params: tuple[Tensor, ...], kept: tuple[Tensor, ...], grad: Tensor, add: Tensor | None
-    ) -> Gradients:
-        (reduce, project, expand), (reduced, projected) = params, kept
-        filter_gradient = torch.ops.efficientconv.cell_filter_gradient
-        grad_expand = filter_gradient(projected, grad, expand, self.padding)
-        cells = self._reduce(grad, expand)
-        grad_project = self._projection().grad_weight(reduced, None, project, cells)
-        cells = self._projection().grad_x(cells, project, 1, None)
-        grad_reduce = filter_gradient(cells, x, reduce, self.padding)
-        return self._expand(cells, reduce, x, Epilogue(residual=add)), grad_reduce, grad_project, grad_expand
-
-    def _projection(self) -> Connected:
-        return Connected(1, self.plans)
-
-    def _reduce(self, x: Tensor, filters: Tensor) -> Tensor:
-        return torch.ops.efficientconv.reduce(x, filters, self.padding)
-
-    def _project(self, cells: Tensor, weight: Tensor) -> Tensor:
-        return self._projection().infer(cells, (weight,), Epilogue())
-
-    def _expand(self, cells: Tensor, filters: Tensor, like: Tensor, epilogue: Epilogue) -> Tensor:
-        return torch.ops.efficientconv.expand(cells, filters, self.padding, *like.shape[-2:], *epilogue.args())
+from efficientconv.native.convolutions import BatchNorm, Convolution, Gradients
 
 
 def convolve(convolution: Convolution, x: Tensor, *params: Tensor) -> Tensor:
@@ -178,9 +44,8 @@ class Layer(Function):
     def forward(
         ctx: Any, convolution: Convolution, eps: float, add_x: bool, x: Tensor, gamma: Tensor, beta: Tensor, *params: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        y, *kept = convolution.forward(x, params)
-        out, mean, var = torch.ops.efficientconv.batch_norm(y, x if add_x else None, gamma, beta, eps)
-        ctx.save_for_backward(x, y, out, mean, var, gamma, *params, *kept)
+        out, mean, var, *kept = convolution.forward_layer(x, params, BatchNorm(gamma, beta, eps), add_x)
+        ctx.save_for_backward(x, gamma, beta, *params, out, mean, var, *kept)
         ctx.convolution, ctx.eps, ctx.add_x, ctx.params = convolution, eps, add_x, len(params)
         ctx.mark_non_differentiable(mean, var)
         return out, mean, var
@@ -188,14 +53,10 @@ class Layer(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> Gradients:
-        x, y, out, mean, var, gamma, *others = ctx.saved_tensors
+        x, gamma, beta, *others = ctx.saved_tensors
         params, kept = tuple(others[: ctx.params]), tuple(others[ctx.params :])
-        grad_residual, grad_y, grad_gamma, grad_beta = torch.ops.efficientconv.batch_norm_backward(
-            grad.contiguous(), out, y, mean, var, gamma, ctx.eps
-        )
-        add = grad_residual if ctx.add_x else None
-        grad_x, *grads = ctx.convolution.backward(x, params, kept, grad_y, add)
-        return None, None, None, grad_x, grad_gamma, grad_beta, *grads
+        norm = BatchNorm(gamma, beta, ctx.eps)
+        return None, None, None, *ctx.convolution.backward_layer(x, params, norm, ctx.add_x, kept, grad.contiguous())
 
 
 class BatchNormReLU(Function):

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn import functional as F
 
-from efficientconv.native.functions import BatchNormReLU, Epilogue, Layer, convolve
+from efficientconv.native.convolutions import Epilogue
+from efficientconv.native.functions import BatchNormReLU, Layer, convolve
 
 
 def run_conv(conv: nn.Module, x: Tensor) -> Tensor:

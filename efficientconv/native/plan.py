@@ -6,7 +6,7 @@ csrc/tile.h). Planned once for a connectivity; the weights are packed into the o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,8 @@ class Plan:
     tiles: tiles + 1, the first segment of each tile.
     segments: S x 3, kind and first and last-but-one step of each run of steps of one kind.
     steps: T x 2, where inputs A and B start in a panel: BLOCK floats for each channel and tap, row-major in k x k.
-    weights: T x 4, the element of the weight for each output of the tile, -1 where the output has no part in the step.
+    weights: T x 4, the element of the weight for each output of the tile, -1 where the output has no part in the step; or,
+        where every output sees the inputs one after the other, 2: how many elements apart outputs and inputs are.
     """
 
     tiles: Tensor
@@ -120,6 +121,9 @@ def _plans(neighbours: np.ndarray, inputs: int, kernel_size: int, dense: bool) -
     slots = np.arange(neighbours.size).reshape(neighbours.shape)
     forward = make_plan(neighbours, slots, kernel_size)
     backward = make_plan(*transpose(neighbours, inputs), kernel_size, flip=True)
+    if dense:
+        forward = replace(forward, weights=torch.tensor([inputs, 1], dtype=torch.int32))
+        backward = replace(backward, weights=torch.tensor([1, inputs], dtype=torch.int32))
     return Plans(inputs, len(neighbours), forward.arrays(), backward.arrays(), dense)
 
 

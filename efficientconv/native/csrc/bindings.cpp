@@ -40,8 +40,11 @@ Shape shape_of(const Tensor& x) {
 PlanArrays arrays(at::TensorList plan, int64_t outputs) {
   TORCH_CHECK(plan.size() == 4, "efficientconv: expected a plan of four tensors");
   for (const Tensor& t : plan) TORCH_CHECK(t.scalar_type() == at::kInt && t.is_contiguous(), "efficientconv: int32 plans");
-  return {outputs, plan[0].numel() - 1, plan[2].size(0), plan[0].const_data_ptr<int32_t>(),
-          plan[1].const_data_ptr<int32_t>(), plan[2].const_data_ptr<int32_t>(), plan[3].const_data_ptr<int32_t>()};
+  const Tensor& weights = plan[3];
+  const bool dense = weights.dim() == 1;  // two strides
+  const int32_t* w = weights.const_data_ptr<int32_t>();
+  return {outputs, plan[0].numel() - 1, plan[2].size(0), plan[0].const_data_ptr<int32_t>(), plan[1].const_data_ptr<int32_t>(),
+          plan[2].const_data_ptr<int32_t>(), dense ? nullptr : w, dense ? w[0] : 0, dense ? w[1] : 0};
 }
 
 Filters filters_of(const MaybeTensor& filters, int64_t kernel, int64_t channels) {
@@ -80,7 +83,8 @@ Tensor weight_gradient(const Tensor& x, const MaybeTensor& filters, const Tensor
   const Shape shape = shape_of(x);
   Tensor grad = new_tensor(weight.sizes());
   if (grad_output.numel() == 0) return grad.zero_();
-  TORCH_CHECK(grad_output.numel() == shape.images * outputs * shape.height * shape.width, "efficientconv: gradient's shape");
+  TORCH_CHECK(grad_output.numel() == shape.images * outputs * shape.height * shape.width && plan[3].dim() == 2,
+              "efficientconv: gradient's shape, or a dense plan");
   run_weight_gradient(shape, data(x), filters_of(filters, kernel, shape.channels), arrays(plan, outputs),
                       data(grad_output), grad.mutable_data_ptr<float>());
   return grad;
@@ -173,6 +177,43 @@ Tensor cell_filter_gradient(const Tensor& cells, const Tensor& maps, const Tenso
   return grad;
 }
 
+std::tuple<Tensor, Tensor> cell_statistics(const Tensor& cells, const Tensor& filters, int64_t padding, int64_t height,
+                                           int64_t width) {
+  const Shape shape{cells.size(0), cells.size(1), height, width};
+  TORCH_CHECK(cells.numel() > 0, "efficientconv: statistics of nothing");
+  check_cells(cells, filters, shape, padding);
+  Tensor mean = new_tensor({shape.channels}), var = new_tensor({shape.channels});
+  run_cell_statistics(shape, filters.size(-1), padding, data(cells), data(filters), mean.mutable_data_ptr<float>(),
+                      var.mutable_data_ptr<float>());
+  return {mean, var};
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> expand_backward(const Tensor& grad_out, const Tensor& out, const Tensor& cells,
+                                                           const Tensor& filters, int64_t padding, const Tensor& mean,
+                                                           const Tensor& var, const MaybeTensor& gamma, double eps) {
+  const Shape shape = shape_of(out);
+  check_cells(cells, filters, shape, padding);
+  TORCH_CHECK(grad_out.numel() == out.numel() && cells.size(0) == shape.images, "efficientconv: gradient's shape");
+  Tensor grad_cells = new_tensor(cells.sizes()), grad_filters = new_tensor(filters.sizes());
+  Tensor grad_gamma = at::empty_like(mean), grad_beta = at::empty_like(mean);
+  run_expand_backward(shape, filters.size(-1), padding, data(grad_out), data(out), data(cells), data(filters),
+                      data(mean, shape.channels), data(var, shape.channels), data(gamma, shape.channels), eps,
+                      grad_cells.mutable_data_ptr<float>(), grad_filters.mutable_data_ptr<float>(),
+                      grad_gamma.mutable_data_ptr<float>(), grad_beta.mutable_data_ptr<float>());
+  return {grad_cells, grad_filters, grad_gamma, grad_beta};
+}
+
+std::tuple<Tensor, Tensor> reduce_backward(const Tensor& x, const Tensor& filters, int64_t padding, const Tensor& grad_cells,
+                                           const MaybeTensor& grad_out, const MaybeTensor& out) {
+  const Shape shape = shape_of(x);
+  check_cells(grad_cells, filters, shape, padding);
+  TORCH_CHECK(grad_out.has_value() == out.has_value() && grad_cells.size(0) == shape.images, "efficientconv: gradient's shape");
+  Tensor grad_x = new_tensor(x.sizes()), grad_filters = new_tensor(filters.sizes());
+  run_reduce_backward(shape, filters.size(-1), padding, data(x), data(filters), data(grad_cells), data(grad_out, x.numel()),
+                      data(out, x.numel()), grad_x.mutable_data_ptr<float>(), grad_filters.mutable_data_ptr<float>());
+  return {grad_x, grad_filters};
+}
+
 Tensor bottleneck(const Tensor& x, const Tensor& reduce_filters, const Tensor& weight, const Tensor& expand_filters,
                   int64_t padding, at::TensorList plan, int64_t outputs, const MaybeTensor& scale, const MaybeTensor& bias,
                   const MaybeTensor& residual, bool relu) {
@@ -254,6 +295,13 @@ TORCH_LIBRARY(efficientconv, m) {
       "int[] pool) -> Tensor");
   m.def("max_pool(Tensor x, int[] pool) -> Tensor");
   m.def("cell_filter_gradient(Tensor cells, Tensor maps, Tensor filters, int padding) -> Tensor");
+  m.def("cell_statistics(Tensor cells, Tensor filters, int padding, int height, int width) -> (Tensor, Tensor)");
+  m.def(
+      "expand_backward(Tensor grad_out, Tensor out, Tensor cells, Tensor filters, int padding, Tensor mean, Tensor var, "
+      "Tensor? gamma, float eps) -> (Tensor, Tensor, Tensor, Tensor)");
+  m.def(
+      "reduce_backward(Tensor x, Tensor filters, int padding, Tensor grad_cells, Tensor? grad_out, Tensor? out) "
+      "-> (Tensor, Tensor)");
 }
 
 TORCH_LIBRARY_IMPL(efficientconv, CPU, m) {
@@ -271,4 +319,7 @@ TORCH_LIBRARY_IMPL(efficientconv, CPU, m) {
   m.impl("stem", &ec::stem);
   m.impl("max_pool", &ec::max_pool);
   m.impl("cell_filter_gradient", &ec::cell_filter_gradient);
+  m.impl("cell_statistics", &ec::cell_statistics);
+  m.impl("expand_backward", &ec::expand_backward);
+  m.impl("reduce_backward", &ec::reduce_backward);
 }

@@ -84,4 +84,14 @@ inline float* thread_scratch(Slot slot, int64_t floats) {
   return memory[slot].get();
 }
 
+// Map `i` of x with readable margins: itself, or at the ends of the memory a copy in `scratch`, of `margin` more on each side.
+inline const float* with_margins(const Maps& maps, const float* x, int64_t i, int64_t margin, float* scratch) {
+  const int64_t at = i * maps.pixels();
+  if (at >= margin && at + maps.pixels() + margin <= maps.numel()) return x + at;
+  std::fill(scratch, scratch + margin, 0.f);
+  std::copy(x + at, x + at + maps.pixels(), scratch + margin);
+  std::fill(scratch + margin + maps.pixels(), scratch + maps.pixels() + 2 * margin, 0.f);
+  return scratch + margin;
+}
+
 }  // namespace efficientconv

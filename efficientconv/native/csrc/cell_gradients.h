@@ -1,32 +1,19 @@
 // The gradients of a spatial bottleneck's depthwise filters, of either half: cells times the pixels that they cover.
+//
+// Each map has sums of its own, added up over the images afterwards: so the maps are gone through in the order of the memory,
+// which is what decides the speed, and the result does not depend on the number of threads.
 #pragma once
 
 #include "cells.h"
 
 namespace efficientconv {
 
-// The sums over a channel's cells, in double; with k = 2 in between in the lanes of vectors, even columns beside odd ones.
-struct FilterSums {
-  std::vector<double> taps;
-  Vec upper = {}, lower = {};
-  int64_t pending = 0;
-
-  void settle() {
-    for (int lane = 0; lane < kLanes; ++lane) {
-      taps[lane % 2] += upper[lane];
-      taps[2 + lane % 2] += lower[lane];
-    }
-    upper = lower = Vec{};
-    pending = 0;
-  }
-};
-
 // sums[dy][dx] += sum over the cells of one map with margins: cell * the pixel that it covers so
 inline void add_filter_gradient(const Grid& grid, const float* cells, const float* doubled, const float* map,
-                                const CellScratch& scratch, FilterSums& sums) {
+                                const CellScratch& scratch, double* sums) {
   if (grid.kernel != 2)
-    return for_each_covered(grid, [&](int64_t cell, int64_t pixel, int64_t tap) { sums.taps[tap] += cells[cell] * map[pixel]; });
-  Vec upper = sums.upper, lower = sums.lower;
+    return for_each_covered(grid, [&](int64_t cell, int64_t pixel, int64_t tap) { sums[tap] += cells[cell] * map[pixel]; });
+  Vec upper = {}, lower = {};
   for (int64_t i = 0; i < grid.rows(); ++i, doubled += grid.width()) {
     const float *above = covered_row(grid, map, i, 0, scratch.zeros), *below = covered_row(grid, map, i, 1, scratch.zeros);
     for (int64_t x = 0; x < grid.width(); x += kLanes) {
@@ -36,30 +23,37 @@ inline void add_filter_gradient(const Grid& grid, const float* cells, const floa
       lower += v * masked(load(below + x), mask);
     }
   }
-  sums.upper = upper, sums.lower = lower;
-  sums.pending += grid.pixels();
-  if (sums.pending >= kMostPending) sums.settle();
+  for (int lane = 0; lane < kLanes; ++lane) {  // even columns beside odd ones
+    sums[lane % 2] += upper[lane];
+    sums[2 + lane % 2] += lower[lane];
+  }
+}
+
+// grad (channels x k x k) from the maps' sums
+inline void sum_over_images(const Grid& grid, const double* sums, float* grad) {
+  const int64_t row = grid.maps.channels * grid.kernel * grid.kernel;
+  for (int64_t i = 0; i < row; ++i) {
+    double total = 0;
+    for (int64_t image = 0; image < grid.maps.images; ++image) total += sums[image * row + i];
+    grad[i] = static_cast<float>(total);
+  }
 }
 
 // The gradient of either half's filters: grad[c][dy][dx] = sum of cells times the pixels that they cover so.
 inline void cell_filter_gradient(const Grid& grid, const float* cells, const float* maps, float* grad) {
-  const int64_t area = grid.kernel * grid.kernel, channels = grid.maps.channels, size = grid.cells();
-  parallel(channels, 1, [&](int64_t first, int64_t last) {
+  const int64_t area = grid.kernel * grid.kernel, size = grid.cells(), count = grid.maps.images * grid.maps.channels;
+  std::vector<double> sums(count * area);
+  parallel(count, 8, [&](int64_t first, int64_t last) {
     const CellScratch scratch(grid);
-    for (int64_t c = first; c < last; ++c) {
-      FilterSums sums{std::vector<double>(area)};
-      for (int64_t image = 0, count; image < grid.maps.images; image += count) {
-        count = std::min(scratch.together, grid.maps.images - image);
-        const auto map = [&](int64_t n) { return (image + n) * channels + c; };
-        for (int64_t n = 0; n < count; ++n) double_cells(cells + map(n) * size, size, scratch.rows + 2 * n * size);
-        for (int64_t n = 0; n < count; ++n)
-          add_filter_gradient(grid, cells + map(n) * size, scratch.rows + 2 * n * size,
-                              with_margins(grid.maps, maps, map(n), scratch.map), scratch, sums);
-      }
-      if (grid.kernel == 2) sums.settle();
-      std::copy(sums.taps.begin(), sums.taps.end(), grad + c * area);
+    for (int64_t i = first, together; i < last; i += together) {
+      together = std::min(scratch.together, last - i);
+      if (grid.kernel == 2) double_cells(cells + i * size, together * size, scratch.rows);
+      for (int64_t map = i; map < i + together; ++map)
+        add_filter_gradient(grid, cells + map * size, scratch.rows + 2 * (map - i) * size,
+                            with_margins(grid.maps, maps, map, kMargin, scratch.map), scratch, sums.data() + map * area);
     }
   });
+  sum_over_images(grid, sums.data(), grad);
 }
 
 }  // namespace efficientconv

@@ -31,16 +31,6 @@ EC_INLINE void for_each_row_piece(const Maps& maps, int64_t y, F f) {
 
 constexpr int64_t kMargin = 2 * kLanes;  // floats that vectors may read before and after a map, whatever they are
 
-// Map `i` of x with readable margins: itself, or at the ends of the memory a copy in `scratch`, of kMargin more on each side.
-inline const float* with_margins(const Maps& maps, const float* x, int64_t i, float* scratch) {
-  const int64_t at = i * maps.pixels();
-  if (at >= kMargin && at + maps.pixels() + kMargin <= maps.numel()) return x + at;
-  std::fill(scratch, scratch + kMargin, 0.f);
-  std::copy(x + at, x + at + maps.pixels(), scratch + kMargin);
-  std::fill(scratch + kMargin + maps.pixels(), scratch + maps.pixels() + 2 * kMargin, 0.f);
-  return scratch + kMargin;
-}
-
 // The row of pixels that row `i` of the cells covers with its filters' row dy, from the first cell's first column on; what
 // lies beside the map is no zero there. k = 2 only. `zeros` stands for rows outside the map.
 EC_INLINE const float* covered_row(const Grid& grid, const float* map, int64_t i, int64_t dy, const float* zeros) {
@@ -114,7 +104,7 @@ inline void reduce_range(const Grid& grid, const float* x, const float* filters,
   for (int64_t i = first, count; i < last; i += count, cells += count * size) {
     count = std::min(scratch.together, last - i);
     for (int64_t n = 0; n < count; ++n) {
-      const float* map = with_margins(grid.maps, x, i + n, scratch.map);
+      const float* map = with_margins(grid.maps, x, i + n, kMargin, scratch.map);
       const float* filter = filters + (i + n) % grid.maps.channels * area;
       float* to = cells + n * size;
       if (grid.kernel == 2) {
@@ -145,7 +135,8 @@ struct Finish {
   }
 };
 
-// one map: map[y][x] = finish(cell over the pixel * filter[..][..]); `doubled`: its cells, for k = 2
+// one map: map[y][x] = finish(cell over the pixel * filter[..][..], where); `doubled`: its cells, for k = 2
+template <class Finish>
 inline void expand_map(const Grid& grid, const float* cells, const float* doubled, const float* filter, const Finish& finish,
                        float* map) {
   const int64_t k = grid.kernel, h = grid.maps.height, w = grid.maps.width, p = grid.padding;

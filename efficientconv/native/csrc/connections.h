@@ -1,5 +1,5 @@
-// The convolution over a plan's connections: forward (and, with a transposed plan, the gradient of the input), and the
-// gradient of the weights. What the steps read comes from a source (panels.h).
+// The convolution over a plan's connections: forward and, with a transposed plan, the gradient of the input. What the steps
+// read comes from a source (panels.h). weight_gradient.h has the gradient of the weights.
 #pragma once
 
 #include "panels.h"
@@ -12,7 +12,8 @@ struct PlanView {
   const int32_t* tile_segments;  // tiles + 1
   const Segment* segments;
   const Offsets* offsets;       // of each step's inputs in a panel
-  const int32_t* step_weights;  // steps x 4, -1: none
+  const int32_t* step_weights;  // steps x 4, -1: none; null: every output sees all inputs, one a step, by strides
+  int64_t output_stride, step_stride;
 };
 
 constexpr int64_t kSerial = 128 * 1024;         // elements that one thread may as well copy
@@ -24,17 +25,35 @@ inline int64_t group_size(int64_t rows, int64_t least, int64_t most) {
   return std::clamp<int64_t>(kPanelFloats / (rows * kBlock), least, most);
 }
 
+// A tile whose outputs see all inputs: packed[s][o] = weight[s * step_stride + o * output_stride] * factor[o]. One of the
+// strides is 1: rows of inputs that are zipped, or rows of outputs.
+inline void pack_dense(const float* weight, int64_t output_stride, int64_t step_stride, int64_t outputs, int64_t steps,
+                       const float* factor, float* packed) {
+  int64_t s = 0;
+  if (step_stride == 1 && outputs == kOutputs)
+    for (; s + kLanes <= steps; s += kLanes)
+      zip_four([&](int o) { return load(weight + s + o * output_stride) * splat(factor[o]); }, packed + s * kOutputs);
+  for (; s < steps; ++s)
+    for (int o = 0; o < kOutputs; ++o)
+      packed[s * kOutputs + o] = o < outputs ? weight[s * step_stride + o * output_stride] * factor[o] : 0.f;
+}
+
 // The weights in the order of the steps, times the scale of their output.
 inline void pack_weights(const PlanView& plan, const float* weight, const float* scale, float* packed) {
   // starting the threads takes longer than to pack a small layer's weights
   const int64_t grain = std::max<int64_t>(1, kSerial / std::max<int64_t>(1, plan.steps * kOutputs / plan.tiles));
   parallel(plan.tiles, grain, [&](int64_t begin, int64_t end) {
     for (int64_t tile = begin; tile < end; ++tile) {
+      const int64_t outputs = std::min<int64_t>(kOutputs, plan.outputs - tile * kOutputs);
       float factor[kOutputs] = {1, 1, 1, 1};
-      for (int o = 0; scale && o < kOutputs && tile * kOutputs + o < plan.outputs; ++o)
-        factor[o] = scale[tile * kOutputs + o];
+      if (scale) std::copy_n(scale + tile * kOutputs, outputs, factor);
       const int64_t first = plan.segments[plan.tile_segments[tile]].begin;
       const int64_t last = plan.segments[plan.tile_segments[tile + 1] - 1].end;
+      if (!plan.step_weights) {
+        pack_dense(weight + tile * kOutputs * plan.output_stride, plan.output_stride, plan.step_stride, outputs, last - first,
+                   factor, packed + first * kOutputs);
+        continue;
+      }
       for (int64_t s = first; s < last; ++s)
         for (int o = 0; o < kOutputs; ++o) {
           const int32_t from = plan.step_weights[s * kOutputs + o];
@@ -137,7 +156,7 @@ void convolve_items(const Source& source, const PlanView& plan, const float* pac
   for (int64_t item = first; item < last; ++item) {
     const int64_t part = item % division.parts;
     const std::vector<Run> runs = runs_of(source.maps, item / division.parts * division.group, division.group);
-    source.fill(runs, panel, panels);
+    source.fill(runs, panel, kBlock, panels);
     const int64_t begin = plan.tiles * part / division.parts, end = plan.tiles * (part + 1) / division.parts;
     // a panel that the first cache holds stays there for all tiles; a larger one is left for the tile's weights to stay
     const int64_t tiles = panel * static_cast<int64_t>(sizeof(float)) > kFirstCache ? 1 : std::max<int64_t>(1, end - begin);
@@ -158,46 +177,6 @@ void convolve(const Source& source, const PlanView& plan, const float* weight, c
   const Division division(source.maps, source.rows(), thread_count());
   parallel(division.items(), 1, [&](int64_t first, int64_t last) {
     convolve_items(source, plan, packed, epilogue, division, first, last, y);
-  });
-}
-
-// grad (of the weight's shape, each element written once) = the gradient of the weights, given that of the outputs, B x m x H x W.
-template <class Source>
-void weight_gradient(const Source& source, const PlanView& plan, const float* grad_output, float* grad) {
-  const Maps& maps = source.maps;
-  const Maps output_maps{maps.images, plan.outputs, maps.height, maps.width};
-  const TapMasks all(output_maps, 1);
-  const Patches gradients{output_maps, grad_output, 1, &all};
-  const int64_t blocks = block_count(maps), panel = source.rows() * kBlock, g_panel = plan.tiles * kOutputs * kBlock;
-  const int64_t group = std::min<int64_t>(group_size(source.rows(), 96 / kBlock, 8), blocks);
-  const int64_t groups = (blocks + group - 1) / group, workers = std::min(thread_count(), groups);
-  float* sums = thread_scratch(kSums, workers * plan.steps * kOutputs);
-  parallel(workers, 1, [&](int64_t first, int64_t last) {
-    for (int64_t worker = first; worker < last; ++worker) {
-      float* panels = thread_scratch(kPanels, group * panel);
-      float* g = thread_scratch(kGradients, group * g_panel);
-      float* sum = sums + worker * plan.steps * kOutputs;
-      std::fill(sum, sum + plan.steps * kOutputs, 0.f);
-      for (int64_t i = groups * worker / workers; i < groups * (worker + 1) / workers; ++i) {
-        const std::vector<Run> runs = runs_of(maps, i * group, group);
-        const int64_t used = runs.back().block + 1;
-        std::fill(g, g + used * g_panel, 0.f);  // also what lies past the last pixel and the last output
-        if (runs.back().at + runs.back().length < kBlock) std::fill(panels, panels + used * panel, 0.f);
-        source.fill(runs, panel, panels);
-        gradients.fill(runs, g_panel, g);
-        for (int64_t tile = 0; tile < plan.tiles; ++tile)
-          tile_weight_gradient(plan.segments + plan.tile_segments[tile], plan.segments + plan.tile_segments[tile + 1],
-                               plan.offsets, panels, panel, g + tile * kOutputs * kBlock, g_panel, used, sum);
-      }
-    }
-  });
-  parallel(plan.steps, kSerial / kOutputs, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin * kOutputs; i < end * kOutputs; ++i) {
-      if (plan.step_weights[i] < 0) continue;
-      float total = 0;
-      for (int64_t worker = 0; worker < workers; ++worker) total += sums[worker * plan.steps * kOutputs + i];
-      grad[plan.step_weights[i]] = total;
-    }
   });
 }
 

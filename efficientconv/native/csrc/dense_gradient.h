@@ -8,12 +8,6 @@
 
 namespace efficientconv {
 
-// a0 b0 a1 b1 .. of the lower or upper halves
-EC_INLINE Vec zip_lower(Vec a, Vec b) { return shuffle(a, b, [](int i) { return i / 2 + i % 2 * kLanes; }, Lanes()); }
-EC_INLINE Vec zip_upper(Vec a, Vec b) {
-  return shuffle(a, b, [](int i) { return kLanes / 2 + i / 2 + i % 2 * kLanes; }, Lanes());
-}
-
 // A square of kLanes x kLanes floats; zipping each row with the one half the rows away, log2 times, transposes it.
 EC_INLINE void transpose_square(const float* from, int64_t from_stride, float* to, int64_t to_stride) {
   Vec rows[kLanes], zipped[kLanes];
@@ -42,14 +36,8 @@ inline void transpose_block(const float* from, float* to) {
 
 // Four rows of kBlock floats as kBlock columns of four.
 inline void zip_rows(const float* from, float* to) {
-  for (int p = 0; p < kBlock; p += kLanes, from += kLanes) {
-    const Vec a = load(from), b = load(from + kBlock), c = load(from + 2 * kBlock), d = load(from + 3 * kBlock);
-    const Vec halves[4] = {zip_lower(a, c), zip_lower(b, d), zip_upper(a, c), zip_upper(b, d)};
-    for (int half = 0; half < 2; ++half, to += 2 * kLanes) {
-      store(to, zip_lower(halves[2 * half], halves[2 * half + 1]));
-      store(to + kLanes, zip_upper(halves[2 * half], halves[2 * half + 1]));
-    }
-  }
+  for (int p = 0; p < kBlock; p += kLanes, to += kOutputs * kLanes)
+    zip_four([&](int row) { return load(from + row * kBlock + p); }, to);
 }
 
 struct AddTo {
@@ -61,10 +49,15 @@ struct AddTo {
   }
 };
 
-// One thread's part: sum (outputs x `width`, both rounded up to whole tiles) += the products over groups [first, last).
+// What of the sums one thread takes: groups of blocks, and tiles of outputs.
+struct Share {
+  int64_t first_group, last_group, first_tile, last_tile;
+};
+
+// sum (outputs x `width`, both rounded up to whole tiles) += the products of a thread's share
 template <class Source>
-void add_dense_gradient(const Source& source, const Patches& gradients, int64_t group, int64_t first, int64_t last,
-                        int64_t width, float* sum) {
+void add_dense_gradient(const Source& source, const Patches& gradients, int64_t group, const Share& share, int64_t width,
+                        float* sum) {
   static constexpr float zeros[kOutputs] = {};
   const int64_t rows = source.rows(), tiles = (gradients.maps.channels + kOutputs - 1) / kOutputs, steps = group * kBlock;
   const int64_t panel = rows * kBlock, g_panel = tiles * kOutputs * kBlock;
@@ -74,14 +67,14 @@ void add_dense_gradient(const Source& source, const Patches& gradients, int64_t 
   float* packed = thread_scratch(kWeights, group * g_panel);
   std::vector<Offsets> at(steps);
   for (int32_t p = 0; p < steps; ++p) at[p] = {p * kBlock, p * kBlock};
-  for (int64_t i = first; i < last; ++i) {
+  for (int64_t i = share.first_group; i < share.last_group; ++i) {
     const std::vector<Run> runs = runs_of(source.maps, i * group, group);
     const int64_t used = runs.back().block + 1;
     std::fill(g, g + used * g_panel, 0.f);  // also what lies past the last pixel and the last output
     if (runs.back().at + runs.back().length < kBlock) std::fill(panels, panels + used * panel, 0.f);
-    source.fill(runs, panel, panels);
-    gradients.fill(runs, g_panel, g);
-    for (int64_t tile = 0; tile < tiles; ++tile)
+    source.fill(runs, panel, kBlock, panels);
+    gradients.fill(runs, g_panel, kBlock, g);
+    for (int64_t tile = share.first_tile; tile < share.last_tile; ++tile)
       for (int64_t b = 0; b < used; ++b)
         zip_rows(g + b * g_panel + tile * kOutputs * kBlock, packed + (tile * steps + b * kBlock) * kOutputs);
     const Segment all{15, 0, static_cast<int32_t>(used * kBlock)};
@@ -89,7 +82,7 @@ void add_dense_gradient(const Source& source, const Patches& gradients, int64_t 
       float* inputs = turned + column * steps;
       for (int64_t b = 0; b < used; ++b) transpose_block(panels + b * panel + column * kBlock, inputs + b * kBlock * kBlock);
       const int64_t vectors = std::min<int64_t>(kVectors, (rows - column + kLanes - 1) / kLanes);
-      for (int64_t tile = 0; tile < tiles; ++tile) {
+      for (int64_t tile = share.first_tile; tile < share.last_tile; ++tile) {
         const float* weight = packed + tile * steps * kOutputs;
         const AddTo out{sum + tile * kOutputs * width + column, width};
         tile_forward(vectors, &all, &all + 1, at.data(), weight, inputs, zeros, out);
@@ -105,22 +98,27 @@ void dense_weight_gradient(const Source& source, int64_t outputs, const float* g
   const Maps output_maps{maps.images, outputs, maps.height, maps.width};
   const TapMasks all(output_maps, 1);
   const Patches gradients{output_maps, grad_output, 1, &all};
-  const int64_t rows = source.rows(), width = round_up(rows, kBlock), size = round_up(outputs, kOutputs) * width;
+  const int64_t rows = source.rows(), width = round_up(rows, kBlock), tiles = (outputs + kOutputs - 1) / kOutputs;
   const int64_t blocks = block_count(maps), group = std::min(group_size(rows, 1, 384 / kBlock), blocks);
-  const int64_t groups = (blocks + group - 1) / group, workers = std::min(thread_count(), groups);
-  float* sums = thread_scratch(kSums, workers * size);
+  const int64_t groups = (blocks + group - 1) / group, size = tiles * kOutputs * width;
+  // where there are more outputs than pixels, sums of several threads would take longer than all of them to read the pixels
+  const bool by_tiles = maps.images * maps.pixels() <= outputs;
+  const int64_t workers = std::min(thread_count(), by_tiles ? tiles : groups), sets = by_tiles ? 1 : workers;
+  float* sums = thread_scratch(kSums, sets * size);
   parallel(workers, 1, [&](int64_t first, int64_t last) {
-    for (int64_t worker = first; worker < last; ++worker) {
-      std::fill_n(sums + worker * size, size, 0.f);
-      add_dense_gradient(source, gradients, group, groups * worker / workers, groups * (worker + 1) / workers, width,
-                         sums + worker * size);
+    for (int64_t w = first; w < last; ++w) {
+      const Share share = by_tiles ? Share{0, groups, tiles * w / workers, tiles * (w + 1) / workers}
+                                   : Share{groups * w / workers, groups * (w + 1) / workers, 0, tiles};
+      float* sum = sums + (by_tiles ? 0 : w * size);
+      std::fill(sum + share.first_tile * kOutputs * width, sum + share.last_tile * kOutputs * width, 0.f);
+      add_dense_gradient(source, gradients, group, share, width, sum);
     }
   });
   parallel(outputs, std::max<int64_t>(1, kSerial / rows), [&](int64_t begin, int64_t end) {
     for (int64_t o = begin; o < end; ++o)
       for (int64_t i = 0; i < rows; ++i) {
         float total = 0;
-        for (int64_t worker = 0; worker < workers; ++worker) total += sums[worker * size + o * width + i];
+        for (int64_t set = 0; set < sets; ++set) total += sums[set * size + o * width + i];
         grad[o * rows + i] = total;
       }
   });

@@ -1,85 +1,168 @@
-// Backward of the depthwise convolution, channel by channel: a channel's maps and gradients stay in the first cache.
+// The depthwise convolution: of the pixels of a group of blocks, as what a projection reads, and of whole maps.
 #pragma once
 
 #include "panels.h"
-#include "parallel.h"
 
 namespace efficientconv {
 
-// grad_input[p] = sum over the taps of g[p - tap] * filter: the convolution with the filter turned round.
-inline void turn_filters(const float* filters, int64_t count, int64_t area, float* turned) {
-  for (int64_t i = 0; i < count; ++i)
-    for (int64_t tap = 0; tap < area; ++tap) turned[i * area + tap] = filters[i * area + area - 1 - tap];
-}
+// A 3 x 3 filter. It and KernelAny keep by value what their loops need, in registers: stores might change it elsewhere.
+//
+// The sums over each of the filter's columns are taken where the map's column is and moved by a pixel in registers: cheaper
+// than loading nine vectors, which seldom are aligned.
+class Kernel3 {
+ public:
+  Kernel3(const Maps& maps, const TapMasks& masks, const float* filter)
+      : width_(maps.width), pixels_(maps.pixels()), above_(masks.of(1)), left_(masks.of(3)), right_(masks.of(5)),
+        below_(masks.of(7)) {
+    for (int i = 0; i < 9; ++i) taps_[i] = splat(filter[i]);
+  }
 
-// sums[tap] += over the pixels of one map with readable margins: g[p] * x[p + tap]
-template <int kKernel>
-inline void filter_gradient(const Maps& maps, const TapMasks& masks, int64_t kernel, const float* x, const float* g,
-                            Vec* sums) {
-  const int64_t k = kKernel ? kKernel : kernel, p = k / 2, w = maps.width;
-  Vec local[kKernel ? kKernel * kKernel : 1];  // registers, where their number is known
-  Vec* total = kKernel ? local : sums;
-  for (int64_t tap = 0; tap < kKernel * kKernel; ++tap) local[tap] = sums[tap];
-  for (int64_t q = 0; q < maps.pixels(); q += kLanes) {
-    const Vec here = load(g + q);
-    if (q >= p * w && q + kLanes <= maps.pixels() - p * w) {
+  // out(i, sum) for the vectors of pixels [pixel, pixel + length), the first of which is at `from`. kBetween: they are known
+  // to be between the map's first and last rows.
+  template <bool kBetween, class Out>
+  EC_INLINE void convolve(int64_t pixel, int64_t length, const float* from, Out out) const {
+    Vec left = splat(beside<kBetween>(pixel, from - 1, 0)), sum = {}, right = {};
+    int64_t i = 0;
 #pragma GCC unroll 3
-      for (int64_t dx = 0; dx < k; ++dx) {
-        const Vec column = dx == p ? here : masked(here, masks.of(p * k + dx) + q);
-#pragma GCC unroll 3
-        for (int64_t dy = 0; dy < k; ++dy) total[dy * k + dx] += column * load(x + q + (dy - p) * w + dx - p);
+    for (; i < length; i += kLanes) {
+      const Columns c = columns<kBetween>(pixel + i, from + i);
+      if (i > 0) out(i - kLanes, sum + masked(moved_down(right, c.right), right_ + pixel + i - kLanes));
+      sum = c.middle + masked(moved_up(left, c.left), left_ + pixel + i);
+      left = c.left, right = c.right;
+    }
+    const Vec last = splat(beside<kBetween>(pixel + i - 1, from + i, 2));
+    out(i - kLanes, sum + masked(moved_down(right, last), right_ + pixel + i - kLanes));
+  }
+
+ private:
+  struct Columns {
+    Vec left, middle, right;
+  };
+
+  template <bool kBetween>
+  EC_INLINE Columns columns(int64_t pixel, const float* from) const {
+    Vec above = load_once(from - width_), here = load_once(from), below = load_once(from + width_);
+    if (!kBetween && (pixel < width_ || pixel + kLanes > pixels_ - width_)) {
+      above = masked(above, above_ + pixel);
+      below = masked(below, below_ + pixel);
+    }
+    return {above * taps_[0] + here * taps_[3] + below * taps_[6], above * taps_[1] + here * taps_[4] + below * taps_[7],
+            above * taps_[2] + here * taps_[5] + below * taps_[8]};
+  }
+
+  // A column's sum just before or after the vectors; it counts for the pixel beside it, if that is of the same row.
+  template <bool kBetween>
+  EC_INLINE float beside(int64_t pixel, const float* from, int column) const {
+    const float above = kBetween || above_[pixel] ? from[-width_] : 0.f, below = kBetween || below_[pixel] ? from[width_] : 0.f;
+    return above * taps_[column][0] + from[0] * taps_[column + 3][0] + below * taps_[column + 6][0];
+  }
+
+  int64_t width_, pixels_;
+  const int32_t *above_, *left_, *right_, *below_;
+  Vec taps_[9];
+};
+
+// A k x k filter.
+class KernelAny {
+ public:
+  KernelAny(const Maps& maps, const TapMasks& masks, const float* filter, int64_t kernel)
+      : width_(maps.width), pixels_(maps.pixels()), kernel_(kernel), masks_(masks), filter_(filter) {}
+
+  template <bool kBetween, class Out>
+  EC_INLINE void convolve(int64_t pixel, int64_t length, const float* from, Out out) const {
+    const int64_t k = kernel_, p = k / 2;
+    for (int64_t i = 0; i < length; i += kLanes) {
+      Vec sum = {};
+      if (kBetween || (pixel + i >= p * width_ && pixel + i + kLanes <= pixels_ - p * width_)) {
+        for (int64_t dx = 0; dx < k; ++dx) {  // only the columns beside the map need a mask, one for all rows
+          Vec column = {};
+          for (int64_t dy = 0; dy < k; ++dy) column += load(from + i + (dy - p) * width_ + dx - p) * splat(filter_[dy * k + dx]);
+          sum += dx == p ? column : masked(column, masks_.of(p * k + dx) + pixel + i);
+        }
+      } else {
+        for (int64_t tap = 0; tap < k * k; ++tap)
+          sum += masked(load(from + i + masks_.shift(tap)), masks_.of(tap) + pixel + i) * splat(filter_[tap]);
       }
-    } else {
-#pragma GCC unroll 9
-      for (int64_t tap = 0; tap < k * k; ++tap)
-        total[tap] += here * masked(load(x + q + masks.shift(tap)), masks.of(tap) + q);
+      out(i, sum);
     }
   }
-  for (int64_t tap = 0; tap < kKernel * kKernel; ++tap) sums[tap] = local[tap];
-}
 
-// The gradients of x (B x n x H x W) and of the filters (n * multiplier x k x k), given that of the result. To the
-// former `add` is added, of x's shape or null.
-inline void depthwise_backward(const Maps& maps, int64_t kernel, int64_t multiplier, const float* x, const float* filters,
-                               const float* grad_output, const float* add, float* grad_x, float* grad_filters) {
-  const int64_t area = kernel * kernel, pixels = maps.pixels(), rows = maps.channels * multiplier;
-  const TapMasks masks(maps, kernel);
-  std::vector<float> turned(rows * area);
-  turn_filters(filters, rows, area, turned.data());
-  parallel(maps.channels, 1, [&](int64_t first, int64_t last) {
-    // a map with a margin of zeros on both sides: what the taps read past its ends is masked, but must be there
-    const int64_t margin = round_up(kernel / 2 * (maps.width + 1), kLanes), size = pixels + 2 * margin + kBlock;
-    float* x_map = thread_scratch(kMap, 2 * size) + margin;
-    float* g_map = x_map + size;
-    std::fill(x_map - margin, x_map - margin + 2 * size, 0.f);
-    std::vector<Vec> sums(area);
-    const Maps one{1, 1, maps.height, maps.width};
-    for (int64_t row = first * multiplier; row < last * multiplier; ++row) {
-      const int64_t c = row / multiplier;
-      std::fill(sums.begin(), sums.end(), Vec{});
-      for (int64_t image = 0; image < maps.images; ++image) {
-        const int64_t at = (image * maps.channels + c) * pixels;
-        const float* g = grad_output + (image * rows + row) * pixels;
-        std::copy(x + at, x + at + pixels, x_map);
-        std::copy(g, g + pixels, g_map);
-        const Depthwise turned_round{one, g_map, kernel, 1, &masks, nullptr};
-        const float* filter = turned.data() + row * area;
-        const float* sum_of = row % multiplier != 0 ? grad_x + at : add ? add + at : nullptr;
-        if (kernel == 3) {
-          filter_gradient<3>(maps, masks, kernel, x_map, g_map, sums.data());
-          turned_round.convolve_map<3>(g_map, filter, sum_of, grad_x + at);
-        } else {
-          filter_gradient<0>(maps, masks, kernel, x_map, g_map, sums.data());
-          turned_round.convolve_map<0>(g_map, filter, sum_of, grad_x + at);
-        }
-      }
-      for (int64_t tap = 0; tap < area; ++tap) {
-        float total = 0;
-        for (int lane = 0; lane < kLanes; ++lane) total += sums[tap][lane];
-        grad_filters[row * area + tap] = total;
-      }
-    }
+ private:
+  int64_t width_, pixels_, kernel_;
+  const TapMasks& masks_;
+  const float* filter_;
+};
+
+// One whole map with readable margins on both sides, plus `add` (may be `to` itself, or null).
+template <class Kernel>
+void convolve_map(const Kernel& kernel, int64_t pixels, const float* from, const float* add, float* to) {
+  kernel.template convolve<false>(0, pixels, from, [&](int64_t i, Vec sum) {
+    if (i + kLanes <= pixels) store(to + i, add ? load(add + i) + sum : sum);
+    else
+      for (int64_t j = 0; i + j < pixels; ++j) to[i + j] = (add ? add[i + j] : 0.f) + sum[j];
   });
 }
+
+struct Depthwise {
+  Maps maps;
+  const float* x;
+  int64_t kernel, multiplier;  // filters a channel
+  const TapMasks* masks;
+  const float* filters;  // channels * multiplier x k x k
+
+  int64_t rows() const { return maps.channels * multiplier; }
+
+  void fill(const std::vector<Run>& runs, int64_t panel_stride, int64_t row_stride, float* panels) const {
+    const int64_t margin = kernel / 2 * maps.width;
+    std::vector<Piece> pieces;
+    for (const Run& run : runs) {
+      const bool between = run.pixel >= margin && run.pixel + run.length <= maps.pixels() - margin;
+      pieces.push_back({run.pixel, run.length, run.image * maps.channels * maps.pixels() + run.pixel,
+                        run.block * panel_stride + run.at, between && run.length == kBlock});
+    }
+    for (int64_t row = 0; row < rows(); ++row) {
+      const int64_t c = row / multiplier;
+      if (row % multiplier == 0) prefetch_channel(maps, runs, c, kernel / 2 * (maps.width + 1), x);
+      const float* filter = filters + row * kernel * kernel;
+      if (kernel == 3) fill_row(Kernel3(maps, *masks, filter), filter, pieces, c, panels + row * row_stride);
+      else fill_row(KernelAny(maps, *masks, filter, kernel), filter, pieces, c, panels + row * row_stride);
+    }
+  }
+
+ private:
+  struct Piece {  // what all channels have in common of a run
+    int64_t pixel, length, from, to;  // where it starts in the maps of channel 0, and in the panels' row 0
+    bool whole;                       // a block between the map's first and last rows
+  };
+
+  template <class Kernel>
+  void fill_row(Kernel local, const float* filter, const std::vector<Piece>& pieces, int64_t c, float* panels) const {
+    const int64_t reach = kernel / 2 * (maps.width + 1), end = maps.numel() - reach, channel = c * maps.pixels();
+    const float* const maps_begin = x;
+    for (const Piece& piece : pieces) {
+      const int64_t pixel = piece.pixel, length = piece.length, at = channel + piece.from;
+      float* to = panels + piece.to;
+      if (at < reach || at + round_up(length, kLanes) > end) convolve_checked(pixel, length, maps_begin + at, filter, to);
+      else if (piece.whole)
+        local.template convolve<true>(pixel, kBlock, maps_begin + at, [to](int64_t i, Vec sum) { store(to + i, sum); });
+      else
+        local.template convolve<false>(pixel, length, maps_begin + at, [to, length](int64_t i, Vec sum) {
+          if (i + kLanes <= length) store(to + i, sum);
+          else
+            for (int64_t j = 0; i + j < length; ++j) to[i + j] = sum[j];
+        });
+    }
+  }
+
+  // at the ends of the maps' memory
+  void convolve_checked(int64_t pixel, int64_t length, const float* from, const float* filter, float* to) const {
+    for (int64_t i = 0; i < length; ++i) {
+      float sum = 0;
+      for (int64_t tap = 0; tap < kernel * kernel; ++tap)
+        if (masks->of(tap)[pixel + i]) sum += from[i + masks->shift(tap)] * filter[tap];
+      to[i] = sum;
+    }
+  }
+};
 
 }  // namespace efficientconv

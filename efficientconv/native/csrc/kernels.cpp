@@ -2,10 +2,11 @@
 
 #include "batch_norm.h"
 #include "bottleneck.h"
-#include "cell_gradients.h"
+#include "cell_layer.h"
 #include "dense_gradient.h"
-#include "depthwise.h"
+#include "depthwise_gradient.h"
 #include "stem.h"
+#include "weight_gradient.h"
 
 namespace efficientconv {
 namespace {
@@ -14,7 +15,7 @@ Maps maps_of(const Shape& s) { return {s.images, s.channels, s.height, s.width};
 
 PlanView view(const PlanArrays& p) {
   return {p.outputs, p.tiles, p.steps, p.tile_segments, reinterpret_cast<const Segment*>(p.segments),
-          reinterpret_cast<const Offsets*>(p.step_rows), p.step_weights};
+          reinterpret_cast<const Offsets*>(p.step_rows), p.step_weights, p.output_stride, p.step_stride};
 }
 
 Epilogue epilogue_of(const Output& o) { return {o.scale, o.bias, o.residual, o.relu}; }
@@ -37,7 +38,11 @@ void run_convolution(const Shape& shape, const float* x, const Filters& filters,
 
 void run_weight_gradient(const Shape& shape, const float* x, const Filters& filters, const PlanArrays& plan,
                          const float* grad_output, float* grad) {
-  with_source(shape, x, filters, [&](const auto& source) { weight_gradient(source, view(plan), grad_output, grad); });
+  const Maps maps = maps_of(shape);
+  if (!filters.filters) return weight_gradient(Bands(maps, x, filters.kernel), view(plan), grad_output, grad);
+  const TapMasks masks(maps, filters.kernel);
+  const Depthwise depthwise{maps, x, filters.kernel, filters.multiplier, &masks, filters.filters};
+  weight_gradient(Blocks(depthwise), view(plan), grad_output, grad);
 }
 
 void run_dense_weight_gradient(const Shape& shape, const float* x, const Filters& filters, int64_t outputs,
@@ -75,6 +80,23 @@ void run_expand(const Shape& shape, int64_t kernel, int64_t padding, const float
 void run_cell_filter_gradient(const Shape& shape, int64_t kernel, int64_t padding, const float* cells, const float* maps,
                               float* grad) {
   cell_filter_gradient({maps_of(shape), kernel, padding}, cells, maps, grad);
+}
+
+void run_cell_statistics(const Shape& shape, int64_t kernel, int64_t padding, const float* cells, const float* filters,
+                         float* mean, float* var) {
+  cell_statistics({maps_of(shape), kernel, padding}, cells, filters, mean, var);
+}
+
+void run_expand_backward(const Shape& shape, int64_t kernel, int64_t padding, const float* grad_out, const float* out,
+                         const float* cells, const float* filters, const float* mean, const float* var, const float* gamma,
+                         double eps, float* grad_cells, float* grad_filters, float* grad_gamma, float* grad_beta) {
+  expand_backward({maps_of(shape), kernel, padding}, grad_out, out, cells, filters, mean, var, gamma, eps,
+                  {grad_cells, grad_filters, grad_gamma, grad_beta});
+}
+
+void run_reduce_backward(const Shape& shape, int64_t kernel, int64_t padding, const float* x, const float* filters,
+                         const float* grad_cells, const float* grad_out, const float* out, float* grad_x, float* grad_filters) {
+  reduce_backward({maps_of(shape), kernel, padding}, x, filters, grad_cells, grad_out, out, grad_x, grad_filters);
 }
 
 void run_bottleneck(const Shape& shape, int64_t kernel, int64_t padding, const float* x, const float* reduce_filters,

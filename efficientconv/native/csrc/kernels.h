@@ -11,7 +11,8 @@ struct Shape {
 
 struct PlanArrays {
   int64_t outputs, tiles, steps;
-  const int32_t *tile_segments, *segments, *step_rows, *step_weights;
+  const int32_t *tile_segments, *segments, *step_rows, *step_weights;  // step_weights: null where the strides say it
+  int64_t output_stride, step_stride;
 };
 
 // The depthwise convolution before a projection; filters = null: there is none, and `kernel` is the connections' own.
@@ -45,6 +46,16 @@ void run_expand(const Shape& shape, int64_t kernel, int64_t padding, const float
                 const Output& output, float* y);
 void run_cell_filter_gradient(const Shape& shape, int64_t kernel, int64_t padding, const float* cells, const float* maps,
                               float* grad);
+
+// In training. `out` is relu(batch_norm(expanded cells) + residual), grad_out its gradient; null in run_reduce_backward: there
+// is no residual connection.
+void run_cell_statistics(const Shape& shape, int64_t kernel, int64_t padding, const float* cells, const float* filters,
+                         float* mean, float* var);
+void run_expand_backward(const Shape& shape, int64_t kernel, int64_t padding, const float* grad_out, const float* out,
+                         const float* cells, const float* filters, const float* mean, const float* var, const float* gamma,
+                         double eps, float* grad_cells, float* grad_filters, float* grad_gamma, float* grad_beta);
+void run_reduce_backward(const Shape& shape, int64_t kernel, int64_t padding, const float* x, const float* filters,
+                         const float* grad_cells, const float* grad_out, const float* out, float* grad_x, float* grad_filters);
 
 void run_bottleneck(const Shape& shape, int64_t kernel, int64_t padding, const float* x, const float* reduce_filters,
                     const PlanArrays& plan, const float* weight, const float* expand_filters, const Output& output, float* y);

@@ -1,7 +1,7 @@
 // What the steps read: for each block of pixels a panel of rows, one block of floats each, written where the cache can hold it.
 //
-// A source fills the panels of a group of blocks from the maps. Row channel * k^2 + tap of `Patches` holds what the tap
-// sees of the channel; row `channel` of `Depthwise` holds the channel's k x k convolution.
+// A source fills the panels of a group of blocks from the maps: block b's row r starts at b * panel_stride + r * row_stride. Row channel * k^2 + tap of `Patches` holds what the tap
+// sees of the channel; row `channel` of `Depthwise` (depthwise.h) holds the channel's k x k convolution.
 #pragma once
 
 #include "blocks.h"
@@ -60,15 +60,15 @@ struct Patches {
 
   int64_t rows() const { return maps.channels * kernel * kernel; }
 
-  void fill(const std::vector<Run>& runs, int64_t panel_stride, float* panels) const {
+  void fill(const std::vector<Run>& runs, int64_t panel_stride, int64_t row_stride, float* panels) const {
     const int64_t taps = kernel * kernel;
     for (int64_t c = 0; c < maps.channels; ++c) {
       prefetch_channel(maps, runs, c, kernel / 2 * (maps.width + 1), x);
       for (const Run& run : runs) {
         const float* from = x + (run.image * maps.channels + c) * maps.pixels() + run.pixel;
-        float* to = panels + run.block * panel_stride + c * taps * kBlock + run.at;
+        float* to = panels + run.block * panel_stride + c * taps * row_stride + run.at;
         const bool safe = readable(maps, run, c, kernel);
-        for (int64_t tap = 0; tap < taps; ++tap, to += kBlock) {
+        for (int64_t tap = 0; tap < taps; ++tap, to += row_stride) {
           const float* moved = from + masks->shift(tap);
           const int32_t* mask = masks->of(tap) + run.pixel;
           if (!safe)
@@ -83,111 +83,6 @@ struct Patches {
             });
         }
       }
-    }
-  }
-};
-
-struct Depthwise {
-  Maps maps;
-  const float* x;
-  int64_t kernel, multiplier;  // filters a channel
-  const TapMasks* masks;
-  const float* filters;  // channels * multiplier x k x k
-
-  int64_t rows() const { return maps.channels * multiplier; }
-
-  void fill(const std::vector<Run>& runs, int64_t panel_stride, float* panels) const {
-    for (int64_t row = 0; row < rows(); ++row) {
-      const int64_t c = row / multiplier;
-      if (row % multiplier == 0) prefetch_channel(maps, runs, c, kernel / 2 * (maps.width + 1), x);
-      const float* filter = filters + row * kernel * kernel;
-      if (kernel == 3) fill_row<3>(runs, c, filter, panel_stride, panels + row * kBlock);
-      else fill_row<0>(runs, c, filter, panel_stride, panels + row * kBlock);
-    }
-  }
-
- private:
-  // a filter's taps, each in all lanes: a local copy, which stores to the panels cannot change
-  template <int kKernel>
-  struct Taps {
-    Vec tap[kKernel ? kKernel * kKernel : 1];
-    const float* filter;
-    explicit Taps(const float* filter_) : filter(filter_) {
-      for (int i = 0; i < kKernel * kKernel; ++i) tap[i] = splat(filter[i]);
-    }
-    EC_INLINE Vec operator[](int64_t i) const { return kKernel ? tap[i] : splat(filter[i]); }
-  };
-
-  template <int kKernel>
-  void fill_row(const std::vector<Run>& runs, int64_t c, const float* filter, int64_t panel_stride, float* panels) const {
-    const Taps<kKernel> taps(filter);
-    const int64_t margin = kernel / 2 * maps.width;
-    for (const Run& run : runs) {
-      const float* from = x + (run.image * maps.channels + c) * maps.pixels() + run.pixel;
-      float* to = panels + run.block * panel_stride + run.at;
-      const bool inside = run.pixel >= margin && run.pixel + run.length <= maps.pixels() - margin;
-      if (!readable(maps, run, c, kernel)) {
-        convolve_checked(run, from, filter, to);
-      } else if (inside && run.length == kBlock) {
-#pragma GCC unroll 3
-        for (int64_t i = 0; i < kBlock; i += kLanes) store(to + i, convolve_inside(run.pixel + i, from + i, taps));
-      } else {
-        for (int64_t i = 0; i < run.length; i += kLanes) {
-          const Vec sum = inside ? convolve_inside(run.pixel + i, from + i, taps) : convolve(run.pixel + i, from + i, taps);
-          if (i + kLanes <= run.length) store(to + i, sum);
-          else
-            for (int64_t j = 0; i + j < run.length; ++j) to[i + j] = sum[j];
-        }
-      }
-    }
-  }
-
-  template <int kKernel>
-  EC_INLINE Vec convolve(int64_t pixel, const float* from, const Taps<kKernel>& taps) const {
-    const int64_t k = kKernel ? kKernel : kernel;
-    Vec sum = {};
-#pragma GCC unroll 9
-    for (int64_t tap = 0; tap < k * k; ++tap)
-      sum += masked(load(from + masks->shift(tap)), masks->of(tap) + pixel) * taps[tap];
-    return sum;
-  }
-
-  // between the first and the last rows only the columns beside the map need a mask, one for all rows
-  template <int kKernel>
-  EC_INLINE Vec convolve_inside(int64_t pixel, const float* from, const Taps<kKernel>& taps) const {
-    const int64_t k = kKernel ? kKernel : kernel, p = k / 2, w = maps.width;
-    Vec sum = {};
-#pragma GCC unroll 3
-    for (int64_t dx = 0; dx < k; ++dx) {
-      Vec column = {};
-#pragma GCC unroll 3
-      for (int64_t dy = 0; dy < k; ++dy) column += load(from + (dy - p) * w + dx - p) * taps[dy * k + dx];
-      sum += dx == p ? column : masked(column, masks->of(p * k + dx) + pixel);
-    }
-    return sum;
-  }
-
-  void convolve_checked(const Run& run, const float* from, const float* filter, float* to) const {
-    for (int64_t i = 0; i < run.length; ++i) {
-      float sum = 0;
-      for (int64_t tap = 0; tap < kernel * kernel; ++tap)
-        if (masks->of(tap)[run.pixel + i]) sum += from[i + masks->shift(tap)] * filter[tap];
-      to[i] = sum;
-    }
-  }
-
- public:
-  // One whole map with readable margins on both sides, plus `add` (may be `to` itself, or null).
-  template <int kKernel>
-  void convolve_map(const float* from, const float* filter, const float* add, float* to) const {
-    const Taps<kKernel> taps(filter);
-    const int64_t pixels = maps.pixels(), margin = kernel / 2 * maps.width;
-    for (int64_t q = 0; q < pixels; q += kLanes) {
-      const bool inside = q >= margin && q + kLanes <= pixels - margin;
-      const Vec sum = inside ? convolve_inside(q, from + q, taps) : convolve(q, from + q, taps);
-      if (q + kLanes <= pixels) store(to + q, add ? load(add + q) + sum : sum);
-      else
-        for (int64_t i = 0; q + i < pixels; ++i) to[q + i] = (add ? add[q + i] : 0.f) + sum[i];
     }
   }
 };

@@ -95,40 +95,37 @@ EC_INLINE void tile_forward(int64_t vectors, const Segment* begin, const Segment
   else tile_forward<1>(begin, end, at, weight, x, bias, out);
 }
 
-// grad[s * 4 + o] += sum over the pixels of g[o] times the input that output o reads in step s, for kSteps steps.
+// grad[s * 4 + o] += sum over the pixels of g[o] times the input that output o reads in step s, for kSteps steps; `vectors` of
+// pixels, g's four rows g_stride apart.
 template <int kKind, int kSteps>
-inline void weight_gradient_steps(const Offsets* at, const float* x, int64_t x_panel, const float* g, int64_t g_panel,
-                                  int64_t blocks, float* grad) {
+inline void weight_gradient_steps(const Offsets* at, const float* x, const float* g, int64_t g_stride, int64_t vectors,
+                                  float* grad) {
   constexpr bool pair = (kKind & 16) != 0;
   Vec acc[kOutputs][kSteps];
 #pragma GCC unroll 4
   for (int o = 0; o < kOutputs; ++o)
 #pragma GCC unroll 3
     for (int s = 0; s < kSteps; ++s) acc[o][s] = Vec{};
-  for (int64_t block = 0; block < blocks; ++block, x += x_panel, g += g_panel) {
+  for (int64_t p = 0; p < vectors * kLanes; p += kLanes) {
+    Vec input[kSteps];
 #pragma GCC unroll 3
-    for (int v = 0; v < kVectors; ++v) {
-      const int p = v * kLanes;
-      Vec input[kSteps];
+    for (int s = 0; s < kSteps; ++s) input[s] = load(x + at[s].a + p);
+#pragma GCC unroll 4
+    for (int o = 0; o < kOutputs; ++o) {
+      if (!(kKind >> o & 1)) continue;
+      const Vec go = load_once(g + o * g_stride + p);
 #pragma GCC unroll 3
-      for (int s = 0; s < kSteps; ++s) input[s] = load(x + at[s].a + p);
+      for (int s = 0; s < kSteps; ++s) acc[o][s] += input[s] * go;
+    }
+    if constexpr (pair) {
+#pragma GCC unroll 3
+      for (int s = 0; s < kSteps; ++s) input[s] = load(x + at[s].b + p);
 #pragma GCC unroll 4
       for (int o = 0; o < kOutputs; ++o) {
-        if (!(kKind >> o & 1)) continue;
-        const Vec go = load(g + o * kBlock + p);
+        if (kKind >> o & 1) continue;
+        const Vec go = load_once(g + o * g_stride + p);
 #pragma GCC unroll 3
         for (int s = 0; s < kSteps; ++s) acc[o][s] += input[s] * go;
-      }
-      if constexpr (pair) {
-#pragma GCC unroll 3
-        for (int s = 0; s < kSteps; ++s) input[s] = load(x + at[s].b + p);
-#pragma GCC unroll 4
-        for (int o = 0; o < kOutputs; ++o) {
-          if (kKind >> o & 1) continue;
-          const Vec go = load(g + o * kBlock + p);
-#pragma GCC unroll 3
-          for (int s = 0; s < kSteps; ++s) acc[o][s] += input[s] * go;
-        }
       }
     }
   }
@@ -137,18 +134,18 @@ inline void weight_gradient_steps(const Offsets* at, const float* x, int64_t x_p
   for (int s = 0; s < kSteps; ++s) add_sums(acc[0][s], acc[1][s], acc[2][s], acc[3][s], grad + s * kOutputs);
 }
 
-// grad of a tile's packed weights over the panels of `blocks` blocks; g has the gradients of the tile's four outputs.
-inline void tile_weight_gradient(const Segment* begin, const Segment* end, const Offsets* at, const float* x,
-                                 int64_t x_panel, const float* g, int64_t g_panel, int64_t blocks, float* grad) {
+// grad of a tile's packed weights; g has the gradients of the tile's four outputs.
+inline void tile_weight_gradient(const Segment* begin, const Segment* end, const Offsets* at, const float* x, const float* g,
+                                 int64_t g_stride, int64_t vectors, float* grad) {
   for (const Segment* segment = begin; segment != end; ++segment) {
     int s = segment->begin;
     switch (segment->kind) {
-#define EC_CASE(kind)                                                                                     \
-  case kind:                                                                                              \
-    for (; s + 3 <= segment->end; s += 3)                                                                 \
-      weight_gradient_steps<kind, 3>(at + s, x, x_panel, g, g_panel, blocks, grad + int64_t{s} * kOutputs); \
-    for (; s < segment->end; ++s)                                                                         \
-      weight_gradient_steps<kind, 1>(at + s, x, x_panel, g, g_panel, blocks, grad + int64_t{s} * kOutputs); \
+#define EC_CASE(kind)                                                                                         \
+  case kind:                                                                                                  \
+    for (; s + 3 <= segment->end; s += 3)                                                                     \
+      weight_gradient_steps<kind, 3>(at + s, x, g, g_stride, vectors, grad + int64_t{s} * kOutputs);          \
+    for (; s < segment->end; ++s)                                                                             \
+      weight_gradient_steps<kind, 1>(at + s, x, g, g_stride, vectors, grad + int64_t{s} * kOutputs);          \
     break;
       EC_FOR_EACH_KIND(EC_CASE)
 #undef EC_CASE

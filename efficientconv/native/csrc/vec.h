@@ -25,6 +25,16 @@ typedef int32_t UnalignedIntVec __attribute__((vector_size(kVecBytes), aligned(4
 EC_INLINE Vec load(const float* p) { return *reinterpret_cast<const UnalignedVec*>(p); }
 EC_INLINE void store(float* p, Vec v) { *reinterpret_cast<UnalignedVec*>(p) = v; }
 
+// The vector at p, loaded once: GCC otherwise loads what is used three times three times, as an operand of each multiplication, and where
+// loads are the bottleneck that costs a third of the time.
+EC_INLINE Vec load_once(const float* p) {
+  Vec v = load(p);
+#if defined(__AVX2__) || defined(__AVX512F__)
+  asm("" : "+v"(v));
+#endif
+  return v;
+}
+
 using Lanes = std::make_integer_sequence<int, kLanes>;
 
 template <int... kI>
@@ -56,9 +66,30 @@ EC_INLINE Vec shuffle(Vec a, Vec b, From, std::integer_sequence<int, kI...>) {
 EC_INLINE Vec evens(Vec a, Vec b) { return shuffle(a, b, [](int i) { return 2 * i; }, Lanes()); }
 EC_INLINE Vec odds(Vec a, Vec b) { return shuffle(a, b, [](int i) { return 2 * i + 1; }, Lanes()); }
 
+// Lanes moved by one, with a's last lane before b's, or b's first after a's.
+EC_INLINE Vec moved_up(Vec a, Vec b) { return shuffle(a, b, [](int i) { return i + kLanes - 1; }, Lanes()); }
+EC_INLINE Vec moved_down(Vec a, Vec b) { return shuffle(a, b, [](int i) { return i + 1; }, Lanes()); }
+
 // Each lane of the lower or upper half twice.
 EC_INLINE Vec doubled_lower(Vec v) { return shuffle(v, v, [](int i) { return i / 2; }, Lanes()); }
 EC_INLINE Vec doubled_upper(Vec v) { return shuffle(v, v, [](int i) { return (kLanes + i) / 2; }, Lanes()); }
+
+// a0 b0 a1 b1 .. of the lower or upper halves
+EC_INLINE Vec zip_lower(Vec a, Vec b) { return shuffle(a, b, [](int i) { return i / 2 + i % 2 * kLanes; }, Lanes()); }
+EC_INLINE Vec zip_upper(Vec a, Vec b) {
+  return shuffle(a, b, [](int i) { return kLanes / 2 + i / 2 + i % 2 * kLanes; }, Lanes());
+}
+
+// row(0) to row(3), vectors, as kLanes columns of four.
+template <class Row>
+EC_INLINE void zip_four(Row row, float* to) {
+  const Vec a = row(0), b = row(1), c = row(2), d = row(3);
+  const Vec halves[4] = {zip_lower(a, c), zip_lower(b, d), zip_upper(a, c), zip_upper(b, d)};
+  for (int half = 0; half < 2; ++half, to += 2 * kLanes) {
+    store(to, zip_lower(halves[2 * half], halves[2 * half + 1]));
+    store(to + kLanes, zip_upper(halves[2 * half], halves[2 * half + 1]));
+  }
+}
 
 // to[0..3] += the sums of a, b, c and d, for all four at once. Nothing crosses a quad of lanes, which would be slower.
 EC_INLINE void add_sums(Vec a, Vec b, Vec c, Vec d, float* to) {

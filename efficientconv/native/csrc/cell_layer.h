@@ -1,0 +1,193 @@
+// The gradients of a spatial bottleneck with batch norm, residual and ReLU, without those of the map that batch norm stands on.
+//
+// That map is z = cell * tap. What the gradients want of it are sums over cells and pixels, taken while the gradient of the
+// output goes by.
+#pragma once
+
+#include <cmath>
+
+#include "cell_gradients.h"
+#include "cell_statistics.h"
+
+namespace efficientconv {
+
+// What ReLU lets through of the gradient of its output.
+struct Passed {
+  const float *grad, *out;  // of a map, or of its row
+  EC_INLINE Vec vector(int64_t i) const {
+    const Vec g = load(grad + i);
+    return load(out + i) <= Vec{} ? Vec{} : g;
+  }
+  EC_INLINE float one(int64_t i) const {
+    const float g = grad[i];
+    return out[i] <= 0.f ? 0.f : g;
+  }
+};
+
+// One map, any k: reduced[cell] = sum over the taps of g * filter; to `sums`, cell times g for each tap, then g.
+inline void reduce_passed(const Grid& grid, const Passed& passed, const float* cells, const float* filter, double* sums,
+                          float* reduced) {
+  std::fill_n(reduced, grid.cells(), 0.f);
+  for_each_covered(grid, [&](int64_t cell, int64_t pixel, int64_t tap) {
+    const float g = passed.one(pixel);
+    reduced[cell] += g * filter[tap];
+    sums[tap] += static_cast<double>(g) * cells[cell];
+    sums[grid.kernel * grid.kernel] += g;
+  });
+}
+
+// The same for k = 2, up to the sums of two columns, `halved`; the gradient and the output have margins.
+inline void halve_passed(const Grid& grid, const Passed& passed, const float* doubled, const float* filter,
+                         const CellScratch& scratch, double* sums, float* halved) {
+  const Vec up = alternating(filter[0], filter[1]), low = alternating(filter[2], filter[3]);
+  Vec upper = {}, lower = {}, total = {};
+  for (int64_t i = 0; i < grid.rows(); ++i, doubled += grid.width(), halved += grid.width()) {
+    const auto row = [&](int64_t dy) {
+      return Passed{covered_row(grid, passed.grad, i, dy, scratch.zeros), covered_row(grid, passed.out, i, dy, scratch.zeros)};
+    };
+    const Passed above = row(0), below = row(1);
+    for (int64_t x = 0; x < grid.width(); x += kLanes) {  // past its end, the next row writes again
+      const int32_t* mask = &scratch.on_map[x];
+      const Vec a = masked(above.vector(x), mask), b = masked(below.vector(x), mask), v = masked(load(doubled + x), mask);
+      upper += v * a;
+      lower += v * b;
+      total += a + b;
+      store(halved + x, a * up + b * low);
+    }
+  }
+  for (int lane = 0; lane < kLanes; ++lane) {
+    sums[lane % 2] += upper[lane];
+    sums[2 + lane % 2] += lower[lane];
+    sums[4] += total[lane];
+  }
+}
+
+// Maps [first, last): grad_cells = the sums over the taps of g * filter, and each map's own `sums`, one more than there are taps.
+inline void reduce_passed_range(const Grid& grid, const float* grad_out, const float* out, const float* cells,
+                                const float* filters, int64_t first, int64_t last, double* sums, float* grad_cells) {
+  const int64_t area = grid.kernel * grid.kernel, size = grid.cells(), pixels = grid.maps.pixels();
+  const CellScratch scratch(grid);
+  const int64_t map_size = pixels + 2 * kMargin;
+  float* copies = thread_scratch(kReduced, 2 * map_size);
+  float* halved = thread_scratch(kProjected, 2 * scratch.together * size + kLanes);
+  for (int64_t i = first, count; i < last; i += count) {
+    count = std::min(scratch.together, last - i);
+    if (grid.kernel == 2) double_cells(cells + i * size, count * size, scratch.rows);
+    for (int64_t n = 0; n < count; ++n) {
+      const int64_t map = i + n;
+      const float* filter = filters + map % grid.maps.channels * area;
+      double* to = sums + map * (area + 1);
+      if (grid.kernel == 2) {
+        const Passed passed{with_margins(grid.maps, grad_out, map, kMargin, copies),
+                            with_margins(grid.maps, out, map, kMargin, copies + map_size)};
+        halve_passed(grid, passed, scratch.rows + 2 * n * size, filter, scratch, to, halved + 2 * n * size);
+      } else {
+        const Passed passed{grad_out + map * pixels, out + map * pixels};
+        reduce_passed(grid, passed, cells + map * size, filter, to, grad_cells + map * size);
+      }
+    }
+    if (grid.kernel == 2) add_pairs(halved, count * size, grad_cells + i * size);
+  }
+}
+
+// A channel's gradient before batch norm: dz = scale * (g - offset - slope * z).
+struct NormGradient {
+  double scale, offset, slope;
+};
+
+// grad_cells: from the sums of g to those of dz
+inline void subtract_mean_and_slope(const Grid& grid, const CellMasks& masks, const float* cells, const float* filter, int64_t c,
+                                    const NormGradient& norm, float* grad_cells) {
+  const int64_t size = grid.cells();
+  const float scale = norm.scale, offset = norm.offset, slope = norm.slope;
+  std::vector<float> taps(size), squares(size);  // of a cell: the sums of its taps on the map
+  for (int64_t tap = 0; tap < grid.kernel * grid.kernel; ++tap)
+    for (int64_t i = 0; i < size; ++i) {
+      const float f = masks.of(tap)[i] ? filter[tap] : 0.f;
+      taps[i] += f * offset;
+      squares[i] += f * f * slope;
+    }
+  for (int64_t image = 0; image < grid.maps.images; ++image) {
+    const int64_t at = (image * grid.maps.channels + c) * size;
+    for (int64_t i = 0; i < size; ++i)
+      grad_cells[at + i] = scale * (grad_cells[at + i] - taps[i] - squares[i] * cells[at + i]);
+  }
+}
+
+struct LayerGradients {
+  float *cells, *filters, *gamma, *beta;
+};
+
+// out = relu(batch_norm(expanded cells) + residual): given its gradient, those of the cells, the filters, gamma and beta.
+inline void expand_backward(const Grid& grid, const float* grad_out, const float* out, const float* cells, const float* filters,
+                            const float* mean, const float* var, const float* gamma, double eps, const LayerGradients& grads) {
+  const int64_t area = grid.kernel * grid.kernel, channels = grid.maps.channels, maps = grid.maps.images * channels;
+  const double count = static_cast<double>(grid.maps.images) * grid.maps.pixels();
+  const CellMasks masks(grid);
+  std::vector<double> sums(maps * (area + 1));
+  parallel(maps, 8, [&](int64_t first, int64_t last) {
+    reduce_passed_range(grid, grad_out, out, cells, filters, first, last, sums.data(), grads.cells);
+  });
+  parallel(channels, 1, [&](int64_t first, int64_t last) {
+    float* scratch = thread_scratch(kMap, grid.cells() + 2 * kMargin);
+    for (int64_t c = first; c < last; ++c) {
+      const float* filter = filters + c * area;
+      std::vector<double> totals(area + 1);
+      for (int64_t map = c; map < maps; map += channels)
+        for (int64_t i = 0; i <= area; ++i) totals[i] += sums[map * (area + 1) + i];
+      double products = -mean[c] * totals[area];  // g times (z - mean)
+      for (int64_t tap = 0; tap < area; ++tap) products += filter[tap] * totals[tap];
+      const double inverse = 1 / std::sqrt(var[c] + eps), slope = products * inverse * inverse / count;
+      const NormGradient norm{(gamma ? gamma[c] : 1.) * inverse, totals[area] / count - mean[c] * slope, slope};
+      subtract_mean_and_slope(grid, masks, cells, filter, c, norm, grads.cells);
+      const auto values = sums_over_cells(grid, masks, cells, c, scratch, [](int64_t, Vec v) { return v; });
+      const auto squares = sums_over_cells(grid, masks, cells, c, scratch, [](int64_t, Vec v) { return v * v; });
+      for (int64_t tap = 0; tap < area; ++tap)
+        grads.filters[c * area + tap] = static_cast<float>(
+            norm.scale * (totals[tap] - norm.offset * values[tap] - slope * filter[tap] * squares[tap]));
+      grads.gamma[c] = static_cast<float>(products * inverse);
+      grads.beta[c] = static_cast<float>(totals[area]);
+    }
+  });
+}
+
+// What an expanded gradient is added to: what ReLU let through, where the residual connection brings it.
+struct AddPassed {
+  Passed passed;
+  EC_INLINE float operator()(float v, int64_t at) const { return v + passed.one(at); }
+  EC_INLINE Vec operator()(Vec v, int64_t at) const { return v + passed.vector(at); }
+};
+
+// Maps [first, last): their grad_x, and each map's own `sums` for the filters' gradient, one a tap.
+inline void reduce_backward_range(const Grid& grid, const float* x, const float* filters, const float* grad_cells,
+                                  const float* grad_out, const float* out, int64_t first, int64_t last, double* sums,
+                                  float* grad_x) {
+  const int64_t area = grid.kernel * grid.kernel, size = grid.cells(), pixels = grid.maps.pixels();
+  const CellScratch scratch(grid);
+  for (int64_t i = first, count; i < last; i += count) {
+    count = std::min(scratch.together, last - i);
+    if (grid.kernel == 2) double_cells(grad_cells + i * size, count * size, scratch.rows);
+    for (int64_t n = 0; n < count; ++n) {
+      const int64_t map = i + n, at = map * pixels;
+      const float *filter = filters + map % grid.maps.channels * area, *from = grad_cells + map * size;
+      const float *doubled = scratch.rows + 2 * n * size, *x_map = with_margins(grid.maps, x, map, kMargin, scratch.map);
+      add_filter_gradient(grid, from, doubled, x_map, scratch, sums + map * area);
+      if (grad_out) expand_map(grid, from, doubled, filter, AddPassed{{grad_out + at, out + at}}, grad_x + at);
+      else expand_map(grid, from, doubled, filter, Finish{0.f, nullptr, false}, grad_x + at);
+    }
+  }
+}
+
+// cells = reduce(x): given their gradient, that of x and of the filters. With a residual connection around the layer, x also
+// gets what ReLU lets through of grad_out; without, both null.
+inline void reduce_backward(const Grid& grid, const float* x, const float* filters, const float* grad_cells, const float* grad_out,
+                            const float* out, float* grad_x, float* grad_filters) {
+  const int64_t area = grid.kernel * grid.kernel, maps = grid.maps.images * grid.maps.channels;
+  std::vector<double> sums(maps * area);
+  parallel(maps, 8, [&](int64_t first, int64_t last) {
+    reduce_backward_range(grid, x, filters, grad_cells, grad_out, out, first, last, sums.data(), grad_x);
+  });
+  sum_over_images(grid, sums.data(), grad_filters);
+}
+
+}  // namespace efficientconv

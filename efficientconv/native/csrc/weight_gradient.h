@@ -1,0 +1,144 @@
+// The gradient of the weights over a plan's connections: sums over pixels, a group of them at a time, that a cache holds.
+//
+// What is summed over lies in rows, one for each input and one for each output. For a k x k convolution the rows are the maps'
+// own, with zeros between them: there a tap is an offset. For a projection after a depthwise convolution they are its results.
+#pragma once
+
+#include "connections.h"
+#include "depthwise.h"
+
+namespace efficientconv {
+
+// Maps whose rows of pixels have k / 2 zeros behind them, and whose images have k / 2 rows of zeros below them. A group is a
+// band of such rows.
+class Bands {
+ public:
+  Bands(const Maps& maps, const float* x, int64_t kernel)
+      : maps_(maps), x_(x), kernel_(kernel), pad_(kernel / 2), pitch_(maps.width + pad_),
+        rows_(maps.images * (maps.height + pad_)) {
+    const int64_t fit = kPanelFloats / (maps.channels * pitch_) - 2 * pad_, least = (4 * kLanes - 1) / pitch_ + 1;
+    band_ = std::min(std::max(fit, least), rows_);
+    length_ = round_up(band_ * pitch_, kLanes);
+    stride_ = round_up(length_ + 2 * margin(), kLanes);
+  }
+
+  int64_t groups() const { return (rows_ + band_ - 1) / band_; }
+  int64_t length() const { return length_; }  // of a row of gradients
+  int64_t input_floats() const { return maps_.channels * stride_; }
+  int64_t vectors(int64_t group) const { return (std::min(band_, rows_ - group * band_) * pitch_ + kLanes - 1) / kLanes; }
+
+  // Of the plan's row `channel * k^2 + tap`: where it starts in the inputs.
+  int32_t offset(int64_t row) const {
+    const int64_t channel = row / (kernel_ * kernel_), tap = row % (kernel_ * kernel_);
+    return static_cast<int32_t>(channel * stride_ + margin() + (tap / kernel_ - pad_) * pitch_ + tap % kernel_ - pad_);
+  }
+
+  // Between the pixels everything is zero from the start and stays so.
+  void fill(int64_t group, float* inputs) const { copy(maps_, x_, group * band_ - pad_, band_ + 2 * pad_, stride_, inputs + pad_); }
+
+  void fill_gradients(int64_t group, int64_t outputs, const float* grad_output, float* g) const {
+    copy({maps_.images, outputs, maps_.height, maps_.width}, grad_output, group * band_, band_, length_, g);
+  }
+
+ private:
+  int64_t margin() const { return pad_ * (pitch_ + 1); }
+
+  // the pixels of `count` rows from `first` on, of all channels, which are `stride` apart
+  void copy(const Maps& maps, const float* from, int64_t first, int64_t count, int64_t stride, float* to) const {
+    std::vector<const float*> rows(count);  // in channel 0; null: zeros
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t row = first + i, image = row / (maps.height + pad_), y = row % (maps.height + pad_);
+      const bool inside = row >= 0 && row < rows_ && y < maps.height;
+      rows[i] = inside ? from + image * maps.channels * maps.pixels() + y * maps.width : nullptr;
+    }
+    for (int64_t c = 0; c < maps.channels; ++c)
+      for (int64_t i = 0; i < count; ++i) {
+        float* const at = to + c * stride + i * pitch_;
+        const float* const row = rows[i];
+        const int64_t channel = c * maps.pixels();
+        if (row) for_each_piece(maps.width, [&](int64_t p, auto n) { std::copy_n(row + channel + p, n(), at + p); });
+        else std::fill_n(at, maps.width, 0.f);
+      }
+  }
+
+  Maps maps_;
+  const float* x_;
+  int64_t kernel_, pad_, pitch_, rows_, band_, length_, stride_;
+};
+
+// The results of a depthwise convolution, for a projection: blocks side by side.
+class Blocks {
+ public:
+  explicit Blocks(const Depthwise& source)
+      : source_(source), blocks_(block_count(source.maps)), group_(std::min(group_size(source.rows(), 96 / kBlock, 8), blocks_)) {}
+
+  int64_t groups() const { return (blocks_ + group_ - 1) / group_; }
+  int64_t length() const { return group_ * kBlock; }
+  int64_t input_floats() const { return source_.rows() * length(); }
+  int64_t vectors(int64_t group) const { return std::min(group_, blocks_ - group * group_) * kVectors; }
+  int32_t offset(int64_t row) const { return static_cast<int32_t>(row * length()); }
+
+  void fill(int64_t group, float* inputs) const {
+    std::fill_n(inputs, is_last(group) ? input_floats() : 0, 0.f);  // what lies past the last pixel
+    source_.fill(runs_of(source_.maps, group * group_, group_), kBlock, length(), inputs);
+  }
+
+  void fill_gradients(int64_t group, int64_t outputs, const float* grad_output, float* g) const {
+    const Maps maps{source_.maps.images, outputs, source_.maps.height, source_.maps.width};
+    const TapMasks all(maps, 1);
+    std::fill_n(g, is_last(group) ? outputs * length() : 0, 0.f);
+    Patches{maps, grad_output, 1, &all}.fill(runs_of(maps, group * group_, group_), kBlock, length(), g);
+  }
+
+ private:
+  bool is_last(int64_t group) const { return group + 1 == groups(); }
+
+  const Depthwise& source_;
+  int64_t blocks_, group_;
+};
+
+// The plan's offsets, which count rows of kBlock floats, as those of the source. The taps of a channel follow one another.
+template <class Source>
+std::vector<Offsets> offsets_of(const Source& source, const PlanView& plan) {
+  std::vector<Offsets> at(plan.steps);
+  parallel(plan.steps, kSerial / 16, [&](int64_t first, int64_t last) {
+    for (int64_t s = first; s < last; ++s)
+      at[s] = {source.offset(plan.offsets[s].a / kBlock), source.offset(plan.offsets[s].b / kBlock)};
+  });
+  return at;
+}
+
+// grad (of the weight's shape, each element written once), given the gradient of the outputs, B x m x H x W.
+template <class Source>
+void weight_gradient(const Source& source, const PlanView& plan, const float* grad_output, float* grad) {
+  const int64_t groups = source.groups(), workers = std::min(thread_count(), groups), size = plan.steps * kOutputs;
+  const int64_t g_floats = plan.tiles * kOutputs * source.length();
+  const std::vector<Offsets> at = offsets_of(source, plan);
+  float* sums = thread_scratch(kSums, workers * size);
+  parallel(workers, 1, [&](int64_t first, int64_t last) {
+    for (int64_t worker = first; worker < last; ++worker) {
+      float *inputs = thread_scratch(kPanels, source.input_floats()), *g = thread_scratch(kGradients, g_floats);
+      float* sum = sums + worker * size;
+      std::fill_n(sum, size, 0.f);
+      std::fill_n(inputs, source.input_floats(), 0.f);
+      std::fill_n(g, g_floats, 0.f);  // also of the outputs that fill up the last tile
+      for (int64_t group = groups * worker / workers; group < groups * (worker + 1) / workers; ++group) {
+        source.fill(group, inputs);
+        source.fill_gradients(group, plan.outputs, grad_output, g);
+        for (int64_t tile = 0; tile < plan.tiles; ++tile)
+          tile_weight_gradient(plan.segments + plan.tile_segments[tile], plan.segments + plan.tile_segments[tile + 1], at.data(),
+                               inputs, g + tile * kOutputs * source.length(), source.length(), source.vectors(group), sum);
+      }
+    }
+  });
+  parallel(plan.steps, kSerial / kOutputs, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin * kOutputs; i < end * kOutputs; ++i) {
+      if (plan.step_weights[i] < 0) continue;
+      float total = 0;
+      for (int64_t worker = 0; worker < workers; ++worker) total += sums[worker * size + i];
+      grad[plan.step_weights[i]] = total;
+    }
+  });
+}
+
+}  // namespace efficientconv
