@@ -10,6 +10,8 @@ Writes benchmark_layers or benchmark_models .csv, .md and .png into results/. Cl
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -63,8 +65,14 @@ def run(args: argparse.Namespace, device: torch.device) -> None:
             for kind in kinds:
                 rows += rows_of(chosen, layout, kind, max(peak.values()), args.repeats, device, bar)
     title = f"{args.what.capitalize()} against {'the standard layer' if args.what == 'layers' else 'model A'}"
-    text = report.write(rows, peak, args.output_dir / f"benchmark_{args.what}", title, device, args.repeats)
+    text = report.write(rows, peak, args.output_dir / f"benchmark_{args.what}", title, device, args.repeats, command())
     print(f"{text}\nwrote {args.output_dir}/benchmark_{args.what}.csv, .md and .png")
+
+
+def command() -> str:
+    """What was typed, with what holds the processor back."""
+    held = [f"{name}={os.environ[name]}" for name in ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA") if name in os.environ]
+    return shlex.join([*held, "python", "scripts/benchmark.py", *sys.argv[1:]])
 
 
 def places(args: argparse.Namespace) -> list[tuple[str, str, int]]:

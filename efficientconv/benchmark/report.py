@@ -40,14 +40,17 @@ class Row:
     peak_mb: float  # of memory: tensors, without the kernels' scratch space
 
 
-def write(rows: list[Row], peak: dict[str, float], path: Path, title: str, device: torch.device, repeats: int) -> str:
+def write(
+    rows: list[Row], peak: dict[str, float], path: Path, title: str, device: torch.device, repeats: int, command: str
+) -> str:
     """path.csv, path.md and path.png; returns the text of the table."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_suffix(".csv"), "w", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
         writer.writeheader()
         writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in asdict(row).items()} for row in rows)
-    text = "\n\n".join([f"# {title}", conditions(peak, device, repeats), summary(rows), table(rows)]) + "\n"
+    parts = [f"# {title}", f"`{command}`", conditions(peak, device, repeats), summary(rows), table(rows)]
+    text = "\n\n".join(part for part in parts if part) + "\n"
     path.with_suffix(".md").write_text(text)
     plot(rows, path.with_suffix(".png"), title)
     return text

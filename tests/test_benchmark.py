@@ -1,0 +1,44 @@
+"""scripts/benchmark.py in small: what it measures, against counts of the tests' own, and what its files say. No speeds."""
+
+from __future__ import annotations
+
+import csv
+import statistics
+from pathlib import Path
+
+import pytest
+
+from conftest import command
+
+
+def measured(tmp_path: Path, *arguments: object) -> tuple[list[dict[str, str]], str]:
+    done = command("scripts/benchmark.py", *arguments, "--repeats", "1", "--output-dir", tmp_path)
+    assert done.returncode == 0, done.stderr
+    path = tmp_path / f"benchmark_{arguments[0]}.csv"
+    assert path.with_suffix(".png").stat().st_size > 10_000
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file)), path.with_suffix(".md").read_text()
+
+
+def test_layers_are_measured_against_the_standard_one(tmp_path: Path):
+    rows, text = measured(tmp_path, "layers", "--layout", "cifar", "--batch", "1")
+    macs = {(row["place"], row["name"]): float(row["macs"]) for row in rows}
+    assert macs["128 x 16 x 16", "standard 3x3"] == pytest.approx(128 * 128 * 9 * 256, rel=1e-5)
+    assert macs["128 x 16 x 16", "SIC 3x3"] == pytest.approx((128 * 9 + 128 * 128) * 256, rel=1e-5)
+    assert macs["256 x 8 x 8", "2-D topology 3x3"] == pytest.approx(256 * 64 * 9 * 64, rel=1e-5)
+    assert len(rows) == len(macs) * 2 and {row["kind"] for row in rows} == {"forward", "training"}
+    for row in rows:
+        standard = next(r for r in rows if r["name"] == "standard 3x3" and all(r[k] == row[k] for k in ("place", "kind")))
+        assert float(row["gain"]) == pytest.approx(float(standard["ms"]) / float(row["ms"]), rel=1e-4)
+        assert float(row["share"]) == pytest.approx(float(row["gain"]) / float(row["ideal_gain"]), rel=1e-4)
+    sic = [row for row in rows if row["name"] == "SIC 3x3" and row["kind"] == "forward"]
+    ideal, gain = (statistics.geometric_mean(float(row[key]) for row in sic) for key in ("ideal_gain", "gain"))
+    assert f"| cifar | 1 | forward | SIC 3x3 | {ideal:.2f} | {gain:.2f} | {gain / ideal:.2f} |" in text
+    assert f"`python scripts/benchmark.py layers --layout cifar --batch 1 --repeats 1 --output-dir {tmp_path}`" in text
+
+
+def test_models_are_measured_against_a(tmp_path: Path):
+    rows, _ = measured(tmp_path, "models", "--layout", "cifar", "--batch", "2", "--models", "ck")
+    assert [row["name"] for row in rows] == ["a", "c", "k"] * 2
+    assert all(float(row["gain"]) == 1 for row in rows if row["name"] == "a")
+    assert all(float(row["ms"]) > 0 and float(row["peak_mb"]) > 0 for row in rows)
