@@ -26,6 +26,10 @@ TOLERANCE = 1e-4  # relative, against float64
 needs_kernels = pytest.mark.skipif(not build.available(), reason="no C++ compiler")
 
 LAYERS = {
+    "standard": ("standard", 32, dict(kernel_size=3)),
+    "standard_odd": ("standard", 13, dict(kernel_size=3)),
+    "standard_1x1_alone": ("standard", 48, dict(kernel_size=1, residual=False)),
+    "grouped": ("grouped", 16, dict(kernel_size=3, groups=4)),
     "topology_1d": ("topological", 30, dict(kernel_size=3, topology=Topology((30,), (7,)))),
     "topology_2d": ("topological", 24, dict(kernel_size=3, topology=Topology((4, 6), (2, 5)))),
     "topology_2d_corner": ("topological", 24, dict(kernel_size=3, topology=Topology((4, 6), (3, 6), "corner"))),
@@ -72,14 +76,15 @@ def channels_of(name: str) -> int:
 
 @needs_kernels
 @pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("name", LAYERS)
-def test_layer_and_its_gradients_equal_the_float64_reference(name: str, training: bool):
-    for images, height, width in SHAPES:
+def test_layer_and_its_gradients_equal_the_float64_reference(name: str, order: torch.memory_format, training: bool):
+    for images, height, width in [*SHAPES, (4, 23, 17)]:
         if training and images * height * width == 1:
             continue  # batch norm refuses it
         layer = make_layer(name).train(training)
         reference = set_backend(copy.deepcopy(layer).double(), "reference")
-        x = torch.randn(images, channels_of(name), height, width)
+        x = torch.randn(images, channels_of(name), height, width).contiguous(memory_format=order)
         x64 = x.double().requires_grad_()
         x.requires_grad_()
         assert runs_native(layer, x) and not runs_native(reference, x64)
@@ -219,6 +224,18 @@ def test_stem_equals_the_float64_reference(kernel: int, stride: int, padding: in
         with torch.no_grad():
             found, expected = stem_and_pool(stem, max_pool, x), max_pool(reference(x.double()))
         assert found.shape == expected.shape and difference(found, expected) < TOLERANCE
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", ["standard", "sic", "bottleneck"])
+def test_frozen_statistics_stay_and_are_used(name: str):
+    layer = make_layer(name).train()
+    layer.bn.eval()
+    reference = set_backend(copy.deepcopy(layer).double(), "reference")
+    before = layer.bn.running_mean.clone()
+    x = torch.randn(2, channels_of(name), 9, 7)
+    assert difference(layer(x), reference(x.double()).detach()) < TOLERANCE
+    assert torch.equal(layer.bn.running_mean, before)
 
 
 @needs_kernels

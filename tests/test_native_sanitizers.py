@@ -26,6 +26,7 @@ def cases() -> list[tuple[int, int, int, int, Plans]]:
         (7, 3, 1, 7 * 6, dense_plans(7, 6)),
         (3, 5, 4, 12 * 5, dense_plans(12, 5)),
         (1, 1, 0, 1, topological_plans(Topology((1,), (1,)), 1)),
+        (3, 3, 1, 3 * 32, dense_plans(3, 32)),
     ]
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from efficientconv.errors import UserError, did_you_mean
 from efficientconv.layers.backend import has_kernels, runs_native
-from efficientconv.native.layer import run_layer
+from efficientconv.native.layer import normalise, run_layer
 from efficientconv.registry import Registry
 
 LAYERS: Registry[type[nn.Module]] = Registry("layer")
@@ -47,7 +47,10 @@ class ConvLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if has_kernels(self.conv, x) and type(self.bn) is nn.BatchNorm2d and runs_native(self, x):
             return run_layer(self.conv, self.bn, x, self.residual)
-        y = self.bn(self.conv(x))
+        y = self.conv(x)
+        if self.bn.training and type(self.bn) is nn.BatchNorm2d and runs_native(self, y):
+            return normalise(self.bn, y, x if self.residual else None)
+        y = self.bn(y)
         return F.relu(y + x if self.residual else y)
 
 

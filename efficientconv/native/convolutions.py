@@ -75,7 +75,7 @@ class NormedAfterwards:
     ) -> Gradients:
         out, mean, var, y, *rest = kept
         grad_residual, grad_y, grad_gamma, grad_beta = torch.ops.efficientconv.batch_norm_backward(
-            grad, out, y, mean, var, norm.gamma, norm.eps
+            grad, out, y, mean, var, norm.gamma, norm.eps, add_x
         )
         grad_x, *grads = self.backward(x, params, tuple(rest), grad_y, grad_residual if add_x else None)
         return grad_x, grad_gamma, grad_beta, *grads

@@ -60,7 +60,8 @@ class Layer(Function):
 
 
 class BatchNormReLU(Function):
-    """Layer without its convolution: relu(batch_norm(y) + residual), for convolutions that are more than one kernel."""
+    """Layer without its convolution, relu(batch_norm(y) + residual), on maps of one order: contiguous, or channels-last of
+    whole vectors of channels."""
 
     @staticmethod
     def forward(
@@ -76,7 +77,13 @@ class BatchNormReLU(Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> Gradients:
         y, out, mean, var, gamma = ctx.saved_tensors
+        grad = grad.contiguous(memory_format=map_order(y))
         grad_residual, grad_y, grad_gamma, grad_beta = torch.ops.efficientconv.batch_norm_backward(
-            grad.contiguous(), out, y, mean, var, gamma, ctx.eps
+            grad, out, y, mean, var, gamma, ctx.eps, ctx.has_residual
         )
         return None, grad_y, grad_residual if ctx.has_residual else None, grad_gamma, grad_beta
+
+
+def map_order(y: Tensor) -> torch.memory_format:
+    """Of maps that are contiguous or channels-last; some are both."""
+    return torch.contiguous_format if y.is_contiguous() else torch.channels_last

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn import functional as F
 
+from efficientconv.native import build
 from efficientconv.native.convolutions import Epilogue
-from efficientconv.native.functions import BatchNormReLU, Layer, convolve
+from efficientconv.native.functions import BatchNormReLU, Layer, convolve, map_order
 
 
 def run_conv(conv: nn.Module, x: Tensor) -> Tensor:
@@ -26,7 +27,7 @@ def run_layer(conv: nn.Module, bn: nn.BatchNorm2d, x: Tensor, add_x: bool) -> Te
     if bn.training or bn.running_mean is None:
         return _train(conv, bn, x, add_x)
     if not is_inference(x, conv, bn):
-        return _plain_end(bn(conv(x)), x, add_x)
+        return _plain_end(bn(conv(x)), x if add_x else None)
     scale, bias = fold(bn)
     epilogue = Epilogue(scale, bias, x if add_x else None, relu=True)
     if hasattr(conv, "native_infer"):
@@ -67,16 +68,47 @@ def _plain_end(y: Tensor, x: Tensor, add_x: bool) -> Tensor:
     return F.relu(y + x if add_x else y)
 
 
+def normalise(bn: nn.BatchNorm2d, y: Tensor, residual: Tensor | None) -> Tensor:
+    """relu(bn(y) + residual) in training, behind a convolution of the library's, in the order in which y is."""
+    order = map_order(y)
+    if not y.is_contiguous(memory_format=order) or order == torch.channels_last and y.shape[1] % build.lanes():
+        return _plain_end(bn(y), residual)
+    return _normalise(bn, y, None if residual is None else residual.contiguous(memory_format=order))
+
+
+def _plain_end(y: Tensor, residual: Tensor | None) -> Tensor:
+    return F.relu(y if residual is None else y + residual)
+
+
 def _train(conv: nn.Module, bn: nn.BatchNorm2d, x: Tensor, add_x: bool) -> Tensor:
-    count = x.numel() // x.shape[1]
-    if count == 1 and bn.training or bn.weight is None:  # torch's own says what is wrong, or does without weights
-        return _plain_end(bn(conv(x)), x, add_x)
-    if hasattr(conv, "native"):
-        params = (p.contiguous() for p in conv.native_params())
-        out, mean, var = Layer.apply(conv.native(), bn.eps, add_x, x, bn.weight, bn.bias, *params)
-    else:
-        out, mean, var = BatchNormReLU.apply(bn.eps, conv(x).contiguous(), x if add_x else None, bn.weight, bn.bias)
+    residual = x if add_x else None
+    if not hasattr(conv, "native"):
+        return _normalise(bn, conv(x).contiguous(), residual)
+    if not _takes_statistics(bn, x):
+        return _plain_end(bn(conv(x)), residual)
+    params = (p.contiguous() for p in conv.native_params())
+    return _with_statistics(bn, x, *Layer.apply(conv.native(), bn.eps, add_x, x, bn.weight, bn.bias, *params))
+
+
+def _normalise(bn: nn.BatchNorm2d, y: Tensor, residual: Tensor | None) -> Tensor:
+    if not _takes_statistics(bn, y):
+        return _plain_end(bn(y), residual)
+    return _with_statistics(bn, y, *BatchNormReLU.apply(bn.eps, y, residual, bn.weight, bn.bias))
+
+
+def _takes_statistics(bn: nn.BatchNorm2d, maps: Tensor) -> bool:
+    """Else torch's own says what is wrong, or does without weights."""
+    return bn.weight is not None and (positions(maps) > 1 or not bn.training)
+
+
+def positions(maps: Tensor) -> int:
+    return maps.numel() // maps.shape[1]
+
+
+def _with_statistics(bn: nn.BatchNorm2d, maps: Tensor, out: Tensor, mean: Tensor, var: Tensor) -> Tensor:
+    """`out`, and in training the running statistics as nn.BatchNorm2d keeps them, from the batch's own."""
     if bn.training and bn.track_running_stats:
+        count = positions(maps)
         _update_running(bn, mean, var * (count / (count - 1)))
     return out
 

@@ -85,7 +85,7 @@ inline void batch_norm_forward(const Maps& maps, const float* y, const float* re
   });
 }
 
-// Given the gradient of `out`: that of the residual (zero where out is), of y, gamma and beta.
+// Given the gradient of `out`: that of the residual (zero where out is), of y, gamma and beta. The first two may be one.
 inline void batch_norm_backward(const Maps& maps, const float* grad_out, const float* out, const float* y,
                                 const float* mean, const float* var, const float* gamma, double eps, float* grad_residual,
                                 float* grad_y, float* grad_gamma, float* grad_beta) {

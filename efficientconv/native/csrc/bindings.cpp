@@ -8,6 +8,7 @@
 #include "kernels.h"
 #include "parallel.h"
 #include "pool.h"
+#include "vec.h"
 
 namespace efficientconv {
 
@@ -115,27 +116,42 @@ std::tuple<Tensor, Tensor> depthwise_backward(const Tensor& x, const Tensor& fil
   return {grad_x, grad_filters};
 }
 
+at::MemoryFormat format_of(const Tensor& y) {
+  const bool last = !y.is_contiguous() && y.size(1) % kLanes == 0;
+  return last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
+}
+
+// Maps of batch norm: of y's size and order.
+const float* maps_data(const Tensor& t, const Tensor& y) {
+  TORCH_CHECK(t.is_cpu() && t.scalar_type() == at::kFloat && t.sizes() == y.sizes() && t.is_contiguous(format_of(y)),
+              "efficientconv: expected float32 maps of one size and order, channels-last only of whole vectors of channels");
+  return t.const_data_ptr<float>();
+}
+
 std::tuple<Tensor, Tensor, Tensor> batch_norm(const Tensor& y, const MaybeTensor& residual, const MaybeTensor& gamma,
                                               const MaybeTensor& beta, double eps) {
   const Shape shape = shape_of(y);
   TORCH_CHECK(y.numel() > 0, "efficientconv: batch norm of nothing");
-  Tensor out = new_tensor(y.sizes()), mean = new_tensor({shape.channels}), var = new_tensor({shape.channels});
-  run_batch_norm_forward(shape, data(y), data(residual, y.numel()), data(gamma, shape.channels),
-                         data(beta, shape.channels), eps, out.mutable_data_ptr<float>(),
+  Tensor out = new_tensor(y.sizes(), format_of(y)), mean = new_tensor({shape.channels}), var = new_tensor({shape.channels});
+  run_batch_norm_forward(shape, y.is_contiguous(), maps_data(y, y), residual ? maps_data(*residual, y) : nullptr,
+                         data(gamma, shape.channels), data(beta, shape.channels), eps, out.mutable_data_ptr<float>(),
                          mean.mutable_data_ptr<float>(), var.mutable_data_ptr<float>());
   return {out, mean, var};
 }
 
+// grad_residual: empty where nobody asks for it, which spares a map
 std::tuple<Tensor, Tensor, Tensor, Tensor> batch_norm_backward(const Tensor& grad_out, const Tensor& out, const Tensor& y,
                                                                const Tensor& mean, const Tensor& var,
-                                                               const MaybeTensor& gamma, double eps) {
+                                                               const MaybeTensor& gamma, double eps, bool residual) {
   const Shape shape = shape_of(y);
-  TORCH_CHECK(grad_out.numel() == y.numel() && out.numel() == y.numel(), "efficientconv: gradient's shape");
-  Tensor grad_residual = new_tensor(y.sizes()), grad_y = new_tensor(y.sizes());
+  Tensor grad_y = new_tensor(y.sizes(), format_of(y));
+  Tensor grad_residual = residual ? new_tensor(y.sizes(), format_of(y)) : at::empty({0}, at::kFloat);
   Tensor grad_gamma = at::empty_like(mean), grad_beta = at::empty_like(mean);
-  run_batch_norm_backward(shape, data(grad_out), data(out), data(y), data(mean), data(var), data(gamma, shape.channels),
-                          eps, grad_residual.mutable_data_ptr<float>(), grad_y.mutable_data_ptr<float>(),
-                          grad_gamma.mutable_data_ptr<float>(), grad_beta.mutable_data_ptr<float>());
+  float* passed = residual ? grad_residual.mutable_data_ptr<float>() : grad_y.mutable_data_ptr<float>();
+  run_batch_norm_backward(shape, y.is_contiguous(), maps_data(grad_out, y), maps_data(out, y), maps_data(y, y),
+                          data(mean, shape.channels), data(var, shape.channels), data(gamma, shape.channels), eps, passed,
+                          grad_y.mutable_data_ptr<float>(), grad_gamma.mutable_data_ptr<float>(),
+                          grad_beta.mutable_data_ptr<float>());
   return {grad_residual, grad_y, grad_gamma, grad_beta};
 }
 
@@ -281,8 +297,8 @@ TORCH_LIBRARY(efficientconv, m) {
       "batch_norm(Tensor y, Tensor? residual, Tensor? gamma, Tensor? beta, float eps) "
       "-> (Tensor, Tensor, Tensor)");
   m.def(
-      "batch_norm_backward(Tensor grad_out, Tensor out, Tensor y, Tensor mean, Tensor var, Tensor? gamma, float eps) "
-      "-> (Tensor, Tensor, Tensor, Tensor)");
+      "batch_norm_backward(Tensor grad_out, Tensor out, Tensor y, Tensor mean, Tensor var, Tensor? gamma, float eps, "
+      "bool residual) -> (Tensor, Tensor, Tensor, Tensor)");
   m.def("reduce(Tensor x, Tensor filters, int padding) -> Tensor");
   m.def(
       "expand(Tensor cells, Tensor filters, int padding, int height, int width, Tensor? scale, Tensor? bias, "

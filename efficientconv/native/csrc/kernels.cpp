@@ -1,6 +1,6 @@
 #include "kernels.h"
 
-#include "batch_norm.h"
+#include "batch_norm_last.h"
 #include "bottleneck.h"
 #include "cell_layer.h"
 #include "dense_gradient.h"
@@ -56,16 +56,17 @@ void run_depthwise_backward(const Shape& shape, const float* x, const Filters& f
                      grad_filters);
 }
 
-void run_batch_norm_forward(const Shape& shape, const float* y, const float* residual, const float* gamma,
+void run_batch_norm_forward(const Shape& shape, bool contiguous, const float* y, const float* residual, const float* gamma,
                             const float* beta, double eps, float* out, float* mean, float* var) {
-  batch_norm_forward(maps_of(shape), y, residual, gamma, beta, eps, out, mean, var);
+  const auto run = contiguous ? batch_norm_forward : batch_norm_forward_last;
+  run(maps_of(shape), y, residual, gamma, beta, eps, out, mean, var);
 }
 
-void run_batch_norm_backward(const Shape& shape, const float* grad_out, const float* out, const float* y,
+void run_batch_norm_backward(const Shape& shape, bool contiguous, const float* grad_out, const float* out, const float* y,
                              const float* mean, const float* var, const float* gamma, double eps, float* grad_residual,
                              float* grad_y, float* grad_gamma, float* grad_beta) {
-  batch_norm_backward(maps_of(shape), grad_out, out, y, mean, var, gamma, eps, grad_residual, grad_y, grad_gamma,
-                      grad_beta);
+  const auto run = contiguous ? batch_norm_backward : batch_norm_backward_last;
+  run(maps_of(shape), grad_out, out, y, mean, var, gamma, eps, grad_residual, grad_y, grad_gamma, grad_beta);
 }
 
 void run_reduce(const Shape& shape, int64_t kernel, int64_t padding, const float* x, const float* filters, float* cells) {

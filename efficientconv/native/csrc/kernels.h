@@ -34,9 +34,10 @@ void run_dense_weight_gradient(const Shape& shape, const float* x, const Filters
                                const float* grad_output, float* grad);
 void run_depthwise_backward(const Shape& shape, const float* x, const Filters& filters, const float* grad_output,
                             const float* add, float* grad_x, float* grad_filters);
-void run_batch_norm_forward(const Shape& shape, const float* y, const float* residual, const float* gamma,
+// `contiguous`: the maps are; else they are channels-last. The gradients of the residual and of y may be one.
+void run_batch_norm_forward(const Shape& shape, bool contiguous, const float* y, const float* residual, const float* gamma,
                             const float* beta, double eps, float* out, float* mean, float* var);
-void run_batch_norm_backward(const Shape& shape, const float* grad_out, const float* out, const float* y,
+void run_batch_norm_backward(const Shape& shape, bool contiguous, const float* grad_out, const float* out, const float* y,
                              const float* mean, const float* var, const float* gamma, double eps, float* grad_residual,
                              float* grad_y, float* grad_gamma, float* grad_beta);
 

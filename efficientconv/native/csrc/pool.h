@@ -82,10 +82,10 @@ class Pool final : public c10::Allocator {
   size_t kept_bytes_ = 0;
 };
 
-// a contiguous float32 tensor on the CPU, its elements whatever was there before
-inline at::Tensor new_tensor(at::IntArrayRef sizes) {
-  return at::Tensor(at::detail::empty_generic(sizes, &Pool::get(), c10::DispatchKeySet(c10::DispatchKey::CPU), at::kFloat,
-                                              std::nullopt));
+// a float32 tensor on the CPU, its elements whatever was there before
+inline at::Tensor new_tensor(at::IntArrayRef sizes, at::MemoryFormat format = at::MemoryFormat::Contiguous) {
+  return at::Tensor(
+      at::detail::empty_generic(sizes, &Pool::get(), c10::DispatchKeySet(c10::DispatchKey::CPU), at::kFloat, format));
 }
 
 }  // namespace efficientconv

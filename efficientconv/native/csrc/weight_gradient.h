@@ -22,6 +22,7 @@ class Bands {
     stride_ = round_up(length_ + 2 * margin(), kLanes);
   }
 
+  int64_t rows() const { return maps_.channels * kernel_ * kernel_; }  // of the plan
   int64_t groups() const { return (rows_ + band_ - 1) / band_; }
   int64_t length() const { return length_; }  // of a row of gradients
   int64_t input_floats() const { return maps_.channels * stride_; }
@@ -72,6 +73,7 @@ class Blocks {
   explicit Blocks(const Depthwise& source)
       : source_(source), blocks_(block_count(source.maps)), group_(std::min(group_size(source.rows(), 96 / kBlock, 8), blocks_)) {}
 
+  int64_t rows() const { return source_.rows(); }
   int64_t groups() const { return (blocks_ + group_ - 1) / group_; }
   int64_t length() const { return group_ * kBlock; }
   int64_t input_floats() const { return source_.rows() * length(); }
@@ -97,13 +99,14 @@ class Blocks {
   int64_t blocks_, group_;
 };
 
-// The plan's offsets, which count rows of kBlock floats, as those of the source. The taps of a channel follow one another.
+// The plan's offsets, which count rows of kBlock floats, as those of the source.
 template <class Source>
 std::vector<Offsets> offsets_of(const Source& source, const PlanView& plan) {
+  std::vector<int32_t> rows(source.rows());
+  for (size_t row = 0; row < rows.size(); ++row) rows[row] = source.offset(row);
   std::vector<Offsets> at(plan.steps);
-  parallel(plan.steps, kSerial / 16, [&](int64_t first, int64_t last) {
-    for (int64_t s = first; s < last; ++s)
-      at[s] = {source.offset(plan.offsets[s].a / kBlock), source.offset(plan.offsets[s].b / kBlock)};
+  parallel(plan.steps, kSerial / 4, [&](int64_t first, int64_t last) {
+    for (int64_t s = first; s < last; ++s) at[s] = {rows[plan.offsets[s].a / kBlock], rows[plan.offsets[s].b / kBlock]};
   });
   return at;
 }
