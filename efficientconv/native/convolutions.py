@@ -144,16 +144,14 @@ class Bottleneck:
         reduce, project, expand = params
         plans = self.plans
         if len(x) < torch.get_num_threads():  # the fused kernel gives whole images to the threads
-            return self._expand(self._project(self._reduce(x, reduce), project), expand, x, epilogue)
+            return self._expand(self._cells(x, params)[1], expand, x, epilogue)
         return torch.ops.efficientconv.bottleneck(
             x, reduce, project, expand, self.padding, plans.forward, plans.outputs, *epilogue.args()
         )
 
     def forward(self, x: Tensor, params: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        reduce, project, expand = params
-        reduced = self._reduce(x, reduce)
-        projected = self._project(reduced, project)
-        return self._expand(projected, expand, x, Epilogue()), reduced, projected
+        reduced, projected = self._cells(x, params)
+        return self._expand(projected, params[-1], x, Epilogue()), reduced, projected
 
     def backward(
         self, x: Tensor, params: tuple[Tensor, ...], kept: tuple[Tensor, ...], grad: Tensor, add: Tensor | None
@@ -168,9 +166,8 @@ class Bottleneck:
         return self._expand(cells, reduce, x, Epilogue(residual=add)), grad_reduce, grad_project, grad_expand
 
     def forward_layer(self, x: Tensor, params: tuple[Tensor, ...], norm: BatchNorm, add_x: bool) -> tuple[Tensor, ...]:
-        reduce, project, expand = params
-        reduced = self._reduce(x, reduce)
-        projected = self._project(reduced, project)
+        reduced, projected = self._cells(x, params)
+        expand = params[-1]
         mean, var = torch.ops.efficientconv.cell_statistics(projected, expand, self.padding, *x.shape[-2:])
         scale, bias = torch.ops.efficientconv.fold(mean, var, norm.gamma, norm.beta, norm.eps)
         out = self._expand(projected, expand, x, Epilogue(scale, bias, x if add_x else None, relu=True))
@@ -191,6 +188,12 @@ class Bottleneck:
 
     def _projection(self) -> Connected:
         return Connected(1, self.plans)
+
+    def _cells(self, x: Tensor, params: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Before and after the projection."""
+        reduce, project, _ = params
+        reduced = self._reduce(x, reduce)
+        return reduced, self._project(reduced, project)
 
     def _reduce(self, x: Tensor, filters: Tensor) -> Tensor:
         return torch.ops.efficientconv.reduce(x, filters, self.padding)

@@ -136,8 +136,8 @@ struct Finish {
 };
 
 // one map: map[y][x] = finish(cell over the pixel * filter[..][..], where); `doubled`: its cells, for k = 2
-template <class Finish>
-inline void expand_map(const Grid& grid, const float* cells, const float* doubled, const float* filter, const Finish& finish,
+template <class End>
+inline void expand_map(const Grid& grid, const float* cells, const float* doubled, const float* filter, const End& finish,
                        float* map) {
   const int64_t k = grid.kernel, h = grid.maps.height, w = grid.maps.width, p = grid.padding;
   for (int64_t y = 0; y < h; ++y) {

@@ -1,7 +1,8 @@
 // What the steps read: for each block of pixels a panel of rows, one block of floats each, written where the cache can hold it.
 //
-// A source fills the panels of a group of blocks from the maps: block b's row r starts at b * panel_stride + r * row_stride. Row channel * k^2 + tap of `Patches` holds what the tap
-// sees of the channel; row `channel` of `Depthwise` (depthwise.h) holds the channel's k x k convolution.
+// A source fills the panels of a group of blocks from the maps: row r of block b starts at b * panel_stride + r * row_stride.
+// Row channel * k^2 + tap of `Patches` holds what the tap sees of the channel; row `channel` of `Depthwise` (depthwise.h) holds
+// the channel's k x k convolution.
 #pragma once
 
 #include "blocks.h"

@@ -25,8 +25,8 @@ typedef int32_t UnalignedIntVec __attribute__((vector_size(kVecBytes), aligned(4
 EC_INLINE Vec load(const float* p) { return *reinterpret_cast<const UnalignedVec*>(p); }
 EC_INLINE void store(float* p, Vec v) { *reinterpret_cast<UnalignedVec*>(p) = v; }
 
-// The vector at p, loaded once: GCC otherwise loads what is used three times three times, as an operand of each multiplication, and where
-// loads are the bottleneck that costs a third of the time.
+// The vector at p, loaded once. GCC otherwise loads what three multiplications use three times, as an operand of each, which
+// costs where loads are what the loop waits for.
 EC_INLINE Vec load_once(const float* p) {
   Vec v = load(p);
 #if defined(__AVX2__) || defined(__AVX512F__)
