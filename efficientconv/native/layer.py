@@ -64,10 +64,6 @@ def fold(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     return torch.ops.efficientconv.fold(bn.running_mean, bn.running_var, bn.weight, bn.bias, bn.eps)
 
 
-def _plain_end(y: Tensor, x: Tensor, add_x: bool) -> Tensor:
-    return F.relu(y + x if add_x else y)
-
-
 def normalise(bn: nn.BatchNorm2d, y: Tensor, residual: Tensor | None) -> Tensor:
     """relu(bn(y) + residual) in training, behind a convolution of the library's, in the order in which y is."""
     order = map_order(y)

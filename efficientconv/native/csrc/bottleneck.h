@@ -26,7 +26,7 @@ inline void bottleneck(const Grid& grid, const float* x, const float* reduce_fil
     for (int64_t image = begin * together; image < std::min(end * together, in.images); image += together) {
       const int64_t images = std::min(together, in.images - image);
       reduce_range(grid, x, reduce_filters, image * in.channels, (image + images) * in.channels, scratch, reduced);
-      const Maps small{images, in.channels, grid.rows(), grid.columns()};
+      const Maps small{images, in.channels, grid.rows, grid.columns};
       const TapMasks all(small, 1);
       const Patches source{small, reduced, 1, &all};
       const Division division(small, source.rows(), 1);

@@ -14,7 +14,7 @@ inline void add_filter_gradient(const Grid& grid, const float* cells, const floa
   if (grid.kernel != 2)
     return for_each_covered(grid, [&](int64_t cell, int64_t pixel, int64_t tap) { sums[tap] += cells[cell] * map[pixel]; });
   Vec upper = {}, lower = {};
-  for (int64_t i = 0; i < grid.rows(); ++i, doubled += grid.width()) {
+  for (int64_t i = 0; i < grid.rows; ++i, doubled += grid.width()) {
     const float *above = covered_row(grid, map, i, 0, scratch.zeros), *below = covered_row(grid, map, i, 1, scratch.zeros);
     for (int64_t x = 0; x < grid.width(); x += kLanes) {
       const int32_t* mask = &scratch.on_map[x];

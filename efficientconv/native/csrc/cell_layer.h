@@ -41,7 +41,7 @@ inline void halve_passed(const Grid& grid, const Passed& passed, const float* do
                          const CellScratch& scratch, double* sums, float* halved) {
   const Vec up = alternating(filter[0], filter[1]), low = alternating(filter[2], filter[3]);
   Vec upper = {}, lower = {}, total = {};
-  for (int64_t i = 0; i < grid.rows(); ++i, doubled += grid.width(), halved += grid.width()) {
+  for (int64_t i = 0; i < grid.rows; ++i, doubled += grid.width(), halved += grid.width()) {
     const auto row = [&](int64_t dy) {
       return Passed{covered_row(grid, passed.grad, i, dy, scratch.zeros), covered_row(grid, passed.out, i, dy, scratch.zeros)};
     };
@@ -172,8 +172,9 @@ inline void reduce_backward_range(const Grid& grid, const float* x, const float*
       const float *filter = filters + map % grid.maps.channels * area, *from = grad_cells + map * size;
       const float *doubled = scratch.rows + 2 * n * size, *x_map = with_margins(grid.maps, x, map, kMargin, scratch.map);
       add_filter_gradient(grid, from, doubled, x_map, scratch, sums + map * area);
-      if (grad_out) expand_map(grid, from, doubled, filter, AddPassed{{grad_out + at, out + at}}, grad_x + at);
-      else expand_map(grid, from, doubled, filter, Finish{0.f, nullptr, false}, grad_x + at);
+      const int64_t room = (last - map) * pixels;
+      if (grad_out) expand_map(grid, from, doubled, filter, AddPassed{{grad_out + at, out + at}}, room, grad_x + at);
+      else expand_map(grid, from, doubled, filter, Finish{0.f, nullptr, false}, room, grad_x + at);
     }
   }
 }

@@ -21,7 +21,7 @@ class CellMasks {
 };
 
 // The cells of a grid's maps, as maps.
-inline Maps cell_maps(const Grid& grid) { return {grid.maps.images, grid.maps.channels, grid.rows(), grid.columns()}; }
+inline Maps cell_maps(const Grid& grid) { return {grid.maps.images, grid.maps.channels, grid.rows, grid.columns}; }
 
 // f(tap, vector of cells) summed over channel c's cells whose pixel lies on the map; one sum a tap, in double.
 template <class F>
@@ -32,8 +32,11 @@ std::vector<double> sums_over_cells(const Grid& grid, const CellMasks& masks, co
   std::vector<Vec> lanes(area);
   for (int64_t image = 0, pending = 0; image < maps.images; ++image) {
     const float* map = with_margins(maps, cells, image * maps.channels + c, kMargin, scratch);
-    for (int64_t tap = 0; tap < area; ++tap)
-      for (int64_t i = 0; i < maps.pixels(); i += kLanes) lanes[tap] += masked(f(tap, load(map + i)), masks.of(tap) + i);
+    for (int64_t tap = 0; tap < area; ++tap) {
+      Vec sum = lanes[tap];
+      for (int64_t i = 0; i < maps.pixels(); i += kLanes) sum += masked(f(tap, load(map + i)), masks.of(tap) + i);
+      lanes[tap] = sum;
+    }
     pending += maps.pixels();
     if (pending < kMostPending && image + 1 < maps.images) continue;
     for (int64_t tap = 0; tap < area; ++tap, pending = 0) {

@@ -11,23 +11,15 @@ namespace efficientconv {
 
 struct Grid {
   Maps maps;
-  int64_t kernel, padding;
-  int64_t rows() const { return (maps.height + padding + kernel - 1) / kernel; }
-  int64_t columns() const { return (maps.width + padding + kernel - 1) / kernel; }
-  int64_t cells() const { return rows() * columns(); }
-  int64_t width() const { return columns() * kernel; }  // of a row of pixels, with what hangs over the edge
+  int64_t kernel, padding, rows, columns;  // of cells
+
+  Grid(const Maps& maps, int64_t kernel, int64_t padding)
+      : maps(maps), kernel(kernel), padding(padding), rows((maps.height + padding + kernel - 1) / kernel),
+        columns((maps.width + padding + kernel - 1) / kernel) {}
+  int64_t cells() const { return rows * columns; }
+  int64_t width() const { return columns * kernel; }  // of a row of pixels, with what hangs over the edge
   int64_t pixels() const { return cells() * kernel * kernel; }
 };
-
-// f(x, n) for the pixels of row y of a map: whole vectors, also past the row's end while the map goes on there, else exactly
-template <class F>
-EC_INLINE void for_each_row_piece(const Maps& maps, int64_t y, F f) {
-  const int64_t w = maps.width;
-  if (y * w + round_up(w, kLanes) <= maps.pixels())
-    for (int64_t x = 0; x < w; x += kLanes) f(x, std::integral_constant<int, kLanes>());
-  else
-    for_each_piece(w, f);
-}
 
 constexpr int64_t kMargin = 2 * kLanes;  // floats that vectors may read before and after a map, whatever they are
 
@@ -44,7 +36,7 @@ inline void for_each_covered(const Grid& grid, F f) {
   const int64_t k = grid.kernel, p = grid.padding, w = grid.maps.width;
   for (int64_t y = 0; y < grid.maps.height; ++y)
     for (int64_t x = 0; x < w; ++x)
-      f((y + p) / k * grid.columns() + (x + p) / k, y * w + x, (y + p) % k * k + (x + p) % k);
+      f((y + p) / k * grid.columns + (x + p) / k, y * w + x, (y + p) % k * k + (x + p) % k);
 }
 
 // What the loops over maps need beside them: a map with margins, rows of cells or doubled cells of some maps, a row of zeros,
@@ -68,7 +60,7 @@ struct CellScratch {
 // one map with margins, k = 2: halved[i][x] = what column x adds to its cell in row i of the cells
 inline void halve_rows(const Grid& grid, const float* map, const float* filter, const CellScratch& scratch, float* halved) {
   const Vec upper = alternating(filter[0], filter[1]), lower = alternating(filter[2], filter[3]);
-  for (int64_t i = 0; i < grid.rows(); ++i, halved += grid.width()) {  // past its end, the next row writes again
+  for (int64_t i = 0; i < grid.rows; ++i, halved += grid.width()) {  // past its end, the next row writes again
     const float *above = covered_row(grid, map, i, 0, scratch.zeros), *below = covered_row(grid, map, i, 1, scratch.zeros);
     for (int64_t x = 0; x < grid.width(); x += kLanes)
       store(halved + x, masked(load(above + x) * upper + load(below + x) * lower, &scratch.on_map[x]));
@@ -135,28 +127,35 @@ struct Finish {
   }
 };
 
-// one map: map[y][x] = finish(cell over the pixel * filter[..][..], where); `doubled`: its cells, for k = 2
+// one map, k = 2: map[y][x] = finish(cell over the pixel * filter[..][..], where), from its doubled cells. Rows are written in
+// whole vectors, also past their ends, which the next row writes again, while those stay within `room` floats.
+template <class End>
+inline void expand_map_2(const Grid& grid, const float* doubled, const float* filter, End finish, int64_t room, float* map) {
+  const int64_t p = grid.padding, w = grid.maps.width, h = grid.maps.height, width = grid.width();
+  const int64_t whole = std::min(h, std::max<int64_t>(0, room - round_up(w, kLanes) + w) / w);
+  const auto write_row = [=](int64_t y, const float* from, Vec pattern) {
+    const int64_t at = y * w;
+    if (y < whole)
+      for (int64_t x = 0; x < w; x += kLanes) store(map + at + x, finish(load(from + x) * pattern, at + x));
+    else
+      for (int64_t x = 0; x < w; ++x) map[at + x] = finish(from[x] * pattern[x % 2], at + x);
+  };
+  const Vec upper = alternating(filter[p], filter[1 - p]), lower = alternating(filter[2 + p], filter[3 - p]);
+  for (int64_t i = 0; i < grid.rows; ++i, doubled += width) {
+    if (2 * i >= p) write_row(2 * i - p, doubled + p, upper);
+    if (2 * i + 1 - p < h) write_row(2 * i + 1 - p, doubled + p, lower);
+  }
+}
+
+// the same for any k, from the cells; for k = 2 from `doubled`
 template <class End>
 inline void expand_map(const Grid& grid, const float* cells, const float* doubled, const float* filter, const End& finish,
-                       float* map) {
-  const int64_t k = grid.kernel, h = grid.maps.height, w = grid.maps.width, p = grid.padding;
-  for (int64_t y = 0; y < h; ++y) {
-    const int64_t row = (y + p) / k;
-    const float* taps = filter + (y + p) % k * k;
-    if (k == 2) {
-      const Vec pattern = p % 2 ? alternating(taps[1], taps[0]) : alternating(taps[0], taps[1]);
-      const float* from = doubled + row * grid.width() + p;
-      for_each_row_piece(grid.maps, y, [&](int64_t x, auto n) {
-        const int64_t at = y * w + x;
-        if constexpr (n == kLanes) store(map + at, finish(load(from + x) * pattern, at));
-        else
-          for (int64_t i = 0; i < n; ++i) map[at + i] = finish(from[x + i] * taps[(x + i + p) % 2], at + i);
-      });
-    } else {
-      for (int64_t x = 0; x < w; ++x)
-        map[y * w + x] = finish(cells[row * grid.columns() + (x + p) / k] * taps[(x + p) % k], y * w + x);
-    }
-  }
+                       int64_t room, float* map) {
+  const int64_t k = grid.kernel, p = grid.padding, w = grid.maps.width;
+  if (k == 2) return expand_map_2(grid, doubled, filter, finish, room, map);
+  for (int64_t y = 0; y < grid.maps.height; ++y)
+    for (int64_t x = 0; x < w; ++x)
+      map[y * w + x] = finish(cells[(y + p) / k * grid.columns + (x + p) / k] * filter[(y + p) % k * k + (x + p) % k], y * w + x);
 }
 
 // Cells of maps [first, last), expanded to them. `epilogue`: scale and bias one a channel, residual of the maps' shape.
@@ -172,7 +171,7 @@ inline void expand_range(const Grid& grid, const float* cells, const float* filt
       for (int64_t tap = 0; tap < area; ++tap) filter[tap] = filters[c * area + tap] * (epilogue.scale ? epilogue.scale[c] : 1.f);
       const Finish finish{epilogue.bias ? epilogue.bias[c] : 0.f, epilogue.residual ? epilogue.residual + at : nullptr,
                           epilogue.relu};
-      expand_map(grid, cells + n * size, scratch.rows + 2 * n * size, filter.data(), finish, y + at);
+      expand_map(grid, cells + n * size, scratch.rows + 2 * n * size, filter.data(), finish, (last - i - n) * pixels, y + at);
     }
   }
 }

@@ -20,10 +20,20 @@ constexpr int64_t kSerial = 128 * 1024;         // elements that one thread may 
 constexpr int64_t kFirstCache = 32 * 1024;     // bytes
 constexpr int64_t kPanelFloats = 72 * 1024;  // panels of a group of blocks: 288 KiB of a second cache of 512
 
-// Blocks that are filled together: their rows of the maps are read in one go.
-inline int64_t group_size(int64_t rows, int64_t least, int64_t most) {
-  return std::clamp<int64_t>(kPanelFloats / (rows * kBlock), least, most);
-}
+// The blocks of a batch in groups that are filled together, so that their rows of the maps are read in one go: as many groups
+// for each thread, of as many blocks but for one.
+struct Groups {
+  int64_t blocks, count;
+
+  Groups(const Maps& maps, int64_t rows, int64_t least, int64_t most, int64_t threads) : blocks(block_count(maps)) {
+    const int64_t fit = std::clamp<int64_t>(kPanelFloats / (rows * kBlock), least, most);
+    count = std::min(blocks, round_up((blocks + fit - 1) / fit, threads));
+  }
+  int64_t first(int64_t group) const { return blocks * group / count; }
+  int64_t size(int64_t group) const { return first(group + 1) - first(group); }
+  int64_t most() const { return (blocks + count - 1) / count; }
+  std::vector<Run> runs(const Maps& maps, int64_t group) const { return runs_of(maps, first(group), size(group)); }
+};
 
 // A tile whose outputs see all inputs: packed[s][o] = weight[s * step_stride + o * output_stride] * factor[o]. One of the
 // strides is 1: rows of inputs that are zipped, or rows of outputs.
@@ -134,17 +144,15 @@ inline void tile_block(const PlanView& plan, const Maps& maps, int64_t tile, con
     }
 }
 
-// How a convolution is cut up: blocks in a group, whose panels are filled together, and parts of a group's tiles.
+// How a convolution is cut up: groups of blocks, and parts of their tiles.
 struct Division {
-  int64_t blocks, group, groups, parts;
+  Groups groups;
+  int64_t parts;
 
-  // few groups: each is shared out between the threads, which all fill its panels
-  Division(const Maps& maps, int64_t rows, int64_t threads) : blocks(block_count(maps)) {
-    group = std::min(group_size(rows, 1, 8), std::max<int64_t>(1, blocks / threads));
-    groups = (blocks + group - 1) / group;
-    parts = groups < 4 * threads && groups % threads ? threads : 1;
-  }
-  int64_t items() const { return groups * parts; }
+  // few blocks: each group is shared out between the threads, which all fill its panels
+  Division(const Maps& maps, int64_t rows, int64_t threads)
+      : groups(maps, rows, 1, 8, threads), parts(groups.blocks < 4 * threads && groups.blocks % threads ? threads : 1) {}
+  int64_t items() const { return groups.count * parts; }
 };
 
 // Items [first, last) of the division, on the calling thread.
@@ -152,10 +160,10 @@ template <class Source>
 void convolve_items(const Source& source, const PlanView& plan, const float* packed, const Epilogue& epilogue,
                     const Division& division, int64_t first, int64_t last, float* y) {
   const int64_t panel = source.rows() * kBlock;
-  float* panels = thread_scratch(kPanels, division.group * panel);
+  float* panels = thread_scratch(kPanels, division.groups.most() * panel);
   for (int64_t item = first; item < last; ++item) {
     const int64_t part = item % division.parts;
-    const std::vector<Run> runs = runs_of(source.maps, item / division.parts * division.group, division.group);
+    const std::vector<Run> runs = division.groups.runs(source.maps, item / division.parts);
     source.fill(runs, panel, kBlock, panels);
     const int64_t begin = plan.tiles * part / division.parts, end = plan.tiles * (part + 1) / division.parts;
     // a panel that the first cache holds stays there for all tiles; a larger one is left for the tile's weights to stay

@@ -56,11 +56,11 @@ struct Share {
 
 // sum (outputs x `width`, both rounded up to whole tiles) += the products of a thread's share
 template <class Source>
-void add_dense_gradient(const Source& source, const Patches& gradients, int64_t group, const Share& share, int64_t width,
+void add_dense_gradient(const Source& source, const Patches& gradients, const Groups& groups, const Share& share, int64_t width,
                         float* sum) {
   static constexpr float zeros[kOutputs] = {};
-  const int64_t rows = source.rows(), tiles = (gradients.maps.channels + kOutputs - 1) / kOutputs, steps = group * kBlock;
-  const int64_t panel = rows * kBlock, g_panel = tiles * kOutputs * kBlock;
+  const int64_t rows = source.rows(), tiles = (gradients.maps.channels + kOutputs - 1) / kOutputs, group = groups.most();
+  const int64_t panel = rows * kBlock, g_panel = tiles * kOutputs * kBlock, steps = group * kBlock;
   float* panels = thread_scratch(kPanels, group * panel + kBlock * kBlock);  // the last block's rows may be fewer than a block
   float* turned = thread_scratch(kMap, width * steps);
   float* g = thread_scratch(kGradients, group * g_panel);
@@ -68,8 +68,8 @@ void add_dense_gradient(const Source& source, const Patches& gradients, int64_t 
   std::vector<Offsets> at(steps);
   for (int32_t p = 0; p < steps; ++p) at[p] = {p * kBlock, p * kBlock};
   for (int64_t i = share.first_group; i < share.last_group; ++i) {
-    const std::vector<Run> runs = runs_of(source.maps, i * group, group);
-    const int64_t used = runs.back().block + 1;
+    const std::vector<Run> runs = groups.runs(source.maps, i);
+    const int64_t used = groups.size(i);
     std::fill(g, g + used * g_panel, 0.f);  // also what lies past the last pixel and the last output
     if (runs.back().at + runs.back().length < kBlock) std::fill(panels, panels + used * panel, 0.f);
     source.fill(runs, panel, kBlock, panels);
@@ -99,19 +99,19 @@ void dense_weight_gradient(const Source& source, int64_t outputs, const float* g
   const TapMasks all(output_maps, 1);
   const Patches gradients{output_maps, grad_output, 1, &all};
   const int64_t rows = source.rows(), width = round_up(rows, kBlock), tiles = (outputs + kOutputs - 1) / kOutputs;
-  const int64_t blocks = block_count(maps), group = std::min(group_size(rows, 1, 384 / kBlock), blocks);
-  const int64_t groups = (blocks + group - 1) / group, size = tiles * kOutputs * width;
+  const int64_t size = tiles * kOutputs * width;
   // where there are more outputs than pixels, sums of several threads would take longer than all of them to read the pixels
   const bool by_tiles = maps.images * maps.pixels() <= outputs;
-  const int64_t workers = std::min(thread_count(), by_tiles ? tiles : groups), sets = by_tiles ? 1 : workers;
+  const Groups groups(maps, rows, 1, 384 / kBlock, by_tiles ? 1 : thread_count());
+  const int64_t workers = std::min(thread_count(), by_tiles ? tiles : groups.count), sets = by_tiles ? 1 : workers;
   float* sums = thread_scratch(kSums, sets * size);
   parallel(workers, 1, [&](int64_t first, int64_t last) {
     for (int64_t w = first; w < last; ++w) {
-      const Share share = by_tiles ? Share{0, groups, tiles * w / workers, tiles * (w + 1) / workers}
-                                   : Share{groups * w / workers, groups * (w + 1) / workers, 0, tiles};
+      const Share share = by_tiles ? Share{0, groups.count, tiles * w / workers, tiles * (w + 1) / workers}
+                                   : Share{groups.count * w / workers, groups.count * (w + 1) / workers, 0, tiles};
       float* sum = sums + (by_tiles ? 0 : w * size);
       std::fill(sum + share.first_tile * kOutputs * width, sum + share.last_tile * kOutputs * width, 0.f);
-      add_dense_gradient(source, gradients, group, share, width, sum);
+      add_dense_gradient(source, gradients, groups, share, width, sum);
     }
   });
   parallel(outputs, std::max<int64_t>(1, kSerial / rows), [&](int64_t begin, int64_t end) {

@@ -81,8 +81,9 @@ inline void convolve_strip(const Strip& strip, const PlanView& plan, const Offse
                            float* made) {
   const int64_t map = strip.rows * pitch;
   for (int64_t row = first; row < last; ++row)
-    for (int64_t column = 0; column < strip.width; column += kBlock) {
-      const int64_t vectors = std::min<int64_t>(kVectors, (strip.width - column + kLanes - 1) / kLanes);
+    for (int64_t column = 0, vectors; column < strip.width; column += vectors * kLanes) {
+      const int64_t left = (strip.width - column + kLanes - 1) / kLanes;
+      vectors = left == kVectors + 1 ? 2 : std::min<int64_t>(kVectors, left);  // one alone would leave the tile waiting
       const float* from = split + row * strip.step() + column;
       for (int64_t tile = 0; tile < plan.tiles; ++tile) {
         const Segment* begin = plan.segments + plan.tile_segments[tile];
@@ -92,6 +93,13 @@ inline void convolve_strip(const Strip& strip, const PlanView& plan, const Offse
         tile_forward(vectors, begin, end, offsets, packed, from, b, out);
       }
     }
+}
+
+// How many rows the windows of two strips share, one below the other; moved from the end of what was made to its start.
+inline int64_t keep_overlap(const Strip& strip, const Window& pool, int64_t outputs, int64_t pitch, float* made) {
+  const int64_t shared = std::max<int64_t>(0, pool.kernel - pool.stride), map = strip.rows * pitch;
+  for (float* to = made; to < made + outputs * map; to += map) std::copy_n(to + map - shared * pitch, shared * pitch, to);
+  return shared;
 }
 
 // x: B x C x H x W, in.maps -> B x m x rows x columns, pooled
@@ -118,7 +126,9 @@ inline void stem(const Maps& in, const float* x, int64_t kernel, int64_t stride,
       const int64_t top = row * pool.stride - pool.padding;  // of the strip, in rows of the convolution
       const int64_t first = std::max<int64_t>(0, -top), last = std::min(strip.rows, height - top);
       strip.fill(x + image * in.channels * in.height * in.width, top, padded, split);
-      convolve_strip(strip, plan, offsets.data(), packed, bias.data(), epilogue.relu, split, first, last, pitch, made);
+      const int64_t kept = item > begin && row > 0 ? keep_overlap(strip, pool, plan.tiles * kOutputs, pitch, made) : 0;
+      convolve_strip(strip, plan, offsets.data(), packed, bias.data(), epilogue.relu, split, std::max(first, kept), last, pitch,
+                     made);
       float* to = highest;
       for (int64_t o = 0; o < m; ++o)
         for (int64_t r = 0; r < count; ++r, to += pool.pitch(width)) {

@@ -19,8 +19,8 @@ constexpr int kVecBytes = kLanes * sizeof(float);
 
 typedef float Vec __attribute__((vector_size(kVecBytes)));
 typedef int32_t IntVec __attribute__((vector_size(kVecBytes)));
-typedef float UnalignedVec __attribute__((vector_size(kVecBytes), aligned(4), may_alias));
-typedef int32_t UnalignedIntVec __attribute__((vector_size(kVecBytes), aligned(4), may_alias));
+typedef float UnalignedVec __attribute__((vector_size(kVecBytes), aligned(4)));
+typedef int32_t UnalignedIntVec __attribute__((vector_size(kVecBytes), aligned(4)));
 
 EC_INLINE Vec load(const float* p) { return *reinterpret_cast<const UnalignedVec*>(p); }
 EC_INLINE void store(float* p, Vec v) { *reinterpret_cast<UnalignedVec*>(p) = v; }

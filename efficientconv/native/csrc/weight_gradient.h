@@ -71,32 +71,32 @@ class Bands {
 class Blocks {
  public:
   explicit Blocks(const Depthwise& source)
-      : source_(source), blocks_(block_count(source.maps)), group_(std::min(group_size(source.rows(), 96 / kBlock, 8), blocks_)) {}
+      : source_(source), groups_(source.maps, source.rows(), 96 / kBlock, 8, thread_count()) {}
 
   int64_t rows() const { return source_.rows(); }
-  int64_t groups() const { return (blocks_ + group_ - 1) / group_; }
-  int64_t length() const { return group_ * kBlock; }
+  int64_t groups() const { return groups_.count; }
+  int64_t length() const { return groups_.most() * kBlock; }
   int64_t input_floats() const { return source_.rows() * length(); }
-  int64_t vectors(int64_t group) const { return std::min(group_, blocks_ - group * group_) * kVectors; }
+  int64_t vectors(int64_t group) const { return groups_.size(group) * kVectors; }
   int32_t offset(int64_t row) const { return static_cast<int32_t>(row * length()); }
 
   void fill(int64_t group, float* inputs) const {
     std::fill_n(inputs, is_last(group) ? input_floats() : 0, 0.f);  // what lies past the last pixel
-    source_.fill(runs_of(source_.maps, group * group_, group_), kBlock, length(), inputs);
+    source_.fill(groups_.runs(source_.maps, group), kBlock, length(), inputs);
   }
 
   void fill_gradients(int64_t group, int64_t outputs, const float* grad_output, float* g) const {
     const Maps maps{source_.maps.images, outputs, source_.maps.height, source_.maps.width};
     const TapMasks all(maps, 1);
     std::fill_n(g, is_last(group) ? outputs * length() : 0, 0.f);
-    Patches{maps, grad_output, 1, &all}.fill(runs_of(maps, group * group_, group_), kBlock, length(), g);
+    Patches{maps, grad_output, 1, &all}.fill(groups_.runs(maps, group), kBlock, length(), g);
   }
 
  private:
   bool is_last(int64_t group) const { return group + 1 == groups(); }
 
   const Depthwise& source_;
-  int64_t blocks_, group_;
+  Groups groups_;
 };
 
 // The plan's offsets, which count rows of kBlock floats, as those of the source.
