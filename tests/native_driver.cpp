@@ -102,6 +102,14 @@ int main(int, char** argv) {
                               scale.data(), 1e-5, g.data(), gy.data(), gg.data(), gb.data());
       sum += total(gy) + total(g);
     }
+    for (bool adds : {false, true}) {
+      if (!multiplier || !forward.dense() || (adds && outputs != shape.channels)) continue;
+      Floats gx(x.size()), gf(filters.size());
+      const NormedLayer layer{residual.data(), out.data(), y.data(), mean.data(), var.data(), scale.data(), 1e-5, adds};
+      run_sic_backward(shape, x.data(), depthwise, outputs, backward.arrays(rows), weight.data(), layer,
+                       {gx.data(), gf.data(), grad.data(), gg.data(), gb.data()});
+      sum += total(gx) + total(gf) + total(grad);
+    }
     const int64_t cell = h[8], padding = h[9];
     const int64_t cells = ((shape.height + padding + cell - 1) / cell) * ((shape.width + padding + cell - 1) / cell);
     Floats small(shape.images * shape.channels * cells), taps = numbers(shape.channels * cell * cell), gt(taps.size());

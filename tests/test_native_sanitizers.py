@@ -25,6 +25,7 @@ def cases() -> list[tuple[int, int, int, int, Plans]]:
         (12, 3, 1, 12 * 6, topological_plans(three, 1)),
         (7, 3, 1, 7 * 6, dense_plans(7, 6)),
         (3, 5, 4, 12 * 5, dense_plans(12, 5)),
+        (6, 5, 2, 12 * 6, dense_plans(12, 6)),
         (1, 1, 0, 1, topological_plans(Topology((1,), (1,)), 1)),
         (3, 3, 1, 3 * 32, dense_plans(3, 32)),
     ]

@@ -132,6 +132,22 @@ class DepthwiseConnected(Connected):
         grad_x, grad_filters = torch.ops.efficientconv.depthwise_backward(x, filters, between, add)
         return grad_x, grad_filters, self.grad_weight(x, filters, weight, grad)
 
+    def backward_layer(
+        self, x: Tensor, params: tuple[Tensor, ...], norm: BatchNorm, add_x: bool, kept: tuple[Tensor, ...], grad: Tensor
+    ) -> Gradients:
+        if not self._image_by_image(x):
+            return super().backward_layer(x, params, norm, add_x, kept, grad)
+        (filters, weight), (out, mean, var, y) = params, kept
+        grad_x, grad_filters, grad_weight, grad_gamma, grad_beta = torch.ops.efficientconv.sic_backward(
+            grad, out, y, x, filters, weight, self.plans.backward, mean, var, norm.gamma, norm.eps, add_x
+        )
+        return grad_x, grad_gamma, grad_beta, grad_filters, grad_weight
+
+    def _image_by_image(self, x: Tensor) -> bool:
+        """Whether the whole backward pass may share images out between threads: as many for each, of enough pixels."""
+        threads, pixels = torch.get_num_threads(), x.shape[-2] * x.shape[-1]
+        return self.plans.dense and len(x) >= threads and len(x) % threads == 0 and len(x) * pixels > self.plans.outputs
+
 
 @dataclass(frozen=True)
 class Bottleneck:

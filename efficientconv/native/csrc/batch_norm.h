@@ -2,9 +2,8 @@
 // fit the second cache, so that what is read twice comes from memory once.
 #pragma once
 
-#include <cmath>
-
 #include "blocks.h"
+#include "norm.h"
 #include "parallel.h"
 
 namespace efficientconv {
@@ -24,10 +23,10 @@ class Sums {
   }
 
   void settle() {
-    for (int i = 0; i < kLanes; ++i) {
-      first += static_cast<double>(first_[0][i]) + first_[1][i];
-      second += static_cast<double>(second_[0][i]) + second_[1][i];
-    }
+    float totals[4] = {};
+    add_sums(first_[0], first_[1], second_[0], second_[1], totals);
+    first += static_cast<double>(totals[0]) + totals[1];
+    second += static_cast<double>(totals[2]) + totals[3];
     for (int turn = 0; turn < 2; ++turn) first_[turn] = second_[turn] = Vec{};
     pending_ = 0;
   }
@@ -65,19 +64,18 @@ inline void batch_norm_forward(const Maps& maps, const float* y, const float* re
       const double off = deviations.second / count;
       mean[c] = static_cast<float>(m + off);
       var[c] = static_cast<float>(std::max(0., deviations.first / count - off * off));
-      const float scale = (gamma ? gamma[c] : 1.f) / static_cast<float>(std::sqrt(var[c] + eps));
-      const float shift = (beta ? beta[c] : 0.f) - mean[c] * scale;
+      const Norm norm(mean[c], var[c], gamma ? gamma[c] : 1.f, beta ? beta[c] : 0.f, eps);
       for (int64_t image = 0; image < maps.images; ++image) {
         const int64_t at = (image * maps.channels + c) * pixels;
         const float *map = y + at, *add = residual ? residual + at : nullptr;
         float* to = out + at;
         for (int64_t p = 0; p < whole; p += kLanes) {
-          Vec v = load(map + p) * splat(scale) + splat(shift);
+          Vec v = load(map + p) * splat(norm.scale) + splat(norm.shift);
           if (add) v += load(add + p);
           store(to + p, positive(v));
         }
         for (int64_t p = whole; p < pixels; ++p) {
-          const float v = map[p] * scale + shift + (add ? add[p] : 0.f);
+          const float v = map[p] * norm.scale + norm.shift + (add ? add[p] : 0.f);
           to[p] = positive(v);
         }
       }
@@ -93,29 +91,30 @@ inline void batch_norm_backward(const Maps& maps, const float* grad_out, const f
   parallel(maps.channels, 1, [&](int64_t first, int64_t last) {
     for (int64_t c = first; c < last; ++c) {
       Sums totals;
-      const float m = mean[c], inverse = static_cast<float>(1 / std::sqrt(var[c] + eps));
+      const float m = mean[c];
       for (int64_t image = 0; image < maps.images; ++image) {
         const int64_t at = (image * maps.channels + c) * pixels;
-        const float *from = grad_out + at, *result = out + at, *map = y + at;
+        const Passed passed{grad_out + at, out + at};
+        const float* map = y + at;
         float* g = grad_residual + at;
         totals.add_map(pixels, [&](int64_t p, Vec& sum, Vec& product) {
-          const Vec here = load(result + p) <= Vec{} ? Vec{} : load(from + p);
+          const Vec here = passed.vector(p);
           store(g + p, here);
           sum += here;
           product += here * (load(map + p) - splat(m));
         });
         for (int64_t p = whole; p < pixels; ++p) {
-          g[p] = result[p] <= 0.f ? 0.f : from[p];
+          g[p] = passed.one(p);
           totals.first += g[p];
           totals.second += g[p] * static_cast<double>(map[p] - m);
         }
       }
       totals.settle();
-      grad_beta[c] = static_cast<float>(totals.first);
-      grad_gamma[c] = static_cast<float>(totals.second * inverse);
-      const double count = static_cast<double>(maps.images) * pixels;
-      const float scale = (gamma ? gamma[c] : 1.f) * inverse, average = static_cast<float>(totals.first / count);
-      const float slope = static_cast<float>(totals.second * inverse * inverse / count);
+      const NormGradient norm(totals.first, totals.second, static_cast<double>(maps.images) * pixels, mean[c], var[c],
+                              gamma ? gamma[c] : 1.f, eps);
+      grad_beta[c] = static_cast<float>(norm.beta);
+      grad_gamma[c] = static_cast<float>(norm.gamma);
+      const float scale = norm.scale, average = norm.average, slope = norm.slope;
       for (int64_t image = 0; image < maps.images; ++image) {
         const int64_t at = (image * maps.channels + c) * pixels;
         const float *g = grad_residual + at, *map = y + at;

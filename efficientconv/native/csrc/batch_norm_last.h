@@ -2,8 +2,6 @@
 // whose number they divide. Threads take ranges of pixels.
 #pragma once
 
-#include <cmath>
-
 #include "batch_norm.h"
 
 namespace efficientconv {
@@ -63,8 +61,9 @@ inline void batch_norm_forward_last(const Maps& maps, const float* y, const floa
     const double off = sums[channels + c] / count;
     mean[c] = static_cast<float>(pilot[c] + off);
     var[c] = static_cast<float>(std::max(0., sums[c] / count - off * off));
-    scale[c] = (gamma ? gamma[c] : 1.f) / static_cast<float>(std::sqrt(var[c] + eps));
-    shift[c] = (beta ? beta[c] : 0.f) - mean[c] * scale[c];
+    const Norm norm(mean[c], var[c], gamma ? gamma[c] : 1.f, beta ? beta[c] : 0.f, eps);
+    scale[c] = norm.scale;
+    shift[c] = norm.shift;
   }
   for_each_vector(maps, [&](int64_t at, int64_t c) {
     Vec v = load(y + at) * load(&scale[c]) + load(&shift[c]);
@@ -78,20 +77,21 @@ inline void batch_norm_backward_last(const Maps& maps, const float* grad_out, co
                                      float* grad_y, float* grad_gamma, float* grad_beta) {
   const int64_t channels = maps.channels;
   const double count = static_cast<double>(maps.images) * maps.pixels();
+  const Passed passed{grad_out, out};
   const auto sums = sums_over_pixels(maps, [&](int64_t at, int64_t c, Vec& sum, Vec& product) {
-    const Vec g = load(grad_out + at), here = load(out + at) <= Vec{} ? Vec{} : g;
+    const Vec here = passed.vector(at);
     store(grad_residual + at, here);
     sum += here;
     product += here * (load(y + at) - load(mean + c));
   });
   std::vector<float> scale(channels), average(channels), slope(channels);
   for (int64_t c = 0; c < channels; ++c) {
-    const double inverse = 1 / std::sqrt(var[c] + eps);
-    grad_beta[c] = static_cast<float>(sums[c]);
-    grad_gamma[c] = static_cast<float>(sums[channels + c] * inverse);
-    scale[c] = static_cast<float>((gamma ? gamma[c] : 1.) * inverse);
-    average[c] = static_cast<float>(sums[c] / count);
-    slope[c] = static_cast<float>(sums[channels + c] * inverse * inverse / count);
+    const NormGradient norm(sums[c], sums[channels + c], count, mean[c], var[c], gamma ? gamma[c] : 1.f, eps);
+    grad_beta[c] = static_cast<float>(norm.beta);
+    grad_gamma[c] = static_cast<float>(norm.gamma);
+    scale[c] = static_cast<float>(norm.scale);
+    average[c] = static_cast<float>(norm.average);
+    slope[c] = static_cast<float>(norm.slope);
   }
   for_each_vector(maps, [&](int64_t at, int64_t c) {
     const Vec d = (load(y + at) - load(mean + c)) * load(&slope[c]);

@@ -116,6 +116,27 @@ std::tuple<Tensor, Tensor> depthwise_backward(const Tensor& x, const Tensor& fil
   return {grad_x, grad_filters};
 }
 
+// The gradients of x, filters, weight, gamma and beta.
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> sic_backward(const Tensor& grad_out, const Tensor& out, const Tensor& y,
+                                                                const Tensor& x, const Tensor& filters, const Tensor& weight,
+                                                                at::TensorList backward, const Tensor& mean, const Tensor& var,
+                                                                const MaybeTensor& gamma, double eps, bool residual) {
+  const Shape shape = shape_of(x);
+  const int64_t outputs = weight.size(0), rows = filters.size(0), size = shape.images * outputs * shape.height * shape.width;
+  TORCH_CHECK(size > 0 && out.numel() == size && grad_out.numel() == size && y.numel() == size &&
+                  weight.numel() == outputs * rows && (!residual || outputs == shape.channels),
+              "efficientconv: gradient's shape");
+  Tensor grad_x = new_tensor(x.sizes()), grad_filters = at::empty_like(filters), grad_weight = new_tensor(weight.sizes());
+  Tensor grad_gamma = at::empty_like(mean), grad_beta = at::empty_like(mean);
+  const NormedLayer layer{data(grad_out), data(out), data(y), data(mean, outputs), data(var, outputs), data(gamma, outputs), eps,
+                          residual};
+  run_sic_backward(shape, data(x), filters_of(filters, 1, shape.channels), outputs, arrays(backward, rows), data(weight), layer,
+                   {grad_x.mutable_data_ptr<float>(), grad_filters.mutable_data_ptr<float>(),
+                    grad_weight.mutable_data_ptr<float>(), grad_gamma.mutable_data_ptr<float>(),
+                    grad_beta.mutable_data_ptr<float>()});
+  return {grad_x, grad_filters, grad_weight, grad_gamma, grad_beta};
+}
+
 at::MemoryFormat format_of(const Tensor& y) {
   const bool last = !y.is_contiguous() && y.size(1) % kLanes == 0;
   return last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
@@ -294,6 +315,9 @@ TORCH_LIBRARY(efficientconv, m) {
   m.def("fold(Tensor mean, Tensor var, Tensor? gamma, Tensor? beta, float eps) -> (Tensor, Tensor)");
   m.def("depthwise_backward(Tensor x, Tensor filters, Tensor grad_output, Tensor? add) -> (Tensor, Tensor)");
   m.def(
+      "sic_backward(Tensor grad_out, Tensor out, Tensor y, Tensor x, Tensor filters, Tensor weight, Tensor[] backward, "
+      "Tensor mean, Tensor var, Tensor? gamma, float eps, bool residual) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+  m.def(
       "batch_norm(Tensor y, Tensor? residual, Tensor? gamma, Tensor? beta, float eps) "
       "-> (Tensor, Tensor, Tensor)");
   m.def(
@@ -327,6 +351,7 @@ TORCH_LIBRARY_IMPL(efficientconv, CPU, m) {
   m.impl("dense_weight_gradient", &ec::dense_weight_gradient);
   m.impl("fold", &ec::fold);
   m.impl("depthwise_backward", &ec::depthwise_backward);
+  m.impl("sic_backward", &ec::sic_backward);
   m.impl("batch_norm", &ec::batch_norm);
   m.impl("batch_norm_backward", &ec::batch_norm_backward);
   m.impl("reduce", &ec::reduce);

@@ -60,6 +60,13 @@ EC_INLINE void for_each_piece(int64_t length, F f) {
   for (; lane < length; ++lane) f(lane, std::integral_constant<int, 1>());
 }
 
+// Images that go through several steps together: enough to fill the register tiles, few enough to leave each thread some.
+inline int64_t images_together(int64_t images, int64_t pixels, int64_t threads) {
+  const int64_t most = std::max<int64_t>(1, images / threads);
+  const int64_t groups = (images - 1) / std::clamp<int64_t>(8 * kBlock / pixels, 1, most) + 1;
+  return (images - 1) / groups + 1;
+}
+
 template <int kWrite>
 EC_INLINE void prefetch_run(const float* p, int64_t length) {
   __builtin_prefetch(p, kWrite);
@@ -68,7 +75,7 @@ EC_INLINE void prefetch_run(const float* p, int64_t length) {
 }
 
 // Aligned memory that a thread keeps from call to call, for each use that may be alive beside the others.
-enum Slot { kPanels, kWeights, kGradients, kMap, kRows, kReduced, kProjected, kSums, kSlots };
+enum Slot { kPanels, kWeights, kGradients, kZipped, kMap, kRows, kReduced, kProjected, kSums, kSlots };
 
 inline float* thread_scratch(Slot slot, int64_t floats) {
   struct Free {
@@ -82,6 +89,16 @@ inline float* thread_scratch(Slot slot, int64_t floats) {
     if (!memory[slot]) throw std::bad_alloc();
   }
   return memory[slot].get();
+}
+
+// grad (of `size` elements) from the sums that each image has of its own: the maps are gone through in the order of the memory,
+// which is what decides the speed, and the result does not depend on the number of threads.
+inline void sum_over_images(int64_t images, int64_t size, const double* sums, float* grad) {
+  for (int64_t i = 0; i < size; ++i) {
+    double total = 0;
+    for (int64_t image = 0; image < images; ++image) total += sums[image * size + i];
+    grad[i] = static_cast<float>(total);
+  }
 }
 
 // Map `i` of x with readable margins: itself, or at the ends of the memory a copy in `scratch`, of `margin` more on each side.

@@ -15,10 +15,7 @@ inline void bottleneck(const Grid& grid, const float* x, const float* reduce_fil
   out.maps.channels = m;
   float* packed = thread_scratch(kWeights, plan.steps * kOutputs);
   pack_weights(plan, weight, nullptr, packed);
-  // images that are projected together: enough to fill the register tiles, few enough to leave each thread some
-  const int64_t most = std::max<int64_t>(1, in.images / thread_count());
-  const int64_t groups = (in.images - 1) / std::clamp<int64_t>(8 * kBlock / cells, 1, most) + 1;
-  const int64_t together = (in.images - 1) / groups + 1;
+  const int64_t together = images_together(in.images, cells, thread_count());
   parallel((in.images + together - 1) / together, 1, [&](int64_t begin, int64_t end) {
     const CellScratch scratch(grid);
     float* reduced = thread_scratch(kReduced, together * in.channels * cells);

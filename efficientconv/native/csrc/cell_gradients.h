@@ -29,16 +29,6 @@ inline void add_filter_gradient(const Grid& grid, const float* cells, const floa
   }
 }
 
-// grad (channels x k x k) from the maps' sums
-inline void sum_over_images(const Grid& grid, const double* sums, float* grad) {
-  const int64_t row = grid.maps.channels * grid.kernel * grid.kernel;
-  for (int64_t i = 0; i < row; ++i) {
-    double total = 0;
-    for (int64_t image = 0; image < grid.maps.images; ++image) total += sums[image * row + i];
-    grad[i] = static_cast<float>(total);
-  }
-}
-
 // The gradient of either half's filters: grad[c][dy][dx] = sum of cells times the pixels that they cover so.
 inline void cell_filter_gradient(const Grid& grid, const float* cells, const float* maps, float* grad) {
   const int64_t area = grid.kernel * grid.kernel, size = grid.cells(), count = grid.maps.images * grid.maps.channels;
@@ -53,7 +43,7 @@ inline void cell_filter_gradient(const Grid& grid, const float* cells, const flo
                             with_margins(grid.maps, maps, map, kMargin, scratch.map), scratch, sums.data() + map * area);
     }
   });
-  sum_over_images(grid, sums.data(), grad);
+  sum_over_images(grid.maps.images, grid.maps.channels * area, sums.data(), grad);
 }
 
 }  // namespace efficientconv

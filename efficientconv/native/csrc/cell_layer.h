@@ -4,25 +4,11 @@
 // output goes by.
 #pragma once
 
-#include <cmath>
-
 #include "cell_gradients.h"
 #include "cell_statistics.h"
+#include "norm.h"
 
 namespace efficientconv {
-
-// What ReLU lets through of the gradient of its output.
-struct Passed {
-  const float *grad, *out;  // of a map, or of its row
-  EC_INLINE Vec vector(int64_t i) const {
-    const Vec g = load(grad + i);
-    return load(out + i) <= Vec{} ? Vec{} : g;
-  }
-  EC_INLINE float one(int64_t i) const {
-    const float g = grad[i];
-    return out[i] <= 0.f ? 0.f : g;
-  }
-};
 
 // One map, any k: reduced[cell] = sum over the taps of g * filter; to `sums`, cell times g for each tap, then g.
 inline void reduce_passed(const Grid& grid, const Passed& passed, const float* cells, const float* filter, double* sums,
@@ -90,16 +76,11 @@ inline void reduce_passed_range(const Grid& grid, const float* grad_out, const f
   }
 }
 
-// A channel's gradient before batch norm: dz = scale * (g - offset - slope * z).
-struct NormGradient {
-  double scale, offset, slope;
-};
-
 // grad_cells: from the sums of g to those of dz
 inline void subtract_mean_and_slope(const Grid& grid, const CellMasks& masks, const float* cells, const float* filter, int64_t c,
                                     const NormGradient& norm, float* grad_cells) {
   const int64_t size = grid.cells();
-  const float scale = norm.scale, offset = norm.offset, slope = norm.slope;
+  const float scale = norm.scale, offset = norm.offset(), slope = norm.slope;
   std::vector<float> taps(size), squares(size);  // of a cell: the sums of its taps on the map
   for (int64_t tap = 0; tap < grid.kernel * grid.kernel; ++tap)
     for (int64_t i = 0; i < size; ++i) {
@@ -137,26 +118,18 @@ inline void expand_backward(const Grid& grid, const float* grad_out, const float
         for (int64_t i = 0; i <= area; ++i) totals[i] += sums[map * (area + 1) + i];
       double products = -mean[c] * totals[area];  // g times (z - mean)
       for (int64_t tap = 0; tap < area; ++tap) products += filter[tap] * totals[tap];
-      const double inverse = 1 / std::sqrt(var[c] + eps), slope = products * inverse * inverse / count;
-      const NormGradient norm{(gamma ? gamma[c] : 1.) * inverse, totals[area] / count - mean[c] * slope, slope};
+      const NormGradient norm(totals[area], products, count, mean[c], var[c], gamma ? gamma[c] : 1.f, eps);
       subtract_mean_and_slope(grid, masks, cells, filter, c, norm, grads.cells);
       const auto values = sums_over_cells(grid, masks, cells, c, scratch, [](int64_t, Vec v) { return v; });
       const auto squares = sums_over_cells(grid, masks, cells, c, scratch, [](int64_t, Vec v) { return v * v; });
       for (int64_t tap = 0; tap < area; ++tap)
         grads.filters[c * area + tap] = static_cast<float>(
-            norm.scale * (totals[tap] - norm.offset * values[tap] - slope * filter[tap] * squares[tap]));
-      grads.gamma[c] = static_cast<float>(products * inverse);
-      grads.beta[c] = static_cast<float>(totals[area]);
+            norm.scale * (totals[tap] - norm.offset() * values[tap] - norm.slope * filter[tap] * squares[tap]));
+      grads.gamma[c] = static_cast<float>(norm.gamma);
+      grads.beta[c] = static_cast<float>(norm.beta);
     }
   });
 }
-
-// What an expanded gradient is added to: what ReLU let through, where the residual connection brings it.
-struct AddPassed {
-  Passed passed;
-  EC_INLINE float operator()(float v, int64_t at) const { return v + passed.one(at); }
-  EC_INLINE Vec operator()(Vec v, int64_t at) const { return v + passed.vector(at); }
-};
 
 // Maps [first, last): their grad_x, and each map's own `sums` for the filters' gradient, one a tap.
 inline void reduce_backward_range(const Grid& grid, const float* x, const float* filters, const float* grad_cells,
@@ -188,7 +161,7 @@ inline void reduce_backward(const Grid& grid, const float* x, const float* filte
   parallel(maps, 8, [&](int64_t first, int64_t last) {
     reduce_backward_range(grid, x, filters, grad_cells, grad_out, out, first, last, sums.data(), grad_x);
   });
-  sum_over_images(grid, sums.data(), grad_filters);
+  sum_over_images(grid.maps.images, grid.maps.channels * area, sums.data(), grad_filters);
 }
 
 }  // namespace efficientconv

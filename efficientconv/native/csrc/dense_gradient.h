@@ -54,7 +54,31 @@ struct Share {
   int64_t first_group, last_group, first_tile, last_tile;
 };
 
-// sum (outputs x `width`, both rounded up to whole tiles) += the products of a thread's share
+// The sums of one thread or several: outputs x `width`, both rounded up to whole tiles.
+struct DenseSums {
+  int64_t outputs, rows, width, tiles;
+
+  DenseSums(int64_t outputs, int64_t rows)
+      : outputs(outputs), rows(rows), width(round_up(rows, kBlock)), tiles((outputs + kOutputs - 1) / kOutputs) {}
+  int64_t size() const { return tiles * kOutputs * width; }
+
+  // grad: outputs x rows, of `sets` sums one after the other
+  void add_up(const float* sums, int64_t sets, float* grad) const {
+    parallel(outputs, std::max<int64_t>(1, kSerial / rows), [&](int64_t begin, int64_t end) {
+      for (int64_t o = begin; o < end; ++o) {
+        const float* from = sums + o * width;
+        float* to = grad + o * rows;
+        std::copy_n(from, rows, to);
+        for (int64_t set = 1; set < sets; ++set)
+          for (int64_t i = 0; i < rows; ++i) to[i] += from[set * size() + i];
+      }
+    });
+  }
+};
+
+inline Groups dense_groups(const Maps& maps, int64_t rows, int64_t threads) { return {maps, rows, 1, 384 / kBlock, threads}; }
+
+// sum += the products of a thread's share
 template <class Source>
 void add_dense_gradient(const Source& source, const Patches& gradients, const Groups& groups, const Share& share, int64_t width,
                         float* sum) {
@@ -64,7 +88,7 @@ void add_dense_gradient(const Source& source, const Patches& gradients, const Gr
   float* panels = thread_scratch(kPanels, group * panel + kBlock * kBlock);  // the last block's rows may be fewer than a block
   float* turned = thread_scratch(kMap, width * steps);
   float* g = thread_scratch(kGradients, group * g_panel);
-  float* packed = thread_scratch(kWeights, group * g_panel);
+  float* packed = thread_scratch(kZipped, group * g_panel);
   std::vector<Offsets> at(steps);
   for (int32_t p = 0; p < steps; ++p) at[p] = {p * kBlock, p * kBlock};
   for (int64_t i = share.first_group; i < share.last_group; ++i) {
@@ -98,30 +122,23 @@ void dense_weight_gradient(const Source& source, int64_t outputs, const float* g
   const Maps output_maps{maps.images, outputs, maps.height, maps.width};
   const TapMasks all(output_maps, 1);
   const Patches gradients{output_maps, grad_output, 1, &all};
-  const int64_t rows = source.rows(), width = round_up(rows, kBlock), tiles = (outputs + kOutputs - 1) / kOutputs;
-  const int64_t size = tiles * kOutputs * width;
+  const DenseSums dense(outputs, source.rows());
   // where there are more outputs than pixels, sums of several threads would take longer than all of them to read the pixels
   const bool by_tiles = maps.images * maps.pixels() <= outputs;
-  const Groups groups(maps, rows, 1, 384 / kBlock, by_tiles ? 1 : thread_count());
-  const int64_t workers = std::min(thread_count(), by_tiles ? tiles : groups.count), sets = by_tiles ? 1 : workers;
-  float* sums = thread_scratch(kSums, sets * size);
+  const Groups groups = dense_groups(maps, dense.rows, by_tiles ? 1 : thread_count());
+  const int64_t workers = std::min(thread_count(), by_tiles ? dense.tiles : groups.count), sets = by_tiles ? 1 : workers;
+  float* sums = thread_scratch(kSums, sets * dense.size());
   parallel(workers, 1, [&](int64_t first, int64_t last) {
     for (int64_t w = first; w < last; ++w) {
-      const Share share = by_tiles ? Share{0, groups.count, tiles * w / workers, tiles * (w + 1) / workers}
-                                   : Share{groups.count * w / workers, groups.count * (w + 1) / workers, 0, tiles};
-      float* sum = sums + (by_tiles ? 0 : w * size);
-      std::fill(sum + share.first_tile * kOutputs * width, sum + share.last_tile * kOutputs * width, 0.f);
-      add_dense_gradient(source, gradients, groups, share, width, sum);
+      const auto share_of = [&](int64_t n, int64_t i) { return n * i / workers; };
+      const Share share = by_tiles ? Share{0, groups.count, share_of(dense.tiles, w), share_of(dense.tiles, w + 1)}
+                                   : Share{share_of(groups.count, w), share_of(groups.count, w + 1), 0, dense.tiles};
+      float* sum = sums + (by_tiles ? 0 : w * dense.size());
+      std::fill(sum + share.first_tile * kOutputs * dense.width, sum + share.last_tile * kOutputs * dense.width, 0.f);
+      add_dense_gradient(source, gradients, groups, share, dense.width, sum);
     }
   });
-  parallel(outputs, std::max<int64_t>(1, kSerial / rows), [&](int64_t begin, int64_t end) {
-    for (int64_t o = begin; o < end; ++o)
-      for (int64_t i = 0; i < rows; ++i) {
-        float total = 0;
-        for (int64_t set = 0; set < sets; ++set) total += sums[set * size + o * width + i];
-        grad[o * rows + i] = total;
-      }
-  });
+  dense.add_up(sums, sets, grad);
 }
 
 }  // namespace efficientconv

@@ -93,13 +93,13 @@ class KernelAny {
   const float* filter_;
 };
 
-// One whole map with readable margins on both sides, plus `add` (may be `to` itself, or null).
-template <class Kernel>
-void convolve_map(const Kernel& kernel, int64_t pixels, const float* from, const float* add, float* to) {
+// One whole map with readable margins on both sides: to[i] = end(sum, i).
+template <class Kernel, class End>
+void convolve_map(const Kernel& kernel, int64_t pixels, const float* from, const End& end, float* to) {
   kernel.template convolve<false>(0, pixels, from, [&](int64_t i, Vec sum) {
-    if (i + kLanes <= pixels) store(to + i, add ? load(add + i) + sum : sum);
+    if (i + kLanes <= pixels) store(to + i, end(sum, i));
     else
-      for (int64_t j = 0; i + j < pixels; ++j) to[i + j] = (add ? add[i + j] : 0.f) + sum[j];
+      for (int64_t j = 0; i + j < pixels; ++j) to[i + j] = end(sum[j], i + j);
   });
 }
 

@@ -1,4 +1,4 @@
-// Backward of the depthwise convolution, channel by channel: a channel's maps and gradients stay in the first cache.
+// Backward of the depthwise convolution, map by map: a map and its gradients stay in the first cache.
 #pragma once
 
 #include "depthwise.h"
@@ -7,9 +7,12 @@
 namespace efficientconv {
 
 // grad_input[p] = sum over the taps of g[p - tap] * filter: the convolution with the filter turned round.
-inline void turn_filters(const float* filters, int64_t count, int64_t area, float* turned) {
-  for (int64_t i = 0; i < count; ++i)
-    for (int64_t tap = 0; tap < area; ++tap) turned[i * area + tap] = filters[i * area + area - 1 - tap];
+inline std::vector<float> turned_filters(const Depthwise& source) {
+  const int64_t area = source.kernel * source.kernel;
+  std::vector<float> turned(source.rows() * area);
+  for (int64_t i = 0; i < source.rows(); ++i)
+    std::reverse_copy(source.filters + i * area, source.filters + (i + 1) * area, turned.begin() + i * area);
+  return turned;
 }
 
 // sums[tap] += over the pixels of one map with readable margins: g[p] * x[p + tap]
@@ -52,43 +55,66 @@ inline void filter_gradient_3(const Maps& maps, const TapMasks& masks, const flo
   std::copy(total, total + 9, sums);
 }
 
+// What a map's gradient is added to: another map, or null.
+struct AddMap {
+  const float* map;
+  EC_INLINE float operator()(float v, int64_t at) const { return map ? v + map[at] : v; }
+  EC_INLINE Vec operator()(Vec v, int64_t at) const { return map ? v + load(map + at) : v; }
+};
+
+// One map x and g, the gradient of its convolution, both with readable margins: the gradient of x through `end` to grad_x,
+// what it adds to its filter's to `lanes`.
+template <class End>
+inline void depthwise_backward_map(const Depthwise& source, const float* turned, const float* x, const float* g, const End& end,
+                                   Vec* lanes, float* grad_x) {
+  const Maps& maps = source.maps;
+  if (source.kernel == 3) {
+    filter_gradient_3(maps, *source.masks, x, g, lanes);
+    convolve_map(Kernel3(maps, *source.masks, turned), maps.pixels(), g, end, grad_x);
+  } else {
+    filter_gradient(maps, *source.masks, source.kernel, x, g, lanes);
+    convolve_map(KernelAny(maps, *source.masks, turned, source.kernel), maps.pixels(), g, end, grad_x);
+  }
+}
+
+// Maps [first, last) of the source: the gradient of map i through end_of(i), and each filter's own sums, by its taps.
+template <class EndOf>
+void depthwise_backward_range(const Depthwise& source, const float* turned, const float* grad_output, const EndOf& end_of,
+                              int64_t first, int64_t last, double* sums, float* grad_x) {
+  const Maps &maps = source.maps, grads{maps.images, source.rows(), maps.height, maps.width};
+  const int64_t area = source.kernel * source.kernel, pixels = maps.pixels();
+  const int64_t margin = source.kernel / 2 * (maps.width + 1) + kBlock;  // what the taps read past a map's ends is masked
+  float* scratch = thread_scratch(kMap, 2 * (pixels + 2 * margin));
+  std::vector<Vec> lanes(round_up(area, 4));
+  std::vector<float> totals(lanes.size());
+  for (int64_t row = first * source.multiplier; row < last * source.multiplier; ++row) {
+    const int64_t map = row / source.multiplier;
+    const float* filter = turned + row % source.rows() * area;
+    const float* x_map = with_margins(maps, source.x, map, margin, scratch);
+    const float* g_map = with_margins(grads, grad_output, row, margin, scratch + pixels + 2 * margin);
+    float* to = grad_x + map * pixels;
+    std::fill(lanes.begin(), lanes.end(), Vec{});
+    if (row % source.multiplier == 0) depthwise_backward_map(source, filter, x_map, g_map, end_of(map), lanes.data(), to);
+    else depthwise_backward_map(source, filter, x_map, g_map, AddMap{to}, lanes.data(), to);
+    std::fill(totals.begin(), totals.end(), 0.f);
+    for (int64_t tap = 0; tap < area; tap += 4)
+      add_sums(lanes[tap], lanes[tap + 1], lanes[tap + 2], lanes[tap + 3], &totals[tap]);
+    std::copy_n(totals.begin(), area, sums + row * area);
+  }
+}
+
 // The gradients of x (B x n x H x W) and of the filters (n * multiplier x k x k), given that of the result. To the
 // former `add` is added, of x's shape or null.
-inline void depthwise_backward(const Maps& maps, int64_t kernel, int64_t multiplier, const float* x, const float* filters,
-                               const float* grad_output, const float* add, float* grad_x, float* grad_filters) {
-  const int64_t area = kernel * kernel, pixels = maps.pixels(), rows = maps.channels * multiplier;
-  const TapMasks masks(maps, kernel);
-  std::vector<float> turned(rows * area);
-  turn_filters(filters, rows, area, turned.data());
-  parallel(maps.channels, 1, [&](int64_t first, int64_t last) {
-    const int64_t margin = kernel / 2 * (maps.width + 1) + kBlock;  // what the taps read past a map's ends is masked
-    float* scratch = thread_scratch(kMap, 2 * (pixels + 2 * margin));
-    std::vector<Vec> sums(area);
-    const Maps grad_maps{maps.images, rows, maps.height, maps.width};
-    for (int64_t row = first * multiplier; row < last * multiplier; ++row) {
-      const int64_t c = row / multiplier;
-      const float* filter = turned.data() + row * area;
-      std::fill(sums.begin(), sums.end(), Vec{});
-      for (int64_t image = 0; image < maps.images; ++image) {
-        const int64_t map = image * maps.channels + c, at = map * pixels;
-        const float* x_map = with_margins(maps, x, map, margin, scratch);
-        const float* g_map = with_margins(grad_maps, grad_output, image * rows + row, margin, scratch + pixels + 2 * margin);
-        const float* sum_of = row % multiplier != 0 ? grad_x + at : add ? add + at : nullptr;
-        if (kernel == 3) {
-          filter_gradient_3(maps, masks, x_map, g_map, sums.data());
-          convolve_map(Kernel3(maps, masks, filter), pixels, g_map, sum_of, grad_x + at);
-        } else {
-          filter_gradient(maps, masks, kernel, x_map, g_map, sums.data());
-          convolve_map(KernelAny(maps, masks, filter, kernel), pixels, g_map, sum_of, grad_x + at);
-        }
-      }
-      for (int64_t tap = 0; tap < area; ++tap) {
-        float total = 0;
-        for (int lane = 0; lane < kLanes; ++lane) total += sums[tap][lane];
-        grad_filters[row * area + tap] = total;
-      }
-    }
+inline void depthwise_backward(const Depthwise& source, const float* grad_output, const float* add, float* grad_x,
+                               float* grad_filters) {
+  const Maps& maps = source.maps;
+  const std::vector<float> turned = turned_filters(source);
+  std::vector<double> sums(maps.images * turned.size());
+  const auto end_of = [&](int64_t map) { return AddMap{add ? add + map * maps.pixels() : nullptr}; };
+  parallel(maps.images * maps.channels, 1, [&](int64_t first, int64_t last) {
+    depthwise_backward_range(source, turned.data(), grad_output, end_of, first, last, sums.data(), grad_x);
   });
+  sum_over_images(maps.images, turned.size(), sums.data(), grad_filters);
 }
 
 }  // namespace efficientconv

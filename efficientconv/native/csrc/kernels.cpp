@@ -3,8 +3,7 @@
 #include "batch_norm_last.h"
 #include "bottleneck.h"
 #include "cell_layer.h"
-#include "dense_gradient.h"
-#include "depthwise_gradient.h"
+#include "sic_gradient.h"
 #include "stem.h"
 #include "weight_gradient.h"
 
@@ -52,8 +51,18 @@ void run_dense_weight_gradient(const Shape& shape, const float* x, const Filters
 
 void run_depthwise_backward(const Shape& shape, const float* x, const Filters& filters, const float* grad_output,
                             const float* add, float* grad_x, float* grad_filters) {
-  depthwise_backward(maps_of(shape), filters.kernel, filters.multiplier, x, filters.filters, grad_output, add, grad_x,
+  const Maps maps = maps_of(shape);
+  const TapMasks masks(maps, filters.kernel);
+  depthwise_backward({maps, x, filters.kernel, filters.multiplier, &masks, filters.filters}, grad_output, add, grad_x,
                      grad_filters);
+}
+
+void run_sic_backward(const Shape& shape, const float* x, const Filters& filters, int64_t outputs, const PlanArrays& backward,
+                      const float* weight, const NormedLayer& layer, const SicGradients& grads) {
+  const Maps maps = maps_of(shape);
+  const TapMasks masks(maps, filters.kernel);
+  sic_backward({maps, x, filters.kernel, filters.multiplier, &masks, filters.filters}, outputs, view(backward), weight, layer,
+               grads);
 }
 
 void run_batch_norm_forward(const Shape& shape, bool contiguous, const float* y, const float* residual, const float* gamma,

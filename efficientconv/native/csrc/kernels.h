@@ -34,6 +34,18 @@ void run_dense_weight_gradient(const Shape& shape, const float* x, const Filters
                                const float* grad_output, float* grad);
 void run_depthwise_backward(const Shape& shape, const float* x, const Filters& filters, const float* grad_output,
                             const float* add, float* grad_x, float* grad_filters);
+// A whole layer in training: out is relu(batch_norm(y) + x), or without the + x, y the projection of x's depthwise convolution.
+// weight: outputs x channels * multiplier; `backward`: its plan from the outputs.
+struct NormedLayer {
+  const float *grad_out, *out, *y, *mean, *var, *gamma;
+  double eps;
+  bool residual;
+};
+struct SicGradients {
+  float *x, *filters, *weight, *gamma, *beta;
+};
+void run_sic_backward(const Shape& shape, const float* x, const Filters& filters, int64_t outputs, const PlanArrays& backward,
+                      const float* weight, const NormedLayer& layer, const SicGradients& grads);
 // `contiguous`: the maps are; else they are channels-last. The gradients of the residual and of y may be one.
 void run_batch_norm_forward(const Shape& shape, bool contiguous, const float* y, const float* residual, const float* gamma,
                             const float* beta, double eps, float* out, float* mean, float* var);

@@ -1,0 +1,54 @@
+// What batch norm with the batch's own statistics does to one channel, and to its gradient.
+#pragma once
+
+#include <cmath>
+
+#include "vec.h"
+
+namespace efficientconv {
+
+// y * scale + shift
+struct Norm {
+  float scale, shift;
+
+  Norm(float mean, float var, float gamma, float beta, double eps)
+      : scale(gamma / static_cast<float>(std::sqrt(var + eps))), shift(beta - mean * scale) {}
+};
+
+// The gradient of y, scale * (g - average - slope * (y - mean)), where g is that of the result; and those of gamma and beta.
+struct NormGradient {
+  double mean, scale, average, slope, gamma, beta;
+
+  // sum and product: of g and of g * (y - mean), over the channel's `count` pixels
+  NormGradient(double sum, double product, double count, float mean, float var, float weight, double eps) : mean(mean) {
+    const double inverse = 1 / std::sqrt(var + eps);
+    scale = weight * inverse;
+    average = sum / count;
+    slope = product * inverse * inverse / count;
+    gamma = product * inverse;
+    beta = sum;
+  }
+  double offset() const { return average - mean * slope; }  // scale * (g - offset - slope * y) is the same
+};
+
+// What ReLU lets through of the gradient of its output, of a map or of a row of it.
+struct Passed {
+  const float *grad, *out;
+  EC_INLINE Vec vector(int64_t i) const {
+    const Vec g = load(grad + i);
+    return load(out + i) <= Vec{} ? Vec{} : g;
+  }
+  EC_INLINE float one(int64_t i) const {
+    const float g = grad[i];
+    return out[i] <= 0.f ? 0.f : g;
+  }
+};
+
+// What a gradient on its way out is added to: what ReLU let through, where the residual connection brings it.
+struct AddPassed {
+  Passed passed;
+  EC_INLINE float operator()(float v, int64_t at) const { return v + passed.one(at); }
+  EC_INLINE Vec operator()(Vec v, int64_t at) const { return v + passed.vector(at); }
+};
+
+}  // namespace efficientconv
