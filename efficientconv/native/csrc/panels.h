@@ -62,6 +62,7 @@ struct Patches {
   int64_t rows() const { return maps.channels * kernel * kernel; }
 
   void fill(const std::vector<Run>& runs, int64_t panel_stride, int64_t row_stride, float* panels) const {
+    if (kernel == 1) return copy(runs, panel_stride, row_stride, panels);
     const int64_t taps = kernel * kernel;
     for (int64_t c = 0; c < maps.channels; ++c) {
       prefetch_channel(maps, runs, c, kernel / 2 * (maps.width + 1), x);
@@ -83,6 +84,19 @@ struct Patches {
                 for (int64_t j = i; j < i + n; ++j) to[j] = mask[j] ? moved[j] : 0.f;
             });
         }
+      }
+    }
+  }
+
+ private:
+  // the pixels as they are
+  void copy(const std::vector<Run>& runs, int64_t panel_stride, int64_t row_stride, float* panels) const {
+    for (int64_t c = 0; c < maps.channels; ++c, panels += row_stride) {
+      prefetch_channel(maps, runs, c, 0, x);
+      for (const Run& run : runs) {
+        const float* from = x + (run.image * maps.channels + c) * maps.pixels() + run.pixel;
+        float* to = panels + run.block * panel_stride + run.at;
+        for_each_piece(run.length, [&](int64_t i, auto n) { std::copy_n(from + i, n(), to + i); });
       }
     }
   }
