@@ -268,10 +268,33 @@ class TestChoice:
         assert not runs_native(layer, self.x.double())
         assert not runs_native(layer, self.x.to("meta"))
         assert not runs_native(layer.to(torch.bfloat16), self.x)
-        layer.float()
+    @needs_kernels
+    def test_under_autocast_the_kernels_stay_in_float32_and_the_rest_does_not(self):
+        model = build_model("i", num_classes=10, layout="cifar").eval()
+        exact = set_backend(copy.deepcopy(model).double(), "reference")
+        images, seen = torch.randn(2, 3, 32, 32), {}
+        for name, module in model.named_modules():
+            if isinstance(module, (ConvLayer, nn.Linear)):
+                module.register_forward_hook(lambda _, inputs, y, name=name: seen.update({name: y.dtype}))
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            assert not runs_native(layer, self.x)
-            assert layer(self.x).dtype in (torch.bfloat16, torch.float32)
+            y = model(images)
+        assert seen["stages.stage2.layers.0"] == torch.float32 and seen["head.classifier"] == torch.bfloat16
+        assert difference(y, exact(images.double()).detach()) < 0.02
+
+    @needs_kernels
+    @pytest.mark.parametrize("name", ["sic_topology", "bottleneck_padded", "topology_model_f", "channel_bottleneck"])
+    def test_layers_train_on_half_precision_maps_under_autocast(self, name: str):
+        layer = make_layer(name).train()
+        exact = set_backend(copy.deepcopy(layer).double(), "reference")
+        x = torch.randn(2, channels_of(name), 33, 33).bfloat16()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            y = layer(x)
+        expected = exact(x.double())
+        y.sum().backward()
+        expected.sum().backward()
+        assert difference(y, expected.detach()) < TOLERANCE
+        for ours, theirs in zip(layer.parameters(), exact.parameters()):
+            assert ours.grad.dtype == torch.float32 and difference(ours.grad, theirs.grad) < TOLERANCE
 
     @needs_kernels
     def test_hooks_on_inner_modules_are_called(self):

@@ -25,6 +25,8 @@ class ChannelBottleneckConv2d(nn.Module):
         UserError: an odd number of input channels; a kernel size that cannot keep h x w.
     """
 
+    float32_under_autocast = True
+
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int):
         super().__init__()
         if in_channels % 2:

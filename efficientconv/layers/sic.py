@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from efficientconv.complexity import Cost, conv_cost
@@ -30,6 +31,8 @@ class SICConv2d(nn.Module):
         UserError: a kernel size that cannot keep h x w; a topology that the channels do not fill.
     """
 
+    float32_under_autocast = True
+
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, topology: Topology | None = None):
         super().__init__()
         self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, kernel_size
@@ -48,8 +51,13 @@ class SICConv2d(nn.Module):
         return self.projection(self.depthwise(x))
 
     def kernels_pay(self, x: Tensor) -> bool:
-        """Channels-last, PyTorch's depthwise layer and matrix product are faster on small maps. The bounds are measured."""
+        """Channels-last, or in bfloat16, PyTorch's depthwise layer and matrix product are faster on small maps.
+
+        The bounds are measured.
+        """
         positions, channels_last = x.shape[-2] * x.shape[-1], is_channels_last(x)
+        if torch.is_autocast_enabled("cpu"):
+            return positions >= 1024 or self.topology is not None
         if is_inference(x, self):
             return positions >= 36 or self.topology is not None or not channels_last
         if self.topology is not None:

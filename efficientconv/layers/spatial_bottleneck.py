@@ -30,6 +30,8 @@ class SpatialBottleneckConv2d(nn.Module):
         UserError: kernel_size < 1; padding outside 0 .. k - 1.
     """
 
+    float32_under_autocast = True
+
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, padding: int = 0):
         super().__init__()
         if kernel_size < 1 or not 0 <= padding < kernel_size:

@@ -32,6 +32,8 @@ class TopologicalConv2d(nn.Module):
         UserError: channels that do not fill the topology; a kernel size that cannot keep h x w.
     """
 
+    float32_under_autocast = True
+
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, topology: Topology):
         super().__init__()
         if not in_channels == out_channels == topology.channels:

@@ -27,6 +27,8 @@ class UnravelledConv2d(nn.Module):
         UserError: bases < 1; a kernel size that cannot keep h x w.
     """
 
+    float32_under_autocast = True
+
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, bases: int):
         super().__init__()
         if bases < 1:

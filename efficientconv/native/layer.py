@@ -18,11 +18,12 @@ from efficientconv.native.functions import BatchNormReLU, Layer, convolve, map_o
 
 
 def run_conv(conv: nn.Module, x: Tensor) -> Tensor:
-    return convolve(conv.native(), x, *conv.native_params())
+    return convolve(conv.native(), x.float(), *conv.native_params())
 
 
 def run_layer(conv: nn.Module, bn: nn.BatchNorm2d, x: Tensor, add_x: bool) -> Tensor:
     """relu(bn(conv(x)) + x), or without the + x."""
+    x = x.float()  # under autocast what came before may not be
     x = _Contiguous.apply(x) if is_channels_last(x) else x.contiguous()
     if bn.training or bn.running_mean is None:
         return _train(conv, bn, x, add_x)
@@ -66,10 +67,11 @@ def fold(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 def normalise(bn: nn.BatchNorm2d, y: Tensor, residual: Tensor | None) -> Tensor:
     """relu(bn(y) + residual) in training, behind a convolution of the library's, in the order in which y is."""
+    y, residual = y.float(), None if residual is None else residual.float()
     order = map_order(y)
     if not y.is_contiguous(memory_format=order) or order == torch.channels_last and y.shape[1] % build.lanes():
         return _plain_end(bn(y), residual)
-    return _normalise(bn, y, None if residual is None else residual.contiguous(memory_format=order))
+    return _normalise(bn, y, residual if residual is None else residual.contiguous(memory_format=order))
 
 
 def _plain_end(y: Tensor, residual: Tensor | None) -> Tensor:
@@ -79,7 +81,7 @@ def _plain_end(y: Tensor, residual: Tensor | None) -> Tensor:
 def _train(conv: nn.Module, bn: nn.BatchNorm2d, x: Tensor, add_x: bool) -> Tensor:
     residual = x if add_x else None
     if not hasattr(conv, "native"):
-        return _normalise(bn, conv(x).contiguous(), residual)
+        return _normalise(bn, conv(x).float().contiguous(), residual)
     if not _takes_statistics(bn, x):
         return _plain_end(bn(conv(x)), residual)
     params = (p.contiguous() for p in conv.native_params())
