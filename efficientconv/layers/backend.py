@@ -3,11 +3,12 @@
     model = set_backend(build_model("i", num_classes=1000), "reference")
 
 `auto`, what every layer starts with, takes the native kernels wherever they apply and pay: float32 on the CPU, outside
-torch.compile, function transforms and anything that records operations, for maps on which they were measured to be no slower.
-`native` takes them for all maps, and refuses to start where they cannot be built. Gradients of gradients need `reference`.
+torch.compile, function transforms and anything that records operations, for maps on which they were measured to be no
+slower. `native` takes them for all maps, and refuses to start where they cannot be built. Gradients of gradients need
+`reference`.
 
-Under autocast a convolution that says `float32_under_autocast` stays in float32 on its kernels, which was measured to be faster
-than the reference in bfloat16; everything else is autocast as usual.
+Under autocast a convolution that says `float32_under_autocast` stays in float32 on its kernels, which were measured to be
+faster than the reference in bfloat16; everything else is autocast as usual.
 """
 
 from __future__ import annotations

@@ -61,8 +61,9 @@ void run_sic_backward(const Shape& shape, const float* x, const Filters& filters
                       const float* weight, const NormedLayer& layer, const SicGradients& grads) {
   const Maps maps = maps_of(shape);
   const TapMasks masks(maps, filters.kernel);
-  sic_backward({maps, x, filters.kernel, filters.multiplier, &masks, filters.filters}, outputs, view(backward), weight, layer,
-               grads);
+  const Depthwise source{maps, x, filters.kernel, filters.multiplier, &masks, filters.filters};
+  const PlanView plan = view(backward);
+  SicBackward(source, outputs, plan, weight, layer).run(grads);
 }
 
 void run_batch_norm_forward(const Shape& shape, bool contiguous, const float* y, const float* residual, const float* gamma,

@@ -61,48 +61,70 @@ inline void norm_backward_range(const Maps& maps, const NormedLayer& layer, cons
 }
 
 // weight: outputs x rows of the source; `backward`: its plan from outputs to rows.
-inline void sic_backward(const Depthwise& source, int64_t outputs, const PlanView& backward, const float* weight,
-                         const NormedLayer& layer, const SicGradients& grads) {
-  const Maps &in = source.maps, out{in.images, outputs, in.height, in.width};
-  const int64_t pixels = in.pixels(), rows = source.rows(), together = images_together(in.images, pixels, thread_count());
-  const int64_t groups = (in.images + together - 1) / together, workers = std::min(thread_count(), groups);
-  const std::vector<NormGradient> norms = norm_gradients(out, layer);
-  const std::vector<float> turned = turned_filters(source);
-  const TapMasks all(out, 1);
-  const DenseSums dense(outputs, rows);
-  float *packed = thread_scratch(kWeights, backward.steps * kOutputs), *sums = thread_scratch(kSums, workers * dense.size());
-  pack_weights(backward, weight, nullptr, packed);
-  std::vector<double> filter_sums(in.images * turned.size());
-  parallel(workers, 1, [&](int64_t begin, int64_t end) {
-    float* grad_y = thread_scratch(kReduced, together * outputs * pixels);
-    float* between = thread_scratch(kProjected, together * rows * pixels);
-    std::fill(sums + begin * dense.size(), sums + end * dense.size(), 0.f);
-    for (int64_t image = groups * begin / workers * together, images; image < std::min(in.images, groups * end / workers * together);
-         image += images) {
-      images = std::min(together, in.images - image);
-      const int64_t at = image * in.channels * pixels;
-      const Depthwise here{{images, in.channels, in.height, in.width}, source.x + at, source.kernel, source.multiplier,
-                           source.masks, source.filters};
-      const Patches gradients{{images, outputs, in.height, in.width}, grad_y, 1, &all};
-      norm_backward_range(out, layer, norms, image * outputs, (image + images) * outputs, grad_y);
-      const Division division(gradients.maps, outputs, 1);
-      convolve_items(gradients, backward, packed, Epilogue{}, division, 0, division.items(), between);
-      const Groups blocks = dense_groups(here.maps, rows, 1);
-      add_dense_gradient(here, gradients, blocks, {0, blocks.count, 0, dense.tiles}, dense.width, sums + begin * dense.size());
-      const auto run = [&](const auto& end_of) {
-        depthwise_backward_range(here, turned.data(), between, end_of, 0, images * in.channels,
-                                 filter_sums.data() + image * turned.size(), grads.x + at);
-      };
-      if (layer.residual) run([&](int64_t map) { return AddPassed{{layer.grad_out + at + map * pixels, layer.out + at + map * pixels}}; });
-      else run([](int64_t) { return AddMap{nullptr}; });
-    }
-  });
-  sum_over_images(in.images, turned.size(), filter_sums.data(), grads.filters);
-  dense.add_up(sums, workers, grads.weight);
-  for (int64_t c = 0; c < outputs; ++c) {
-    grads.gamma[c] = static_cast<float>(norms[c].gamma);
-    grads.beta[c] = static_cast<float>(norms[c].beta);
+class SicBackward {
+ public:
+  SicBackward(const Depthwise& source, int64_t outputs, const PlanView& backward, const float* weight, const NormedLayer& layer)
+      : source_(source), out_{source.maps.images, outputs, source.maps.height, source.maps.width}, all_(out_, 1),
+        backward_(backward), layer_(layer), norms_(norm_gradients(out_, layer)), turned_(turned_filters(source)),
+        dense_(outputs, source.rows()), packed_(thread_scratch(kWeights, backward.steps * kOutputs)),
+        together_(images_together(out_.images, out_.pixels(), thread_count())) {
+    pack_weights(backward, weight, nullptr, packed_);
   }
-}
+
+  void run(const SicGradients& grads) const {
+    const int64_t images = out_.images, groups = (images + together_ - 1) / together_;
+    const int64_t workers = std::min(thread_count(), groups), size = dense_.size();
+    std::vector<double> filter_sums(images * turned_.size());
+    float* sums = thread_scratch(kSums, workers * size);
+    std::fill_n(sums, workers * size, 0.f);
+    parallel(workers, 1, [&](int64_t first, int64_t last) {
+      for (int64_t group = groups * first / workers; group < groups * last / workers; ++group)
+        add_images(group * together_, std::min(together_, images - group * together_), sums + first * size, filter_sums.data(),
+                   grads.x);
+    });
+    sum_over_images(images, turned_.size(), filter_sums.data(), grads.filters);
+    dense_.add_up(sums, workers, grads.weight);
+    for (int64_t c = 0; c < out_.channels; ++c) {
+      grads.gamma[c] = static_cast<float>(norms_[c].gamma);
+      grads.beta[c] = static_cast<float>(norms_[c].beta);
+    }
+  }
+
+ private:
+  // Images [image, image + count), from their outputs to their inputs.
+  void add_images(int64_t image, int64_t count, float* sum, double* filter_sums, float* grad_x) const {
+    const int64_t pixels = out_.pixels(), rows = source_.rows();
+    float* grad_y = thread_scratch(kReduced, together_ * out_.channels * pixels);
+    float* between = thread_scratch(kProjected, together_ * rows * pixels);
+    norm_backward_range(out_, layer_, norms_, image * out_.channels, (image + count) * out_.channels, grad_y);
+    const Patches gradients{{count, out_.channels, out_.height, out_.width}, grad_y, 1, &all_};
+    const Division division(gradients.maps, out_.channels, 1);
+    convolve_items(gradients, backward_, packed_, Epilogue{}, division, 0, division.items(), between);
+    Depthwise here = source_;
+    const int64_t at = image * source_.maps.channels * pixels;
+    here.maps.images = count;
+    here.x += at;
+    const Groups blocks = dense_groups(here.maps, rows, 1);
+    add_dense_gradient(here, gradients, blocks, {0, blocks.count, 0, dense_.tiles}, dense_.width, sum);
+    const auto go_on = [&](const auto& end_of) {
+      depthwise_backward_range(here, turned_.data(), between, end_of, 0, count * here.maps.channels,
+                               filter_sums + image * turned_.size(), grad_x + at);
+    };
+    const float *grad_out = layer_.grad_out + at, *out = layer_.out + at;  // with a residual connection as large as x
+    if (layer_.residual) go_on([=](int64_t map) { return AddPassed{{grad_out + map * pixels, out + map * pixels}}; });
+    else go_on([](int64_t) { return AddMap{nullptr}; });
+  }
+
+  const Depthwise& source_;
+  Maps out_;
+  TapMasks all_;
+  const PlanView& backward_;
+  const NormedLayer& layer_;
+  std::vector<NormGradient> norms_;
+  std::vector<float> turned_;
+  DenseSums dense_;
+  float* packed_;
+  int64_t together_;
+};
 
 }  // namespace efficientconv
