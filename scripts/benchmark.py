@@ -69,10 +69,14 @@ def run(args: argparse.Namespace, device: torch.device) -> None:
     print(f"{text}\nwrote {args.output_dir}/benchmark_{args.what}.csv, .md and .png")
 
 
+# what holds the processor back, and what has the C library keep freed memory
+TELLING = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
+
+
 def command() -> str:
-    """What was typed, with what holds the processor back."""
-    held = [f"{name}={os.environ[name]}" for name in ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA") if name in os.environ]
-    return shlex.join([*held, "python", "scripts/benchmark.py", *sys.argv[1:]])
+    """What was typed, with those settings around it that decide the times."""
+    settings = [f"{name}={os.environ[name]}" for name in TELLING if name in os.environ]
+    return shlex.join([*settings, "python", "scripts/benchmark.py", *sys.argv[1:]])
 
 
 def places(args: argparse.Namespace) -> list[tuple[str, str, int]]:
