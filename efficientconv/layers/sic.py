@@ -11,7 +11,7 @@ from efficientconv.layers.base import LAYERS, same_padding
 from efficientconv.layers.topological import TopologicalConv2d
 from efficientconv.layers.topology import Topology
 from efficientconv.native.convolutions import DepthwiseConnected
-from efficientconv.native.layer import is_channels_last, is_inference, run_conv
+from efficientconv.native.layer import is_inference, run_conv
 from efficientconv.native.plan import dense_plans, topological_plans
 
 
@@ -51,18 +51,18 @@ class SICConv2d(nn.Module):
         return self.projection(self.depthwise(x))
 
     def kernels_pay(self, x: Tensor) -> bool:
-        """Channels-last, or in bfloat16, PyTorch's depthwise layer and matrix product are faster on small maps.
+        """In training PyTorch's depthwise layer and matrix product are faster on small maps, under autocast on larger ones.
 
-        The bounds are measured.
+        The bounds were measured on models whose maps are channels-last at first, which they stay where PyTorch runs.
         """
-        positions, channels_last = x.shape[-2] * x.shape[-1], is_channels_last(x)
+        positions = x.shape[-2] * x.shape[-1]
         if torch.is_autocast_enabled("cpu"):
             return positions >= 1024 or self.topology is not None
         if is_inference(x, self):
-            return positions >= 36 or self.topology is not None or not channels_last
+            return True
         if self.topology is not None:
-            return positions * self.in_channels >= 8192 or not channels_last
-        return positions >= (1024 if channels_last else 256)
+            return positions * self.in_channels >= 2048
+        return positions >= (36 if self.kernel_size <= 3 else 256)
 
     def native(self) -> DepthwiseConnected:
         if self.topology is None:
