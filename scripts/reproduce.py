@@ -63,7 +63,7 @@ def main() -> None:
         sys.exit(code)  # who sent a signal does not want to wait for tables
     again, device = args.measure, choose_device("auto")
     for name in order.tables:
-        paths = write_table(name, tier, order.seeds, command_of(order), device, again, compose)
+        paths = write_table(name, tier, order.seeds, command_of(order, args.only), device, again, compose)
         again = False  # once for all tables
         print(f"{paths[0].read_text()}\n{', '.join(map(str, paths))}\n")
     print(", ".join(map(str, write_plots(tier))))
@@ -117,10 +117,11 @@ def parse_order(settings: Sequence[str]) -> Order:
     return Order(values["table"].split(","), values["tier"], seeds, overrides)
 
 
-def command_of(order: Order) -> str:
+def command_of(order: Order, only: str | None) -> str:
     """Without overrides: numbers don't depend on them, and they may name somebody's folders."""
     seeds = ",".join(map(str, order.seeds))
-    return f"python scripts/reproduce.py table={','.join(order.tables)} tier={order.tier} seeds={seeds}"
+    command = f"python scripts/reproduce.py table={','.join(order.tables)} tier={order.tier} seeds={seeds}"
+    return command if only is None else f"{command} --only {only}"
 
 
 def parse_args() -> argparse.Namespace:

@@ -161,11 +161,13 @@ void convolve_items(const Source& source, const PlanView& plan, const float* pac
                     const Division& division, int64_t first, int64_t last, float* y) {
   const int64_t panel = source.rows() * kBlock;
   float* panels = thread_scratch(kPanels, division.groups.most() * panel);
-  for (int64_t item = first; item < last; ++item) {
-    const int64_t part = item % division.parts;
-    const std::vector<Run> runs = division.groups.runs(source.maps, item / division.parts);
+  for (int64_t item = first, next_item; item < last; item = next_item) {
+    const int64_t group = item / division.parts, part = item - group * division.parts;
+    next_item = std::min(last, (group + 1) * division.parts);  // all of the group that is this thread's
+    const std::vector<Run> runs = division.groups.runs(source.maps, group);
     source.fill(runs, panel, kBlock, panels);
-    const int64_t begin = plan.tiles * part / division.parts, end = plan.tiles * (part + 1) / division.parts;
+    const int64_t begin = plan.tiles * part / division.parts;
+    const int64_t end = plan.tiles * (part + next_item - item) / division.parts;
     // a panel that the first cache holds stays there for all tiles; a larger one is left for the tile's weights to stay
     const int64_t tiles = panel * static_cast<int64_t>(sizeof(float)) > kFirstCache ? 1 : std::max<int64_t>(1, end - begin);
     for (int64_t tile = begin; tile < end; tile += tiles)
