@@ -269,6 +269,14 @@ class TestChoice:
         assert not runs_native(layer, self.x.to("meta"))
         assert not runs_native(layer.to(torch.bfloat16), self.x)
     @needs_kernels
+    @pytest.mark.parametrize("training", [True, False])
+    def test_under_autocast_what_has_no_faster_kernels_is_autocast(self, training: bool):
+        for name in ("standard", "sic", "channel_bottleneck"):
+            layer = build_layer(name, 16, 16, kernel_size=3).train(training)
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                assert layer(torch.randn(2, 16, 8, 8).bfloat16()).dtype == torch.bfloat16
+
+    @needs_kernels
     def test_under_autocast_the_kernels_stay_in_float32_and_the_rest_does_not(self):
         model = build_model("i", num_classes=10, layout="cifar").eval()
         exact = set_backend(copy.deepcopy(model).double(), "reference")

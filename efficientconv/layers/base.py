@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from typing import get_type_hints
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -48,7 +49,7 @@ class ConvLayer(nn.Module):
         if has_kernels(self.conv, x) and type(self.bn) is nn.BatchNorm2d and runs_native(self, x):
             return run_layer(self.conv, self.bn, x, self.residual)
         y = self.conv(x)
-        if self.bn.training and type(self.bn) is nn.BatchNorm2d and runs_native(self, y):
+        if self.bn.training and type(self.bn) is nn.BatchNorm2d and y.dtype == torch.float32 and runs_native(self, y):
             return normalise(self.bn, y, x if self.residual else None)
         y = self.bn(y)
         return F.relu(y + x if self.residual else y)

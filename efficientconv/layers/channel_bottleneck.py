@@ -46,8 +46,8 @@ class ChannelBottleneckConv2d(nn.Module):
 
     def native_infer(self, x: Tensor, epilogue: Epilogue) -> Tensor:
         """The pair with the epilogue on its second half, for inference."""
-        conv = self.expansion
-        return conv.native().infer(self.reduction(x), tuple(p.detach().contiguous() for p in conv.native_params()), epilogue)
+        conv, between = self.expansion, self.reduction(x).float().contiguous()
+        return conv.native().infer(between, tuple(p.detach().contiguous() for p in conv.native_params()), epilogue)
 
     def cost(self, h: int, w: int) -> Cost:
         batch_norm = Cost(params=2 * self.reduction.bn.num_features)

@@ -67,11 +67,10 @@ def fold(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 def normalise(bn: nn.BatchNorm2d, y: Tensor, residual: Tensor | None) -> Tensor:
     """relu(bn(y) + residual) in training, behind a convolution of the library's, in the order in which y is."""
-    y, residual = y.float(), None if residual is None else residual.float()
     order = map_order(y)
     if not y.is_contiguous(memory_format=order) or order == torch.channels_last and y.shape[1] % build.lanes():
         return _plain_end(bn(y), residual)
-    return _normalise(bn, y, residual if residual is None else residual.contiguous(memory_format=order))
+    return _normalise(bn, y, None if residual is None else residual.float().contiguous(memory_format=order))
 
 
 def _plain_end(y: Tensor, residual: Tensor | None) -> Tensor:

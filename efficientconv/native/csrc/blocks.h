@@ -60,11 +60,22 @@ EC_INLINE void for_each_piece(int64_t length, F f) {
   for (; lane < length; ++lane) f(lane, std::integral_constant<int, 1>());
 }
 
+// n things in `count` parts, of as many things each but for one.
+struct Parts {
+  int64_t n, count;
+
+  // parts of at most `fit`, as many for each thread where there are enough things
+  Parts(int64_t n, int64_t fit, int64_t threads)
+      : n(n), count(std::clamp<int64_t>(round_up((n + fit - 1) / fit, threads), 1, std::max<int64_t>(1, n))) {}
+  int64_t first(int64_t part) const { return n * part / count; }
+  int64_t size(int64_t part) const { return first(part + 1) - first(part); }
+  int64_t most() const { return (n + count - 1) / count; }
+};
+
 // Images that go through several steps together: enough to fill the register tiles, few enough to leave each thread some.
-inline int64_t images_together(int64_t images, int64_t pixels, int64_t threads) {
-  const int64_t most = std::max<int64_t>(1, images / threads);
-  const int64_t groups = (images - 1) / std::clamp<int64_t>(8 * kBlock / pixels, 1, most) + 1;
-  return (images - 1) / groups + 1;
+inline Parts images_together(int64_t images, int64_t pixels, int64_t threads) {
+  const int64_t fit = std::clamp<int64_t>(8 * kBlock / pixels, 1, std::max<int64_t>(1, images / threads));
+  return {images, fit, threads};
 }
 
 template <int kWrite>

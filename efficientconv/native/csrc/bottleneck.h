@@ -15,18 +15,16 @@ inline void bottleneck(const Grid& grid, const float* x, const float* reduce_fil
   out.maps.channels = m;
   float* packed = thread_scratch(kWeights, plan.steps * kOutputs);
   pack_weights(plan, weight, nullptr, packed);
-  const int64_t together = images_together(in.images, cells, thread_count());
-  parallel((in.images + together - 1) / together, 1, [&](int64_t begin, int64_t end) {
+  const Parts parts = images_together(in.images, cells, thread_count());
+  parallel(parts.count, 1, [&](int64_t begin, int64_t end) {
     const CellScratch scratch(grid);
-    float* reduced = thread_scratch(kReduced, together * in.channels * cells);
-    float* projected = thread_scratch(kProjected, together * m * cells);
-    for (int64_t image = begin * together; image < std::min(end * together, in.images); image += together) {
-      const int64_t images = std::min(together, in.images - image);
+    float* reduced = thread_scratch(kReduced, parts.most() * in.channels * cells);
+    float* projected = thread_scratch(kProjected, parts.most() * m * cells);
+    for (int64_t part = begin; part < end; ++part) {
+      const int64_t image = parts.first(part), images = parts.size(part);
       reduce_range(grid, x, reduce_filters, image * in.channels, (image + images) * in.channels, scratch, reduced);
-      const Maps small{images, in.channels, grid.rows, grid.columns};
-      const TapMasks all(small, 1);
-      const Patches source{small, reduced, 1, &all};
-      const Division division(small, source.rows(), 1);
+      const Patches source{{images, in.channels, grid.rows, grid.columns}, reduced, 1, nullptr};
+      const Division division(source.maps, source.rows(), 1);
       convolve_items(source, plan, packed, Epilogue{}, division, 0, division.items(), projected);
       expand_range(out, projected, expand_filters, epilogue, image * m, (image + images) * m, scratch, y);
     }

@@ -20,18 +20,10 @@ constexpr int64_t kSerial = 128 * 1024;         // elements that one thread may 
 constexpr int64_t kFirstCache = 32 * 1024;     // bytes
 constexpr int64_t kPanelFloats = 72 * 1024;  // panels of a group of blocks: 288 KiB of a second cache of 512
 
-// The blocks of a batch in groups that are filled together, so that their rows of the maps are read in one go: as many groups
-// for each thread, of as many blocks but for one.
-struct Groups {
-  int64_t blocks, count;
-
-  Groups(const Maps& maps, int64_t rows, int64_t least, int64_t most, int64_t threads) : blocks(block_count(maps)) {
-    const int64_t fit = std::clamp<int64_t>(kPanelFloats / (rows * kBlock), least, most);
-    count = std::min(blocks, round_up((blocks + fit - 1) / fit, threads));
-  }
-  int64_t first(int64_t group) const { return blocks * group / count; }
-  int64_t size(int64_t group) const { return first(group + 1) - first(group); }
-  int64_t most() const { return (blocks + count - 1) / count; }
+// The blocks of a batch in groups that are filled together, so that their rows of the maps are read in one go.
+struct Groups : Parts {
+  Groups(const Maps& maps, int64_t rows, int64_t least, int64_t most, int64_t threads)
+      : Parts(block_count(maps), std::clamp<int64_t>(kPanelFloats / (rows * kBlock), least, most), threads) {}
   std::vector<Run> runs(const Maps& maps, int64_t group) const { return runs_of(maps, first(group), size(group)); }
 };
 
@@ -147,11 +139,13 @@ inline void tile_block(const PlanView& plan, const Maps& maps, int64_t tile, con
 // How a convolution is cut up: groups of blocks, and parts of their tiles.
 struct Division {
   Groups groups;
-  int64_t parts;
+  int64_t parts = 1;
 
-  // few blocks: each group is shared out between the threads, which all fill its panels
-  Division(const Maps& maps, int64_t rows, int64_t threads)
-      : groups(maps, rows, 1, 8, threads), parts(groups.blocks < 4 * threads && groups.blocks % threads ? threads : 1) {}
+  Division(const Maps& maps, int64_t rows, int64_t threads) : groups(maps, rows, 1, 8, threads) {
+    if (groups.n >= 4 * threads || groups.n % threads == 0) return;
+    groups.count = groups.n;  // few blocks: each is shared out between the threads, which all fill its panel
+    parts = threads;
+  }
   int64_t items() const { return groups.count * parts; }
 };
 

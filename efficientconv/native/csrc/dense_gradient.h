@@ -120,8 +120,7 @@ template <class Source>
 void dense_weight_gradient(const Source& source, int64_t outputs, const float* grad_output, float* grad) {
   const Maps& maps = source.maps;
   const Maps output_maps{maps.images, outputs, maps.height, maps.width};
-  const TapMasks all(output_maps, 1);
-  const Patches gradients{output_maps, grad_output, 1, &all};
+  const Patches gradients{output_maps, grad_output, 1, nullptr};
   const DenseSums dense(outputs, source.rows());
   // where there are more outputs than pixels, sums of several threads would take longer than all of them to read the pixels
   const bool by_tiles = maps.images * maps.pixels() <= outputs;

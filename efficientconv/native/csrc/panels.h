@@ -57,7 +57,7 @@ struct Patches {
   Maps maps;
   const float* x;
   int64_t kernel;
-  const TapMasks* masks;
+  const TapMasks* masks;  // not for a kernel of 1
 
   int64_t rows() const { return maps.channels * kernel * kernel; }
 

@@ -64,25 +64,23 @@ inline void norm_backward_range(const Maps& maps, const NormedLayer& layer, cons
 class SicBackward {
  public:
   SicBackward(const Depthwise& source, int64_t outputs, const PlanView& backward, const float* weight, const NormedLayer& layer)
-      : source_(source), out_{source.maps.images, outputs, source.maps.height, source.maps.width}, all_(out_, 1),
+      : source_(source), out_{source.maps.images, outputs, source.maps.height, source.maps.width},
         backward_(backward), layer_(layer), norms_(norm_gradients(out_, layer)), turned_(turned_filters(source)),
         dense_(outputs, source.rows()), packed_(thread_scratch(kWeights, backward.steps * kOutputs)),
-        together_(images_together(out_.images, out_.pixels(), thread_count())) {
+        parts_(images_together(out_.images, out_.pixels(), thread_count())) {
     pack_weights(backward, weight, nullptr, packed_);
   }
 
   void run(const SicGradients& grads) const {
-    const int64_t images = out_.images, groups = (images + together_ - 1) / together_;
-    const int64_t workers = std::min(thread_count(), groups), size = dense_.size();
-    std::vector<double> filter_sums(images * turned_.size());
+    const int64_t workers = std::min(thread_count(), parts_.count), size = dense_.size();
+    std::vector<double> filter_sums(out_.images * turned_.size());
     float* sums = thread_scratch(kSums, workers * size);
     std::fill_n(sums, workers * size, 0.f);
     parallel(workers, 1, [&](int64_t first, int64_t last) {
-      for (int64_t group = groups * first / workers; group < groups * last / workers; ++group)
-        add_images(group * together_, std::min(together_, images - group * together_), sums + first * size, filter_sums.data(),
-                   grads.x);
+      for (int64_t part = parts_.count * first / workers; part < parts_.count * last / workers; ++part)
+        add_images(parts_.first(part), parts_.size(part), sums + first * size, filter_sums.data(), grads.x);
     });
-    sum_over_images(images, turned_.size(), filter_sums.data(), grads.filters);
+    sum_over_images(out_.images, turned_.size(), filter_sums.data(), grads.filters);
     dense_.add_up(sums, workers, grads.weight);
     for (int64_t c = 0; c < out_.channels; ++c) {
       grads.gamma[c] = static_cast<float>(norms_[c].gamma);
@@ -94,10 +92,10 @@ class SicBackward {
   // Images [image, image + count), from their outputs to their inputs.
   void add_images(int64_t image, int64_t count, float* sum, double* filter_sums, float* grad_x) const {
     const int64_t pixels = out_.pixels(), rows = source_.rows();
-    float* grad_y = thread_scratch(kReduced, together_ * out_.channels * pixels);
-    float* between = thread_scratch(kProjected, together_ * rows * pixels);
+    float* grad_y = thread_scratch(kReduced, parts_.most() * out_.channels * pixels);
+    float* between = thread_scratch(kProjected, parts_.most() * rows * pixels);
     norm_backward_range(out_, layer_, norms_, image * out_.channels, (image + count) * out_.channels, grad_y);
-    const Patches gradients{{count, out_.channels, out_.height, out_.width}, grad_y, 1, &all_};
+    const Patches gradients{{count, out_.channels, out_.height, out_.width}, grad_y, 1, nullptr};
     const Division division(gradients.maps, out_.channels, 1);
     convolve_items(gradients, backward_, packed_, Epilogue{}, division, 0, division.items(), between);
     Depthwise here = source_;
@@ -110,21 +108,20 @@ class SicBackward {
       depthwise_backward_range(here, turned_.data(), between, end_of, 0, count * here.maps.channels,
                                filter_sums + image * turned_.size(), grad_x + at);
     };
-    const float *grad_out = layer_.grad_out + at, *out = layer_.out + at;  // with a residual connection as large as x
-    if (layer_.residual) go_on([=](int64_t map) { return AddPassed{{grad_out + map * pixels, out + map * pixels}}; });
-    else go_on([](int64_t) { return AddMap{nullptr}; });
+    if (!layer_.residual) return go_on([](int64_t) { return AddMap{nullptr}; });
+    const float *grad_out = layer_.grad_out + at, *out = layer_.out + at;  // as large as x
+    go_on([=](int64_t map) { return AddPassed{{grad_out + map * pixels, out + map * pixels}}; });
   }
 
   const Depthwise& source_;
   Maps out_;
-  TapMasks all_;
   const PlanView& backward_;
   const NormedLayer& layer_;
   std::vector<NormGradient> norms_;
   std::vector<float> turned_;
   DenseSums dense_;
   float* packed_;
-  int64_t together_;
+  Parts parts_;
 };
 
 }  // namespace efficientconv

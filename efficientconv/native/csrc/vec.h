@@ -101,7 +101,7 @@ EC_INLINE void add_sums(Vec a, Vec b, Vec c, Vec d, float* to) {
   const Vec abcd = shuffle(ab, cd, [](int i) { return i / 4 * 4 + i % 2 + i % 4 / 2 * kLanes; }, Lanes()) +
                    shuffle(ab, cd, [](int i) { return i / 4 * 4 + 2 + i % 2 + i % 4 / 2 * kLanes; }, Lanes());
   typedef float Quad __attribute__((vector_size(16)));
-  typedef float UnalignedQuad __attribute__((vector_size(16), aligned(4), may_alias));
+  typedef float UnalignedQuad __attribute__((vector_size(16), aligned(4)));
   Quad quads[kLanes / 4];
   std::memcpy(quads, &abcd, sizeof(abcd));
   for (int i = 1; i < kLanes / 4; ++i) quads[0] += quads[i];

@@ -87,9 +87,8 @@ class Blocks {
 
   void fill_gradients(int64_t group, int64_t outputs, const float* grad_output, float* g) const {
     const Maps maps{source_.maps.images, outputs, source_.maps.height, source_.maps.width};
-    const TapMasks all(maps, 1);
     std::fill_n(g, is_last(group) ? outputs * length() : 0, 0.f);
-    Patches{maps, grad_output, 1, &all}.fill(groups_.runs(maps, group), kBlock, length(), g);
+    Patches{maps, grad_output, 1, nullptr}.fill(groups_.runs(maps, group), kBlock, length(), g);
   }
 
  private:
