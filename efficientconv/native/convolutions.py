@@ -146,7 +146,7 @@ class DepthwiseConnected(Connected):
     def _image_by_image(self, x: Tensor) -> bool:
         """Whether the whole backward pass may share images out between threads: as many for each, of enough pixels."""
         threads, pixels = torch.get_num_threads(), x.shape[-2] * x.shape[-1]
-        return self.plans.dense and len(x) >= threads and len(x) % threads == 0 and len(x) * pixels > self.plans.outputs
+        return self.plans.dense and len(x) % threads == 0 and len(x) * pixels > self.plans.outputs
 
 
 @dataclass(frozen=True)

@@ -80,11 +80,11 @@ inline Groups dense_groups(const Maps& maps, int64_t rows, int64_t threads) { re
 
 // sum += the products of a thread's share
 template <class Source>
-void add_dense_gradient(const Source& source, const Patches& gradients, const Groups& groups, const Share& share, int64_t width,
-                        float* sum) {
+void add_dense_gradient(const Source& source, const Patches& gradients, const Groups& groups, const Share& share,
+                        const DenseSums& dense, float* sum) {
   static constexpr float zeros[kOutputs] = {};
-  const int64_t rows = source.rows(), tiles = (gradients.maps.channels + kOutputs - 1) / kOutputs, group = groups.most();
-  const int64_t panel = rows * kBlock, g_panel = tiles * kOutputs * kBlock, steps = group * kBlock;
+  const int64_t rows = dense.rows, width = dense.width, group = groups.most(), steps = group * kBlock;
+  const int64_t panel = rows * kBlock, g_panel = dense.tiles * kOutputs * kBlock;
   float* panels = thread_scratch(kPanels, group * panel + kBlock * kBlock);  // the last block's rows may be fewer than a block
   float* turned = thread_scratch(kMap, width * steps);
   float* g = thread_scratch(kGradients, group * g_panel);
@@ -134,7 +134,7 @@ void dense_weight_gradient(const Source& source, int64_t outputs, const float* g
                                    : Share{share_of(groups.count, w), share_of(groups.count, w + 1), 0, dense.tiles};
       float* sum = sums + (by_tiles ? 0 : w * dense.size());
       std::fill(sum + share.first_tile * kOutputs * dense.width, sum + share.last_tile * kOutputs * dense.width, 0.f);
-      add_dense_gradient(source, gradients, groups, share, dense.width, sum);
+      add_dense_gradient(source, gradients, groups, share, dense, sum);
     }
   });
   dense.add_up(sums, sets, grad);

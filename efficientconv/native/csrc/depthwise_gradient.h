@@ -2,6 +2,7 @@
 #pragma once
 
 #include "depthwise.h"
+#include "norm.h"
 #include "parallel.h"
 
 namespace efficientconv {
@@ -54,13 +55,6 @@ inline void filter_gradient_3(const Maps& maps, const TapMasks& masks, const flo
   }
   std::copy(total, total + 9, sums);
 }
-
-// What a map's gradient is added to: another map, or null.
-struct AddMap {
-  const float* map;
-  EC_INLINE float operator()(float v, int64_t at) const { return map ? v + map[at] : v; }
-  EC_INLINE Vec operator()(Vec v, int64_t at) const { return map ? v + load(map + at) : v; }
-};
 
 // One map x and g, the gradient of its convolution, both with readable margins: the gradient of x through `end` to grad_x,
 // what it adds to its filter's to `lanes`.

@@ -19,11 +19,16 @@ PlanView view(const PlanArrays& p) {
 
 Epilogue epilogue_of(const Output& o) { return {o.scale, o.bias, o.residual, o.relu}; }
 
+Depthwise depthwise_of(const Maps& maps, const float* x, const Filters& filters, const TapMasks& masks) {
+  return {maps, x, filters.kernel, filters.multiplier, &masks, filters.filters};
+}
+
 template <class F>
 void with_source(const Shape& shape, const float* x, const Filters& filters, F f) {
   const Maps maps = maps_of(shape);
+  if (!filters.filters && filters.kernel == 1) return f(Patches{maps, x, 1, nullptr});
   const TapMasks masks(maps, filters.kernel);
-  if (filters.filters) f(Depthwise{maps, x, filters.kernel, filters.multiplier, &masks, filters.filters});
+  if (filters.filters) f(depthwise_of(maps, x, filters, masks));
   else f(Patches{maps, x, filters.kernel, &masks});
 }
 
@@ -40,7 +45,7 @@ void run_weight_gradient(const Shape& shape, const float* x, const Filters& filt
   const Maps maps = maps_of(shape);
   if (!filters.filters) return weight_gradient(Bands(maps, x, filters.kernel), view(plan), grad_output, grad);
   const TapMasks masks(maps, filters.kernel);
-  const Depthwise depthwise{maps, x, filters.kernel, filters.multiplier, &masks, filters.filters};
+  const Depthwise depthwise = depthwise_of(maps, x, filters, masks);
   weight_gradient(Blocks(depthwise), view(plan), grad_output, grad);
 }
 
@@ -53,15 +58,14 @@ void run_depthwise_backward(const Shape& shape, const float* x, const Filters& f
                             const float* add, float* grad_x, float* grad_filters) {
   const Maps maps = maps_of(shape);
   const TapMasks masks(maps, filters.kernel);
-  depthwise_backward({maps, x, filters.kernel, filters.multiplier, &masks, filters.filters}, grad_output, add, grad_x,
-                     grad_filters);
+  depthwise_backward(depthwise_of(maps, x, filters, masks), grad_output, add, grad_x, grad_filters);
 }
 
 void run_sic_backward(const Shape& shape, const float* x, const Filters& filters, int64_t outputs, const PlanArrays& backward,
                       const float* weight, const NormedLayer& layer, const SicGradients& grads) {
   const Maps maps = maps_of(shape);
   const TapMasks masks(maps, filters.kernel);
-  const Depthwise source{maps, x, filters.kernel, filters.multiplier, &masks, filters.filters};
+  const Depthwise source = depthwise_of(maps, x, filters, masks);
   const PlanView plan = view(backward);
   SicBackward(source, outputs, plan, weight, layer).run(grads);
 }

@@ -44,7 +44,14 @@ struct Passed {
   }
 };
 
-// What a gradient on its way out is added to: what ReLU let through, where the residual connection brings it.
+// What a gradient on its way out is added to: a map of gradients, or null.
+struct AddMap {
+  const float* map;
+  EC_INLINE float operator()(float v, int64_t at) const { return map ? v + map[at] : v; }
+  EC_INLINE Vec operator()(Vec v, int64_t at) const { return map ? v + load(map + at) : v; }
+};
+
+// The same: what ReLU let through, where the residual connection brings it.
 struct AddPassed {
   Passed passed;
   EC_INLINE float operator()(float v, int64_t at) const { return v + passed.one(at); }

@@ -103,7 +103,7 @@ class SicBackward {
     here.maps.images = count;
     here.x += at;
     const Groups blocks = dense_groups(here.maps, rows, 1);
-    add_dense_gradient(here, gradients, blocks, {0, blocks.count, 0, dense_.tiles}, dense_.width, sum);
+    add_dense_gradient(here, gradients, blocks, {0, blocks.count, 0, dense_.tiles}, dense_, sum);
     const auto go_on = [&](const auto& end_of) {
       depthwise_backward_range(here, turned_.data(), between, end_of, 0, count * here.maps.channels,
                                filter_sums + image * turned_.size(), grad_x + at);
