@@ -244,10 +244,20 @@ def test_running_statistics_with_cumulative_average():
     layer.bn.momentum = None
     reference = set_backend(copy.deepcopy(layer), "reference")
     for seed in range(3):
-        x = torch.randn(2, 17, 5, 5, generator=torch.Generator().manual_seed(seed))
+        x = torch.randn(2, 17, 6, 6, generator=torch.Generator().manual_seed(seed))
+        assert runs_native(layer.conv, x)
         torch.testing.assert_close(layer(x), reference(x), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(layer.bn.running_var, reference.bn.running_var)
     assert layer.bn.num_batches_tracked == reference.bn.num_batches_tracked == 3
+
+
+@needs_kernels
+def test_autograd_sees_that_running_statistics_were_written():
+    layer = make_layer("sic").eval()
+    y = layer(torch.randn(2, 17, 6, 6)).sum()  # its backward pass wants the statistics as they are
+    layer.train()(torch.randn(2, 17, 6, 6))
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.backward()
 
 
 @needs_kernels

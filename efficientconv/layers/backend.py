@@ -13,13 +13,12 @@ faster than the reference in bfloat16; everything else is autocast as usual.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor, nn
 
 from efficientconv.errors import UserError, did_you_mean
 from efficientconv.native import build
+from efficientconv.native.convolutions import Convolution, Epilogue
 
 BACKENDS = ("auto", "reference", "native")
 
@@ -42,6 +41,35 @@ def set_backend(model: nn.Module, backend: str) -> nn.Module:
     return model
 
 
+class WithKernels:
+    """What a module says of its native kernels, beside nn.Module.
+
+    In training they are `native()` around `native_params()`, in inference `native_infer`. All has a default, also because
+    torch takes its time over an attribute that a module lacks.
+    """
+
+    layer_backend = "auto"
+    float32_under_autocast = False
+
+    def takes_kernels(self, x: Tensor) -> bool:
+        """Whether there are kernels for a layer around this convolution and maps like x, on whichever backend."""
+        return True
+
+    def kernels_pay(self, x: Tensor) -> bool:
+        """Whether auto takes them."""
+        return True
+
+    def native(self) -> Convolution | None:
+        """The convolution without its parameters; None: layers around it share batch norm's kernels only."""
+        return None
+
+    def native_params(self) -> tuple[Tensor, ...]:
+        return ()
+
+    def native_infer(self, x: Tensor, epilogue: Epilogue) -> Tensor:
+        return self.native().infer(x, tuple(p.contiguous() for p in self.native_params()), epilogue)
+
+
 def runs_native(module: nn.Module, x: Tensor) -> bool:
     """Whether `module` takes the native kernels for the input x, B x n x H x W."""
     return (
@@ -50,32 +78,27 @@ def runs_native(module: nn.Module, x: Tensor) -> bool:
         and _plain_cpu_maps(module, x)
         and not _watched()
         and _plain_parameters(module)
-        and all(_plain_parameters(inner) and not has_hooks(inner) for inner in _inner_modules(module))
+        and _plain_inside(module)
         and build.available()
     )
 
 
 def has_kernels(conv: nn.Module, x: Tensor) -> bool:
     """Whether there are kernels for a layer around `conv` at all, worth taking for inputs like x."""
-    if not _kernels_pay(conv, x):
-        return False
-    if hasattr(conv, "takes_kernels"):
-        return conv.takes_kernels(x)
-    return hasattr(conv, "native") or hasattr(conv, "native_infer")
+    return isinstance(conv, WithKernels) and _kernels_pay(conv, x) and conv.takes_kernels(x)
 
 
 def _kernels_pay(module: nn.Module, x: Tensor) -> bool:
     """Under auto, a layer may leave to PyTorch what PyTorch was measured to do faster."""
-    asked_for = getattr(module, "layer_backend", "auto") == "native"
-    return asked_for or not hasattr(module, "kernels_pay") or module.kernels_pay(x)
+    return not isinstance(module, WithKernels) or module.layer_backend == "native" or module.kernels_pay(x)
 
 
 def _plain_cpu_maps(module: nn.Module, x: Tensor) -> bool:
-    if torch.is_autocast_enabled("cpu"):
-        dtypes = (torch.float32, torch.bfloat16, torch.float16) if _keeps_float32(module) else ()
-    else:
-        dtypes = (torch.float32,)
-    return type(x) is Tensor and x.device.type == "cpu" and x.dtype in dtypes and x.dim() == 4 and x.numel() > 0
+    if type(x) is not Tensor or not x.is_cpu or x.dim() != 4 or x.numel() == 0:
+        return False
+    if not torch.is_autocast_enabled("cpu"):
+        return x.dtype == torch.float32
+    return _keeps_float32(module) and x.dtype in (torch.float32, torch.bfloat16, torch.float16)
 
 
 def _keeps_float32(module: nn.Module) -> bool:
@@ -84,15 +107,18 @@ def _keeps_float32(module: nn.Module) -> bool:
 
 def _plain_parameters(module: nn.Module) -> bool:
     """Its own ones."""
-    return all(p is None or p.dtype == torch.float32 and p.device.type == "cpu" for p in module._parameters.values())
+    for p in module._parameters.values():
+        if p is not None and not (p.dtype == torch.float32 and p.is_cpu):
+            return False
+    return True
 
 
-def _inner_modules(module: nn.Module) -> Iterator[nn.Module]:
-    """As module.modules(), which takes longer than the kernels on small maps."""
+def _plain_inside(module: nn.Module) -> bool:
+    """Of all modules inside, in a plain loop: going through module.modules() takes longer than the kernels on small maps."""
     for inner in module._modules.values():
-        if inner is not None:
-            yield inner
-            yield from _inner_modules(inner)
+        if inner is not None and (has_hooks(inner) or not _plain_parameters(inner) or not _plain_inside(inner)):
+            return False
+    return True
 
 
 def _watched() -> bool:

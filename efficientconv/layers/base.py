@@ -34,6 +34,8 @@ class ConvLayer(nn.Module):
         UserError: a residual asked for between different numbers of channels.
     """
 
+    layer_backend = "auto"
+
     def __init__(self, conv: nn.Module, in_channels: int, out_channels: int, residual: bool | None = None):
         super().__init__()
         if residual and in_channels != out_channels:
@@ -46,12 +48,13 @@ class ConvLayer(nn.Module):
         self.residual = in_channels == out_channels if residual is None else residual
 
     def forward(self, x: Tensor) -> Tensor:
-        if has_kernels(self.conv, x) and type(self.bn) is nn.BatchNorm2d and runs_native(self, x):
-            return run_layer(self.conv, self.bn, x, self.residual)
-        y = self.conv(x)
-        if self.bn.training and type(self.bn) is nn.BatchNorm2d and y.dtype == torch.float32 and runs_native(self, y):
-            return normalise(self.bn, y, x if self.residual else None)
-        y = self.bn(y)
+        conv, bn = self.conv, self.bn
+        if has_kernels(conv, x) and type(bn) is nn.BatchNorm2d and runs_native(self, x):
+            return run_layer(conv, bn, x, self.residual)
+        y = conv(x)
+        if bn.training and type(bn) is nn.BatchNorm2d and y.dtype == torch.float32 and runs_native(self, y):
+            return normalise(bn, y, x if self.residual else None)
+        y = bn(y)
         return F.relu(y + x if self.residual else y)
 
 

@@ -6,13 +6,14 @@ from torch import Tensor, nn
 
 from efficientconv.complexity import Cost
 from efficientconv.errors import UserError
+from efficientconv.layers.backend import WithKernels
 from efficientconv.layers.base import LAYERS, ConvLayer
 from efficientconv.layers.sic import SICConv2d
 from efficientconv.native.convolutions import Epilogue
 
 
 @LAYERS.register("channel_bottleneck")
-class ChannelBottleneckConv2d(nn.Module):
+class ChannelBottleneckConv2d(WithKernels, nn.Module):
     """A SIC layer n -> n / 2 with its batch norm and ReLU, then SIC n / 2 -> m: n x h x w -> m x h x w, without bias.
 
     MACs: (n k^2 + n^2 / 2 + n k^2 / 2 + n m / 2) h w: a pair costs about one SIC layer [M][C]. In a `ConvLayer` the
@@ -46,8 +47,7 @@ class ChannelBottleneckConv2d(nn.Module):
 
     def native_infer(self, x: Tensor, epilogue: Epilogue) -> Tensor:
         """The pair with the epilogue on its second half, for inference."""
-        conv, between = self.expansion, self.reduction(x).float().contiguous()
-        return conv.native().infer(between, tuple(p.detach().contiguous() for p in conv.native_params()), epilogue)
+        return self.expansion.native_infer(self.reduction(x).float().contiguous(), epilogue)
 
     def cost(self, h: int, w: int) -> Cost:
         batch_norm = Cost(params=2 * self.reduction.bn.num_features)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from efficientconv.complexity import Cost, conv_cost
-from efficientconv.layers.backend import runs_native
+from efficientconv.layers.backend import WithKernels, runs_native
 from efficientconv.layers.base import LAYERS, same_padding
 from efficientconv.layers.topological import TopologicalConv2d
 from efficientconv.layers.topology import Topology
@@ -16,7 +16,7 @@ from efficientconv.native.plan import dense_plans, topological_plans
 
 
 @LAYERS.register("sic")
-class SICConv2d(nn.Module):
+class SICConv2d(WithKernels, nn.Module):
     """One k x k filter a channel, then a linear projection, nothing between: n x h x w -> m x h x w, without bias.
 
     MACs: (n k^2 + n m) h w, about 1 / k^2 of the standard layer where k^2 << n (paper, section 2 [S][A]); with a topology

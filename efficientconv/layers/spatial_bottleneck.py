@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from efficientconv.complexity import Cost, conv_cost
 from efficientconv.errors import UserError
-from efficientconv.layers.backend import runs_native
+from efficientconv.layers.backend import WithKernels, runs_native
 from efficientconv.layers.base import LAYERS
 from efficientconv.native.convolutions import Bottleneck
 from efficientconv.native.layer import run_conv
@@ -15,7 +15,7 @@ from efficientconv.native.plan import dense_plans
 
 
 @LAYERS.register("spatial_bottleneck")
-class SpatialBottleneckConv2d(nn.Module):
+class SpatialBottleneckConv2d(WithKernels, nn.Module):
     """Depthwise k x k with stride k, projection, depthwise transposed k x k with stride k: n x h x w -> m x h x w, no bias.
 
     MACs: (n k^2 + n m + m k^2) h' w', with h' = ceil((h + padding) / k) and w' alike: the projection costs 1 / k^2 of

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from efficientconv.complexity import Cost, conv_cost
+from efficientconv.layers.backend import WithKernels
 from efficientconv.layers.base import LAYERS, same_padding
 from efficientconv.native.convolutions import Connected
 from efficientconv.native.layer import is_inference
@@ -12,7 +13,7 @@ from efficientconv.native.plan import dense_plans
 
 
 @LAYERS.register("standard")
-class StandardConv2d(nn.Conv2d):
+class StandardConv2d(WithKernels, nn.Conv2d):
     """k x k convolution over all channels, n x h x w -> m x h x w, without bias.
 
     MACs: n m k^2 h w (paper, section 2 [S]).

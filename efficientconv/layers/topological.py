@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from efficientconv.complexity import Cost, conv_cost
 from efficientconv.errors import UserError
-from efficientconv.layers.backend import runs_native
+from efficientconv.layers.backend import WithKernels, runs_native
 from efficientconv.layers.base import LAYERS, same_padding
 from efficientconv.layers.topology import Topology
 from efficientconv.native.convolutions import Connected
@@ -17,7 +17,7 @@ from efficientconv.native.plan import topological_plans
 
 
 @LAYERS.register("topological")
-class TopologicalConv2d(nn.Module):
+class TopologicalConv2d(WithKernels, nn.Module):
     """k x k convolution in which each output channel sees its c topological neighbours: n x h x w -> n x h x w, no bias.
 
     MACs: n c k^2 h w, c / n of the standard layer (paper, section 2 [S]). Only the connections are parameters:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from efficientconv.complexity import Cost, conv_cost
 from efficientconv.errors import UserError
-from efficientconv.layers.backend import runs_native
+from efficientconv.layers.backend import WithKernels, runs_native
 from efficientconv.layers.base import LAYERS, same_padding
 from efficientconv.native.convolutions import DepthwiseConnected
 from efficientconv.native.layer import run_conv
@@ -14,7 +14,7 @@ from efficientconv.native.plan import dense_plans
 
 
 @LAYERS.register("unravelled")
-class UnravelledConv2d(nn.Module):
+class UnravelledConv2d(WithKernels, nn.Module):
     """Each channel is convolved with b filters of k x k, then b n channels are projected to m: n x h x w -> m x h x w.
 
     MACs: b (n k^2 + n m) h w (paper, section 2 [S]). b = k^2 spans every standard convolution.

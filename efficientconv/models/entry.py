@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from efficientconv.layers.backend import has_hooks, runs_native
 from efficientconv.layers.base import ConvLayer
-from efficientconv.native.layer import fold, is_inference
+from efficientconv.native.layer import is_inference, running_norm
 from efficientconv.native.plan import stem_plans
 
 Window = tuple[int, int, int]  # kernel, stride, padding of a max pool
@@ -40,10 +40,9 @@ def max_pool(pool: nn.Module, x: Tensor) -> Tensor:
 def run_stem(conv: nn.Conv2d, bn: nn.BatchNorm2d, x: Tensor, pool: Window) -> Tensor:
     """max_pool(relu(bn(conv(x)))), for inference."""
     plans = stem_plans(conv.in_channels, conv.out_channels, conv.kernel_size[0])
-    scale, bias = fold(bn)
     return torch.ops.efficientconv.stem(
-        x.contiguous(), conv.weight.detach().contiguous(), conv.stride[0], conv.padding[0], plans.forward, plans.outputs,
-        scale, bias, pool,
+        x.contiguous(), conv.weight.contiguous(), conv.stride[0], conv.padding[0], plans.forward, plans.outputs,
+        running_norm(bn), bn.eps, pool,
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ read off the output, and the map that a bottleneck's batch norm stands on is nev
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -17,17 +17,16 @@ from efficientconv.native.plan import Plans
 Gradients = tuple[Tensor | None, ...]
 
 
-@dataclass(frozen=True)
-class Epilogue:
-    """What a convolution does to its outputs before it stores them: y * scale + bias + residual, then ReLU."""
+class Epilogue(NamedTuple):
+    """What a convolution does to its outputs before it stores them: batch norm, + residual, ReLU.
 
-    scale: Tensor | None = None
-    bias: Tensor | None = None
+    norm: mean, variance, gamma and beta, the last two also None; empty: no batch norm.
+    """
+
+    norm: tuple[Tensor | None, ...] = ()
+    eps: float = 0.0
     residual: Tensor | None = None
     relu: bool = False
-
-    def args(self) -> tuple[Tensor | None, Tensor | None, Tensor | None, bool]:
-        return self.scale, self.bias, self.residual, self.relu
 
 
 class Convolution(Protocol):
@@ -114,7 +113,7 @@ class Connected(NormedAfterwards):
     def _run(
         x: Tensor, filters: Tensor | None, weight: Tensor, kernel_size: int, plan: list[Tensor], outputs: int, end: Epilogue
     ) -> Tensor:
-        return torch.ops.efficientconv.convolve(x, filters, weight, kernel_size, plan, outputs, *end.args())
+        return torch.ops.efficientconv.convolve(x, filters, weight, kernel_size, plan, outputs, *end)
 
 
 @dataclass(frozen=True)
@@ -162,7 +161,7 @@ class Bottleneck:
         if len(x) < torch.get_num_threads():  # the fused kernel gives whole images to the threads
             return self._expand(self._cells(x, params)[1], expand, x, epilogue)
         return torch.ops.efficientconv.bottleneck(
-            x, reduce, project, expand, self.padding, plans.forward, plans.outputs, *epilogue.args()
+            x, reduce, project, expand, self.padding, plans.forward, plans.outputs, *epilogue
         )
 
     def forward(self, x: Tensor, params: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -185,8 +184,8 @@ class Bottleneck:
         reduced, projected = self._cells(x, params)
         expand = params[-1]
         mean, var = torch.ops.efficientconv.cell_statistics(projected, expand, self.padding, *x.shape[-2:])
-        scale, bias = torch.ops.efficientconv.fold(mean, var, norm.gamma, norm.beta, norm.eps)
-        out = self._expand(projected, expand, x, Epilogue(scale, bias, x if add_x else None, relu=True))
+        end = Epilogue((mean, var, norm.gamma, norm.beta), norm.eps, x if add_x else None, relu=True)
+        out = self._expand(projected, expand, x, end)
         return out, mean, var, reduced, projected
 
     def backward_layer(
@@ -218,4 +217,4 @@ class Bottleneck:
         return self._projection().infer(cells, (weight,), Epilogue())
 
     def _expand(self, cells: Tensor, filters: Tensor, like: Tensor, epilogue: Epilogue) -> Tensor:
-        return torch.ops.efficientconv.expand(cells, filters, self.padding, *like.shape[-2:], *epilogue.args())
+        return torch.ops.efficientconv.expand(cells, filters, self.padding, *like.shape[-2:], *epilogue)

@@ -1,6 +1,6 @@
 """Whole layers on the native kernels, batch norm, residual and ReLU included, in few passes over memory.
 
-A convolution that has kernels offers `native()`, its form without parameters, and `native_params()`.
+A convolution that has kernels says so as layers/backend.py's `WithKernels` does.
 """
 
 from __future__ import annotations
@@ -29,11 +29,7 @@ def run_layer(conv: nn.Module, bn: nn.BatchNorm2d, x: Tensor, add_x: bool) -> Te
         return _train(conv, bn, x, add_x)
     if not is_inference(x, conv, bn):
         return _plain_end(bn(conv(x)), x if add_x else None)
-    scale, bias = fold(bn)
-    epilogue = Epilogue(scale, bias, x if add_x else None, relu=True)
-    if hasattr(conv, "native_infer"):
-        return conv.native_infer(x, epilogue)
-    return conv.native().infer(x, tuple(p.detach().contiguous() for p in conv.native_params()), epilogue)
+    return conv.native_infer(x, Epilogue(running_norm(bn), bn.eps, x if add_x else None, relu=True))
 
 
 class _Contiguous(Function):
@@ -59,10 +55,9 @@ def is_inference(x: Tensor, *modules: nn.Module) -> bool:
     return not x.requires_grad and not any(p.requires_grad for module in modules for p in module.parameters())
 
 
-@torch.no_grad()
-def fold(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """(scale, bias) of batch norm with its running statistics, m each."""
-    return torch.ops.efficientconv.fold(bn.running_mean, bn.running_var, bn.weight, bn.bias, bn.eps)
+def running_norm(bn: nn.BatchNorm2d) -> tuple[Tensor | None, ...]:
+    """Batch norm with its running statistics, as an epilogue has it."""
+    return bn.running_mean, bn.running_var, bn.weight, bn.bias
 
 
 def normalise(bn: nn.BatchNorm2d, y: Tensor, residual: Tensor | None) -> Tensor:
@@ -78,13 +73,13 @@ def _plain_end(y: Tensor, residual: Tensor | None) -> Tensor:
 
 
 def _train(conv: nn.Module, bn: nn.BatchNorm2d, x: Tensor, add_x: bool) -> Tensor:
-    residual = x if add_x else None
-    if not hasattr(conv, "native"):
+    residual, convolution = x if add_x else None, conv.native()
+    if convolution is None:
         return _normalise(bn, conv(x).float().contiguous(), residual)
     if not _takes_statistics(bn, x):
         return _plain_end(bn(conv(x)), residual)
     params = (p.contiguous() for p in conv.native_params())
-    return _with_statistics(bn, x, *Layer.apply(conv.native(), bn.eps, add_x, x, bn.weight, bn.bias, *params))
+    return _with_statistics(bn, x, *Layer.apply(convolution, bn.eps, add_x, x, bn.weight, bn.bias, *params))
 
 
 def _normalise(bn: nn.BatchNorm2d, y: Tensor, residual: Tensor | None) -> Tensor:
@@ -105,15 +100,7 @@ def positions(maps: Tensor) -> int:
 def _with_statistics(bn: nn.BatchNorm2d, maps: Tensor, out: Tensor, mean: Tensor, var: Tensor) -> Tensor:
     """`out`, and in training the running statistics as nn.BatchNorm2d keeps them, from the batch's own."""
     if bn.training and bn.track_running_stats:
-        count = positions(maps)
-        _update_running(bn, mean, var * (count / (count - 1)))
+        torch.ops.efficientconv.track_statistics(
+            mean, var, positions(maps), bn.momentum, bn.running_mean, bn.running_var, bn.num_batches_tracked
+        )
     return out
-
-
-@torch.no_grad()
-def _update_running(bn: nn.BatchNorm2d, mean: Tensor, var: Tensor) -> None:
-    """What nn.BatchNorm2d does in training: a moving average, or with momentum None the average of all batches."""
-    bn.num_batches_tracked.add_(1)
-    share = bn.momentum if bn.momentum is not None else 1 / float(bn.num_batches_tracked)
-    bn.running_mean.lerp_(mean, share)
-    bn.running_var.lerp_(var, share)

@@ -17,7 +17,14 @@ class Sums {
   template <class F>
   EC_INLINE void add_map(int64_t pixels, F f) {
     int64_t p = 0;
-    for (int turn = 0; p + kLanes <= pixels; p += kLanes, turn ^= 1) f(p, first_[turn], second_[turn]);
+    Vec firsts[2] = {first_[0], first_[1]}, seconds[2] = {second_[0], second_[1]};  // in registers
+    for (; p + 2 * kLanes <= pixels; p += 2 * kLanes) {
+      f(p, firsts[0], seconds[0]);
+      f(p + kLanes, firsts[1], seconds[1]);
+    }
+    if (p + kLanes <= pixels) f(p, firsts[0], seconds[0]), p += kLanes;
+    std::copy(firsts, firsts + 2, first_);
+    std::copy(seconds, seconds + 2, second_);
     pending_ += p;
     if (pending_ >= kMostPending) settle();
   }

@@ -54,28 +54,41 @@ Filters filters_of(const MaybeTensor& filters, int64_t kernel, int64_t channels)
   return {data(*filters), filters->size(2), filters->size(0) / channels};
 }
 
-// Batch norm with running statistics as a scale and a bias. In one go: five small operators took longer than many a layer.
-std::tuple<Tensor, Tensor> fold(const Tensor& mean, const Tensor& var, const MaybeTensor& gamma, const MaybeTensor& beta,
-                                double eps) {
-  const int64_t channels = mean.numel();
-  Tensor scale = at::empty({channels}, at::kFloat), bias = at::empty({channels}, at::kFloat);
-  const float *m = data(mean), *v = data(var, channels), *g = data(gamma, channels), *b = data(beta, channels);
-  for (int64_t c = 0; c < channels; ++c) {
-    const double s = (g ? g[c] : 1.) / std::sqrt(v[c] + eps);
-    scale.mutable_data_ptr<float>()[c] = static_cast<float>(s);
-    bias.mutable_data_ptr<float>()[c] = static_cast<float>((b ? b[c] : 0.) - m[c] * s);
+// What an operator is told of batch norm, (mean, var, gamma, beta) or nothing, as a scale and a bias. Gamma and beta may be None.
+using NormTensors = c10::List<MaybeTensor>;
+
+class Folded {
+ public:
+  Folded(const NormTensors& norm, double eps, int64_t channels) {
+    TORCH_CHECK(norm.empty() || norm.size() == 4, "efficientconv: expected batch norm's mean, var, gamma and beta");
+    if (norm.empty()) return;
+    const MaybeTensor mean = norm.get(0), var = norm.get(1), gamma = norm.get(2), beta = norm.get(3);
+    const float *m = data(mean, channels), *v = data(var, channels), *g = data(gamma, channels), *b = data(beta, channels);
+    TORCH_CHECK(m && v, "efficientconv: batch norm without statistics");
+    values_.resize(2 * channels);
+    for (int64_t c = 0; c < channels; ++c) {
+      const double scale = (g ? g[c] : 1.) / std::sqrt(v[c] + eps);
+      values_[c] = static_cast<float>(scale);
+      values_[channels + c] = static_cast<float>((b ? b[c] : 0.) - m[c] * scale);
+    }
   }
-  return {scale, bias};
-}
+  Output output(const float* residual, bool relu) const {
+    const float* scale = values_.empty() ? nullptr : values_.data();
+    return {scale, scale ? scale + values_.size() / 2 : nullptr, residual, relu};
+  }
+
+ private:
+  std::vector<float> values_;
+};
 
 Tensor convolve(const Tensor& x, const MaybeTensor& filters, const Tensor& weight, int64_t kernel, at::TensorList plan,
-                int64_t outputs, const MaybeTensor& scale, const MaybeTensor& bias, const MaybeTensor& residual, bool relu) {
+                int64_t outputs, const NormTensors& norm, double eps, const MaybeTensor& residual, bool relu) {
   const Shape shape = shape_of(x);
   Tensor y = new_tensor({shape.images, outputs, shape.height, shape.width});
   if (y.numel() == 0) return y;
-  const Output output{data(scale, outputs), data(bias, outputs), data(residual, y.numel()), relu};
-  run_convolution(shape, data(x), filters_of(filters, kernel, shape.channels), arrays(plan, outputs), data(weight), output,
-                  y.mutable_data_ptr<float>());
+  const Folded folded(norm, eps, outputs);
+  run_convolution(shape, data(x), filters_of(filters, kernel, shape.channels), arrays(plan, outputs), data(weight),
+                  folded.output(data(residual, y.numel()), relu), y.mutable_data_ptr<float>());
   return y;
 }
 
@@ -135,6 +148,30 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> sic_backward(const Tensor& gr
                     grad_weight.mutable_data_ptr<float>(), grad_gamma.mutable_data_ptr<float>(),
                     grad_beta.mutable_data_ptr<float>()});
   return {grad_x, grad_filters, grad_weight, grad_gamma, grad_beta};
+}
+
+float* written(const Tensor& t, int64_t numel) {
+  data(t);
+  TORCH_CHECK(t.numel() == numel, "efficientconv: expected ", numel, " elements");
+  if (!t.is_inference()) t.unsafeGetTensorImpl()->bump_version();
+  return t.mutable_data_ptr<float>();
+}
+
+// As nn.BatchNorm2d does in training: a moving average of the mean and the unbiased variance of `count` positions, or without a
+// momentum the average of all batches. In one go: five small operators take longer than many a layer.
+void track_statistics(const Tensor& mean, const Tensor& var, int64_t count, std::optional<double> momentum,
+                      const Tensor& running_mean, const Tensor& running_var, const Tensor& batches) {
+  const int64_t channels = mean.numel();
+  TORCH_CHECK(batches.scalar_type() == at::kLong && batches.numel() == 1 && batches.is_cpu(), "efficientconv: batches to count");
+  const int64_t seen = ++*batches.mutable_data_ptr<int64_t>();
+  const float share = static_cast<float>(momentum.value_or(1. / static_cast<double>(seen)));
+  const float unbiased = static_cast<float>(static_cast<double>(count) / static_cast<double>(count - 1));
+  const float *m = data(mean), *v = data(var);
+  float *to_mean = written(running_mean, channels), *to_var = written(running_var, channels);
+  for (int64_t c = 0; c < channels; ++c) {
+    to_mean[c] = (1 - share) * to_mean[c] + share * m[c];
+    to_var[c] = (1 - share) * to_var[c] + share * (v[c] * unbiased);
+  }
 }
 
 at::MemoryFormat format_of(const Tensor& y) {
@@ -197,12 +234,13 @@ Tensor reduce(const Tensor& x, const Tensor& filters, int64_t padding) {
 }
 
 Tensor expand(const Tensor& cells, const Tensor& filters, int64_t padding, int64_t height, int64_t width,
-              const MaybeTensor& scale, const MaybeTensor& bias, const MaybeTensor& residual, bool relu) {
+              const NormTensors& norm, double eps, const MaybeTensor& residual, bool relu) {
   const Shape shape{cells.size(0), cells.size(1), height, width};
   check_cells(cells, filters, shape, padding);
   Tensor y = new_tensor({shape.images, shape.channels, height, width});
-  const Output output{data(scale, shape.channels), data(bias, shape.channels), data(residual, y.numel()), relu};
-  run_expand(shape, filters.size(-1), padding, data(cells), data(filters), output, y.mutable_data_ptr<float>());
+  const Folded folded(norm, eps, shape.channels);
+  run_expand(shape, filters.size(-1), padding, data(cells), data(filters), folded.output(data(residual, y.numel()), relu),
+             y.mutable_data_ptr<float>());
   return y;
 }
 
@@ -252,16 +290,16 @@ std::tuple<Tensor, Tensor> reduce_backward(const Tensor& x, const Tensor& filter
 }
 
 Tensor bottleneck(const Tensor& x, const Tensor& reduce_filters, const Tensor& weight, const Tensor& expand_filters,
-                  int64_t padding, at::TensorList plan, int64_t outputs, const MaybeTensor& scale, const MaybeTensor& bias,
+                  int64_t padding, at::TensorList plan, int64_t outputs, const NormTensors& norm, double eps,
                   const MaybeTensor& residual, bool relu) {
   const Shape shape = shape_of(x);
   const int64_t kernel = reduce_filters.size(-1);
   TORCH_CHECK(reduce_filters.numel() == shape.channels * kernel * kernel && expand_filters.numel() == outputs * kernel * kernel,
               "efficientconv: filters for other channels");
   Tensor y = new_tensor({shape.images, outputs, shape.height, shape.width});
-  const Output output{data(scale, outputs), data(bias, outputs), data(residual, y.numel()), relu};
+  const Folded folded(norm, eps, outputs);
   run_bottleneck(shape, kernel, padding, data(x), data(reduce_filters), arrays(plan, outputs), data(weight),
-                 data(expand_filters), output, y.mutable_data_ptr<float>());
+                 data(expand_filters), folded.output(data(residual, y.numel()), relu), y.mutable_data_ptr<float>());
   return y;
 }
 
@@ -278,7 +316,7 @@ int64_t pooled_size(int64_t size, const PoolWindow& pool) {
 }
 
 Tensor stem(const Tensor& x, const Tensor& weight, int64_t stride, int64_t padding, at::TensorList plan, int64_t outputs,
-            const Tensor& scale, const Tensor& bias, at::IntArrayRef pool) {
+            const NormTensors& norm, double eps, at::IntArrayRef pool) {
   const Shape shape = shape_of(x);
   const int64_t kernel = weight.size(-1);
   const PoolWindow p = pool_of(pool);
@@ -286,8 +324,8 @@ Tensor stem(const Tensor& x, const Tensor& weight, int64_t stride, int64_t paddi
               "efficientconv: images too small for the first layer, or of other channels");
   const auto size = [&](int64_t n) { return pooled_size((n + 2 * padding - kernel) / stride + 1, p); };
   Tensor y = new_tensor({shape.images, outputs, size(shape.height), size(shape.width)});
-  const Output output{data(scale, outputs), data(bias, outputs), nullptr, true};
-  run_stem(shape, data(x), kernel, stride, padding, arrays(plan, outputs), data(weight), output, p,
+  const Folded folded(norm, eps, outputs);
+  run_stem(shape, data(x), kernel, stride, padding, arrays(plan, outputs), data(weight), folded.output(nullptr, true), p,
            y.mutable_data_ptr<float>());
   return y;
 }
@@ -306,13 +344,15 @@ Tensor max_pool(const Tensor& x, at::IntArrayRef pool) {
 TORCH_LIBRARY(efficientconv, m) {
   namespace ec = efficientconv;
   m.def(
-      "convolve(Tensor x, Tensor? filters, Tensor weight, int kernel, Tensor[] plan, int outputs, Tensor? scale, "
-      "Tensor? bias, Tensor? residual, bool relu) -> Tensor");
+      "convolve(Tensor x, Tensor? filters, Tensor weight, int kernel, Tensor[] plan, int outputs, Tensor?[] norm, "
+      "float eps, Tensor? residual, bool relu) -> Tensor");
   m.def(
       "weight_gradient(Tensor x, Tensor? filters, Tensor weight, int kernel, Tensor[] plan, int outputs, "
       "Tensor grad_output) -> Tensor");
   m.def("dense_weight_gradient(Tensor x, Tensor? filters, Tensor weight, Tensor grad_output) -> Tensor");
-  m.def("fold(Tensor mean, Tensor var, Tensor? gamma, Tensor? beta, float eps) -> (Tensor, Tensor)");
+  m.def(
+      "track_statistics(Tensor mean, Tensor var, int count, float? momentum, Tensor(a!) running_mean, "
+      "Tensor(b!) running_var, Tensor(c!) batches) -> ()");
   m.def("depthwise_backward(Tensor x, Tensor filters, Tensor grad_output, Tensor? add) -> (Tensor, Tensor)");
   m.def(
       "sic_backward(Tensor grad_out, Tensor out, Tensor y, Tensor x, Tensor filters, Tensor weight, Tensor[] backward, "
@@ -325,13 +365,13 @@ TORCH_LIBRARY(efficientconv, m) {
       "bool residual) -> (Tensor, Tensor, Tensor, Tensor)");
   m.def("reduce(Tensor x, Tensor filters, int padding) -> Tensor");
   m.def(
-      "expand(Tensor cells, Tensor filters, int padding, int height, int width, Tensor? scale, Tensor? bias, "
+      "expand(Tensor cells, Tensor filters, int padding, int height, int width, Tensor?[] norm, float eps, "
       "Tensor? residual, bool relu) -> Tensor");
   m.def(
       "bottleneck(Tensor x, Tensor reduce_filters, Tensor weight, Tensor expand_filters, int padding, Tensor[] plan, "
-      "int outputs, Tensor? scale, Tensor? bias, Tensor? residual, bool relu) -> Tensor");
+      "int outputs, Tensor?[] norm, float eps, Tensor? residual, bool relu) -> Tensor");
   m.def(
-      "stem(Tensor x, Tensor weight, int stride, int padding, Tensor[] plan, int outputs, Tensor scale, Tensor bias, "
+      "stem(Tensor x, Tensor weight, int stride, int padding, Tensor[] plan, int outputs, Tensor?[] norm, float eps, "
       "int[] pool) -> Tensor");
   m.def("max_pool(Tensor x, int[] pool) -> Tensor");
   m.def("cell_filter_gradient(Tensor cells, Tensor maps, Tensor filters, int padding) -> Tensor");
@@ -349,7 +389,7 @@ TORCH_LIBRARY_IMPL(efficientconv, CPU, m) {
   m.impl("convolve", &ec::convolve);
   m.impl("weight_gradient", &ec::weight_gradient);
   m.impl("dense_weight_gradient", &ec::dense_weight_gradient);
-  m.impl("fold", &ec::fold);
+  m.impl("track_statistics", &ec::track_statistics);
   m.impl("depthwise_backward", &ec::depthwise_backward);
   m.impl("sic_backward", &ec::sic_backward);
   m.impl("batch_norm", &ec::batch_norm);

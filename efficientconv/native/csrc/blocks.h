@@ -105,10 +105,14 @@ inline float* thread_scratch(Slot slot, int64_t floats) {
 // grad (of `size` elements) from the sums that each image has of its own: the maps are gone through in the order of the memory,
 // which is what decides the speed, and the result does not depend on the number of threads.
 inline void sum_over_images(int64_t images, int64_t size, const double* sums, float* grad) {
-  for (int64_t i = 0; i < size; ++i) {
-    double total = 0;
-    for (int64_t image = 0; image < images; ++image) total += sums[image * size + i];
-    grad[i] = static_cast<float>(total);
+  constexpr int64_t step = 256;
+  double totals[step];
+  for (int64_t i = 0; i < size; i += step) {
+    const int64_t count = std::min(step, size - i);
+    std::copy_n(sums + i, count, totals);
+    for (int64_t image = 1; image < images; ++image)
+      for (int64_t j = 0; j < count; ++j) totals[j] += sums[image * size + i + j];
+    std::copy_n(totals, count, grad + i);
   }
 }
 

@@ -34,13 +34,12 @@ inline std::vector<NormGradient> norm_gradients(const Maps& maps, const NormedLa
       sums[2 * map + 1] = totals.second;
     }
   });
+  for (int64_t image = 1; image < maps.images; ++image)
+    for (int64_t i = 0; i < 2 * channels; ++i) sums[i] += sums[2 * image * channels + i];
   std::vector<NormGradient> norms;
-  for (int64_t c = 0; c < channels; ++c) {
-    double sum = 0, product = 0;
-    for (int64_t map = c; map < maps.images * channels; map += channels) sum += sums[2 * map], product += sums[2 * map + 1];
-    norms.emplace_back(sum, product, static_cast<double>(maps.images) * pixels, layer.mean[c], layer.var[c],
+  for (int64_t c = 0; c < channels; ++c)
+    norms.emplace_back(sums[2 * c], sums[2 * c + 1], static_cast<double>(maps.images) * pixels, layer.mean[c], layer.var[c],
                        layer.gamma ? layer.gamma[c] : 1.f, layer.eps);
-  }
   return norms;
 }
 
@@ -75,9 +74,10 @@ class SicBackward {
     const int64_t workers = std::min(thread_count(), parts_.count), size = dense_.size();
     std::vector<double> filter_sums(out_.images * turned_.size());
     float* sums = thread_scratch(kSums, workers * size);
-    std::fill_n(sums, workers * size, 0.f);
     parallel(workers, 1, [&](int64_t first, int64_t last) {
-      for (int64_t part = parts_.count * first / workers; part < parts_.count * last / workers; ++part)
+      std::fill(sums + first * size, sums + last * size, 0.f);
+      // the last first: the caches still hold what norm_gradients has read of them
+      for (int64_t part = parts_.count * last / workers; part-- > parts_.count * first / workers;)
         add_images(parts_.first(part), parts_.size(part), sums + first * size, filter_sums.data(), grads.x);
     });
     sum_over_images(out_.images, turned_.size(), filter_sums.data(), grads.filters);
