@@ -105,7 +105,7 @@ int main(int, char** argv) {
     for (bool adds : {false, true}) {
       if (!multiplier || !forward.dense() || (adds && outputs != shape.channels)) continue;
       Floats gx(x.size()), gf(filters.size());
-      const NormedLayer layer{residual.data(), out.data(), y.data(), mean.data(), var.data(), scale.data(), 1e-5, adds};
+      const NormedLayer layer{residual.data(), y.data(), mean.data(), var.data(), scale.data(), scale.data(), 1e-5, adds};
       run_sic_backward(shape, x.data(), depthwise, outputs, backward.arrays(rows), weight.data(), layer,
                        {gx.data(), gf.data(), grad.data(), gg.data(), gb.data()});
       sum += total(gx) + total(gf) + total(grad);

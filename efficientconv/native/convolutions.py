@@ -136,9 +136,9 @@ class DepthwiseConnected(Connected):
     ) -> Gradients:
         if not self._image_by_image(x):
             return super().backward_layer(x, params, norm, add_x, kept, grad)
-        (filters, weight), (out, mean, var, y) = params, kept
+        (filters, weight), (_, mean, var, y) = params, kept
         grad_x, grad_filters, grad_weight, grad_gamma, grad_beta = torch.ops.efficientconv.sic_backward(
-            grad, out, y, x, filters, weight, self.plans.backward, mean, var, norm.gamma, norm.eps, add_x
+            grad, y, x, filters, weight, self.plans.backward, mean, var, norm.gamma, norm.beta, norm.eps, add_x
         )
         return grad_x, grad_gamma, grad_beta, grad_filters, grad_weight
 

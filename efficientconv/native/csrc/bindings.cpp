@@ -130,19 +130,20 @@ std::tuple<Tensor, Tensor> depthwise_backward(const Tensor& x, const Tensor& fil
 }
 
 // The gradients of x, filters, weight, gamma and beta.
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> sic_backward(const Tensor& grad_out, const Tensor& out, const Tensor& y,
-                                                                const Tensor& x, const Tensor& filters, const Tensor& weight,
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> sic_backward(const Tensor& grad_out, const Tensor& y, const Tensor& x,
+                                                                const Tensor& filters, const Tensor& weight,
                                                                 at::TensorList backward, const Tensor& mean, const Tensor& var,
-                                                                const MaybeTensor& gamma, double eps, bool residual) {
+                                                                const MaybeTensor& gamma, const MaybeTensor& beta, double eps,
+                                                                bool residual) {
   const Shape shape = shape_of(x);
   const int64_t outputs = weight.size(0), rows = filters.size(0), size = shape.images * outputs * shape.height * shape.width;
-  TORCH_CHECK(size > 0 && out.numel() == size && grad_out.numel() == size && y.numel() == size &&
+  TORCH_CHECK(size > 0 && grad_out.numel() == size && y.numel() == size &&
                   weight.numel() == outputs * rows && (!residual || outputs == shape.channels),
               "efficientconv: gradient's shape");
   Tensor grad_x = new_tensor(x.sizes()), grad_filters = at::empty_like(filters), grad_weight = new_tensor(weight.sizes());
   Tensor grad_gamma = at::empty_like(mean), grad_beta = at::empty_like(mean);
-  const NormedLayer layer{data(grad_out), data(out), data(y), data(mean, outputs), data(var, outputs), data(gamma, outputs), eps,
-                          residual};
+  const NormedLayer layer{data(grad_out), data(y), data(mean, outputs), data(var, outputs), data(gamma, outputs),
+                          data(beta, outputs), eps, residual};
   run_sic_backward(shape, data(x), filters_of(filters, 1, shape.channels), outputs, arrays(backward, rows), data(weight), layer,
                    {grad_x.mutable_data_ptr<float>(), grad_filters.mutable_data_ptr<float>(),
                     grad_weight.mutable_data_ptr<float>(), grad_gamma.mutable_data_ptr<float>(),
@@ -355,8 +356,8 @@ TORCH_LIBRARY(efficientconv, m) {
       "Tensor(b!) running_var, Tensor(c!) batches) -> ()");
   m.def("depthwise_backward(Tensor x, Tensor filters, Tensor grad_output, Tensor? add) -> (Tensor, Tensor)");
   m.def(
-      "sic_backward(Tensor grad_out, Tensor out, Tensor y, Tensor x, Tensor filters, Tensor weight, Tensor[] backward, "
-      "Tensor mean, Tensor var, Tensor? gamma, float eps, bool residual) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+      "sic_backward(Tensor grad_out, Tensor y, Tensor x, Tensor filters, Tensor weight, Tensor[] backward, "
+      "Tensor mean, Tensor var, Tensor? gamma, Tensor? beta, float eps, bool residual) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
   m.def(
       "batch_norm(Tensor y, Tensor? residual, Tensor? gamma, Tensor? beta, float eps) "
       "-> (Tensor, Tensor, Tensor)");

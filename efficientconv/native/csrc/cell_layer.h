@@ -146,7 +146,7 @@ inline void reduce_backward_range(const Grid& grid, const float* x, const float*
       const float *doubled = scratch.rows + 2 * n * size, *x_map = with_margins(grid.maps, x, map, kMargin, scratch.map);
       add_filter_gradient(grid, from, doubled, x_map, scratch, sums + map * area);
       const int64_t room = (last - map) * pixels;
-      if (grad_out) expand_map(grid, from, doubled, filter, AddPassed{{grad_out + at, out + at}}, room, grad_x + at);
+      if (grad_out) expand_map(grid, from, doubled, filter, AddPassed{Passed{grad_out + at, out + at}}, room, grad_x + at);
       else expand_map(grid, from, doubled, filter, AddMap{nullptr}, room, grad_x + at);
     }
   }

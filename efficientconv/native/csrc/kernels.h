@@ -34,10 +34,10 @@ void run_dense_weight_gradient(const Shape& shape, const float* x, const Filters
                                const float* grad_output, float* grad);
 void run_depthwise_backward(const Shape& shape, const float* x, const Filters& filters, const float* grad_output,
                             const float* add, float* grad_x, float* grad_filters);
-// A whole layer in training: out is relu(batch_norm(y) + x), or without the + x, y the projection of x's depthwise convolution.
+// A whole layer in training, relu(batch_norm(y) + x), or without the + x; y is the projection of x's depthwise convolution.
 // weight: outputs x channels * multiplier; `backward`: its plan from the outputs.
 struct NormedLayer {
-  const float *grad_out, *out, *y, *mean, *var, *gamma;
+  const float *grad_out, *y, *mean, *var, *gamma, *beta;
   double eps;
   bool residual;
 };

@@ -44,6 +44,23 @@ struct Passed {
   }
 };
 
+// The same of a layer whose output was relu(norm(y) + x), with every digit as then: y and x are read here anyway, and one map less
+// from the memory. x is null where it was not added.
+struct PassedNormed {
+  const float *grad, *y, *x;
+  Norm norm;
+  EC_INLINE Vec vector(int64_t i) const {
+    const Vec g = load(grad + i);
+    Vec v = load(y + i) * splat(norm.scale) + splat(norm.shift);
+    if (x) v += load(x + i);
+    return v <= Vec{} ? Vec{} : g;
+  }
+  EC_INLINE float one(int64_t i) const {
+    const float v = y[i] * norm.scale + norm.shift + (x ? x[i] : 0.f);
+    return v <= 0.f ? 0.f : grad[i];
+  }
+};
+
 // What a gradient on its way out is added to: a map of gradients, or null.
 struct AddMap {
   const float* map;
@@ -52,6 +69,7 @@ struct AddMap {
 };
 
 // The same: what ReLU let through, where the residual connection brings it.
+template <class Passed>
 struct AddPassed {
   Passed passed;
   EC_INLINE float operator()(float v, int64_t at) const { return v + passed.one(at); }

@@ -11,14 +11,39 @@
 
 namespace efficientconv {
 
+// The maps of the layer's outputs, what went into batch norm and what ReLU let through.
+class NormedMaps {
+ public:
+  const Maps maps;
+  const NormedLayer& layer;
+
+  // x: what was added, or null
+  NormedMaps(const Maps& maps, const NormedLayer& layer, const float* x) : maps(maps), layer(layer), x_(x) {
+    for (int64_t c = 0; c < maps.channels; ++c)
+      norms_.emplace_back(layer.mean[c], layer.var[c], layer.gamma ? layer.gamma[c] : 1.f, layer.beta ? layer.beta[c] : 0.f,
+                          layer.eps);
+  }
+  const float* y(int64_t map) const { return layer.y + map * maps.pixels(); }
+  PassedNormed passed(int64_t map) const {
+    const int64_t at = map * maps.pixels();
+    return {layer.grad_out + at, layer.y + at, x_ ? x_ + at : nullptr, norms_[map % maps.channels]};
+  }
+
+ private:
+  const float* x_;
+  std::vector<Norm> norms_;
+};
+
 // One a channel; the sums are taken map by map.
-inline std::vector<NormGradient> norm_gradients(const Maps& maps, const NormedLayer& layer) {
+inline std::vector<NormGradient> norm_gradients(const NormedMaps& normed) {
+  const Maps& maps = normed.maps;
+  const NormedLayer& layer = normed.layer;
   const int64_t pixels = maps.pixels(), whole = pixels / kLanes * kLanes, channels = maps.channels;
   std::vector<double> sums(2 * maps.images * channels);
   parallel(maps.images * channels, 8, [&](int64_t first, int64_t last) {
     for (int64_t map = first; map < last; ++map) {
-      const Passed passed{layer.grad_out + map * pixels, layer.out + map * pixels};
-      const float *y = layer.y + map * pixels, mean = layer.mean[map % channels];
+      const PassedNormed passed = normed.passed(map);
+      const float *y = normed.y(map), mean = layer.mean[map % channels];
       Sums totals;
       totals.add_map(pixels, [&](int64_t p, Vec& sum, Vec& product) {
         const Vec g = passed.vector(p);
@@ -44,13 +69,14 @@ inline std::vector<NormGradient> norm_gradients(const Maps& maps, const NormedLa
 }
 
 // Maps [first, last): the gradient of y, the first map's at grad_y.
-inline void norm_backward_range(const Maps& maps, const NormedLayer& layer, const std::vector<NormGradient>& norms,
-                                int64_t first, int64_t last, float* grad_y) {
+inline void norm_backward_range(const NormedMaps& normed, const std::vector<NormGradient>& norms, int64_t first, int64_t last,
+                                float* grad_y) {
+  const Maps& maps = normed.maps;
   const int64_t pixels = maps.pixels(), whole = pixels / kLanes * kLanes;
   for (int64_t map = first; map < last; ++map, grad_y += pixels) {
     const NormGradient& norm = norms[map % maps.channels];
-    const float mean = norm.mean, scale = norm.scale, average = norm.average, slope = norm.slope, *y = layer.y + map * pixels;
-    const Passed passed{layer.grad_out + map * pixels, layer.out + map * pixels};
+    const float mean = norm.mean, scale = norm.scale, average = norm.average, slope = norm.slope, *y = normed.y(map);
+    const PassedNormed passed = normed.passed(map);
     for (int64_t p = 0; p < whole; p += kLanes) {
       const Vec g = passed.vector(p) - splat(average) - (load(y + p) - splat(mean)) * splat(slope);
       store(grad_y + p, g * splat(scale));
@@ -64,9 +90,9 @@ class SicBackward {
  public:
   SicBackward(const Depthwise& source, int64_t outputs, const PlanView& backward, const float* weight, const NormedLayer& layer)
       : source_(source), out_{source.maps.images, outputs, source.maps.height, source.maps.width},
-        backward_(backward), layer_(layer), norms_(norm_gradients(out_, layer)), turned_(turned_filters(source)),
-        dense_(outputs, source.rows()), packed_(thread_scratch(kWeights, backward.steps * kOutputs)),
-        parts_(images_together(out_.images, out_.pixels(), thread_count())) {
+        backward_(backward), adds_(layer.residual), normed_(out_, layer, adds_ ? source.x : nullptr),
+        norms_(norm_gradients(normed_)), turned_(turned_filters(source)), dense_(outputs, source.rows()),
+        packed_(thread_scratch(kWeights, backward.steps * kOutputs)), parts_(images_together(out_.images, out_.pixels(), thread_count())) {
     pack_weights(backward, weight, nullptr, packed_);
   }
 
@@ -94,7 +120,7 @@ class SicBackward {
     const int64_t pixels = out_.pixels(), rows = source_.rows();
     float* grad_y = thread_scratch(kReduced, parts_.most() * out_.channels * pixels);
     float* between = thread_scratch(kProjected, parts_.most() * rows * pixels);
-    norm_backward_range(out_, layer_, norms_, image * out_.channels, (image + count) * out_.channels, grad_y);
+    norm_backward_range(normed_, norms_, image * out_.channels, (image + count) * out_.channels, grad_y);
     const Patches gradients{{count, out_.channels, out_.height, out_.width}, grad_y, 1, nullptr};
     const Division division(gradients.maps, out_.channels, 1);
     convolve_items(gradients, backward_, packed_, Epilogue{}, division, 0, division.items(), between);
@@ -108,15 +134,15 @@ class SicBackward {
       depthwise_backward_range(here, turned_.data(), between, end_of, 0, count * here.maps.channels,
                                filter_sums + image * turned_.size(), grad_x + at);
     };
-    if (!layer_.residual) return go_on([](int64_t) { return AddMap{nullptr}; });
-    const float *grad_out = layer_.grad_out + at, *out = layer_.out + at;  // as large as x
-    go_on([=](int64_t map) { return AddPassed{{grad_out + map * pixels, out + map * pixels}}; });
+    if (!adds_) return go_on([](int64_t) { return AddMap{nullptr}; });
+    go_on([&](int64_t map) { return AddPassed{normed_.passed(image * out_.channels + map)}; });
   }
 
   const Depthwise& source_;
   Maps out_;
   const PlanView& backward_;
-  const NormedLayer& layer_;
+  bool adds_;
+  NormedMaps normed_;
   std::vector<NormGradient> norms_;
   std::vector<float> turned_;
   DenseSums dense_;
