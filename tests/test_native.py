@@ -261,6 +261,20 @@ def test_autograd_sees_that_running_statistics_were_written():
 
 
 @needs_kernels
+@pytest.mark.parametrize("name", ["standard", "sic", "sic_topology", "bottleneck"])
+@pytest.mark.parametrize("alone", [False, True])
+def test_gradients_of_gradients_are_refused_where_they_are_asked_for(name: str, alone: bool):
+    layer = make_layer(name).train()
+    x = torch.randn(2, channels_of(name), 8, 8, requires_grad=True)
+    y = (layer.conv if alone else layer)(x)
+    (grad,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+    if alone and name == "standard":
+        return grad.sum().backward()  # the library's own
+    with pytest.raises(RuntimeError, match="layers.backend=reference"):
+        grad.sum().backward()
+
+
+@needs_kernels
 def test_only_what_requires_a_gradient_gets_one():
     layer = make_layer("sic").train()
     layer.conv.depthwise.weight.requires_grad_(False)

@@ -13,12 +13,11 @@ from torch.autograd import Function
 from torch.nn import functional as F
 
 from efficientconv.native import build
-from efficientconv.native.convolutions import Epilogue
-from efficientconv.native.functions import BatchNormReLU, Layer, convolve, map_order
+from efficientconv.native.convolutions import BatchNorm, Epilogue
 
 
 def run_conv(conv: nn.Module, x: Tensor) -> Tensor:
-    return convolve(conv.native(), x.float(), *conv.native_params())
+    return conv.native().train(x.float(), conv.native_params())
 
 
 def run_layer(conv: nn.Module, bn: nn.BatchNorm2d, x: Tensor, add_x: bool) -> Tensor:
@@ -68,6 +67,11 @@ def normalise(bn: nn.BatchNorm2d, y: Tensor, residual: Tensor | None) -> Tensor:
     return _normalise(bn, y, None if residual is None else residual.float().contiguous(memory_format=order))
 
 
+def map_order(y: Tensor) -> torch.memory_format:
+    """Of maps that are contiguous or channels-last; some are both."""
+    return torch.contiguous_format if y.is_contiguous() else torch.channels_last
+
+
 def _plain_end(y: Tensor, residual: Tensor | None) -> Tensor:
     return F.relu(y if residual is None else y + residual)
 
@@ -78,14 +82,14 @@ def _train(conv: nn.Module, bn: nn.BatchNorm2d, x: Tensor, add_x: bool) -> Tenso
         return _normalise(bn, conv(x).float().contiguous(), residual)
     if not _takes_statistics(bn, x):
         return _plain_end(bn(conv(x)), residual)
-    params = (p.contiguous() for p in conv.native_params())
-    return _with_statistics(bn, x, *Layer.apply(convolution, bn.eps, add_x, x, bn.weight, bn.bias, *params))
+    norm = BatchNorm(bn.weight, bn.bias, bn.eps)
+    return _with_statistics(bn, x, *convolution.train_layer(x, conv.native_params(), norm, add_x))
 
 
 def _normalise(bn: nn.BatchNorm2d, y: Tensor, residual: Tensor | None) -> Tensor:
     if not _takes_statistics(bn, y):
         return _plain_end(bn(y), residual)
-    return _with_statistics(bn, y, *BatchNormReLU.apply(bn.eps, y, residual, bn.weight, bn.bias))
+    return _with_statistics(bn, y, *torch.ops.efficientconv.norm_layer(y, residual, bn.weight, bn.bias, bn.eps))
 
 
 def _takes_statistics(bn: nn.BatchNorm2d, maps: Tensor) -> bool:

@@ -92,7 +92,8 @@ class SicBackward {
       : source_(source), out_{source.maps.images, outputs, source.maps.height, source.maps.width},
         backward_(backward), adds_(layer.residual), normed_(out_, layer, adds_ ? source.x : nullptr),
         norms_(norm_gradients(normed_)), turned_(turned_filters(source)), dense_(outputs, source.rows()),
-        packed_(thread_scratch(kWeights, backward.steps * kOutputs)), parts_(images_together(out_.images, out_.pixels(), thread_count())) {
+        packed_(thread_scratch(kWeights, backward.steps * kOutputs)),
+        parts_(images_together(out_.images, out_.pixels(), thread_count())) {
     pack_weights(backward, weight, nullptr, packed_);
   }
 
