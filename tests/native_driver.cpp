@@ -13,12 +13,9 @@ namespace efficientconv {
 
 int64_t thread_count() { return 3; }
 
-void parallel(int64_t n, int64_t, const std::function<void(int64_t, int64_t)>& f) {
+void on_threads(int64_t n, const std::function<void(int64_t)>& f) {
   std::vector<std::thread> threads;
-  for (int64_t t = 0; t < thread_count(); ++t) {
-    const int64_t begin = n * t / thread_count(), end = n * (t + 1) / thread_count();
-    if (begin < end) threads.emplace_back([&f, begin, end] { f(begin, end); });
-  }
+  for (int64_t t = 0; t < n; ++t) threads.emplace_back(f, t);
   for (std::thread& thread : threads) thread.join();
 }
 

@@ -12,7 +12,11 @@ namespace efficientconv {
 
 int64_t thread_count() { return at::get_num_threads(); }
 
-void parallel(int64_t n, int64_t grain, const std::function<void(int64_t, int64_t)>& f) { at::parallel_for(0, n, grain, f); }
+void on_threads(int64_t n, const std::function<void(int64_t)>& f) {
+  at::parallel_for(0, n, 1, [&](int64_t first, int64_t last) {
+    for (int64_t thread = first; thread < last; ++thread) f(thread);
+  });
+}
 
 namespace {
 
