@@ -76,15 +76,12 @@ inline void batch_norm_forward(const Maps& maps, const float* y, const float* re
         const int64_t at = (image * maps.channels + c) * pixels;
         const float *map = y + at, *add = residual ? residual + at : nullptr;
         float* to = out + at;
-        for (int64_t p = 0; p < whole; p += kLanes) {
-          Vec v = load(map + p) * splat(norm.scale) + splat(norm.shift);
-          if (add) v += load(add + p);
-          store(to + p, positive(v));
-        }
-        for (int64_t p = whole; p < pixels; ++p) {
-          const float v = map[p] * norm.scale + norm.shift + (add ? add[p] : 0.f);
-          to[p] = positive(v);
-        }
+        for_each_piece(pixels, [&](int64_t p, auto n) {
+          using V = VecOf<n>;
+          V v = load_as<V>(map + p) * norm.scale + norm.shift;
+          if (add) v += load_as<V>(add + p);
+          store_as(to + p, positive(v));
+        });
       }
     }
   });
@@ -126,9 +123,10 @@ inline void batch_norm_backward(const Maps& maps, const float* grad_out, const f
         const int64_t at = (image * maps.channels + c) * pixels;
         const float *g = grad_residual + at, *map = y + at;
         float* to = grad_y + at;
-        for (int64_t p = 0; p < whole; p += kLanes)
-          store(to + p, (load(g + p) - splat(average) - (load(map + p) - splat(m)) * splat(slope)) * splat(scale));
-        for (int64_t p = whole; p < pixels; ++p) to[p] = (g[p] - average - (map[p] - m) * slope) * scale;
+        for_each_piece(pixels, [&](int64_t p, auto n) {
+          using V = VecOf<n>;
+          store_as(to + p, (load_as<V>(g + p) - average - (load_as<V>(map + p) - m) * slope) * scale);
+        });
       }
     }
   });

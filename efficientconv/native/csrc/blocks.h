@@ -60,6 +60,13 @@ EC_INLINE void for_each_piece(int64_t length, F f) {
   for (; lane < length; ++lane) f(lane, std::integral_constant<int, 1>());
 }
 
+// The first `length` lanes.
+EC_INLINE void store_first(float* to, Vec v, int64_t length) {
+  float lanes[kLanes];
+  store(lanes, v);
+  for_each_piece(length, [&](int64_t i, auto n) { store_as(to + i, load_as<VecOf<n>>(lanes + i)); });
+}
+
 // n things in `count` parts, of as many things each but for one.
 struct Parts {
   int64_t n, count;

@@ -68,16 +68,9 @@ inline void pack_weights(const PlanView& plan, const float* weight, const float*
 // One output channel's run of pixels: `from` with its epilogue to `to`.
 EC_INLINE void store_run(const float* from, const float* residual, bool relu, int64_t pixels, float* to) {
   for_each_piece(pixels, [&](int64_t p, auto n) {
-    if constexpr (n == kLanes) {
-      Vec v = load(from + p);
-      if (residual) v += load(residual + p);
-      store(to + p, relu ? positive(v) : v);
-    } else {
-      for (int64_t i = p; i < p + n; ++i) {
-        const float v = from[i] + (residual ? residual[i] : 0.f);
-        to[i] = relu ? positive(v) : v;
-      }
-    }
+    VecOf<n> v = load_as<VecOf<n>>(from + p);
+    if (residual) v += load_as<VecOf<n>>(residual + p);
+    store_as(to + p, relu ? positive(v) : v);
   });
 }
 

@@ -34,10 +34,12 @@ struct NormGradient {
 // What ReLU lets through of the gradient of its output, of a map or of a row of it.
 struct Passed {
   const float *grad, *out;
-  EC_INLINE Vec vector(int64_t i) const {
-    const Vec g = load(grad + i);
-    return load(out + i) <= Vec{} ? Vec{} : g;
+  template <class V>
+  EC_INLINE V as(int64_t i) const {
+    const V g = load_as<V>(grad + i);
+    return load_as<V>(out + i) <= V{} ? V{} : g;
   }
+  EC_INLINE Vec vector(int64_t i) const { return as<Vec>(i); }
   EC_INLINE float one(int64_t i) const {
     const float g = grad[i];
     return out[i] <= 0.f ? 0.f : g;
@@ -49,12 +51,14 @@ struct Passed {
 struct PassedNormed {
   const float *grad, *y, *x;
   Norm norm;
-  EC_INLINE Vec vector(int64_t i) const {
-    const Vec g = load(grad + i);
-    Vec v = load(y + i) * splat(norm.scale) + splat(norm.shift);
-    if (x) v += load(x + i);
-    return v <= Vec{} ? Vec{} : g;
+  template <class V>
+  EC_INLINE V as(int64_t i) const {
+    const V g = load_as<V>(grad + i);
+    V v = load_as<V>(y + i) * norm.scale + norm.shift;
+    if (x) v += load_as<V>(x + i);
+    return v <= V{} ? V{} : g;
   }
+  EC_INLINE Vec vector(int64_t i) const { return as<Vec>(i); }
   EC_INLINE float one(int64_t i) const {
     const float v = y[i] * norm.scale + norm.shift + (x ? x[i] : 0.f);
     return v <= 0.f ? 0.f : grad[i];
@@ -65,7 +69,8 @@ struct PassedNormed {
 struct AddMap {
   const float* map;
   EC_INLINE float operator()(float v, int64_t at) const { return map ? v + map[at] : v; }
-  EC_INLINE Vec operator()(Vec v, int64_t at) const { return map ? v + load(map + at) : v; }
+  template <class V>
+  EC_INLINE V operator()(V v, int64_t at) const { return map ? v + load_as<V>(map + at) : v; }
 };
 
 // The same: what ReLU let through, where the residual connection brings it.
@@ -73,7 +78,8 @@ template <class Passed>
 struct AddPassed {
   Passed passed;
   EC_INLINE float operator()(float v, int64_t at) const { return v + passed.one(at); }
-  EC_INLINE Vec operator()(Vec v, int64_t at) const { return v + passed.vector(at); }
+  template <class V>
+  EC_INLINE V operator()(V v, int64_t at) const { return v + passed.template as<V>(at); }
 };
 
 }  // namespace efficientconv

@@ -72,16 +72,15 @@ inline std::vector<NormGradient> norm_gradients(const NormedMaps& normed) {
 inline void norm_backward_range(const NormedMaps& normed, const std::vector<NormGradient>& norms, int64_t first, int64_t last,
                                 float* grad_y) {
   const Maps& maps = normed.maps;
-  const int64_t pixels = maps.pixels(), whole = pixels / kLanes * kLanes;
+  const int64_t pixels = maps.pixels();
   for (int64_t map = first; map < last; ++map, grad_y += pixels) {
     const NormGradient& norm = norms[map % maps.channels];
     const float mean = norm.mean, scale = norm.scale, average = norm.average, slope = norm.slope, *y = normed.y(map);
     const PassedNormed passed = normed.passed(map);
-    for (int64_t p = 0; p < whole; p += kLanes) {
-      const Vec g = passed.vector(p) - splat(average) - (load(y + p) - splat(mean)) * splat(slope);
-      store(grad_y + p, g * splat(scale));
-    }
-    for (int64_t p = whole; p < pixels; ++p) grad_y[p] = (passed.one(p) - average - (y[p] - mean) * slope) * scale;
+    for_each_piece(pixels, [&](int64_t p, auto n) {
+      using V = VecOf<n>;
+      store_as(grad_y + p, (passed.template as<V>(p) - average - (load_as<V>(y + p) - mean) * slope) * scale);
+    });
   }
 }
 

@@ -22,6 +22,23 @@ typedef int32_t IntVec __attribute__((vector_size(kVecBytes)));
 typedef float UnalignedVec __attribute__((vector_size(kVecBytes), aligned(4)));
 typedef int32_t UnalignedIntVec __attribute__((vector_size(kVecBytes), aligned(4)));
 
+// n floats anywhere, n a power of two
+template <int n>
+struct VecType {
+  typedef float Type __attribute__((vector_size(n * sizeof(float)), aligned(4)));
+};
+template <int n>
+using VecOf = typename VecType<n>::Type;
+
+template <class V>
+EC_INLINE V load_as(const float* p) {
+  V v;
+  std::memcpy(&v, p, sizeof(V));
+  return v;
+}
+template <class V>
+EC_INLINE void store_as(float* p, V v) { std::memcpy(p, &v, sizeof(V)); }
+
 EC_INLINE Vec load(const float* p) { return *reinterpret_cast<const UnalignedVec*>(p); }
 EC_INLINE void store(float* p, Vec v) { *reinterpret_cast<UnalignedVec*>(p) = v; }
 
@@ -50,8 +67,10 @@ EC_INLINE Vec masked(Vec v, const int32_t* mask) {
 }
 
 // ReLU; NaN stays, as in torch, and nothing branches on the data
-EC_INLINE Vec positive(Vec v) { return Vec{} > v ? Vec{} : v; }
-EC_INLINE float positive(float v) { return 0.f > v ? 0.f : v; }
+template <class V>
+EC_INLINE V positive(V v) {
+  return V{} > v ? V{} : v;
+}
 
 // Lane i of the result is lane From()(i) of a, or from kLanes on of b.
 template <class From, int... kI>
