@@ -10,9 +10,11 @@ from torch.nn import functional as F
 
 from efficientconv.benchmark.timing import Job
 from efficientconv.complexity import count
-from efficientconv.layers import Topology, build_layer
+from efficientconv.layers import ConvLayer, Topology, build_layer
 from efficientconv.layers.backend import has_kernels, runs_native, set_backend
 from efficientconv.models import build_model, image_size_of, model_config
+from efficientconv.models.entry import takes_stem_kernel
+from efficientconv.models.network import Network
 
 # the model that a layer is taken from, and the layer's name in the tables; the first is what the others are measured against
 LAYER_MODELS = {
@@ -41,15 +43,30 @@ class Subject:
     def job(self, kind: str, device: torch.device) -> Job:
         """forward: inference without gradients. training: forward and backward; of a model with loss and step of SGD."""
         x = torch.randn(self.shape, device=device).relu_()
-        if _wants_channels_last(self.network, x):
-            self.network.to(memory_format=torch.channels_last)
-            x = x.to(memory_format=torch.channels_last)
+        self._set_training(kind == "training")
+        with torch.set_grad_enabled(kind == "training"):
+            x = self._in_its_format(x)
         return self._forward(x) if kind == "forward" else self._training(x)
+
+    def _in_its_format(self, x: Tensor) -> Tensor:
+        """The memory format that suits each: the library's convolutions channels-last, the native kernels contiguous."""
+        layer, maps = _first_layer(self.network, x)
+        if has_kernels(layer.conv, maps) and runs_native(layer, maps):
+            return x
+        self.network.to(memory_format=torch.channels_last)
+        if isinstance(self.network, Network) and takes_stem_kernel(self.network.stem, x):
+            return x
+        return x.to(memory_format=torch.channels_last)
+
+    def _set_training(self, training: bool) -> None:
+        if self.network.training != training:  # to go through all modules in each pass would be part of its time
+            self.network.train(training)
 
     def _forward(self, x: Tensor) -> Job:
         @torch.inference_mode()
         def run() -> Tensor:
-            return self.network.eval()(x)
+            self._set_training(False)
+            return self.network(x)
 
         return run
 
@@ -59,10 +76,11 @@ class Subject:
     def _layer_step(self, x: Tensor) -> Job:
         """From a gradient that is given: a loss would be a third of a fast layer's time."""
         with torch.no_grad():
-            grad = torch.randn_like(self.network.train()(x))  # in the memory format of the outputs
+            grad = torch.randn_like(self.network(x))  # in the memory format of the outputs
 
         def run() -> None:
-            self.network.train().zero_grad()
+            self._set_training(True)
+            self.network.zero_grad()
             self.network(x.detach().requires_grad_()).backward(grad)
 
         return run
@@ -72,7 +90,8 @@ class Subject:
         labels = torch.zeros(len(x), dtype=torch.long, device=x.device)
 
         def run() -> None:
-            self.network.train().zero_grad()
+            self._set_training(True)
+            self.network.zero_grad()
             F.cross_entropy(self.network(x), labels).backward()
             optimizer.step()
 
@@ -106,8 +125,13 @@ def _layer(layer: str, channels: int, args: dict) -> nn.Module:
     return build_layer(layer, channels, channels, **args)
 
 
-def _wants_channels_last(network: nn.Module, x: Tensor) -> bool:
-    """Each in the memory format that suits it: the library's convolutions channels-last, the native kernels contiguous."""
-    first = next((m for m in network.modules() if hasattr(m, "bn")), network)
-    conv = getattr(first, "conv", None)
-    return conv is None or isinstance(conv, nn.Conv2d) or not (has_kernels(conv, x) and runs_native(first, x))
+def _first_layer(network: nn.Module, x: Tensor) -> tuple[ConvLayer, Tensor]:
+    """What is measured, or the first of it in a model, behind the stem; and the maps that it gets."""
+    if not isinstance(network, Network):
+        return network[0], x
+    layer, seen = next(iter(network.stages.values())).layers[0], []
+    handle = layer.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs))
+    with torch.no_grad():
+        network(x)
+    handle.remove()
+    return layer, seen[0]

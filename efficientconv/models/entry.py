@@ -21,11 +21,16 @@ MAX_CHANNELS = 4  # of the images: with more the library's convolution is fast
 
 def stem_and_pool(stem: ConvLayer, pool: nn.Module, x: Tensor) -> Tensor:
     """pool(stem(x)): images B x C x H x W -> B x m x .. x .., in one pass where kernels for it apply."""
-    if not _has_stem_kernel(stem, x) or not runs_native(stem, x):
+    if not takes_stem_kernel(stem, x):
         return max_pool(pool, stem(x))
     fused = _window(pool) if not has_hooks(pool) else None
     y = run_stem(stem.conv, stem.bn, x, fused or NO_POOL)
     return y if fused else pool(y)
+
+
+def takes_stem_kernel(stem: nn.Module, x: Tensor) -> bool:
+    """Which reads contiguous images."""
+    return _has_stem_kernel(stem, x) and runs_native(stem, x)
 
 
 def max_pool(pool: nn.Module, x: Tensor) -> Tensor:
