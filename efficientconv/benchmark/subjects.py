@@ -51,12 +51,12 @@ class Subject:
     def _in_its_format(self, x: Tensor) -> Tensor:
         """The memory format that suits each: the library's convolutions channels-last, the native kernels contiguous."""
         layer, maps = _first_layer(self.network, x)
-        if has_kernels(layer.conv, maps) and runs_native(layer, maps):
-            return x
-        self.network.to(memory_format=torch.channels_last)
-        if isinstance(self.network, Network) and takes_stem_kernel(self.network.stem, x):
-            return x
-        return x.to(memory_format=torch.channels_last)
+        stem = self.network.stem if isinstance(self.network, Network) else layer
+        layer_is_native = has_kernels(layer.conv, maps) and runs_native(layer, maps)
+        stem_is_native = layer_is_native if stem is layer else takes_stem_kernel(stem, x)
+        if not (layer_is_native and stem_is_native):
+            self.network.to(memory_format=torch.channels_last)
+        return x if stem_is_native else x.to(memory_format=torch.channels_last)
 
     def _set_training(self, training: bool) -> None:
         if self.network.training != training:  # to go through all modules in each pass would be part of its time
