@@ -42,8 +42,9 @@ inline void pack_dense(const float* weight, int64_t output_stride, int64_t step_
 
 // The weights in the order of the steps, times the scale of their output.
 inline void pack_weights(const PlanView& plan, const float* weight, const float* scale, float* packed) {
-  // starting the threads takes longer than to pack a small layer's weights
-  const int64_t grain = std::max<int64_t>(1, kSerial / std::max<int64_t>(1, plan.steps * kOutputs / plan.tiles));
+  // starting the threads takes longer than to pack a small layer's weights; weights that are gathered one by one take longer
+  const int64_t serial = plan.step_weights ? kSerial / 8 : kSerial;
+  const int64_t grain = std::max<int64_t>(1, serial / std::max<int64_t>(1, plan.steps * kOutputs / plan.tiles));
   parallel(plan.tiles, grain, [&](int64_t begin, int64_t end) {
     for (int64_t tile = begin; tile < end; ++tile) {
       const int64_t outputs = std::min<int64_t>(kOutputs, plan.outputs - tile * kOutputs);
