@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from efficientconv.errors import UserError
 from efficientconv.layers import ConvLayer, Topology, build_layer
@@ -272,6 +273,26 @@ def test_gradients_of_gradients_are_refused_where_they_are_asked_for(name: str, 
         return grad.sum().backward()  # the library's own
     with pytest.raises(RuntimeError, match="layers.backend=reference"):
         grad.sum().backward()
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", ["standard", "sic", "sic_topology", "bottleneck"])
+def test_layers_in_training_are_ordinary_autograd_functions(name: str):
+    """Checkpointing gets the same gradients; a graph is kept on demand only; weights that were written are missed."""
+    layer = make_layer(name).train()
+    x = torch.randn(2, channels_of(name), 8, 8, requires_grad=True)
+    y = layer(x).square().sum()
+    (expected,) = torch.autograd.grad(y, x, retain_graph=True)
+    assert torch.equal(torch.autograd.grad(y, x)[0], expected)
+    with pytest.raises(RuntimeError, match="second time"):
+        y.backward()
+    again = checkpoint(layer, x, use_reentrant=False).square().sum()
+    assert torch.equal(torch.autograd.grad(again, x)[0], expected)
+    y = layer(x).sum()
+    with torch.no_grad():
+        layer.bn.weight.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.backward()
 
 
 @needs_kernels
