@@ -13,6 +13,7 @@ from efficientconv.data import DataSet, Split, TrainLoader, eval_loader, load_da
 from efficientconv.engine.distributed import World
 from efficientconv.engine.divergence import require_finite
 from efficientconv.engine.evaluate import evaluate
+from efficientconv.engine.memory import keep_freed_memory
 from efficientconv.engine.metrics import Result
 from efficientconv.engine.precision import choose_device, set_determinism
 from efficientconv.engine.preemption import Preemption
@@ -73,6 +74,8 @@ def build_parts(config: RunConfig, world: World, preemption: Preemption) -> Part
     """Raises UserError when the configuration, the data or the machine do not go together."""
     set_determinism(config.trainer.deterministic)
     device = choose_device(config.trainer.device, world.local_rank)
+    if device.type == "cpu":
+        keep_freed_memory()
     data = world.main_first(lambda: load_data(config.data))
     image_size = image_size_of(config.model, data.image_size)
     loader = train_loader(

@@ -1,0 +1,27 @@
+"""On a CPU, memory that one step has freed serves the next.
+
+The C library gives blocks of more than 32 MB back to the system, and gets fresh pages for them in the next step, each by a
+page fault: with maps of ImageNet's size a sixth of a training step's time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+# of glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+LARGEST_BLOCK = 1 << 30  # bytes; larger ones are given back
+KEPT_AT_MOST = (1 << 31) - 1  # bytes, at the end of the heap
+
+
+def keep_freed_memory() -> None:
+    """For this process. Does nothing without glibc, nor where the environment says what is to be kept."""
+    if any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ):
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    mallopt(M_MMAP_THRESHOLD, LARGEST_BLOCK)
+    mallopt(M_TRIM_THRESHOLD, KEPT_AT_MOST)
