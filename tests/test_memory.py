@@ -16,7 +16,7 @@ import resource, sys, torch
 from efficientconv.engine.memory import keep_freed_memory
 from efficientconv.models import build_model
 if sys.argv[1] == "keep":
-    keep_freed_memory()
+    keep_freed_memory(torch.device('cpu'))
 model, images = build_model("c", num_classes=10, layout="imagenet", width=0.25), torch.randn(64, 3, 221, 221)
 for step in range(6):
     if step == 3:

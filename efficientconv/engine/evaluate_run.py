@@ -12,6 +12,7 @@ from efficientconv.engine.checkpoint import load_into, load_newest, load_weights
 from efficientconv.engine.distributed import World
 from efficientconv.engine.metrics import Result
 from efficientconv.engine.parts import evaluate_split, network
+from efficientconv.engine.memory import keep_freed_memory
 from efficientconv.engine.precision import choose_device
 from efficientconv.engine.run_folder import RunFolder
 from efficientconv.errors import UserError
@@ -38,6 +39,7 @@ def evaluate_run(
     if data is not None:
         test_data, config = _other_data(config, test_data, data)
     place = choose_device(device, world.local_rank)
+    keep_freed_memory(place)
     image_size = image_size_of(config.model, test_data.image_size)
     results = {}
     for name, tensors in weights.items():

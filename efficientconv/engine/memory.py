@@ -9,15 +9,17 @@ from __future__ import annotations
 import ctypes
 import os
 
+import torch
+
 # of glibc's malloc.h
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 LARGEST_BLOCK = 1 << 30  # bytes; larger ones are given back
 KEPT_AT_MOST = (1 << 31) - 1  # bytes, at the end of the heap
 
 
-def keep_freed_memory() -> None:
-    """For this process. Does nothing without glibc, nor where the environment says what is to be kept."""
-    if any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ):
+def keep_freed_memory(device: torch.device) -> None:
+    """For this process. Does nothing for a GPU, without glibc, or where the environment says what is to be kept."""
+    if device.type != "cpu" or any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ):
         return
     try:
         mallopt = ctypes.CDLL(None).mallopt

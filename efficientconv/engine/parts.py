@@ -74,8 +74,7 @@ def build_parts(config: RunConfig, world: World, preemption: Preemption) -> Part
     """Raises UserError when the configuration, the data or the machine do not go together."""
     set_determinism(config.trainer.deterministic)
     device = choose_device(config.trainer.device, world.local_rank)
-    if device.type == "cpu":
-        keep_freed_memory()
+    keep_freed_memory(device)
     data = world.main_first(lambda: load_data(config.data))
     image_size = image_size_of(config.model, data.image_size)
     loader = train_loader(
