@@ -10,9 +10,9 @@ from efficientconv.config import DataConfig, RunConfig
 from efficientconv.data import DataSet, load_test_data
 from efficientconv.engine.checkpoint import load_into, load_newest, load_weights, weights_of
 from efficientconv.engine.distributed import World
+from efficientconv.engine.memory import keep_freed_memory
 from efficientconv.engine.metrics import Result
 from efficientconv.engine.parts import evaluate_split, network
-from efficientconv.engine.memory import keep_freed_memory
 from efficientconv.engine.precision import choose_device
 from efficientconv.engine.run_folder import RunFolder
 from efficientconv.errors import UserError
