@@ -49,13 +49,14 @@ class Subject:
         return self._forward(x) if kind == "forward" else self._training(x)
 
     def _in_its_format(self, x: Tensor) -> Tensor:
-        """The memory format that suits each: the library's convolutions channels-last, the native kernels contiguous."""
+        """x, and the network, in the memory format that suits them: channels-last for the library's convolutions, contiguous
+        for native kernels; the stem has those in inference only."""
         layer, maps = _first_layer(self.network, x)
         stem = self.network.stem if isinstance(self.network, Network) else layer
         layer_is_native = has_kernels(layer.conv, maps) and runs_native(layer, maps)
         stem_is_native = layer_is_native if stem is layer else takes_stem_kernel(stem, x)
-        if not (layer_is_native and stem_is_native):
-            self.network.to(memory_format=torch.channels_last)
+        all_native = layer_is_native and stem_is_native
+        self.network.to(memory_format=torch.contiguous_format if all_native else torch.channels_last)
         return x if stem_is_native else x.to(memory_format=torch.channels_last)
 
     def _set_training(self, training: bool) -> None:

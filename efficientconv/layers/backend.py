@@ -60,7 +60,7 @@ class WithKernels:
         return True
 
     def native(self) -> Convolution | None:
-        """The convolution without its parameters; None: layers around it share batch norm's kernels only."""
+        """The convolution without its parameters; None: only `native_infer`, its own, and batch norm's kernels."""
         return None
 
     def native_params(self) -> tuple[Tensor, ...]:

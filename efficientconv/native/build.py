@@ -63,7 +63,7 @@ def compiler() -> str:
     for name in filter(None, (os.environ.get("CXX"), "g++", "c++", "clang++")):
         if found := shutil.which(name):
             return found
-    raise BuildError("no C++ compiler found (g++ 9 or later, or clang++); install one or set CXX")
+    raise BuildError("no C++ compiler found (g++ 10 or later, or clang++); install one or set CXX")
 
 
 def flags() -> list[str]:

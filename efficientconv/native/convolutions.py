@@ -1,4 +1,4 @@
-"""The native kernels as convolutions and as layers around them, on contiguous float32 tensors; csrc/ has their gradients."""
+"""The native kernels as convolutions and as layers around them, on float32 tensors; csrc/ has their gradients."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class BatchNorm(NamedTuple):
 
 
 class Convolution(Protocol):
-    """A convolution without its parameters, which every method takes as a tuple of contiguous tensors."""
+    """A convolution without its parameters, which every method takes as a tuple. x is contiguous, in `train` in any order."""
 
     def infer(self, x: Tensor, params: Params, epilogue: Epilogue) -> Tensor:
-        """B x n x H x W -> B x m x H x W with the epilogue, without gradients."""
+        """B x n x H x W -> B x m x H x W with the epilogue, without gradients; contiguous parameters."""
 
     def train(self, x: Tensor, params: Params) -> Tensor:
         """B x n x H x W -> B x m x H x W, differentiable in x and the parameters."""

@@ -94,7 +94,7 @@ def _normalise(bn: nn.BatchNorm2d, y: Tensor, residual: Tensor | None) -> Tensor
 
 def _takes_statistics(bn: nn.BatchNorm2d, maps: Tensor) -> bool:
     """Else torch's own says what is wrong, or does without weights."""
-    return bn.weight is not None and (positions(maps) > 1 or not bn.training)
+    return bn.weight is not None and bn.bias is not None and (positions(maps) > 1 or not bn.training)
 
 
 def positions(maps: Tensor) -> int:

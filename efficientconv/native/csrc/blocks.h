@@ -116,8 +116,8 @@ inline void sum_over_images(int64_t images, int64_t size, const double* sums, fl
   double totals[step];
   for (int64_t i = 0; i < size; i += step) {
     const int64_t count = std::min(step, size - i);
-    std::copy_n(sums + i, count, totals);
-    for (int64_t image = 1; image < images; ++image)
+    std::fill_n(totals, count, 0.);
+    for (int64_t image = 0; image < images; ++image)
       for (int64_t j = 0; j < count; ++j) totals[j] += sums[image * size + i + j];
     std::copy_n(totals, count, grad + i);
   }

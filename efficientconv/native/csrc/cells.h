@@ -116,13 +116,10 @@ struct Finish {
   const float* residual;
   bool relu;
 
-  EC_INLINE float operator()(float v, int64_t at) const {
-    v += bias + (residual ? residual[at] : 0.f);
-    return relu ? positive(v) : v;
-  }
-  EC_INLINE Vec operator()(Vec v, int64_t at) const {
-    v += splat(bias);
-    if (residual) v += load(residual + at);
+  template <class V>
+  EC_INLINE V operator()(V v, int64_t at) const {
+    v += bias;
+    if (residual) v += load_as<V>(residual + at);
     return relu ? positive(v) : v;
   }
 };
@@ -135,10 +132,16 @@ inline void expand_map_2(const Grid& grid, const float* doubled, const float* fi
   const int64_t whole = std::min(h, std::max<int64_t>(0, room - round_up(w, kLanes) + w) / w);
   const auto write_row = [=](int64_t y, const float* from, Vec pattern) {
     const int64_t at = y * w;
-    if (y < whole)
+    if (y < whole) {
       for (int64_t x = 0; x < w; x += kLanes) store(map + at + x, finish(load(from + x) * pattern, at + x));
-    else
-      for (int64_t x = 0; x < w; ++x) map[at + x] = finish(from[x] * pattern[x % 2], at + x);
+      return;
+    }
+    float taps[kLanes];
+    store(taps, pattern);
+    for_each_piece(w, [&](int64_t x, auto n) {
+      using V = VecOf<n>;
+      store_as(map + at + x, finish(load_as<V>(from + x) * load_as<V>(taps + x % 2), at + x));
+    });
   };
   const Vec upper = alternating(filter[p], filter[1 - p]), lower = alternating(filter[2 + p], filter[3 - p]);
   for (int64_t i = 0; i < grid.rows; ++i, doubled += width) {

@@ -141,6 +141,7 @@ struct Division {
     parts = threads;
   }
   int64_t items() const { return groups.count * parts; }
+  int64_t grain() const { return parts > 1 ? groups.count : 1; }  // a thread's share in one piece: each piece fills its panels
 };
 
 // Items [first, last) of the division, on the calling thread.
@@ -151,7 +152,7 @@ void convolve_items(const Source& source, const PlanView& plan, const float* pac
   float* panels = thread_scratch(kPanels, division.groups.most() * panel);
   for (int64_t item = first, next_item; item < last; item = next_item) {
     const int64_t group = item / division.parts, part = item - group * division.parts;
-    next_item = std::min(last, (group + 1) * division.parts);  // all of the group that is this thread's
+    next_item = std::min(last, (group + 1) * division.parts);  // all of the group that is of this range
     const std::vector<Run> runs = division.groups.runs(source.maps, group);
     source.fill(runs, panel, kBlock, panels);
     const int64_t begin = plan.tiles * part / division.parts;
@@ -173,7 +174,7 @@ void convolve(const Source& source, const PlanView& plan, const float* weight, c
   float* packed = thread_scratch(kWeights, plan.steps * kOutputs);
   pack_weights(plan, weight, epilogue.scale, packed);
   const Division division(source.maps, source.rows(), thread_count());
-  parallel(division.items(), 1, [&](int64_t first, int64_t last) {
+  parallel(division.items(), division.grain(), [&](int64_t first, int64_t last) {
     convolve_items(source, plan, packed, epilogue, division, first, last, y);
   });
 }

@@ -40,10 +40,7 @@ struct Passed {
     return load_as<V>(out + i) <= V{} ? V{} : g;
   }
   EC_INLINE Vec vector(int64_t i) const { return as<Vec>(i); }
-  EC_INLINE float one(int64_t i) const {
-    const float g = grad[i];
-    return out[i] <= 0.f ? 0.f : g;
-  }
+  EC_INLINE float one(int64_t i) const { return as<float>(i); }
 };
 
 // The same of a layer whose output was relu(norm(y) + x), with every digit as then: y and x are read here anyway, and one map less
@@ -59,27 +56,25 @@ struct PassedNormed {
     return v <= V{} ? V{} : g;
   }
   EC_INLINE Vec vector(int64_t i) const { return as<Vec>(i); }
-  EC_INLINE float one(int64_t i) const {
-    const float v = y[i] * norm.scale + norm.shift + (x ? x[i] : 0.f);
-    return v <= 0.f ? 0.f : grad[i];
-  }
+  EC_INLINE float one(int64_t i) const { return as<float>(i); }
 };
 
 // What a gradient on its way out is added to: a map of gradients, or null.
 struct AddMap {
   const float* map;
-  EC_INLINE float operator()(float v, int64_t at) const { return map ? v + map[at] : v; }
   template <class V>
   EC_INLINE V operator()(V v, int64_t at) const { return map ? v + load_as<V>(map + at) : v; }
 };
 
 // The same: what ReLU let through, where the residual connection brings it.
-template <class Passed>
+template <class P>
 struct AddPassed {
-  Passed passed;
-  EC_INLINE float operator()(float v, int64_t at) const { return v + passed.one(at); }
+  P passed;
   template <class V>
   EC_INLINE V operator()(V v, int64_t at) const { return v + passed.template as<V>(at); }
 };
+
+template <class P>
+AddPassed(P) -> AddPassed<P>;
 
 }  // namespace efficientconv

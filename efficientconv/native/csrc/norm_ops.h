@@ -18,12 +18,14 @@ inline float* written(const Tensor& t, int64_t numel) {
 inline void track_statistics(const Tensor& mean, const Tensor& var, int64_t count, std::optional<double> momentum,
                       const Tensor& running_mean, const Tensor& running_var, const Tensor& batches) {
   const int64_t channels = mean.numel();
-  TORCH_CHECK(batches.scalar_type() == at::kLong && batches.numel() == 1 && batches.is_cpu(), "efficientconv: batches to count");
+  TORCH_CHECK(count > 1 && batches.scalar_type() == at::kLong && batches.numel() == 1 && batches.is_cpu(),
+              "efficientconv: batches to count, of more than one position");
+  const float *m = data(mean), *v = data(var, channels);
+  float *to_mean = written(running_mean, channels), *to_var = written(running_var, channels);
+  if (!batches.is_inference()) batches.unsafeGetTensorImpl()->bump_version();
   const int64_t seen = ++*batches.mutable_data_ptr<int64_t>();
   const float share = static_cast<float>(momentum.value_or(1. / static_cast<double>(seen)));
   const float unbiased = static_cast<float>(static_cast<double>(count) / static_cast<double>(count - 1));
-  const float *m = data(mean), *v = data(var);
-  float *to_mean = written(running_mean, channels), *to_var = written(running_var, channels);
   for (int64_t c = 0; c < channels; ++c) {
     to_mean[c] = (1 - share) * to_mean[c] + share * m[c];
     to_var[c] = (1 - share) * to_var[c] + share * (v[c] * unbiased);

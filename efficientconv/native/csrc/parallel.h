@@ -34,8 +34,9 @@ class alignas(64) Range {
   int64_t end_ = 0;
 };
 
-// f(begin, end) for ranges that make up [0, n), `grain` items at least for each thread. A thread that is done with its share helps
-// with the others': processors seldom are equally fast. What f adds up must not depend on how the ranges are cut.
+// f(begin, end) for ranges that make up [0, n), on as many threads as there are `grain` items for. A thread that is done with its
+// share helps with the others': processors seldom are equally fast. Where ranges are cut depends on n, grain and the number of
+// threads alone, who gets them on the moment: what f computes must not depend on the thread.
 template <class F>
 void parallel(int64_t n, int64_t grain, const F& f) {
   const int64_t threads = std::min(thread_count(), (n + grain - 1) / grain);

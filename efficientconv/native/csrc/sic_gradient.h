@@ -101,10 +101,13 @@ class SicBackward {
     std::vector<double> filter_sums(out_.images * turned_.size());
     float* sums = thread_scratch(kSums, workers * size);
     parallel(workers, 1, [&](int64_t first, int64_t last) {
-      std::fill(sums + first * size, sums + last * size, 0.f);
-      // the last first: the caches still hold what norm_gradients has read of them
-      for (int64_t part = parts_.count * last / workers; part-- > parts_.count * first / workers;)
-        add_images(parts_.first(part), parts_.size(part), sums + first * size, filter_sums.data(), grads.x);
+      for (int64_t worker = first; worker < last; ++worker) {
+        float* sum = sums + worker * size;
+        std::fill_n(sum, size, 0.f);
+        // the last first: the caches still hold what norm_gradients has read of them
+        for (int64_t part = parts_.count * (worker + 1) / workers; part-- > parts_.count * worker / workers;)
+          add_images(parts_.first(part), parts_.size(part), sum, filter_sums.data(), grads.x);
+      }
     });
     sum_over_images(out_.images, turned_.size(), filter_sums.data(), grads.filters);
     dense_.add_up(sums, workers, grads.weight);
