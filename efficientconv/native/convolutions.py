@@ -34,7 +34,7 @@ class BatchNorm(NamedTuple):
 
 
 class Convolution(Protocol):
-    """A convolution without its parameters, which every method takes as a tuple. x is contiguous, in `train` in any order."""
+    """A convolution without its parameters, which methods take as a tuple. x is contiguous, for `train` in any order."""
 
     def infer(self, x: Tensor, params: Params, epilogue: Epilogue) -> Tensor:
         """B x n x H x W -> B x m x H x W with the epilogue, without gradients; contiguous parameters."""
