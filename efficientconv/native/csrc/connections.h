@@ -144,6 +144,20 @@ struct Division {
   int64_t grain() const { return parts > 1 ? groups.count : 1; }  // a thread's share in one piece: each piece fills its panels
 };
 
+// Tiles [begin, end) of a group of blocks, whose panels are filled, `panel` floats each.
+inline void convolve_panels(const PlanView& plan, const Maps& maps, const float* packed, const Epilogue& epilogue,
+                            const std::vector<Run>& runs, int64_t panel, const float* panels, int64_t begin, int64_t end,
+                            float* y) {
+  // a panel that the first cache holds stays there for all tiles; a larger one is left for the tile's weights to stay
+  const int64_t tiles = panel * static_cast<int64_t>(sizeof(float)) > kFirstCache ? 1 : std::max<int64_t>(1, end - begin);
+  for (int64_t tile = begin; tile < end; tile += tiles)
+    for (const Run *run = runs.data(), *last_run = run + runs.size(), *next; run != last_run; run = next) {
+      for (next = run; next != last_run && next->block == run->block;) ++next;
+      for (int64_t t = tile; t < tile + tiles; ++t)
+        tile_block(plan, maps, t, packed, panels + run->block * panel, run, next, epilogue, y);
+    }
+}
+
 // Items [first, last) of the division, on the calling thread.
 template <class Source>
 void convolve_items(const Source& source, const PlanView& plan, const float* packed, const Epilogue& epilogue,
@@ -157,14 +171,7 @@ void convolve_items(const Source& source, const PlanView& plan, const float* pac
     source.fill(runs, panel, kBlock, panels);
     const int64_t begin = plan.tiles * part / division.parts;
     const int64_t end = plan.tiles * (part + next_item - item) / division.parts;
-    // a panel that the first cache holds stays there for all tiles; a larger one is left for the tile's weights to stay
-    const int64_t tiles = panel * static_cast<int64_t>(sizeof(float)) > kFirstCache ? 1 : std::max<int64_t>(1, end - begin);
-    for (int64_t tile = begin; tile < end; tile += tiles)
-      for (const Run *run = runs.data(), *last_run = run + runs.size(), *next; run != last_run; run = next) {
-        for (next = run; next != last_run && next->block == run->block;) ++next;
-        for (int64_t t = tile; t < tile + tiles; ++t)
-          tile_block(plan, source.maps, t, packed, panels + run->block * panel, run, next, epilogue, y);
-      }
+    convolve_panels(plan, source.maps, packed, epilogue, runs, panel, panels, begin, end, y);
   }
 }
 

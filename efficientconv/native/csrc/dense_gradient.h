@@ -61,6 +61,7 @@ struct DenseSums {
   DenseSums(int64_t outputs, int64_t rows)
       : outputs(outputs), rows(rows), width(round_up(rows, kBlock)), tiles((outputs + kOutputs - 1) / kOutputs) {}
   int64_t size() const { return tiles * kOutputs * width; }
+  int64_t panel() const { return tiles * kOutputs * kBlock; }  // floats, of the outputs' gradients
 
   // grad: outputs x rows, of `sets` sums one after the other
   void add_up(const float* sums, int64_t sets, float* grad) const {
@@ -78,39 +79,37 @@ struct DenseSums {
 
 inline Groups dense_groups(const Maps& maps, int64_t rows, int64_t threads) { return {maps, rows, 1, 384 / kBlock, threads}; }
 
-// sum += the products of a thread's share
+// Panels of the outputs' gradients; zeros past the last pixel and the last output.
+inline void fill_gradients(const Patches& gradients, const std::vector<Run>& runs, int64_t blocks, const DenseSums& dense,
+                           float* g) {
+  const int64_t panel = dense.panel();
+  if (runs.back().at + runs.back().length < kBlock || dense.outputs % kOutputs) std::fill(g, g + blocks * panel, 0.f);
+  gradients.fill(runs, panel, kBlock, g);
+}
+
+// sum += the products of one group of `blocks` for tiles [first, last) of outputs, whose gradients' panels are at g
 template <class Source>
-void add_dense_gradient(const Source& source, const Patches& gradients, const Groups& groups, const Share& share,
-                        const DenseSums& dense, float* sum) {
+void add_dense_group(const Source& source, const std::vector<Run>& runs, int64_t blocks, int64_t first, int64_t last,
+                     const DenseSums& dense, const float* g, float* sum) {
   static constexpr float zeros[kOutputs] = {};
-  const int64_t rows = dense.rows, width = dense.width, group = groups.most(), steps = group * kBlock;
-  const int64_t panel = rows * kBlock, g_panel = dense.tiles * kOutputs * kBlock;
-  float* panels = thread_scratch(kPanels, group * panel + kBlock * kBlock);  // the last block's rows may be fewer than a block
-  float* turned = thread_scratch(kMap, width * steps);
-  float* g = thread_scratch(kGradients, group * g_panel);
-  float* packed = thread_scratch(kZipped, group * g_panel);
+  const int64_t rows = dense.rows, width = dense.width, steps = blocks * kBlock, panel = rows * kBlock;
+  float* panels = thread_scratch(kPanels, blocks * panel + kBlock * kBlock);  // the last block's rows may be fewer than a block
+  float* inputs = thread_scratch(kMap, steps * kBlock);
+  float* packed = thread_scratch(kZipped, blocks * dense.panel());
   std::vector<Offsets> at(steps);
   for (int32_t p = 0; p < steps; ++p) at[p] = {p * kBlock, p * kBlock};
-  for (int64_t i = share.first_group; i < share.last_group; ++i) {
-    const std::vector<Run> runs = groups.runs(source.maps, i);
-    const int64_t used = groups.size(i);
-    std::fill(g, g + used * g_panel, 0.f);  // also what lies past the last pixel and the last output
-    if (runs.back().at + runs.back().length < kBlock) std::fill(panels, panels + used * panel, 0.f);
-    source.fill(runs, panel, kBlock, panels);
-    gradients.fill(runs, g_panel, kBlock, g);
-    for (int64_t tile = share.first_tile; tile < share.last_tile; ++tile)
-      for (int64_t b = 0; b < used; ++b)
-        zip_rows(g + b * g_panel + tile * kOutputs * kBlock, packed + (tile * steps + b * kBlock) * kOutputs);
-    const Segment all{15, 0, static_cast<int32_t>(used * kBlock)};
-    for (int64_t column = 0; column < width; column += kBlock) {
-      float* inputs = turned + column * steps;
-      for (int64_t b = 0; b < used; ++b) transpose_block(panels + b * panel + column * kBlock, inputs + b * kBlock * kBlock);
-      const int64_t vectors = std::min<int64_t>(kVectors, (rows - column + kLanes - 1) / kLanes);
-      for (int64_t tile = share.first_tile; tile < share.last_tile; ++tile) {
-        const float* weight = packed + tile * steps * kOutputs;
-        const AddTo out{sum + tile * kOutputs * width + column, width};
-        tile_forward(vectors, &all, &all + 1, at.data(), weight, inputs, zeros, out);
-      }
+  if (runs.back().at + runs.back().length < kBlock) std::fill(panels, panels + blocks * panel, 0.f);
+  source.fill(runs, panel, kBlock, panels);
+  for (int64_t tile = first; tile < last; ++tile)
+    for (int64_t b = 0; b < blocks; ++b)
+      zip_rows(g + b * dense.panel() + tile * kOutputs * kBlock, packed + (tile * steps + b * kBlock) * kOutputs);
+  const Segment all{15, 0, static_cast<int32_t>(steps)};
+  for (int64_t column = 0; column < width; column += kBlock) {
+    for (int64_t b = 0; b < blocks; ++b) transpose_block(panels + b * panel + column * kBlock, inputs + b * kBlock * kBlock);
+    const int64_t vectors = std::min<int64_t>(kVectors, (rows - column + kLanes - 1) / kLanes);
+    for (int64_t tile = first; tile < last; ++tile) {
+      const AddTo out{sum + tile * kOutputs * width + column, width};
+      tile_forward(vectors, &all, &all + 1, at.data(), packed + tile * steps * kOutputs, inputs, zeros, out);
     }
   }
 }
@@ -134,7 +133,12 @@ void dense_weight_gradient(const Source& source, int64_t outputs, const float* g
                                    : Share{share_of(groups.count, w), share_of(groups.count, w + 1), 0, dense.tiles};
       float* sum = sums + (by_tiles ? 0 : w * dense.size());
       std::fill(sum + share.first_tile * kOutputs * dense.width, sum + share.last_tile * kOutputs * dense.width, 0.f);
-      add_dense_gradient(source, gradients, groups, share, dense, sum);
+      float* g = thread_scratch(kGradients, groups.most() * dense.panel());
+      for (int64_t group = share.first_group; group < share.last_group; ++group) {
+        const std::vector<Run> runs = groups.runs(maps, group);
+        fill_gradients(gradients, runs, groups.size(group), dense, g);
+        add_dense_group(source, runs, groups.size(group), share.first_tile, share.last_tile, dense, g, sum);
+      }
     }
   });
   dense.add_up(sums, sets, grad);

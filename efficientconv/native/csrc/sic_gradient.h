@@ -125,14 +125,18 @@ class SicBackward {
     float* between = thread_scratch(kProjected, parts_.most() * rows * pixels);
     norm_backward_range(normed_, norms_, image * out_.channels, (image + count) * out_.channels, grad_y);
     const Patches gradients{{count, out_.channels, out_.height, out_.width}, grad_y, 1, nullptr};
-    const Division division(gradients.maps, out_.channels, 1);
-    convolve_items(gradients, backward_, packed_, Epilogue{}, division, 0, division.items(), between);
     Depthwise here = source_;
     const int64_t at = image * source_.maps.channels * pixels;
     here.maps.images = count;
     here.x += at;
-    const Groups blocks = dense_groups(here.maps, rows, 1);
-    add_dense_gradient(here, gradients, blocks, {0, blocks.count, 0, dense_.tiles}, dense_, sum);
+    const Groups groups = dense_groups(here.maps, std::max(rows, out_.channels), 1);
+    float* g = thread_scratch(kGradients, groups.most() * dense_.panel());
+    for (int64_t group = 0; group < groups.count; ++group) {
+      const std::vector<Run> runs = groups.runs(here.maps, group);
+      fill_gradients(gradients, runs, groups.size(group), dense_, g);
+      convolve_panels(backward_, gradients.maps, packed_, Epilogue{}, runs, dense_.panel(), g, 0, backward_.tiles, between);
+      add_dense_group(here, runs, groups.size(group), 0, dense_.tiles, dense_, g, sum);
+    }
     const auto go_on = [&](const auto& end_of) {
       depthwise_backward_range(here, turned_.data(), between, end_of, 0, count * here.maps.channels,
                                filter_sums + image * turned_.size(), grad_x + at);
