@@ -80,8 +80,8 @@ struct DenseSums {
 inline Groups dense_groups(const Maps& maps, int64_t rows, int64_t threads) { return {maps, rows, 1, 384 / kBlock, threads}; }
 
 // Panels of the outputs' gradients; zeros past the last pixel and the last output.
-inline void fill_gradients(const Patches& gradients, const std::vector<Run>& runs, int64_t blocks, const DenseSums& dense,
-                           float* g) {
+template <class Gradients>
+void fill_gradients(const Gradients& gradients, const std::vector<Run>& runs, int64_t blocks, const DenseSums& dense, float* g) {
   const int64_t panel = dense.panel();
   if (runs.back().at + runs.back().length < kBlock || dense.outputs % kOutputs) std::fill(g, g + blocks * panel, 0.f);
   gradients.fill(runs, panel, kBlock, g);

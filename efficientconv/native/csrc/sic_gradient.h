@@ -24,6 +24,12 @@ class NormedMaps {
                           layer.eps);
   }
   const float* y(int64_t map) const { return layer.y + map * maps.pixels(); }
+  void prefetch(const std::vector<Run>& runs, int64_t image, int64_t channel) const {
+    const int64_t at = image * maps.channels * maps.pixels();
+    prefetch_channel(maps, runs, channel, 0, layer.grad_out + at);
+    prefetch_channel(maps, runs, channel, 0, layer.y + at);
+    if (x_) prefetch_channel(maps, runs, channel, 0, x_ + at);
+  }
   PassedNormed passed(int64_t map) const {
     const int64_t at = map * maps.pixels();
     return {layer.grad_out + at, layer.y + at, x_ ? x_ + at : nullptr, norms_[map % maps.channels]};
@@ -68,21 +74,31 @@ inline std::vector<NormGradient> norm_gradients(const NormedMaps& normed) {
   return norms;
 }
 
-// Maps [first, last): the gradient of y, the first map's at grad_y.
-inline void norm_backward_range(const NormedMaps& normed, const std::vector<NormGradient>& norms, int64_t first, int64_t last,
-                                float* grad_y) {
-  const Maps& maps = normed.maps;
-  const int64_t pixels = maps.pixels();
-  for (int64_t map = first; map < last; ++map, grad_y += pixels) {
-    const NormGradient& norm = norms[map % maps.channels];
-    const float mean = norm.mean, scale = norm.scale, average = norm.average, slope = norm.slope, *y = normed.y(map);
-    const PassedNormed passed = normed.passed(map);
-    for_each_piece(pixels, [&](int64_t p, auto n) {
-      using V = VecOf<n>;
-      store_as(grad_y + p, (passed.template as<V>(p) - average - (load_as<V>(y + p) - mean) * slope) * scale);
-    });
+// The gradient of y as a source of panels, of the images from `image` on.
+struct NormedGradients {
+  const NormedMaps& normed;
+  const std::vector<NormGradient>& norms;
+  int64_t image;
+
+  void fill(const std::vector<Run>& runs, int64_t panel_stride, int64_t row_stride, float* panels) const {
+    const Maps& maps = normed.maps;
+    for (int64_t c = 0; c < maps.channels; ++c, panels += row_stride) {
+      normed.prefetch(runs, image, c);
+      const float mean = norms[c].mean, scale = norms[c].scale, average = norms[c].average, slope = norms[c].slope;
+      for (const Run& run : runs) {
+        const int64_t map = (image + run.image) * maps.channels + c;
+        const PassedNormed passed = normed.passed(map);
+        const float* y = normed.y(map);
+        float* to = panels + run.block * panel_stride + run.at - run.pixel;
+        for_each_piece(run.length, [&](int64_t i, auto n) {
+          using V = VecOf<n>;
+          const int64_t p = run.pixel + i;
+          store_as(to + p, (passed.template as<V>(p) - average - (load_as<V>(y + p) - mean) * slope) * scale);
+        });
+      }
+    }
   }
-}
+};
 
 // weight: outputs x rows of the source; `backward`: its plan from outputs to rows.
 class SicBackward {
@@ -121,10 +137,9 @@ class SicBackward {
   // Images [image, image + count), from their outputs to their inputs.
   void add_images(int64_t image, int64_t count, float* sum, double* filter_sums, float* grad_x) const {
     const int64_t pixels = out_.pixels(), rows = source_.rows();
-    float* grad_y = thread_scratch(kReduced, parts_.most() * out_.channels * pixels);
     float* between = thread_scratch(kProjected, parts_.most() * rows * pixels);
-    norm_backward_range(normed_, norms_, image * out_.channels, (image + count) * out_.channels, grad_y);
-    const Patches gradients{{count, out_.channels, out_.height, out_.width}, grad_y, 1, nullptr};
+    const NormedGradients gradients{normed_, norms_, image};
+    const Maps to{count, out_.channels, out_.height, out_.width};
     Depthwise here = source_;
     const int64_t at = image * source_.maps.channels * pixels;
     here.maps.images = count;
@@ -134,7 +149,7 @@ class SicBackward {
     for (int64_t group = 0; group < groups.count; ++group) {
       const std::vector<Run> runs = groups.runs(here.maps, group);
       fill_gradients(gradients, runs, groups.size(group), dense_, g);
-      convolve_panels(backward_, gradients.maps, packed_, Epilogue{}, runs, dense_.panel(), g, 0, backward_.tiles, between);
+      convolve_panels(backward_, to, packed_, Epilogue{}, runs, dense_.panel(), g, 0, backward_.tiles, between);
       add_dense_group(here, runs, groups.size(group), 0, dense_.tiles, dense_, g, sum);
     }
     const auto go_on = [&](const auto& end_of) {
