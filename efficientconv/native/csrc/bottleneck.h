@@ -13,8 +13,7 @@ inline void bottleneck(const Grid& grid, const float* x, const float* reduce_fil
   const int64_t m = plan.outputs, cells = grid.cells();
   Grid out = grid;
   out.maps.channels = m;
-  float* packed = thread_scratch(kWeights, plan.steps * kOutputs);
-  pack_weights(plan, weight, nullptr, packed);
+  const Weights weights(plan, weight, nullptr);
   const Parts parts = images_together(in.images, cells, thread_count());
   parallel(parts.count, 1, [&](int64_t begin, int64_t end) {
     const CellScratch scratch(grid);
@@ -25,7 +24,7 @@ inline void bottleneck(const Grid& grid, const float* x, const float* reduce_fil
       reduce_range(grid, x, reduce_filters, image * in.channels, (image + images) * in.channels, scratch, reduced);
       const Patches source{{images, in.channels, grid.rows, grid.columns}, reduced, 1, nullptr};
       const Division division(source.maps, source.rows(), 1);
-      convolve_items(source, plan, packed, Epilogue{}, division, 0, division.items(), projected);
+      convolve_items(source, plan, weights, Epilogue{}, division, 0, division.items(), projected);
       expand_range(out, projected, expand_filters, epilogue, image * m, (image + images) * m, scratch, y);
     }
   });

@@ -66,6 +66,56 @@ inline void pack_weights(const PlanView& plan, const float* weight, const float*
   });
 }
 
+// What the steps multiply by: packed weights, or rows of them as they are, where each output sees all inputs and nothing is to be
+// gained from packing them. Rows are not scaled beforehand.
+struct Weights {
+  const float* packed;
+  const float* rows = nullptr;
+  int64_t stride = 0;
+  const float* scale = nullptr;  // of the outputs of the rows, or null
+
+  Weights(const float* packed) : packed(packed) {}
+  Weights(const PlanView& plan, const float* weight, const float* scale) : packed(nullptr) {
+    if (!plan.step_weights && plan.step_stride == 1) {
+      rows = weight, stride = plan.output_stride, this->scale = scale;
+      return;
+    }
+    float* to = thread_scratch(kWeights, plan.steps * kOutputs);
+    pack_weights(plan, weight, scale, to);
+    packed = to;
+  }
+};
+
+// sum * scale + bias, on to the end of a tile.
+template <class Out>
+struct Scaled {
+  const Out& out;
+  const float *scale, *bias;
+  EC_INLINE void operator()(int o, int v, Vec sum) const { out(o, v, sum * splat(scale[o]) + splat(bias[o])); }
+};
+
+// One tile over kV vectors of a panel.
+template <int kV, class Out>
+inline void run_tile(const PlanView& plan, int64_t tile, const Weights& weights, const float* panel, const float* bias,
+                     const Out& out) {
+  static constexpr float zeros[kOutputs] = {};
+  const Segment* begin = plan.segments + plan.tile_segments[tile];
+  const Segment* end = plan.segments + plan.tile_segments[tile + 1];
+  if (weights.packed) return tile_forward<kV>(begin, end, plan.offsets, weights.packed, panel, bias, out);
+  const int64_t output = tile * kOutputs, steps = begin->end - begin->begin;
+  const float* rows = weights.rows + output * weights.stride;
+  const auto dense = [&](const float* start, const auto& end_of_tile) {
+    switch (plan.outputs - output) {
+      case 1: return dense_tile<kV, 1>(rows, weights.stride, steps, panel, start, end_of_tile);
+      case 2: return dense_tile<kV, 2>(rows, weights.stride, steps, panel, start, end_of_tile);
+      case 3: return dense_tile<kV, 3>(rows, weights.stride, steps, panel, start, end_of_tile);
+      default: return dense_tile<kV, kOutputs>(rows, weights.stride, steps, panel, start, end_of_tile);
+    }
+  };
+  if (weights.scale) dense(zeros, Scaled<Out>{out, weights.scale + output, bias});
+  else dense(bias, out);
+}
+
 // One output channel's run of pixels: `from` with its epilogue to `to`.
 EC_INLINE void store_run(const float* from, const float* residual, bool relu, int64_t pixels, float* to) {
   for_each_piece(pixels, [&](int64_t p, auto n) {
@@ -94,12 +144,10 @@ struct Stage {
 };
 
 // A tile's four outputs over one block: from the panel through the registers to the maps.
-inline void tile_block(const PlanView& plan, const Maps& maps, int64_t tile, const float* packed, const float* panel,
+inline void tile_block(const PlanView& plan, const Maps& maps, int64_t tile, const Weights& weights, const float* panel,
                        const Run* runs, const Run* runs_end, const Epilogue& epilogue, float* y) {
   static constexpr float zeros[kOutputs] = {};
   const int64_t output = tile * kOutputs, outputs = std::min<int64_t>(kOutputs, plan.outputs - output);
-  const Segment* begin = plan.segments + plan.tile_segments[tile];
-  const Segment* end = plan.segments + plan.tile_segments[tile + 1];
   const auto place = [&](const Run& run, int64_t o) {
     return (run.image * plan.outputs + output + o) * maps.pixels() + run.pixel;
   };
@@ -115,13 +163,16 @@ inline void tile_block(const PlanView& plan, const Maps& maps, int64_t tile, con
       if (rows.add) rows.residual[o] = epilogue.residual + place(*runs, o);
     }
     const float* bias = epilogue.bias ? epilogue.bias + output : zeros;
-    return tile_forward<3>(begin, end, plan.offsets, packed, panel, bias, rows);
+    return run_tile<3>(plan, tile, weights, panel, bias, rows);
   }
   Stage stage;
   float bias[kOutputs] = {};
   if (epilogue.bias) std::copy(epilogue.bias + output, epilogue.bias + output + outputs, bias);
   const int64_t pixels = runs_end[-1].at + runs_end[-1].length;
-  tile_forward((pixels + kLanes - 1) / kLanes, begin, end, plan.offsets, packed, panel, bias, stage);
+  const int64_t vectors = (pixels + kLanes - 1) / kLanes;
+  if (vectors == 3) run_tile<3>(plan, tile, weights, panel, bias, stage);
+  else if (vectors == 2) run_tile<2>(plan, tile, weights, panel, bias, stage);
+  else run_tile<1>(plan, tile, weights, panel, bias, stage);
   for (const Run* run = runs; run != runs_end; ++run)
     for (int64_t o = 0; o < outputs; ++o) {
       const int64_t to = place(*run, o);
@@ -145,7 +196,7 @@ struct Division {
 };
 
 // Tiles [begin, end) of a group of blocks, whose panels are filled, `panel` floats each.
-inline void convolve_panels(const PlanView& plan, const Maps& maps, const float* packed, const Epilogue& epilogue,
+inline void convolve_panels(const PlanView& plan, const Maps& maps, const Weights& weights, const Epilogue& epilogue,
                             const std::vector<Run>& runs, int64_t panel, const float* panels, int64_t begin, int64_t end,
                             float* y) {
   // a panel that the first cache holds stays there for all tiles; a larger one is left for the tile's weights to stay
@@ -154,13 +205,13 @@ inline void convolve_panels(const PlanView& plan, const Maps& maps, const float*
     for (const Run *run = runs.data(), *last_run = run + runs.size(), *next; run != last_run; run = next) {
       for (next = run; next != last_run && next->block == run->block;) ++next;
       for (int64_t t = tile; t < tile + tiles; ++t)
-        tile_block(plan, maps, t, packed, panels + run->block * panel, run, next, epilogue, y);
+        tile_block(plan, maps, t, weights, panels + run->block * panel, run, next, epilogue, y);
     }
 }
 
 // Items [first, last) of the division, on the calling thread.
 template <class Source>
-void convolve_items(const Source& source, const PlanView& plan, const float* packed, const Epilogue& epilogue,
+void convolve_items(const Source& source, const PlanView& plan, const Weights& weights, const Epilogue& epilogue,
                     const Division& division, int64_t first, int64_t last, float* y) {
   const int64_t panel = source.rows() * kBlock;
   float* panels = thread_scratch(kPanels, division.groups.most() * panel);
@@ -171,18 +222,17 @@ void convolve_items(const Source& source, const PlanView& plan, const float* pac
     source.fill(runs, panel, kBlock, panels);
     const int64_t begin = plan.tiles * part / division.parts;
     const int64_t end = plan.tiles * (part + next_item - item) / division.parts;
-    convolve_panels(plan, source.maps, packed, epilogue, runs, panel, panels, begin, end, y);
+    convolve_panels(plan, source.maps, weights, epilogue, runs, panel, panels, begin, end, y);
   }
 }
 
 // y = epilogue(convolution(source)): B x n x H x W -> B x m x H x W.
 template <class Source>
 void convolve(const Source& source, const PlanView& plan, const float* weight, const Epilogue& epilogue, float* y) {
-  float* packed = thread_scratch(kWeights, plan.steps * kOutputs);
-  pack_weights(plan, weight, epilogue.scale, packed);
+  const Weights weights(plan, weight, epilogue.scale);
   const Division division(source.maps, source.rows(), thread_count());
   parallel(division.items(), division.grain(), [&](int64_t first, int64_t last) {
-    convolve_items(source, plan, packed, epilogue, division, first, last, y);
+    convolve_items(source, plan, weights, epilogue, division, first, last, y);
   });
 }
 

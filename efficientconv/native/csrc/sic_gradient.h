@@ -107,10 +107,8 @@ class SicBackward {
       : source_(source), out_{source.maps.images, outputs, source.maps.height, source.maps.width},
         backward_(backward), adds_(layer.residual), normed_(out_, layer, adds_ ? source.x : nullptr),
         norms_(norm_gradients(normed_)), turned_(turned_filters(source)), dense_(outputs, source.rows()),
-        packed_(thread_scratch(kWeights, backward.steps * kOutputs)),
-        parts_(images_together(out_.images, out_.pixels(), thread_count())) {
-    pack_weights(backward, weight, nullptr, packed_);
-  }
+        weights_(backward, weight, nullptr),
+        parts_(images_together(out_.images, out_.pixels(), thread_count())) {}
 
   void run(const SicGradients& grads) const {
     const int64_t workers = std::min(thread_count(), parts_.count), size = dense_.size();
@@ -149,7 +147,7 @@ class SicBackward {
     for (int64_t group = 0; group < groups.count; ++group) {
       const std::vector<Run> runs = groups.runs(here.maps, group);
       fill_gradients(gradients, runs, groups.size(group), dense_, g);
-      convolve_panels(backward_, to, packed_, Epilogue{}, runs, dense_.panel(), g, 0, backward_.tiles, between);
+      convolve_panels(backward_, to, weights_, Epilogue{}, runs, dense_.panel(), g, 0, backward_.tiles, between);
       add_dense_group(here, runs, groups.size(group), 0, dense_.tiles, dense_, g, sum);
     }
     const auto go_on = [&](const auto& end_of) {
@@ -168,7 +166,7 @@ class SicBackward {
   std::vector<NormGradient> norms_;
   std::vector<float> turned_;
   DenseSums dense_;
-  float* packed_;
+  Weights weights_;
   Parts parts_;
 };
 

@@ -95,6 +95,31 @@ EC_INLINE void tile_forward(int64_t vectors, const Segment* begin, const Segment
   else tile_forward<1>(begin, end, at, weight, x, bias, out);
 }
 
+// The same where kN outputs see all inputs: step s reads row s of the panel, and weight[o * stride + s] as it is.
+template <int kV, int kN, class Out>
+inline void dense_tile(const float* weight, int64_t stride, int64_t steps, const float* x, const float* bias, const Out& out) {
+  Vec acc[kN][kV];
+#pragma GCC unroll 4
+  for (int o = 0; o < kN; ++o)
+#pragma GCC unroll 3
+    for (int v = 0; v < kV; ++v) acc[o][v] = splat(bias[o]);
+  for (int64_t s = 0; s < steps; ++s, x += kBlock) {
+    Vec input[kV];
+#pragma GCC unroll 3
+    for (int v = 0; v < kV; ++v) input[v] = load(x + v * kLanes);
+#pragma GCC unroll 4
+    for (int o = 0; o < kN; ++o) {
+      const Vec w = splat(weight[o * stride + s]);
+#pragma GCC unroll 3
+      for (int v = 0; v < kV; ++v) acc[o][v] += input[v] * w;
+    }
+  }
+#pragma GCC unroll 4
+  for (int o = 0; o < kN; ++o)
+#pragma GCC unroll 3
+    for (int v = 0; v < kV; ++v) out(o, v, acc[o][v]);
+}
+
 // grad[s * 4 + o] += sum over the pixels of g[o] times the input that output o reads in step s, for kSteps steps; `vectors` of
 // pixels, g's four rows g_stride apart.
 template <int kKind, int kSteps>
