@@ -1,7 +1,7 @@
 """On a CPU, memory that one step has freed serves the next.
 
 The C library gives blocks of more than 32 MB back to the system, and gets fresh pages for them in the next step, each by a
-page fault: with maps of ImageNet's size about a seventh of a training step's time.
+page fault. The maps of ImageNet's images are as large.
 """
 
 from __future__ import annotations
