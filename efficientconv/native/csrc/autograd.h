@@ -33,7 +33,8 @@ variable_list differentiable_once(F gradients) {
   return error.apply(std::move(grads));
 }
 
-inline MaybeTensor maybe(const Tensor& t) { return t.defined() ? MaybeTensor(t) : std::nullopt; }
+inline MaybeTensor only_if(bool wanted, const Tensor& t) { return wanted ? MaybeTensor(t) : std::nullopt; }
+inline MaybeTensor maybe(const Tensor& t) { return only_if(t.defined(), t); }
 
 // A convolution's connections, both ways. Not seen by autograd.
 struct Plans {
@@ -49,6 +50,24 @@ struct Plans {
     ctx->saved_data["backward"] = backward;
   }
   bool dense() const { return forward[3].dim() == 1; }
+};
+
+// A layer's end beside its tensors: batch norm's eps, and whether there is a residual connection.
+struct LayerEnd {
+  double eps;
+  bool residual;
+
+  LayerEnd(double eps, bool residual) : eps(eps), residual(residual) {}
+  explicit LayerEnd(AutogradContext* ctx)
+      : eps(ctx->saved_data["eps"].toDouble()), residual(ctx->saved_data["residual"].toBool()) {}
+
+  // what a layer returns: its output, and the batch's mean and variance, which have no gradients
+  variable_list result(AutogradContext* ctx, const Tensor& out, const Tensor& mean, const Tensor& var) const {
+    ctx->saved_data["eps"] = eps;
+    ctx->saved_data["residual"] = residual;
+    ctx->mark_non_differentiable({mean, var});
+    return {out, mean, var};
+  }
 };
 
 }  // namespace efficientconv

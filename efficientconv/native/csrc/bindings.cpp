@@ -33,8 +33,8 @@ Tensor connected(const Tensor& x, const MaybeTensor& filters, const Tensor& weig
 
 LayerResult connected_layer(const Tensor& x, const MaybeTensor& filters, const Tensor& weight, const Tensor& gamma,
                             const Tensor& beta, double eps, bool residual, at::TensorList forward, at::TensorList backward) {
-  return as_result(ConnectedLayer::apply(x, contiguous(filters), weight.contiguous(), gamma, beta, Plans(forward, backward), eps,
-                                         residual));
+  return as_result(ConnectedLayer::apply(x, contiguous(filters), weight.contiguous(), gamma, beta, Plans(forward, backward),
+                                         LayerEnd(eps, residual)));
 }
 
 LayerResult norm_layer(const Tensor& y, const MaybeTensor& residual, const Tensor& gamma, const Tensor& beta, double eps) {
@@ -51,7 +51,7 @@ LayerResult bottleneck_layer(const Tensor& x, const Tensor& reduction, const Ten
                              const Tensor& gamma, const Tensor& beta, double eps, bool residual, int64_t padding,
                              at::TensorList forward, at::TensorList backward) {
   return as_result(BottleneckLayer::apply(x, reduction.contiguous(), projection.contiguous(), expansion.contiguous(), gamma, beta,
-                                          padding, Plans(forward, backward), eps, residual));
+                                          padding, Plans(forward, backward), LayerEnd(eps, residual)));
 }
 
 }  // namespace

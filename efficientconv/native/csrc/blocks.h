@@ -60,11 +60,12 @@ EC_INLINE void for_each_piece(int64_t length, F f) {
   for (; lane < length; ++lane) f(lane, std::integral_constant<int, 1>());
 }
 
-// The first `length` lanes.
-EC_INLINE void store_first(float* to, Vec v, int64_t length) {
+// f(lane, piece) for the first `length` lanes of v.
+template <class F>
+EC_INLINE void for_first_lanes(Vec v, int64_t length, F f) {
   float lanes[kLanes];
   store(lanes, v);
-  for_each_piece(length, [&](int64_t i, auto n) { store_as(to + i, load_as<VecOf<n>>(lanes + i)); });
+  for_each_piece(length, [&](int64_t lane, auto n) { f(lane, load_as<VecOf<n>>(lanes + lane)); });
 }
 
 // n things in `count` parts, of as many things each but for one.

@@ -26,7 +26,7 @@ inline Tensor reduce(const Tensor& x, const Tensor& filters, int64_t padding) {
 }
 
 inline Tensor expand(const Tensor& cells, const Tensor& filters, int64_t padding, int64_t height, int64_t width,
-              const NormTensors& norm = NormTensors(), double eps = 0, const MaybeTensor& residual = std::nullopt,
+                     const NormTensors& norm = NormTensors(), double eps = 0, const MaybeTensor& residual = std::nullopt,
                      bool relu = false) {
   const Shape shape{cells.size(0), cells.size(1), height, width};
   check_cells(cells, filters, shape, padding);
@@ -46,7 +46,7 @@ inline Tensor cell_filter_gradient(const Tensor& cells, const Tensor& maps, cons
 }
 
 inline std::tuple<Tensor, Tensor> cell_statistics(const Tensor& cells, const Tensor& filters, int64_t padding, int64_t height,
-                                           int64_t width) {
+                                                  int64_t width) {
   const Shape shape{cells.size(0), cells.size(1), height, width};
   TORCH_CHECK(cells.numel() > 0, "efficientconv: statistics of nothing");
   check_cells(cells, filters, shape, padding);
@@ -57,8 +57,8 @@ inline std::tuple<Tensor, Tensor> cell_statistics(const Tensor& cells, const Ten
 }
 
 inline std::tuple<Tensor, Tensor, Tensor, Tensor> expand_backward(const Tensor& grad_out, const Tensor& out, const Tensor& cells,
-                                                           const Tensor& filters, int64_t padding, const Tensor& mean,
-                                                           const Tensor& var, const MaybeTensor& gamma, double eps) {
+                                                                  const Tensor& filters, int64_t padding, const Tensor& mean,
+                                                                  const Tensor& var, const MaybeTensor& gamma, double eps) {
   const Shape shape = shape_of(out);
   check_cells(cells, filters, shape, padding);
   TORCH_CHECK(grad_out.numel() == out.numel() && cells.size(0) == shape.images, "efficientconv: gradient's shape");
@@ -72,7 +72,7 @@ inline std::tuple<Tensor, Tensor, Tensor, Tensor> expand_backward(const Tensor& 
 }
 
 inline std::tuple<Tensor, Tensor> reduce_backward(const Tensor& x, const Tensor& filters, int64_t padding, const Tensor& grad_cells,
-                                           const MaybeTensor& grad_out, const MaybeTensor& out) {
+                                                  const MaybeTensor& grad_out, const MaybeTensor& out) {
   const Shape shape = shape_of(x);
   check_cells(grad_cells, filters, shape, padding);
   TORCH_CHECK(grad_out.has_value() == out.has_value() && grad_cells.size(0) == shape.images, "efficientconv: gradient's shape");
@@ -83,8 +83,8 @@ inline std::tuple<Tensor, Tensor> reduce_backward(const Tensor& x, const Tensor&
 }
 
 inline Tensor bottleneck(const Tensor& x, const Tensor& reduce_filters, const Tensor& weight, const Tensor& expand_filters,
-                  int64_t padding, at::TensorList plan, int64_t outputs, const NormTensors& norm, double eps,
-                  const MaybeTensor& residual, bool relu) {
+                         int64_t padding, at::TensorList plan, int64_t outputs, const NormTensors& norm, double eps,
+                         const MaybeTensor& residual, bool relu) {
   const Shape shape = shape_of(x);
   const int64_t kernel = reduce_filters.size(-1);
   TORCH_CHECK(reduce_filters.numel() == shape.channels * kernel * kernel && expand_filters.numel() == outputs * kernel * kernel,

@@ -68,17 +68,14 @@ class ConnectedFunction : public torch::autograd::Function<ConnectedFunction> {
 class ConnectedLayer : public torch::autograd::Function<ConnectedLayer> {
  public:
   static variable_list forward(AutogradContext* ctx, const Tensor& x, const MaybeTensor& filters, const Tensor& weight,
-                               const Tensor& gamma, const Tensor& beta, const Plans& plans, double eps, bool residual) {
+                               const Tensor& gamma, const Tensor& beta, const Plans& plans, const LayerEnd& end) {
     const Connected conv{x, filters, weight, plans};
     const Tensor y = conv.forward();
-    const auto [out, mean, var] = batch_norm(y, residual ? MaybeTensor(x) : std::nullopt, gamma, beta, eps);
+    const auto [out, mean, var] = batch_norm(y, only_if(end.residual, x), gamma, beta, end.eps);
     const bool by_image = conv.image_by_image();
     ctx->save_for_backward({x, filters.value_or(Tensor()), weight, gamma, beta, y, mean, var, by_image ? Tensor() : out});
     plans.save(ctx);
-    ctx->saved_data["eps"] = eps;
-    ctx->saved_data["residual"] = residual;
-    ctx->mark_non_differentiable({mean, var});
-    return {out, mean, var};
+    return end.result(ctx, out, mean, var);
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
@@ -88,17 +85,17 @@ class ConnectedLayer : public torch::autograd::Function<ConnectedLayer> {
       const Connected conv{saved[0], maybe(saved[1]), saved[2], plans};
       const Tensor grad = grads[0].contiguous(), &gamma = saved[3], &beta = saved[4], &y = saved[5], &mean = saved[6],
                    &var = saved[7], &out = saved[8];
-      const double eps = ctx->saved_data["eps"].toDouble();
-      const bool residual = ctx->saved_data["residual"].toBool();
+      const LayerEnd end(ctx);
       if (!out.defined()) {
         const auto [grad_x, grad_filters, grad_weight, grad_gamma, grad_beta] =
-            sic_backward(grad, y, conv.x, *conv.filters, conv.weight, plans.backward, mean, var, gamma, beta, eps, residual);
-        return {grad_x, grad_filters, grad_weight, grad_gamma, grad_beta, {}, {}, {}};
+            sic_backward(grad, y, conv.x, *conv.filters, conv.weight, plans.backward, mean, var, gamma, beta, end.eps,
+                         end.residual);
+        return {grad_x, grad_filters, grad_weight, grad_gamma, grad_beta, {}, {}};
       }
       const auto [grad_residual, grad_y, grad_gamma, grad_beta] =
-          batch_norm_backward(grad, out, y, mean, var, gamma, eps, residual);
-      const variable_list found = conv.gradients(grad_y, residual ? MaybeTensor(grad_residual) : std::nullopt);
-      return {found[0], found[1], found[2], grad_gamma, grad_beta, {}, {}, {}};
+          batch_norm_backward(grad, out, y, mean, var, gamma, end.eps, end.residual);
+      const variable_list found = conv.gradients(grad_y, only_if(end.residual, grad_residual));
+      return {found[0], found[1], found[2], grad_gamma, grad_beta, {}, {}};
     });
   }
 };

@@ -6,7 +6,7 @@
 namespace efficientconv {
 
 inline Tensor convolve(const Tensor& x, const MaybeTensor& filters, const Tensor& weight, int64_t kernel, at::TensorList plan,
-                int64_t outputs, const NormTensors& norm = NormTensors(), double eps = 0,
+                       int64_t outputs, const NormTensors& norm = NormTensors(), double eps = 0,
                        const MaybeTensor& residual = std::nullopt, bool relu = false) {
   const Shape shape = shape_of(x);
   Tensor y = new_tensor({shape.images, outputs, shape.height, shape.width});
@@ -18,7 +18,7 @@ inline Tensor convolve(const Tensor& x, const MaybeTensor& filters, const Tensor
 }
 
 inline Tensor weight_gradient(const Tensor& x, const MaybeTensor& filters, const Tensor& weight, int64_t kernel,
-                       at::TensorList plan, int64_t outputs, const Tensor& grad_output) {
+                              at::TensorList plan, int64_t outputs, const Tensor& grad_output) {
   const Shape shape = shape_of(x);
   Tensor grad = new_tensor(weight.sizes());
   if (grad_output.numel() == 0) return grad.zero_();
@@ -43,7 +43,7 @@ inline Tensor dense_weight_gradient(const Tensor& x, const MaybeTensor& filters,
 }
 
 inline std::tuple<Tensor, Tensor> depthwise_backward(const Tensor& x, const Tensor& filters, const Tensor& grad_output,
-                                              const MaybeTensor& add) {
+                                                     const MaybeTensor& add) {
   const Shape shape = shape_of(x);
   Tensor grad_x = new_tensor(x.sizes()), grad_filters = at::zeros_like(filters);
   if (x.numel() == 0) return {grad_x, grad_filters};
@@ -55,11 +55,9 @@ inline std::tuple<Tensor, Tensor> depthwise_backward(const Tensor& x, const Tens
 }
 
 // The gradients of x, filters, weight, gamma and beta.
-inline std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> sic_backward(const Tensor& grad_out, const Tensor& y, const Tensor& x,
-                                                                const Tensor& filters, const Tensor& weight,
-                                                                at::TensorList backward, const Tensor& mean, const Tensor& var,
-                                                                const MaybeTensor& gamma, const MaybeTensor& beta, double eps,
-                                                                bool residual) {
+inline std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> sic_backward(
+    const Tensor& grad_out, const Tensor& y, const Tensor& x, const Tensor& filters, const Tensor& weight, at::TensorList backward,
+    const Tensor& mean, const Tensor& var, const MaybeTensor& gamma, const MaybeTensor& beta, double eps, bool residual) {
   const Shape shape = shape_of(x);
   const int64_t outputs = weight.size(0), rows = filters.size(0), size = shape.images * outputs * shape.height * shape.width;
   TORCH_CHECK(size > 0 && grad_out.numel() == size && y.numel() == size &&

@@ -69,13 +69,12 @@ inline void pack_weights(const PlanView& plan, const float* weight, const float*
 // What the steps multiply by: packed weights, or rows of them as they are, where each output sees all inputs and nothing is to be
 // gained from packing them. Rows are not scaled beforehand.
 struct Weights {
-  const float* packed;
+  const float* packed = nullptr;
   const float* rows = nullptr;
   int64_t stride = 0;
   const float* scale = nullptr;  // of the outputs of the rows, or null
 
-  Weights(const float* packed) : packed(packed) {}
-  Weights(const PlanView& plan, const float* weight, const float* scale) : packed(nullptr) {
+  Weights(const PlanView& plan, const float* weight, const float* scale) {
     if (!plan.step_weights && plan.step_stride == 1) {
       rows = weight, stride = plan.output_stride, this->scale = scale;
       return;
@@ -169,10 +168,7 @@ inline void tile_block(const PlanView& plan, const Maps& maps, int64_t tile, con
   float bias[kOutputs] = {};
   if (epilogue.bias) std::copy(epilogue.bias + output, epilogue.bias + output + outputs, bias);
   const int64_t pixels = runs_end[-1].at + runs_end[-1].length;
-  const int64_t vectors = (pixels + kLanes - 1) / kLanes;
-  if (vectors == 3) run_tile<3>(plan, tile, weights, panel, bias, stage);
-  else if (vectors == 2) run_tile<2>(plan, tile, weights, panel, bias, stage);
-  else run_tile<1>(plan, tile, weights, panel, bias, stage);
+  with_vectors((pixels + kLanes - 1) / kLanes, [&](auto n) { run_tile<n>(plan, tile, weights, panel, bias, stage); });
   for (const Run* run = runs; run != runs_end; ++run)
     for (int64_t o = 0; o < outputs; ++o) {
       const int64_t to = place(*run, o);

@@ -98,9 +98,7 @@ template <class Kernel, class End>
 void convolve_map(const Kernel& kernel, int64_t pixels, const float* from, const End& end, float* to) {
   kernel.template convolve<false>(0, pixels, from, [&](int64_t i, Vec sum) {
     if (i + kLanes <= pixels) return store(to + i, end(sum, i));
-    float lanes[kLanes];
-    store(lanes, sum);
-    for_each_piece(pixels - i, [&](int64_t j, auto n) { store_as(to + i + j, end(load_as<VecOf<n>>(lanes + j), i + j)); });
+    for_first_lanes(sum, pixels - i, [&](int64_t j, auto piece) { store_as(to + i + j, end(piece, i + j)); });
   });
 }
 
@@ -149,7 +147,7 @@ struct Depthwise {
       else
         local.template convolve<false>(pixel, length, maps_begin + at, [to, length](int64_t i, Vec sum) {
           if (i + kLanes <= length) store(to + i, sum);
-          else store_first(to + i, sum, length - i);
+          else for_first_lanes(sum, length - i, [&](int64_t j, auto piece) { store_as(to + i + j, piece); });
         });
     }
   }

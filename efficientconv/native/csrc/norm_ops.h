@@ -16,7 +16,7 @@ inline float* written(const Tensor& t, int64_t numel) {
 // As nn.BatchNorm2d does in training: a moving average of the mean and the unbiased variance of `count` positions, or without a
 // momentum the average of all batches. In one go: five small operators take longer than many a layer.
 inline void track_statistics(const Tensor& mean, const Tensor& var, int64_t count, std::optional<double> momentum,
-                      const Tensor& running_mean, const Tensor& running_var, const Tensor& batches) {
+                             const Tensor& running_mean, const Tensor& running_var, const Tensor& batches) {
   const int64_t channels = mean.numel();
   TORCH_CHECK(count > 1 && batches.scalar_type() == at::kLong && batches.numel() == 1 && batches.is_cpu(),
               "efficientconv: batches to count, of more than one position");
@@ -45,7 +45,7 @@ inline const float* maps_data(const Tensor& t, const Tensor& y) {
 }
 
 inline std::tuple<Tensor, Tensor, Tensor> batch_norm(const Tensor& y, const MaybeTensor& residual, const MaybeTensor& gamma,
-                                              const MaybeTensor& beta, double eps) {
+                                                     const MaybeTensor& beta, double eps) {
   const Shape shape = shape_of(y);
   TORCH_CHECK(y.numel() > 0, "efficientconv: batch norm of nothing");
   Tensor out = new_tensor(y.sizes(), format_of(y)), mean = new_tensor({shape.channels}), var = new_tensor({shape.channels});
@@ -57,8 +57,8 @@ inline std::tuple<Tensor, Tensor, Tensor> batch_norm(const Tensor& y, const Mayb
 
 // grad_residual: empty where nobody asks for it, which spares a map
 inline std::tuple<Tensor, Tensor, Tensor, Tensor> batch_norm_backward(const Tensor& grad_out, const Tensor& out, const Tensor& y,
-                                                               const Tensor& mean, const Tensor& var,
-                                                               const MaybeTensor& gamma, double eps, bool residual) {
+                                                                      const Tensor& mean, const Tensor& var,
+                                                                      const MaybeTensor& gamma, double eps, bool residual) {
   const Shape shape = shape_of(y);
   Tensor grad_y = new_tensor(y.sizes(), format_of(y));
   Tensor grad_residual = residual ? new_tensor(y.sizes(), format_of(y)) : at::empty({0}, at::kFloat);

@@ -23,7 +23,6 @@ class NormedMaps {
       norms_.emplace_back(layer.mean[c], layer.var[c], layer.gamma ? layer.gamma[c] : 1.f, layer.beta ? layer.beta[c] : 0.f,
                           layer.eps);
   }
-  const float* y(int64_t map) const { return layer.y + map * maps.pixels(); }
   void prefetch(const std::vector<Run>& runs, int64_t image, int64_t channel) const {
     const int64_t at = image * maps.channels * maps.pixels();
     prefetch_channel(maps, runs, channel, 0, layer.grad_out + at);
@@ -49,7 +48,7 @@ inline std::vector<NormGradient> norm_gradients(const NormedMaps& normed) {
   parallel(maps.images * channels, 8, [&](int64_t first, int64_t last) {
     for (int64_t map = first; map < last; ++map) {
       const PassedNormed passed = normed.passed(map);
-      const float *y = normed.y(map), mean = layer.mean[map % channels];
+      const float *y = passed.y, mean = layer.mean[map % channels];
       Sums totals;
       totals.add_map(pixels, [&](int64_t p, Vec& sum, Vec& product) {
         const Vec g = passed.vector(p);
@@ -88,12 +87,11 @@ struct NormedGradients {
       for (const Run& run : runs) {
         const int64_t map = (image + run.image) * maps.channels + c;
         const PassedNormed passed = normed.passed(map);
-        const float* y = normed.y(map);
         float* to = panels + run.block * panel_stride + run.at - run.pixel;
         for_each_piece(run.length, [&](int64_t i, auto n) {
           using V = VecOf<n>;
           const int64_t p = run.pixel + i;
-          store_as(to + p, (passed.template as<V>(p) - average - (load_as<V>(y + p) - mean) * slope) * scale);
+          store_as(to + p, (passed.template as<V>(p) - average - (load_as<V>(passed.y + p) - mean) * slope) * scale);
         });
       }
     }

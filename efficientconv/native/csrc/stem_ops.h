@@ -18,7 +18,7 @@ inline int64_t pooled_size(int64_t size, const PoolWindow& pool) {
 }
 
 inline Tensor stem(const Tensor& x, const Tensor& weight, int64_t stride, int64_t padding, at::TensorList plan, int64_t outputs,
-            const NormTensors& norm, double eps, at::IntArrayRef pool) {
+                   const NormTensors& norm, double eps, at::IntArrayRef pool) {
   const Shape shape = shape_of(x);
   const int64_t kernel = weight.size(-1);
   const PoolWindow p = pool_of(pool);

@@ -86,13 +86,18 @@ inline void tile_forward(const Segment* begin, const Segment* end, const Offsets
     for (int v = 0; v < kV; ++v) out(o, v, acc[o][v]);
 }
 
-// The same for 1 to kVectors vectors, as many as there are pixels for.
+// f(n) of the 1 to kVectors vectors that there are pixels for.
+template <class F>
+EC_INLINE void with_vectors(int64_t vectors, F f) {
+  if (vectors == 3) f(std::integral_constant<int, 3>());
+  else if (vectors == 2) f(std::integral_constant<int, 2>());
+  else f(std::integral_constant<int, 1>());
+}
+
 template <class Out>
 EC_INLINE void tile_forward(int64_t vectors, const Segment* begin, const Segment* end, const Offsets* at, const float* weight,
                             const float* x, const float* bias, const Out& out) {
-  if (vectors == 3) tile_forward<3>(begin, end, at, weight, x, bias, out);
-  else if (vectors == 2) tile_forward<2>(begin, end, at, weight, x, bias, out);
-  else tile_forward<1>(begin, end, at, weight, x, bias, out);
+  with_vectors(vectors, [&](auto n) { tile_forward<n>(begin, end, at, weight, x, bias, out); });
 }
 
 // The same where kN outputs see all inputs: step s reads row s of the panel, and weight[o * stride + s] as it is.
