@@ -17,8 +17,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from efficientconv.engine.checkpoint import write_atomically  # noqa: E402
 from efficientconv.errors import UserError, exit_code  # noqa: E402
+from efficientconv.files import write_atomically  # noqa: E402
 from efficientconv.results.report.page import page, report_data  # noqa: E402
 from efficientconv.results.report.sources import find_sources  # noqa: E402
 

@@ -23,10 +23,10 @@ import optuna  # noqa: E402
 
 from efficientconv.cli import compose  # noqa: E402
 from efficientconv.config import RunConfig  # noqa: E402
-from efficientconv.engine.checkpoint import write_atomically  # noqa: E402
 from efficientconv.engine.guard import guarded  # noqa: E402
 from efficientconv.engine.records import read_records  # noqa: E402
 from efficientconv.errors import UserError  # noqa: E402
+from efficientconv.files import write_atomically  # noqa: E402
 from efficientconv.sweep.ranges import split_ranges  # noqa: E402
 from efficientconv.sweep.search import OBJECTIVE, Search  # noqa: E402
 from efficientconv.validation import validate  # noqa: E402

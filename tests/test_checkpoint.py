@@ -12,11 +12,10 @@ from efficientconv.engine.checkpoint import (
     load_checkpoint,
     load_newest,
     load_weights,
-    remove_leftovers,
     save_checkpoint,
-    write_atomically,
 )
 from efficientconv.errors import UserError
+from efficientconv.files import remove_leftovers, write_atomically
 
 
 def state(step: int) -> dict:

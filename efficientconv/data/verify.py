@@ -15,6 +15,7 @@ from efficientconv.data.damage import DamagedImage
 from efficientconv.data.decode import header_of, read_rgb
 from efficientconv.data.parallel import in_parallel
 from efficientconv.errors import UserError
+from efficientconv.files import make_folder, replacing
 
 
 @dataclass
@@ -72,17 +73,10 @@ def manifest_at(path: Path, root: Path) -> Iterator[Manifest]:
     """Raises UserError for a place in the data folder, or one that cannot be written."""
     if path.resolve().is_relative_to(root.resolve()) or path.is_dir():
         raise UserError(f"manifest={path} is a folder or in the data folder '{root}': name a file elsewhere")
-    temporary = path.with_name(path.name + ".tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         # surrogateescape: names of files are bytes, and some are no UTF-8
-        with open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            try:
-                yield Manifest(file, root)
-                file.flush()
-                os.fsync(file.fileno())
-                os.replace(temporary, path)
-            finally:
-                temporary.unlink(missing_ok=True)
+        with replacing(path, "t", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            yield Manifest(file, root)
     except OSError as error:
         raise UserError(f"cannot write the manifest '{path}' ({error.strerror}): set manifest=<another file>") from None

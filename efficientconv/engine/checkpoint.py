@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import re
 import warnings
 from pathlib import Path
@@ -18,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from efficientconv.errors import UserError
+from efficientconv.files import make_folder, read_bytes, write_atomically
 
 KEPT = 2
 _NAME = re.compile(r"step-(\d+)-([0-9a-f]{16})\.pt")
@@ -28,18 +28,12 @@ def save_checkpoint(folder: Path, state: dict) -> Path:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     data = buffer.getbuffer()
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     path = folder / f"step-{state['step']:08d}-{_digest(data)}.pt"
     write_atomically(path, data)
     for old in _newest_first(folder)[KEPT:]:
         old.unlink()
     return path
-
-
-def remove_leftovers(folder: Path) -> None:
-    """What kills in the middle of a save have left. Only for the process that holds the run folder."""
-    for path in folder.glob("step-*.tmp"):
-        path.unlink()
 
 
 def load_newest(folder: Path) -> tuple[Path, dict] | None:
@@ -60,10 +54,9 @@ def load_newest(folder: Path) -> tuple[Path, dict] | None:
 
 def load_checkpoint(path: Path) -> dict:
     """A training state on the CPU. Raises UserError for a file that is missing, damaged or not of this project."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read the checkpoint {path}: {error.strerror}") from None
+    data = read_bytes(path)
+    if data is None:
+        raise UserError(f"there is no checkpoint {path}")
     named = _NAME.fullmatch(path.name)
     if named and named[2] != _digest(data):
         raise UserError(f"the checkpoint {path} is damaged: its content does not match the checksum in its name")
@@ -99,25 +92,6 @@ def load_into(model: torch.nn.Module, weights: dict[str, torch.Tensor], origin: 
         lines = [line.strip() for line in str(error).splitlines()[1:]]
         first = lines[0][:200] if lines else str(error)
         raise UserError(f"{origin} holds the weights of another network: {first}") from None
-
-
-def write_atomically(path: Path, data: bytes | memoryview) -> None:
-    """`path` has its old content or all of `data`, whenever the process or the machine stops."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)  # what a full disk cut off takes the space that the next try needs
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _newest_first(folder: Path) -> list[Path]:

@@ -6,7 +6,7 @@ import json
 import warnings
 from pathlib import Path
 
-from efficientconv.engine.checkpoint import write_atomically
+from efficientconv.files import write_atomically
 
 
 class Records:

@@ -8,7 +8,6 @@ import warnings
 from safetensors.torch import save
 
 from efficientconv.config import RunConfig
-from efficientconv.engine.checkpoint import write_atomically
 from efficientconv.engine.distributed import leave_world, start_world
 from efficientconv.engine.divergence import Diverged
 from efficientconv.engine.environment import environment, git_state
@@ -23,6 +22,7 @@ from efficientconv.engine.saver import Saver
 from efficientconv.engine.status import Status, lock
 from efficientconv.engine.tracker import Tracker, start_tracker
 from efficientconv.errors import UserError
+from efficientconv.files import write_atomically
 
 
 def train(config: RunConfig, preemption: Preemption | None = None, with_test: bool = True) -> dict:

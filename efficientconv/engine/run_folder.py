@@ -12,8 +12,8 @@ from pathlib import Path
 import yaml
 
 from efficientconv.config import RunConfig
-from efficientconv.engine.checkpoint import write_atomically
 from efficientconv.errors import UserError
+from efficientconv.files import write_atomically
 from efficientconv.validation import validate
 
 # What may differ between two starts of one run: where things lie, what watches it, what it runs on.

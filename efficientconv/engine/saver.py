@@ -7,11 +7,12 @@ import time
 import warnings
 from pathlib import Path
 
-from efficientconv.engine.checkpoint import KEPT, load_newest, remove_leftovers, save_checkpoint
+from efficientconv.engine.checkpoint import KEPT, load_newest, save_checkpoint
 from efficientconv.engine.distributed import World
 from efficientconv.engine.preemption import Preemption
 from efficientconv.engine.trainer import Trainer
 from efficientconv.errors import UserError
+from efficientconv.files import remove_leftovers
 
 
 class Saver:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import fcntl
 import json
 import os
 import socket
 import time
 from pathlib import Path
 
-from efficientconv.engine.checkpoint import write_atomically
-from efficientconv.errors import UserError
+from efficientconv import files
 
 HEARTBEAT_S = 15.0
 STATES = ("running", "trained", "done", "preempted", "failed", "diverged")
@@ -37,30 +35,21 @@ class Status:
             "host": socket.gethostname(), "pid": os.getpid(),
         }  # fmt: skip
         try:
-            write_atomically(self.path, (json.dumps(values, indent=2) + "\n").encode())
+            files.write_atomically(self.path, (json.dumps(values, indent=2) + "\n").encode())
         except OSError:
             pass  # a full disk: the run itself says so when it cannot save
 
 
 def lock(folder: Path) -> int:
-    """Holds the run folder for this process until it ends, however it ends. Raises UserError when another one has it.
-
-    A POSIX record lock: the kernel drops it with the process, and processes that this one starts do not inherit it.
-    """
-    file = os.open(folder / "run.lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(file)
-        raise UserError(f"{folder} is in use by another process; wait for it, or choose another run_dir") from None
-    return file
+    """Holds the run folder for this process until it ends. Raises InUse when another one has it, else UserError."""
+    return files.lock(folder / "run.lock", f"{folder} is in use by another process; wait for it, or choose another run_dir")
 
 
 def in_use(folder: Path) -> bool:
     """Whether another process holds the run folder now. Not for a process that holds it: looking would drop its lock."""
     try:
         os.close(lock(folder))
-    except UserError:
+    except files.InUse:
         return True
     return False
 

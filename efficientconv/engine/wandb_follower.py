@@ -111,8 +111,9 @@ class WandbCopy:
                 shutil.rmtree(copy, ignore_errors=True)
 
     def _save(self) -> None:
-        temporary = self.state_file.with_name("wandb.json.tmp")
-        with open(temporary, "w") as file:
+        temporary = self.state_file.with_name("wandb.json.new")
+        temporary.unlink(missing_ok=True)  # of a kill, or a link that somebody put there
+        with open(temporary, "x") as file:
             file.write(json.dumps(self.state, indent=2) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -213,7 +214,7 @@ def main() -> None:
 
 def _print_to(path: Path) -> None:
     """All that this process and W&B's own print from here on."""
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
 

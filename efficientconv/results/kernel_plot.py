@@ -17,7 +17,7 @@ matplotlib.use("Agg")  # no screen is needed
 import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
 
-from efficientconv.engine.checkpoint import write_atomically  # noqa: E402
+from efficientconv.files import write_atomically  # noqa: E402
 from efficientconv.results import kernel_tiles as tiles  # noqa: E402
 from efficientconv.results.kernel_measures import KINDS, TEMPLATES, Measures, edges, of_random, templates  # noqa: E402
 from efficientconv.results.kernels import KernelGroup, RunKernels  # noqa: E402

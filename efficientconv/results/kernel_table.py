@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from efficientconv.engine.checkpoint import write_atomically
+from efficientconv.files import write_atomically
 from efficientconv.results.kernel_measures import KINDS, TEMPLATES, Measures, of_random
 from efficientconv.results.kernels import LayerKernels, RunKernels
 

@@ -11,10 +11,10 @@ from functools import cached_property
 from pathlib import Path
 
 from efficientconv.config import RunConfig
-from efficientconv.engine.checkpoint import write_atomically
 from efficientconv.engine.records import read_records
 from efficientconv.engine.run_folder import RunFolder
 from efficientconv.errors import UserError
+from efficientconv.files import write_atomically
 from efficientconv.validation import validate
 
 _PLACES = {"": ("output_root", "run_dir", "logger"), "data": ("root", "workers")}  # where it ran, not what it was

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from efficientconv.engine.checkpoint import write_atomically
+from efficientconv.files import write_atomically
 from efficientconv.results.markdown import csv_text, markdown_table
 from efficientconv.results.statistics import CONFIDENCE, MARGIN_POINTS
 from efficientconv.results.table_columns import claim_cells, claim_figures, row_cells, row_figures

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from efficientconv.config import ModelConfig
-from efficientconv.engine.checkpoint import write_atomically
 from efficientconv.engine.environment import environment
+from efficientconv.files import write_atomically
 from efficientconv.latency import Latency, measure_latency
 from efficientconv.models import build_model, image_size_of
 from efficientconv.results.markdown import csv_rows, csv_text

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from efficientconv.engine.divergence import Diverged
 from efficientconv.engine.preemption import Preempted
+from efficientconv.files import open_to_append
 from efficientconv.sweep.outcome import Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +28,7 @@ class Child:
 
     def __init__(self, folder: Path, environment: dict[str, str], *options: str):
         self.folder, self.started, self.asked = folder, time.monotonic(), False
-        with open(folder / "log.txt", "ab") as log:
+        with open_to_append(folder / "log.txt") as log:
             self.begin = self.shown = log.tell()
             self.process = subprocess.Popen(
                 [sys.executable, "-u", "-m", "efficientconv.sweep.job", folder, "--until-stdin-ends", *options],

@@ -20,8 +20,8 @@ from efficientconv.config import RunConfig
 from efficientconv.engine.preemption import Preempted
 from efficientconv.engine.records import read_records
 from efficientconv.engine.run_folder import RunFolder, identity, run_name
-from efficientconv.engine.status import lock
 from efficientconv.errors import UserError
+from efficientconv.files import lock
 from efficientconv.sweep.child import Child
 from efficientconv.sweep.outcome import Outcome
 from efficientconv.sweep.ranges import suggest
@@ -49,7 +49,8 @@ class Search:
             raise UserError("a search never looks at the test images: hold out some others, with data.val_fraction=0.1")
         self.folder, self.ranges, self.configure, self.seed = folder, ranges, configure, base.seed
         folder.mkdir(parents=True, exist_ok=True)
-        self.lock = _lock(folder)
+        busy = f"another process searches in {folder}; wait for it, or choose another --study"
+        self.lock = lock(folder / "run.lock", busy)
         self.study = optuna.create_study(
             storage=f"sqlite:///{folder.absolute() / 'study.db'}", study_name=folder.name, direction="maximize",
             pruner=optuna.pruners.MedianPruner(), load_if_exists=True,
@@ -134,10 +135,3 @@ def _report(trial: Trial, folder: RunFolder, reported: set[int]) -> None:
         if record["epoch"] not in reported:
             trial.report(record[OBJECTIVE], record["epoch"])
             reported.add(record["epoch"])
-
-
-def _lock(folder: Path) -> int:
-    try:
-        return lock(folder)
-    except UserError:
-        raise UserError(f"another process searches in {folder}; wait for it, or choose another --study") from None

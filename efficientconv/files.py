@@ -1,0 +1,172 @@
+"""Small files and folders: written whole, read with suspicion, locked.
+
+Whoever may write into a folder of results may have put a link, a FIFO or garbage there, and a crash may have cut a file off.
+So nothing is written through a link, nothing that is read is waited for, and what is wrong with a file is one line.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import secrets
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, BinaryIO, TypeVar
+
+from efficientconv.errors import UserError
+
+T = TypeVar("T", dict, list)
+
+_HELD = (errno.EACCES, errno.EAGAIN)  # another process has the lock
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # the file system knows none, or its server is away
+_JSON_KINDS = {dict: "object", list: "array"}
+
+
+class InUse(UserError):
+    """Another process holds the lock."""
+
+
+def write_atomically(path: Path, data: bytes | memoryview) -> None:
+    """`path` has its old content or all of `data`, whenever the process or the machine stops. Raises OSError."""
+    with replacing(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def replacing(path: Path, mode: str = "b", **options: str) -> Iterator[IO]:
+    """A file, open to write in `mode` b or t, that takes the place of `path` when it is whole. Raises OSError.
+
+    Whatever ends the writing early leaves `path` as it was.
+    """
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, f"x{mode}", **options) as file:  # x: no file or link of that name is written to or through
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)  # what a full disk cut off takes the space that the next try needs
+        raise
+    sync_folder(path.parent)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """What kills in the middle of a write have left. Only for the process that writes there alone."""
+    for path in folder.glob("*.tmp"):
+        path.unlink()
+
+
+def make_folder(path: Path) -> None:
+    """`path` and the folders above it, where they are missing; they outlast a power cut. Raises OSError."""
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in made:
+        sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """So that the names in it outlast a power cut. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network disks sync files only
+            raise
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def refused_in_one_line(what: str, remedy: str) -> Iterator[None]:
+    """An OSError of what is inside becomes a UserError: "cannot <what> (<reason>); <remedy>"."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot {what} ({error.strerror}); {remedy}") from None
+
+
+def open_to_append(path: Path) -> BinaryIO:
+    """Made where it is missing. Raises UserError for a link or whatever else is no file of its own, and OSError."""
+    return os.fdopen(_open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW), "ab", buffering=0)
+
+
+def read_bytes(path: Path) -> bytes | None:
+    """None where there is nothing. Raises UserError for a folder, a FIFO, or what this user may not read."""
+    try:
+        with os.fdopen(_open(path, os.O_RDONLY), "rb") as file:
+            return file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror})") from None
+
+
+def read_json(path: Path, kind: type[T], remedy: str) -> T | None:
+    """None where there is nothing. Raises UserError, ending with `remedy`, for all that is no JSON of that `kind`."""
+    content = read_bytes(path)
+    if content is None:
+        return None
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):  # garbage, cut off, NUL bytes, no UTF-8, nested a thousand deep
+        raise UserError(f"{path} is damaged: {_fault(content)}; {remedy}") from None
+    if not isinstance(value, kind):
+        raise UserError(f"{path} is damaged: it holds no JSON {_JSON_KINDS[kind]}; {remedy}")
+    return value
+
+
+def lock(path: Path, busy: str) -> int:
+    """Holds the file `path`, made where it is missing, for this process until it ends, however it ends, or closes it.
+
+    A POSIX record lock: the kernel drops it with the process, and processes that this one starts do not inherit it. It is
+    dropped, too, as soon as this process closes the file anywhere.
+
+    Raises:
+        InUse: another process holds it; `busy` says so.
+        UserError: the file cannot be made or opened. A file system without locks is only warned of: people train there too.
+    """
+    with refused_in_one_line(f"take the lock {path}", "make it a file that you may write to"):
+        file = _open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                warnings.warn(f"cannot lock {path} ({error.strerror}): start no second process on it", stacklevel=2)
+                return file
+            os.close(file)
+            if error.errno in _HELD:
+                raise InUse(busy) from None
+            raise
+    return file
+
+
+def _open(path: Path, flags: int) -> int:
+    """A descriptor of a plain file, without waiting for what may never come."""
+    try:
+        file = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise _no_file(path, path.lstat().st_mode) from None
+        raise
+    mode = os.fstat(file).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(file)
+        raise _no_file(path, mode)
+    return file
+
+
+def _no_file(path: Path, mode: int) -> UserError:
+    kinds = {stat.S_IFLNK: "a link", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+    return UserError(f"{path} is {kinds.get(stat.S_IFMT(mode), 'a device')} where a file is expected; remove it")
+
+
+def _fault(content: bytes) -> str:
+    if not content.strip():
+        return "it is empty"
+    return "it has NUL bytes" if b"\0" in content else "it is no JSON, or cut off"
