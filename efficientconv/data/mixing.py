@@ -25,6 +25,11 @@ class Draws:
     box: np.ndarray
     centre: np.ndarray  # N x 2: row, column
 
+    def of(self, indices: np.ndarray, size: int, device: torch.device) -> Tensor:
+        """float32 B x 4 on `device`: share, box, the centre's row and column in pixels. A batch sends no more: no mask."""
+        columns = self.share[indices], self.box[indices], size * self.centre[indices]
+        return torch.from_numpy(np.column_stack(columns).astype(np.float32)).to(device, non_blocking=True)
+
 
 class Mixing:
     """Mixup (arXiv:1710.09412) with Beta(mixup_alpha), cutmix (arXiv:1905.04899) with Beta(cutmix_alpha), or either."""
@@ -41,19 +46,20 @@ class Mixing:
 
     def __call__(self, images: Tensor, labels: Tensor, draws: Draws, indices: np.ndarray) -> tuple[Tensor, Tensor]:
         """(B x 3 x S x S, labels B, B even) -> (the same shape, the classes' shares B x num_classes, float32)."""
-        kept = self._kept(draws, indices, images.shape[-1]).to(images)
+        size = images.shape[-1]
+        kept = _kept(draws.of(indices, size, images.device), size)
         targets = one_hot(labels, self.num_classes).to(images)
         share = kept.mean(dim=(1, 2, 3)).unsqueeze(1)  # of a box: by its pixels, as it may be cut off at an edge
         return torch.lerp(_partners(images), images, kept), torch.lerp(_partners(targets), targets, share)
 
-    def _kept(self, draws: Draws, indices: np.ndarray, size: int) -> Tensor:
-        """B x 1 x S x S: how much of each pixel stays."""
-        share = torch.from_numpy(draws.share[indices]).float().view(-1, 1, 1, 1)
-        half = size * (1 - share).sqrt() / 2
-        rows, columns = (torch.from_numpy(size * c).float().view(-1, 1, 1, 1) for c in draws.centre[indices].T)
-        place = torch.arange(size) + 0.5
-        inside = ((place.view(-1, 1) - rows).abs() < half) & ((place - columns).abs() < half)
-        return torch.where(torch.from_numpy(draws.box[indices]).view(-1, 1, 1, 1), (~inside).float(), share)
+
+def _kept(numbers: Tensor, size: int) -> Tensor:
+    """B x 4 of `Draws.of` -> B x 1 x S x S: how much of each pixel stays."""
+    share, box, row, column = numbers.view(-1, 4, 1, 1, 1).unbind(1)
+    half = size * (1 - share).sqrt() / 2
+    place = torch.arange(size, device=numbers.device) + 0.5
+    inside = ((place.view(-1, 1) - row).abs() < half) & ((place - column).abs() < half)
+    return torch.where(box > 0, (~inside).float(), share)
 
 
 def _partners(values: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -18,23 +20,34 @@ class Diverged(UserError):
 
 
 class FiniteWatch:
-    """Remembers, on the device, the first step whose loss was not finite."""
+    """Keeps the losses of the last steps on the device, a copy each, and looks at them all at once.
 
-    def __init__(self, device: torch.device):
-        self.bad_step = torch.full((), -1, device=device)
+    Args:
+        losses_per_step: how often `add` is called in a step.
+    """
+
+    def __init__(self, device: torch.device, losses_per_step: int = 1):
         self.every = CHECK_EVERY_STEPS[device.type]
+        self.losses = torch.zeros(self.every * losses_per_step, device=device)
+        self.steps: list[int] = []  # of the losses that were not looked at yet
+        self.bad_step: int | None = None
 
     def add(self, loss: Tensor, step: int) -> None:
-        first = (self.bad_step < 0) & ~torch.isfinite(loss.detach())
-        self.bad_step = torch.where(first, step, self.bad_step)
+        if len(self.steps) == len(self.losses):
+            self.first_bad_step()
+        self.losses[len(self.steps)].copy_(loss.detach())
+        self.steps.append(step)
 
     def found(self, step: int) -> bool:
         """At some steps only; those between are told by the next."""
         return step % self.every == 0 and self.first_bad_step() is not None
 
     def first_bad_step(self) -> int | None:
-        step = int(self.bad_step)
-        return None if step < 0 else step
+        losses = self.losses[: len(self.steps)].tolist()  # waits for the device
+        bad = (step for step, loss in zip(self.steps, losses) if not math.isfinite(loss))
+        self.bad_step = next(bad, None) if self.bad_step is None else self.bad_step
+        self.steps.clear()
+        return self.bad_step
 
 
 def require_finite(trainer, world) -> None:

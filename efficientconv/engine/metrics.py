@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+TOP = 5
+
 
 class Meter:
     """Loss, top-1 and top-5 summed over images; seconds spent, and those of them spent waiting for data.
@@ -21,7 +23,7 @@ class Meter:
 
     def reset(self) -> None:
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
-        self.correct = torch.zeros(2, dtype=torch.int64, device=self.device)  # top-1, top-5
+        self.hits = torch.zeros(TOP, dtype=torch.int64, device=self.device)  # images by the place of their class, first to fifth
         self.images = 0
         self.seconds = self.wait_seconds = 0.0
 
@@ -29,29 +31,34 @@ class Meter:
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """`loss` is the batch's mean; logits B x classes; labels B, or B x classes shares: the largest counts."""
         labels = labels if labels.ndim == 1 else labels.argmax(dim=1)
-        hits = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
-        self.correct += torch.stack((hits[:, 0].sum(), hits.sum()))
-        self.loss_sum += loss.detach().double() * len(labels)
+        hits = logits.topk(min(TOP, logits.shape[1]), dim=1).indices == labels[:, None]
+        self.hits[: hits.shape[1]] += hits.sum(0)
+        self.loss_sum.add_(loss.detach(), alpha=len(labels))  # exact: a float32 times a count fits into a float64
         self.images += len(labels)
 
     def reduce(self, add: Callable[[Tensor], Tensor]) -> Meter:
         """The sum over processes, given `add` that sums a tensor over them. The seconds are this process's."""
         total = Meter(self.device)
-        total.loss_sum, total.correct = add(self.loss_sum.clone()), add(self.correct.clone())
+        total.loss_sum, total.hits = add(self.loss_sum.clone()), add(self.hits.clone())
         total.images = int(add(torch.tensor(self.images)))
         total.seconds, total.wait_seconds = self.seconds, self.wait_seconds
         return total
 
     def result(self) -> Result:
-        top1, top5 = self.correct.tolist()
-        return Result(self.images, top1, top5, self.loss_sum.item() / max(1, self.images))
+        hits = self.hits.tolist()
+        return Result(self.images, hits[0], sum(hits), self.loss_sum.item() / max(1, self.images))
 
     def state_dict(self) -> dict:
-        return {name: value for name, value in vars(self).items() if name != "device"}
+        """`correct`: top-1 and top-5, as checkpoints have always had it."""
+        values = {name: value for name, value in vars(self).items() if name not in ("device", "hits")}
+        return values | {"correct": torch.stack((self.hits[0], self.hits.sum()))}
 
     def load_state_dict(self, state: dict) -> None:
         for name, value in state.items():
             setattr(self, name, value.to(self.device) if isinstance(value, Tensor) else value)
+        top1, top5 = self.__dict__.pop("correct")
+        self.hits = torch.zeros_like(self.hits)
+        self.hits[0], self.hits[1] = top1, top5 - top1
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -46,11 +47,11 @@ class Trainer:
         self.scaler = grad_scaler(device, config.precision)
         self.ema = None if config.ema_decay is None else EMA(model, config.ema_decay)
         self.meter = Meter(device)  # of the epoch under way, of this process's images
-        self.watch = FiniteWatch(device)
+        self.watch = FiniteWatch(device, config.accumulation_steps)
         self.step = 0
         self.lr_scale = 1.0  # lowered by a rollback
         # beside the model, not in its place, so that its parameters keep their names
-        self._parallel = DistributedDataParallel(model) if world.size > 1 else model
+        self._parallel = _exchanging(model, device, config) if world.size > 1 else model
         self._forward = torch.compile(self._parallel) if config.compile else self._parallel
 
     @property
@@ -136,13 +137,28 @@ class Trainer:
         self.meter.reset()
         if self.world.is_main:  # it has the sums of all processes
             self.meter.load_state_dict(state["meter"])
-        self.watch = FiniteWatch(self.device)
+        self.watch = FiniteWatch(self.device, self.config.accumulation_steps)
 
     def share_buffers(self) -> None:
         """The main process's batch norm statistics for all processes: before saving and before evaluating."""
         self.world.share_buffers(self.model)
         if self.ema is not None:
             self.world.share_buffers(self.ema.model)
+
+
+def _exchanging(model: nn.Module, device: torch.device, config: TrainerConfig) -> DistributedDataParallel:
+    """`model`, whose gradients are averaged over the processes.
+
+    Buffers are not exchanged in each step: training does not read batch norm's running statistics, and `share_buffers` hands
+    them on before they are saved or evaluated with.
+    """
+    parameters = inspect.signature(DistributedDataParallel).parameters
+    buffers = "forward_sync_buffers" if "forward_sync_buffers" in parameters else "broadcast_buffers"  # torch before 2.14
+    return DistributedDataParallel(
+        model, **{buffers: False},
+        gradient_as_bucket_view=device.type == "cuda",  # no copy; a CPU's kernels give gradients of another memory order
+        static_graph=config.accumulation_steps == 1,  # torch refuses one whose first pass is not exchanged
+    )  # fmt: skip
 
 
 def _mix(*numbers: int) -> int:
