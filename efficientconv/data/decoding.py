@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from efficientconv.data.capacity import capacity
 from efficientconv.data.frames import EvalFrames, TrainFrames
 from efficientconv.data.ring import Ring, slot_bytes
+from efficientconv.data.transfer import to_gpu_ahead
 from efficientconv.data.workshop import Made, Task, Workshop
 from efficientconv.errors import UserError
 
@@ -36,7 +37,7 @@ class Decoding:
     ):
         self.device = device
         self.capacity = capacity(workers, slot_bytes(batch_size, frames.size), batches)
-        self.ring = Ring(self.capacity.slots, batch_size, frames.size)
+        self.ring = Ring(self.capacity.slots, batch_size, frames.size, device)
         self._pass, workers = Pass(self.ring.slots), self.capacity.workers
         self._loader = DataLoader(
             Workshop(frames, self.ring),
@@ -56,13 +57,15 @@ class Decoding:
         The frames are the ring's own on a CPU, and are overwritten after the next batch was asked for.
         """
         self._pass.batches = batches
+        made = self._made()
+        for answer, frames in to_gpu_ahead(made, self.device) if self.device.type == "cuda" else made:
+            yield answer, frames.permute(0, 3, 1, 2)
+
+    def _made(self) -> Iterator[tuple[Made, Tensor]]:
         for made in self._loader:
             if isinstance(made, UserError):
                 raise UserError(str(made))  # a new one: it must not hold the frame that holds the loader that holds it
-            frames = self.ring.frames[made.task.slot, : len(made.labels)]
-            if self.device.type == "cuda":  # page-locked, so that the transfer runs beside the computation
-                frames = frames.pin_memory().to(self.device, non_blocking=True)
-            yield made, frames.permute(0, 3, 1, 2)
+            yield made, self.ring.frames[made.task.slot, : len(made.labels)]
 
     def __str__(self) -> str:
         return f"{self.capacity}{', page-locked for the GPU' if self.device.type == 'cuda' else ''}"

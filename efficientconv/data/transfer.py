@@ -1,0 +1,39 @@
+"""Frames to a GPU: from page-locked memory, on a stream of their own, one batch ahead of the one that is computed with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from efficientconv.data.workshop import Made
+
+
+def to_gpu_ahead(batches: Iterator[tuple[Made, Tensor]], device: torch.device) -> Iterator[tuple[Made, Tensor]]:
+    """(a worker's answer, its frames in page-locked memory) -> the same with the frames on `device`, in order.
+
+    The copy of a batch runs beside the step of the batch before it. The frames' memory is free again once the next of
+    `batches` is asked for: its copy has ended then.
+    """
+    stream = torch.cuda.Stream(device)
+    waiting = None
+    for made, frames in batches:
+        with torch.cuda.stream(stream):
+            copy = frames.to(device, non_blocking=True)
+        copied = stream.record_event()
+        if waiting is not None:
+            yield _ready(*waiting)
+        waiting = made, copy, copied
+        if not copied.query():  # the step took longer, unless this was the first batch
+            copied.synchronize()
+    if waiting is not None:
+        yield _ready(*waiting)
+
+
+def _ready(made: Made, copy: Tensor, copied: torch.cuda.Event) -> tuple[Made, Tensor]:
+    """What is launched from here on waits for the copy, on the device."""
+    stream = torch.cuda.current_stream(copy.device)
+    stream.wait_event(copied)
+    copy.record_stream(stream)  # its memory is not used again before this stream is done with it
+    return made, copy
