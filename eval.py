@@ -3,12 +3,17 @@
 Network, image size and normalisation are the run's own; without data=... the number is the one that training ended with.
 """
 
-from efficientconv import cli
-from efficientconv.config import DataConfig
-from efficientconv.engine.distributed import leave_world, start_world
-from efficientconv.engine.evaluate_run import evaluate_run
-from efficientconv.engine.report import result_lines
-from efficientconv.validation import validate
+from efficientconv.signals import leave_on_signals
+
+if __name__ == "__main__":
+    leave_on_signals()  # now: the imports take seconds
+
+from efficientconv import cli  # noqa: E402
+from efficientconv.config import DataConfig  # noqa: E402
+from efficientconv.engine.distributed import leave_world, start_world  # noqa: E402
+from efficientconv.engine.evaluate_run import evaluate_run  # noqa: E402
+from efficientconv.engine.report import result_lines  # noqa: E402
+from efficientconv.validation import validate  # noqa: E402
 
 
 @cli.entry("eval")

@@ -4,11 +4,16 @@ Every setting is a line of a file in configs/. The same command again continues 
 Several runs: python train.py -m model=a,c seed=0,1,2
 """
 
-from efficientconv import cli
-from efficientconv.config import RunConfig
-from efficientconv.engine.run import train
-from efficientconv.sweep.launch import sweep
-from efficientconv.validation import validate
+from efficientconv.signals import leave_on_signals
+
+if __name__ == "__main__":
+    leave_on_signals()  # now: the imports take seconds
+
+from efficientconv import cli  # noqa: E402
+from efficientconv.config import RunConfig  # noqa: E402
+from efficientconv.engine.run import train  # noqa: E402
+from efficientconv.sweep.launch import sweep  # noqa: E402
+from efficientconv.validation import validate  # noqa: E402
 
 
 @cli.entry("train", sweep=sweep)

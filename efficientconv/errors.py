@@ -7,24 +7,13 @@ keeps its traceback.
 from __future__ import annotations
 
 import difflib
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 
 class UserError(ValueError):
     """What was wrong, where, and what to do about it, in one line."""
 
     exit_code = 2
-
-
-def exit_code(main: Callable[[], object]) -> int:
-    """Runs `main` of a script: 0, or after a user's mistake, said in one line, the mistake's exit code."""
-    try:
-        main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

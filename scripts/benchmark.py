@@ -15,16 +15,21 @@ import shlex
 import sys
 from pathlib import Path
 
-import torch
-from tqdm import tqdm
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from efficientconv.signals import leave_on_signals  # noqa: E402
+
+if __name__ == "__main__":
+    leave_on_signals()  # now: the imports take seconds
+
+import torch  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
 from efficientconv.benchmark import report, subjects  # noqa: E402
 from efficientconv.benchmark.timing import measure, peak_bytes, peak_jobs  # noqa: E402
+from efficientconv.engine.guard import guarded  # noqa: E402
 from efficientconv.engine.precision import choose_device  # noqa: E402
-from efficientconv.errors import exit_code  # noqa: E402
 from efficientconv.layers.backend import BACKENDS  # noqa: E402
 
 
@@ -108,4 +113,4 @@ def rows_of(
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code(main))
+    guarded(main)

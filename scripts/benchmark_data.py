@@ -15,16 +15,22 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-import torch
-from tqdm import tqdm
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+from efficientconv.signals import leave_on_signals  # noqa: E402
+
+if __name__ == "__main__":
+    leave_on_signals()  # now: the imports take seconds
+
+import torch  # noqa: E402
+from tqdm import tqdm  # noqa: E402
 
 from efficientconv.benchmark import pipelines, throughput_report  # noqa: E402
 from efficientconv.benchmark.throughput import measure_throughput  # noqa: E402
 from efficientconv.data.parallel import available_cores  # noqa: E402
-from efficientconv.errors import UserError, exit_code  # noqa: E402
+from efficientconv.engine.guard import guarded  # noqa: E402
+from efficientconv.errors import UserError  # noqa: E402
 
 
 def main() -> None:
@@ -75,4 +81,4 @@ def parse_args() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code(main))
+    guarded(main)

@@ -13,7 +13,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from efficientconv.errors import exit_code  # noqa: E402
+from efficientconv.signals import leave_on_signals  # noqa: E402
+
+if __name__ == "__main__":
+    leave_on_signals()  # now: the imports take seconds
+
+from efficientconv.engine.guard import guarded  # noqa: E402
 from efficientconv.results import complexity_table as table  # noqa: E402
 
 LEGEND = """\
@@ -66,4 +71,4 @@ def write_tables(folder: Path, layout: str | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code(main))
+    guarded(main)

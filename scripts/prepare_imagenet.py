@@ -5,7 +5,7 @@
 
 SOURCE holds ILSVRC2012_img_train.tar or train/<class>/, and ILSVRC2012_img_val.tar or val/, sorted into <class>/ or flat; a
 val that is not sorted needs ILSVRC2012_devkit_t12.tar.gz beside it. Nothing is unpacked. Killed, it goes on when it is run
-again. Exit code 0: the set is complete; 2: something to mend, said in one line; 130: interrupted.
+again. Exit code 0: the set is complete; 2: something to mend, said in one line; 75: stopped by a signal.
 """
 
 from __future__ import annotations
@@ -17,14 +17,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from efficientconv.signals import leave_on_signals  # noqa: E402
+
+if __name__ == "__main__":
+    leave_on_signals()  # now: the imports take seconds
+
 from efficientconv.data.parallel import available_cores  # noqa: E402
 from efficientconv.data.prepare.build import build  # noqa: E402
 from efficientconv.data.prepare.plan import Plan, estimated_bytes, is_done, require_space  # noqa: E402
 from efficientconv.data.prepare.source import find_source  # noqa: E402
 from efficientconv.data.prepared import Recipe  # noqa: E402
-from efficientconv.errors import exit_code  # noqa: E402
-
-INTERRUPTED_EXIT = 130
+from efficientconv.engine.guard import guarded  # noqa: E402
 
 
 def main() -> None:
@@ -70,8 +73,4 @@ def positive(text: str) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(exit_code(main))
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
-        sys.exit(INTERRUPTED_EXIT)
+    guarded(main)

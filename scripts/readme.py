@@ -1,15 +1,31 @@
-"""Makes the tables of README.md and results/<tier>/README.md anew from what lies in results/: python scripts/readme.py"""
+"""Makes the tables of README.md and results/<tier>/README.md anew from what lies in results/.
+
+    python scripts/readme.py
+"""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from efficientconv.results.readme import pages, updated  # noqa: E402
+from efficientconv.signals import leave_on_signals  # noqa: E402
 
 if __name__ == "__main__":
+    leave_on_signals()  # now: the imports take seconds
+
+from efficientconv.engine.guard import guarded  # noqa: E402
+from efficientconv.results.readme import pages, updated  # noqa: E402
+
+
+def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     for path in pages():
         path.write_text(updated(path.read_text()))
+
+
+if __name__ == "__main__":
+    guarded(main)

@@ -17,7 +17,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from efficientconv.errors import UserError, exit_code  # noqa: E402
+from efficientconv.signals import leave_on_signals  # noqa: E402
+
+if __name__ == "__main__":
+    leave_on_signals()  # now: the imports take seconds
+
+from efficientconv.engine.guard import guarded  # noqa: E402
+from efficientconv.errors import UserError  # noqa: E402
 from efficientconv.files import write_atomically  # noqa: E402
 from efficientconv.results.report.page import page, report_data  # noqa: E402
 from efficientconv.results.report.sources import find_sources  # noqa: E402
@@ -45,4 +51,4 @@ def parse_args() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code(main))
+    guarded(main)

@@ -14,8 +14,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from efficientconv.signals import leave_on_signals  # noqa: E402
+
+if __name__ == "__main__":
+    leave_on_signals()  # now: the imports take seconds
+
+from efficientconv.engine.guard import guarded  # noqa: E402
 from efficientconv.engine.precision import choose_device  # noqa: E402
-from efficientconv.errors import exit_code  # noqa: E402
 from efficientconv.results.plot import MACS_LABEL, Point, plot_accuracy  # noqa: E402
 from efficientconv.results.run_table import conditions, markdown, run_rows, title_of, write_csv  # noqa: E402
 
@@ -56,4 +61,4 @@ def parse_args() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code(main))
+    guarded(main)

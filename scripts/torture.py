@@ -19,17 +19,25 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from efficientconv.signals import leave_on_signals  # noqa: E402
+
+if __name__ == "__main__":
+    leave_on_signals()  # now: the imports take seconds
+
 import torch  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from efficientconv.engine.checkpoint import load_newest  # noqa: E402
 from efficientconv.engine.environment import environment  # noqa: E402
+from efficientconv.engine.guard import guarded  # noqa: E402
 from efficientconv.engine.records import read_records  # noqa: E402
 
 EPOCHS, STEPS_PER_EPOCH, KILLS_A_RUN = 4, 20, 5
@@ -61,7 +69,7 @@ class Outcome:
     differences: list[str] = field(default_factory=list)
 
 
-def main() -> int:
+def main() -> None:
     args = parse_args()
     models = args.models.split(",")
     kills_a_run = min(KILLS_A_RUN, -(-args.kills // len(models)))
@@ -76,7 +84,7 @@ def main() -> int:
     text = report(outcomes, args.kills)
     (args.output_dir / "reliability.md").write_text(text)
     print(text)
-    return int(any(outcome.differences for outcome in outcomes))
+    sys.exit(any(outcome.differences for outcome in outcomes))
 
 
 def parse_args() -> argparse.Namespace:
@@ -91,21 +99,30 @@ def torture(model: str, seed: int, kills: int, scratch: Path, bar: tqdm) -> Outc
     """One unbroken run and one that is killed `kills` times."""
     outcome = Outcome(model, " ".join(VARIANTS[model]), seed)
     unbroken, broken = scratch / f"{model}{seed}-unbroken", scratch / f"{model}{seed}-broken"
-    assert start(model, seed, unbroken).wait() == 0
+    with started(model, seed, unbroken) as process:
+        assert process.wait() == 0
     chance = random.Random(seed)
     for number in range(kills):
         phase = PHASES[(seed + number) % len(PHASES)]
-        if kill_once(start(model, seed, broken), broken, phase, chance):
-            outcome.kills[phase] += 1
+        with started(model, seed, broken) as process:
+            outcome.kills[phase] += kill_once(process, broken, phase, chance)
         bar.update()
-    assert start(model, seed, broken).wait() == 0
+    with started(model, seed, broken) as process:
+        assert process.wait() == 0
     outcome.differences = differences(unbroken, broken)
     return outcome
 
 
-def start(model: str, seed: int, folder: Path) -> subprocess.Popen:
+@contextmanager
+def started(model: str, seed: int, folder: Path) -> Iterator[subprocess.Popen]:
+    """Nothing of it is left where this process is stopped."""
     call = [sys.executable, str(ROOT / "train.py"), *COMMON, *VARIANTS[model], f"model={model}", f"seed={seed}"]
-    return subprocess.Popen([*call, f"run_dir={folder}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([*call, f"run_dir={folder}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def kill_once(process: subprocess.Popen, folder: Path, phase: str, chance: random.Random) -> bool:
@@ -184,4 +201,4 @@ def report(outcomes: list[Outcome], kills: int) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    guarded(main)

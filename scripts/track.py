@@ -13,16 +13,25 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from efficientconv.signals import leave_on_signals  # noqa: E402
+
+if __name__ == "__main__":
+    leave_on_signals()
+
+from efficientconv.engine.guard import guarded  # noqa: E402
+
 FOLLOWER = ROOT / "efficientconv" / "engine" / "wandb_follower.py"
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run, finished or not")
     problems = [problem for run in parser.parse_args().runs if (problem := send(run))]
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
-    return 2 if problems else 0
+    sys.exit(2 if problems else 0)
 
 
 def send(run: Path) -> str:
@@ -41,4 +50,4 @@ def send(run: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    guarded(main)

@@ -19,6 +19,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from efficientconv.signals import leave_on_signals  # noqa: E402
+
+if __name__ == "__main__":
+    leave_on_signals()  # now: the imports take seconds
+
 import optuna  # noqa: E402
 
 from efficientconv.cli import compose  # noqa: E402

@@ -5,7 +5,7 @@
 
 A prepared set (scripts/prepare_imagenet.py) has a manifest of its own, and is compared with that.
 The manifest is outputs/<name>-manifest.csv unless it is named.
-Exit code 0: all images are sound, 1: some are damaged, 2: it could not look at them, 130: interrupted.
+Exit code 0: all images are sound, 1: some are damaged, 2: it could not look at them, 75: stopped by a signal.
 """
 
 import sys
@@ -13,10 +13,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
-from tqdm import tqdm
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+from efficientconv.signals import Preempted, leave_on_signals  # noqa: E402
+
+if __name__ == "__main__":
+    leave_on_signals()  # now: the imports take seconds
+
+from tqdm import tqdm  # noqa: E402
 
 from efficientconv import cli  # noqa: E402
 from efficientconv.config import DataConfig  # noqa: E402
@@ -29,7 +34,6 @@ from efficientconv.data.verify import Manifest, check_images, manifest_at  # noq
 from efficientconv.validation import validate  # noqa: E402
 
 DAMAGED_EXIT = 1
-INTERRUPTED_EXIT = 130
 
 
 @cli.entry("verify_data")
@@ -44,9 +48,8 @@ def main(values: dict) -> None:
     manifest = Path(values["manifest"] or f"outputs/{config.name}-manifest.csv")
     try:
         damaged = check_files(FILE_SETS.get(config.name)(config), config, manifest)
-    except KeyboardInterrupt:
-        print("interrupted; no manifest was written", file=sys.stderr)
-        sys.exit(INTERRUPTED_EXIT)
+    except Preempted:
+        raise Preempted("no manifest was written") from None
     sys.exit(DAMAGED_EXIT if damaged else 0)
 
 

@@ -14,6 +14,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from efficientconv.signals import leave_on_signals  # noqa: E402
+
+if __name__ == "__main__":
+    leave_on_signals()  # now: the imports take seconds
+
 from efficientconv import cli  # noqa: E402
 from efficientconv.errors import UserError  # noqa: E402
 from efficientconv.results.kernel_plot import draw_kernels  # noqa: E402

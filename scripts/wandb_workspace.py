@@ -12,16 +12,22 @@ import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("WANDB_SILENT", "true")  # its lines about the login: the address is all that is asked for
-
-import wandb
-from wandb_workspaces.reports.v2 import Config, LinePlot, ScatterPlot, SummaryMetric
-from wandb_workspaces.workspaces import RunsetSettings, Section, Workspace, WorkspaceSettings
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from efficientconv.errors import UserError, exit_code  # noqa: E402
+from efficientconv.signals import leave_on_signals  # noqa: E402
+
+if __name__ == "__main__":
+    leave_on_signals()  # now: the imports take seconds
+
+os.environ.setdefault("WANDB_SILENT", "true")  # its lines about the login: the address is all that is asked for
+
+import wandb  # noqa: E402
+from wandb_workspaces.reports.v2 import Config, LinePlot, ScatterPlot, SummaryMetric  # noqa: E402
+from wandb_workspaces.workspaces import RunsetSettings, Section, Workspace, WorkspaceSettings  # noqa: E402
+
+from efficientconv.engine.guard import guarded  # noqa: E402
+from efficientconv.errors import UserError  # noqa: E402
 
 SUMMARY = ("top1_percent", "top5_percent", "macs", "params", "ms_per_image")  # keys of summary.json
 MOST_RUNS = 100  # in one panel; W&B's own default is 10
@@ -77,4 +83,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code(main))
+    guarded(main)

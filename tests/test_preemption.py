@@ -14,8 +14,9 @@ import pytest
 
 from conftest import ROOT, SMALL_RUN, command
 from efficientconv.engine.checkpoint import load_newest
-from efficientconv.engine.preemption import SIGNALS, Preempted, Preemption
+from efficientconv.engine.preemption import Preemption
 from efficientconv.engine.records import read_records
+from efficientconv.signals import SIGNALS, Preempted
 
 LONG_RUN = [*SMALL_RUN, "trainer.epochs=200"]
 
@@ -45,7 +46,7 @@ def test_a_signal_saves_the_step_and_leaves_with_the_documented_code(number, tmp
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == Preempted.exit_code == 75
-    assert stderr == "stopped by a signal; the same command continues the run\n"
+    assert stderr == "stopped by a signal; the same command continues\n"
     left = status(folder)
     assert left["state"] == "preempted"
     assert load_newest(folder / "checkpoints")[1]["step"] == left["step"] >= 20

@@ -178,7 +178,7 @@ def test_ctrl_c_ends_it_in_one_line(folders, tmp_path):
     process = started(folders, tmp_path / "set")
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate()
-    assert process.returncode == 130 and errors == "interrupted; the same command goes on\n"
+    assert process.returncode == 75 and errors == "stopped by a signal; the same command continues\n"
     build(plan(folders, tmp_path / "set", images_per_file=4), workers=1)
     assert {path.suffix for path in (tmp_path / "set").iterdir()} == {".zip", ".npy", ".json"}
 

@@ -15,6 +15,7 @@ from efficientconv.data.ring import Ring, slot_bytes
 from efficientconv.data.transfer import to_gpu_ahead
 from efficientconv.data.workshop import Made, Task, Workshop
 from efficientconv.errors import UserError
+from efficientconv.signals import ignore_signals
 
 
 class Pass:
@@ -47,6 +48,7 @@ class Decoding:
             num_workers=workers,
             prefetch_factor=self.capacity.ahead or None,
             persistent_workers=workers > 0,
+            worker_init_fn=_leave_signals_to_the_parent,
             multiprocessing_context="fork" if workers else None,  # the ring passes by fork
             generator=torch.Generator(),  # else each pass would draw from the global one, and a resumed run draw otherwise
         )
@@ -69,6 +71,10 @@ class Decoding:
 
     def __str__(self) -> str:
         return f"{self.capacity}{', page-locked for the GPU' if self.device.type == 'cuda' else ''}"
+
+
+def _leave_signals_to_the_parent(worker: int) -> None:
+    ignore_signals()
 
 
 def _as_it_is(made: Made | UserError) -> Made | UserError:

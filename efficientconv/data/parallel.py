@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -12,6 +11,7 @@ from threading import Thread
 from typing import TypeVar
 
 from efficientconv.errors import UserError
+from efficientconv.signals import ignore_signals
 
 CHUNK = 32  # images a task
 CORES = "EFFICIENTCONV_CORES"  # of the environment: a process's share, where several runs divide the cores
@@ -55,8 +55,8 @@ def in_parallel(task: Callable[[list[str]], R], paths: list[str]) -> Iterator[R]
 
 
 def follow_parent() -> None:
-    """Ctrl-C reaches every process of a terminal: the parent alone answers it. A killed parent leaves nobody behind."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Signals are the parent's to answer. A killed parent leaves nobody behind."""
+    ignore_signals()
     Thread(target=_exit_after, args=(parent_process(),), daemon=True).start()
 
 

@@ -1,4 +1,4 @@
-"""How a process that trains or evaluates ends: a user's mistake is one line, a signal is one line, a bug a traceback."""
+"""How a command ends: a user's mistake is one line, a signal is one line, a bug a traceback."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from efficientconv.engine.preemption import Preempted
 from efficientconv.errors import UserError
+from efficientconv.signals import Preempted, answer, leave, leave_silently, stop
 
 
 def guarded(action: Callable[[], object], show_traceback: bool = False) -> None:
     """Runs `action`; a mistake ends the process with the mistake's exit code, a signal with 75."""
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    answer(stop)
+    afterwards = leave
     try:
         with _killed_workers_named():
             action()
@@ -24,9 +26,12 @@ def guarded(action: Callable[[], object], show_traceback: bool = False) -> None:
         rank = os.environ.get("RANK", "0")
         print(f"{f'[rank {rank}] ' if rank != '0' else ''}error: {error}", file=sys.stderr, flush=True)
         sys.exit(error.exit_code)
-    except (Preempted, KeyboardInterrupt):
-        print("stopped by a signal; the same command continues the run", file=sys.stderr, flush=True)
-        sys.exit(Preempted.exit_code)
+    except Preempted as stopped:
+        afterwards = leave_silently
+        print(stopped.line(), file=sys.stderr, flush=True)
+        sys.exit(stopped.exit_code)
+    finally:
+        answer(afterwards)
 
 
 @contextmanager

@@ -6,12 +6,12 @@ import warnings
 
 from efficientconv.engine.divergence import Diverged
 from efficientconv.engine.parts import Parts
-from efficientconv.engine.preemption import Preempted
 from efficientconv.engine.progress import EpochProgress, images_per_s, wait_percent
 from efficientconv.engine.records import Records
 from efficientconv.engine.report import epoch_line
 from efficientconv.engine.saver import Saver
 from efficientconv.engine.status import Status
+from efficientconv.signals import Preempted
 
 ROLLBACKS, ROLLBACK_LR_SCALE = 3, 0.5
 

@@ -9,14 +9,9 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-
-
-class Preempted(BaseException):
-    """Not an Exception, so that nothing on its way takes it for a failure of its own."""
-
-    exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again later
+from efficientconv.signals import Preempted, answer, leave
 
 
 class Preemption:
@@ -34,8 +29,7 @@ class Preemption:
         self._shields = 0
 
     def install(self) -> None:
-        for number in SIGNALS:
-            signal.signal(number, self._handle)
+        answer(self._handle)
 
     def ask(self) -> None:
         """To end, as a signal does, from any thread; where a signal came already, nothing more."""
@@ -52,9 +46,9 @@ class Preemption:
             self._shields -= 1
         self._raise_if_due()
 
-    def _handle(self, number: int, frame: object) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.pending:
-            os._exit(Preempted.exit_code)  # asked twice: no clean-up; what is saved is whole at every moment
+            leave(number, frame)  # asked twice: no clean-up; what is saved is whole at every moment
         self.pending = True
         self._raise_if_due()
 

@@ -14,7 +14,7 @@ from efficientconv.engine.environment import environment, git_state
 from efficientconv.engine.loop import Loop
 from efficientconv.engine.metrics import Result
 from efficientconv.engine.parts import Parts, build_parts
-from efficientconv.engine.preemption import Preempted, Preemption
+from efficientconv.engine.preemption import Preemption
 from efficientconv.engine.records import Records
 from efficientconv.engine.report import headline, result_lines, training_totals
 from efficientconv.engine.run_folder import RunFolder, run_folder
@@ -23,6 +23,7 @@ from efficientconv.engine.status import Status, lock
 from efficientconv.engine.tracker import Tracker, start_tracker
 from efficientconv.errors import UserError
 from efficientconv.files import write_atomically
+from efficientconv.signals import Preempted
 
 
 def train(config: RunConfig, preemption: Preemption | None = None, with_test: bool = True) -> dict:

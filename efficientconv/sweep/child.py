@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 from efficientconv.engine.divergence import Diverged
-from efficientconv.engine.preemption import Preempted
 from efficientconv.files import open_to_append
+from efficientconv.signals import Preempted
 from efficientconv.sweep.outcome import Outcome
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,11 +12,16 @@ import os
 import threading
 from pathlib import Path
 
-from efficientconv.config import RunConfig
-from efficientconv.engine.guard import guarded
-from efficientconv.engine.preemption import Preemption
-from efficientconv.engine.run import train
-from efficientconv.engine.run_folder import RunFolder
+from efficientconv.signals import leave_on_signals
+
+if __name__ == "__main__":
+    leave_on_signals()  # now: the imports take seconds
+
+from efficientconv.config import RunConfig  # noqa: E402
+from efficientconv.engine.guard import guarded  # noqa: E402
+from efficientconv.engine.preemption import Preemption  # noqa: E402
+from efficientconv.engine.run import train  # noqa: E402
+from efficientconv.engine.run_folder import RunFolder  # noqa: E402
 
 
 def main() -> None:
@@ -25,7 +30,7 @@ def main() -> None:
     preemption.install()
     if args.until_stdin_ends:
         threading.Thread(target=_follow_stdin, args=(preemption,), daemon=True).start()
-    guarded(lambda: train(frozen_config(args.folder), preemption, with_test=not args.without_test))
+    train(frozen_config(args.folder), preemption, with_test=not args.without_test)
 
 
 def frozen_config(folder: Path) -> RunConfig:
@@ -50,4 +55,4 @@ def _follow_stdin(preemption: Preemption) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

@@ -22,9 +22,9 @@ from omegaconf import DictConfig
 
 from efficientconv import cli
 from efficientconv.config import RunConfig
-from efficientconv.engine.preemption import Preempted
 from efficientconv.engine.run_folder import RunFolder
 from efficientconv.errors import UserError
+from efficientconv.signals import Preempted
 from efficientconv.sweep.child import python_path
 from efficientconv.sweep.job import frozen_config
 from efficientconv.sweep.outcome import Outcome, outcome_table, skipped, sweep_exit_code

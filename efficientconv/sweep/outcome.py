@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
 
-from efficientconv.engine.preemption import Preempted
+from efficientconv.signals import Preempted
 
 STATES = ("ok", "skipped", "failed", "diverged", "preempted")
 REASON_WIDTH = 100  # characters

@@ -13,8 +13,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from efficientconv.config import RunConfig
-from efficientconv.engine.preemption import Preempted
 from efficientconv.engine.run_folder import RunFolder, run_folder
+from efficientconv.signals import Preempted
 from efficientconv.sweep.child import Child
 from efficientconv.sweep.outcome import Outcome, outcome_table, skipped, sweep_exit_code
 from efficientconv.sweep.shares import shares

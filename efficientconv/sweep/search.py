@@ -17,11 +17,11 @@ from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from efficientconv.config import RunConfig
-from efficientconv.engine.preemption import Preempted
 from efficientconv.engine.records import read_records
 from efficientconv.engine.run_folder import RunFolder, identity, run_name
 from efficientconv.errors import UserError
 from efficientconv.files import lock
+from efficientconv.signals import Preempted
 from efficientconv.sweep.child import Child
 from efficientconv.sweep.outcome import Outcome
 from efficientconv.sweep.ranges import suggest

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from efficientconv.engine.preemption import SIGNALS
+from efficientconv.signals import SIGNALS, stop
 
 
 @contextmanager
@@ -25,5 +25,5 @@ def counted_signals() -> Iterator[Counter]:
         for number, handler in before.items():
             signal.signal(number, handler)
     for number in counts:
-        if callable(before[number]) and before[number] is not signal.default_int_handler:
+        if callable(before[number]) and before[number] not in (stop, signal.default_int_handler):
             before[number](number, None)

@@ -26,6 +26,7 @@ from efficientconv.data.prepare.source import Item
 from efficientconv.data.prepared import MANIFEST, UNFINISHED, PreparedManifest, Recipe
 from efficientconv.data.progress import Progress
 from efficientconv.errors import UserError
+from efficientconv.signals import Preempted
 
 POLL_SECONDS = 0.5
 
@@ -80,9 +81,9 @@ def _make_files(plan: Plan, workers: int) -> list[Archive]:
         results = [future.result() for future in futures]
     except BrokenProcessPool:
         raise UserError("a worker was killed, most likely for want of memory: run this again with fewer --workers") from None
-    except KeyboardInterrupt:
+    except Preempted:
         for worker in active_children():
-            worker.terminate()  # else each would finish its file first
+            worker.kill()  # else each would finish its file first
         raise
     finally:
         pool.shutdown(cancel_futures=True)

@@ -1,0 +1,57 @@
+"""SIGTERM, SIGUSR1 and Ctrl-C to a command: one line and exit code 75, at any moment, its imports included.
+
+A command's first line is `leave_on_signals()`: until something is begun, the process ends there and then. `guarded`
+(engine/guard.py) then has them raise `Preempted`, so that files and processes are put away; a run saves its step first
+(engine/preemption.py). Nothing here imports more than the standard library's smallest parts.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+from collections.abc import Callable
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+class Preempted(BaseException):
+    """Not an Exception, so that nothing on its way takes it for a failure of its own. Its text says what becomes of it."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again later
+
+    def line(self) -> str:
+        return f"stopped by a signal; {str(self) or 'the same command continues'}"
+
+
+def answer(handler: Callable[[int, FrameType | None], object] | signal.Handlers) -> None:
+    for number in SIGNALS:
+        signal.signal(number, handler)
+
+
+def leave_on_signals() -> None:
+    """From here on a signal ends the process at once. Where Python takes itself down, it can no longer be told."""
+    answer(leave)
+    atexit.register(ignore_signals)  # registered first, called last
+
+
+def leave(number: int, frame: FrameType | None) -> None:
+    os.write(2, f"{Preempted().line()}\n".encode())
+    os._exit(Preempted.exit_code)
+
+
+def leave_silently(number: int, frame: FrameType | None) -> None:
+    """After the line was said."""
+    os._exit(Preempted.exit_code)
+
+
+def stop(number: int, frame: FrameType | None) -> None:
+    """Asked a second time, it does not wait for what is put away."""
+    answer(leave)
+    raise Preempted
+
+
+def ignore_signals() -> None:
+    """In a worker: a terminal or a scheduler may send them to every process, and the parent alone answers."""
+    answer(signal.SIG_IGN)

@@ -1,0 +1,78 @@
+"""A signal to any command, at any moment: one line and exit code 75. Real processes, real signals."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT, SMALL_RUN
+from test_data_helpers import make_photos
+
+LINE = "stopped by a signal; the same command continues\n"
+COMMANDS = sorted(["train.py", "eval.py", *(str(path.relative_to(ROOT)) for path in (ROOT / "scripts").glob("*.py"))])
+RUN = [*SMALL_RUN, "trainer.epochs=200"]
+
+
+def start(script: str, *args: object, **options: object) -> subprocess.Popen:
+    call = [sys.executable, str(ROOT / script), *map(str, args)]
+    return subprocess.Popen(call, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def wait_until_answered(process: subprocess.Popen) -> None:
+    """Until it has handlers of its own: Python's own start cannot be told to."""
+    while True:
+        caught = re.search(r"SigCgt:\s*(\w+)", Path(f"/proc/{process.pid}/status").read_text())
+        if int(caught[1], 16) >> signal.SIGUSR1 - 1 & 1:
+            return
+        assert process.poll() is None
+        time.sleep(0.001)
+
+
+def assert_stopped(process: subprocess.Popen, line: str = LINE) -> None:
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (75, line)
+
+
+@pytest.mark.parametrize("script", COMMANDS)
+def test_while_a_command_imports(script):
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    processes = [start(script) for _ in numbers]
+    for process, number in zip(processes, numbers):
+        wait_until_answered(process)
+        process.send_signal(number)
+    for process in processes:
+        assert_stopped(process)
+
+
+@pytest.mark.parametrize("moment", [0.3, 1.0, 2.0, 3.0, 4.0])
+def test_at_some_moment_of_a_start(moment, tmp_path):
+    process = start("train.py", *RUN, f"run_dir={tmp_path / 'run'}")
+    time.sleep(moment)
+    process.send_signal(signal.SIGTERM)
+    assert_stopped(process)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_to_all_processes_of_a_run_that_decodes(number, tmp_path):
+    """As a terminal does and a scheduler: the workers leave the answer to their parent."""
+    for part, kind in itertools.product(("train", "test"), ("cat", "dog")):
+        (tmp_path / "set" / part / kind).mkdir(parents=True)
+        make_photos(tmp_path / "set" / part / kind)
+    settings = (
+        "data=folder", f"data.root={tmp_path / 'set'}", "data.image_size=32", "data.resize_size=32", "data.workers=2",
+        "trainer.global_batch_size=8", f"run_dir={tmp_path / 'run'}",
+    )  # fmt: skip
+    process = start("train.py", *RUN, *settings, start_new_session=True)
+    while not (tmp_path / "run" / "metrics.jsonl").exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
+    os.killpg(process.pid, number)
+    assert_stopped(process)
