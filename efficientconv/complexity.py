@@ -1,19 +1,28 @@
 """What a network costs for one image: MACs, parameters, activations, in all and layer by layer.
 
-1 MAC = one multiply-accumulate = 2 FLOPs. Convolutions and fully connected layers are counted; biases, batch norm, ReLU,
-pooling and additions are not (paper, section 1). The cost is the mathematical one: a topological layer counts its
-connections, whatever its implementation computes. Activations are the elements that those layers put out.
+1 MAC = one multiply-accumulate = 2 FLOPs. Convolutions, fully connected layers and other matrix products are counted;
+biases, normalisation, ReLU, softmax, pooling and additions are not (paper, section 1). Activations are the elements that
+what is counted puts out. Parameters are all that the network has, each once.
+
+Layers of this project state their own cost; what other operations multiply is known to torch (operations.py). What
+neither knows is refused, never counted as nothing.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from efficientconv.errors import UserError, did_you_mean
+from efficientconv.operations import formulas, is_free
+
+KINDS = ("math", "executed")
 
 
 @dataclass(frozen=True)
@@ -43,58 +52,133 @@ def conv_cost(in_channels: int, out_channels: int, kernel_area: int, groups: int
     return Cost(weights * positions, weights, out_channels * positions)
 
 
-def count(model: nn.Module, shape: tuple[int, int, int]) -> NetworkCost:
-    """Cost of `model` for one image of `shape` = (channels, height, width).
+def count(model: nn.Module, shape: Sequence[int], kind: str = "math") -> NetworkCost:
+    """Cost of `model` for one image of `shape` = (channels, height, width), or one input of another shape.
 
-    Runs the network once on torch's meta device: nothing is computed, and the model is left as it was. Every convolution,
-    fully connected layer and layer of this project that runs is counted each time that it runs.
+    Runs the network once, in eval mode, on torch's meta device: nothing is computed, and the model is left as it was. What
+    runs several times is counted as often; parameters that do not run, such as an auxiliary classifier's, are counted too.
+
+    Args:
+        kind: "math": what the layers are defined to multiply; a topological layer counts its connections. "executed": what
+            the reference implementation multiplies, half of FlopCounterMode's FLOPs: there that layer is a dense one.
+    Raises:
+        UserError: another kind; an operation whose multiplications are unknown.
     """
-    layers: dict[str, Cost] = {}
+    if kind not in KINDS:
+        raise UserError(f"count: unknown kind '{kind}': {did_you_mean(kind, KINDS)}")
     meta = {name: tensor.to("meta") for name, tensor in [*model.named_parameters(), *model.named_buffers()]}
-    with _recording(model, layers), _evaluating(model), torch.no_grad():
+    counter = _Counter(model, by_statement=kind == "math")
+    with counter.following_calls(), _evaluating(model), _plain_attention(), torch.no_grad(), counter:
         torch.func.functional_call(model, meta, (torch.empty(1, *shape, device="meta"),))
-    total = sum(layers.values(), Cost())
-    return NetworkCost(total.macs, total.params, total.activations, layers)
+    total = sum(counter.layers.values(), Cost())
+    return NetworkCost(total.macs, total.params, total.activations, counter.layers)
 
 
-def _module_cost(module: nn.Module, x: Tensor, y: Tensor) -> Cost | None:
-    """None for a module that has nothing of its own to count. Layers of this project state their own `cost`."""
-    if hasattr(module, "cost"):
-        return module.cost(x.shape[-2], x.shape[-1])
-    own_params = sum(p.numel() for p in module.parameters(recurse=False))
-    if isinstance(module, nn.Conv2d):
-        area, positions = math.prod(module.kernel_size), y.shape[-2] * y.shape[-1]
-        cost = conv_cost(module.in_channels, module.out_channels, area, module.groups, positions)
-        return Cost(cost.macs, own_params, cost.activations)
-    if isinstance(module, nn.Linear):
-        return Cost(module.in_features * module.out_features, own_params, module.out_features)
-    return Cost(params=own_params) if own_params else None
+class _Counter(TorchDispatchMode):
+    """Adds what each operation multiplies to the innermost module that it runs in.
+
+    A layer that states its cost is one module, whatever is inside. by_statement: its statement counts, not its operations.
+    """
+
+    def __init__(self, model: nn.Module, by_statement: bool):
+        super().__init__()
+        self.layers: dict[str, Cost] = {}  # in the order in which they ran; those that did not run come last
+        self._by_statement = by_statement
+        self._modules = dict(_followed(model))
+        self._params = _params(self._modules)  # of each module that has not yet run
+        self._running = [("", False)]  # name of each module that runs, and whether its statement counts
+        self._formulas = formulas()
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        formula = self._formulas.get(operation._overloadpacket)
+        if formula is None:
+            with self:  # a matmul or an einsum is made of operations that have one
+                output = operation.decompose(*args, **kwargs)
+            if output is not NotImplemented:
+                return output
+        output = operation(*args, **kwargs)
+        name, stated = self._running[-1]
+        if formula is not None and not stated:
+            made = output[0] if isinstance(output, tuple) else output
+            self._add(name, Cost(formula(*args, **kwargs, out_val=output) // 2, 0, made.numel()))
+        elif not stated and not is_free(operation):
+            raise UserError(
+                f"count: what {operation._overloadpacket} multiplies is unknown (in {name or 'the network itself'}); give "
+                "torch a formula of it: torch.utils.flop_counter.register_flop_formula"
+            )
+        return output
+
+    @contextmanager
+    def following_calls(self) -> Iterator[None]:
+        """While open, calls of the modules are followed; at its end `layers` is complete."""
+        hooks = []
+        for name, module in self._modules.items():
+            stated = self._by_statement and _states_cost(module)
+            hooks.append(module.register_forward_pre_hook(partial(self._enter, name, stated)))
+            hooks.append(module.register_forward_hook(partial(self._leave, stated), with_kwargs=True))
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+        for name in list(self._params):
+            self._add_params(name)
+
+    def _enter(self, name: str, stated: bool, *_: object) -> None:
+        self._running.append((name, stated))
+
+    def _leave(self, stated: bool, module: nn.Module, args: tuple, kwargs: dict, output: object) -> None:
+        name, _ = self._running.pop()
+        if stated:
+            (x,) = (*args, *kwargs.values())
+            cost = module.cost(*x.shape[-2:])
+            self._add(name, Cost(cost.macs, 0, cost.activations))
+        self._add_params(name)
+
+    def _add_params(self, name: str) -> None:
+        if params := self._params.pop(name, 0):
+            self._add(name, Cost(params=params))
+
+    def _add(self, name: str, cost: Cost) -> None:
+        self.layers[name] = self.layers.get(name, Cost()) + cost
+
+
+def _states_cost(module: nn.Module) -> bool:
+    """Whether it is a layer of this project, with its formula: a method `cost(h, w)`."""
+    return callable(getattr(type(module), "cost", None))
+
+
+def _followed(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Every module by its name, without those inside a layer that states its cost."""
+    inside: str | None = None
+    for name, module in model.named_modules():
+        if inside is not None and f"{name}.".startswith(inside):
+            continue
+        inside = (f"{name}." if name else "") if _states_cost(module) else None  # "" is the start of every name
+        yield name, module
+
+
+def _params(modules: dict[str, nn.Module]) -> dict[str, int]:
+    """Parameters of each module itself, of a layer that states its cost with all that is inside; shared ones once."""
+    seen: set[nn.Parameter] = set()
+    numbers = {}
+    for name, module in modules.items():
+        own = set(module.parameters(recurse=_states_cost(module))) - seen
+        seen |= own
+        numbers[name] = sum(p.numel() for p in own)
+    return numbers
 
 
 @contextmanager
-def _recording(model: nn.Module, layers: dict[str, Cost]) -> Iterator[None]:
-    """While open, each forward call adds to `layers`; what is inside a module with its own `cost` is left to it."""
-    names, hooks = {}, []
-
-    def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        cost = _module_cost(module, inputs[0], output)
-        if cost is not None:
-            known = layers.get(names[module])
-            # a module that runs twice multiplies twice but has its parameters once
-            layers[names[module]] = cost if known is None else known + Cost(cost.macs, 0, cost.activations)
-
-    owned: str | None = None
-    for name, module in model.named_modules():
-        if owned is not None and (not owned or name.startswith(owned + ".")):  # "" owns all: it is the model itself
-            continue
-        owned = name if hasattr(module, "cost") else None
-        names[module] = name
-        hooks.append(module.register_forward_hook(record))
+def _plain_attention() -> Iterator[None]:
+    """Without torch's fused attention, an operation that multiplies and has no formula."""
+    was = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
         yield
     finally:
-        for hook in hooks:
-            hook.remove()
+        torch.backends.mha.set_fastpath_enabled(was)
 
 
 @contextmanager

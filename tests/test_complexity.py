@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -293,6 +294,109 @@ def test_count_leaves_the_model_as_it_was(fails: bool) -> None:
 def test_count_is_the_same_in_training_and_in_evaluation() -> None:
     model = build_model("l", num_classes=10, layout="cifar", width=0.125)
     assert count(model.train(), (3, 32, 32)) == count(model.eval(), (3, 32, 32))
+
+
+# ---------------------------------------------------------------- networks of others
+
+
+NETWORKS = ["convnext_tiny", "swin_t", "vit_b_32", "inception_v3", "mobilenet_v2", "regnet_x_400mf"]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_cost_of_other_peoples_networks_is_what_torch_counts_and_what_their_makers_publish(name: str) -> None:
+    options = {"init_weights": False} if name == "inception_v3" else {}
+    with torch.device("cpu" if name.startswith("regnet") else "meta"):  # RegNet reads tensors while it is made
+        model = torchvision.models.get_model(name, **options).to("meta")
+    side = 299 if name == "inception_v3" else 224
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # torch's counter has no formula for its own fused attention
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval()(torch.empty(1, 3, side, side, device="meta"))
+    torch.backends.mha.set_fastpath_enabled(fused)
+    cost, published = count(model, (3, side, side)), torchvision.models.get_model_weights(name).DEFAULT.meta
+    assert 2 * cost.macs == counter.get_total_flops()
+    assert round(cost.macs / 1e9, 3) == published["_ops"]
+    assert cost.params == published["num_params"] == sum(p.numel() for p in model.parameters())
+    assert bare(cost) == sum(cost.layers.values(), Cost())
+    assert torch.backends.mha.get_fastpath_enabled() == fused
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, num_heads=2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.attention(x, x, x)[0]
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.LSTM(8, 4, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cell(x)[0]
+
+
+class Shared(nn.Module):
+    """Two layers with one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 8, bias=False), nn.Linear(8, 8, bias=False)
+        self.second.weight = self.first.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x))
+
+
+@pytest.mark.parametrize(
+    "module, shape, macs, activations",
+    [
+        (nn.Conv1d(4, 6, 3, stride=2), (4, 11), 4 * 6 * 3 * 5, 6 * 5),
+        (nn.Conv3d(4, 6, (1, 2, 3), groups=2), (4, 5, 6, 7), 2 * 6 * 6 * 5 * 5 * 5, 6 * 5 * 5 * 5),
+        (nn.ConvTranspose1d(4, 6, 3, stride=2), (4, 5), 4 * 6 * 3 * 5, 6 * 11),
+        (nn.ConvTranspose2d(4, 6, 3, groups=2), (4, 5, 5), 4 * 3 * 9 * 25, 6 * 49),
+        (nn.ConvTranspose3d(4, 6, 2), (4, 3, 3, 3), 4 * 6 * 8 * 27, 6 * 64),
+        (nn.Linear(8, 3), (7, 7, 8), 49 * 8 * 3, 49 * 3),
+        (Attention(), (5, 8), 5 * 8 * 32 + 2 * 5 * 5 * 8, 5 * 24 + 2 * 25 + 5 * 8 + 5 * 8),
+        (nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), (5, 8), 5 * 8 * 64 + 2 * 5 * 5 * 8, 370),
+        (Recurrent(), (5, 8), 5 * 4 * 4 * (8 + 4), 5 * 16 * 2),
+        (nn.utils.parametrizations.spectral_norm(nn.Linear(8, 3)), (8,), 8 * 3 + 8 * 3 + 3, 3 + 3 + 1),
+        (Shared(), (8,), 2 * 64, 16),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)
+def test_what_multiplies_is_counted(module: nn.Module, shape: tuple[int, ...], macs: int, activations: int) -> None:
+    cost = count(module, shape)
+    assert bare(cost) == Cost(macs, sum(p.numel() for p in module.parameters()), activations)
+    assert cost == count(module, shape, kind="executed")
+
+
+class Distances(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cdist(x, x)
+
+
+def test_what_nobody_can_count_is_refused_and_named() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), Distances())
+    with pytest.raises(UserError, match=r"what aten\.\w*cdist\w* multiplies is unknown \(in 1\); give torch a formula"):
+        count(model, (5, 4))
+    assert state(model)[0] == state(nn.Sequential(nn.Linear(4, 4), Distances()))[0], "hooks are gone"
+    with pytest.raises(UserError, match="unknown kind 'maths': did you mean 'math'"):
+        count(model, (5, 4), kind="maths")
+
+
+@pytest.mark.parametrize("model", ["f", "i"])
+def test_executed_cost_has_the_dense_layer_that_the_reference_computes(model: str) -> None:
+    built, size = network(model, "cifar")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        built.eval()(torch.zeros(1, 3, size, size, device="meta"))
+    executed, defined = count(built, (3, size, size), kind="executed"), counted(model, "cifar")
+    assert 2 * executed.macs == counter.get_total_flops() > 2 * defined.macs
+    assert list(executed.layers) == list(defined.layers)
+    assert (executed.params, executed.activations) == (defined.params, defined.activations)
 
 
 # ---------------------------------------------------------------- scripts/complexity.py
