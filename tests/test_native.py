@@ -6,6 +6,7 @@ import copy
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from efficientconv.errors import UserError
-from efficientconv.layers import ConvLayer, Topology, build_layer
+from efficientconv.layers import ConvLayer, SICConv2d, Topology, build_layer
 from efficientconv.layers.backend import runs_native, set_backend
 from efficientconv.models import build_model
 from efficientconv.models.entry import stem_and_pool
@@ -303,6 +304,111 @@ def test_only_what_requires_a_gradient_gets_one():
     assert layer.conv.depthwise.weight.grad is None and layer.conv.projection.weight.grad is not None
 
 
+def outcome(call: Callable, *args: object) -> object:
+    """What it returns, or what it raises and says."""
+    try:
+        return call(*args)
+    except Exception as error:
+        return type(error), str(error)
+
+
+def assert_alike(ours: object, theirs: object) -> None:
+    if isinstance(theirs, Tensor):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    else:
+        assert ours == theirs
+
+
+def _replace(module: str, name: str, *shape: int) -> Callable[[nn.Module], None]:
+    """Another parameter or buffer in the place of one of a layer's, of another shape."""
+
+    def put(layer: nn.Module) -> None:
+        value = torch.ones(shape)
+        setattr(layer.get_submodule(module), name, nn.Parameter(value) if name == "weight" else value)
+
+    return put
+
+
+REPLACED = {
+    "sic: filters of fewer channels": ("sic", _replace("conv.depthwise", "weight", 16, 1, 3, 3)),
+    "sic: larger filters": ("sic", _replace("conv.depthwise", "weight", 17, 1, 5, 5)),
+    "sic: twice the filters": ("sic", _replace("conv.depthwise", "weight", 34, 1, 3, 3)),
+    "sic: projection of fewer inputs": ("sic", _replace("conv.projection", "weight", 17, 8, 1, 1)),
+    "sic: projection of fewer outputs": ("sic", _replace("conv.projection", "weight", 16, 17, 1, 1)),
+    "sic: projection of one element": ("sic", _replace("conv.projection", "weight", 1, 1, 1, 1)),
+    "sic_topology: projection": ("sic_topology", _replace("conv.projection", "weight", 24, 4, 1, 1)),
+    "unravelled: fewer bases": ("unravelled", _replace("conv.depthwise", "weight", 36, 1, 3, 3)),
+    "topology: fewer outputs": ("topology_2d", _replace("conv", "weight", 20, 10, 3, 3)),
+    "topology: smaller kernels": ("topology_2d", _replace("conv", "weight", 24, 10, 1, 1)),
+    "standard 1 x 1": ("standard_1x1_alone", _replace("conv", "weight", 48, 24, 1, 1)),
+    "bottleneck: larger reduction": ("bottleneck", _replace("conv.reduction", "weight", 16, 1, 3, 3)),
+    "bottleneck: smaller projection": ("bottleneck", _replace("conv.projection", "weight", 16, 4, 1, 1)),
+    "bottleneck: fewer expansions": ("bottleneck", _replace("conv.expansion", "weight", 4, 1, 2, 2)),
+    "pair: first projection": ("channel_bottleneck", _replace("conv.reduction.conv.projection", "weight", 4, 16, 1, 1)),
+    "pair: first batch norm": ("channel_bottleneck", _replace("conv.reduction.bn", "running_mean", 4)),
+    "pair: second filters": ("channel_bottleneck", _replace("conv.expansion.depthwise", "weight", 4, 1, 3, 3)),
+    "batch norm: mean": ("sic", _replace("bn", "running_mean", 4)),
+    "batch norm: variance": ("bottleneck", _replace("bn", "running_var", 32)),
+    "batch norm: weight": ("topology_2d", _replace("bn", "weight", 25)),
+    "batch norm: weight of a grouped layer": ("grouped", _replace("bn", "weight", 1)),
+    "batch norm: in double": ("sic", lambda layer: layer.bn._buffers.update(running_mean=torch.zeros(17).double())),
+    "batch norm: no mean": ("sic", lambda layer: layer.bn._buffers.update(running_mean=None)),
+    "batch norm: batches not counted": ("sic", lambda layer: layer.bn._buffers.update(num_batches_tracked=None)),
+    "batch norm: weight not contiguous": ("sic", lambda layer: setattr(layer.bn.weight, "data", torch.ones(34)[::2])),
+    "residual connection to other channels": ("sic", lambda layer: setattr(layer, "conv", SICConv2d(17, 34, 3))),
+}
+
+
+@needs_kernels
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("name", LAYERS)
+def test_maps_that_do_not_fit_are_refused_in_torch_s_words(name: str, alone: bool, training: bool):
+    layer = make_layer(name).train(training)
+    reference = set_backend(copy.deepcopy(layer), "reference")
+    n = channels_of(name)
+    for shape in ((1, 2 * n, 16, 16), (1, n + 1, 16, 16), (1, max(1, n // 2), 64, 64), (2, n, 8), (n,), (1, n, 4, 4, 4)):
+        x = torch.randn(shape)
+        assert_alike(*(outcome(module.conv if alone else module, x) for module in (layer, reference)))
+
+
+@needs_kernels
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("case", REPLACED)
+def test_tensors_that_others_replaced_are_refused_or_used_as_torch_does(case: str, training: bool):
+    name, replace = REPLACED[case]
+    layer = make_layer(name).train(training)
+    replace(layer)
+    reference = set_backend(copy.deepcopy(layer), "reference")
+    x = torch.randn(2, channels_of(name), 8, 8)
+    with torch.set_grad_enabled(training):
+        assert_alike(outcome(layer, x), outcome(reference, x))
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    "stem, pool, shape",
+    [
+        ((7, 1, 0), (2, 2, 0), (1, 3, 6, 9)),
+        ((3, 0, 1), (2, 2, 0), (1, 3, 8, 8)),
+        ((3, 1, -1), (2, 2, 0), (1, 3, 8, 8)),
+        ((3, 1, 1), (3, 2, 2), (1, 3, 8, 8)),
+        ((3, 1, 1), (9, 2, 0), (1, 3, 8, 8)),
+        ((3, 1, 1), (2, 0, 0), (1, 3, 8, 8)),
+        ((3, 1, 1), (2, 2, 0), (1, 4, 8, 8)),
+        ((3, 1, 1), (2, 2, 0), (8,)),
+    ],
+    ids=str,
+)
+def test_first_layers_and_pools_that_torch_refuses_are_refused_in_its_words(stem, pool, shape):
+    layer = ConvLayer(nn.Conv2d(3, 10, *stem, bias=False), 3, 10, residual=False).eval()
+    pool = nn.MaxPool2d(*pool)
+    x = torch.randn(shape)
+    with torch.no_grad():
+        ours = outcome(stem_and_pool, layer, pool, x)
+        assert ours == outcome(nn.Sequential(set_backend(layer, "reference"), pool), x)
+
+
 class TestChoice:
     x = torch.randn(1, 17, 5, 5)
 
@@ -367,6 +473,17 @@ class TestChoice:
             layer(self.x)
         assert counter.get_total_flops() == 2 * layer.conv.cost(5, 5).macs
 
+    @needs_kernels
+    @pytest.mark.parametrize("inside", ["", "conv", "conv.reduction", "conv.expansion.projection", "bn"])
+    def test_a_part_set_to_the_reference_runs_it(self, inside: str):
+        layer = make_layer("channel_bottleneck").eval()
+        set_backend(layer.get_submodule(inside), "reference")
+        x = torch.randn(2, 16, 9, 9)
+        with torch.no_grad(), torch.autograd.profiler.profile() as seen:
+            layer(x)
+        assert not runs_native(layer, x)
+        assert inside not in ("", "conv") or not any("efficientconv" in event.name for event in seen.function_events)
+
     def test_empty_batch(self):
         assert make_layer("sic").eval()(self.x[:0]).shape == (0, 17, 5, 5)
 
@@ -378,8 +495,8 @@ class TestChoice:
         assert set_backend(make_layer("sic"), "reference").state_dict().keys() == make_layer("sic").state_dict().keys()
 
 
-WITHOUT_COMPILER = """
-import warnings, torch
+WITHOUT_KERNELS = """
+import sys, warnings, torch
 from efficientconv.errors import UserError
 from efficientconv.layers import build_layer, Topology
 from efficientconv.layers.backend import set_backend
@@ -393,11 +510,11 @@ with warnings.catch_warnings(record=True) as caught:
         torch.testing.assert_close(y, expected)
         y.sum().backward()
 texts = [str(w.message) for w in caught if "native layers" in str(w.message)]
-assert len(texts) == 1 and "compiler" in texts[0], texts
+assert len(texts) == 1 and sys.argv[1] in texts[0], texts
 try:
     set_backend(layers[0], "native")
 except UserError as error:
-    assert "compiler" in str(error)
+    assert sys.argv[1] in str(error)
 else:
     raise AssertionError("native without a compiler")
 """
@@ -413,18 +530,29 @@ def test_kernels_for_narrower_vectors_equal_the_reference_too():
     assert done.returncode == 0 and set(done.stdout.split()[0]) == {"."}, done.stdout  # neither failed nor skipped
 
 
-def test_without_a_compiler_there_is_one_warning_and_the_reference(tmp_path: Path):
+def make_compiler(path: Path, script: str) -> Path:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+JUNK = 'for last; do :; done; echo junk > "$last"'
+
+
+@pytest.mark.parametrize("script, reason", [("", "compiler"), (JUNK, "file too short")])
+def test_without_kernels_there_is_one_warning_and_native_is_refused(tmp_path: Path, script: str, reason: str):
+    """There is no compiler, or one that makes no library."""
     env = {"PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
     env |= {key: os.environ[key] for key in ("HOME", "LD_LIBRARY_PATH") if key in os.environ}
-    done = subprocess.run([sys.executable, "-c", WITHOUT_COMPILER], env=env, capture_output=True, text=True, timeout=120)
+    if script:
+        env["CXX"] = str(make_compiler(tmp_path / "c++", script))
+    call = [sys.executable, "-c", WITHOUT_KERNELS, reason]
+    done = subprocess.run(call, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
 
 
 def test_a_failed_build_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    broken = tmp_path / "c++"
-    broken.write_text("#!/bin/sh\necho 'x.cpp:1: error: no such thing' >&2\nexit 1\n")
-    broken.chmod(0o755)
-    monkeypatch.setenv("CXX", str(broken))
+    monkeypatch.setenv("CXX", str(make_compiler(tmp_path / "c++", "echo 'x.cpp:1: error: no such thing' >&2; exit 1")))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(build.BuildError, match="no such thing"):
         build.library()

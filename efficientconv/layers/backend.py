@@ -13,6 +13,8 @@ faster than the reference in bfloat16; everything else is autocast as usual.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
@@ -27,15 +29,12 @@ def set_backend(model: nn.Module, backend: str) -> nn.Module:
     """`model`, each of whose layers now runs `backend`: auto, reference or native. Checkpoints know nothing of it.
 
     Raises:
-        UserError: another name; native where the kernels cannot be built (the message says why).
+        UserError: another name; native where the kernels cannot be built or loaded (the message says why).
     """
     if backend not in BACKENDS:
         raise UserError(f"layers.backend={backend}: {did_you_mean(backend, BACKENDS)}")
-    if backend == "native":
-        try:
-            build.library()
-        except build.BuildError as error:
-            raise UserError(f"layers.backend=native: {error}; or choose auto or reference") from None
+    if backend == "native" and (error := build.failure()):
+        raise UserError(f"layers.backend=native: {error}; or choose auto or reference")
     for module in model.modules():
         module.layer_backend = backend
     return model
@@ -59,6 +58,10 @@ class WithKernels:
         """Whether auto takes them."""
         return True
 
+    def weights_fit(self) -> bool:
+        """Whether the weights have the shapes that the layer's attributes say: others may have been put in their place."""
+        raise NotImplementedError
+
     def native(self) -> Convolution | None:
         """The convolution without its parameters; None: only `native_infer`, its own, and batch norm's kernels."""
         return None
@@ -74,8 +77,8 @@ def runs_native(module: nn.Module, x: Tensor) -> bool:
     """Whether `module` takes the native kernels for the input x, B x n x H x W."""
     return (
         getattr(module, "layer_backend", "auto") != "reference"
-        and _kernels_pay(module, x)
         and _plain_cpu_maps(module, x)
+        and (not isinstance(module, WithKernels) or _takes(module, x))
         and not _watched()
         and _plain_parameters(module)
         and _plain_inside(module)
@@ -85,12 +88,36 @@ def runs_native(module: nn.Module, x: Tensor) -> bool:
 
 def has_kernels(conv: nn.Module, x: Tensor) -> bool:
     """Whether there are kernels for a layer around `conv` at all, worth taking for inputs like x."""
-    return isinstance(conv, WithKernels) and _kernels_pay(conv, x) and conv.takes_kernels(x)
+    return isinstance(conv, WithKernels) and x.dim() == 4 and _takes(conv, x) and conv.takes_kernels(x)
 
 
-def _kernels_pay(module: nn.Module, x: Tensor) -> bool:
-    """Under auto, a layer may leave to PyTorch what PyTorch was measured to do faster."""
-    return not isinstance(module, WithKernels) or module.layer_backend == "native" or module.kernels_pay(x)
+def _takes(conv: WithKernels, x: Tensor) -> bool:
+    """Whether maps, B x n x H x W, and weights fit each other; else torch's own operators say what is wrong.
+
+    Under auto, a layer may also leave to PyTorch what PyTorch was measured to do faster.
+    """
+    backend = conv.layer_backend
+    wanted = backend == "native" or backend == "auto" and conv.kernels_pay(x)
+    return wanted and x.shape[1] == conv.in_channels and conv.weights_fit()
+
+
+def takes_norm(bn: nn.Module, channels: int) -> bool:
+    """Whether `bn` is a batch norm of as many channels, without tensors that are torch's own to refuse."""
+    if type(bn) is not nn.BatchNorm2d:
+        return False
+    mean, var, batches = (bn._buffers.get(name) for name in ("running_mean", "running_var", "num_batches_tracked"))
+    if not _are_vectors((mean, var, *bn._parameters.values()), channels):
+        return False
+    if mean is None or var is None or batches is None:
+        return mean is None and var is None and batches is None
+    return batches.dtype == torch.int64 and batches.is_cpu
+
+
+def _are_vectors(tensors: Iterable[Tensor | None], channels: int) -> bool:
+    for t in tensors:
+        if t is not None and not (t.shape == (channels,) and t.dtype == torch.float32 and t.is_cpu and t.is_contiguous()):
+            return False
+    return True
 
 
 def _plain_cpu_maps(module: nn.Module, x: Tensor) -> bool:
@@ -116,7 +143,11 @@ def _plain_parameters(module: nn.Module) -> bool:
 def _plain_inside(module: nn.Module) -> bool:
     """Of all modules inside, in a plain loop: going through module.modules() takes longer than the kernels on small maps."""
     for inner in module._modules.values():
-        if inner is not None and (has_hooks(inner) or not _plain_parameters(inner) or not _plain_inside(inner)):
+        if inner is None:
+            continue
+        if has_hooks(inner) or inner.__dict__.get("layer_backend") == "reference":
+            return False
+        if not _plain_parameters(inner) or not _plain_inside(inner):
             return False
     return True
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from efficientconv.errors import UserError, did_you_mean
-from efficientconv.layers.backend import has_kernels, runs_native
+from efficientconv.layers.backend import has_kernels, runs_native, takes_norm
 from efficientconv.native.layer import normalise, run_layer
 from efficientconv.registry import Registry
 
@@ -49,13 +49,17 @@ class ConvLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         conv, bn = self.conv, self.bn
-        if has_kernels(conv, x) and type(bn) is nn.BatchNorm2d and runs_native(self, x):
+        if has_kernels(conv, x) and self._has_end((conv.in_channels,), (conv.out_channels,)) and runs_native(self, x):
             return run_layer(conv, bn, x, self.residual)
         y = conv(x)
-        if bn.training and type(bn) is nn.BatchNorm2d and y.dtype == torch.float32 and runs_native(self, y):
+        if bn.training and y.dtype == torch.float32 and runs_native(self, y) and self._has_end(x.shape[1:], y.shape[1:]):
             return normalise(bn, y, x if self.residual else None)
         y = bn(y)
         return F.relu(y + x if self.residual else y)
+
+    def _has_end(self, x: tuple[int, ...], y: tuple[int, ...]) -> bool:
+        """Whether there are kernels for what follows the convolution; channels first, of the maps before and after it."""
+        return (x == y or not self.residual) and takes_norm(self.bn, y[0])
 
 
 def build_layer(

@@ -35,6 +35,7 @@ class ChannelBottleneckConv2d(WithKernels, nn.Module):
                 f"channel_bottleneck: {in_channels} input channels cannot be halved; choose an even number, or a width "
                 "that makes it one"
             )
+        self.in_channels, self.out_channels = in_channels, out_channels
         half = in_channels // 2
         self.reduction = ConvLayer(SICConv2d(in_channels, half, kernel_size), in_channels, half)
         self.expansion = SICConv2d(half, out_channels, kernel_size)
@@ -44,6 +45,12 @@ class ChannelBottleneckConv2d(WithKernels, nn.Module):
 
     def kernels_pay(self, x: Tensor) -> bool:
         return self.reduction.conv.kernels_pay(x)
+
+    def weights_fit(self) -> bool:
+        first, second = self.reduction.conv, self.expansion
+        ends = first.in_channels, first.out_channels, second.out_channels
+        alike = ends == (self.in_channels, second.in_channels, self.out_channels)
+        return alike and first.weights_fit() and second.weights_fit()
 
     def native_infer(self, x: Tensor, epilogue: Epilogue) -> Tensor:
         """The pair with the epilogue on its second half, for inference."""

@@ -74,6 +74,12 @@ class SICConv2d(WithKernels, nn.Module):
     def native_params(self) -> tuple[Tensor, ...]:
         return self.depthwise.weight, self.projection.weight
 
+    def weights_fit(self) -> bool:
+        n, m, k = self.in_channels, self.out_channels, self.kernel_size
+        seen = n if self.topology is None else self.topology.fan
+        filters, weight = self.native_params()
+        return filters.shape == (n, 1, k, k) and weight.shape == (m, seen, 1, 1)
+
     def cost(self, h: int, w: int) -> Cost:
         n, m = self.in_channels, self.out_channels
         seen = n if self.topology is None else self.topology.fan

@@ -60,6 +60,11 @@ class SpatialBottleneckConv2d(WithKernels, nn.Module):
     def native_params(self) -> tuple[Tensor, ...]:
         return self.reduction.weight, self.projection.weight, self.expansion.weight
 
+    def weights_fit(self) -> bool:
+        n, m, k = self.in_channels, self.out_channels, self.kernel_size
+        reduce, project, expand = self.native_params()
+        return reduce.shape == (n, 1, k, k) and project.shape == (m, n, 1, 1) and expand.shape == (m, 1, k, k)
+
     def cost(self, h: int, w: int) -> Cost:
         n, m, area = self.in_channels, self.out_channels, self.kernel_size**2
         cells = self._cells(h) * self._cells(w)

@@ -38,5 +38,8 @@ class StandardConv2d(WithKernels, nn.Conv2d):
     def native_params(self) -> tuple[Tensor, ...]:
         return (self.weight,)
 
+    def weights_fit(self) -> bool:
+        return self.weight.shape == (self.out_channels, self.in_channels, *self.kernel_size)
+
     def cost(self, h: int, w: int) -> Cost:
         return conv_cost(self.in_channels, self.out_channels, self.kernel_size[0] ** 2, 1, h * w)

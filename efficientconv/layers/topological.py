@@ -64,6 +64,9 @@ class TopologicalConv2d(WithKernels, nn.Module):
     def native_params(self) -> tuple[Tensor, ...]:
         return (self.weight,)
 
+    def weights_fit(self) -> bool:
+        return self.weight.shape == (self.out_channels, self.topology.fan, self.kernel_size, self.kernel_size)
+
     def cost(self, h: int, w: int) -> Cost:
         return conv_cost(self.topology.fan, self.out_channels, self.kernel_size**2, 1, h * w)
 

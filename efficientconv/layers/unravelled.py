@@ -51,6 +51,11 @@ class UnravelledConv2d(WithKernels, nn.Module):
     def native_params(self) -> tuple[Tensor, ...]:
         return self.depthwise.weight, self.projection.weight
 
+    def weights_fit(self) -> bool:
+        rows, k = self.bases * self.in_channels, self.kernel_size
+        filters, weight = self.native_params()
+        return filters.shape == (rows, 1, k, k) and weight.shape == (self.out_channels, rows, 1, 1)
+
     def cost(self, h: int, w: int) -> Cost:
         n, m, b = self.in_channels, self.out_channels, self.bases
         return conv_cost(n, b * n, self.kernel_size**2, n, h * w) + conv_cost(b * n, m, 1, 1, h * w)

@@ -33,12 +33,20 @@ class BuildError(Exception):
 @cache
 def available() -> bool:
     """Whether the native kernels are loaded; the first call builds them, or warns, once, and leaves the reference path."""
+    error = failure()
+    if error:
+        warnings.warn(f"native layers not available, the plain PyTorch ones run instead: {error}", stacklevel=2)
+    return error is None
+
+
+@cache
+def failure() -> BuildError | None:
+    """Why the native kernels are not loaded; None: they are. The first call builds them."""
     try:
         torch.ops.load_library(library())
     except (BuildError, OSError) as error:
-        warnings.warn(f"native layers not available, the plain PyTorch ones run instead: {error}", stacklevel=2)
-        return False
-    return True
+        return BuildError(str(error.__cause__ or error))  # torch's own says no more than that it could not
+    return None
 
 
 def library() -> Path:
