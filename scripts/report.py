@@ -27,6 +27,7 @@ from efficientconv.errors import UserError  # noqa: E402
 from efficientconv.files import write_atomically  # noqa: E402
 from efficientconv.results.report.page import page, report_data  # noqa: E402
 from efficientconv.results.report.sources import find_sources  # noqa: E402
+from efficientconv.text import printable  # noqa: E402
 
 
 def main() -> None:
@@ -35,7 +36,7 @@ def main() -> None:
     sources = find_sources(paths)
     text = page(report_data(sources, paths)).encode()
     for warning in sources.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        print(f"warning: {printable(warning)}", file=sys.stderr)
     try:
         write_atomically(args.output, text)
     except OSError as error:

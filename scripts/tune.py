@@ -10,8 +10,6 @@ The same command continues a search that was cut off; more --trials widen it. Wr
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import sys
 from collections import Counter
 from pathlib import Path
@@ -32,6 +30,7 @@ from efficientconv.engine.guard import guarded  # noqa: E402
 from efficientconv.engine.records import read_records  # noqa: E402
 from efficientconv.errors import UserError  # noqa: E402
 from efficientconv.files import write_atomically  # noqa: E402
+from efficientconv.results.markdown import csv_text  # noqa: E402
 from efficientconv.sweep.ranges import split_ranges  # noqa: E402
 from efficientconv.sweep.search import OBJECTIVE, Search  # noqa: E402
 from efficientconv.validation import validate  # noqa: E402
@@ -74,16 +73,15 @@ def quoted(override: str) -> str:
 
 def csv_of(search: Search) -> str:
     """A row a trial: its state, held-out accuracy in the end, epochs, seconds of training, settings, run folder."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["trial", "state", OBJECTIVE, "epochs", "train_seconds", *search.ranges, "run"])
+    rows = []
     for trial in search.study.trials:
         records = read_records(search.run_of(trial).metrics_file) if "run" in trial.user_attrs else []
-        seconds = round(sum(record["train_seconds"] for record in records), 1)
-        settings = [trial.params.get(key) for key in search.ranges]
-        run = trial.user_attrs.get("run")
-        writer.writerow([trial.number, STATES[trial.state.name], trial.value, len(records), seconds, *settings, run])
-    return text.getvalue()
+        rows.append({
+            "trial": trial.number, "state": STATES[trial.state.name], OBJECTIVE: trial.value, "epochs": len(records),
+            "train_seconds": round(sum(record["train_seconds"] for record in records), 1),
+            **{key: trial.params.get(key) for key in search.ranges}, "run": trial.user_attrs.get("run"),
+        })  # fmt: skip
+    return csv_text(rows)
 
 
 def parse_args() -> argparse.Namespace:

@@ -8,6 +8,7 @@ import shutil
 import statistics
 
 import pytest
+from test_table import variation
 
 from conftest import command
 from efficientconv.engine.run_folder import RunFolder
@@ -145,6 +146,19 @@ def test_tiers_shown_together_are_told_apart(report):
     named = [trace for trace in report.traces("cost-chart") if trace["mode"] == "markers+text"]
     assert [trace["name"] for trace in named] == ["no tier, digits", "smoke, digits"]
     assert len({trace["marker"]["line"]["color"] for trace in named}) == 2
+
+
+def test_fronts_join_what_can_be_compared(chromium, finished_run, tmp_path):
+    """A run of more epochs beside one of fewer: each has a front of its own, named by what differs."""
+    variation(finished_run, tmp_path / "longer", epochs=15, macs=10**9, top1_percent=99.0)
+    done = command("scripts/report.py", finished_run, tmp_path, "--output", tmp_path / "report.html")
+    assert done.returncode == 0, done.stderr
+    report = Report(chromium, tmp_path / "report.html")
+    traces = report.traces("cost-chart")
+    assert [len(trace["x"]) for trace in traces if trace["mode"] == "lines"] == [1, 1]
+    named = [trace["name"] for trace in traces if trace["mode"] == "markers+text"]
+    assert named == ["no tier, digits, epochs 2", "no tier, digits, epochs 15"]
+    report.page.close()
 
 
 def test_the_picker_chooses_the_curves(report, outputs):

@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -157,20 +156,3 @@ def test_wandb_without_a_key_keeps_an_offline_run_in_the_folder(tmp_path):
     done = command("train.py", *args, "trainer.epochs=1", f"run_dir={tmp_path / 'c'}", env=env)
     assert done.returncode == 0, done.stderr
     assert list((tmp_path / "c" / "wandb").glob("offline-run-*/run-*.wandb"))
-
-
-def test_table_and_plot_of_runs(finished_run, tmp_path):
-    done = command("scripts/table.py", finished_run, "--output", tmp_path / "table")
-    assert done.returncode == 0, done.stderr
-    summary = RunFolder(finished_run).summary()
-    row = next(line for line in done.stdout.splitlines() if line.startswith("| c "))
-    assert f"{summary['top1_percent']:.2f}" in row and f"{summary['macs'] / 1e6:.2f}" in row
-    assert (tmp_path / "table.png").read_bytes().startswith(b"\x89PNG")
-    assert (tmp_path / "table.csv").read_text().count("\n") == 2
-
-
-def test_an_unfinished_run_is_no_row(finished_run, tmp_path):
-    shutil.copytree(finished_run, tmp_path / "c")
-    (tmp_path / "c" / "summary.json").unlink()
-    done = command("scripts/table.py", tmp_path / "c")
-    assert done.returncode == 2 and "is not finished" in done.stderr

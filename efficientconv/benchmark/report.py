@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import matplotlib
@@ -18,6 +17,7 @@ matplotlib.use("Agg")  # no screen is needed
 import matplotlib.pyplot as plt  # noqa: E402
 
 from efficientconv.engine.environment import environment  # noqa: E402
+from efficientconv.results.markdown import csv_text  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,8 @@ def write(
 ) -> str:
     """path.csv, path.md and path.png; returns the text of the table."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_suffix(".csv"), "w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in asdict(row).items()} for row in rows)
+    figures = [{k: f"{v:.6g}" if isinstance(v, float) else v for k, v in asdict(row).items()} for row in rows]
+    path.with_suffix(".csv").write_text(csv_text(figures))
     parts = [f"# {title}", f"`{command}`", conditions(peak, device, repeats), summary(rows), table(rows)]
     text = "\n\n".join(part for part in parts if part) + "\n"
     path.with_suffix(".md").write_text(text)

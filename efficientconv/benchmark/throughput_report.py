@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import torch
 from efficientconv.benchmark.pipelines import BATCH, DECODE_PREPARED, FOLDERS, PREPARED, USUAL
 from efficientconv.benchmark.throughput import Throughput
 from efficientconv.engine.environment import environment
+from efficientconv.results.markdown import csv_text
 
 ASKED = ((FOLDERS, USUAL, 1.7), (PREPARED, USUAL, 5.0), (PREPARED, DECODE_PREPARED, 0.85))
 
@@ -46,10 +46,8 @@ def rows_of(results: dict[tuple, Throughput], kb: dict[str, float]) -> list[Row]
 def write(rows: list[Row], images: str, repeats: int, path: Path) -> str:
     """path.csv and path.md; returns the text."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_suffix(".csv"), "w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in asdict(row).items()} for row in rows)
+    figures = [{k: f"{v:.4g}" if isinstance(v, float) else v for k, v in asdict(row).items()} for row in rows]
+    path.with_suffix(".csv").write_text(csv_text(figures))
     text = "\n\n".join(["# From images to batches", _conditions(images, repeats), _table(rows), _asked(rows)]) + "\n"
     path.with_suffix(".md").write_text(text)
     return text

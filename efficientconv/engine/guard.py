@@ -10,11 +10,12 @@ from contextlib import contextmanager
 
 from efficientconv.errors import UserError
 from efficientconv.signals import Preempted, answer, leave, leave_silently, stop
+from efficientconv.text import printable
 
 
 def guarded(action: Callable[[], object], show_traceback: bool = False) -> None:
     """Runs `action`; a mistake ends the process with the mistake's exit code, a signal with 75."""
-    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {printable(str(message))}", file=sys.stderr)
     answer(stop)
     afterwards = leave
     try:
@@ -24,7 +25,7 @@ def guarded(action: Callable[[], object], show_traceback: bool = False) -> None:
         if show_traceback:
             raise
         rank = os.environ.get("RANK", "0")
-        print(f"{f'[rank {rank}] ' if rank != '0' else ''}error: {error}", file=sys.stderr, flush=True)
+        print(f"{f'[rank {rank}] ' if rank != '0' else ''}error: {printable(str(error))}", file=sys.stderr, flush=True)
         sys.exit(error.exit_code)
     except Preempted as stopped:
         afterwards = leave_silently

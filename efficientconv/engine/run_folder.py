@@ -131,7 +131,10 @@ class RunFolder:
         """missing, planned (no step was made yet), or as status.json says; `running` may be a run that was killed."""
         if not self.config_file.exists():
             return "missing"
-        return "done" if self.summary_file.exists() else self.read_json("status.json").get("state", "planned")
+        if self.summary_file.exists():
+            return "done"
+        state = self.read_json("status.json").get("state", "planned")
+        return "trained" if state == "done" else state  # the summary was lost: the same command writes it again
 
     def read_json(self, name: str) -> dict:
         """A small file of the run; empty while it is not there."""

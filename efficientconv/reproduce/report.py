@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from efficientconv.reproduce.estimate import Estimate
 from efficientconv.reproduce.plan import PlannedRun
 from efficientconv.reproduce.tier import Tier
-from efficientconv.results.complexity_table import text_table
+from efficientconv.results.markdown import text_table
 
 
 def plan_text(

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import torch
 
+from efficientconv.files import write_atomically
 from efficientconv.reproduce.plan import ComposeRun
 from efficientconv.reproduce.tier import Tier, tier_models, trained_models
 from efficientconv.results.arithmetic_tables import configuration_rows, topology_rows
 from efficientconv.results.markdown import csv_text, markdown_table
-from efficientconv.results.plot import MACS_LABEL, TIME_LABEL, Point, plot_accuracy
+from efficientconv.results.plot import MACS_LABEL, TIME_LABEL, Point, plot
 from efficientconv.results.record import RunRecord
 from efficientconv.results.statistics import spread
 from efficientconv.results.table_files import Context, table_stem, table_title, write_texts, write_tier_table
@@ -64,7 +65,7 @@ def _plot(name: str, tier: Tier, records: Mapping[str, list[RunRecord]], costs: 
     top1 = {model: spread([record.summary["top1_percent"] for record in records[model]]) for model in costs}
     points = [Point(model, cost, top1[model].mean, top1[model].std) for model, cost in costs.items()]
     path = tier.folder / f"{name}.png"
-    plot_accuracy(points, path, f"tier {tier.name}: {tier.conditions}", label)
+    write_atomically(path, plot(points, f"tier {tier.name}: {tier.conditions}", label))
     return path
 
 

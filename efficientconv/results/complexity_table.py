@@ -5,7 +5,6 @@ The paper's own figures, each with the mark of how sure it is, are read from res
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ import torch
 from efficientconv.complexity import Cost, NetworkCost, count
 from efficientconv.config import ModelConfig
 from efficientconv.models import build_model, image_size_of, model_config, model_names
-from efficientconv.results.markdown import csv_text
+from efficientconv.results.markdown import csv_rows, csv_text, text_table
 from efficientconv.results.paper import PAPER_DIR, figure
 
 # layout: classes, and pixels a side (None: those that the model was drawn for)
@@ -104,7 +103,7 @@ def claim_rows(costs: Iterable[CostRow]) -> list[ClaimRow]:
     """The abstracts' ratios beside those that `costs` give, each to two decimals."""
     macs = {row.model: row.macs for row in costs if row.layout == "imagenet"}
     rows = []
-    for claim in read_csv(PAPER_DIR / "claims.csv"):
+    for claim in csv_rows(PAPER_DIR / "claims.csv"):
         ours, other = macs[claim["model"]], macs[claim["against"]]
         quoted = int(claim["quoted_macs_million"]) * 10**6
         rows.append(
@@ -119,29 +118,9 @@ def claim_rows(costs: Iterable[CostRow]) -> list[ClaimRow]:
 # ---------------------------------------------------------------- files and text
 
 
-def read_csv(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def write_csv(path: Path, rows: Sequence[CostRow | ClaimRow]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(csv_text([asdict(row) for row in rows]))
-
-
-def text_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Columns under their names: numbers to the right, words to the left."""
-    lines = [[str(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    numeric = [all(_is_number(cell) for cell in column[1:]) for column in zip(*lines)]
-    aligned = (
-        "  ".join(c.rjust(w) if right else c.ljust(w) for c, w, right in zip(line, widths, numeric)) for line in lines
-    )
-    return "\n".join(line.rstrip() for line in aligned)
-
-
-def _is_number(cell: str) -> bool:
-    return not cell.strip("0123456789.,/-")
 
 
 def millions(number: int | None) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +9,8 @@ import numpy as np
 from efficientconv.files import write_atomically
 from efficientconv.results.kernel_measures import KINDS, TEMPLATES, Measures, of_random
 from efficientconv.results.kernels import LayerKernels, RunKernels
+from efficientconv.results.markdown import csv_text
+from efficientconv.text import printable
 
 COSINES = [f"cosine_{name.replace('-', '_')}" for name in TEMPLATES]
 COLUMNS = [
@@ -21,12 +21,8 @@ HEADER = ["stage", "kernels", "number", *(f"{kind} %" for kind in KINDS), "|cosi
 
 def write_kernels(path: Path, run: RunKernels) -> None:
     """`kernel` is the place in the layer's weight, `size` is k; for the others see `Measures`. Empty: not defined for k."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for layer in run.layers:
-        writer.writerows(_rows(layer))
-    write_atomically(path, text.getvalue().encode())
+    rows = [dict(zip(COLUMNS, row)) for layer in run.layers for row in _rows(layer)]
+    write_atomically(path, csv_text(rows).encode())
 
 
 def summary_text(runs: dict[str, RunKernels]) -> str:
@@ -34,7 +30,7 @@ def summary_text(runs: dict[str, RunKernels]) -> str:
     groups = {label: run.groups() for label, run in runs.items()}
     keys = dict.fromkeys(key for of_run in groups.values() for key in of_run)
     lines = [
-        _line(stage, f"{label} {size}x{size}", of_run[stage, size].measures)
+        _line(stage, f"{printable(label)} {size}x{size}", of_run[stage, size].measures)
         for stage, size in keys
         for label, of_run in groups.items()
         if (stage, size) in of_run

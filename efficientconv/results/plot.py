@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import matplotlib
 
@@ -14,36 +14,49 @@ import matplotlib.pyplot as plt  # noqa: E402
 from adjustText import adjust_text  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
 
+from efficientconv.text import printable  # noqa: E402
+
 MACS_LABEL = "million MACs of one image (1 MAC = 2 FLOPs)"
 TIME_LABEL = "ms per image, measured"
 
 
 @dataclass(frozen=True)
 class Point:
-    """A network. `std` of its accuracy over seeds, None where there is one run."""
+    """A network. `std` of its accuracy over seeds, None where there is one run; those of one `series` are comparable."""
 
     name: str
     cost: float  # what the axis says
     top1_percent: float
     std: float | None = None
+    series: str = ""
 
 
-def plot_accuracy(points: Sequence[Point], path: Path, title: str, cost_label: str) -> None:
-    """A point a network on a logarithmic axis of cost, with the front of those that none beats in both; PNG."""
+def plot(points: Sequence[Point], title: str, cost_label: str) -> bytes:
+    """PNG: a point a network on a logarithmic axis of cost, and of each series the front of those that none beats in both."""
     figure, axes = plt.subplots(figsize=(6.8, 4.6), layout="constrained")
-    front = pareto_front(points)
-    axes.plot([p.cost for p in front], [p.top1_percent for p in front], color="0.75", linewidth=1, zorder=1)
-    axes.errorbar(
-        [p.cost for p in points], [p.top1_percent for p in points], yerr=[p.std or 0.0 for p in points],
-        fmt="o", color="tab:blue", ecolor="0.5", elinewidth=1, capsize=2, zorder=3,
-    )  # fmt: skip
+    series = list(dict.fromkeys(point.series for point in points))
+    for name in series:
+        _draw_series(axes, [point for point in points if point.series == name], name)
+    if len(series) > 1:
+        axes.legend(fontsize=8)
     _format(axes, [p.cost for p in points])
     _write_names(axes, points)
     axes.set_xlabel(cost_label)
     axes.set_ylabel("top-1 % on the test images")
-    axes.set_title(title)
-    figure.savefig(path, dpi=150)
+    axes.set_title(_text(title))
+    image = io.BytesIO()
+    figure.savefig(image, dpi=150)
     plt.close(figure)
+    return image.getvalue()
+
+
+def _draw_series(axes: Axes, points: Sequence[Point], name: str) -> None:
+    front = pareto_front(points)
+    axes.plot([p.cost for p in front], [p.top1_percent for p in front], color="0.75", linewidth=1, zorder=1)
+    axes.errorbar(
+        [p.cost for p in points], [p.top1_percent for p in points], yerr=[p.std or 0.0 for p in points],
+        fmt="o", label=_text(name), ecolor="0.5", elinewidth=1, capsize=2, zorder=3,
+    )  # fmt: skip
 
 
 def pareto_front(points: Sequence[Point]) -> list[Point]:
@@ -67,7 +80,13 @@ def _write_names(axes: Axes, points: Sequence[Point]) -> None:
 
 def _label(name: str) -> str:
     """The paper's models by their letter."""
-    return name.upper() if len(name) == 1 else name
+    letter, *width = name.split(" ", 1)
+    return _text(" ".join([letter.upper() if len(letter) == 1 else letter, *width]))
+
+
+def _text(text: str) -> str:
+    """As it is: matplotlib would take what stands between two $ for a formula."""
+    return printable(text).replace("$", r"\$")
 
 
 def _format(axes: Axes, costs: Sequence[float]) -> None:

@@ -12,13 +12,17 @@ from pathlib import Path
 
 from efficientconv.config import RunConfig
 from efficientconv.engine.records import read_records
-from efficientconv.engine.run_folder import RunFolder
+from efficientconv.engine.run_folder import RunFolder, identity
 from efficientconv.errors import UserError
 from efficientconv.files import write_atomically
 from efficientconv.validation import validate
 
 _PLACES = {"": ("output_root", "run_dir", "logger"), "data": ("root", "workers")}  # where it ran, not what it was
 _PLACEHOLDERS = {"output_root": "outputs", "run_dir": None, "logger": {"name": "jsonl"}, "data": {"root": None}}
+_FIGURES = (  # that a finished run has
+    "model_name", "data_name", "layout", "width", "image_size", "num_classes", "epochs", "seed", "macs", "params",
+    "top1_percent", "top5_percent",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,10 +38,21 @@ class RunRecord:
     metrics: list[dict] = field(default_factory=list)
     environment: dict = field(default_factory=dict)
 
+    def __post_init__(self):
+        if missing := [key for key in _FIGURES if self.state == "done" and key not in self.summary]:
+            raise UserError(f"the summary of the finished run {self.run} lacks {', '.join(missing[:3])}")
+
     @cached_property
     def run_config(self) -> RunConfig:
         values = {**_PLACEHOLDERS, **self.config}
         return validate(RunConfig, values | {"data": {"root": None} | self.config["data"]}, where=self.run)
+
+    @cached_property
+    def group(self) -> tuple:
+        """Runs alike in this differ in nothing but their seed. Raises UserError where the configuration is none."""
+        values = identity(self.run_config)
+        values.pop("seed")
+        return self.tier, repr(values)
 
     @property
     def model(self) -> str:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 
 import torch
 
 from efficientconv.engine.environment import environment
-from efficientconv.engine.run_folder import RunFolder
 from efficientconv.latency import Latency, measure_latency
 from efficientconv.models import build_model
-from efficientconv.results.markdown import csv_text
+from efficientconv.results.comparable import series_names
+from efficientconv.results.markdown import Row, csv_text, markdown_table
+from efficientconv.results.plot import Point
+from efficientconv.results.record import RunRecord
+from efficientconv.results.statistics import spread
 
 LATENCY_BATCH = 64
 
@@ -33,17 +36,26 @@ class RunRow:
     top5_percent: float
     ms_per_image: float
     ms_per_image_iqr: float
-    train_seconds: float
-    train_images_per_s: float
+    train_seconds: float | None
+    train_images_per_s: float | None
     git_commit: str | None
 
 
-def run_rows(folders: list[Path], device: torch.device) -> list[RunRow]:
-    """The runs by MACs, largest first. Raises UserError for a folder that holds no finished run."""
-    summaries = {folder: _summary(RunFolder(folder)) for folder in folders}
-    latencies = _latencies(summaries, device)
-    rows = [_row(folder.name, summary, latencies[folder]) for folder, summary in summaries.items()]
+def run_rows(records: Sequence[RunRecord], device: torch.device) -> list[RunRow]:
+    """Of finished runs, by MACs, largest first; their times are measured now."""
+    latencies = _latencies(records, device)
+    rows = [_row(record, latencies[_network_key(record.summary)]) for record in records]
     return sorted(rows, key=lambda row: (-row.macs, row.model, row.seed))
+
+
+def points(records: Sequence[RunRecord]) -> list[Point]:
+    """One for each configuration of finished runs: mean and deviation over its seeds."""
+    groups: dict[tuple, list[RunRecord]] = {}
+    for record in records:
+        groups.setdefault(record.group, []).append(record)
+    firsts = [group[0] for group in groups.values()]
+    names, series = _names(firsts), series_names(firsts)
+    return [_point(*of_group) for of_group in zip(names, series, groups.values())]
 
 
 def conditions(device: torch.device) -> str:
@@ -62,50 +74,55 @@ def title_of(rows: list[RunRow]) -> str:
     return f"{data}, width {widths}, {epochs} epochs"
 
 
-def write_csv(path: Path, rows: list[RunRow]) -> None:
-    path.write_text(csv_text([asdict(row) for row in rows]))
+def csv(rows: list[RunRow]) -> str:
+    return csv_text([asdict(row) for row in rows])
 
 
 def markdown(rows: list[RunRow]) -> str:
-    """A table that is readable on a terminal too: the columns are padded."""
-    header = ["model", "M MACs", "M parameters", "top-1 %", "top-5 %", "ms per image", "seed", "run"]
-    cells = [header, *(_cells(row) for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths)) + " |" for line in cells]
-    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
+    """A table that is readable on a terminal too."""
+    return markdown_table([_cells(row) for row in rows], padded=True)
 
 
-def _cells(row: RunRow) -> list[str]:
-    return [
-        row.model, f"{row.macs / 1e6:.2f}", f"{row.params / 1e6:.3f}", f"{row.top1_percent:.2f}", f"{row.top5_percent:.2f}",
-        f"{row.ms_per_image:.3f} (IQR {row.ms_per_image_iqr:.3f})", str(row.seed), row.run,
-    ]  # fmt: skip
+def _cells(row: RunRow) -> Row:
+    return {
+        "model": row.model, "M MACs": f"{row.macs / 1e6:.2f}", "M parameters": f"{row.params / 1e6:.3f}",
+        "top-1 %": f"{row.top1_percent:.2f}", "top-5 %": f"{row.top5_percent:.2f}",
+        "ms per image": f"{row.ms_per_image:.3f} (IQR {row.ms_per_image_iqr:.3f})", "seed": row.seed, "run": row.run,
+    }  # fmt: skip
 
 
-def _summary(folder: RunFolder) -> dict:
-    folder.config()  # refuses what is no run folder at all
-    return folder.finished_summary()
+def _names(records: Sequence[RunRecord]) -> list[str]:
+    """The models', with their width where one is there in several."""
+    widths: dict[str, set[float]] = {}
+    for record in records:
+        widths.setdefault(record.model, set()).add(record.summary["width"])
+    several = {model for model, found in widths.items() if len(found) > 1}
+    return [f"{r.model} x {r.summary['width']:g}" if r.model in several else r.model for r in records]
 
 
-def _latencies(summaries: dict[Path, dict], device: torch.device) -> dict[Path, Latency]:
-    """One measurement for runs of one network, whatever their seed."""
-    networks = {folder: _network_key(summary) for folder, summary in summaries.items()}
-    models, sizes = {}, {}
-    for folder, key in networks.items():
-        if key not in models:
-            config = RunFolder(folder).config()
-            sizes[key] = summaries[folder]["image_size"]
-            models[key] = build_model(config.model, num_classes=summaries[folder]["num_classes"], image_size=sizes[key])
-    measured = measure_latency(models, sizes, batch_size=LATENCY_BATCH, device=device)
-    return {folder: measured[key] for folder, key in networks.items()}
+def _point(name: str, series: str, group: Sequence[RunRecord]) -> Point:
+    top1 = spread([record.summary["top1_percent"] for record in group])
+    return Point(name, group[0].summary["macs"] / 1e6, top1.mean, top1.std, series)
+
+
+def _latencies(records: Sequence[RunRecord], device: torch.device) -> dict[str, Latency]:
+    """By network: one measurement for all runs of it, whatever their seed."""
+    networks = {_network_key(record.summary): record for record in records}
+    sizes = {key: record.summary["image_size"] for key, record in networks.items()}
+    models = {
+        key: build_model(record.run_config.model, record.summary["num_classes"], image_size=sizes[key])
+        for key, record in networks.items()
+    }
+    return measure_latency(models, sizes, batch_size=LATENCY_BATCH, device=device)
 
 
 def _network_key(summary: dict) -> str:
     return " ".join(str(summary[key]) for key in ("model_name", "layout", "width", "image_size", "macs", "params"))
 
 
-def _row(name: str, summary: dict, latency: Latency) -> RunRow:
-    same = {field.name: summary[field.name] for field in fields(RunRow) if field.name in summary}
-    renamed = {"run": name, "model": summary["model_name"], "data": summary["data_name"]}
+def _row(record: RunRecord, latency: Latency) -> RunRow:
+    summary = record.summary
+    same = {field.name: summary.get(field.name) for field in fields(RunRow)}
+    renamed = {"run": record.run, "model": summary["model_name"], "data": summary["data_name"]}
     measured = {"ms_per_image": latency.ms_per_image, "ms_per_image_iqr": latency.iqr_ms}
     return RunRow(**(same | renamed | measured))

@@ -9,6 +9,7 @@ from pathlib import Path
 from textwrap import shorten
 
 from efficientconv.signals import Preempted
+from efficientconv.text import printable
 
 STATES = ("ok", "skipped", "failed", "diverged", "preempted")
 REASON_WIDTH = 100  # characters
@@ -32,7 +33,9 @@ def skipped(folder: Path) -> Outcome:
 def outcome_table(outcomes: Sequence[Outcome]) -> str:
     """As plain text, a line a run, and a last line that counts them."""
     rows = [("run", "state", "seconds", "reason")]
-    rows += [(o.folder.name, o.state, f"{o.seconds:.0f}", shorten(o.reason, REASON_WIDTH)) for o in outcomes]
+    rows += [
+        (printable(o.folder.name), o.state, f"{o.seconds:.0f}", printable(shorten(o.reason, REASON_WIDTH))) for o in outcomes
+    ]
     name, state, seconds = (max(len(row[column]) for row in rows) for column in range(3))
     lines = [f"{row[0]:<{name}}  {row[1]:<{state}}  {row[2]:>{seconds}}  {row[3]}".rstrip() for row in rows]
     counts = Counter(outcome.state for outcome in outcomes)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 
+from efficientconv.results.comparable import series_names
+from efficientconv.results.record import RunRecord
 from efficientconv.results.report.sources import Run
 from efficientconv.results.report.times import Times
 
@@ -36,8 +38,10 @@ class Values:
 
 def pack(runs: list[Run], times: Times) -> dict:
     """What the page reads as DATA.runs, DATA.keys and DATA.values."""
-    numbers = {group: number for number, group in enumerate(dict.fromkeys(run.group for run in runs))}
-    packed = [_run(run, numbers[run.group], times) for run in runs]
+    records = [run.record for run in runs]
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(record.group for record in records))}
+    series = series_names(records)
+    packed = [_run(record, numbers[record.group], name, times) for record, name in zip(records, series)]
     values, keys = Values(), {}
     for part in PARTS:
         keys[part], rows = values.rows([flat(getattr(run.record, part)) for run in runs])
@@ -46,11 +50,10 @@ def pack(runs: list[Run], times: Times) -> dict:
     return {"runs": packed, "keys": keys, "values": values.values}
 
 
-def _run(run: Run, group: int, times: Times) -> dict:
-    record = run.record
+def _run(record: RunRecord, group: int, series: str, times: Times) -> dict:
     return {key: finite(record.summary.get(name)) for key, name in _FIGURES.items()} | {
         "name": record.run, "tier": record.tier, "state": record.state, "reason": record.reason, "group": group,
-        "model": record.model, "data": record.config["data"]["name"], "seed": record.seed,
+        "series": series, "model": record.model, "data": record.config["data"]["name"], "seed": record.seed,
         "epochs": len(record.metrics), "time": times.of(record), "curves": curves(record.metrics),
     }  # fmt: skip
 

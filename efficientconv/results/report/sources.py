@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
-from efficientconv.engine.run_folder import RunFolder, identity
+from efficientconv.engine.run_folder import RunFolder
 from efficientconv.errors import UserError
 from efficientconv.results.record import RunRecord, read_record, record_of
 
@@ -22,13 +21,6 @@ class Run:
 
     record: RunRecord
     path: Path
-
-    @cached_property
-    def group(self) -> tuple:
-        """Runs alike in this differ in nothing but their seed. Raises UserError where the configuration is none."""
-        values = identity(self.record.run_config)
-        values.pop("seed")
-        return self.record.tier, repr(values)
 
 
 @dataclass
@@ -51,16 +43,16 @@ class Sources:
 
 
 def find_sources(paths: Iterable[Path]) -> Sources:
-    """Every run once, in the order of tiers and names; a finished one before an unfinished one of the same name.
+    """Every run once, in the order of tiers and names; where it lies in two places, the finished one before the other.
 
     Raises:
         UserError: a path that is not there; no run at all.
     """
     sources, found = Sources(), {}
-    for place in dict.fromkeys(place for path in paths for place in _places(path)):
+    for place in _places(paths, sources):
         run = sources.attempt(_read, place)
         if run is not None:
-            key = run.record.tier or "", run.record.run
+            key = run.record.tier or "", run.record.run, run.record.group, run.record.seed
             found[key] = max(found.get(key, run), run, key=lambda run: run.record.state == "done")
         if place.suffix == ".json" and place.parent.name == RECORDS and place.parent.parent not in sources.tier_folders:
             sources.tier_folders.append(place.parent.parent)
@@ -70,17 +62,31 @@ def find_sources(paths: Iterable[Path]) -> Sources:
     return sources
 
 
-def _places(path: Path) -> Iterator[Path]:
-    """Run folders and records."""
-    if not path.exists():
-        raise UserError(f"{path} is not there; name run folders, folders that contain them, or results/<tier>/runs")
-    if path.is_file() or (path / "config.yaml").exists():
-        yield path
-        return
-    if path.name == RECORDS:
-        yield from sorted(path.glob("*.json"))
-    for folder in sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith(".")):
-        yield from _places(folder)
+def _places(paths: Iterable[Path], sources: Sources) -> Iterator[Path]:
+    """Run folders and records, each once, whatever links lead to it."""
+    waiting, seen = list(paths), set()
+    for path in waiting:
+        if not path.exists():
+            raise UserError(f"{path} is not there; name run folders, folders that contain them, or results/<tier>/runs")
+    while waiting:
+        path = waiting.pop(0)
+        if path.resolve() in seen:
+            continue
+        seen.add(path.resolve())
+        if path.is_file() or sources.attempt(_is_run, path):
+            yield from [path] if path.is_dir() or path.suffix == ".json" else []
+        else:
+            waiting = [*(sources.attempt(_inside, path) or []), *waiting]
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "config.yaml").exists()
+
+
+def _inside(path: Path) -> list[Path]:
+    """What may be a run or contain some. Files are looked at in folders of records alone."""
+    records = sorted(path.glob("*.json")) if path.name == RECORDS else []
+    return records + sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
 
 
 def _read(place: Path) -> Run:
@@ -88,7 +94,7 @@ def _read(place: Path) -> Run:
         run = Run(read_record(place), place)
     else:
         run = Run(_with_last_sign(record_of(RunFolder(place)), place), place)
-    run.group  # noqa: B018  raises where the configuration is none
+    run.record.group  # noqa: B018  raises where the configuration is none
     return run
 
 

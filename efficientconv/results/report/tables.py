@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from pathlib import Path
 
 from efficientconv.config import CONFIG_DIR
 from efficientconv.results import paper
+from efficientconv.results.markdown import csv_lines, csv_rows
 
 COMPLEXITY = CONFIG_DIR.parent / "results" / "complexity.csv"
 
@@ -20,7 +20,7 @@ def tier_tables(folder: Path) -> list[dict]:
 
 def paper_points() -> list[dict]:
     """The paper's accuracies on ImageNet, at the costs that we count for its networks there."""
-    costs = {row["model"]: row for row in _csv_rows(COMPLEXITY) if row["layout"] == "imagenet"}
+    costs = {row["model"]: row for row in csv_rows(COMPLEXITY) if row["layout"] == "imagenet"}
     errors = {figure.row: figure for figure in paper.figures() if figure.column == "top1_error_percent"}
     return [
         {
@@ -38,7 +38,7 @@ def _order(stem: str) -> tuple[str, bool]:
 
 
 def _table(path: Path) -> dict:
-    rows = _csv_lines(path) if path.suffix == ".csv" else _markdown_lines(path)
+    rows = csv_lines(path) if path.suffix == ".csv" else _markdown_lines(path)
     return {"title": _title(path), "header": rows[0] if rows else [], "rows": rows[1:]}
 
 
@@ -50,22 +50,17 @@ def _title(path: Path) -> str:
     return f"{heading}: what the paper claims" if path.stem.startswith("claims") else heading
 
 
-def _csv_lines(path: Path) -> list[list[str]]:
-    with open(path, newline="") as file:
-        return list(csv.reader(file))
-
-
-def _csv_rows(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def _markdown_lines(path: Path) -> list[list[str]]:
     """The cells of the first table in it."""
     lines = []
     for line in path.read_text().splitlines():
         if line.startswith("|"):
-            lines.append([cell.strip(" `*").replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", line.strip()[1:-1])])
+            lines.append([_plain(cell) for cell in re.split(r"(?<!\\)\|", line.strip()[1:-1])])
         elif lines:
             break
     return [line for line in lines if any(cell.strip("-: ") for cell in line)]
+
+
+def _plain(cell: str) -> str:
+    """A markdown cell's text, without emphasis and escapes."""
+    return re.sub(r"\\([\\|\[])", r"\1", cell.strip(" `*")).replace("&lt;", "<")

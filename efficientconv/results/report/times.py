@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from pathlib import Path
 
+from efficientconv.results.markdown import csv_rows
 from efficientconv.results.record import RunRecord
 from efficientconv.results.report.sources import Sources
 
@@ -37,8 +37,7 @@ class Times:
 
 
 def _read(path: Path) -> dict[str, dict]:
-    with open(path, newline="") as file:
-        return {row["model"]: _time(row, f"{path.parent.name}/{path.name}") for row in csv.DictReader(file)}
+    return {row["model"]: _time(row, f"{path.parent.name}/{path.name}") for row in csv_rows(path)}
 
 
 def _time(row: dict[str, str], file: str) -> dict:

@@ -1,21 +1,20 @@
-// Accuracy against cost: groups' means, single runs, the Pareto front of each tier and data set.
+// Accuracy against cost: groups' means, single runs, the Pareto front of each series (comparable.py).
 
 const LABELLED = 40; // groups; of more, only those on the front are named
 const HOVER_KEYS = 8;
 
 const chosenCost = () => COSTS[document.querySelector("#cost-axis input:checked").value];
-const seriesOf = (run) => `${run.tier}, ${run.data}`;
 
 function drawScatter() {
   const cost = chosenCost();
   const groups = groupsOf(visible, cost);
-  const series = unique(groups.map((group) => seriesOf(group.first)));
+  const series = unique(groups.map((group) => group.first.series));
   drawPaper(cost);
   writeCostNote(groups, cost);
   if (!groups.length) return drawNothing("cost-chart", nothingToShow());
   const keys = differingKeys(groups);
   const traces = series.flatMap((name, number) => {
-    const own = groups.filter((group) => seriesOf(group.first) === name);
+    const own = groups.filter((group) => group.first.series === name);
     return seriesTraces(own, { name, cost, keys, hue: colour(number), named: groups.length <= LABELLED });
   });
   draw("cost-chart", traces, {
@@ -28,7 +27,7 @@ function nothingToShow() {
   return visible.some(isDone) ? "None of these runs has a measured time." : "None of these runs is finished.";
 }
 
-// One tier and data set.
+// Runs that can be compared.
 function seriesTraces(groups, { name, cost, keys, hue, named }) {
   const front = paretoFront(groups);
   const hollow = cssColour("paper");
@@ -82,7 +81,7 @@ function writeCostNote(groups, cost) {
   byId("cost-note").textContent = [
     "Each mark is the mean over the seeds of one configuration, its bar the standard deviation over seeds (none for one",
     "seed), small dots the single runs. Filled marks, joined by dots: the Pareto front, matched by nothing at the same cost",
-    "or less.", cost === COSTS.macs ? "1 MAC is one multiply-accumulate, 2 FLOPs." : "",
+    "or less among runs of one tier, on the same images, of one size and layout, with as many epochs.", cost === COSTS.macs ? "1 MAC is one multiply-accumulate, 2 FLOPs." : "",
     timings.length ? `Times: ${timings.join("; ")}.` : "",
   ].join(" ");
 }

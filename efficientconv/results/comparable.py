@@ -1,0 +1,35 @@
+"""Which accuracies can stand in one front: those of one tier, on the same images, of one size and layout, seen as often."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from efficientconv.results.record import RunRecord
+
+NO_TIER = "no tier"
+# of a run's summary; tier and data set stand before them
+CONDITIONS = ("layout", "epochs", "image_size", "num_classes", "num_train", "num_test", "data_name", "data_pixels")
+
+
+def series_names(records: Sequence[RunRecord]) -> list[str]:
+    """Of each record the name of its series: tier and data set, and whatever else tells it from the series of those.
+
+    Runs that are not finished have no accuracy to compare: the names do not depend on them.
+    """
+    found: defaultdict[str, dict[str, set]] = defaultdict(lambda: defaultdict(set))
+    for record in records:
+        if record.state == "done":
+            for key in CONDITIONS:
+                found[_title(record)][key].add(record.summary.get(key))
+    return [_name(record, [key for key, values in found[_title(record)].items() if len(values) > 1]) for record in records]
+
+
+def _title(record: RunRecord) -> str:
+    return f"{record.tier or NO_TIER}, {record.config['data']['name']}"
+
+
+def _name(record: RunRecord, differing: list[str]) -> str:
+    if record.state != "done":
+        return _title(record)
+    return ", ".join([_title(record), *(f"{key.replace('_', ' ')} {record.summary.get(key)}" for key in differing)])

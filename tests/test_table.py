@@ -1,0 +1,129 @@
+"""scripts/table.py, and what all tables do with names that are more than text elsewhere."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from conftest import command
+from efficientconv.engine.run_folder import RunFolder
+from efficientconv.results.markdown import csv_lines, csv_rows, csv_text, markdown_table, text_table
+from efficientconv.results.plot import pareto_front
+from efficientconv.results.record import record_of
+from efficientconv.results.run_table import points
+
+SETTINGS = {"seed": "seed", "epochs": "trainer.epochs", "width": "model.width", "model_name": "model.name"}
+
+
+def variation(run: Path, folder: Path, **figures: object) -> Path:
+    """A finished run as `run`, but of other figures; its configuration has those that are settings."""
+    shutil.copytree(run, folder)
+    config, summary = yaml.safe_load((run / "config.yaml").read_text()), json.loads((run / "summary.json").read_text())
+    for key in SETTINGS.keys() & figures.keys():
+        section, _, name = SETTINGS[key].rpartition(".")
+        (config[section] if section else config)[name] = figures[key]
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    (folder / "summary.json").write_text(json.dumps(summary | figures))
+    return folder
+
+
+def records(*folders: Path) -> list:
+    return [record_of(RunFolder(folder)) for folder in folders]
+
+
+def test_table_and_plot_of_runs(finished_run, tmp_path):
+    done = command("scripts/table.py", finished_run, "--output", tmp_path / "table")
+    assert done.returncode == 0, done.stderr
+    summary = RunFolder(finished_run).summary()
+    row = next(line for line in done.stdout.splitlines() if line.startswith("| c "))
+    assert f"{summary['top1_percent']:.2f}" in row and f"{summary['macs'] / 1e6:.2f}" in row
+    assert (tmp_path / "table.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "table.csv").read_text().count("\n") == 2
+
+
+def test_after_the_quickstart_the_command_of_the_readme_takes_whatever_lies_in_outputs(finished_run, tmp_path):
+    """A folder of run folders, an unfinished run, a damaged one, an earlier table, a run whose name is a formula."""
+    outputs = tmp_path / "outputs"
+    shutil.copytree(finished_run, outputs / "quickstart" / "c")
+    evil = variation(finished_run, outputs / "=cmd|' !A0\x1b[31m", seed=1)
+    unfinished = variation(finished_run, outputs / "unfinished", seed=2)
+    (unfinished / "summary.json").unlink()
+    (outputs / "damaged").mkdir()
+    (outputs / "damaged" / "config.yaml").write_text("{")
+    (outputs / "table.md").write_text("an earlier one")
+    done = command("scripts/table.py", *sorted(outputs.iterdir()), "--output", outputs / "w0.5")
+    assert done.returncode == 0, done.stderr
+    warning, passed_over = done.stderr.splitlines()
+    assert warning.startswith(f"warning: {outputs}/damaged is left out: ")
+    assert passed_over == "passed over, not finished: unfinished (trained)"
+    assert {path.name for path in outputs.glob("w*")} == {"w0.5.md", "w0.5.csv", "w0.5.png"}
+    assert [row["run"] for row in csv_rows(outputs / "w0.5.csv")] == ["c", evil.name.replace("\x1b", r"\x1b")]
+    for text in (done.stdout, (outputs / "w0.5.md").read_text(), (outputs / "w0.5.csv").read_text()):
+        assert "\x1b" not in text and "'=cmd" in text or r"=cmd\|' !A0\\x1b\[31m |" in text
+
+
+def test_no_finished_run_is_one_line_that_says_where_each_stands(finished_run, tmp_path):
+    for state in ("done", "running", "preempted", "diverged"):  # done: its summary was lost
+        shutil.copytree(finished_run, tmp_path / state)
+        (tmp_path / state / "summary.json").unlink()
+        (tmp_path / state / "status.json").write_text(json.dumps({"state": state, "heartbeat": "2026-01-02T03:04:05"}))
+    done = command("scripts/table.py", tmp_path)
+    states = "diverged (diverged), done (trained), preempted (preempted), running (running)"
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert f"none of these runs is finished: {states}" in done.stderr
+
+
+def test_a_place_that_cannot_be_written_is_one_line(finished_run, tmp_path):
+    (tmp_path / "file").write_text("")
+    done = command("scripts/table.py", finished_run, "--output", tmp_path / "file" / "table")
+    assert done.returncode == 2 and "choose another --output" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_a_point_is_the_mean_of_a_configuration_and_fronts_join_what_can_be_compared(finished_run, tmp_path):
+    seeds = [variation(finished_run, tmp_path / f"s{seed}", seed=seed, top1_percent=60.0 + 10 * seed) for seed in (1, 2)]
+    wide = variation(finished_run, tmp_path / "wide", width=0.25, macs=10**9, top1_percent=75.5)
+    longer = variation(finished_run, tmp_path / "longer", epochs=15, macs=10**9, top1_percent=99.0)
+    mean, other, apart = found = points(records(*seeds, wide, longer))
+    assert (mean.top1_percent, mean.std) == (75.0, pytest.approx(50**0.5))
+    assert mean.series == other.series != apart.series and "epochs 15" in apart.series
+    assert (mean.name, other.name) == ("c x 0.125", "c x 0.25")
+    assert pareto_front([point for point in found if point.series == mean.series]) == [mean, other]
+
+
+# what a spreadsheet, a terminal or a markdown viewer would act on, and what must not be touched
+NAMES = [
+    "=cmd|' /C calc'!A0", "+1+1", "-1+1", "@SUM(A1)", "'=taken", "＝1", "\x1b[31mred", "two\nlines", "a|b", "back\\slash|",
+    "[link](http://example.org)", "<img src=x>", "\u202etxt.exe", "\udce9.jpg",
+]  # fmt: skip
+TEXTS = ["plain", "'quoted'", "naïve, \"comma\"", "-1.5", "+0.25", "-inf", "日本語", ""]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_stay_text_wherever_a_table_is_opened(name, tmp_path):
+    rows = [{"name": name, "figure": -1.5, "text": "-0.25"}]
+    (cell, *figures), = list(csv.reader(io.StringIO(csv_text(rows))))[1:]
+    assert cell[0] not in "=+-@＝" and cell.isprintable() and figures == ["-1.5", "-0.25"]
+    for text in (markdown_table(rows), markdown_table(rows, padded=True)):
+        head, rule, line = text.splitlines()
+        assert line.isprintable() and re.findall(r"(?<!\\)(?:\\\\)*[<|\[]", line) == ["|"] * 4  # none but the columns' own
+    assert text_table(["name"], [[name]]).replace("\n", "").isprintable()
+
+
+def test_our_own_readers_get_back_what_was_written(tmp_path):
+    printable = [name for name in NAMES if name.isprintable()] + TEXTS
+    (tmp_path / "x.csv").write_text(csv_text([{"name": name, "n": "1"} for name in printable]))
+    assert [row["name"] for row in csv_rows(tmp_path / "x.csv")] == printable
+    assert csv_lines(tmp_path / "x.csv")[0] == ["name", "n"]
+    assert all(cell in csv_text([{"name": cell}]).replace('""', '"') for cell in TEXTS)
+
+
+def test_errors_and_warnings_are_one_line_whatever_a_file_is_called(tmp_path):
+    done = command("scripts/table.py", f"{tmp_path}/\x1b[2J\nno run")
+    assert done.returncode == 2 and r"\x1b[2J\nno run is not there" in done.stderr and len(done.stderr.splitlines()) == 1
