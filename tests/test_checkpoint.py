@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from efficientconv.engine.checkpoint import (
     load_checkpoint,
@@ -14,6 +16,7 @@ from efficientconv.engine.checkpoint import (
     load_weights,
     save_checkpoint,
 )
+from efficientconv.engine.weights import read_weights, write_weights
 from efficientconv.errors import UserError
 from efficientconv.files import remove_leftovers, write_atomically
 
@@ -71,6 +74,66 @@ def test_foreign_files_are_refused_by_name(tmp_path):
     for name in ("text.pt", "list.pt", "missing.pt", "w.safetensors", "missing.safetensors"):
         with pytest.raises(UserError, match=name):
             load_weights(tmp_path / name)
+
+
+# ------------------------------------------------------------------------------------------- a flipped bit, wherever it is
+
+
+def flipped(content: bytes, bit: int) -> bytes:
+    data = bytearray(content)
+    data[bit // 8] ^= 1 << bit % 8
+    return bytes(data)
+
+
+@pytest.fixture
+def weights(tmp_path) -> Path:
+    """A file of less than a kilobyte, so that each bit can be tried."""
+    tensors = {"conv.weight": torch.randn(2, 3), "bn.num_batches_tracked": torch.tensor(3)}
+    write_weights(tmp_path / "model.safetensors", tensors, {"seed": 0}, ["cat", "dog"])
+    return tmp_path / "model.safetensors"
+
+
+def test_weights_and_classes_come_back(weights, recwarn):
+    tensors, classes = read_weights(weights)
+    assert tensors["conv.weight"].shape == (2, 3) and tensors["bn.num_batches_tracked"] == 3
+    assert classes == ["cat", "dog"] and not recwarn
+
+
+def test_no_bit_of_a_weight_file_can_flip_unseen(weights):
+    content = weights.read_bytes()
+    for bit in range(0, 8 * len(content), 3):
+        weights.write_bytes(flipped(content, bit))
+        with pytest.raises(UserError, match="model.safetensors"):
+            read_weights(weights)
+
+
+def test_weights_without_a_checksum_are_read_and_warned_of(weights):
+    """Those of earlier versions, and of other programs."""
+    tensors, _ = read_weights(weights)
+    for metadata, classes in (({"config": "{}", "classes": '["a"]'}, ["a"]), (None, None), ({"format": "pt"}, None)):
+        save_file(tensors, weights, metadata)
+        with pytest.warns(UserWarning, match="model.safetensors has no checksum"):
+            assert read_weights(weights)[1] == classes
+    save_file(tensors, weights, {"config": "{}", "classes": "["})
+    with pytest.warns(UserWarning), pytest.raises(UserError, match="model.safetensors are damaged"):
+        read_weights(weights)
+
+
+def test_no_bit_of_a_renamed_checkpoints_tensors_can_flip_unseen(tmp_path):
+    path = save_checkpoint(tmp_path, state(1)).rename(tmp_path / "best.pt")
+    content = path.read_bytes()
+    assert torch.equal(load_weights(path)[""]["weight"], torch.ones(100))
+    start = content.index(torch.ones(100).numpy().tobytes())
+    for bit in range(8 * start, 8 * (start + 400), 7):
+        path.write_bytes(flipped(content, bit))
+        with pytest.raises(UserError, match="best.pt is damaged"):
+            load_weights(path)
+    for bit in range(0, 8 * len(content), 501):  # elsewhere: refused, or of no consequence
+        path.write_bytes(flipped(content, bit))
+        try:
+            assert torch.equal(load_weights(path)[""]["weight"], torch.ones(100))
+        except UserError as error:
+            assert "best.pt" in str(error)
 
 
 def test_what_a_killed_save_left_is_removed(tmp_path):

@@ -10,12 +10,12 @@ import hashlib
 import io
 import re
 import warnings
+import zipfile
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
+from efficientconv.engine.weights import read_weights
 from efficientconv.errors import UserError
 from efficientconv.files import make_folder, read_bytes, write_atomically
 
@@ -61,9 +61,14 @@ def load_checkpoint(path: Path) -> dict:
     if named and named[2] != _digest(data):
         raise UserError(f"the checkpoint {path} is damaged: its content does not match the checksum in its name")
     try:
+        damaged = not named and zipfile.ZipFile(io.BytesIO(data)).testzip()  # torch does not look at its archive's checksums
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception:  # bytes that are no pickle make the unpickler raise nearly anything
-        raise UserError(f"{path} is no checkpoint: torch cannot read it as plain tensors and values") from None
+    except Exception:  # bytes that are no archive and no pickle make the two raise nearly anything
+        raise UserError(
+            f"{path} is no checkpoint, or a damaged one: torch cannot read it as plain tensors and values"
+        ) from None
+    if damaged:
+        raise UserError(f"the checkpoint {path} is damaged: its content does not match the checksums in it")
     if not isinstance(state, dict) or not {"step", "model"} <= state.keys():
         raise UserError(f"{path} is no checkpoint of this project: it has no training state in it")
     return state
@@ -73,10 +78,7 @@ def load_weights(path: Path) -> dict[str, dict[str, torch.Tensor]]:
     """{"": weights} and, where there is a moving average, {"ema_": its weights}, of a .pt or .safetensors file."""
     if path.suffix != ".safetensors":
         return weights_of(load_checkpoint(path))
-    try:
-        return {"": load_file(path)}
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"cannot read the weights in {path}: {error}") from None
+    return {"": read_weights(path)[0]}
 
 
 def weights_of(state: dict) -> dict[str, dict[str, torch.Tensor]]:

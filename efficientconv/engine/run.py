@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import warnings
-
-from safetensors.torch import save
 
 from efficientconv.config import RunConfig
 from efficientconv.engine.distributed import leave_world, start_world
@@ -21,8 +18,8 @@ from efficientconv.engine.run_folder import RunFolder, run_folder
 from efficientconv.engine.saver import Saver
 from efficientconv.engine.status import Status, lock
 from efficientconv.engine.tracker import Tracker, start_tracker
+from efficientconv.engine.weights import write_weights
 from efficientconv.errors import UserError
-from efficientconv.files import write_atomically
 from efficientconv.signals import Preempted
 
 
@@ -141,10 +138,9 @@ class Run:
                 f"training is done, but its last state could not be saved in {self.folder.path}; make space there, and the "
                 f"same command continues after step {self.saver.saved_step}"
             )
-        tensors = {name: tensor.contiguous() for name, tensor in self.trainer.model.state_dict().items()}
-        metadata = {"config": json.dumps(self.config.model_dump()), "classes": json.dumps(self.parts.data.classes)}
+        weights = self.trainer.model.state_dict(), self.config.model_dump(), self.parts.data.classes
         try:
-            write_atomically(self.folder.weights_file, save(tensors, metadata))
+            write_weights(self.folder.weights_file, *weights)
             self.folder.write_json("summary.json", summary)
         except OSError as error:
             raise UserError(

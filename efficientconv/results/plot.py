@@ -32,7 +32,7 @@ class Point:
 
 
 def plot(points: Sequence[Point], title: str, cost_label: str) -> bytes:
-    """PNG: a point a network on a logarithmic axis of cost, and of each series the front of those that none beats in both."""
+    """PNG: a point a network on a logarithmic axis of cost, and each series' front of those that none beats in both."""
     figure, axes = plt.subplots(figsize=(6.8, 4.6), layout="constrained")
     series = list(dict.fromkeys(point.series for point in points))
     for name in series:

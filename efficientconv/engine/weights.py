@@ -1,0 +1,79 @@
+"""model.safetensors: the weights that a run ended with, its configuration, its classes, and a checksum of all of it.
+
+The format has no checksum. Ours stands in the header's metadata: the SHA-256 of the rest of the header, keys sorted, and of
+the tensors' bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from efficientconv.errors import UserError
+from efficientconv.files import read_bytes, write_atomically
+
+CHECKSUM, METADATA = "sha256", "__metadata__"
+OURS = {"config", "classes"}
+
+
+def write_weights(path: Path, tensors: dict[str, Tensor], config: dict, classes: list[str]) -> None:
+    """Raises OSError."""
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    metadata = {"config": json.dumps(config), "classes": json.dumps(classes)}
+    digest = _digest(*_parts(save(tensors, metadata)))
+    write_atomically(path, save(tensors, metadata | {CHECKSUM: digest}))
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], list[str] | None]:
+    """(tensors, the classes by label or None where the file is not of a run).
+
+    A file of a run from before there were checksums, or of another program, is warned of.
+    Raises UserError for one that is missing, damaged or no such file.
+    """
+    content = read_bytes(path)
+    if content is None:
+        raise UserError(f"cannot read the weights in {path}: there is no such file")
+    try:
+        tensors = load(content)
+    except SafetensorError as error:
+        raise UserError(f"cannot read the weights in {path}: {error}") from None
+    header, data = _parts(content)
+    metadata = header.get(METADATA, {})
+    _check(path, metadata, _digest(header, data))
+    return tensors, _classes(path, metadata)
+
+
+def _check(path: Path, metadata: dict, digest: str) -> None:
+    if CHECKSUM in metadata:
+        sound = metadata[CHECKSUM] == digest
+    else:  # a bit of the checksum's own name may be what was flipped
+        sound = metadata.keys() == OURS or not metadata.keys() & OURS
+    if not sound:
+        raise UserError(f"the weights in {path} are damaged: they do not match their checksum; copy the file again")
+    if CHECKSUM not in metadata:
+        warnings.warn(f"{path} has no checksum, as files of earlier versions: damage to it would not show", stacklevel=3)
+
+
+def _classes(path: Path, metadata: dict) -> list[str] | None:
+    try:
+        return json.loads(metadata["classes"]) if "classes" in metadata else None
+    except ValueError:
+        raise UserError(f"the weights in {path} are damaged: their classes cannot be read; copy the file again") from None
+
+
+def _digest(header: dict, data: bytes) -> str:
+    metadata = {key: value for key, value in header.get(METADATA, {}).items() if key != CHECKSUM}
+    named = json.dumps(header | {METADATA: metadata}, sort_keys=True).encode()
+    return hashlib.sha256(named + data).hexdigest()
+
+
+def _parts(content: bytes) -> tuple[dict, bytes]:
+    """The header, whose length in bytes stands before it, and what follows."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    return json.loads(content[8:end]), content[end:]
