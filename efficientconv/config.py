@@ -166,6 +166,8 @@ class TrainerConfig(Section):
     precision: Literal["fp32", "bf16", "fp16"]  # bf16, fp16: autocast; fp16 with a gradient scaler
     channels_last: bool
     compile: bool
+    compile_mode: Literal["default", "reduce-overhead", "max-autotune"] = "default"  # torch.compile's; others: CUDA graphs
+    tf32: bool = True  # fp32 on a GPU: factors of convolutions and matrix products rounded to TF32; false: full float32
     deterministic: bool  # bitwise equal runs on the same machine and number of threads
     sync_batch_norm: bool  # statistics over all processes (GPUs only); false: each has those of its own images
     on_divergence: Literal["stop", "rollback"]  # at a loss that is not finite; rollback: last good state, half the rate

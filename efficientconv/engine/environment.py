@@ -26,6 +26,7 @@ def environment(device: torch.device) -> dict:
         "device": device.type,
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "tf32": torch.backends.cuda.matmul.allow_tf32 if device.type == "cuda" else None,
         "cudnn": torch.backends.cudnn.version() if device.type == "cuda" else None,
         **git_state(),
     }

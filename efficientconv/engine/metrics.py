@@ -23,7 +23,7 @@ class Meter:
 
     def reset(self) -> None:
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
-        self.hits = torch.zeros(TOP, dtype=torch.int64, device=self.device)  # images by the place of their class, first to fifth
+        self.hits = torch.zeros(TOP, dtype=torch.int64, device=self.device)  # by the place of an image's class
         self.images = 0
         self.seconds = self.wait_seconds = 0.0
 

@@ -3,25 +3,72 @@
 from __future__ import annotations
 
 import os
+import warnings
 
 import torch
 
 from efficientconv.errors import UserError
 
+NO_GPU = "torch finds no CUDA device"
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(name: str, local_rank: int = 0) -> torch.device:
-    """auto takes a GPU where there is one, process by process. Raises UserError when cuda is asked for and there is none."""
-    available = torch.cuda.is_available()
-    if name == "cuda" and not available:
-        raise UserError("trainer.device=cuda, but torch finds no CUDA device; set it to cpu or auto")
-    if not available or name == "cpu":
+    """auto takes a GPU where torch can use one, process by process, and says why where there is one that it cannot use.
+
+    Raises UserError when cuda is asked for and cannot be had, and when there are more processes than GPUs.
+    """
+    if name == "cpu":
+        return torch.device("cpu")
+    if obstacle := _gpu_obstacle(local_rank):
+        if name == "cuda":
+            raise UserError(f"trainer.device=cuda, but {obstacle}; set it to cpu or auto")
+        if obstacle != NO_GPU:
+            warnings.warn(f"this runs on the CPU: {obstacle}", stacklevel=2)
         return torch.device("cpu")
     if local_rank >= torch.cuda.device_count():
         raise UserError(f"process {local_rank} has no GPU: there are {torch.cuda.device_count()}; start as many processes")
     torch.cuda.set_device(local_rank)
     return torch.device("cuda", local_rank)
+
+
+def device_name(device: torch.device) -> str:
+    """For people: cpu, or the GPU's name, and how many of the machine's GPUs are idle beside it where nobody shares them."""
+    if device.type == "cpu":
+        return "cpu"
+    name, gpus = torch.cuda.get_device_name(device), torch.cuda.device_count()
+    alone = "LOCAL_RANK" not in os.environ and gpus > 1
+    return f"{name} (1 of {gpus}: torchrun --nproc_per_node={gpus} takes all)" if alone else name
+
+
+def _gpu_obstacle(local_rank: int) -> str | None:
+    """Why torch can use no GPU in this process; None: it can."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        return "CUDA_VISIBLE_DEVICES is empty and hides every GPU"
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        if not torch.cuda.is_available():  # a driver that is too old for this torch is told by a warning
+            return f"torch cannot start CUDA ({str(told[0].message).splitlines()[0]})" if told else NO_GPU
+        if local_rank >= torch.cuda.device_count():
+            return None
+        capability = torch.cuda.get_device_capability(local_rank)
+    oldest = min((_capability(arch) for arch in torch.cuda.get_arch_list()), default=capability)
+    if capability < oldest:
+        has, needs = (".".join(map(str, numbers)) for numbers in (capability, oldest))
+        return f"the GPU is too old for this torch (compute capability {has}, it needs {needs})"
+    return None
+
+
+def _capability(arch: str) -> tuple[int, int]:
+    """(9, 0) of sm_90, (12, 0) of compute_120."""
+    digits = "".join(filter(str.isdigit, arch))
+    return int(digits[:-1]), int(digits[-1])
+
+
+def set_tf32(allowed: bool) -> None:
+    """Whether a GPU may round the factors of float32 convolutions and matrix products to TF32's 10 bits of mantissa."""
+    torch.backends.cudnn.allow_tf32 = allowed
+    torch.backends.cuda.matmul.allow_tf32 = allowed
 
 
 def set_determinism(deterministic: bool) -> None:

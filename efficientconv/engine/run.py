@@ -11,6 +11,7 @@ from efficientconv.engine.environment import environment, git_state
 from efficientconv.engine.loop import Loop
 from efficientconv.engine.metrics import Result
 from efficientconv.engine.parts import Parts, build_parts
+from efficientconv.engine.precision import device_name
 from efficientconv.engine.preemption import Preemption
 from efficientconv.engine.records import Records
 from efficientconv.engine.report import headline, result_lines, training_totals
@@ -92,7 +93,7 @@ class Run:
         self.folder.write_json("facts.json", self.parts.facts)
         self.parts.data.damage.listen(self._note_damage)
         batch_size = self.config.trainer.global_batch_size
-        print(headline(self.folder.path, self.parts.facts, batch_size, self.parts.device.type))
+        print(headline(self.folder.path, self.parts.facts, batch_size, device_name(self.parts.device)))
         print(f"images: {self.parts.loader}", flush=True)
 
     def _note_damage(self, image: str, reason: str) -> None:

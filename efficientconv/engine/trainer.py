@@ -18,6 +18,7 @@ from efficientconv.data import TrainLoader
 from efficientconv.engine.distributed import World
 from efficientconv.engine.divergence import FiniteWatch
 from efficientconv.engine.ema import EMA
+from efficientconv.engine.memory import batch_that_fits_named
 from efficientconv.engine.metrics import Meter
 from efficientconv.engine.optim import build_optimizer, set_lr
 from efficientconv.engine.precision import autocast, grad_scaler
@@ -52,7 +53,7 @@ class Trainer:
         self.lr_scale = 1.0  # lowered by a rollback
         # beside the model, not in its place, so that its parameters keep their names
         self._parallel = _exchanging(model, device, config) if world.size > 1 else model
-        self._forward = torch.compile(self._parallel) if config.compile else self._parallel
+        self._forward = torch.compile(self._parallel, mode=config.compile_mode) if config.compile else self._parallel
 
     @property
     def epoch(self) -> int:
@@ -77,7 +78,8 @@ class Trainer:
 
     def _timed_step(self, batches: Batches, synchronize: bool) -> None:
         start = time.perf_counter()
-        self._train_step(batches)
+        with batch_that_fits_named(self.config):
+            self._train_step(batches)
         if synchronize and self.device.type == "cuda":
             torch.cuda.synchronize()  # an epoch's seconds are those of its work, not of its launches
         self.meter.seconds += time.perf_counter() - start

@@ -1,0 +1,129 @@
+"""Which device a run takes, what it says of one that it cannot use, and what it says when a step does not fit."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from efficientconv.engine.metrics import Meter
+from efficientconv.engine.precision import choose_device, device_name, set_tf32
+from efficientconv.errors import UserError
+from test_trainer import CPU, STEPS, Batches, make_trainer, small_model
+
+H100, OLD = (9, 0), (3, 5)
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """torch.cuda as a machine with some GPUs answers: no test machine has one."""
+
+    def pretend(gpus: int = 0, capability: tuple[int, int] = H100, driver: str | None = None) -> None:
+        def available() -> bool:
+            if driver:
+                warnings.warn(driver, stacklevel=1)
+            return gpus > 0
+
+        answers = {
+            "is_available": available, "device_count": lambda: gpus, "get_device_capability": lambda _: capability,
+            "get_arch_list": lambda: ["sm_75", "sm_90", "compute_120"], "set_device": lambda _: None,
+            "get_device_name": lambda _: "NVIDIA H100",
+        }  # fmt: skip
+        for name, answer in answers.items():
+            monkeypatch.setattr(torch.cuda, name, answer)
+        for name in ("CUDA_VISIBLE_DEVICES", "LOCAL_RANK"):
+            monkeypatch.delenv(name, raising=False)
+
+    return pretend
+
+
+DRIVER = "CUDA initialization: The NVIDIA driver on your system is too old (found version 11040)\nsecond line"
+UNUSABLE = [
+    (dict(gpus=1, capability=OLD), "too old for this torch (compute capability 3.5, it needs 7.5)"),
+    (dict(driver=DRIVER), "The NVIDIA driver on your system is too old (found version 11040)"),
+]
+
+
+@pytest.mark.parametrize(("gpus", "words"), [*UNUSABLE, (dict(gpus=0), "torch finds no CUDA device")])
+def test_a_gpu_that_cannot_be_had_is_refused_in_one_line(machine, gpus, words):
+    machine(**gpus)
+    with pytest.raises(UserError) as refused:
+        choose_device("cuda")
+    assert words in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("gpus", "words"), UNUSABLE)
+def test_auto_says_why_it_leaves_a_gpu_alone(machine, gpus, words):
+    machine(**gpus)
+    with pytest.warns(UserWarning) as told:
+        assert choose_device("auto") == CPU
+    assert [words in str(warning.message) for warning in told] == [True]
+
+
+def test_auto_is_silent_where_there_is_nothing_to_say(machine, recwarn):
+    machine(gpus=0)
+    assert choose_device("auto") == CPU and device_name(CPU) == "cpu"
+    machine(gpus=1)
+    assert choose_device("auto") == torch.device("cuda", 0) and device_name(choose_device("auto")) == "NVIDIA H100"
+    assert not recwarn.list
+
+
+def test_gpus_hidden_on_purpose_are_named(machine, monkeypatch):
+    machine(gpus=0)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(UserError, match="CUDA_VISIBLE_DEVICES is empty"):
+        choose_device("cuda")
+
+
+def test_one_process_on_several_gpus_says_how_to_take_all(machine, monkeypatch):
+    machine(gpus=8)
+    assert "1 of 8" in device_name(choose_device("auto")) and "--nproc_per_node=8" in device_name(choose_device("auto"))
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert choose_device("auto", 3) == torch.device("cuda", 3) and device_name(choose_device("auto", 3)) == "NVIDIA H100"
+    with pytest.raises(UserError, match="process 8 has no GPU"):
+        choose_device("auto", 8)
+
+
+def test_tf32_is_set_for_convolutions_and_products():
+    for allowed in (False, True):
+        set_tf32(allowed)
+        assert torch.backends.cudnn.allow_tf32 is torch.backends.cuda.matmul.allow_tf32 is allowed
+
+
+class TooLarge(nn.Linear):
+    def forward(self, x):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+
+@pytest.mark.parametrize(("passes", "words"), [(1, "accumulation_steps=2"), (2, "accumulation_steps=4")])
+def test_a_step_without_memory_says_which_batch_to_try(passes, words):
+    trainer = make_trainer(nn.Sequential(nn.Flatten(), TooLarge(48, 10)), accumulation_steps=passes)
+    with pytest.raises(UserError) as refused:
+        next(iter(trainer.train_epoch(Batches(4, 8, size=4), 0)))
+    assert words in str(refused.value) and "trainer.global_batch_size=4" in str(refused.value)
+
+
+def test_checkpoints_have_a_meter_as_they_always_had():
+    meter = Meter(CPU)
+    logits = torch.eye(7)
+    meter.add(torch.tensor(0.5), logits, torch.tensor([0, 1, 2, 0, 6, 6, 6]))
+    state = meter.state_dict()
+    assert state["correct"].tolist()[0] == 4 and state.keys() == {"loss_sum", "correct", "images", "seconds", "wait_seconds"}
+    again = Meter(CPU)
+    again.load_state_dict(state)
+    assert again.result() == meter.result() and again.state_dict()["correct"].tolist() == state["correct"].tolist()
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_the_first_bad_step_is_named(passes):
+    """Two passes a step have two losses: the second one of the third step is the bad one."""
+    trainer = make_trainer(small_model(), accumulation_steps=passes)
+    trainer.watch.every = STEPS  # as on a GPU: several steps between two looks
+    trainer.watch.losses = torch.zeros(STEPS * passes)
+    for step in range(1, STEPS + 1):
+        for number in range(passes):
+            trainer.watch.add(torch.tensor(torch.inf if (step, number) == (3, passes - 1) else 1.0), step)
+        assert trainer.watch.found(step) == (step == STEPS)
+    assert trainer.watch.first_bad_step() == 3
