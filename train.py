@@ -10,15 +10,14 @@ if __name__ == "__main__":
     leave_on_signals()  # now: the imports take seconds
 
 from efficientconv import cli  # noqa: E402
-from efficientconv.config import RunConfig  # noqa: E402
+from efficientconv.engine.configure import run_config  # noqa: E402
 from efficientconv.engine.run import train  # noqa: E402
 from efficientconv.sweep.launch import sweep  # noqa: E402
-from efficientconv.validation import validate  # noqa: E402
 
 
 @cli.entry("train", sweep=sweep)
 def main(values: dict) -> None:
-    train(validate(RunConfig, values))
+    train(run_config(values))
 
 
 if __name__ == "__main__":

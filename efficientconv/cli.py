@@ -13,6 +13,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
@@ -43,7 +44,7 @@ def entry(config_name: str, sweep: Callable[[list[str]], object] | None = None) 
         @hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)
         @functools.wraps(task)
         def job(cfg: DictConfig) -> None:
-            guarded(one_line()(lambda: task(_plain(cfg))), show_traceback)
+            guarded(one_line()(lambda: task(_plain(cfg, HydraConfig.get().overrides.task))), show_traceback)
 
         def command() -> None:
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions on instead of printing them
@@ -58,7 +59,7 @@ def entry(config_name: str, sweep: Callable[[list[str]], object] | None = None) 
 def compose(config_name: str, overrides: Sequence[str]) -> dict:
     """What `entry(config_name)` would hand to its command for these overrides. Raises UserError, of one line."""
     with one_line(), hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return _plain(hydra.compose(config_name, list(overrides)))
+        return _plain(hydra.compose(config_name, list(overrides)), overrides)
 
 
 @contextmanager
@@ -78,7 +79,7 @@ def sweep_of(config_name: str, overrides: Sequence[str]) -> Iterator[tuple[list[
             raise UserError("-m trains every combination of lists of values; to search ranges: scripts/tune.py")
         params = [f"{key}={value}" for key, value in (settings.hydra.sweeper.params or {}).items()]
         (jobs,) = BasicSweeper.split_arguments(parser.parse_overrides([*params, *overrides]), None)
-        yield [_plain(hydra.compose(config_name, job)) for job in jobs], settings, made.config_loader
+        yield [_plain(hydra.compose(config_name, job), job) for job in jobs], settings, made.config_loader
 
 
 @contextmanager
@@ -110,8 +111,10 @@ def _multirun_overrides() -> list[str] | None:
     return overrides if options.pop("multirun") and not any(options.values()) else None
 
 
-def _plain(cfg: DictConfig) -> dict:
-    """Interpolations resolved, no value missing."""
+def _plain(cfg: DictConfig, overrides: Sequence[str]) -> dict:
+    """Interpolations resolved, no value missing. Raises UserError for `overrides` that contradict each other."""
+    if {"model.macs", "model.width"} <= {override.partition("=")[0].lstrip("+") for override in overrides}:
+        raise UserError("model.macs chooses the width, so that model.width cannot be given beside it; leave one of them out")
     return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
 
 

@@ -2,12 +2,14 @@
 
     python scripts/complexity.py                            all of them; writes results/complexity.csv and claims.csv
     python scripts/complexity.py --layers c --layout cifar  one model layer by layer; writes nothing
+    python scripts/complexity.py --budget 5.16e6 --layout cifar    the width at which each model costs that; writes nothing
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -18,8 +20,12 @@ from efficientconv.signals import leave_on_signals  # noqa: E402
 if __name__ == "__main__":
     leave_on_signals()  # now: the imports take seconds
 
+from efficientconv.config import ModelConfig  # noqa: E402
 from efficientconv.engine.guard import guarded  # noqa: E402
+from efficientconv.models import model_config, model_names  # noqa: E402
+from efficientconv.models.budget import fits  # noqa: E402
 from efficientconv.results import complexity_table as table  # noqa: E402
+from efficientconv.validation import validate  # noqa: E402
 
 LEGEND = """\
 1 MAC = one multiply-accumulate = 2 FLOPs. Costs are of one image, M = million. Convolutions and fully connected layers
@@ -39,6 +45,8 @@ def main() -> None:
     args = parse_args()
     if args.layers:
         print_layers(args.layers, args.layout or "imagenet")
+    elif args.budget is not None:
+        print_widths(args.budget, [args.layout] if args.layout else list(table.LAYOUTS))
     else:
         write_tables(args.output_dir, args.layout)
 
@@ -47,6 +55,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", metavar="MODEL", help="print each layer of this model and write nothing")
     parser.add_argument("--layout", choices=table.LAYOUTS, help="print this one only (default of --layers: imagenet)")
+    parser.add_argument("--budget", type=float, metavar="MACS", help="print the widths that meet it and write nothing")
     parser.add_argument("--output-dir", type=Path, default=ROOT / "results", help="folder of the csv files")
     return parser.parse_args()
 
@@ -54,6 +63,16 @@ def parse_args() -> argparse.Namespace:
 def print_layers(model: str, layout: str) -> None:
     size, cost = table.network_cost(model, layout)
     print(f"{LEGEND}\n\nmodel {model}, layout {layout}, {size} x {size} pixels\n{table.layer_text(cost)}")
+
+
+def print_widths(budget: float, layouts: Sequence[str]) -> None:
+    papers = [config for config in map(model_config, model_names()) if config.trunk != "torchvision"]
+    print(LEGEND)
+    for layout in layouts:
+        num_classes, size = table.LAYOUTS[layout]
+        models = [validate(ModelConfig, {**config.model_dump(), "layout": layout, "macs": budget}) for config in papers]
+        found = {model.name: fits(model, budget, num_classes, size) for model in models}
+        print(f"\nlayout {layout}, {num_classes} classes, model.macs={budget:g}\n{table.width_text(found)}")
 
 
 def write_tables(folder: Path, layout: str | None) -> None:

@@ -26,6 +26,7 @@ import optuna  # noqa: E402
 
 from efficientconv.cli import compose  # noqa: E402
 from efficientconv.config import RunConfig  # noqa: E402
+from efficientconv.engine.configure import run_config  # noqa: E402
 from efficientconv.engine.guard import guarded  # noqa: E402
 from efficientconv.engine.records import read_records  # noqa: E402
 from efficientconv.errors import UserError  # noqa: E402
@@ -33,7 +34,6 @@ from efficientconv.files import write_atomically  # noqa: E402
 from efficientconv.results.markdown import csv_text  # noqa: E402
 from efficientconv.sweep.ranges import split_ranges  # noqa: E402
 from efficientconv.sweep.search import OBJECTIVE, Search  # noqa: E402
-from efficientconv.validation import validate  # noqa: E402
 
 STATES = {"COMPLETE": "ok", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
 
@@ -44,7 +44,7 @@ def main() -> None:
     fixed, ranges = split_ranges(args.overrides)
 
     def configure(overrides: list[str]) -> RunConfig:
-        return validate(RunConfig, compose("train", [*fixed, *overrides]))
+        return run_config(compose("train", [*fixed, *overrides]))
 
     search = Search(Path(configure([]).output_root) / "tune" / args.study, ranges, configure)
     table = search.folder / "trials.csv"

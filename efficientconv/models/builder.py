@@ -34,6 +34,7 @@ def build_model(
         raise UserError(f"num_classes={num_classes} leaves nothing to tell apart; choose 1 or more")
     config = model_config(model) if isinstance(model, str) else model
     changes = {key: value for key, value in (("layout", layout), ("width", width)) if value is not None}
+    assert config.macs is None, "a budget is for models.budget.width_for"
     config = validate(ModelConfig, {**config.model_dump(), **changes}, where="model") if changes else config
     if config.trunk == "torchvision":
         return torchvision_models.build(config, num_classes, image_size)

@@ -5,7 +5,7 @@ The paper's own figures, each with the mark of how sure it is, are read from res
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import torch
 from efficientconv.complexity import Cost, NetworkCost, count
 from efficientconv.config import ModelConfig
 from efficientconv.models import build_model, image_size_of, model_config, model_names
+from efficientconv.models.budget import Fit
 from efficientconv.results.markdown import csv_rows, csv_text, text_table
 from efficientconv.results.paper import PAPER_DIR, figure
 
@@ -158,6 +159,16 @@ def claim_text(rows: Iterable[ClaimRow]) -> str:
             for row in rows
         ),
     )  # fmt: skip
+
+
+def width_text(fits: Mapping[str, Sequence[Fit]]) -> str:
+    """By model, the one to take first; where it does not meet the budget, the next one beside it."""
+    rows = [
+        (model, f"{fit.width:.9g}", millions(fit.macs), f"{fit.off:+.2%}", "" if fit.meets else "too far")
+        for model, found in fits.items()
+        for fit in (found[:1] if found[0].meets else found[:2])
+    ]
+    return text_table(("model", "model.width", "MACs M", "off", ""), rows)
 
 
 def layer_text(cost: NetworkCost) -> str:

@@ -22,6 +22,7 @@ from omegaconf import DictConfig
 
 from efficientconv import cli
 from efficientconv.config import RunConfig
+from efficientconv.engine.configure import run_config
 from efficientconv.engine.run_folder import RunFolder
 from efficientconv.errors import UserError
 from efficientconv.signals import Preempted
@@ -29,7 +30,6 @@ from efficientconv.sweep.child import python_path
 from efficientconv.sweep.job import frozen_config
 from efficientconv.sweep.outcome import Outcome, outcome_table, skipped, sweep_exit_code
 from efficientconv.sweep.pool import plan, run_jobs
-from efficientconv.validation import validate
 
 
 def sweep(overrides: Sequence[str]) -> None:
@@ -41,7 +41,7 @@ def sweep(overrides: Sequence[str]) -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("a sweep trains each run in one process; leave torchrun out, or leave -m out")
     with cli.sweep_of("train", overrides) as (values, settings, loader):
-        configs = [validate(RunConfig, run) for run in values]
+        configs = [run_config(run) for run in values]
         launcher = settings.hydra.runtime.choices["hydra/launcher"]
         if launcher == "basic":
             outcomes = run_jobs(configs)

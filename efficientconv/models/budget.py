@@ -1,0 +1,155 @@
+"""The width at which a model costs a budget of MACs.
+
+Widths are k / 512, so that the widest stage of a plain layout has k channels. Where k's channels do not fit a topology or a
+pair of layers, the model has no such width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from efficientconv.complexity import NetworkCost, count
+from efficientconv.config import ModelConfig
+from efficientconv.errors import UserError
+from efficientconv.layers import TopologicalConv2d, Topology
+from efficientconv.layers.topology import MAX_RELATIVE_DRIFT
+from efficientconv.models.builder import build_model, image_size_of
+
+STEPS = 512  # of width 1
+LARGEST = 4 * STEPS
+NEAR, FARTHEST = 0.01, 0.03  # of the budget: among widths as near as NEAR other things decide; beyond FARTHEST none is taken
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A model at `width`: what it costs, and how far that is from the budget, as a share of it (above: positive)."""
+
+    width: float
+    macs: int
+    off: float
+    drift: float  # how far the topologies' share of connections is from the one at width 1, at most, as a share of that
+
+    @property
+    def meets(self) -> bool:
+        return abs(self.off) <= FARTHEST
+
+    def __str__(self) -> str:
+        side = "above" if self.off > 0 else "below"
+        return f"width {self.width:g}, {self.macs / 1e6:.3f} M MACs, {abs(self.off):.2%} {side} the budget"
+
+
+def width_for(model: ModelConfig, budget: float, num_classes: int, image_size: int | None) -> Fit:
+    """The width at which `model` costs `budget` MACs, for images of `image_size` pixels a side (None: the layout's own).
+
+    Raises:
+        UserError: none comes within 3 %, with the two nearest; a model of one width.
+    """
+    best, *others = fits(model, budget, num_classes, image_size)
+    if best.meets:
+        return best
+    nearest = " and ".join(map(str, [best, *others[:1]]))
+    raise UserError(
+        f"model.macs={budget:g}: no width of model '{model.name}' comes within {FARTHEST:.0%} of it; the nearest are "
+        f"{nearest}: choose one of them with model.width=<width>, or another budget"
+    )
+
+
+def fits(model: ModelConfig, budget: float, num_classes: int, image_size: int | None) -> list[Fit]:
+    """All that may be the nearest to the budget, on both sides of it, the one to take first.
+
+    Of the widths within 1 % of the budget: the one whose topologies keep their share of connections best, then an even k
+    before an odd one, then the nearest. Behind them, or where none is as near, the others from the nearest on.
+
+    Raises UserError for a model of one width, and for a budget out of all reach.
+    """
+    if model.trunk == "torchvision":
+        raise UserError(f"model.macs={budget:g} is for the paper's models; '{model.name}' has width 1 only")
+    return sorted(_Search(model, budget, num_classes, image_size).fits(), key=_preference)
+
+
+def _preference(fit: Fit) -> tuple[bool, float, bool, float]:
+    if abs(fit.off) > NEAR:
+        return True, 0.0, False, abs(fit.off)
+    return False, fit.drift, fit.width * STEPS % 2 == 1, abs(fit.off)
+
+
+def at_width(model: ModelConfig, width: float) -> ModelConfig:
+    """Which has met its budget, if it had one."""
+    return model.model_copy(update={"width": width, "macs": None})
+
+
+class _Search:
+    """Costs are counted where the search comes by, each once, on networks of one layer of a kind."""
+
+    def __init__(self, model: ModelConfig, budget: float, num_classes: int, image_size: int | None):
+        stages = {name: stage.model_copy(update={"depth": 1}) for name, stage in model.stages.items()}
+        self.model, self.shallow = model, model.model_copy(update={"stages": stages, "macs": None})
+        self.budget, self.num_classes, self.image_size = budget, num_classes, image_size
+        self.found: dict[int, Fit | None] = {}
+
+    def fits(self) -> list[Fit]:
+        """All that may be the nearest, on both sides of the budget. Raises UserError for one out of all reach."""
+        k = self._start()
+        return [*self._walk(range(k, 0, -1), -1), *self._walk(range(k + 1, LARGEST + 1), 1)]
+
+    def _start(self) -> int:
+        """Near the budget: MACs grow with the square of the width, or a little slower."""
+        k, seen = STEPS // 4, set()
+        while k not in seen:
+            seen.add(k)
+            fit = next(filter(None, map(self.fit, range(k, LARGEST + 1))), None)
+            if fit is None or not 1 <= (k := round(fit.width * STEPS * math.sqrt(self.budget / fit.macs))) <= LARGEST:
+                raise UserError(
+                    f"model.macs={self.budget:g} is nothing that model '{self.model.name}' can cost at a width from "
+                    f"{1 / STEPS:g} to {LARGEST / STEPS:g}; choose another budget"
+                )
+        return k
+
+    def _walk(self, steps: range, side: int) -> Iterator[Fit]:
+        """Away from the budget, to where no drift of a topology's share leads back to it."""
+        for fit in filter(None, map(self.fit, steps)):
+            yield fit
+            if fit.off * side > FARTHEST + self._most_drift:
+                return
+
+    @property
+    def _most_drift(self) -> float:
+        blocks = (block for stage in self.model.stages.values() for block in stage.blocks)
+        return MAX_RELATIVE_DRIFT if any("topology" in block.args for block in blocks) else 0.0
+
+    def fit(self, k: int) -> Fit | None:
+        """None: the channels do not fit."""
+        if k not in self.found:
+            self.found[k] = self._fit(k / STEPS)
+        return self.found[k]
+
+    def _fit(self, width: float) -> Fit | None:
+        size = image_size_of(self.model, self.image_size)
+        try:
+            with torch.device("meta"):
+                network = build_model(self.shallow, self.num_classes, width=width, image_size=self.image_size)
+        except UserError:
+            return None
+        macs = self._deep_macs(count(network, (3, size, size)))
+        return Fit(width, macs, macs / self.budget - 1, self._drift(network))
+
+    def _deep_macs(self, cost: NetworkCost) -> int:
+        again = (cost.within(f"stages.{name}.layers").macs * (stage.depth - 1) for name, stage in self.model.stages.items())
+        return cost.macs + sum(again)
+
+    def _drift(self, network: nn.Module) -> float:
+        drifts = [0.0]
+        for name, stage in self.model.stages.items():
+            asked = [Topology(**block.args["topology"]) for block in stage.blocks if "topology" in block.args]
+            got = [conv.topology for conv in network.stages[name].modules() if isinstance(conv, TopologicalConv2d)]
+            drifts += [abs(_share(new) / _share(old) - 1) for new, old in zip(got, asked)]
+        return round(max(drifts), 9)
+
+
+def _share(topology: Topology) -> float:
+    return topology.fan / topology.channels
