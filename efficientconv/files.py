@@ -93,7 +93,7 @@ def refused_in_one_line(what: str, remedy: str) -> Iterator[None]:
 
 def open_to_append(path: Path) -> BinaryIO:
     """Made where it is missing. Raises UserError for a link or whatever else is no file of its own, and OSError."""
-    return os.fdopen(_open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW), "ab", buffering=0)
+    return os.fdopen(_open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW), "ab")
 
 
 def read_bytes(path: Path) -> bytes | None:

@@ -7,6 +7,7 @@ work. OpenMP reads the number once, when torch loads it.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,22 @@ def command(script: str, *args: object, cwd: Path = ROOT, env: dict | None = Non
     """Runs `python <script> <args>` of the repository as a user would, and returns what it printed."""
     call = [sys.executable, str(ROOT / script), *map(str, args)]
     return subprocess.run(call, cwd=cwd, env=env, capture_output=True, text=True, timeout=600)
+
+
+def train_here(*overrides: object) -> dict:
+    """What train.py does with them, in this process: its summary, or what it raises."""
+    from efficientconv.cli import compose  # here: OMP_NUM_THREADS comes before torch
+    from efficientconv.config import RunConfig
+    from efficientconv.engine.run import train
+    from efficientconv.signals import SIGNALS
+    from efficientconv.validation import validate
+
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        return train(validate(RunConfig, compose("train", list(map(str, overrides)))))
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
+import signal
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,7 @@ from efficientconv.engine.checkpoint import (
 from efficientconv.engine.weights import read_weights, write_weights
 from efficientconv.errors import UserError
 from efficientconv.files import remove_leftovers, write_atomically
+from test_trainer import Batches, make_trainer, small_model
 
 
 def state(step: int) -> dict:
@@ -50,6 +54,89 @@ def test_only_damaged_ones_are_an_error_and_none_at_all_is_a_fresh_start(tmp_pat
     save_checkpoint(tmp_path, state(1)).write_bytes(b"x")
     with pytest.warns(UserWarning), pytest.raises(UserError, match="no checkpoint in .* can be read"):
         load_newest(tmp_path)
+
+
+def without(*keys: str):
+    return lambda state: {key: value for key, value in state.items() if key not in keys}
+
+
+def with_(key: str, value: object):
+    return lambda state: state | {key: value}
+
+
+# by a fault of a state whose bytes are sound: as another version, another run or a careless hand would leave it
+FAULTS = {
+    "no step": without("step"),
+    "no weights": without("model"),
+    "no optimizer": without("optimizer"),
+    "no meter": without("meter"),
+    "nothing but weights": without("optimizer", "meter", "scaler", "lr_scale", "ema"),
+    "step as text": with_("step", "2"),
+    "step as a tensor": with_("step", torch.tensor(2)),
+    "step as a fraction": with_("step", 2.0),
+    "step before the first": with_("step", -1),
+    "step after the last": with_("step", 9),
+    "weights as a list": with_("model", [1, 2]),
+    "weights as text": with_("model", {"stem.conv.weight": "much"}),
+    "weights of another network": with_("model", {"weight": torch.ones(3)}),
+    "weights of another width": lambda s: s | {"model": {name: torch.zeros(1) for name in s["model"]}},
+    "an average that the run does not keep": lambda s: s | {"ema": s["model"]},
+    "average as text": with_("ema", "mean"),
+    "optimizer as a list": with_("optimizer", []),
+    "optimizer without groups": lambda s: s | {"optimizer": {"state": {}}},
+    "optimizer without momentum": lambda s: s | {"optimizer": without_momentum(s["optimizer"])},
+    "optimizer of other parameters": with_("optimizer", {"state": {}, "param_groups": [{"params": [0], "lr": 0.1}]}),
+    "momentum of another shape": lambda s: s | {"optimizer": with_momentum(s["optimizer"], torch.ones(1))},
+    "momentum as text": lambda s: s | {"optimizer": with_momentum(s["optimizer"], "none")},
+    "meter of other figures": with_("meter", {"loss": 1.0}),
+    "records as a list": with_("records", [{"epoch": 1}]),
+}
+
+
+def with_momentum(optimizer: dict, buffer: object) -> dict:
+    return optimizer | {"state": {0: {"momentum_buffer": buffer}}}
+
+
+def without_momentum(optimizer: dict) -> dict:
+    groups = [{key: value for key, value in group.items() if key != "momentum"} for group in optimizer["param_groups"]]
+    return optimizer | {"param_groups": groups}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_sound_bytes_of_an_unfit_state_are_named_and_the_one_before_is_used(fault, tmp_path):
+    trainer = make_trainer(small_model())
+    steps = trainer.train_epoch(Batches(4, 4), 0)
+    for _ in range(2):
+        next(steps)
+        save_checkpoint(tmp_path, trainer.state_dict())
+    newest, sound = load_newest(tmp_path, trainer.fault_in)
+    assert sound["step"] == 2
+    newest.unlink()
+    unfit = FAULTS[fault](sound)
+    data = io.BytesIO()
+    torch.save(unfit, data)
+    path = tmp_path / f"step-00000002-{sha256(data.getvalue()).hexdigest()[:16]}.pt"
+    path.write_bytes(data.getvalue())
+    with pytest.warns(UserWarning, match=f"{path} is no checkpoint of this .*; trying the one before"):
+        _, used = load_newest(tmp_path, trainer.fault_in)
+    assert used["step"] == 1
+    make_trainer(small_model()).load_state_dict(used)
+
+
+def dangling_link(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, dangling_link])
+def test_what_is_no_file_is_named_and_neither_waited_for_nor_counted(make, tmp_path):
+    sound = save_checkpoint(tmp_path, state(1))
+    odd = tmp_path / "step-00000009-0123456789abcdef.pt"
+    make(odd)
+    signal.alarm(10)
+    with pytest.warns(UserWarning, match=odd.name):
+        assert load_newest(tmp_path)[0] == sound
+    signal.alarm(0)
+    assert save_checkpoint(tmp_path, state(2)).exists()
 
 
 def test_a_checkpoint_can_run_no_code(tmp_path):

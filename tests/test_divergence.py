@@ -51,8 +51,8 @@ class Parts:
 def run_loop(tmp_path, on_divergence: str, limit: float):
     trainer = make_trainer(small_model())
     parts = Parts(trainer, Poisoned(trainer, limit), on_divergence)
-    saver = Saver(trainer, tmp_path / "checkpoints", 10.0, World(), parts.preemption)
     records = Records(tmp_path / "metrics.jsonl")
+    saver = Saver(trainer, records, tmp_path / "checkpoints", 10.0, World(), parts.preemption)
     Loop(parts, saver, records, Status(tmp_path)).run()
     return trainer, records
 

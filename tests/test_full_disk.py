@@ -16,6 +16,7 @@ from efficientconv.engine import saver as saver_module
 from efficientconv.engine.checkpoint import load_newest
 from efficientconv.engine.distributed import World
 from efficientconv.engine.preemption import Preemption
+from efficientconv.engine.records import Records
 from efficientconv.engine.saver import Saver
 from efficientconv.errors import UserError
 from test_trainer import Batches, make_trainer, small_model
@@ -51,7 +52,7 @@ def test_training_goes_on_and_says_at_the_end_that_nothing_was_saved(tmp_path):
 
 def test_a_save_that_fails_leaves_the_one_before(tmp_path, monkeypatch):
     trainer = make_trainer(small_model())
-    saver = Saver(trainer, tmp_path, 10.0, World(), Preemption())
+    saver = Saver(trainer, Records(tmp_path / "metrics.jsonl"), tmp_path, 10.0, World(), Preemption())
     steps = trainer.train_epoch(Batches(4, 4), 0)
     next(steps)
     saver.save()
@@ -68,7 +69,8 @@ def test_a_save_that_fails_leaves_the_one_before(tmp_path, monkeypatch):
 def test_too_little_space_is_found_at_the_start(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(saver_module.shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 1000, 1000))
-    saver = Saver(make_trainer(small_model()), tmp_path / "checkpoints", 10.0, World(), Preemption())
+    records = Records(tmp_path / "metrics.jsonl")
+    saver = Saver(make_trainer(small_model()), records, tmp_path / "checkpoints", 10.0, World(), Preemption())
     with pytest.raises(UserError, match="has 0 MB free, and checkpoints need .* MB; free some"):
         saver.check_space()
 

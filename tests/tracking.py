@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from efficientconv.config import LoggerConfig
-from efficientconv.engine.records import Records
+from efficientconv.engine.records import Records, read_records
 from efficientconv.engine.tracker import Tracker, start_tracker
 from efficientconv.engine.wandb_follower import read_copy
 from wandb_server import API_KEY
@@ -40,7 +40,7 @@ def start(folder: Path) -> Tracker:
 def write(folder: Path, epochs: range, summary: bool) -> None:
     """Records of a resumed run's epochs, the earlier ones being there or not; and its summary, if it is done."""
     records = Records(folder / "metrics.jsonl")
-    records.rewind(epochs[0] - 1)
+    records.values = read_records(records.path)[: epochs[0] - 1]
     for epoch in epochs:
         records.add({"epoch": epoch, "step": 10 * epoch, "train_loss": 1 / epoch, "train_seconds": 1.5})
     if summary:

@@ -11,6 +11,7 @@ import io
 import re
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -31,20 +32,24 @@ def save_checkpoint(folder: Path, state: dict) -> Path:
     make_folder(folder)
     path = folder / f"step-{state['step']:08d}-{_digest(data)}.pt"
     write_atomically(path, data)
-    for old in _newest_first(folder)[KEPT:]:
+    for old in [path for path in _newest_first(folder) if not path.is_dir()][KEPT:]:
         old.unlink()
     return path
 
 
-def load_newest(folder: Path) -> tuple[Path, dict] | None:
+def load_newest(folder: Path, fault_in: Callable[[dict], str | None] = lambda state: None) -> tuple[Path, dict] | None:
     """The newest sound checkpoint of `folder`, None where there is no checkpoint at all.
 
-    A damaged one is named in a warning and passed over. Raises UserError when all are damaged.
+    A damaged one, or one in which `fault_in` finds a fault, is named in a warning and passed over. Raises UserError when all
+    are.
     """
     paths = _newest_first(folder)
     for path in paths:
         try:
-            return path, load_checkpoint(path)
+            state = load_checkpoint(path)
+            if fault := fault_in(state):
+                raise UserError(f"{path} is no checkpoint of this run: {fault}")
+            return path, state
         except UserError as error:
             warnings.warn(f"{error}; trying the one before", stacklevel=2)
     if paths:
@@ -56,7 +61,7 @@ def load_checkpoint(path: Path) -> dict:
     """A training state on the CPU. Raises UserError for a file that is missing, damaged or not of this project."""
     data = read_bytes(path)
     if data is None:
-        raise UserError(f"there is no checkpoint {path}")
+        raise UserError(f"cannot read the checkpoint {path}: there is no such file")
     named = _NAME.fullmatch(path.name)
     if named and named[2] != _digest(data):
         raise UserError(f"the checkpoint {path} is damaged: its content does not match the checksum in its name")
@@ -69,8 +74,8 @@ def load_checkpoint(path: Path) -> dict:
         ) from None
     if damaged:
         raise UserError(f"the checkpoint {path} is damaged: its content does not match the checksums in it")
-    if not isinstance(state, dict) or not {"step", "model"} <= state.keys():
-        raise UserError(f"{path} is no checkpoint of this project: it has no training state in it")
+    if fault := _fault(state):
+        raise UserError(f"{path} is no checkpoint of this project: {fault}")
     return state
 
 
@@ -94,6 +99,23 @@ def load_into(model: torch.nn.Module, weights: dict[str, torch.Tensor], origin: 
         lines = [line.strip() for line in str(error).splitlines()[1:]]
         first = lines[0][:200] if lines else str(error)
         raise UserError(f"{origin} holds the weights of another network: {first}") from None
+
+
+def _fault(state: object) -> str | None:
+    """Why that is no training state, of whichever run; None: it is one."""
+    if not isinstance(state, dict) or not {"step", "model"} <= state.keys():
+        return "it has no training state in it"
+    if type(state["step"]) is not int or state["step"] < 0:
+        return "its step is no count"
+    if not _is_weights(state["model"]) or not _is_weights(state.get("ema") or {}):
+        return "its weights are no tensors by name"
+    return None if isinstance(state.get("records", ""), str) else "its records are no text"
+
+
+def _is_weights(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in value.items()
+    )
 
 
 def _newest_first(folder: Path) -> list[Path]:

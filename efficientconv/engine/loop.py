@@ -88,6 +88,5 @@ class Loop:
             raise error
         self.trainer.lr_scale = lr_scale
         if self.world.is_main:
-            self.records.rewind(self.trainer.epoch)
             reason = str(error).partition(";")[0]
             warnings.warn(f"{reason}; back to step {self.trainer.step} with {lr_scale:g} times the rate", stacklevel=2)

@@ -1,38 +1,116 @@
-"""metrics.jsonl: one record an epoch, the truth that tables, reports and trackers read."""
+"""metrics.jsonl: one record an epoch, the truth that tables, reports and trackers read.
+
+A record is a line at the file's end. A reader may come while it is being written, and a crash may cut it off: what has no
+end of line yet is no record. Checkpoints hold the records of the epochs before them, so that none is lost with the file.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from pathlib import Path
 
-from efficientconv.files import write_atomically
+from efficientconv.errors import UserError
+from efficientconv.files import open_to_append, read_bytes, write_atomically
+
+_TOTALLED = ("train_seconds", "train_images")  # what a summary adds up
 
 
 class Records:
-    """The file's records, held in memory too, so that one that found no space on the disk is written with the next."""
+    """The run's records, and how many of them its file has: one that found no space on the disk is written with the next."""
 
     def __init__(self, path: Path):
         self.path = path
-        self.values = read_records(path)
+        self.values: list[dict] = []
+        self._written: int | None = None  # None: the file is to be written anew
+        self._bytes = 0  # of the file, as far as it has these records
 
     def add(self, record: dict) -> bool:
         self.values.append(record)
         return self.write()
 
-    def rewind(self, epochs: int) -> None:
-        """Keeps the first `epochs`: a resumed run writes the later ones again."""
-        self.values = self.values[:epochs]
+    def text(self, epochs: int) -> str:
+        """The lines of the first `epochs` records, as a checkpoint keeps them."""
+        return _lines(self.values[:epochs])
+
+    def resume(self, epochs: int, kept: str | None) -> None:
+        """Goes back to the first `epochs` records: a resumed run writes the later ones again.
+
+        Args:
+            kept: what `text` gave for the checkpoint; None: it has none, as those of earlier versions, and the file must do.
+
+        Raises:
+            UserError: the file lacks one of them.
+        """
+        values = read_records(self.path) if kept is None else _parsed(kept.encode(), "the checkpoint's records")
+        self.values, self._written = values[:epochs], None
+        for epoch in range(1, epochs + 1):
+            if epoch > len(self.values) or not _is_record(self.values[epoch - 1], epoch):
+                raise UserError(
+                    f"{self.path} lacks the record of epoch {epoch}, but the checkpoint goes on after epoch {epochs}; put "
+                    f"the file back, or delete the folder {self.path.parent} to train from the start"
+                )
+
+    def restore(self) -> None:
+        """Writes the file as it was at the checkpoint, and says so where it lacked something. Raises UserError."""
+        found = read_bytes(self.path) or b""
+        if not found.startswith(_lines(self.values).encode()):
+            warnings.warn(f"{self.path} lacked records or was damaged; they are those of the checkpoint again", stacklevel=2)
+        self.write()
 
     def write(self) -> bool:
-        """All of them, at once: no line is ever cut off. False, after a warning, when the disk refuses."""
+        """What the file lacks. False, after a warning, when the disk refuses."""
         try:
-            write_atomically(self.path, "".join(json.dumps(value) + "\n" for value in self.values).encode())
+            if self._written is None or not self._append(_lines(self.values[self._written :]).encode()):
+                self._replace(_lines(self.values).encode())
         except OSError as error:
             warnings.warn(f"{self.path} could not be written ({error.strerror}); training goes on", stacklevel=2)
             return False
+        self._written = len(self.values)
         return True
+
+    def _append(self, lines: bytes) -> bool:
+        """False where the file is no longer what was written."""
+        with open_to_append(self.path) as file:
+            if file.tell() < self._bytes:
+                return False
+            file.truncate(self._bytes)  # a full disk may have cut off the last try
+            file.write(lines)
+            file.flush()
+            os.fsync(file.fileno())
+        self._bytes += len(lines)
+        return True
+
+    def _replace(self, lines: bytes) -> None:
+        write_atomically(self.path, lines)
+        self._bytes = len(lines)
 
 
 def read_records(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    """Those whose lines have an end; none where there is no file. Raises UserError for a line that is no record."""
+    return _parsed(read_bytes(path) or b"", path)
+
+
+def _parsed(content: bytes, origin: object) -> list[dict]:
+    records = []
+    for number, line in enumerate(content.split(b"\n")[:-1], 1):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            record = None
+        if not isinstance(record, dict):
+            raise UserError(
+                f"line {number} of {origin} is damaged; put the file back from a copy, or delete it and, if it is there, "
+                "the summary.json beside it: the command that trained the run restores both from the checkpoint"
+            )
+        records.append(record)
+    return records
+
+
+def _is_record(record: dict, epoch: int) -> bool:
+    return record.get("epoch") == epoch and all(isinstance(record.get(key), (int, float)) for key in _TOTALLED)
+
+
+def _lines(records: list[dict]) -> str:
+    return "".join(json.dumps(record) + "\n" for record in records)

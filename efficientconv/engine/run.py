@@ -60,8 +60,8 @@ class Run:
         self.parts, self.folder, self.world, self.trainer = parts, folder, parts.world, parts.trainer
         self.config = parts.config
         minutes = self.config.trainer.checkpoint_minutes
-        self.saver = Saver(self.trainer, folder.checkpoints, minutes, self.world, parts.preemption)
         self.records = Records(folder.metrics_file)
+        self.saver = Saver(self.trainer, self.records, folder.checkpoints, minutes, self.world, parts.preemption)
         self.status = Status(folder.path)
         self.code = git_state()  # now: by the end, the files may have become others
 
@@ -105,12 +105,13 @@ class Run:
 
     def _resume(self) -> None:
         path = self.saver.load()
-        if path is not None and self.world.is_main:
-            print(f"continuing after step {self.trainer.step} ({path.name})", flush=True)
-        # the epoch under way writes its record again, even if the record was written before the run was cut off
-        self.records.rewind(self.trainer.epoch)
         if self.world.is_main:
-            self.records.write()
+            if path is not None:
+                print(f"continuing after step {self.trainer.step} ({path.name})", flush=True)
+            elif self.folder.metrics_file.exists():
+                print(f"{self.folder.path} has no checkpoint: training starts anew", flush=True)
+            # the epoch under way writes its record again, even if the record was written before the run was cut off
+            self.records.restore()
             self.status.set("running", self.trainer.step)
 
     def _pause(self) -> dict:

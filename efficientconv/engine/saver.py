@@ -10,16 +10,22 @@ from pathlib import Path
 from efficientconv.engine.checkpoint import KEPT, load_newest, save_checkpoint
 from efficientconv.engine.distributed import World
 from efficientconv.engine.preemption import Preemption
+from efficientconv.engine.records import Records
 from efficientconv.engine.trainer import Trainer
 from efficientconv.errors import UserError
 from efficientconv.files import remove_leftovers
 
 
 class Saver:
-    """Checkpoints of `trainer` in `folder`, every `minutes` and whenever `save` is called. Only the main process writes."""
+    """Checkpoints of `trainer` and `records` in `folder`, every `minutes` and whenever `save` is called.
 
-    def __init__(self, trainer: Trainer, folder: Path, minutes: float, world: World, preemption: Preemption):
-        self.trainer, self.folder, self.seconds = trainer, folder, 60 * minutes
+    Only the main process writes.
+    """
+
+    def __init__(
+        self, trainer: Trainer, records: Records, folder: Path, minutes: float, world: World, preemption: Preemption
+    ):
+        self.trainer, self.records, self.folder, self.seconds = trainer, records, folder, 60 * minutes
         self.world, self.preemption = world, preemption
         self.saved_step = 0
         self.next_time = time.monotonic() + self.seconds
@@ -32,6 +38,7 @@ class Saver:
         self.next_time = time.monotonic() + self.seconds
         with self.preemption.shield():
             state = self.trainer.state_dict()  # all processes together
+            state["records"] = self.records.text(self.trainer.epoch)
             if self.world.is_main:
                 try:
                     save_checkpoint(self.folder, state)
@@ -45,16 +52,18 @@ class Saver:
             self.save()
 
     def load(self) -> Path | None:
-        """The newest sound checkpoint into the trainer; its path, or None where there is none at all."""
+        """The newest sound checkpoint into trainer and records; its path, or None where there is none at all."""
         with self.preemption.shield():
             if self.world.is_main:
                 remove_leftovers(self.folder)
-            found = load_newest(self.folder)
+            found = load_newest(self.folder, self.trainer.fault_in)
             if found is None:
                 return None
-            self.trainer.load_state_dict(found[1])
+            path, state = found
+            self.trainer.load_state_dict(state)
+            self.records.resume(self.trainer.epoch, state.get("records"))
             self.saved_step = self.trainer.step
-            return found[0]
+            return path
 
     def check_space(self) -> None:
         """Raises UserError when the disk cannot hold the checkpoints that a run keeps, and the one being written."""

@@ -24,6 +24,7 @@ from efficientconv.engine.optim import build_optimizer, set_lr
 from efficientconv.engine.precision import autocast, grad_scaler
 from efficientconv.engine.preemption import Preemption
 from efficientconv.engine.schedule import lr_factor
+from efficientconv.engine.state_check import difference, optimizer_difference
 
 Batches = Iterator[tuple[Tensor, Tensor]]
 
@@ -128,6 +129,18 @@ class Trainer:
             "ema": None if self.ema is None else self.ema.model.state_dict(),
             "meter": self.meter.reduce(self.world.add).state_dict(),
         }
+
+    def fault_in(self, state: dict) -> str | None:
+        """Why `state`, of a checkpoint, cannot be loaded; None: it can be."""
+        last = self.steps_per_epoch * self.config.epochs
+        if state["step"] > last:
+            return f"its step {state['step']} is after the run's last, {last}"
+        own = {
+            "lr_scale": self.lr_scale, "model": self.model.state_dict(), "scaler": self.scaler.state_dict(),
+            "ema": None if self.ema is None else self.ema.model.state_dict(), "meter": self.meter.state_dict(),
+        }  # fmt: skip
+        faults = (difference(state.get(key), like, key) for key, like in own.items())
+        return next(filter(None, faults), None) or optimizer_difference(state.get("optimizer"), self.optimizer)
 
     def load_state_dict(self, state: dict) -> None:
         self.step, self.lr_scale = state["step"], state["lr_scale"]

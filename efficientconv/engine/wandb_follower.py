@@ -55,6 +55,7 @@ class WandbCopy:
         new = {"id": secrets.token_hex(4), "sent_epochs": 0}
         self.state = yaml.safe_load(DEFAULTS_FILE.read_text()) | new | _read_json(self.state_file) | settings
         self._save()
+        self.records = NewRecords(folder / "metrics.jsonl")
 
     def mode(self) -> str:
         """Offline where no key is configured."""
@@ -79,7 +80,7 @@ class WandbCopy:
 
     def send_new(self) -> None:
         """Epochs that a resumed training writes again are the same as before, and passed over."""
-        for record in _read_records(self.folder / "metrics.jsonl"):
+        for record in self.records.read():
             if record["epoch"] > self.epochs:
                 self.run.log(record, step=record["epoch"], commit=True)
                 self.epochs = record["epoch"]
@@ -118,6 +119,28 @@ class WandbCopy:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, self.state_file)
+
+
+class NewRecords:
+    """What is added to metrics.jsonl; after a start that wrote the file anew, all of it again."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.file, self.position = None, 0  # which file it was, and up to where it was read
+
+    def read(self) -> list[dict]:
+        """Since the last call. A line that is still being written is left for the next."""
+        try:
+            with open(self.path, "rb") as file:
+                found = os.fstat(file.fileno())
+                if found.st_ino != self.file or found.st_size < self.position:
+                    self.file, self.position = found.st_ino, 0
+                file.seek(self.position)
+                lines = file.read().split(b"\n")[:-1]
+        except FileNotFoundError:
+            return []
+        self.position += sum(len(line) + 1 for line in lines)
+        return [json.loads(line) for line in lines]
 
 
 def labels(config: dict) -> list[str]:
@@ -217,10 +240,6 @@ def _print_to(path: Path) -> None:
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
-
-
-def _read_records(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def _read_json(path: Path) -> dict:
