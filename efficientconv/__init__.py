@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from efficientconv.complexity import Cost, NetworkCost, count
     from efficientconv.models import build_model, model_names
 
+__version__ = "0.1.0"
 __all__ = ["Cost", "NetworkCost", "build_model", "count", "model_names"]
 
 

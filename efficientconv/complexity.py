@@ -92,8 +92,9 @@ class _Counter(TorchDispatchMode):
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         formula = self._formulas.get(operation._overloadpacket)
-        if formula is None:
-            with self:  # a matmul or an einsum is made of operations that have one
+        known = formula is not None or is_free(operation)
+        if not known:
+            with self:  # a matmul or an einsum is made of operations that are known
                 output = operation.decompose(*args, **kwargs)
             if output is not NotImplemented:
                 return output
@@ -102,7 +103,7 @@ class _Counter(TorchDispatchMode):
         if formula is not None and not stated:
             made = output[0] if isinstance(output, tuple) else output
             self._add(name, Cost(formula(*args, **kwargs, out_val=output) // 2, 0, made.numel()))
-        elif not stated and not is_free(operation):
+        elif not known and not stated:
             raise UserError(
                 f"count: what {operation._overloadpacket} multiplies is unknown (in {name or 'the network itself'}); give "
                 "torch a formula of it: torch.utils.flop_counter.register_flop_formula"

@@ -15,22 +15,20 @@ import shlex
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from efficientconv.signals import leave_on_signals  # noqa: E402
+from checkout import ROOT
+from efficientconv.signals import leave_on_signals
 
 if __name__ == "__main__":
     leave_on_signals()  # now: the imports take seconds
 
-import torch  # noqa: E402
-from tqdm import tqdm  # noqa: E402
+import torch
+from tqdm import tqdm
 
-from efficientconv.benchmark import report, subjects  # noqa: E402
-from efficientconv.benchmark.timing import measure, peak_bytes, peak_jobs  # noqa: E402
-from efficientconv.engine.guard import guarded  # noqa: E402
-from efficientconv.engine.precision import choose_device  # noqa: E402
-from efficientconv.layers.backend import BACKENDS  # noqa: E402
+from efficientconv.benchmark import report, subjects
+from efficientconv.benchmark.timing import measure, peak_bytes, peak_jobs
+from efficientconv.engine.guard import guarded
+from efficientconv.engine.precision import choose_device
+from efficientconv.layers.backend import BACKENDS
 
 
 def main() -> None:

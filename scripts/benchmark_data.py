@@ -10,27 +10,24 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import tempfile
 from functools import partial
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from efficientconv.signals import leave_on_signals  # noqa: E402
+from checkout import ROOT
+from efficientconv.signals import leave_on_signals
 
 if __name__ == "__main__":
     leave_on_signals()  # now: the imports take seconds
 
-import torch  # noqa: E402
-from tqdm import tqdm  # noqa: E402
+import torch
+from tqdm import tqdm
 
-from efficientconv.benchmark import pipelines, throughput_report  # noqa: E402
-from efficientconv.benchmark.throughput import measure_throughput  # noqa: E402
-from efficientconv.data.parallel import available_cores  # noqa: E402
-from efficientconv.engine.guard import guarded  # noqa: E402
-from efficientconv.errors import UserError  # noqa: E402
+from efficientconv.benchmark import pipelines, throughput_report
+from efficientconv.benchmark.throughput import measure_throughput
+from efficientconv.data.parallel import available_cores
+from efficientconv.engine.guard import guarded
+from efficientconv.errors import UserError
 
 
 def main() -> None:

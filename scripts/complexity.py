@@ -8,24 +8,21 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from efficientconv.signals import leave_on_signals  # noqa: E402
+from checkout import ROOT
+from efficientconv.signals import leave_on_signals
 
 if __name__ == "__main__":
     leave_on_signals()  # now: the imports take seconds
 
-from efficientconv.config import ModelConfig  # noqa: E402
-from efficientconv.engine.guard import guarded  # noqa: E402
-from efficientconv.models import model_config, model_names  # noqa: E402
-from efficientconv.models.budget import fits  # noqa: E402
-from efficientconv.results import complexity_table as table  # noqa: E402
-from efficientconv.validation import validate  # noqa: E402
+from efficientconv.config import ModelConfig
+from efficientconv.engine.guard import guarded
+from efficientconv.models import model_config, model_names
+from efficientconv.models.budget import fits
+from efficientconv.results import complexity_table as table
+from efficientconv.validation import validate
 
 LEGEND = """\
 1 MAC = one multiply-accumulate = 2 FLOPs. Costs are of one image, M = million. Convolutions and fully connected layers

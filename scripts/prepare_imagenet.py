@@ -11,23 +11,20 @@ again. Exit code 0: the set is complete; 2: something to mend, said in one line;
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from efficientconv.signals import leave_on_signals  # noqa: E402
+import checkout  # noqa: F401  finds the package
+from efficientconv.signals import leave_on_signals
 
 if __name__ == "__main__":
     leave_on_signals()  # now: the imports take seconds
 
-from efficientconv.data.parallel import available_cores  # noqa: E402
-from efficientconv.data.prepare.build import build  # noqa: E402
-from efficientconv.data.prepare.plan import Plan, estimated_bytes, is_done, require_space  # noqa: E402
-from efficientconv.data.prepare.source import find_source  # noqa: E402
-from efficientconv.data.prepared import Recipe  # noqa: E402
-from efficientconv.engine.guard import guarded  # noqa: E402
+from efficientconv.data.parallel import available_cores
+from efficientconv.data.prepare.build import build
+from efficientconv.data.prepare.plan import Plan, estimated_bytes, is_done, require_space
+from efficientconv.data.prepare.source import find_source
+from efficientconv.data.prepared import Recipe
+from efficientconv.engine.guard import guarded
 
 
 def main() -> None:

@@ -6,19 +6,15 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from efficientconv.signals import leave_on_signals  # noqa: E402
+import checkout  # noqa: F401  finds the package
+from efficientconv.signals import leave_on_signals
 
 if __name__ == "__main__":
     leave_on_signals()  # now: the imports take seconds
 
-from efficientconv.engine.guard import guarded  # noqa: E402
-from efficientconv.results.readme import pages, updated  # noqa: E402
+from efficientconv.engine.guard import guarded
+from efficientconv.results.readme import pages, updated
 
 
 def main() -> None:

@@ -14,20 +14,18 @@ import argparse
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from efficientconv.signals import leave_on_signals  # noqa: E402
+import checkout  # noqa: F401  finds the package
+from efficientconv.signals import leave_on_signals
 
 if __name__ == "__main__":
     leave_on_signals()  # now: the imports take seconds
 
-from efficientconv.engine.guard import guarded  # noqa: E402
-from efficientconv.errors import UserError  # noqa: E402
-from efficientconv.files import write_atomically  # noqa: E402
-from efficientconv.results.report.page import page, report_data  # noqa: E402
-from efficientconv.results.report.sources import find_sources  # noqa: E402
-from efficientconv.text import printable  # noqa: E402
+from efficientconv.engine.guard import guarded
+from efficientconv.errors import UserError
+from efficientconv.files import write_atomically
+from efficientconv.results.report.page import page, report_data
+from efficientconv.results.report.sources import find_sources
+from efficientconv.text import printable
 
 
 def main() -> None:

@@ -16,28 +16,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from efficientconv.signals import leave_on_signals  # noqa: E402
+from checkout import ROOT
+from efficientconv.signals import leave_on_signals
 
 if __name__ == "__main__":
     leave_on_signals()  # now: the imports take seconds
 
-from efficientconv import cli  # noqa: E402
-from efficientconv.config import RunConfig  # noqa: E402
-from efficientconv.engine.guard import guarded  # noqa: E402
-from efficientconv.engine.precision import choose_device  # noqa: E402
-from efficientconv.errors import UserError, did_you_mean  # noqa: E402
-from efficientconv.reproduce.estimate import estimate  # noqa: E402
-from efficientconv.reproduce.plan import PlannedRun, plan_runs  # noqa: E402
-from efficientconv.reproduce.report import plan_text  # noqa: E402
-from efficientconv.reproduce.tier import load_tier  # noqa: E402
-from efficientconv.reproduce.write import write_plots, write_table  # noqa: E402
-from efficientconv.results.tables import needed_models, table_config  # noqa: E402
-from efficientconv.signals import Preempted  # noqa: E402
-from efficientconv.sweep.pool import outcome_table, run_jobs, sweep_exit_code  # noqa: E402
-from efficientconv.validation import validate  # noqa: E402
+from efficientconv import cli
+from efficientconv.config import RunConfig
+from efficientconv.engine.guard import guarded
+from efficientconv.engine.precision import choose_device
+from efficientconv.errors import UserError, did_you_mean
+from efficientconv.reproduce.estimate import estimate
+from efficientconv.reproduce.plan import PlannedRun, plan_runs
+from efficientconv.reproduce.report import plan_text
+from efficientconv.reproduce.tier import load_tier
+from efficientconv.reproduce.write import write_plots, write_table
+from efficientconv.results.tables import needed_models, table_config
+from efficientconv.signals import Preempted
+from efficientconv.sweep.pool import outcome_table, run_jobs, sweep_exit_code
+from efficientconv.validation import validate
 
 
 @dataclass(frozen=True)

@@ -15,23 +15,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from efficientconv.signals import leave_on_signals  # noqa: E402
+import checkout  # noqa: F401  finds the package
+from efficientconv.signals import leave_on_signals
 
 if __name__ == "__main__":
     leave_on_signals()  # now: the imports take seconds
 
-from efficientconv.engine.guard import guarded  # noqa: E402
-from efficientconv.engine.precision import choose_device  # noqa: E402
-from efficientconv.errors import UserError  # noqa: E402
-from efficientconv.files import make_folder, refused_in_one_line, write_atomically  # noqa: E402
-from efficientconv.results import run_table  # noqa: E402
-from efficientconv.results.plot import MACS_LABEL, plot  # noqa: E402
-from efficientconv.results.record import RunRecord  # noqa: E402
-from efficientconv.results.report.sources import find_sources  # noqa: E402
-from efficientconv.text import printable  # noqa: E402
+from efficientconv.engine.guard import guarded
+from efficientconv.engine.precision import choose_device
+from efficientconv.errors import UserError
+from efficientconv.files import make_folder, refused_in_one_line, write_atomically
+from efficientconv.results import run_table
+from efficientconv.results.plot import MACS_LABEL, plot
+from efficientconv.results.record import RunRecord
+from efficientconv.results.report.sources import find_sources
+from efficientconv.text import printable
 
 NAMED = 5  # of the runs that are passed over
 ENDINGS = (".md", ".csv", ".png")

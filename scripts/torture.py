@@ -24,21 +24,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from efficientconv.signals import leave_on_signals  # noqa: E402
+from checkout import ROOT
+from efficientconv.signals import leave_on_signals
 
 if __name__ == "__main__":
     leave_on_signals()  # now: the imports take seconds
 
-import torch  # noqa: E402
-from tqdm import tqdm  # noqa: E402
+import torch
+from tqdm import tqdm
 
-from efficientconv.engine.checkpoint import load_newest  # noqa: E402
-from efficientconv.engine.environment import environment  # noqa: E402
-from efficientconv.engine.guard import guarded  # noqa: E402
-from efficientconv.engine.records import read_records  # noqa: E402
+from efficientconv.engine.checkpoint import load_newest
+from efficientconv.engine.environment import environment
+from efficientconv.engine.guard import guarded
+from efficientconv.engine.records import read_records
 
 EPOCHS, STEPS_PER_EPOCH, KILLS_A_RUN = 4, 20, 5
 COMMON = (

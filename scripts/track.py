@@ -12,15 +12,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from efficientconv.signals import leave_on_signals  # noqa: E402
+from checkout import ROOT
+from efficientconv.signals import leave_on_signals
 
 if __name__ == "__main__":
     leave_on_signals()
 
-from efficientconv.engine.guard import guarded  # noqa: E402
+from efficientconv.engine.guard import guarded
 
 FOLLOWER = ROOT / "efficientconv" / "engine" / "wandb_follower.py"
 

@@ -10,30 +10,27 @@ The same command continues a search that was cut off; more --trials widen it. Wr
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import Counter
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from efficientconv.signals import leave_on_signals  # noqa: E402
+import checkout  # noqa: F401  finds the package
+from efficientconv.signals import leave_on_signals
 
 if __name__ == "__main__":
     leave_on_signals()  # now: the imports take seconds
 
-import optuna  # noqa: E402
+import optuna
 
-from efficientconv.cli import compose  # noqa: E402
-from efficientconv.config import RunConfig  # noqa: E402
-from efficientconv.engine.configure import run_config  # noqa: E402
-from efficientconv.engine.guard import guarded  # noqa: E402
-from efficientconv.engine.records import read_records  # noqa: E402
-from efficientconv.errors import UserError  # noqa: E402
-from efficientconv.files import write_atomically  # noqa: E402
-from efficientconv.results.markdown import csv_text  # noqa: E402
-from efficientconv.sweep.ranges import split_ranges  # noqa: E402
-from efficientconv.sweep.search import OBJECTIVE, Search  # noqa: E402
+from efficientconv.cli import compose
+from efficientconv.config import RunConfig
+from efficientconv.engine.configure import run_config
+from efficientconv.engine.guard import guarded
+from efficientconv.engine.records import read_records
+from efficientconv.errors import UserError
+from efficientconv.files import write_atomically
+from efficientconv.results.markdown import csv_text
+from efficientconv.sweep.ranges import split_ranges
+from efficientconv.sweep.search import OBJECTIVE, Search
 
 STATES = {"COMPLETE": "ok", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
 

@@ -13,25 +13,23 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from efficientconv.signals import Preempted, leave_on_signals  # noqa: E402
+import checkout  # noqa: F401  finds the package
+from efficientconv.signals import Preempted, leave_on_signals
 
 if __name__ == "__main__":
     leave_on_signals()  # now: the imports take seconds
 
-from tqdm import tqdm  # noqa: E402
+from tqdm import tqdm
 
-from efficientconv import cli  # noqa: E402
-from efficientconv.config import DataConfig  # noqa: E402
-from efficientconv.data import FILE_SETS, DataSet, FileSplit, load_data  # noqa: E402
-from efficientconv.data.dataset import hold_out, root_of  # noqa: E402
-from efficientconv.data.parallel import available_cores  # noqa: E402
-from efficientconv.data.prepared import PreparedManifest, is_prepared, sha256_of  # noqa: E402
-from efficientconv.data.progress import Progress  # noqa: E402
-from efficientconv.data.verify import Manifest, check_images, manifest_at  # noqa: E402
-from efficientconv.validation import validate  # noqa: E402
+from efficientconv import cli
+from efficientconv.config import DataConfig
+from efficientconv.data import FILE_SETS, DataSet, FileSplit, load_data
+from efficientconv.data.dataset import hold_out, root_of
+from efficientconv.data.parallel import available_cores
+from efficientconv.data.prepared import PreparedManifest, is_prepared, sha256_of
+from efficientconv.data.progress import Progress
+from efficientconv.data.verify import Manifest, check_images, manifest_at
+from efficientconv.validation import validate
 
 DAMAGED_EXIT = 1
 

@@ -8,22 +8,19 @@ The picture has the kernels stage by stage, a run's kernels.csv a row a kernel. 
 random kernels of the same size below: a share means something where it differs from theirs.
 """
 
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from efficientconv.signals import leave_on_signals  # noqa: E402
+import checkout  # noqa: F401  finds the package
+from efficientconv.signals import leave_on_signals
 
 if __name__ == "__main__":
     leave_on_signals()  # now: the imports take seconds
 
-from efficientconv import cli  # noqa: E402
-from efficientconv.errors import UserError  # noqa: E402
-from efficientconv.results.kernel_plot import draw_kernels  # noqa: E402
-from efficientconv.results.kernel_table import summary_text, write_kernels  # noqa: E402
-from efficientconv.results.kernels import RunKernels, kernels_of_run  # noqa: E402
+from efficientconv import cli
+from efficientconv.errors import UserError
+from efficientconv.results.kernel_plot import draw_kernels
+from efficientconv.results.kernel_table import summary_text, write_kernels
+from efficientconv.results.kernels import RunKernels, kernels_of_run
 
 LEGEND = """\
 kinds: the template, of any sign, that holds at least half of a kernel's energy; dead: next to no weight in its layer.

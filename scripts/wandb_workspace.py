@@ -9,25 +9,21 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from efficientconv.signals import leave_on_signals  # noqa: E402
+import checkout  # noqa: F401  finds the package
+from efficientconv.signals import leave_on_signals
 
 if __name__ == "__main__":
     leave_on_signals()  # now: the imports take seconds
 
 os.environ.setdefault("WANDB_SILENT", "true")  # its lines about the login: the address is all that is asked for
 
-import wandb  # noqa: E402
-from wandb_workspaces.reports.v2 import Config, LinePlot, ScatterPlot, SummaryMetric  # noqa: E402
-from wandb_workspaces.workspaces import RunsetSettings, Section, Workspace, WorkspaceSettings  # noqa: E402
+import wandb
+from wandb_workspaces.reports.v2 import Config, LinePlot, ScatterPlot, SummaryMetric
+from wandb_workspaces.workspaces import RunsetSettings, Section, Workspace, WorkspaceSettings
 
-from efficientconv.engine.guard import guarded  # noqa: E402
-from efficientconv.errors import UserError  # noqa: E402
+from efficientconv.engine.guard import guarded
+from efficientconv.errors import UserError
 
 SUMMARY = ("top1_percent", "top5_percent", "macs", "params", "ms_per_image")  # keys of summary.json
 MOST_RUNS = 100  # in one panel; W&B's own default is 10

@@ -51,6 +51,8 @@ def cpu_name() -> str:
 
 
 def _git(*args: str) -> str | None:
+    if not (_ROOT / ".git").exists():  # installed: a repository around it, if there is one, is another project's
+        return None
     try:
         return subprocess.run(["git", *args], cwd=_ROOT, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

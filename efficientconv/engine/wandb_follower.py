@@ -39,7 +39,7 @@ START_LIMIT_S = 10.0  # for the server's first answer; without one the copy is k
 UPLOAD_LIMIT_S = 10.0  # for what is still to be uploaded when the training has ended
 END_LIMIT_S = 25.0  # from the training's end to this process's, whatever W&B does
 BLOCK_BYTES = 32768  # of a .wandb file
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+CONFIGS = next(folder for home in Path(__file__).resolve().parents[1:3] if (folder := home / "configs").is_dir())
 DEFAULTS_FILE = CONFIGS / "logger" / "wandb.yaml"
 
 

@@ -1,9 +1,8 @@
-"""The networks that the paper compares with, from torchvision, untrained."""
+"""The networks that the paper compares with, from torchvision, untrained; torchvision is imported with the first of them."""
 
 from __future__ import annotations
 
 import torch
-import torchvision
 from torch import nn
 
 from efficientconv.config import ModelConfig
@@ -19,6 +18,8 @@ def build(config: ModelConfig, num_classes: int, image_size: int | None) -> nn.M
     Raises:
         UserError: a width other than 1; images that the network cannot take.
     """
+    import torchvision
+
     if config.width != 1:
         raise UserError(f"model.width={config.width:g} is for the paper's models; '{config.name}' has width 1 only")
     options = {"aux_logits": False, "init_weights": True} if config.name == "googlenet" else {}

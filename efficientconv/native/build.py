@@ -51,14 +51,19 @@ def failure() -> BuildError | None:
 
 def library() -> Path:
     """The compiled kernels, built if need be. Raises BuildError."""
+    path = library_path()
+    if not path.exists():
+        log.info("building the native layers, once for this machine: about 30 seconds")
+        _compile([str(source) for source in sorted(SOURCE_DIR.glob("*.cpp"))], path)
+    return path
+
+
+def library_path() -> Path:
+    """Where the kernels are, once they are compiled."""
     sources = sorted(SOURCE_DIR.iterdir())
     parts = [torch.__version__, platform.machine(), *flags(), *(s.name + s.read_text() for s in sources)]
     name = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-    path = cache_dir() / f"native-{name}.so"
-    if not path.exists():
-        log.info("building the native layers, once for this machine: about 30 seconds")
-        _compile([str(s) for s in sources if s.suffix == ".cpp"], path)
-    return path
+    return cache_dir() / f"native-{name}.so"
 
 
 def cache_dir() -> Path:

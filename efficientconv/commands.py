@@ -1,0 +1,43 @@
+"""The commands that pip installs: efficientconv-train and efficientconv-eval. In a checkout they are train.py and eval.py.
+
+Each imports what it needs once it answers signals: that takes seconds.
+"""
+
+from efficientconv.signals import leave_on_signals
+
+
+def train() -> None:
+    """efficientconv-train model=c data=cifar10 trainer.epochs=100 optim.lr=0.1 seed=0"""
+    leave_on_signals()
+    from efficientconv import cli
+    from efficientconv.engine import run
+    from efficientconv.engine.configure import run_config
+    from efficientconv.sweep.launch import sweep
+
+    @cli.entry("train", sweep=sweep)
+    def main(values: dict) -> None:
+        run.train(run_config(values))
+
+    main()
+
+
+def evaluate() -> None:
+    """efficientconv-eval run=<run folder> [checkpoint=<file>] [data=<another set> data.root=...]"""
+    leave_on_signals()
+    from efficientconv import cli
+    from efficientconv.config import DataConfig
+    from efficientconv.engine.distributed import leave_world, start_world
+    from efficientconv.engine.evaluate_run import evaluate_run
+    from efficientconv.engine.report import result_lines
+    from efficientconv.validation import validate
+
+    @cli.entry("eval")
+    def main(values: dict) -> None:
+        data = validate(DataConfig, values["data"], where="data") if "data" in values else None
+        world = start_world()
+        results = evaluate_run(values["run"], values["checkpoint"], data, values["device"], world)
+        if world.is_main:
+            print("\n".join(result_lines(results)))
+        leave_world()
+
+    main()
