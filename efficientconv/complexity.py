@@ -46,10 +46,12 @@ class NetworkCost(Cost):
         return sum((c for n, c in self.layers.items() if (n + ".").startswith(prefix.rstrip(".") + ".")), Cost())
 
 
-def conv_cost(in_channels: int, out_channels: int, kernel_area: int, groups: int, positions: int) -> Cost:
-    """A convolution without bias: out * in / groups * k^2 weights, each used once at each of `positions` places."""
+def conv_cost(
+    in_channels: int, out_channels: int, kernel_area: int, groups: int, positions: int, bias: bool = False
+) -> Cost:
+    """A convolution: out * in / groups * k^2 weights, each used once at each of `positions` places. A bias is no MAC."""
     weights = out_channels * (in_channels // groups) * kernel_area
-    return Cost(weights * positions, weights, out_channels * positions)
+    return Cost(weights * positions, weights + out_channels * bias, out_channels * positions)
 
 
 def count(model: nn.Module, shape: Sequence[int], kind: str = "math") -> NetworkCost:

@@ -32,22 +32,54 @@ def on_batch(oracle: Callable[[Map], Map], images: Tensor) -> Tensor:
 # ---------------------------------------------------------------- the parts of the algorithms
 
 
-def pixel(plane: list, row: int, column: int) -> Tensor | int:
-    """Zero outside the map."""
-    inside = 0 <= row < len(plane) and 0 <= column < len(plane[0])
-    return plane[row][column] if inside else 0
+def place(at: int, size: int, mode: str) -> int | None:
+    """Which of `size` places stands at `at`, that may lie outside; None: a zero."""
+    if 0 <= at < size:
+        return at
+    mirrored = -at if at < 0 else 2 * (size - 1) - at
+    return {"zeros": None, "replicate": min(max(at, 0), size - 1), "circular": at % size, "reflect": mirrored}[mode]
 
 
-def filtered(plane: list, kernel: list) -> list:
-    """`plane` correlated with a k x k `kernel`, k odd, zero padding that keeps its size."""
-    k, middle = len(kernel), len(kernel) // 2
+def pixel(plane: list, row: int, column: int, mode: str = "zeros") -> Tensor | int:
+    i, j = place(row, len(plane), mode), place(column, len(plane[0]), mode)
+    return 0 if i is None or j is None else plane[i][j]
+
+
+def two(value: int | tuple[int, int]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else value
+
+
+def filtered(
+    plane: list,
+    kernel: list,
+    stride: int | tuple = 1,
+    padding: int | tuple | str = "same",
+    dilation: int | tuple = 1,
+    padding_mode: str = "zeros",
+) -> list:
+    """`plane` correlated with `kernel`: nn.Conv2d's formula; "same" has the kernel's middle on each stride-th pixel."""
+    (rows, columns), (down, across), (dk, dl) = (len(kernel), len(kernel[0])), two(stride), two(dilation)
+    named = {"same": (rows // 2 * dk, columns // 2 * dl), "valid": (0, 0)}
+    top, left = named[padding] if isinstance(padding, str) else two(padding)
+    last_row, last_column = len(plane) + top - 1 - (rows - 1) * dk, len(plane[0]) + left - 1 - (columns - 1) * dl
     return [
         [
-            sum(kernel[u][v] * pixel(plane, i + u - middle, j + v - middle) for u in range(k) for v in range(k))
-            for j in range(len(plane[0]))
+            sum(
+                kernel[u][v] * pixel(plane, i + u * dk, j + v * dl, padding_mode)
+                for u in range(rows)
+                for v in range(columns)
+            )
+            for j in range(-left, last_column + 1, across)
         ]
-        for i in range(len(plane))
+        for i in range(-top, last_row + 1, down)
     ]
+
+
+def shifted(maps: Map, biases: Tensor | None) -> Map:
+    """A bias for each map."""
+    if biases is None:
+        return maps
+    return [[[value + bias for value in row] for row in plane] for plane, bias in zip(maps, numbers(biases), strict=True)]
 
 
 def added(planes: list) -> list:
@@ -108,28 +140,36 @@ def neighbours(output: int, topology: Topology) -> list[int]:
     return seen
 
 
-# ---------------------------------------------------------------- the registered layers, with their own arguments
+# ---------------------------------------------------------------- the registered layers, with their own arguments;
+# kernel sizes and whether there is a bias are read from the weights, `sizes` is what `filtered` takes
 
 
-def standard(conv: nn.Module, maps: Map, kernel_size: int) -> Map:
+def standard(conv: nn.Module, maps: Map, kernel_size: object, bias: bool = False, **sizes: object) -> Map:
     kernels = numbers(conv.weight)
-    return [added([filtered(plane, kernel) for plane, kernel in zip(maps, row, strict=True)]) for row in kernels]
+    planes = [added([filtered(plane, kernel, **sizes) for plane, kernel in zip(maps, row, strict=True)]) for row in kernels]
+    return shifted(planes, conv.bias)
 
 
-def unravelled(conv: nn.Module, maps: Map, kernel_size: int, bases: int) -> Map:
+def unravelled(
+    conv: nn.Module,
+    maps: Map,
+    kernel_size: object,
+    bases: int,
+    topology: Topology | None = None,
+    bias: bool = False,
+    **sizes: object,
+) -> Map:
     """Algorithm 2: channel c's filters are b in a row, and so are the maps that enter the projection."""
-    kernels, matrix = numbers(conv.depthwise.weight[:, 0]), numbers(conv.projection.weight[:, :, 0, 0])
-    between = [filtered(maps[c], kernels[c * bases + b]) for c in range(len(maps)) for b in range(bases)]
-    return projected(between, matrix)
-
-
-def sic(conv: nn.Module, maps: Map, kernel_size: int, topology: Topology | None = None) -> Map:
-    """One step of algorithm 3 before its addition: P G."""
     kernels = numbers(conv.depthwise.weight[:, 0])
-    between = [filtered(plane, kernel) for plane, kernel in zip(maps, kernels, strict=True)]
+    between = [filtered(maps[c], kernels[c * bases + b], **sizes) for c in range(len(maps)) for b in range(bases)]
     if topology is not None:
         return topological(conv.projection, between, 1, topology)
-    return projected(between, numbers(conv.projection.weight[:, :, 0, 0]))
+    return shifted(projected(between, numbers(conv.projection.weight[:, :, 0, 0])), conv.projection.bias)
+
+
+def sic(conv: nn.Module, maps: Map, kernel_size: object, topology: Topology | None = None, **args: object) -> Map:
+    """One step of algorithm 3 before its addition: P G."""
+    return unravelled(conv, maps, kernel_size, 1, topology, **args)
 
 
 def sic_sequence(layers: list[nn.Module], maps: Map, residual: bool) -> Map:
@@ -140,48 +180,61 @@ def sic_sequence(layers: list[nn.Module], maps: Map, residual: bool) -> Map:
     return maps
 
 
-def topological(conv: nn.Module, maps: Map, kernel_size: int, topology: Topology) -> Map:
+def topological(
+    conv: nn.Module, maps: Map, kernel_size: object, topology: Topology, bias: bool = False, **sizes: object
+) -> Map:
     kernels = numbers(conv.weight)
-    return [
-        added([filtered(maps[i], kernels[o][t]) for t, i in enumerate(neighbours(o, topology))]) for o in range(len(maps))
+    planes = [
+        added([filtered(maps[i], kernels[o][t], **sizes) for t, i in enumerate(neighbours(o, topology))])
+        for o in range(len(maps))
     ]
+    return shifted(planes, conv.bias)
 
 
-def grouped(conv: nn.Module, maps: Map, kernel_size: int, groups: int) -> Map:
+def grouped(conv: nn.Module, maps: Map, kernel_size: object, groups: int, bias: bool = False, **sizes: object) -> Map:
     kernels = numbers(conv.weight)
     inputs, outputs = len(maps) // groups, len(kernels) // groups
-    return [
-        added([filtered(maps[o // outputs * inputs + i], kernels[o][i]) for i in range(inputs)]) for o in range(len(kernels))
+    planes = [
+        added([filtered(maps[o // outputs * inputs + i], kernels[o][i], **sizes) for i in range(inputs)])
+        for o in range(len(kernels))
     ]
+    return shifted(planes, conv.bias)
 
 
-def spatial_bottleneck(conv: nn.Module, maps: Map, kernel_size: int, padding: int = 0) -> Map:
+def spatial_bottleneck(
+    conv: nn.Module,
+    maps: Map,
+    kernel_size: int | tuple,
+    padding: int | tuple = 0,
+    bias: bool = False,
+    padding_mode: str = "zeros",
+) -> Map:
     """Pixel (i, j) lies in the cell ((i + padding) // k, (j + padding) // k) and at the remainders inside it."""
-    k, h, w = kernel_size, len(maps[0]), len(maps[0][0])
+    (k, k2), (p, q), h, w = two(kernel_size), two(padding), len(maps[0]), len(maps[0][0])
     reduce, expand = numbers(conv.reduction.weight[:, 0]), numbers(conv.expansion.weight[:, 0])
 
     def cell(plane: list, kernel: list, a: int, b: int) -> Tensor:
-        return sum(kernel[u][v] * pixel(plane, a * k + u - padding, b * k + v - padding) for u in range(k) for v in range(k))
+        return sum(
+            kernel[u][v] * pixel(plane, a * k + u - p, b * k2 + v - q, padding_mode) for u in range(k) for v in range(k2)
+        )
 
-    rows, columns = (h - 1 + padding) // k + 1, (w - 1 + padding) // k + 1
+    rows, columns = (h - 1 + p) // k + 1, (w - 1 + q) // k2 + 1
     cells = [
         [[cell(plane, kernel, a, b) for b in range(columns)] for a in range(rows)]
         for plane, kernel in zip(maps, reduce, strict=True)
     ]
     inner = projected(cells, numbers(conv.projection.weight[:, :, 0, 0]))
-    return [
-        [
-            [plane[(i + padding) // k][(j + padding) // k] * kernel[(i + padding) % k][(j + padding) % k] for j in range(w)]
-            for i in range(h)
-        ]
+    grown = [
+        [[plane[(i + p) // k][(j + q) // k2] * kernel[(i + p) % k][(j + q) % k2] for j in range(w)] for i in range(h)]
         for plane, kernel in zip(inner, expand, strict=True)
     ]
+    return shifted(grown, conv.expansion.bias)
 
 
-def channel_bottleneck(conv: nn.Module, maps: Map, kernel_size: int) -> Map:
-    """A whole SIC layer to half the channels, then one without its own batch norm and ReLU."""
-    half = rectified(normalized(sic(conv.reduction.conv, maps, kernel_size), conv.reduction.bn))
-    return sic(conv.expansion, half, kernel_size)
+def channel_bottleneck(conv: nn.Module, maps: Map, kernel_size: object, bias: bool = False, **sizes: object) -> Map:
+    """A whole SIC layer to half the channels, then one without its own batch norm and ReLU, which keeps the maps' size."""
+    half = rectified(normalized(sic(conv.reduction.conv, maps, kernel_size, **sizes), conv.reduction.bn))
+    return sic(conv.expansion, half, kernel_size, **{k: v for k, v in sizes.items() if k in ("dilation", "padding_mode")})
 
 
 ORACLES = {
@@ -227,5 +280,32 @@ CASES: dict[str, list[tuple[int, int, dict]]] = {
     "unravelled": [
         *((3, 4, {"kernel_size": 3, "bases": b}) for b in (1, 2, 9)),
         (2, 2, {"kernel_size": 5, "bases": 3}),
+        (3, 6, {"kernel_size": 3, "bases": 2, "topology": Topology((2, 3), (1, 2))}),
     ],
 }
+
+# What each layer needs beside kernel_size, with its channels; and nn.Conv2d's arguments, for all but the spatial bottleneck.
+NEEDS: dict[str, tuple[int, int, dict]] = {
+    "channel_bottleneck": (4, 3, {}),
+    "grouped": (4, 2, {"groups": 2}),
+    "sic": (2, 3, {}),
+    "spatial_bottleneck": (2, 3, {}),
+    "standard": (2, 3, {}),
+    "topological": (3, 3, {"topology": Topology((3,), (2,))}),
+    "unravelled": (2, 3, {"bases": 2}),
+}
+SIZES: list[dict] = [
+    {"kernel_size": 3, "stride": 2},
+    {"kernel_size": 3, "stride": (2, 1), "bias": True},
+    {"kernel_size": (3, 1), "padding": "valid"},
+    {"kernel_size": (1, 3), "padding": (0, 2), "dilation": 2, "stride": (3, 2)},
+    {"kernel_size": 3, "dilation": 2, "bias": True},
+    *({"kernel_size": 3, "padding_mode": mode, "stride": 2} for mode in ("reflect", "replicate", "circular")),
+]
+CELLS: list[dict] = [  # the spatial bottleneck's own
+    {"kernel_size": (2, 3), "padding": (1, 0), "bias": True},
+    {"kernel_size": (1, 2)},
+    *({"kernel_size": 2, "padding": 1, "padding_mode": mode} for mode in ("reflect", "replicate", "circular")),
+]
+for _name, (_n, _m, _args) in NEEDS.items():
+    CASES[_name] += [(_n, _m, {**sizes, **_args}) for sizes in (CELLS if _name == "spatial_bottleneck" else SIZES)]

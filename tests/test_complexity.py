@@ -131,7 +131,7 @@ def test_parameters_equal_those_of_a_model_in_memory(model: str) -> None:
 def test_topological_macs_are_the_nonzeros_of_the_jacobian(topology: Topology, k: int) -> None:
     """The centre of a k x k map sees all of it: each derivative of it that is not zero is one multiplication."""
     n = topology.channels
-    conv = TopologicalConv2d(n, n, k, topology)
+    conv = TopologicalConv2d(n, n, k, topology=topology)
     jacobian = torch.autograd.functional.jacobian(lambda x: conv(x)[0, :, k // 2, k // 2], torch.randn(1, n, k, k))
     assert conv.cost(9, 5).macs == int(jacobian.count_nonzero()) * 9 * 5
     assert conv.cost(9, 5).macs < n * n * k * k * 9 * 5
@@ -174,7 +174,7 @@ def projection_macs(conv: nn.Module, side: int) -> Fraction:
     The fractions of the paper leave out the grid that a spatial bottleneck pads to. A map smaller by that padding gives
     the unpadded grid of (side / k)^2 cells, of which the paper speaks.
     """
-    k, padding = (conv.kernel_size, conv.padding) if isinstance(conv, SpatialBottleneckConv2d) else (1, 0)
+    k, padding = (conv.kernel_size[0], conv.padding[0]) if isinstance(conv, SpatialBottleneckConv2d) else (1, 0)
     places = Fraction(side, k) ** 2
     convolutions = [m for m in conv.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
     depthwise = sum(m.weight.numel() for m in convolutions if m.groups == m.in_channels) * places

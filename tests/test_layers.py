@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -19,7 +21,7 @@ from efficientconv.layers import (
 )
 from efficientconv.models import model_config
 from efficientconv.registry import Registry
-from reference import CASES, LINE, ORACLES, PLANE, SOLID
+from reference import CASES, LINE, NEEDS, ORACLES, PLANE, SOLID
 
 EACH_CASE = [
     pytest.param(name, *case, id="-".join([name, *map(str, case[:2]), *(f"{k}={v}" for k, v in case[2].items())]))
@@ -120,7 +122,7 @@ def test_topology_with_all_connections_is_the_dense_layer(dims: tuple[int, ...],
     topology = Topology(dims, dims, anchor)
     n = topology.channels
     kernel = torch.randn(n, n, 3, 3, dtype=torch.float64)
-    conv = TopologicalConv2d(n, n, 3, topology).double()
+    conv = TopologicalConv2d(n, n, 3, topology=topology).double()
     conv.weight.data = torch.stack([kernel[o, reference.neighbours(o, topology)] for o in range(n)])
     x = image(n)
     torch.testing.assert_close(conv(x), F.conv2d(x, kernel, padding=1))
@@ -130,8 +132,8 @@ def test_topology_with_all_connections_is_the_dense_layer(dims: tuple[int, ...],
 @pytest.mark.parametrize("topology", TOPOLOGIES, ids=str)
 def test_anchors_differ_by_a_cyclic_relabelling(topology: Topology) -> None:
     n, dims = topology.channels, topology.dims
-    center = TopologicalConv2d(n, n, 1, topology).double()
-    corner = TopologicalConv2d(n, n, 1, Topology(dims, topology.connections, anchor="corner")).double()
+    center = TopologicalConv2d(n, n, 1, topology=topology).double()
+    corner = TopologicalConv2d(n, n, 1, topology=Topology(dims, topology.connections, "corner")).double()
     corner.weight.data = center.weight.data
     back = [(c - 1) // 2 for c in topology.connections]
     positions = [reference.digits(i, dims) for i in range(n)]
@@ -147,7 +149,7 @@ def test_neighbours_and_mask_are_those_of_algorithm_4(topology: Topology, anchor
     topology = Topology(topology.dims, topology.connections, anchor)
     expected = [reference.neighbours(output, topology) for output in range(topology.channels)]
     assert topology.neighbours().tolist() == expected
-    dense = TopologicalConv2d(topology.channels, topology.channels, 1, topology).dense_weight()
+    dense = TopologicalConv2d(topology.channels, topology.channels, 1, topology=topology).dense_weight()
     assert [sorted(row) for row in expected] == [row.nonzero().flatten().tolist() for row in dense[:, :, 0, 0]]
 
 
@@ -175,7 +177,7 @@ def reach(paddings: list[int], at: int) -> list[int]:
     x = torch.zeros(1, 1, 8, 8)
     x[..., at, at] = 1
     for padding in paddings:
-        conv = SpatialBottleneckConv2d(1, 1, 2, padding)
+        conv = SpatialBottleneckConv2d(1, 1, 2, padding=padding)
         for weight in conv.parameters():
             nn.init.ones_(weight)
         x = conv(x)
@@ -276,13 +278,24 @@ REFUSALS = {
     ),
     "padding >= k": (
         lambda: build_layer("spatial_bottleneck", 4, 4, kernel_size=2, padding=2),
-        ["kernel_size=2", "padding=2", "from 0 to kernel_size - 1"],
+        ["kernel_size=(2, 2)", "padding=2", "from 0 to kernel_size - 1"],
     ),
-    "padding < 0": (
-        lambda: build_layer("spatial_bottleneck", 4, 4, kernel_size=2, padding=-1),
-        ["kernel_size=2", "padding=-1", "from 0 to kernel_size - 1"],
+    "padding of no grid": (
+        lambda: build_layer("spatial_bottleneck", 4, 4, kernel_size=3, padding="same"),
+        ["padding='same'", "shifts the grid", "from 0 to kernel_size - 1"],
     ),
-    "no cells": (lambda: build_layer("spatial_bottleneck", 4, 4, kernel_size=0), ["kernel_size=0", "kernel_size >= 1"]),
+    "stride of cells": (
+        lambda: build_layer("spatial_bottleneck", 4, 4, kernel_size=2, stride=2),
+        ["stride=(2, 2)", "brings back each pixel", "pool before or after"],
+    ),
+    "dilation of cells": (
+        lambda: build_layer("spatial_bottleneck", 4, 4, kernel_size=2, dilation=2),
+        ["dilation=(2, 2)", "gaps", "leave it out"],
+    ),
+    "residual over a stride": (
+        lambda: build_layer("sic", 4, 4, kernel_size=3, stride=2, residual=True),
+        ["residual=true", "keeps height and width", "set it to false"],
+    ),
     "unknown argument": (
         lambda: build_layer("sic", 4, 4, kernel_sise=3),
         ["layer 'sic'", "no argument 'kernel_sise'", "did you mean 'kernel_size'?"],
@@ -308,12 +321,42 @@ def test_refusal_names_the_values_and_the_cure(fault: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in LAYERS.names() if name != "spatial_bottleneck"])
-@pytest.mark.parametrize("kernel_size", [2, 4, 0, -1])
+@pytest.mark.parametrize("kernel_size", [2, 4, (3, 2)])
 def test_kernels_that_cannot_keep_the_map_are_refused(name: str, kernel_size: int) -> None:
     n, m, args = CASES[name][0]
     with pytest.raises(UserError) as error:
         build_layer(name, n, m, **{**args, "kernel_size": kernel_size})
     assert_says(error, f"kernel_size={kernel_size}", "choose an odd one")
+
+
+OUT_OF_RANGE = {
+    "kernel_size=0 is out of range; choose 1 or more": {"kernel_size": 0},
+    "kernel_size=-1 is out of range; choose 1 or more": {"kernel_size": -1},
+    "kernel_size=(3, 0) is out of range; choose 1 or more": {"kernel_size": (3, 0)},
+    "kernel_size=(3, 3, 3) is no int or pair of ints": {"kernel_size": (3, 3, 3)},
+    "kernel_size=3.0 is no int or pair of ints": {"kernel_size": 3.0},
+    "stride=0 is out of range; choose 1 or more": {"stride": 0},
+    "dilation=(1, 0) is out of range; choose 1 or more": {"dilation": (1, 0)},
+    "padding=-1 is out of range; choose 0 or more": {"padding": -1},
+    "padding='full' should be one of same, valid, or an int or pair of ints": {"padding": "full"},
+    "padding_mode='mirror' must be one of zeros, reflect, replicate, circular": {"padding_mode": "mirror"},
+}
+
+
+@pytest.mark.parametrize("message", OUT_OF_RANGE)
+@pytest.mark.parametrize("name", LAYERS.names())
+def test_sizes_out_of_range_are_a_value_error_as_torchs_are(name: str, message: str) -> None:
+    n, m, args = NEEDS[name]
+    with pytest.raises(ValueError, match="^" + re.escape(message)):
+        LAYERS.get(name)(n, m, **{"kernel_size": 3, **args, **OUT_OF_RANGE[message]})
+
+
+@pytest.mark.parametrize("name", LAYERS.names())
+def test_layers_without_channels_are_refused(name: str) -> None:
+    n, m, args = NEEDS[name]
+    for channels in ((0, m), (n, 0), (-n, m), (n, 2.5)):
+        with pytest.raises(ValueError):
+            LAYERS.get(name)(*channels, kernel_size=3, **args)
 
 
 def test_registry_refuses_a_name_twice() -> None:

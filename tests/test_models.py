@@ -149,7 +149,7 @@ def test_stages_hold_the_papers_layers(name: str) -> None:
         assert [type(layer.conv) for layer in stage.layers] == [LAYERS.get(kind) for kind in LAYERS_A_STAGE[name]]
         assert all(layer.residual == (name != "c_noresidual") for layer in stage.layers)
         grids = [layer.conv.padding for layer in stage.layers if isinstance(layer.conv, SpatialBottleneckConv2d)]
-        assert grids == [0, 1] * (len(grids) // 2)
+        assert grids == [(0, 0), (1, 1)] * (len(grids) // 2)
         convolutions = [m for m in stage.layers.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
         sizes = {conv.kernel_size[0] for conv in convolutions} - {1}  # projections aside
         assert sizes == {"d": {5}, "j": {2, 3}, "k": {2}, "f": set(), "g": set()}.get(name, {3})

@@ -58,8 +58,8 @@ class WithKernels:
         """Whether auto takes them."""
         return True
 
-    def weights_fit(self) -> bool:
-        """Whether the weights have the shapes that the layer's attributes say: others may have been put in their place."""
+    def kernels_fit(self) -> bool:
+        """Whether sizes and weights are those of the kernels: stride, dilation and bias may differ, weights be others'."""
         raise NotImplementedError
 
     def native(self) -> Convolution | None:
@@ -78,8 +78,8 @@ def runs_native(module: nn.Module, x: Tensor) -> bool:
     return (
         getattr(module, "layer_backend", "auto") != "reference"
         and _plain_cpu_maps(module, x)
-        and (not isinstance(module, WithKernels) or _takes(module, x))
         and not _watched()
+        and (not isinstance(module, WithKernels) or _takes(module, x))
         and _plain_parameters(module)
         and _plain_inside(module)
         and build.available()
@@ -88,7 +88,9 @@ def runs_native(module: nn.Module, x: Tensor) -> bool:
 
 def has_kernels(conv: nn.Module, x: Tensor) -> bool:
     """Whether there are kernels for a layer around `conv` at all, worth taking for inputs like x."""
-    return isinstance(conv, WithKernels) and x.dim() == 4 and _takes(conv, x) and conv.takes_kernels(x)
+    if type(x) is not Tensor or x.dim() != 4 or torch.compiler.is_compiling():  # a tracer's sizes may not be asked for
+        return False
+    return isinstance(conv, WithKernels) and _takes(conv, x) and conv.takes_kernels(x)
 
 
 def _takes(conv: WithKernels, x: Tensor) -> bool:
@@ -98,7 +100,7 @@ def _takes(conv: WithKernels, x: Tensor) -> bool:
     """
     backend = conv.layer_backend
     wanted = backend == "native" or backend == "auto" and conv.kernels_pay(x)
-    return wanted and x.shape[1] == conv.in_channels and conv.weights_fit()
+    return wanted and x.shape[1] == conv.in_channels and conv.kernels_fit()
 
 
 def takes_norm(bn: nn.Module, channels: int) -> bool:
@@ -147,7 +149,7 @@ def _plain_inside(module: nn.Module) -> bool:
             continue
         if has_hooks(inner) or inner.__dict__.get("layer_backend") == "reference":
             return False
-        if not _plain_parameters(inner) or not _plain_inside(inner):
+        if inner._parameters and not _plain_parameters(inner) or inner._modules and not _plain_inside(inner):
             return False
     return True
 

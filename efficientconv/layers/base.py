@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from efficientconv.errors import UserError, did_you_mean
 from efficientconv.layers.backend import has_kernels, runs_native, takes_norm
+from efficientconv.layers.geometry import Device, Geometry
 from efficientconv.native.layer import normalise, run_layer
 from efficientconv.registry import Registry
 
@@ -29,30 +30,42 @@ class ConvLayer(nn.Module):
     Args:
         conv: the convolution; it needs no bias.
         in_channels, out_channels: n, m.
-        residual: add the input; None: wherever n = m, the paper's rule [M].
+        residual: add the input; None: wherever n = m, the paper's rule [M], and the convolution keeps h x w.
+        device, dtype: of the batch norm.
     Raises:
-        UserError: a residual asked for between different numbers of channels.
+        UserError: a residual asked for between different numbers of channels, or maps of different sizes.
     """
 
     layer_backend = "auto"
 
-    def __init__(self, conv: nn.Module, in_channels: int, out_channels: int, residual: bool | None = None):
+    def __init__(
+        self, conv: nn.Module, in_channels: int, out_channels: int, residual: bool | None = None, *,
+        device: Device = None, dtype: torch.dtype | None = None,
+    ):  # fmt: skip
         super().__init__()
+        keeps_size = getattr(conv, "keeps_size", True)
         if residual and in_channels != out_channels:
             raise UserError(
                 f"residual=true needs as many output as input channels, got {in_channels} -> {out_channels}; "
                 "leave it out or set it to false"
             )
+        if residual and not keeps_size:
+            raise UserError("residual=true needs a convolution that keeps height and width; leave it out or set it to false")
         self.conv = conv
-        self.bn = nn.BatchNorm2d(out_channels)
-        self.residual = in_channels == out_channels if residual is None else residual
+        self.bn = nn.BatchNorm2d(out_channels, device=device, dtype=dtype)
+        self.residual = keeps_size and in_channels == out_channels if residual is None else residual
+
+    def reset_parameters(self) -> None:
+        """New random weights, as the constructor draws them, and batch norm's first state."""
+        self.conv.reset_parameters()
+        self.bn.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
         conv, bn = self.conv, self.bn
         if has_kernels(conv, x) and self._has_end((conv.in_channels,), (conv.out_channels,)) and runs_native(self, x):
             return run_layer(conv, bn, x, self.residual)
         y = conv(x)
-        if bn.training and y.dtype == torch.float32 and runs_native(self, y) and self._has_end(x.shape[1:], y.shape[1:]):
+        if bn.training and runs_native(self, y) and y.dtype == torch.float32 and self._has_end(x.shape[1:], y.shape[1:]):
             return normalise(bn, y, x if self.residual else None)
         y = bn(y)
         return F.relu(y + x if self.residual else y)
@@ -60,6 +73,9 @@ class ConvLayer(nn.Module):
     def _has_end(self, x: tuple[int, ...], y: tuple[int, ...]) -> bool:
         """Whether there are kernels for what follows the convolution; channels first, of the maps before and after it."""
         return (x == y or not self.residual) and takes_norm(self.bn, y[0])
+
+    def extra_repr(self) -> str:
+        return f"residual={self.residual}"
 
 
 def build_layer(
@@ -72,26 +88,20 @@ def build_layer(
     """
     conv_class = LAYERS.get(name)
     _check_arguments(name, conv_class, args)
-    return ConvLayer(conv_class(in_channels, out_channels, **args), in_channels, out_channels, residual)
+    conv, made = conv_class(in_channels, out_channels, **args), {key: args.get(key) for key in ("device", "dtype")}
+    return ConvLayer(conv, in_channels, out_channels, residual, **made)
 
 
 def _check_arguments(name: str, conv_class: type[nn.Module], args: dict[str, object]) -> None:
-    """Raises UserError where Python would raise a TypeError, or somewhere later torch."""
+    """Raises UserError where Python would raise a TypeError. Layers check sizes themselves."""
     types = get_type_hints(conv_class.__init__)
     known = {p.name: p for p in inspect.signature(conv_class).parameters.values() if not p.name.endswith("_channels")}
     for given, value in args.items():
         if given not in known:
             raise UserError(f"layer '{name}' has no argument '{given}': {did_you_mean(given, known)}")
-        if not isinstance(value, types[given]):
+        if given not in Geometry._fields and not isinstance(value, types[given]):
             kind = types[given].__name__ if isinstance(types[given], type) else str(types[given]).rpartition(".")[2]
             raise UserError(f"layer '{name}': {given}={value!r} is no {kind}")
     missing = [p.name for p in known.values() if p.default is p.empty and p.name not in args]
     if missing:
         raise UserError(f"layer '{name}' needs {', '.join(missing)}")
-
-
-def same_padding(kernel_size: int) -> int:
-    """Zero padding on each side that keeps h x w. Raises UserError for a kernel size that has none."""
-    if kernel_size < 1 or kernel_size % 2 == 0:
-        raise UserError(f"kernel_size={kernel_size} cannot keep the size of the feature map; choose an odd one, 1 or more")
-    return kernel_size // 2

@@ -2,43 +2,54 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
 from efficientconv.complexity import Cost
 from efficientconv.errors import UserError
-from efficientconv.layers.backend import WithKernels
 from efficientconv.layers.base import LAYERS, ConvLayer
+from efficientconv.layers.geometry import Conv2dAttributes, Device, Padding, Size, geometry, out_size
 from efficientconv.layers.sic import SICConv2d
 from efficientconv.native.convolutions import Epilogue
 
 
 @LAYERS.register("channel_bottleneck")
-class ChannelBottleneckConv2d(WithKernels, nn.Module):
-    """A SIC layer n -> n / 2 with its batch norm and ReLU, then SIC n / 2 -> m: n x h x w -> m x h x w, without bias.
+class ChannelBottleneckConv2d(Conv2dAttributes):
+    """A SIC layer n -> n / 2 with its batch norm and ReLU, then SIC n / 2 -> m: n x h x w -> m x h' x w'.
 
-    MACs: (n k^2 + n^2 / 2 + n k^2 / 2 + n m / 2) h w: a pair costs about one SIC layer [M][C]. In a `ConvLayer` the
+    MACs: (n k^2 + n^2 / 2 + n k^2 / 2 + n m / 2) h' w': a pair costs about one SIC layer [M][C]. In a `ConvLayer` the
     residual connection is around the pair [D].
 
     Args:
         in_channels, out_channels: n (even), m.
-        kernel_size: k, odd.
+        kernel_size, dilation, padding_mode: of both layers, as nn.Conv2d's.
+        stride, padding: of the first, so that the maps are nn.Conv2d's; the second keeps them. Padding as `geometry` has it.
+        bias: of the second; batch norm would take away the first's.
     Raises:
-        UserError: an odd number of input channels; a kernel size that cannot keep h x w.
+        UserError: an odd number of input channels; a geometry without meaning, or one that the second cannot keep.
     """
 
     float32_under_autocast = True
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int):
-        super().__init__()
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: Size, stride: Size = 1, padding: Padding = "same",
+        dilation: Size = 1, bias: bool = False, padding_mode: str = "zeros", *,
+        device: Device = None, dtype: torch.dtype | None = None,
+    ):  # fmt: skip
+        super().__init__(in_channels, out_channels, geometry(kernel_size, stride, padding, dilation, padding_mode))
         if in_channels % 2:
             raise UserError(
                 f"channel_bottleneck: {in_channels} input channels cannot be halved; choose an even number, or a width "
                 "that makes it one"
             )
-        self.in_channels, self.out_channels = in_channels, out_channels
-        half = in_channels // 2
-        self.reduction = ConvLayer(SICConv2d(in_channels, half, kernel_size), in_channels, half)
-        self.expansion = SICConv2d(half, out_channels, kernel_size)
+        half, made = in_channels // 2, {"padding_mode": padding_mode, "device": device, "dtype": dtype}
+        first = SICConv2d(in_channels, half, kernel_size, stride, padding, dilation, **made)
+        self.reduction = ConvLayer(first, in_channels, half, device=device, dtype=dtype)
+        self.expansion = SICConv2d(half, out_channels, kernel_size, 1, "same", dilation, bias, **made)
+
+    @property
+    def bias(self) -> Tensor | None:
+        return self.expansion.bias
 
     def forward(self, x: Tensor) -> Tensor:
         return self.expansion(self.reduction(x))
@@ -46,11 +57,11 @@ class ChannelBottleneckConv2d(WithKernels, nn.Module):
     def kernels_pay(self, x: Tensor) -> bool:
         return self.reduction.conv.kernels_pay(x)
 
-    def weights_fit(self) -> bool:
+    def kernels_fit(self) -> bool:
         first, second = self.reduction.conv, self.expansion
         ends = first.in_channels, first.out_channels, second.out_channels
         alike = ends == (self.in_channels, second.in_channels, self.out_channels)
-        return alike and first.weights_fit() and second.weights_fit()
+        return alike and first.kernels_fit() and second.kernels_fit()
 
     def native_infer(self, x: Tensor, epilogue: Epilogue) -> Tensor:
         """The pair with the epilogue on its second half, for inference."""
@@ -58,4 +69,4 @@ class ChannelBottleneckConv2d(WithKernels, nn.Module):
 
     def cost(self, h: int, w: int) -> Cost:
         batch_norm = Cost(params=2 * self.reduction.bn.num_features)
-        return self.reduction.conv.cost(h, w) + batch_norm + self.expansion.cost(h, w)
+        return self.reduction.conv.cost(h, w) + batch_norm + self.expansion.cost(*out_size(self, h, w))

@@ -2,36 +2,48 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import nn
 
 from efficientconv.complexity import Cost, conv_cost
 from efficientconv.errors import UserError
-from efficientconv.layers.base import LAYERS, same_padding
+from efficientconv.layers.base import LAYERS
+from efficientconv.layers.geometry import Device, Padding, Size, check_channels, geometry, out_size
 
 
 @LAYERS.register("grouped")
 class GroupedConv2d(nn.Conv2d):
-    """k x k convolution in `groups` blocks of channels that do not see each other, n x h x w -> m x h x w, without bias.
+    """k x k convolution in `groups` blocks of channels that do not see each other, n x h x w -> m x h' x w'.
 
-    MACs: n m k^2 h w / groups (model H: 4 groups [M]).
+    MACs: n m k^2 h' w' / groups (model H: 4 groups [M]).
 
     Args:
         in_channels, out_channels: n, m, both divisible by groups.
-        kernel_size: k, odd.
+        kernel_size, stride, padding, dilation, bias, padding_mode: as nn.Conv2d's; padding as `geometry` has it.
         groups: number of blocks.
     Raises:
-        UserError: channels that `groups` does not divide; a kernel size that cannot keep h x w.
+        UserError: channels that `groups` does not divide; a geometry without meaning.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, groups: int):
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: Size, stride: Size = 1, padding: Padding = "same",
+        dilation: Size = 1, bias: bool = False, padding_mode: str = "zeros", *, groups: int,
+        device: Device = None, dtype: torch.dtype | None = None,
+    ):  # fmt: skip
+        check_channels(in_channels, out_channels)
         if groups < 1 or in_channels % groups or out_channels % groups:
             raise UserError(
                 f"grouped: groups={groups} does not divide {in_channels} input and {out_channels} output channels; "
                 "choose a divisor of both, or a width that makes it one"
             )
+        sizes = geometry(kernel_size, stride, padding, dilation, padding_mode)
         super().__init__(
-            in_channels, out_channels, kernel_size, padding=same_padding(kernel_size), groups=groups, bias=False
+            in_channels, out_channels, groups=groups, bias=bias, device=device, dtype=dtype, **sizes._asdict()
         )
+        self.keeps_size = sizes.keeps_size
 
     def cost(self, h: int, w: int) -> Cost:
-        return conv_cost(self.in_channels, self.out_channels, self.kernel_size[0] ** 2, self.groups, h * w)
+        area, positions = math.prod(self.kernel_size), math.prod(out_size(self, h, w))
+        return conv_cost(self.in_channels, self.out_channels, area, self.groups, positions, bias=self.bias is not None)

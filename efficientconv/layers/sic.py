@@ -3,52 +3,41 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from efficientconv.complexity import Cost, conv_cost
-from efficientconv.layers.backend import WithKernels, runs_native
-from efficientconv.layers.base import LAYERS, same_padding
-from efficientconv.layers.topological import TopologicalConv2d
+from efficientconv.layers.base import LAYERS
+from efficientconv.layers.geometry import Device, Padding, Size
 from efficientconv.layers.topology import Topology
-from efficientconv.native.convolutions import DepthwiseConnected
-from efficientconv.native.layer import is_inference, run_conv
-from efficientconv.native.plan import dense_plans, topological_plans
+from efficientconv.layers.unravelled import UnravelledConv2d
+from efficientconv.native.layer import is_inference
 
 
 @LAYERS.register("sic")
-class SICConv2d(WithKernels, nn.Module):
-    """One k x k filter a channel, then a linear projection, nothing between: n x h x w -> m x h x w, without bias.
+class SICConv2d(UnravelledConv2d):
+    """One k x k filter a channel, then a linear projection, nothing between: n x h x w -> m x h' x w'.
 
-    MACs: (n k^2 + n m) h w, about 1 / k^2 of the standard layer where k^2 << n (paper, section 2 [S][A]); with a topology
-    on the projection, (n k^2 + n c) h w (model I [S]). The paper's SIC layer is this in a `ConvLayer`, with its residual
-    connection and ReLU; `residual=False` there is the ablation.
+    The unravelled convolution with b = 1. MACs: (n k^2 + n m) h' w', about 1 / k^2 of the standard layer where k^2 << n
+    (paper, section 2 [S][A]); with a topology on the projection, (n k^2 + n c) h' w' (model I [S]). The paper's SIC layer is
+    this in a `ConvLayer`, with its residual connection and ReLU; `residual=False` there is the ablation.
 
     Args:
         in_channels, out_channels: n, m.
-        kernel_size: k, odd.
+        kernel_size, stride, padding, dilation, padding_mode: the filters', as nn.Conv2d's; padding as `geometry` has it.
+        bias: of the projection.
         topology: the projection's connections; None: all.
     Raises:
-        UserError: a kernel size that cannot keep h x w; a topology that the channels do not fill.
+        UserError: a geometry without meaning; a topology that the channels do not fill.
     """
 
-    float32_under_autocast = True
-
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, topology: Topology | None = None):
-        super().__init__()
-        self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, kernel_size
-        self.depthwise = nn.Conv2d(
-            in_channels, in_channels, kernel_size, padding=same_padding(kernel_size), groups=in_channels, bias=False
-        )
-        if topology is None:
-            self.projection = nn.Conv2d(in_channels, out_channels, 1, bias=False)
-        else:
-            self.projection = TopologicalConv2d(in_channels, out_channels, 1, topology)
-        self.topology = topology
-
-    def forward(self, x: Tensor) -> Tensor:
-        if runs_native(self, x):
-            return run_conv(self, x)
-        return self.projection(self.depthwise(x))
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: Size, stride: Size = 1, padding: Padding = "same",
+        dilation: Size = 1, bias: bool = False, padding_mode: str = "zeros", *, topology: Topology | None = None,
+        device: Device = None, dtype: torch.dtype | None = None,
+    ):  # fmt: skip
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, bias, padding_mode,
+            bases=1, topology=topology, device=device, dtype=dtype,
+        )  # fmt: skip
 
     def kernels_pay(self, x: Tensor) -> bool:
         """On small maps PyTorch's depthwise layer and matrix product are faster in training, and in bfloat16 under autocast.
@@ -62,25 +51,4 @@ class SICConv2d(WithKernels, nn.Module):
             return True
         if self.topology is not None:
             return positions * self.in_channels >= 2048
-        return positions >= (36 if self.kernel_size <= 3 else 256)
-
-    def native(self) -> DepthwiseConnected:
-        if self.topology is None:
-            plans = dense_plans(self.in_channels, self.out_channels)
-        else:
-            plans = topological_plans(self.topology, kernel_size=1)
-        return DepthwiseConnected(self.kernel_size, plans)
-
-    def native_params(self) -> tuple[Tensor, ...]:
-        return self.depthwise.weight, self.projection.weight
-
-    def weights_fit(self) -> bool:
-        n, m, k = self.in_channels, self.out_channels, self.kernel_size
-        seen = n if self.topology is None else self.topology.fan
-        filters, weight = self.native_params()
-        return filters.shape == (n, 1, k, k) and weight.shape == (m, seen, 1, 1)
-
-    def cost(self, h: int, w: int) -> Cost:
-        n, m = self.in_channels, self.out_channels
-        seen = n if self.topology is None else self.topology.fan
-        return conv_cost(n, n, self.kernel_size**2, n, h * w) + conv_cost(seen, m, 1, 1, h * w)
+        return positions >= (36 if self.kernel_size <= (3, 3) else 256)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor, nn
 
 from efficientconv.complexity import Cost, conv_cost
 from efficientconv.layers.backend import WithKernels
-from efficientconv.layers.base import LAYERS, same_padding
+from efficientconv.layers.base import LAYERS
+from efficientconv.layers.geometry import Device, Padding, Size, check_channels, geometry, is_plain, out_size
 from efficientconv.native.convolutions import Connected
 from efficientconv.native.layer import is_inference
 from efficientconv.native.plan import dense_plans
@@ -14,19 +18,26 @@ from efficientconv.native.plan import dense_plans
 
 @LAYERS.register("standard")
 class StandardConv2d(WithKernels, nn.Conv2d):
-    """k x k convolution over all channels, n x h x w -> m x h x w, without bias.
+    """k x k convolution over all channels, n x h x w -> m x h' x w'.
 
-    MACs: n m k^2 h w (paper, section 2 [S]).
+    MACs: n m k^2 h' w' (paper, section 2 [S]).
 
     Args:
         in_channels, out_channels: n, m.
-        kernel_size: k, odd.
+        kernel_size, stride, padding, dilation, bias, padding_mode: as nn.Conv2d's; padding as `geometry` has it.
     Raises:
-        UserError: a kernel size that cannot keep h x w.
+        UserError: no channels; a geometry without meaning.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int):
-        super().__init__(in_channels, out_channels, kernel_size, padding=same_padding(kernel_size), bias=False)
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: Size, stride: Size = 1, padding: Padding = "same",
+        dilation: Size = 1, bias: bool = False, padding_mode: str = "zeros", *,
+        device: Device = None, dtype: torch.dtype | None = None,
+    ):  # fmt: skip
+        check_channels(in_channels, out_channels)
+        sizes = geometry(kernel_size, stride, padding, dilation, padding_mode)
+        super().__init__(in_channels, out_channels, bias=bias, device=device, dtype=dtype, **sizes._asdict())
+        self.keeps_size = sizes.keeps_size
 
     def takes_kernels(self, x: Tensor) -> bool:
         """The library's own are as fast; but a 1 x 1 layer leaves contiguous maps to the layers around it that need them."""
@@ -38,8 +49,9 @@ class StandardConv2d(WithKernels, nn.Conv2d):
     def native_params(self) -> tuple[Tensor, ...]:
         return (self.weight,)
 
-    def weights_fit(self) -> bool:
-        return self.weight.shape == (self.out_channels, self.in_channels, *self.kernel_size)
+    def kernels_fit(self) -> bool:
+        return is_plain(self) and self.weight.shape == (self.out_channels, self.in_channels, *self.kernel_size)
 
     def cost(self, h: int, w: int) -> Cost:
-        return conv_cost(self.in_channels, self.out_channels, self.kernel_size[0] ** 2, 1, h * w)
+        area, positions = math.prod(self.kernel_size), math.prod(out_size(self, h, w))
+        return conv_cost(self.in_channels, self.out_channels, area, 1, positions, bias=self.bias is not None)

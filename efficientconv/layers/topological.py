@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from efficientconv.complexity import Cost, conv_cost
 from efficientconv.errors import UserError
-from efficientconv.layers.backend import WithKernels, runs_native
-from efficientconv.layers.base import LAYERS, same_padding
+from efficientconv.layers.backend import runs_native
+from efficientconv.layers.base import LAYERS
+from efficientconv.layers.geometry import Conv2dAttributes, Device, Padding, Size, geometry, is_plain, out_size
 from efficientconv.layers.topology import Topology
 from efficientconv.native.convolutions import Connected
 from efficientconv.native.layer import run_conv
@@ -17,58 +22,87 @@ from efficientconv.native.plan import topological_plans
 
 
 @LAYERS.register("topological")
-class TopologicalConv2d(WithKernels, nn.Module):
-    """k x k convolution in which each output channel sees its c topological neighbours: n x h x w -> n x h x w, no bias.
+class TopologicalConv2d(Conv2dAttributes):
+    """k x k convolution in which each output channel sees its c topological neighbours: n x h x w -> n x h' x w'.
 
-    MACs: n c k^2 h w, c / n of the standard layer (paper, section 2 [S]). Only the connections are parameters:
+    MACs: n c k^2 h' w', c / n of the standard layer (paper, section 2 [S]). Only the connections are parameters:
     `weight` is n x c x k x k, its second axis in the order of `topology.neighbours()`. The native kernels compute them
     alone. The reference spreads them into a dense kernel whose other entries are zero, and takes the standard layer's time.
 
     Args:
         in_channels, out_channels: n, both the same and equal to prod d_i.
-        kernel_size: k, odd.
+        kernel_size, stride, padding, dilation, bias, padding_mode: as nn.Conv2d's; padding as `geometry` has it.
         topology: the dimensions, the neighbourhood and its anchor.
     Raises:
-        UserError: channels that do not fill the topology; a kernel size that cannot keep h x w.
+        UserError: channels that do not fill the topology; a geometry without meaning.
     """
 
     float32_under_autocast = True
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, topology: Topology):
-        super().__init__()
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: Size, stride: Size = 1, padding: Padding = "same",
+        dilation: Size = 1, bias: bool = False, padding_mode: str = "zeros", *, topology: Topology,
+        device: Device = None, dtype: torch.dtype | None = None,
+    ):  # fmt: skip
         if not in_channels == out_channels == topology.channels:
             raise UserError(
                 f"topological: {topology} arranges {topology.channels} channels, but the layer has {in_channels} -> "
                 f"{out_channels}; choose dims whose product is the number of input and of output channels"
             )
-        self.in_channels, self.out_channels = in_channels, out_channels
-        self.kernel_size, self.padding, self.topology = kernel_size, same_padding(kernel_size), topology
-        self.weight = nn.Parameter(torch.empty(out_channels, topology.fan, kernel_size, kernel_size))
-        self.register_buffer("neighbours", topology.neighbours(), persistent=False)
+        super().__init__(in_channels, out_channels, geometry(kernel_size, stride, padding, dilation, padding_mode))
+        self.topology = topology
+        made = {"device": device, "dtype": dtype}
+        self.weight = nn.Parameter(torch.empty(out_channels, topology.fan, *self.kernel_size, **made))
+        self.register_parameter("bias", nn.Parameter(torch.empty(out_channels, **made)) if bias else None)
+        self.register_buffer("neighbours", None, persistent=False)
+        self._place_neighbours()
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
         nn.init.kaiming_normal_(self.weight)  # every channel has c inputs and c outputs: fan in = fan out
+        if self.bias is not None:
+            bound = 1 / math.sqrt(self.weight[0].numel())
+            nn.init.uniform_(self.bias, -bound, bound)  # as nn.Conv2d's
 
     def dense_weight(self) -> Tensor:
         """The kernel of the standard layer that this one equals: n x n x k x k, zero where nothing is connected."""
-        n, k = self.out_channels, self.kernel_size
         index = self.neighbours[:, :, None, None].expand_as(self.weight)
-        return self.weight.new_zeros(n, n, k, k).scatter(1, index, self.weight)
+        return self.weight.new_zeros(self.out_channels, self.in_channels, *self.kernel_size).scatter(1, index, self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         if runs_native(self, x):
             return run_conv(self, x)
-        return F.conv2d(x, self.dense_weight(), padding=self.padding)
+        rows, columns = self.padding
+        if self.padding_mode != "zeros":
+            x, rows, columns = F.pad(x, (columns, columns, rows, rows), self.padding_mode), 0, 0
+        return F.conv2d(x, self.dense_weight(), self.bias, self.stride, (rows, columns), self.dilation)
 
     def native(self) -> Connected:
-        return Connected(self.kernel_size, topological_plans(self.topology, self.kernel_size))
+        k = self.kernel_size[0]
+        return Connected(k, topological_plans(self.topology, k))
 
     def native_params(self) -> tuple[Tensor, ...]:
         return (self.weight,)
 
-    def weights_fit(self) -> bool:
-        return self.weight.shape == (self.out_channels, self.topology.fan, self.kernel_size, self.kernel_size)
+    def kernels_fit(self) -> bool:
+        return is_plain(self) and self.weight.shape == (self.out_channels, self.topology.fan, *self.kernel_size)
 
     def cost(self, h: int, w: int) -> Cost:
-        return conv_cost(self.topology.fan, self.out_channels, self.kernel_size**2, 1, h * w)
+        area, positions = math.prod(self.kernel_size), math.prod(out_size(self, h, w))
+        return conv_cost(self.topology.fan, self.out_channels, area, 1, positions, bias=self.bias is not None)
 
     def extra_repr(self) -> str:
-        return f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, {self.topology}"
+        return f"{super().extra_repr()}, topology={self.topology!r}"
+
+    def _place_neighbours(self) -> None:
+        self.neighbours = self.topology.neighbours().to(self.weight.device)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TopologicalConv2d:
+        """Also to_empty, which leaves buffers without values, as load_state_dict(assign=True) leaves them on meta."""
+        super()._apply(fn, recurse)
+        self._place_neighbours()
+        return self
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        self._place_neighbours()

@@ -64,10 +64,10 @@ class Topology:
 
     def neighbours(self) -> Tensor:
         """Input channels of each output channel: int64, n x c, offsets in row-major order."""
-        channels = torch.zeros(1, 1, dtype=torch.int64)
+        channels = torch.zeros(1, 1, dtype=torch.int64, device="cpu")  # whatever the default is: plans are made of it
         for d, c in zip(self.dims, self.connections):
             start = -((c - 1) // 2) if self.anchor == "center" else 0
-            along = (torch.arange(d)[:, None] + torch.arange(start, start + c)) % d  # d x c
+            along = (torch.arange(d, device="cpu")[:, None] + torch.arange(start, start + c, device="cpu")) % d  # d x c
             channels = channels[:, None, :, None] * d + along[:, None, :]  # row-major: this dimension varies fastest
             channels = channels.flatten(2).flatten(0, 1)
         return channels

@@ -2,43 +2,62 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor, nn
 
 from efficientconv.complexity import Cost, conv_cost
 from efficientconv.errors import UserError
-from efficientconv.layers.backend import WithKernels, runs_native
-from efficientconv.layers.base import LAYERS, same_padding
+from efficientconv.layers.backend import runs_native
+from efficientconv.layers.base import LAYERS
+from efficientconv.layers.geometry import Conv2dAttributes, Device, Padding, Size, geometry, is_plain, out_size
+from efficientconv.layers.topological import TopologicalConv2d
+from efficientconv.layers.topology import Topology
 from efficientconv.native.convolutions import DepthwiseConnected
 from efficientconv.native.layer import run_conv
-from efficientconv.native.plan import dense_plans
+from efficientconv.native.plan import dense_plans, topological_plans
 
 
 @LAYERS.register("unravelled")
-class UnravelledConv2d(WithKernels, nn.Module):
-    """Each channel is convolved with b filters of k x k, then b n channels are projected to m: n x h x w -> m x h x w.
+class UnravelledConv2d(Conv2dAttributes):
+    """Each channel is convolved with b filters of k x k, then b n channels are projected to m: n x h x w -> m x h' x w'.
 
-    MACs: b (n k^2 + n m) h w (paper, section 2 [S]). b = k^2 spans every standard convolution.
+    MACs: b (n k^2 + n m) h' w' (paper, section 2 [S]); with a topology on the projection, b n k^2 h' w' + m c h' w'.
+    b = k^2 spans every standard convolution.
 
     Args:
         in_channels, out_channels: n, m.
-        kernel_size: k, odd.
+        kernel_size, stride, padding, dilation, padding_mode: the filters', as nn.Conv2d's; padding as `geometry` has it.
+        bias: of the projection.
         bases: b, filters a channel.
+        topology: the projection's connections, of b n = m channels; None: all.
     Raises:
-        UserError: bases < 1; a kernel size that cannot keep h x w.
+        UserError: bases < 1; a geometry without meaning; a topology that the channels do not fill.
     """
 
     float32_under_autocast = True
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, bases: int):
-        super().__init__()
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: Size, stride: Size = 1, padding: Padding = "same",
+        dilation: Size = 1, bias: bool = False, padding_mode: str = "zeros", *, bases: int,
+        topology: Topology | None = None, device: Device = None, dtype: torch.dtype | None = None,
+    ):  # fmt: skip
         if bases < 1:
             raise UserError(f"unravelled: bases={bases} leaves no filter a channel; choose 1 or more (model B has 4)")
-        self.in_channels, self.out_channels, self.kernel_size, self.bases = in_channels, out_channels, kernel_size, bases
-        self.depthwise = nn.Conv2d(
-            in_channels, bases * in_channels, kernel_size,
-            padding=same_padding(kernel_size), groups=in_channels, bias=False,
-        )  # fmt: skip
-        self.projection = nn.Conv2d(bases * in_channels, out_channels, 1, bias=False)
+        sizes = geometry(kernel_size, stride, padding, dilation, padding_mode)
+        super().__init__(in_channels, out_channels, sizes)
+        self.bases, self.topology, inner = bases, topology, bases * in_channels
+        made = {"device": device, "dtype": dtype}
+        self.depthwise = nn.Conv2d(in_channels, inner, groups=in_channels, bias=False, **sizes._asdict(), **made)
+        if topology is None:
+            self.projection = nn.Conv2d(inner, out_channels, 1, bias=bias, **made)
+        else:
+            self.projection = TopologicalConv2d(inner, out_channels, 1, bias=bias, topology=topology, **made)
+
+    @property
+    def bias(self) -> Tensor | None:
+        return self.projection.bias
 
     def forward(self, x: Tensor) -> Tensor:
         if runs_native(self, x):
@@ -46,16 +65,28 @@ class UnravelledConv2d(WithKernels, nn.Module):
         return self.projection(self.depthwise(x))
 
     def native(self) -> DepthwiseConnected:
-        return DepthwiseConnected(self.kernel_size, dense_plans(self.bases * self.in_channels, self.out_channels))
+        if self.topology is None:
+            plans = dense_plans(self.bases * self.in_channels, self.out_channels)
+        else:
+            plans = topological_plans(self.topology, kernel_size=1)
+        return DepthwiseConnected(self.kernel_size[0], plans)
 
     def native_params(self) -> tuple[Tensor, ...]:
         return self.depthwise.weight, self.projection.weight
 
-    def weights_fit(self) -> bool:
-        rows, k = self.bases * self.in_channels, self.kernel_size
+    def kernels_fit(self) -> bool:
+        rows = self.bases * self.in_channels
+        seen = rows if self.topology is None else self.topology.fan
         filters, weight = self.native_params()
-        return filters.shape == (rows, 1, k, k) and weight.shape == (self.out_channels, rows, 1, 1)
+        fit = filters.shape == (rows, 1, *self.kernel_size) and weight.shape == (self.out_channels, seen, 1, 1)
+        return fit and all(map(is_plain, self._modules.values()))
 
     def cost(self, h: int, w: int) -> Cost:
-        n, m, b = self.in_channels, self.out_channels, self.bases
-        return conv_cost(n, b * n, self.kernel_size**2, n, h * w) + conv_cost(b * n, m, 1, 1, h * w)
+        positions, inner = math.prod(out_size(self, h, w)), self.bases * self.in_channels
+        seen = inner if self.topology is None else self.topology.fan
+        filters = conv_cost(self.in_channels, inner, math.prod(self.kernel_size), self.in_channels, positions)
+        return filters + conv_cost(seen, self.out_channels, 1, 1, positions, bias=self.bias is not None)
+
+    def extra_repr(self) -> str:
+        topology = "" if self.topology is None else f", topology={self.topology!r}"
+        return f"{super().extra_repr()}, bases={self.bases}{topology}"

@@ -30,10 +30,12 @@ def stem_and_pool(stem: ConvLayer, pool: nn.Module, x: Tensor) -> Tensor:
 
 def takes_stem_kernel(stem: nn.Module, x: Tensor) -> bool:
     """Which reads contiguous images."""
-    return _has_stem_kernel(stem, x) and runs_native(stem, x)
+    return type(x) is Tensor and _has_stem_kernel(stem, x) and runs_native(stem, x)
 
 
 def max_pool(pool: nn.Module, x: Tensor) -> Tensor:
+    if type(x) is not Tensor:
+        return pool(x)
     window = _window(pool, x.shape[-2:])
     if window is None or not x.is_contiguous() or has_hooks(pool) or not runs_native(pool, x):
         return pool(x)

@@ -122,8 +122,8 @@ def _plans(neighbours: np.ndarray, inputs: int, kernel_size: int, dense: bool) -
     forward = make_plan(neighbours, slots, kernel_size)
     backward = make_plan(*transpose(neighbours, inputs), kernel_size, flip=True)
     if dense:
-        forward = replace(forward, weights=torch.tensor([inputs, 1], dtype=torch.int32))
-        backward = replace(backward, weights=torch.tensor([1, inputs], dtype=torch.int32))
+        forward = replace(forward, weights=torch.tensor([inputs, 1], dtype=torch.int32, device="cpu"))
+        backward = replace(backward, weights=torch.tensor([1, inputs], dtype=torch.int32, device="cpu"))
     return Plans(inputs, len(neighbours), forward.arrays(), backward.arrays(), dense)
 
 

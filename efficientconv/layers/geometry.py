@@ -1,0 +1,122 @@
+"""nn.Conv2d's arguments, checked once, and the attributes that the layers share with it."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from efficientconv.errors import UserError
+from efficientconv.layers.backend import WithKernels
+
+Pair = tuple[int, int]  # rows, columns
+Size = int | Pair
+Padding = int | Pair | str
+Device = torch.device | str | int | None
+
+PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+
+
+class Geometry(NamedTuple):
+    """How a convolution goes over a map, in nn.Conv2d's words and order; `geometry` makes it."""
+
+    kernel_size: Pair
+    stride: Pair
+    padding: Pair
+    dilation: Pair
+    padding_mode: str
+
+    @property
+    def keeps_size(self) -> bool:
+        """Whether h x w maps stay h x w."""
+        reach = [d * (k - 1) for k, d in zip(self.kernel_size, self.dilation)]
+        return self.stride == (1, 1) and all(2 * p == r for p, r in zip(self.padding, reach))
+
+
+def geometry(kernel_size: Size, stride: Size, padding: Padding, dilation: Size, padding_mode: str) -> Geometry:
+    """The arguments as pairs.
+
+    Args:
+        padding: "same" is the padding on both sides that keeps h x w, and with a stride gives ceil(h / stride) rows, as in
+            ResNets; "valid" is none.
+    Raises:
+        UserError: a size out of range or no whole number; an unknown padding or padding mode; a kernel with an even side
+            under "same".
+    """
+    kernel, steps, spread = pair("kernel_size", kernel_size), pair("stride", stride), pair("dilation", dilation)
+    if padding_mode not in PADDING_MODES:
+        raise UserError(f"padding_mode={padding_mode!r} must be one of {', '.join(PADDING_MODES)}")
+    return Geometry(kernel, steps, _padding(padding, kernel, spread), spread, padding_mode)
+
+
+def pair(name: str, value: object, least: int = 1) -> Pair:
+    """`value` twice, or the pair that it is. Raises UserError."""
+    given = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(given) != 2 or not all(isinstance(v, Integral) for v in given):
+        raise UserError(f"{name}={value!r} is no int or pair of ints")
+    if min(given) < least:
+        raise UserError(f"{name}={value!r} is out of range; choose {least} or more")
+    return int(given[0]), int(given[1])
+
+
+def check_channels(in_channels: int, out_channels: int) -> None:
+    """Raises UserError where a layer would have no input or no output."""
+    for name, value in (("in_channels", in_channels), ("out_channels", out_channels)):
+        if not isinstance(value, Integral) or value < 1:
+            raise UserError(f"{name}={value!r} is out of range; choose a whole number, 1 or more")
+
+
+def out_size(conv: nn.Module, h: int, w: int) -> Pair:
+    """Rows and columns that come out of h x w."""
+    sizes = zip((h, w), conv.kernel_size, conv.stride, conv.padding, conv.dilation)
+    rows, columns = ((size + 2 * p - d * (k - 1) - 1) // s + 1 for size, k, s, p, d in sizes)
+    return rows, columns
+
+
+def is_plain(conv: nn.Module) -> bool:
+    """Whether a convolution is what native kernels compute: k x k, k odd, each pixel once, zeros around, without bias."""
+    k = conv.kernel_size[0]
+    return (
+        conv.padding == (k // 2, k // 2) and conv.stride == conv.dilation == (1, 1) and conv.kernel_size == (k, k)
+        and k % 2 == 1 and conv.bias is None and conv.padding_mode == "zeros"
+    )  # fmt: skip
+
+
+class Conv2dAttributes(WithKernels, nn.Module):
+    """nn.Conv2d's attributes and repr, for layers that are made of other modules or have a weight of another shape."""
+
+    groups = 1
+    output_padding = (0, 0)
+
+    def __init__(self, in_channels: int, out_channels: int, sizes: Geometry):
+        check_channels(in_channels, out_channels)
+        super().__init__()
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.kernel_size, self.stride, self.padding, self.dilation, self.padding_mode = sizes
+        self.keeps_size = sizes.keeps_size
+
+    def reset_parameters(self) -> None:
+        """New random weights, as the constructor draws them."""
+        for part in self.children():
+            part.reset_parameters()
+
+    def extra_repr(self) -> str:
+        return nn.Conv2d.extra_repr(self)
+
+
+def _padding(padding: Padding, kernel: Pair, dilation: Pair) -> Pair:
+    if padding == "valid":
+        return 0, 0
+    if padding != "same":
+        if isinstance(padding, str):
+            raise UserError(f"padding={padding!r} should be one of same, valid, or an int or pair of ints")
+        return pair("padding", padding, least=0)
+    reach = [d * (k - 1) for k, d in zip(kernel, dilation)]
+    if any(r % 2 for r in reach):
+        size = kernel[0] if kernel[0] == kernel[1] else kernel
+        raise UserError(
+            f"kernel_size={size} cannot keep the size of the feature map; choose an odd one, or padding other than 'same'"
+        )
+    return reach[0] // 2, reach[1] // 2
