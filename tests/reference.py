@@ -307,5 +307,8 @@ CELLS: list[dict] = [  # the spatial bottleneck's own
     {"kernel_size": (1, 2)},
     *({"kernel_size": 2, "padding": 1, "padding_mode": mode} for mode in ("reflect", "replicate", "circular")),
 ]
-for _name, (_n, _m, _args) in NEEDS.items():
-    CASES[_name] += [(_n, _m, {**sizes, **_args}) for sizes in (CELLS if _name == "spatial_bottleneck" else SIZES)]
+SIZED_CASES = [
+    (name, n, m, {**sizes, **args})
+    for name, (n, m, args) in NEEDS.items()
+    for sizes in (CELLS if name == "spatial_bottleneck" else SIZES)
+]

@@ -23,13 +23,15 @@ from efficientconv.errors import UserError
 from efficientconv.layers import LAYERS, SICConv2d, SpatialBottleneckConv2d, TopologicalConv2d, Topology, build_layer
 from efficientconv.models import image_size_of, model_config
 from efficientconv.results.complexity_table import IMPOSSIBLE
-from reference import CASES
+from reference import CASES, SIZED_CASES
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGE_SIZES = {"imagenet": None, "cifar": 32}
 NUM_CLASSES = {"imagenet": 1000, "cifar": 10}
 MODELS = [pair for pair in itertools.product(model_names(), IMAGE_SIZES) if pair not in IMPOSSIBLE]
 EACH_CASE = [(name, *case) for name in LAYERS.names() for case in CASES[name]]
+EACH_CASE_ON_MAPS = [(*case, *maps) for case in EACH_CASE for maps in ((6, 6), (5, 7), (1, 1))]
+EACH_CASE_ON_MAPS += [(*case, *maps) for case in SIZED_CASES for maps in ((6, 6), (5, 7))]
 
 
 def rows_of(path: str) -> list[dict[str, str]]:
@@ -68,7 +70,7 @@ def recount(model: nn.Module, shape: tuple[int, int, int]) -> Cost:
         elements += output.numel()
         if isinstance(module, TopologicalConv2d):
             missing = module.in_channels * module.out_channels - connections(module.topology)
-            absent += missing * module.weight.shape[-1] ** 2 * output.shape[-2] * output.shape[-1]
+            absent += missing * module.weight[0, 0].numel() * output.shape[-2] * output.shape[-1]
 
     hooks = [module.register_forward_hook(record) for module in model.modules() if isinstance(module, kinds)]
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -103,8 +105,7 @@ def bare(cost: Cost) -> Cost:
     return Cost(cost.macs, cost.params, cost.activations)
 
 
-@pytest.mark.parametrize("h, w", [(6, 6), (5, 7), (1, 1)])
-@pytest.mark.parametrize("name, n, m, args", EACH_CASE, ids=str)
+@pytest.mark.parametrize("name, n, m, args, h, w", EACH_CASE_ON_MAPS, ids=str)
 def test_formula_of_each_layer_equals_the_recount(name: str, n: int, m: int, args: dict, h: int, w: int) -> None:
     conv = LAYERS.get(name)(n, m, **args)
     expected = recount(conv, (n, h, w))

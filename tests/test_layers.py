@@ -21,12 +21,11 @@ from efficientconv.layers import (
 )
 from efficientconv.models import model_config
 from efficientconv.registry import Registry
-from reference import CASES, LINE, NEEDS, ORACLES, PLANE, SOLID
+from reference import CASES, LINE, NEEDS, ORACLES, PLANE, SIZED_CASES, SOLID
 
 EACH_CASE = [
     pytest.param(name, *case, id="-".join([name, *map(str, case[:2]), *(f"{k}={v}" for k, v in case[2].items())]))
-    for name in LAYERS.names()
-    for case in CASES.get(name, [])
+    for name, *case in [*((name, *case) for name in LAYERS.names() for case in CASES.get(name, [])), *SIZED_CASES]
 ]
 TOPOLOGIES = [LINE, PLANE, SOLID, Topology((3, 4), (3, 3)), Topology((5,), (5,))]
 

@@ -17,6 +17,8 @@ Padding = int | Pair | str
 Device = torch.device | str | int | None
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+ONES: Pair = (1, 1)
+KEEPING_SIZE: dict[Pair, Pair] = {(k, k): (k // 2, k // 2) for k in range(1, 64, 2)}  # the padding for a square kernel
 
 
 class Geometry(NamedTuple):
@@ -32,7 +34,7 @@ class Geometry(NamedTuple):
     def keeps_size(self) -> bool:
         """Whether h x w maps stay h x w."""
         reach = [d * (k - 1) for k, d in zip(self.kernel_size, self.dilation)]
-        return self.stride == (1, 1) and all(2 * p == r for p, r in zip(self.padding, reach))
+        return self.stride == ONES and all(2 * p == r for p, r in zip(self.padding, reach))
 
 
 def geometry(kernel_size: Size, stride: Size, padding: Padding, dilation: Size, padding_mode: str) -> Geometry:
@@ -76,11 +78,13 @@ def out_size(conv: nn.Module, h: int, w: int) -> Pair:
 
 
 def is_plain(conv: nn.Module) -> bool:
-    """Whether a convolution is what native kernels compute: k x k, k odd, each pixel once, zeros around, without bias."""
-    k = conv.kernel_size[0]
+    """Whether a convolution is what native kernels compute: k x k, k odd, each pixel once, zeros around, without bias.
+
+    Asked at each call, for networks are adapted by writing to the attributes of their convolutions.
+    """
     return (
-        conv.padding == (k // 2, k // 2) and conv.stride == conv.dilation == (1, 1) and conv.kernel_size == (k, k)
-        and k % 2 == 1 and conv.bias is None and conv.padding_mode == "zeros"
+        conv.padding == KEEPING_SIZE.get(conv.kernel_size) and conv.stride == ONES and conv.dilation == ONES
+        and conv.padding_mode == "zeros" and conv._parameters["bias"] is None
     )  # fmt: skip
 
 
