@@ -465,6 +465,32 @@ class TestChoice:
         assert seen and runs_native(layer, self.x)
 
     @needs_kernels
+    @pytest.mark.parametrize("name", ["sic", "topology_2d", "standard_1x1_alone", "unravelled"])
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"stride": (2, 2)},
+            {"dilation": (2, 2)},
+            {"padding": (2, 2)},
+            {"padding_mode": "circular", "_reversed_padding_repeated_twice": [1, 1, 1, 1], "padding": (1, 1)},
+            {"bias": True},
+        ],
+        ids=lambda change: next(iter(change)),
+    )
+    def test_what_is_written_to_a_convolutions_attributes_is_seen(self, name: str, change: dict):
+        """Backbones are dilated, tiled or fused with their batch norm in this way."""
+        layer = make_layer(name).eval()
+        layer.residual = False
+        first = next(module for module in layer.conv.modules() if hasattr(module, "weight"))
+        for attribute, value in change.items():
+            setattr(first, attribute, nn.Parameter(torch.randn(len(first.weight))) if value is True else value)
+        x = torch.randn(1, channels_of(name), 9, 8)
+        expected = set_backend(copy.deepcopy(layer), "reference")
+        with torch.no_grad():
+            torch.testing.assert_close(layer(x), expected(x), rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(layer.conv(x), expected.conv(x), rtol=1e-4, atol=1e-4)
+
+    @needs_kernels
     def test_operation_counters_see_the_reference(self):
         from torch.utils.flop_counter import FlopCounterMode
 

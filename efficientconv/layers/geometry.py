@@ -84,7 +84,7 @@ def is_plain(conv: nn.Module) -> bool:
     """
     return (
         conv.padding == KEEPING_SIZE.get(conv.kernel_size) and conv.stride == ONES and conv.dilation == ONES
-        and conv.padding_mode == "zeros" and conv._parameters["bias"] is None
+        and conv.padding_mode == "zeros" and conv._parameters.get("bias", conv) is None
     )  # fmt: skip
 
 
