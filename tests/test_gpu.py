@@ -1,0 +1,172 @@
+"""What only a GPU can show: steps as on the CPU, resume, determinism, compiled and captured steps, images and processes.
+
+Skipped where torch finds no CUDA device. Not one of these has run on a GPU yet; on a stand-in for CUDA they start and end,
+and what they compute there means nothing.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from test_distributed import torchrun
+from torch import nn
+
+from conftest import SMALL_RUN
+from efficientconv.data import train_loader
+from efficientconv.engine.precision import set_determinism, set_tf32
+from efficientconv.engine.trainer import Trainer
+from efficientconv.errors import UserError
+from efficientconv.latency import measure_latency
+from efficientconv.layers.backend import set_backend
+from efficientconv.models import build_model
+from test_data_helpers import NUM_IMAGES, SIZE, config_for, make_photos
+from test_trainer import CPU, OPTIM, SCHEDULE, STEPS, Batches, trainer_config
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device"),
+]
+GPU = torch.device("cuda", 0)
+MODELS = ["a", "c", "f", "i", "k", "m"]
+# of a logit after one step; of rounding alone, with batch norm's division by small deviations
+TOLERANCE = {"fp32": 1e-3, "bf16": 0.2, "fp16": 0.05}
+
+
+class OnGPU(Batches):
+    def epoch(self, epoch: int, start: int = 0):
+        for images, labels in super().epoch(epoch, start):
+            yield images.to(GPU), labels.to(GPU)
+
+
+def trainer_on(device: torch.device, name: str, **changes: object) -> Trainer:
+    torch.manual_seed(0)
+    model = set_backend(build_model(name, num_classes=10, layout="cifar", width=0.125), "reference")
+    model.head.dropout.p = 0.0  # the devices draw other numbers
+    model.to(device, memory_format=torch.channels_last)
+    config = trainer_config(**changes)
+    return Trainer(model, config, OPTIM, SCHEDULE, seed=3, steps_per_epoch=STEPS, device=device)
+
+
+def trained(trainer: Trainer, steps: int) -> Trainer:
+    batches = (OnGPU if trainer.device.type == "cuda" else Batches)(8, STEPS)
+    epoch = trainer.train_epoch(batches, 0)
+    for _ in range(steps):
+        next(epoch)
+    return trainer
+
+
+def logits(trainer: Trainer) -> torch.Tensor:
+    images = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(7)).to(trainer.device)
+    with torch.no_grad():
+        return trainer.model.eval()(images).cpu()
+
+
+@pytest.fixture
+def full_float32():
+    set_tf32(False)
+    yield
+    set_tf32(True)
+
+
+@pytest.mark.parametrize("precision", TOLERANCE)
+@pytest.mark.parametrize("name", MODELS)
+def test_a_step_is_the_cpus(name, precision, full_float32):
+    ours, cpu = (trained(trainer_on(device, name, precision=precision), 1) for device in (GPU, CPU))
+    assert ours.meter.result().images == cpu.meter.result().images == 8
+    torch.testing.assert_close(logits(ours), logits(cpu), rtol=0, atol=TOLERANCE[precision])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_deterministic_runs_are_bitwise_equal(name):
+    set_determinism(True)
+    try:
+        first, second = (trained(trainer_on(GPU, name, ema_decay=0.9), STEPS) for _ in range(2))
+    finally:
+        set_determinism(False)
+    states = first.state_dict()["ema"], second.state_dict()["ema"]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+@pytest.mark.parametrize("precision", TOLERANCE)
+def test_a_cut_run_ends_as_an_unbroken_one(precision):
+    set_determinism(True)
+    try:
+        whole = trained(trainer_on(GPU, "c", precision=precision), STEPS)
+        cut = trained(trainer_on(GPU, "c", precision=precision), 2)
+        resumed = trainer_on(GPU, "c", precision=precision)
+        resumed.load_state_dict(copy.deepcopy(cut.state_dict()))
+        for _ in resumed.train_epoch(OnGPU(8, STEPS), 0):
+            pass
+    finally:
+        set_determinism(False)
+    assert all(torch.equal(a, b) for a, b in zip(whole.model.state_dict().values(), resumed.model.state_dict().values()))
+    assert whole.meter.result() == resumed.meter.result()
+
+
+@pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
+def test_a_compiled_step_is_the_eager_one(mode, full_float32):
+    compiled = trained(trainer_on(GPU, "c", compile=True, compile_mode=mode), STEPS)
+    eager = trained(trainer_on(GPU, "c"), STEPS)
+    torch.testing.assert_close(logits(compiled), logits(eager), rtol=0, atol=0.05)
+
+
+def test_captured_dropout_is_a_function_of_seed_and_step():
+    """A graph that is replayed draws from the generator that each step seeds anew."""
+
+    def weights() -> list[torch.Tensor]:
+        trainer = trainer_on(GPU, "c", compile=True, compile_mode="reduce-overhead")
+        trainer.model.head.dropout.p = 0.5
+        return [p.clone() for p in trained(trainer, STEPS).model.parameters()]
+
+    set_determinism(True)
+    try:
+        assert all(torch.equal(a, b) for a, b in zip(weights(), weights()))
+    finally:
+        set_determinism(False)
+
+
+def test_images_from_files_are_the_cpus(tmp_path):
+    """Through the page-locked ring and the stream of its own, epoch after epoch."""
+    split = make_photos(tmp_path)
+    config = config_for(split, mixup_alpha=0.4, cutmix_alpha=1.0)
+    batches = {}
+    for device in (GPU, CPU):
+        loader = train_loader(
+            split, config, image_size=SIZE, seed=0, device=device, global_batch_size=4, accumulation_steps=1,
+            channels_last=True, num_classes=NUM_IMAGES,
+        )  # fmt: skip
+        batches[device] = [(i.cpu(), t.cpu()) for epoch in range(2) for i, t in loader.epoch(epoch)]
+    for (images, targets), (expected, shares) in zip(batches[GPU], batches[CPU], strict=True):
+        torch.testing.assert_close(images, expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(targets, shares, rtol=0, atol=1e-6)
+
+
+def test_a_step_that_does_not_fit_says_which_batch_to_try():
+    trainer = trainer_on(GPU, "c")
+    trainer.model.head.conv.register_forward_hook(lambda *_: torch.empty(1 << 50, dtype=torch.uint8, device=GPU))
+    with pytest.raises(UserError, match="accumulation_steps=2"):
+        trained(trainer, 1)
+
+
+def test_latency_is_measured_on_the_device():
+    model = build_model("c", num_classes=10, layout="cifar", width=0.125)
+    time = measure_latency({"c": model}, {"c": 32}, batch_size=64, device=GPU, repeats=3)["c"]
+    assert time.ms_per_image > 0 and next(model.parameters()).is_cuda
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_processes_train_over_nccl(processes, tmp_path):
+    if torch.cuda.device_count() < processes:
+        pytest.skip(f"needs {processes} GPUs")
+    settings = "trainer.device=cuda", "trainer.sync_batch_norm=true", f"run_dir={tmp_path / 'run'}"
+    done = torchrun(processes, "train.py", *SMALL_RUN, *settings)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "summary.json").exists()
+
+
+def test_sync_batch_norm_takes_the_place_of_every_batch_norm():
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(build_model("c", num_classes=10, layout="cifar", width=0.125))
+    kinds = {type(module) for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)}
+    assert kinds == {nn.SyncBatchNorm}
