@@ -1,8 +1,8 @@
 """Efficient convolutional layers of arXiv:1608.04337, networks made of them, and what they cost.
 
-    from efficientconv import build_model, count
-    model = build_model("c", num_classes=1000, layout="imagenet", width=1.0)
-    count(model, (3, 221, 221)).macs
+    import efficientconv as ec
+    model = ec.create_model("c", num_classes=1000, layout="imagenet", width=1.0)
+    ec.count(model, (3, 221, 221)).macs
 
 These names are imported when they are first asked for: torch takes seconds, and a command answers signals before that.
 """
@@ -13,18 +13,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from efficientconv import layers
     from efficientconv.complexity import Cost, NetworkCost, count
-    from efficientconv.models import build_model, model_names
+    from efficientconv.models import create_model, list_models, register_model
 
 __version__ = "0.1.0"
-__all__ = ["Cost", "NetworkCost", "build_model", "count", "model_names"]
+_HOMES = {
+    "complexity": ("Cost", "NetworkCost", "count"),
+    "models": ("create_model", "list_models", "register_model"),
+}
+__all__ = ["layers", "Cost", "NetworkCost", "count", "create_model", "list_models", "register_model"]
 
 
 def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    home = "models" if "model" in name else "complexity"
-    return getattr(import_module(f"{__name__}.{home}"), name)
+    if name == "layers":
+        return import_module(f"{__name__}.layers")
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:

@@ -19,7 +19,7 @@ if __name__ == "__main__":
 
 from efficientconv.config import ModelConfig
 from efficientconv.engine.guard import guarded
-from efficientconv.models import model_config, model_names
+from efficientconv.models import list_models, model_config
 from efficientconv.models.budget import fits
 from efficientconv.results import complexity_table as table
 from efficientconv.validation import validate
@@ -63,7 +63,7 @@ def print_layers(model: str, layout: str) -> None:
 
 
 def print_widths(budget: float, layouts: Sequence[str]) -> None:
-    papers = [config for config in map(model_config, model_names()) if config.trunk != "torchvision"]
+    papers = [config for config in map(model_config, list_models()) if config.trunk != "torchvision"]
     print(LEGEND)
     for layout in layouts:
         num_classes, size = table.LAYOUTS[layout]

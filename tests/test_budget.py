@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from conftest import command
-from efficientconv import build_model, count
+from efficientconv import count, create_model
 from efficientconv.cli import compose
 from efficientconv.config import ModelConfig, RunConfig
 from efficientconv.engine.configure import run_config
@@ -34,7 +34,7 @@ def macs_at(model: str, k: int) -> int | None:
     """Of the whole network; None: it cannot be built."""
     try:
         with torch.device("meta"):
-            network = build_model(model, 10, layout="cifar", width=k / 512, image_size=32)
+            network = create_model(model, 10, layout="cifar", width=k / 512, image_size=32)
     except UserError:
         return None
     return count(network, (3, 32, 32)).macs
@@ -106,7 +106,7 @@ def test_on_the_command_line_it_is_one_line(sweep: list[str], tmp_path) -> None:
 
 def test_a_network_is_not_built_for_a_budget_unmet() -> None:
     with pytest.raises(AssertionError):
-        build_model(validate(ModelConfig, {**model_config("c").model_dump(), "macs": 5e6}), 10)
+        create_model(validate(ModelConfig, {**model_config("c").model_dump(), "macs": 5e6}), 10)
 
 
 def test_widths_of_all_models_are_printed() -> None:

@@ -19,9 +19,9 @@ from efficientconv.engine.checkpoint import (
     load_weights,
     save_checkpoint,
 )
-from efficientconv.engine.weights import read_weights, write_weights
 from efficientconv.errors import UserError
 from efficientconv.files import remove_leftovers, write_atomically
+from efficientconv.weights import read_weights, write_weights
 from test_trainer import Batches, make_trainer, small_model
 
 

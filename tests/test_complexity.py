@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import reference
-from efficientconv import Cost, build_model, count, model_names
+from efficientconv import Cost, count, create_model, list_models
 from efficientconv.complexity import NetworkCost
 from efficientconv.errors import UserError
 from efficientconv.layers import LAYERS, SICConv2d, SpatialBottleneckConv2d, TopologicalConv2d, Topology, build_layer
@@ -28,7 +28,7 @@ from reference import CASES, SIZED_CASES
 ROOT = Path(__file__).resolve().parent.parent
 IMAGE_SIZES = {"imagenet": None, "cifar": 32}
 NUM_CLASSES = {"imagenet": 1000, "cifar": 10}
-MODELS = [pair for pair in itertools.product(model_names(), IMAGE_SIZES) if pair not in IMPOSSIBLE]
+MODELS = [pair for pair in itertools.product(list_models(), IMAGE_SIZES) if pair not in IMPOSSIBLE]
 EACH_CASE = [(name, *case) for name in LAYERS.names() for case in CASES[name]]
 EACH_CASE_ON_MAPS = [(*case, *maps) for case in EACH_CASE for maps in ((6, 6), (5, 7), (1, 1))]
 EACH_CASE_ON_MAPS += [(*case, *maps) for case in SIZED_CASES for maps in ((6, 6), (5, 7))]
@@ -86,7 +86,7 @@ def network(model: str, layout: str) -> tuple[nn.Module, int]:
     """At full size on torch's meta device, which both counters take: shapes without numbers."""
     size = image_size_of(model_config(model).model_copy(update={"layout": layout}), IMAGE_SIZES[layout])
     with torch.device("meta"):
-        return build_model(model, NUM_CLASSES[layout], layout=layout, image_size=size), size
+        return create_model(model, NUM_CLASSES[layout], layout=layout, image_size=size), size
 
 
 @functools.cache
@@ -123,7 +123,7 @@ def test_cost_of_each_model_equals_the_recount(model: str, layout: str) -> None:
 
 @pytest.mark.parametrize("model", ["c", "i", "j", "n", "resnet50"])
 def test_parameters_equal_those_of_a_model_in_memory(model: str) -> None:
-    real = build_model(model, num_classes=1000, layout="imagenet")
+    real = create_model(model, num_classes=1000, layout="imagenet")
     assert counted(model, "imagenet").params == sum(p.numel() for p in real.parameters())
 
 
@@ -279,7 +279,7 @@ def state(model: nn.Module) -> tuple:
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_count_leaves_the_model_as_it_was(fails: bool) -> None:
-    model = build_model("i", num_classes=10, layout="cifar", width=0.125)
+    model = create_model("i", num_classes=10, layout="cifar", width=0.125)
     model.train()
     model.stages["stage3"].eval()
     before, tensors = state(model), {name: t.clone() for name, t in model.state_dict().items()}
@@ -293,7 +293,7 @@ def test_count_leaves_the_model_as_it_was(fails: bool) -> None:
 
 
 def test_count_is_the_same_in_training_and_in_evaluation() -> None:
-    model = build_model("l", num_classes=10, layout="cifar", width=0.125)
+    model = create_model("l", num_classes=10, layout="cifar", width=0.125)
     assert count(model.train(), (3, 32, 32)) == count(model.eval(), (3, 32, 32))
 
 
@@ -488,4 +488,4 @@ def test_mistakes_are_one_line_and_exit_code_2(tmp_path: Path) -> None:
 @pytest.mark.parametrize("model, layout", sorted(IMPOSSIBLE))
 def test_rows_left_out_are_those_that_cannot_be(model: str, layout: str) -> None:
     with pytest.raises(UserError, match="too small"):
-        build_model(model, num_classes=10, layout=layout, image_size=IMAGE_SIZES[layout])
+        create_model(model, num_classes=10, layout=layout, image_size=IMAGE_SIZES[layout])

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, skip_init
 
 from efficientconv.layers import LAYERS, ConvLayer, GroupedConv2d, StandardConv2d, TopologicalConv2d, build_layer
-from efficientconv.models import build_model
+from efficientconv.models import create_model
 from reference import CELLS, NEEDS, SIZES, two
 
 EACH_LAYER = pytest.mark.parametrize("name", LAYERS.names())
@@ -194,7 +194,7 @@ def test_layer_is_the_same_after(habit: Callable, name: str) -> None:
 
 @pytest.mark.parametrize("name", "cfkl")
 def test_a_network_can_be_traced_for_its_features(name: str) -> None:
-    network = build_model(name, 10, layout="cifar", width=0.25).eval()
+    network = create_model(name, 10, layout="cifar", width=0.25).eval()
     x = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(torch.fx.symbolic_trace(network)(x), network(x), rtol=1e-4, atol=1e-4)
 

@@ -22,7 +22,7 @@ from scipy import stats
 
 from conftest import command
 from efficientconv.errors import UserError
-from efficientconv.models import build_model, model_config, model_names
+from efficientconv.models import create_model, list_models, model_config
 from efficientconv.results.kernel_measures import KINDS, joined, measure, of_random
 from efficientconv.results.kernel_plot import draw_kernels
 from efficientconv.results.kernel_table import summary_text
@@ -142,14 +142,14 @@ def test_random_kernels_measure_what_theory_says(size):
 
 
 def test_kernels_are_found_in_every_model_that_has_them():
-    for name in model_names():
+    for name in list_models():
         config = model_config(name)
         if config.trunk != "torchvision":
             layers = {block.layer for stage in config.stages.values() for block in stage.blocks}
-            found = find_kernels(build_model(name, num_classes=2, width=0.125, layout="cifar"))
+            found = find_kernels(create_model(name, num_classes=2, width=0.125, layout="cifar"))
             assert bool(found) == layers.isdisjoint({"standard", "topological", "grouped"}), name
             assert bool(found) == (name[0] in "bcdeijklmno"), name
-    assert not find_kernels(build_model("resnet18", num_classes=2))
+    assert not find_kernels(create_model("resnet18", num_classes=2))
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_kernels_are_found_in_every_model_that_has_them():
     ],
 )
 def test_kernels_are_the_weights_in_their_order(model, layer, parts, size):
-    network = build_model(model, num_classes=2, width=0.125, layout="cifar")
+    network = create_model(model, num_classes=2, width=0.125, layout="cifar")
     found = {one.layer: one for one in find_kernels(network)}
     assert [name for name in found if name.startswith(layer)] == [f"{layer}.{part}" for part in parts]
     for part in parts:
@@ -195,7 +195,7 @@ def change_model(run: Path, name: str) -> None:
     }.items():
         values = yaml.safe_load((run / file).read_text()) | change
         (run / file).write_text(json.dumps(values))  # JSON is YAML too
-    model = build_model(name, num_classes=10, layout="cifar")
+    model = create_model(name, num_classes=10, layout="cifar")
     save_file(model.state_dict(), run / "model.safetensors")
 
 

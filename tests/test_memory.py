@@ -14,10 +14,10 @@ ROOT = Path(__file__).parents[1]
 FAULTS = """
 import resource, sys, torch
 from efficientconv.engine.memory import keep_freed_memory
-from efficientconv.models import build_model
+from efficientconv.models import create_model
 if sys.argv[1] == "keep":
     keep_freed_memory(torch.device('cpu'))
-model, images = build_model("c", num_classes=10, layout="imagenet", width=0.25), torch.randn(64, 3, 221, 221)
+model, images = create_model("c", num_classes=10, layout="imagenet", width=0.25), torch.randn(64, 3, 221, 221)
 for step in range(11):
     if step == 8:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
+from pathlib import Path
+
 import pytest
 import torch
 import torchvision
+from safetensors.torch import load_file
 from torch import nn
 
-from efficientconv import build_model, model_names
+from efficientconv import create_model, list_models
 from efficientconv.config import ModelConfig
 from efficientconv.errors import UserError
 from efficientconv.layers import LAYERS, SpatialBottleneckConv2d, TopologicalConv2d, Topology, build_layer
-from efficientconv.models import image_size_of, layout_name, model_config
-from efficientconv.models.zoo import layout_config
+from efficientconv.models import FeatureNetwork, image_size_of, layout_name, model_config, register_model
+from efficientconv.models.zoo import REGISTERED, layout_config
 from reference import CASES
 
-OURS = [name for name in model_names() if model_config(name).trunk != "torchvision"]
-OTHERS = [name for name in model_names() if model_config(name).trunk == "torchvision"]
+OURS = [name for name in list_models() if model_config(name).trunk != "torchvision"]
+OTHERS = [name for name in list_models() if model_config(name).trunk == "torchvision"]
 # images on which each trunk's last feature map has 2 x 2 pixels or more, so that batch norm has something to work with
 SMALL = {
     "plain": {"imagenet": 77, "cifar": 16},
@@ -34,7 +38,7 @@ def small(name: str, layout: str) -> tuple[nn.Module, int]:
     """Width 1/8 where there is one, 10 classes; the model and its image size."""
     size = 63 if name == "alexnet" else SMALL[model_config(name).trunk][layout]  # alexnet's least
     width = 0.125 if name in OURS else None
-    return build_model(name, 10, layout=layout, width=width, image_size=size), size
+    return create_model(name, 10, layout=layout, width=width, image_size=size), size
 
 
 def assert_all_learn(module: nn.Module, output: torch.Tensor) -> None:
@@ -48,7 +52,7 @@ def assert_all_learn(module: nn.Module, output: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize("layout", ["imagenet", "cifar"])
-@pytest.mark.parametrize("model", model_names())
+@pytest.mark.parametrize("model", list_models())
 def test_every_model_runs_and_every_parameter_gets_a_gradient(model: str, layout: str) -> None:
     network, size = small(model, layout)
     logits = network(torch.randn(4, 3, size, size))
@@ -87,7 +91,7 @@ def test_signals_neither_vanish_nor_explode_at_the_start(name: str) -> None:
 
 def test_signature_of_the_python_interface() -> None:
     with torch.device("meta"):
-        model = build_model("c", num_classes=1000, layout="imagenet", width=1.0)
+        model = create_model("c", num_classes=1000, layout="imagenet", width=1.0)
         assert model.eval()(torch.empty(2, 3, 221, 221)).shape == (2, 1000)
     assert isinstance(model, nn.Module) and not hasattr(model, "conv1")
 
@@ -99,7 +103,7 @@ def test_stages_at_full_size_are_the_papers(name: str) -> None:
     stages = [(128, 36), (256, 18), (512, 6)] if plain else [(64, 56), (128, 28), (256, 14), (512, 7)]
     size = 221 if plain else 224
     with torch.device("meta"):
-        model = build_model(name, num_classes=1000, layout="imagenet").eval()
+        model = create_model(name, num_classes=1000, layout="imagenet").eval()
         x = model.stem(torch.empty(1, 3, size, size))
         assert x.shape == (1, 64, *([108] * 2 if plain else [112] * 2))
         for stage, (channels, side) in zip(model.stages.values(), stages, strict=True):
@@ -112,7 +116,7 @@ def test_stages_at_full_size_are_the_papers(name: str) -> None:
 
 @pytest.mark.parametrize("name", OURS)
 def test_stages_in_the_cifar_layout_are_16_8_and_4_pixels(name: str) -> None:
-    model = build_model(name, num_classes=10, layout="cifar", width=0.125).eval()
+    model = create_model(name, num_classes=10, layout="cifar", width=0.125).eval()
     x = model.stem(torch.randn(1, 3, 32, 32))
     sides = [x.shape[-1]]
     for stage in model.stages.values():
@@ -144,7 +148,7 @@ LAYERS_A_STAGE = {
 
 @pytest.mark.parametrize("name", OURS)
 def test_stages_hold_the_papers_layers(name: str) -> None:
-    model = build_model(name, num_classes=10, layout="cifar", width=0.125)
+    model = create_model(name, num_classes=10, layout="cifar", width=0.125)
     for stage in model.stages.values():
         assert [type(layer.conv) for layer in stage.layers] == [LAYERS.get(kind) for kind in LAYERS_A_STAGE[name]]
         assert all(layer.residual == (name != "c_noresidual") for layer in stage.layers)
@@ -161,14 +165,14 @@ def test_stages_hold_the_papers_layers(name: str) -> None:
 @pytest.mark.parametrize("size, layout", [(None, "imagenet"), (28, "cifar"), (64, "cifar"), (65, "imagenet")])
 def test_auto_takes_the_layout_that_fits_the_images(size: int | None, layout: str) -> None:
     assert layout_name(model_config("c"), size) == layout
-    built, told = (build_model("c", 10, layout=choice, width=0.125, image_size=size) for choice in ("auto", layout))
+    built, told = (create_model("c", 10, layout=choice, width=0.125, image_size=size) for choice in ("auto", layout))
     assert str(built) == str(told)
 
 
 def test_layout_named_by_the_user_wins() -> None:
-    network = build_model("c", 10, layout="imagenet", width=0.125, image_size=64)
+    network = create_model("c", 10, layout="imagenet", width=0.125, image_size=64)
     assert network.stem.conv.kernel_size == (7, 7)
-    assert build_model("c", 10, layout="cifar", width=0.125, image_size=96).stem.conv.kernel_size == (3, 3)
+    assert create_model("c", 10, layout="cifar", width=0.125, image_size=96).stem.conv.kernel_size == (3, 3)
 
 
 @pytest.mark.parametrize("name, size", [("c", 221), ("n", 224), ("o", 224), ("resnet18", 224)])
@@ -180,7 +184,7 @@ def test_image_size_is_the_data_s_or_the_layout_s_own(name: str, size: int) -> N
 @pytest.mark.parametrize("width", [1.5, 0.75, 0.5, 0.125])
 @pytest.mark.parametrize("name", ["b", "g", "i", "j", "n"])
 def test_width_multiplies_every_channel_count(name: str, width: float) -> None:
-    full, scaled = (build_model(name, 10, layout="cifar", width=w) for w in (1.0, width))
+    full, scaled = (create_model(name, 10, layout="cifar", width=w) for w in (1.0, width))
     norms = [[m.num_features for m in model.modules() if isinstance(m, nn.BatchNorm2d)] for model in (full, scaled)]
     assert norms[1] == [n * width for n in norms[0]]
     assert scaled.head.hidden.out_features == 2048 * width and scaled.head.classifier.out_features == 10
@@ -189,7 +193,7 @@ def test_width_multiplies_every_channel_count(name: str, width: float) -> None:
 @pytest.mark.parametrize("width", [0.5, 0.25, 0.125])
 @pytest.mark.parametrize("name", ["f", "g", "i"])
 def test_topologies_shrink_with_the_width(name: str, width: float) -> None:
-    model = build_model(name, 10, layout="cifar", width=width)
+    model = create_model(name, 10, layout="cifar", width=width)
     layers = [m for m in model.modules() if isinstance(m, TopologicalConv2d)]
     assert layers
     for layer in layers:
@@ -204,7 +208,7 @@ def test_topologies_shrink_with_the_width(name: str, width: float) -> None:
 
 def refusal(*args: object, **kwargs: object) -> str:
     with pytest.raises(UserError) as error:
-        build_model(*args, **kwargs)
+        create_model(*args, **kwargs)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -216,7 +220,7 @@ def test_images_too_small_are_refused_with_the_least_size(name: str, layout: str
     message = refusal(name, 10, layout=layout, width=0.125, image_size=size)
     for part in (f"image_size={size}", f"layout={layout}", f"model '{name}'", f"{least} x {least}", "choose"):
         assert part in message
-    network = build_model(name, 10, layout=layout, width=0.125, image_size=least).eval()
+    network = create_model(name, 10, layout=layout, width=0.125, image_size=least).eval()
     assert network(torch.randn(1, 3, least, least)).shape == (1, 10)
     with pytest.raises(RuntimeError):
         network(torch.randn(1, 3, size, size))
@@ -231,7 +235,7 @@ def test_unknown_model_names_the_nearest() -> None:
     assert "unknown model 'resnet20': did you mean 'resnet" in refusal("resnet20", 10)
     assert "unknown model 'c_noresidul': did you mean 'c_noresidual'?" in refusal("c_noresidul", 10)
     message = refusal("zzz", 10)
-    assert all(name in message for name in model_names())
+    assert all(name in message for name in list_models())
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -263,14 +267,14 @@ def test_a_layers_refusal_names_the_stage() -> None:
 
 def test_a_configuration_builds_what_its_name_builds() -> None:
     config = model_config("j").model_copy(update={"layout": "cifar", "width": 0.125})
-    assert str(build_model(config, 10)) == str(build_model("j", 10, layout="cifar", width=0.125))
+    assert str(create_model(config, 10)) == str(create_model("j", 10, layout="cifar", width=0.125))
 
 
 # ---------------------------------------------------------------- initialisation and the comparisons
 
 
 def test_convolutions_start_with_he_s_variance_of_their_own_fan_out() -> None:
-    model = build_model("j", 10, layout="cifar")
+    model = create_model("j", 10, layout="cifar")
     layers = model.stages["stage4"].layers
     sic, bottleneck = layers[0].conv, layers[1].conv
     for weight, fan_out in (
@@ -279,7 +283,7 @@ def test_convolutions_start_with_he_s_variance_of_their_own_fan_out() -> None:
         (sic.projection.weight, 512),
         (bottleneck.reduction.weight, 4),
         (bottleneck.expansion.weight, 4),
-        (build_model("f", 10, layout="cifar").stages["stage2"].layers[0].conv.weight, 32 * 9),
+        (create_model("f", 10, layout="cifar").stages["stage2"].layers[0].conv.weight, 32 * 9),
     ):
         assert weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.05)
 
@@ -298,24 +302,24 @@ PUBLISHED_PARAMS = {
 @pytest.mark.parametrize("name", OTHERS)
 def test_comparisons_have_torchvisions_parameters(name: str) -> None:
     with torch.device("meta"):
-        model = build_model(name, num_classes=1000, layout="imagenet")
+        model = create_model(name, num_classes=1000, layout="imagenet")
     assert sum(p.numel() for p in model.parameters()) == PUBLISHED_PARAMS[name]
     assert type(model).__module__.startswith("torchvision.models.") and model.training
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_resnets_for_small_images_have_a_3x3_stem_without_pool(name: str) -> None:
-    model = build_model(name, 10, image_size=32)
+    model = create_model(name, 10, image_size=32)
     assert isinstance(model, torchvision.models.ResNet)
     stem = model.conv1(torch.randn(1, 3, 32, 32))
     assert stem.shape == (1, 64, 32, 32) and model.maxpool(stem) is stem and model.conv1.kernel_size == (3, 3)
-    assert build_model(name, 10, image_size=96).conv1.kernel_size == (7, 7)
+    assert create_model(name, 10, image_size=96).conv1.kernel_size == (7, 7)
 
 
 def test_model_names_have_the_papers_first_and_are_all_configured() -> None:
-    assert [name for name in model_names() if len(name) == 1] == list("abcdefghijklmno")
-    assert model_names() == [*OURS, *OTHERS]
-    for name in model_names():
+    assert [name for name in list_models() if len(name) == 1] == list("abcdefghijklmno")
+    assert list_models() == [*OURS, *OTHERS]
+    for name in list_models():
         config = model_config(name)
         assert config.name == name and config.description and config.source
         if config.trunk != "torchvision":
@@ -338,12 +342,87 @@ def test_a_layers_arguments_of_the_wrong_kind_are_one_line(change: dict, message
     values = model_config("f").model_dump()
     values["stages"]["stage2"]["blocks"][0]["args"] |= change
     with pytest.raises(UserError) as error:
-        build_model(ModelConfig.model_validate(values), 10, layout="cifar")
+        create_model(ModelConfig.model_validate(values), 10, layout="cifar")
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_nothing_to_see_or_to_tell_apart_is_refused() -> None:
     with pytest.raises(UserError, match="image_size=0 is too small"):
-        build_model("c", 10, image_size=0)
+        create_model("c", 10, image_size=0)
     with pytest.raises(UserError, match="num_classes=0"):
-        build_model("c", 0)
+        create_model("c", 0)
+
+
+# ---------------------------------------------------------------- as a library's user makes them
+
+
+def test_names_are_filtered_as_in_a_shell() -> None:
+    assert list_models("resnet*") == ["resnet101", "resnet18", "resnet34", "resnet50"]
+    assert list_models("?") == list("abcdefghijklmno") and list_models("nothing*") == []
+
+
+def test_a_model_of_ones_own_is_made_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(REGISTERED, "_entries", {})
+
+    @register_model
+    def my_network(num_classes: int, in_chans: int, width: float = 1.0) -> nn.Module:
+        conv = nn.Conv2d(in_chans, int(8 * width), 3)
+        return nn.Sequential(conv, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(conv.out_channels, num_classes))
+
+    assert create_model("my_network", num_classes=5, in_chans=1, width=2.0)(torch.randn(2, 1, 8, 8)).shape == (2, 5)
+    assert list_models()[-1] == "my_network"
+    with pytest.raises(UserError, match="did you mean 'my_network'"):
+        create_model("my_netwerk")
+    with pytest.raises(ValueError, match="registered twice"):
+        register_model(my_network)
+
+    def c() -> nn.Module: ...
+
+    with pytest.raises(ValueError, match="'c' is there already"):
+        register_model(c)
+
+
+@pytest.mark.parametrize("name", ["c", "n", "resnet18", "vgg16", "alexnet", "googlenet"])
+def test_images_of_other_channels(name: str) -> None:
+    with torch.device("meta"):
+        model = create_model(name, 10, in_chans=1)
+        first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
+        assert first.in_channels == 1 and model.eval()(torch.empty(2, 1, 224, 224)).shape == (2, 10)
+        standard = create_model(name, 10)
+    shapes, others = ({k: v.shape for k, v in m.state_dict().items()} for m in (model, standard))
+    assert shapes.keys() == others.keys() and sum(shapes[k] != others[k] for k in shapes) == 1
+
+
+@pytest.mark.parametrize("name, layout", list(itertools.product(["c", "k", "n"], ["imagenet", "cifar"])))
+def test_feature_maps_are_those_inside_the_network(name: str, layout: str) -> None:
+    network, size = small(name, layout)
+    network.eval()
+    features = FeatureNetwork(network)
+    seen = []
+    for stage in network.stages.values():
+        stage.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    x = torch.randn(2, 3, size, size)
+    maps = features(x)
+    assert [m.shape[1] for m in maps] == features.feature_info.channels()
+    assert features.feature_info.module_name() == ["stem", *(f"stages.{stage}" for stage in network.stages)]
+    for m, reduction in zip(maps, features.feature_info.reduction()):
+        assert abs(size / m.shape[-1] - reduction) <= reduction / 2, "odd sizes are rounded on the way"
+    torch.testing.assert_close(network.head(maps[-1]), network(x))
+    made = create_model(name, layout=layout, width=0.125, image_size=size, features_only=True)
+    assert {k: v.shape for k, v in made.state_dict().items()} == {k: v.shape for k, v in features.state_dict().items()}
+    with pytest.raises(UserError, match="ResNet has no stages of this project.*create_feature_extractor"):
+        create_model("resnet18", features_only=True)
+
+
+def test_weights_of_a_run_are_its_networks_and_its_classifier_only_for_its_classes(finished_run: Path) -> None:
+    options = {"layout": "cifar", "width": 0.125}
+    tensors = load_file(finished_run / "model.safetensors")
+    same = create_model("c", 10, weights=finished_run, **options)
+    assert all(torch.equal(same.state_dict()[name], tensor) for name, tensor in tensors.items())
+    other = create_model("c", 3, weights=str(finished_run / "model.safetensors"), **options).state_dict()
+    new = {name for name, tensor in tensors.items() if not torch.equal(other[name], tensor)}
+    assert new == {"head.classifier.weight", "head.classifier.bias"}
+    with pytest.raises(UserError, match="holds the weights of another network"):
+        create_model("d", 10, weights=finished_run, **options)
+    with pytest.raises(UserError, match="there is no such file"):
+        create_model("c", 10, weights=finished_run / "checkpoints", **options)

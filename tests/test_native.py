@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from efficientconv.errors import UserError
 from efficientconv.layers import ConvLayer, SICConv2d, Topology, build_layer
 from efficientconv.layers.backend import runs_native, set_backend
-from efficientconv.models import build_model
+from efficientconv.models import create_model
 from efficientconv.models.entry import stem_and_pool
 from efficientconv.native import build
 
@@ -167,7 +167,7 @@ def test_training_curves_of_both_backends_agree(model: str):
     labels = torch.arange(8) % 4
     for backend in ("native", "reference"):
         torch.manual_seed(0)
-        network = set_backend(build_model(model, num_classes=4, layout="cifar", width=0.25), backend).train()
+        network = set_backend(create_model(model, num_classes=4, layout="cifar", width=0.25), backend).train()
         network.head.dropout.p = 0.0
         optimizer = torch.optim.SGD(network.parameters(), lr=0.02, momentum=0.9)
         losses = []
@@ -189,7 +189,7 @@ def test_training_curves_of_both_backends_agree(model: str):
 def test_whole_models_equal_the_float64_reference_in_both_memory_formats(model: str, layout: str):
     torch.manual_seed(0)
     size = 32 if layout == "cifar" else 224 if model == "n" else 221
-    network = build_model(model, num_classes=10, layout=layout, width=0.25).train()
+    network = create_model(model, num_classes=10, layout=layout, width=0.25).train()
     with torch.no_grad():
         network(torch.randn(2, 3, size, size))  # running statistics of something
     reference = set_backend(copy.deepcopy(network).double().eval(), "reference")
@@ -429,7 +429,7 @@ class TestChoice:
 
     @needs_kernels
     def test_under_autocast_the_kernels_stay_in_float32_and_the_rest_does_not(self):
-        model = build_model("i", num_classes=10, layout="cifar").eval()
+        model = create_model("i", num_classes=10, layout="cifar").eval()
         exact = set_backend(copy.deepcopy(model).double(), "reference")
         images, seen = torch.randn(2, 3, 32, 32), {}
         for name, module in model.named_modules():

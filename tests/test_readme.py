@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT
-from efficientconv import build_model, count
+from efficientconv import count, create_model
 from efficientconv.cli import compose
 from efficientconv.data.imagenet import COMPLETE
 from efficientconv.results.readme import BLOCK, TABLES, pages, updated
@@ -35,7 +35,7 @@ def test_a_page_cannot_ask_for_a_table_that_is_not_made():
 def test_training_costs_are_multiplied_out():
     """From a count made here and the tier as Hydra composes it; 2 FLOPs a MAC, one forward pass and two for gradients."""
     epochs = compose("train", ["tier=imagenet"])["trainer"]["epochs"]
-    flops = 6 * count(build_model("a", num_classes=1000), (3, 221, 221)).macs * COMPLETE[1] * epochs
+    flops = 6 * count(create_model("a", num_classes=1000), (3, 221, 221)).macs * COMPLETE[1] * epochs
     assert f"| imagenet | a run of a | {flops / 1e15:,.0f} | {flops / 10e12 / 3600:,.0f} |" in TEXT
 
 

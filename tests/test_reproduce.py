@@ -22,7 +22,7 @@ from efficientconv.config import RunConfig
 from efficientconv.engine.run_folder import run_name
 from efficientconv.engine.status import in_use
 from efficientconv.errors import UserError
-from efficientconv.models import build_model, image_size_of
+from efficientconv.models import create_model, image_size_of
 from efficientconv.models.zoo import layout_config
 from efficientconv.reproduce.tier import trained_models
 from efficientconv.results import paper, tier_pages
@@ -246,7 +246,7 @@ def test_every_tier_trains_every_model_of_every_table(tier: str) -> None:
     for model in trained_models():
         config = validate(RunConfig, compose("train", [f"tier={tier}", f"model={model}"]))
         assert config.tier == tier
-        build_model(config.model, num_classes=10, image_size=config.data.image_size)
+        create_model(config.model, num_classes=10, image_size=config.data.image_size)
         names.add(run_name(config))
     assert len(names) == len(trained_models())
 

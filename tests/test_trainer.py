@@ -15,7 +15,7 @@ from efficientconv.engine.optim import build_optimizer
 from efficientconv.engine.precision import set_determinism
 from efficientconv.engine.trainer import Trainer
 from efficientconv.layers.backend import set_backend
-from efficientconv.models import build_model
+from efficientconv.models import create_model
 
 CPU = torch.device("cpu")
 OPTIM = OptimConfig(name="sgd", lr=0.1, momentum=0.9, nesterov=False, weight_decay=1e-3)
@@ -53,7 +53,7 @@ def make_trainer(model: nn.Module, **changes: object) -> Trainer:
 
 def small_model(name: str = "c") -> nn.Module:
     torch.manual_seed(0)
-    return build_model(name, num_classes=10, layout="cifar", width=0.0625 if name != "f" else 0.125)
+    return create_model(name, num_classes=10, layout="cifar", width=0.0625 if name != "f" else 0.125)
 
 
 def equal_states(a: dict, b: dict) -> bool:

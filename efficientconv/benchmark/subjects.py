@@ -12,7 +12,7 @@ from efficientconv.benchmark.timing import Job
 from efficientconv.complexity import count
 from efficientconv.layers import ConvLayer, Topology, build_layer
 from efficientconv.layers.backend import has_kernels, runs_native, set_backend
-from efficientconv.models import build_model, image_size_of, model_config
+from efficientconv.models import create_model, image_size_of, model_config
 from efficientconv.models.entry import takes_stem_kernel
 from efficientconv.models.network import Network
 
@@ -114,7 +114,7 @@ def layer_subjects(layout: str, stage: str, batch: int, backend: str, device: to
 def model_subject(model: str, layout: str, batch: int, backend: str, device: torch.device) -> Subject:
     classes = 1000 if layout == "imagenet" else 10
     size = image_size_of(model_config(model), None if layout == "imagenet" else 32)
-    network = build_model(model, classes, layout=layout, image_size=size)
+    network = create_model(model, classes, layout=layout, image_size=size)
     macs = count(network, (3, size, size)).macs
     return Subject(model, set_backend(network.to(device), backend), (batch, 3, size, size), macs)
 

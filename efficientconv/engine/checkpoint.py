@@ -16,9 +16,9 @@ from pathlib import Path
 
 import torch
 
-from efficientconv.engine.weights import read_weights
 from efficientconv.errors import UserError
 from efficientconv.files import make_folder, read_bytes, write_atomically
+from efficientconv.weights import read_weights
 
 KEPT = 2
 _NAME = re.compile(r"step-(\d+)-([0-9a-f]{16})\.pt")
@@ -89,16 +89,6 @@ def load_weights(path: Path) -> dict[str, dict[str, torch.Tensor]]:
 def weights_of(state: dict) -> dict[str, dict[str, torch.Tensor]]:
     """The weights of a training state, by the names of `load_weights`."""
     return {"": state["model"]} | ({"ema_": state["ema"]} if state.get("ema") else {})
-
-
-def load_into(model: torch.nn.Module, weights: dict[str, torch.Tensor], origin: Path) -> None:
-    """Raises UserError when the weights are another network's."""
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines()[1:]]
-        first = lines[0][:200] if lines else str(error)
-        raise UserError(f"{origin} holds the weights of another network: {first}") from None
 
 
 def _fault(state: object) -> str | None:

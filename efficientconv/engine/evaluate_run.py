@@ -8,7 +8,7 @@ import torch
 
 from efficientconv.config import DataConfig, RunConfig
 from efficientconv.data import DataSet, load_test_data
-from efficientconv.engine.checkpoint import load_into, load_newest, load_weights, weights_of
+from efficientconv.engine.checkpoint import load_newest, load_weights, weights_of
 from efficientconv.engine.distributed import World
 from efficientconv.engine.memory import keep_freed_memory
 from efficientconv.engine.metrics import Result
@@ -17,6 +17,7 @@ from efficientconv.engine.precision import choose_device
 from efficientconv.engine.run_folder import RunFolder
 from efficientconv.errors import UserError
 from efficientconv.models import image_size_of
+from efficientconv.weights import load_into
 
 
 def evaluate_run(

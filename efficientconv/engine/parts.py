@@ -22,7 +22,7 @@ from efficientconv.engine.trainer import Trainer
 from efficientconv.errors import UserError
 from efficientconv.latency import measure_latency
 from efficientconv.layers.backend import set_backend
-from efficientconv.models import build_model, image_size_of
+from efficientconv.models import create_model, image_size_of
 
 # images of one measured pass: enough to fill a device, few enough for a second or two on a CPU
 SMALL_IMAGE, SMALL_IMAGES_BATCH, LARGE_IMAGES_BATCH = 64, 64, 16  # SMALL_IMAGE: pixels a side
@@ -98,7 +98,7 @@ def build_parts(config: RunConfig, world: World, preemption: Preemption) -> Part
 
 def network(config: RunConfig, data: DataSet, device: torch.device) -> nn.Module:
     """The configuration's network for that data, on the device, in the memory format that training uses."""
-    model = build_model(config.model, num_classes=data.num_classes, image_size=data.image_size)
+    model = create_model(config.model, num_classes=data.num_classes, image_size=data.image_size)
     set_backend(model, config.layers.backend)
     memory_format = torch.channels_last if config.trainer.channels_last else torch.contiguous_format
     return model.to(device, memory_format=memory_format)

@@ -19,9 +19,9 @@ from efficientconv.engine.run_folder import RunFolder, run_folder
 from efficientconv.engine.saver import Saver
 from efficientconv.engine.status import Status, lock
 from efficientconv.engine.tracker import Tracker, start_tracker
-from efficientconv.engine.weights import write_weights
 from efficientconv.errors import UserError
 from efficientconv.signals import Preempted
+from efficientconv.weights import write_weights
 
 
 def train(config: RunConfig, preemption: Preemption | None = None, with_test: bool = True) -> dict:

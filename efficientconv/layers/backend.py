@@ -1,6 +1,6 @@
 """Which implementation a layer runs: the native kernels or plain PyTorch, the reference. Same parameters, same results.
 
-    model = set_backend(build_model("i", num_classes=1000), "reference")
+    model = set_backend(create_model("i", num_classes=1000), "reference")
 
 `auto`, what every layer starts with, takes the native kernels wherever they apply and pay: float32 on the CPU, outside
 torch.compile, function transforms and anything that records operations, for maps on which they were measured to be no

@@ -18,7 +18,7 @@ from efficientconv.config import ModelConfig
 from efficientconv.errors import UserError
 from efficientconv.layers import TopologicalConv2d, Topology
 from efficientconv.layers.topology import MAX_RELATIVE_DRIFT
-from efficientconv.models.builder import build_model, image_size_of
+from efficientconv.models.builder import create_model, image_size_of
 
 STEPS = 512  # of width 1
 LARGEST = 4 * STEPS
@@ -132,7 +132,7 @@ class _Search:
         size = image_size_of(self.model, self.image_size)
         try:
             with torch.device("meta"):
-                network = build_model(self.shallow, self.num_classes, width=width, image_size=self.image_size)
+                network = create_model(self.shallow, self.num_classes, width=width, image_size=self.image_size)
         except UserError:
             return None
         macs = self._deep_macs(count(network, (3, size, size)))

@@ -1,6 +1,8 @@
-"""From records to a network: `build_model`."""
+"""From records to a network: `create_model`."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from torch import nn
 
@@ -8,39 +10,62 @@ from efficientconv.config import BlockConfig, ConvConfig, LayoutConfig, ModelCon
 from efficientconv.errors import UserError
 from efficientconv.layers import ConvLayer, Topology, build_layer
 from efficientconv.models import torchvision_models
+from efficientconv.models.features import FeatureNetwork
 from efficientconv.models.network import Head, Network, Stage
-from efficientconv.models.zoo import layout_config, layout_name, model_config
+from efficientconv.models.zoo import REGISTERED, layout_config, layout_name, model_config
 from efficientconv.validation import validate
 
 
-def build_model(
+def create_model(
     model: str | ModelConfig,
-    num_classes: int,
+    num_classes: int = 1000,
+    in_chans: int = 3,
+    *,
     layout: str | None = None,
     width: float | None = None,
     image_size: int | None = None,
+    weights: str | Path | None = None,
+    features_only: bool = False,
 ) -> nn.Module:
-    """A network for images B x 3 x S x S, giving logits B x num_classes.
+    """A network for images B x in_chans x S x S, giving logits B x num_classes.
 
     Args:
-        model: a name ("a" to "o", "resnet18", ...) or a configuration.
+        model: a name of `list_models()` or a configuration.
         layout: imagenet, cifar or auto; None: the configuration's.
         width: multiplies every channel count; None: the configuration's.
         image_size: S; None: the layout's own (221 or 224, 32).
+        weights: a run's folder, or its model.safetensors; None: new random ones. The classifier stays new where
+            num_classes is another than the run's.
+        features_only: the maps behind the stem and each stage in the place of logits: `FeatureNetwork`.
     Raises:
-        UserError: an unknown name or layout, images that the layout cannot take, channels that a layer refuses.
+        UserError: an unknown name or layout, images that the layout cannot take, channels that a layer refuses, weights of
+            another network, features of a network that is not of stages.
     """
-    if num_classes < 1:
-        raise UserError(f"num_classes={num_classes} leaves nothing to tell apart; choose 1 or more")
-    config = model_config(model) if isinstance(model, str) else model
+    for name, value, purpose in (("num_classes", num_classes, "tell apart"), ("in_chans", in_chans, "look at")):
+        if value < 1:
+            raise UserError(f"{name}={value} leaves nothing to {purpose}; choose 1 or more")
     changes = {key: value for key, value in (("layout", layout), ("width", width)) if value is not None}
-    assert config.macs is None, "a budget is for models.budget.width_for"
-    config = validate(ModelConfig, {**config.model_dump(), **changes}, where="model") if changes else config
+    if isinstance(model, str) and model in REGISTERED.names():
+        size = {} if image_size is None else {"image_size": image_size}
+        network = REGISTERED.get(model)(num_classes=num_classes, in_chans=in_chans, **changes, **size)
+    else:
+        config = model_config(model) if isinstance(model, str) else model
+        assert config.macs is None, "a budget is for models.budget.width_for"
+        config = validate(ModelConfig, {**config.model_dump(), **changes}, where="model") if changes else config
+        network = _configured(config, num_classes, in_chans, image_size)
+    if weights is not None:
+        from efficientconv.weights import start_from  # here: safetensors is needed for nothing else
+
+        start_from(network, Path(weights))
+    return FeatureNetwork(network) if features_only else network
+
+
+def _configured(config: ModelConfig, num_classes: int, in_chans: int, image_size: int | None) -> nn.Module:
     if config.trunk == "torchvision":
-        return torchvision_models.build(config, num_classes, image_size)
+        return torchvision_models.build(config, num_classes, in_chans, image_size)
     around = layout_config(config, image_size)
     _check_sizes(config, around, image_size)
-    return _build(_scale(around, config.width), config, num_classes)
+    return _build(_scale(around, config.width), config, num_classes, in_chans)
 
 
 def image_size_of(model: ModelConfig, image_size: int | None) -> int:
@@ -52,7 +77,7 @@ def image_size_of(model: ModelConfig, image_size: int | None) -> int:
     return layout_config(model, None).image_size
 
 
-def _build(layout: LayoutConfig, config: ModelConfig, num_classes: int) -> Network:
+def _build(layout: LayoutConfig, config: ModelConfig, num_classes: int, in_chans: int) -> Network:
     channels = layout.stem.channels
     stages = {}
     for name, around in layout.stages.items():
@@ -63,12 +88,12 @@ def _build(layout: LayoutConfig, config: ModelConfig, num_classes: int) -> Netwo
         stages[name] = Stage(pool, transition, _layers(config.stages[name], channels, name))
     head = layout.head
     conv = build_layer("standard", channels, head.channels, residual=False, kernel_size=1)
-    return Network(_stem(layout.stem), stages, Head(conv, head.channels, head.hidden, head.dropout, num_classes))
+    return Network(_stem(layout.stem, in_chans), stages, Head(conv, head.channels, head.hidden, head.dropout, num_classes))
 
 
-def _stem(stem: ConvConfig) -> ConvLayer:
-    conv = nn.Conv2d(3, stem.channels, stem.kernel_size, stem.stride, stem.padding, bias=False)
-    return ConvLayer(conv, 3, stem.channels, residual=False)
+def _stem(stem: ConvConfig, in_chans: int) -> ConvLayer:
+    conv = nn.Conv2d(in_chans, stem.channels, stem.kernel_size, stem.stride, stem.padding, bias=False)
+    return ConvLayer(conv, in_chans, stem.channels, residual=False)
 
 
 def _pool(pool: PoolConfig) -> nn.MaxPool2d:

@@ -12,7 +12,7 @@ from efficientconv.models.zoo import layout_name
 IMAGE_SIZE = 224  # pixels a side that all of them were drawn for
 
 
-def build(config: ModelConfig, num_classes: int, image_size: int | None) -> nn.Module:
+def build(config: ModelConfig, num_classes: int, in_chans: int, image_size: int | None) -> nn.Module:
     """torchvision's network of that name, as it is; a ResNet under layout cifar gets a 3x3 stem without pool [D].
 
     Raises:
@@ -28,17 +28,28 @@ def build(config: ModelConfig, num_classes: int, image_size: int | None) -> nn.M
         network.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
         nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
         network.maxpool = nn.Identity()
-    _check_size(network, config.name, IMAGE_SIZE if image_size is None else image_size)
+    if in_chans != 3:
+        _take_channels(network, in_chans)
+    _check_size(network, config.name, in_chans, IMAGE_SIZE if image_size is None else image_size)
     return network
 
 
-def _check_size(network: nn.Module, name: str, image_size: int) -> None:
+def _take_channels(network: nn.Module, in_chans: int) -> None:
+    """Its first convolution made anew for images of that many channels."""
+    name, first = next((name, module) for name, module in network.named_modules() if isinstance(module, nn.Conv2d))
+    sizes = (first.kernel_size, first.stride, first.padding)
+    conv = nn.Conv2d(in_chans, first.out_channels, *sizes, bias=first.bias is not None)
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    network.set_submodule(name, conv)
+
+
+def _check_size(network: nn.Module, name: str, in_chans: int, image_size: int) -> None:
     """Sends one image of nothing through the network: torchvision states no least size."""
     was_training = network.training
     network.eval()
     meta = {key: tensor.to("meta") for key, tensor in network.state_dict().items()}
     try:
-        torch.func.functional_call(network, meta, (torch.empty(1, 3, image_size, image_size, device="meta"),))
+        torch.func.functional_call(network, meta, (torch.empty(1, in_chans, image_size, image_size, device="meta"),))
     except RuntimeError:
         raise UserError(
             f"image_size={image_size} is too small for '{name}'; choose a larger data.image_size, or a ResNet"

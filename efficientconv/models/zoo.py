@@ -2,27 +2,54 @@
 
 from __future__ import annotations
 
+import fnmatch
+from collections.abc import Callable
+from typing import TypeVar
+
 import yaml
+from torch import nn
 
 from efficientconv.config import CONFIG_DIR, LayoutConfig, ModelConfig
 from efficientconv.errors import UserError, did_you_mean
+from efficientconv.registry import Registry
 from efficientconv.validation import S, validate
+
+T = TypeVar("T", bound=Callable[..., nn.Module])
+REGISTERED: Registry[Callable[..., nn.Module]] = Registry("model")
 
 # auto takes the cifar layout up to this many pixels a side: above, its first stage would run at more than 32 x 32
 CIFAR_LAYOUT_MAX_SIZE = 64
 
 
-def model_names() -> list[str]:
-    """Every model that `model=` knows, the paper's first."""
-    names = [path.stem for path in (CONFIG_DIR / "model").glob("*.yaml")]
-    return sorted(names, key=lambda name: (_read(ModelConfig, "model", name).trunk == "torchvision", name))
+def list_models(pattern: str = "*") -> list[str]:
+    """Names that `create_model` knows, the paper's first, registered ones last; `pattern` as in a shell: "resnet*"."""
+    configured = [path.stem for path in (CONFIG_DIR / "model").glob("*.yaml")]
+    names = sorted(configured, key=lambda name: (_read(ModelConfig, "model", name).trunk == "torchvision", name))
+    return fnmatch.filter([*names, *REGISTERED.names()], pattern)
+
+
+def register_model(function: T) -> T:
+    """Decorator: `create_model` makes a model of the function's name by calling it with num_classes, in_chans and what else
+    it is asked for (layout, width, image_size). The function returns an nn.Module.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    name = function.__name__
+    if _is_configured(name):
+        raise ValueError(f"model '{name}' is there already: configs/model/{name}.yaml")
+    return REGISTERED.register(name)(function)
 
 
 def model_config(name: str) -> ModelConfig:
     """The configuration of configs/model/<name>.yaml. Raises UserError with the nearest name."""
-    if not (CONFIG_DIR / "model" / f"{name}.yaml").exists():
-        raise UserError(f"unknown model '{name}': {did_you_mean(name, model_names())}")
+    if not _is_configured(name):
+        raise UserError(f"unknown model '{name}': {did_you_mean(name, list_models())}")
     return _read(ModelConfig, "model", name)
+
+
+def _is_configured(name: str) -> bool:
+    return (CONFIG_DIR / "model" / f"{name}.yaml").exists()
 
 
 def layout_config(model: ModelConfig, image_size: int | None) -> LayoutConfig:

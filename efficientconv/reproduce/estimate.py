@@ -16,7 +16,7 @@ from efficientconv.data import DATA_SETS
 from efficientconv.engine.precision import choose_device
 from efficientconv.engine.records import read_records
 from efficientconv.errors import UserError
-from efficientconv.models import build_model, image_size_of
+from efficientconv.models import create_model, image_size_of
 from efficientconv.reproduce.plan import PlannedRun
 
 TRIAL_BATCH, TRIAL_STEPS = 32, 3
@@ -105,4 +105,4 @@ def _disk_bytes(run: PlannedRun, num_classes: int) -> int:
 def _network(run: PlannedRun, num_classes: int) -> tuple[nn.Module, int]:
     """And the pixels a side that it takes."""
     model, size = run.config.model, run.config.data.image_size
-    return build_model(model, num_classes=num_classes, image_size=size), image_size_of(model, size)
+    return create_model(model, num_classes=num_classes, image_size=size), image_size_of(model, size)

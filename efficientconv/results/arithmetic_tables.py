@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from efficientconv.complexity import NetworkCost
 from efficientconv.config import ModelConfig
 from efficientconv.layers import TopologicalConv2d
-from efficientconv.models import build_model
+from efficientconv.models import create_model
 from efficientconv.results import paper
 from efficientconv.results.complexity_table import stage_macs
 from efficientconv.results.markdown import Row
@@ -45,7 +45,7 @@ def _configuration(config: ModelConfig, cost: NetworkCost, cost_of_a: NetworkCos
 
 def _topological_layers(config: ModelConfig, image_size: int | None, num_classes: int) -> dict[str, TopologicalConv2d]:
     """The first of each stage that has any: all of a stage are alike."""
-    network = build_model(config, num_classes, image_size=image_size)
+    network = create_model(config, num_classes, image_size=image_size)
     layers = {
         name: [module for module in stage.modules() if isinstance(module, TopologicalConv2d)]
         for name, stage in network.stages.items()

@@ -13,7 +13,7 @@ import torch
 
 from efficientconv.complexity import Cost, NetworkCost, count
 from efficientconv.config import ModelConfig
-from efficientconv.models import build_model, image_size_of, model_config, model_names
+from efficientconv.models import create_model, image_size_of, list_models, model_config
 from efficientconv.models.budget import Fit
 from efficientconv.results.markdown import csv_rows, csv_text, text_table
 from efficientconv.results.paper import PAPER_DIR, figure
@@ -67,7 +67,7 @@ def network_cost(model: str, layout: str) -> tuple[int, NetworkCost]:
     num_classes, data_size = LAYOUTS[layout]
     size = image_size_of(model_config(model).model_copy(update={"layout": layout}), data_size)
     with torch.device("meta"):  # shapes are all that counting needs
-        network = build_model(model, num_classes, layout=layout, image_size=size)
+        network = create_model(model, num_classes, layout=layout, image_size=size)
     return size, count(network, (3, size, size))
 
 
@@ -82,7 +82,7 @@ def cost_rows() -> list[CostRow]:
     rows = []
     for layout in LAYOUTS:
         baseline = stage_macs(model_config("a"), network_cost("a", layout)[1])
-        for model in model_names():
+        for model in list_models():
             if (model, layout) not in IMPOSSIBLE:
                 rows.append(_cost_row(model, layout, baseline))
     return rows

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from efficientconv.engine.checkpoint import load_into, load_weights
+from efficientconv.engine.checkpoint import load_weights
 from efficientconv.engine.run_folder import RunFolder
 from efficientconv.errors import UserError
-from efficientconv.models import build_model
+from efficientconv.models import create_model
 from efficientconv.models.network import Network
 from efficientconv.results.kernel_measures import Measures, joined, measure
+from efficientconv.weights import load_into
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def kernels_of_run(path: Path) -> RunKernels:
     """Of the weights that the run ended with. Raises UserError: no finished run, or a model without such kernels."""
     folder = RunFolder(path)
     config, summary = folder.config(), folder.finished_summary()
-    model = build_model(config.model, num_classes=summary["num_classes"], image_size=summary["image_size"])
+    model = create_model(config.model, num_classes=summary["num_classes"], image_size=summary["image_size"])
     load_into(model, load_weights(folder.weights_file)[""], folder.weights_file)
     layers = find_kernels(model)
     if not layers:

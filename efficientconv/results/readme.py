@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from efficientconv.models import model_config, model_names
+from efficientconv.models import list_models, model_config
 from efficientconv.results import data_tables, paper, tier_pages
 from efficientconv.results.markdown import csv_rows
 from efficientconv.results.training_cost import training_cost_table
@@ -39,7 +39,7 @@ def cost_table() -> str:
         "| paper: top-1 error % (M, unchecked) |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name in model_names():
+    for name in list_models():
         cost = costs[name]
         ratio = f"{float(cost['stage_macs_vs_a']):.3f}" if cost["stage_macs_vs_a"] else ""
         lines.append(

@@ -9,7 +9,7 @@ import torch
 
 from efficientconv.engine.environment import environment
 from efficientconv.latency import Latency, measure_latency
-from efficientconv.models import build_model
+from efficientconv.models import create_model
 from efficientconv.results.comparable import series_names
 from efficientconv.results.markdown import Row, csv_text, markdown_table
 from efficientconv.results.plot import Point
@@ -110,7 +110,7 @@ def _latencies(records: Sequence[RunRecord], device: torch.device) -> dict[str, 
     networks = {_network_key(record.summary): record for record in records}
     sizes = {key: record.summary["image_size"] for key, record in networks.items()}
     models = {
-        key: build_model(record.run_config.model, record.summary["num_classes"], image_size=sizes[key])
+        key: create_model(record.run_config.model, record.summary["num_classes"], image_size=sizes[key])
         for key, record in networks.items()
     }
     return measure_latency(models, sizes, batch_size=LATENCY_BATCH, device=device)

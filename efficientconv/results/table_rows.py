@@ -10,7 +10,7 @@ import torch
 from efficientconv.complexity import NetworkCost, count
 from efficientconv.config import ModelConfig
 from efficientconv.latency import Latency
-from efficientconv.models import build_model, image_size_of
+from efficientconv.models import create_model, image_size_of
 from efficientconv.results import paper
 from efficientconv.results.record import RunRecord
 from efficientconv.results.statistics import Spread, Verdict, judge, paired_difference, spread
@@ -75,7 +75,7 @@ def top1(records: Sequence[RunRecord], model: str, figure: str = "top1_percent")
 def network_cost(config: ModelConfig, image_size: int | None, num_classes: int) -> NetworkCost:
     size = image_size_of(config, image_size)
     with torch.device("meta"):  # shapes are all that counting needs
-        return count(build_model(config, num_classes, image_size=image_size), (3, size, size))
+        return count(create_model(config, num_classes, image_size=image_size), (3, size, size))
 
 
 def _row(

@@ -11,7 +11,7 @@ from efficientconv.config import ModelConfig
 from efficientconv.engine.environment import environment
 from efficientconv.files import write_atomically
 from efficientconv.latency import Latency, measure_latency
-from efficientconv.models import build_model, image_size_of
+from efficientconv.models import create_model, image_size_of
 from efficientconv.results.markdown import csv_rows, csv_text
 
 BATCH_SIZES = {64: 64, 1024: 16}  # by the largest image size, in pixels a side, that it is for
@@ -47,7 +47,7 @@ def _measure(
 ) -> dict[str, Latency]:
     sizes = {name: image_size_of(config, image_size) for name, config in models.items()}
     batch_size = next(batch for largest, batch in BATCH_SIZES.items() if max(sizes.values()) <= largest)
-    networks = {name: build_model(config, num_classes, image_size=image_size) for name, config in models.items()}
+    networks = {name: create_model(config, num_classes, image_size=image_size) for name, config in models.items()}
     return measure_latency(networks, sizes, batch_size=batch_size, device=device)
 
 

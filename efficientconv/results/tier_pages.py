@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from pathlib import Path
 
-from efficientconv.models import model_config, model_names
+from efficientconv.models import list_models, model_config
 from efficientconv.results.markdown import Row, csv_rows, markdown_table
 from efficientconv.results.record import read_records_in
 
@@ -17,7 +17,7 @@ def result_table(folder: Path) -> str:
     tables = map(csv_rows, sorted(folder.glob("table*.csv")))
     rows = {row["row"]: row for table in tables for row in table if row.get("n", "0") != "0"}
     macs_of_a = int(rows["a"]["macs"]) if "a" in rows else None
-    return markdown_table([_result(rows[name], macs_of_a) for name in model_names() if name in rows])
+    return markdown_table([_result(rows[name], macs_of_a) for name in list_models() if name in rows])
 
 
 def claim_table(folder: Path) -> str:
@@ -30,7 +30,7 @@ def claim_table(folder: Path) -> str:
 def fit_table(folder: Path) -> str:
     """How well each model fits what it was trained on, beside what it had not seen: means over seeds."""
     records = read_records_in(folder / "runs")
-    by_model = {name: [record for record in records if record.model == name] for name in model_names()}
+    by_model = {name: [record for record in records if record.model == name] for name in list_models()}
     rows = [
         {
             "model": name,

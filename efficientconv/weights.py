@@ -13,7 +13,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from efficientconv.errors import UserError
 from efficientconv.files import read_bytes, write_atomically
@@ -47,6 +47,32 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], list[str] | None]:
     metadata = header.get(METADATA, {})
     _check(path, metadata, _digest(header, data))
     return tensors, _classes(path, metadata)
+
+
+def load_into(model: nn.Module, weights: dict[str, Tensor], origin: Path) -> None:
+    """Raises UserError when the weights are another network's."""
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()[1:]]
+        first = lines[0][:200] if lines else str(error)
+        raise UserError(f"{origin} holds the weights of another network: {first}") from None
+
+
+def start_from(network: nn.Module, source: Path) -> None:
+    """Gives `network` the weights of `source`, a run's folder or its model.safetensors.
+
+    The classifier, its last fully connected layer, keeps its own where the run has other classes.
+    Raises UserError for weights that are missing, damaged or another network's.
+    """
+    path = source / "model.safetensors" if source.is_dir() else source
+    tensors, _ = read_weights(path)
+    own = network.state_dict()
+    *_, last = (name for name, module in network.named_modules() if isinstance(module, nn.Linear))
+    classifier = {name: own[name] for name in (f"{last}.weight", f"{last}.bias") if name in own}
+    if any(name in tensors and tensors[name].shape != tensor.shape for name, tensor in classifier.items()):
+        tensors |= classifier
+    load_into(network, tensors, path)
 
 
 def _check(path: Path, metadata: dict, digest: str) -> None:

@@ -1,0 +1,67 @@
+"""Maps of a network's stages, for detection, segmentation and whatever else builds on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from efficientconv.errors import UserError
+from efficientconv.models.network import Network
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One map: `channels` x H / reduction x W / reduction (rounded as its convolutions and pools do) behind `module`."""
+
+    module: str
+    channels: int
+    reduction: int
+
+
+class FeatureInfo(tuple[Feature, ...]):
+    """Asked as timm's: feature_info.channels(), feature_info.reduction()."""
+
+    def channels(self) -> list[int]:
+        return [feature.channels for feature in self]
+
+    def reduction(self) -> list[int]:
+        return [feature.reduction for feature in self]
+
+    def module_name(self) -> list[str]:
+        return [feature.module for feature in self]
+
+
+class FeatureNetwork(nn.Module):
+    """Stem and stages of a network: images B x C x H x W -> the map behind each, a list, largest first.
+
+    `feature_info` has channels and reduction of each. Parameters have the names that they have in the network.
+
+    Raises:
+        UserError: a network that is not one of this project's.
+    """
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        if not isinstance(network, Network):
+            raise UserError(
+                f"features_only: {type(network).__name__} has no stages of this project; torchvision's networks have "
+                "torchvision.models.feature_extraction.create_feature_extractor"
+            )
+        self.stem, self.stages = network.stem, network.stages
+        self.feature_info = _info(network)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        maps = [self.stem(x)]
+        for stage in self.stages.values():
+            maps.append(stage(maps[-1]))
+        return maps
+
+
+def _info(network: Network) -> FeatureInfo:
+    reduction = network.stem.conv.stride[0]
+    features = [Feature("stem", network.stem.conv.out_channels, reduction)]
+    for name, stage in network.stages.items():
+        reduction *= getattr(stage.pool, "stride", 1)
+        features.append(Feature(f"stages.{name}", stage.layers[-1].bn.num_features, reduction))
+    return FeatureInfo(features)
