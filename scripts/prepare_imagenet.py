@@ -34,6 +34,8 @@ def main() -> None:
     plan = Plan(source, args.destination, recipe, args.subset, args.images_per_file)
     counts = ", ".join(f"{len(items)} images of {part}" for part, items in source.parts.items())
     print(f"{args.source}: {len(source.classes)} classes, {counts}; {recipe}")
+    if source.passed_over:
+        print(source.passed_over, flush=True)
     if is_done(plan):
         print(f"{args.destination} is prepared already")
         return

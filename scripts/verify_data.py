@@ -75,6 +75,8 @@ def check_prepared(root: Path) -> list[str]:
 def check_files(data: DataSet, config: DataConfig, manifest: Path) -> bool:
     """Whether any image is damaged; each that is gets a line when it is found."""
     root = root_of(config)
+    if data.passed_over:
+        print(data.passed_over, flush=True)
     with manifest_at(manifest, root) as rows:
         train = check_split("train", data.train, rows, root)
         test = check_split("test", data.test, rows, root)

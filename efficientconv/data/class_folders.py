@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-import os
+import unicodedata
+from collections import Counter
 from pathlib import Path
 
 import torch
-from torchvision.datasets.folder import is_image_file, make_dataset
 
 from efficientconv.data.dataset import FileSplit
+from efficientconv.data.image_files import PassedOver, count_beside_folders, images_in, sub_folders
 from efficientconv.errors import UserError
 
 
 def class_names(folder: Path) -> list[str]:
-    """The class folders of a split, sorted. Raises UserError when there are none."""
+    """The class folders of a split, sorted. Raises UserError when there are none, or two of one name."""
     if not folder.is_dir():
         raise UserError(f"no folder '{folder}': data.root must hold train/<class>/ and an evaluation set like it")
-    names = sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith("."))
+    names = sub_folders(folder)
     if not names:
-        flat = " but images" if any(is_image_file(e.name) for e in os.scandir(folder)) else ""
+        flat = " but images" if images_in(folder, PassedOver()) else ""
         raise UserError(f"no class folders in '{folder}'{flat}: put each image in a folder named like its class")
+    spellings = Counter(map(_composed, names))
+    if twice := [ascii(name) for name in names if spellings[_composed(name)] > 1]:
+        raise UserError(
+            f"'{folder}' has {len(twice)} folders for one class, in several Unicode spellings ({', '.join(twice)}): put "
+            "their images into one"
+        )
     return names
 
 
@@ -31,23 +38,37 @@ def training_classes(folder: Path) -> list[str]:
     return names
 
 
+def spelt_as(known: list[str], names: list[str]) -> list[str]:
+    """`names`, each spelt as it is in `known` where it is there: composed and decomposed accents are one name."""
+    spelling = {_composed(name): name for name in known}
+    return [spelling.get(_composed(name), name) for name in names]
+
+
 def refuse_unknown_classes(folder: Path, names: list[str], train_names: list[str]) -> None:
     """Raises UserError when `names`, the classes in `folder`, has any that training lacks."""
-    if extra := sorted(set(names) - set(train_names)):
+    if extra := sorted(set(spelt_as(train_names, names)) - set(train_names)):
         raise UserError(f"'{folder}' has classes that train/ lacks: {listed(extra)}; remove them or add them to train/")
 
 
-def list_images(folder: Path, names: list[str]) -> FileSplit:
+def list_images(folder: Path, names: list[str], passed_over: PassedOver) -> FileSplit:
     """All images of the classes `names`, labelled by their place in it, in a fixed order; folders may be nested.
 
-    A class of `names` without a folder is passed over; UserError when a class folder has no image.
+    Other files are counted in `passed_over`. A class of `names` without a folder is left out; UserError when a class
+    folder has no image or can't be read.
     """
-    labels = {name: label for label, name in enumerate(names)}
-    samples = make_dataset(str(folder), labels, is_valid_file=_is_visible_image, allow_empty=True)
-    found = {label for _, label in samples}
-    if empty := [name for name in names if labels[name] not in found and (folder / name).is_dir()]:
-        raise UserError(f"no images in the class folders {listed(empty)} of '{folder}': fill them or remove them")
-    return FileSplit([path for path, _ in samples], torch.tensor([label for _, label in samples], dtype=torch.int64))
+    here = sub_folders(folder)
+    folders = dict(zip(spelt_as(names, here), here))
+    others, paths, labels = PassedOver(), [], []
+    images = {name: images_in(folder / folders[name], others) for name in names if name in folders}
+    if empty := [name for name in images if not images[name]]:
+        reasons = f" ({others})" if others else ""
+        raise UserError(f"no images in the class folders {listed(empty)} of '{folder}'{reasons}: fill them or remove them")
+    for label, name in enumerate(names):
+        paths += images.get(name, [])
+        labels += [label] * len(images.get(name, []))
+    count_beside_folders(folder, others)
+    passed_over.update(others)
+    return FileSplit(paths, torch.tensor(labels, dtype=torch.int64))
 
 
 def listed(names: list[str], most: int = 5) -> str:
@@ -56,6 +77,5 @@ def listed(names: list[str], most: int = 5) -> str:
     return ", ".join(f"'{name}'" for name in names[:most]) + rest
 
 
-def _is_visible_image(path: str) -> bool:
-    # macOS leaves a hidden "._name.jpg" beside each file that it copies; it is no image.
-    return is_image_file(path) and not os.path.basename(path).startswith(".")
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)

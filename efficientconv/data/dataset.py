@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from torchvision.transforms.functional import resize
 
 from efficientconv.config import DataConfig
 from efficientconv.data.damage import DamageLog
+from efficientconv.data.image_files import PassedOver, require_searchable
 from efficientconv.data.prepared import PreparedSplit
 from efficientconv.errors import UserError
 from efficientconv.registry import Registry
@@ -73,6 +74,7 @@ class DataSet:
     decode_at_load: bool = False  # the files are small enough to be held in memory
     pixels: str = ORIGINAL  # or which preparation they come from: near the originals', and not the same
     damage: DamageLog | None = None  # of the training images; load_data makes it
+    passed_over: PassedOver = field(default_factory=PassedOver)  # files in the folders of images that are none
 
     @property
     def num_classes(self) -> int:
@@ -101,7 +103,9 @@ def hold_out(split: Split, fraction: float, num_classes: int) -> tuple[Split, Sp
 
 
 def root_of(config: DataConfig) -> Path:
-    """The folder `data.root`, absolute, there or not. Raises UserError when it isn't given."""
+    """The folder `data.root`, absolute, there or not. Raises UserError when it isn't given or can't be looked into."""
     if config.root is None:
         raise UserError(f"data={config.name} reads a folder: say which with data.root=<folder>")
-    return Path(config.root).expanduser().absolute()
+    root = Path(config.root).expanduser().absolute()
+    require_searchable(root)
+    return root

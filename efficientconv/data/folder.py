@@ -10,6 +10,7 @@ from efficientconv.data.class_folders import class_names, list_images, refuse_un
 from efficientconv.data.damage import DamagedImage
 from efficientconv.data.dataset import DATA_SETS, FILE_SETS, DataSet, FileSplit, root_of
 from efficientconv.data.decode import header_of
+from efficientconv.data.image_files import PassedOver, sub_folders
 from efficientconv.errors import UserError
 
 LARGEST_IN_MEMORY = 64  # pixels a side: 100,000 such images take 1.2 GB
@@ -21,10 +22,10 @@ def folder_files(config: DataConfig) -> DataSet:
     root = root_of(config)
     if not root.is_dir():
         raise UserError(f"no folder '{root}': set data.root to one that holds train/<class>/ and test/<class>/")
-    classes, test_folder = training_classes(root / "train"), _test_folder(root)
+    classes, test_folder, passed_over = training_classes(root / "train"), _test_folder(root), PassedOver()
     refuse_unknown_classes(test_folder, class_names(test_folder), classes)
-    train, test = list_images(root / "train", classes), list_images(test_folder, classes)
-    return DataSet("folder", classes, config.image_size, train, None, test)
+    train, test = (list_images(folder, classes, passed_over) for folder in (root / "train", test_folder))
+    return DataSet("folder", classes, config.image_size, train, None, test, passed_over=passed_over)
 
 
 @DATA_SETS.register("folder")
@@ -46,10 +47,16 @@ def folder(config: DataConfig) -> DataSet:
 
 
 def _test_folder(root: Path) -> Path:
-    for name in ("test", "val"):
-        if (root / name).is_dir():
-            return root / name
-    raise UserError(f"neither test/ nor val/ in '{root}': put images to evaluate on in test/<class>/ beside train/")
+    """test/, else val/. Raises UserError for a test/ without class folders where val/ has some: which is meant?"""
+    test, val = root / "test", root / "val"
+    if not test.is_dir() and not val.is_dir():
+        raise UserError(f"neither test/ nor val/ in '{root}': put images to evaluate on in test/<class>/ beside train/")
+    if test.is_dir() and not sub_folders(test) and val.is_dir() and sub_folders(val):
+        raise UserError(
+            f"no class folders in '{test}', which is evaluated on where it is there, and '{val}' has some: to evaluate on "
+            "val/, move test/ elsewhere"
+        )
+    return test if test.is_dir() else val
 
 
 def _sample_sizes(split: FileSplit) -> dict[str, tuple[int, int]]:

@@ -11,9 +11,11 @@ from efficientconv.data.class_folders import (
     list_images,
     listed,
     refuse_unknown_classes,
+    spelt_as,
     training_classes,
 )
 from efficientconv.data.dataset import DATA_SETS, FILE_SETS, DataSet, root_of
+from efficientconv.data.image_files import PassedOver, sub_folders
 from efficientconv.data.prepared import PARTS, PreparedManifest, is_prepared, read_split
 from efficientconv.data.resize import Resize
 from efficientconv.errors import UserError
@@ -53,10 +55,11 @@ def imagenet_files(config: DataConfig) -> DataSet:
         _check_there(root / part)
     classes, val_classes = training_classes(root / "train"), class_names(root / "val")
     refuse_unknown_classes(root / "val", val_classes, classes)
-    if missing := sorted(set(classes) - set(val_classes)):
+    if missing := sorted(set(classes) - set(spelt_as(classes, val_classes))):
         raise UserError(f"'{root / 'val'}' lacks classes of train/ ({listed(missing)}): unpack all of val/")
-    train, test = list_images(root / "train", classes), list_images(root / "val", classes)
-    return DataSet("imagenet", classes, config.image_size, train, None, test)
+    passed_over = PassedOver()
+    train, test = (list_images(root / part, classes, passed_over) for part in ("train", "val"))
+    return DataSet("imagenet", classes, config.image_size, train, None, test, passed_over=passed_over)
 
 
 def _check_there(folder: Path) -> None:
@@ -66,7 +69,7 @@ def _check_there(folder: Path) -> None:
             "from https://image-net.org/download (needs an account), unpack them to train/<class>/*.JPEG and "
             "val/<class>/*.JPEG in one folder and set data.root to it"
         )
-    if folder.name == "val" and not any(entry.is_dir() for entry in folder.iterdir()):
+    if folder.name == "val" and not sub_folders(folder):
         raise UserError(
             f"'{folder}' has no class folders (a flat val): sort its images into val/<class>/, "
             f"in it: wget -qO- {SORT_SCRIPT} | bash"

@@ -94,6 +94,8 @@ class Run:
         self.parts.data.damage.listen(self._note_damage)
         batch_size = self.config.trainer.global_batch_size
         print(headline(self.folder.path, self.parts.facts, batch_size, device_name(self.parts.device)))
+        if passed_over := self.parts.data.passed_over:
+            print(f"images: {passed_over}")
         print(f"images: {self.parts.loader}", flush=True)
 
     def _note_damage(self, image: str, reason: str) -> None:

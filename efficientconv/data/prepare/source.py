@@ -6,18 +6,17 @@ Archives are not unpacked: an image in one is a range of bytes, also where archi
 
 from __future__ import annotations
 
-import tarfile
+import os
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
-from torchvision.datasets.folder import is_image_file
-
-from efficientconv.data.class_folders import class_names, list_images, listed, training_classes
+from efficientconv.data.class_folders import class_names, list_images, listed, spelt_as, training_classes
+from efficientconv.data.image_files import PassedOver, images_in, require_searchable, sub_folders
 from efficientconv.data.imagenet import COMPLETE
 from efficientconv.data.prepare.ground_truth import DEVKIT, GroundTruth
+from efficientconv.data.prepare.tar import images_in_archive
 from efficientconv.errors import UserError
 
 ARCHIVES = {"train": "ILSVRC2012_img_train.tar", "val": "ILSVRC2012_img_val.tar"}
@@ -46,6 +45,7 @@ class Item(NamedTuple):
 class Source:
     classes: list[str]
     parts: dict[str, list[Item]]  # by split, class after class, in the order in which data=imagenet lists folders
+    passed_over: PassedOver
 
 
 def find_source(root: Path, ground_truth: Path | None, subset: bool) -> Source:
@@ -53,36 +53,40 @@ def find_source(root: Path, ground_truth: Path | None, subset: bool) -> Source:
 
     Raises UserError for parts that are missing or do not go together, and, unless `subset`, for any that is incomplete.
     """
-    train = _train_items(root)
-    val = _val_items(root, ground_truth or root / DEVKIT)
-    classes, val_classes = (sorted({item.label for item in items}) for items in (train, val))
+    require_searchable(root)
+    passed_over = PassedOver()
+    train = _train_items(root, passed_over)
+    classes = sorted({item.label for item in train})
+    val = _val_items(root, ground_truth or root / DEVKIT, classes, passed_over)
+    val_classes = sorted({item.label for item in val})
     for wrong, message in ((set(val_classes) - set(classes), "train lacks classes of val"),
                            (set(classes) - set(val_classes), "val lacks classes of train")):  # fmt: skip
         if wrong:
             raise UserError(f"in '{root}' {message}: {listed(sorted(wrong))}; get the missing part again")
-    source = Source(classes, {"train": train, "val": val})
+    source = Source(classes, {"train": train, "val": val}, passed_over)
     if not subset:
         _require_complete(source, root)
     return source
 
 
-def _train_items(root: Path) -> list[Item]:
-    if (root / "train").is_dir():
-        return _folder_items(root / "train", training_classes(root / "train"))
-    items = _archive_items(_archive(root, "train"))
+def _train_items(root: Path, passed_over: PassedOver) -> list[Item]:
+    folder = root / "train"
+    if folder.is_dir():
+        return _folder_items(folder, training_classes(folder), passed_over)
+    items = _archive_items(_archive(root, "train"), passed_over)
     if flat := [item.name for item in items if "/" not in item.name]:
         raise UserError(f"'{root / ARCHIVES['train']}' has images that are in no class, '{flat[0]}' first: get it again")
-    return sorted(items)
+    return items
 
 
-def _val_items(root: Path, ground_truth: Path) -> list[Item]:
+def _val_items(root: Path, ground_truth: Path, train_classes: list[str], passed_over: PassedOver) -> list[Item]:
     folder = root / "val"
-    if folder.is_dir() and any(entry.is_dir() for entry in folder.iterdir()):
-        return _folder_items(folder, class_names(folder))
+    if folder.is_dir() and sub_folders(folder):
+        return _folder_items(folder, sorted(spelt_as(train_classes, class_names(folder))), passed_over)
     if folder.is_dir():
-        flat = [Item(path.name, str(path), 0, None) for path in folder.iterdir() if is_image_file(path.name)]
+        flat = [Item(os.path.basename(path), path, 0, None) for path in images_in(folder, passed_over)]
     else:
-        flat = _archive_items(_archive(root, "val"))
+        flat = _archive_items(_archive(root, "val"), passed_over)
     labels = GroundTruth.read(ground_truth)
     return sorted(item._replace(name=f"{labels.of(item.name)}/{item.name}") for item in flat)
 
@@ -97,28 +101,18 @@ def _archive(root: Path, part: str) -> Path:
     return path
 
 
-def _folder_items(folder: Path, classes: list[str]) -> list[Item]:
-    paths = list_images(folder, classes).paths
-    return [Item(PurePosixPath(path).relative_to(folder).as_posix(), path, 0, None) for path in paths]
+def _folder_items(folder: Path, classes: list[str], passed_over: PassedOver) -> list[Item]:
+    split = list_images(folder, classes, passed_over)
+    within = [path.removeprefix(f"{folder}/").partition("/")[2] for path in split.paths]
+    labels = split.labels.tolist()
+    return [Item(f"{classes[label]}/{name}", path, 0, None) for label, name, path in zip(labels, within, split.paths)]
 
 
-def _archive_items(path: Path) -> list[Item]:
-    try:
-        with tarfile.open(path) as archive:
-            return list(_members(archive, str(path), 0, ""))
-    except (tarfile.TarError, EOFError) as error:
-        raise UserError(f"'{path}' is damaged ({error}): get it again") from None
-
-
-def _members(archive: tarfile.TarFile, path: str, start: int, folder: str) -> Iterator[Item]:
-    """`start`: where in the file `path` the archive begins."""
-    for member in archive:
-        name = PurePosixPath(member.name)
-        if member.isfile() and name.suffix == ".tar":
-            with tarfile.open(fileobj=archive.extractfile(member)) as inner:
-                yield from _members(inner, path, start + member.offset_data, f"{name.stem}/")
-        elif member.isfile() and is_image_file(name.name):
-            yield Item(folder + name.name, path, start + member.offset_data, member.size)
+def _archive_items(path: Path, passed_over: PassedOver) -> list[Item]:
+    images = images_in_archive(path, passed_over)
+    if not images:
+        raise UserError(f"no images in '{path}'{f' ({passed_over})' if passed_over else ''}: get it again")
+    return [Item(image.name, str(path), image.offset, image.size) for image in images]
 
 
 def _require_complete(source: Source, root: Path) -> None:
