@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NoReturn
 
 import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -14,7 +16,6 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -23,9 +24,15 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from efficientconv.config import CONFIG_DIR, RunConfig
 from efficientconv.engine.guard import guarded
 from efficientconv.errors import UserError, did_you_mean
+from efficientconv.overrides import completed, parsed
 from efficientconv.validation import known_keys
 
 Task = Callable[[dict], object]
+_REFUSED = {
+    "multirun": "is for train.py; give this command one value a setting",
+    "resolve": "goes with --cfg",
+    "experimental_rerun": "is not for this program: the same command again continues a run",
+}
 
 
 def entry(config_name: str, sweep: Callable[[list[str]], object] | None = None) -> Callable[[Task], Callable[[], None]]:
@@ -44,12 +51,11 @@ def entry(config_name: str, sweep: Callable[[list[str]], object] | None = None) 
         @hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)
         @functools.wraps(task)
         def job(cfg: DictConfig) -> None:
-            guarded(one_line()(lambda: task(_plain(cfg, HydraConfig.get().overrides.task))), show_traceback)
+            guarded(one_line()(lambda: task(_plain(cfg))), show_traceback)
 
         def command() -> None:
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions on instead of printing them
-            overrides = _multirun_overrides() if sweep else None
-            guarded(one_line()(job if overrides is None else lambda: sweep(overrides)), show_traceback)
+            guarded(one_line()(lambda: _start(config_name, job, sweep)), show_traceback)
 
         return command
 
@@ -59,7 +65,7 @@ def entry(config_name: str, sweep: Callable[[list[str]], object] | None = None) 
 def compose(config_name: str, overrides: Sequence[str]) -> dict:
     """What `entry(config_name)` would hand to its command for these overrides. Raises UserError, of one line."""
     with one_line(), hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return _plain(hydra.compose(config_name, list(overrides)), overrides)
+        return _composed(config_name, overrides)
 
 
 @contextmanager
@@ -70,16 +76,16 @@ def sweep_of(config_name: str, overrides: Sequence[str]) -> Iterator[tuple[list[
     """
     with one_line(), hydra.initialize_config_dir(str(CONFIG_DIR), job_name=config_name, version_base="1.3"):
         made = GlobalHydra.instance().hydra
-        parser = OverridesParser.create(config_loader=made.config_loader)
-        given = parser.parse_overrides(list(overrides))
+        given = parsed(overrides, made.config_loader)
         fixed = [override.input_line for override in given if not override.is_sweep_override()]
-        settings = made.compose_config(config_name, [*fixed, "hydra.mode=MULTIRUN"], RunMode.MULTIRUN)
+        shared = [*completed(config_name, fixed), "hydra.mode=MULTIRUN"]
+        settings = made.compose_config(config_name, shared, RunMode.MULTIRUN)
         searched = settings.hydra.runtime.choices["hydra/sweeper"] != "basic"
         if searched or any(override.is_interval_sweep() for override in given):
             raise UserError("-m trains every combination of lists of values; to search ranges: scripts/tune.py")
         params = [f"{key}={value}" for key, value in (settings.hydra.sweeper.params or {}).items()]
-        (jobs,) = BasicSweeper.split_arguments(parser.parse_overrides([*params, *overrides]), None)
-        yield [_plain(hydra.compose(config_name, job), job) for job in jobs], settings, made.config_loader
+        (jobs,) = BasicSweeper.split_arguments(parsed([*params, *overrides], made.config_loader), None)
+        yield [_composed(config_name, job) for job in jobs], settings, made.config_loader
 
 
 @contextmanager
@@ -104,17 +110,40 @@ def explain(error: Exception) -> str:
     return "; ".join(line for line in lines if not line.startswith(("full_key", "object_type", "See ")))
 
 
-def _multirun_overrides() -> list[str] | None:
-    """Those of a command with -m; None where it has none, or has other options besides, which are Hydra's to answer."""
-    options = vars(get_args_parser().parse_args())
+def _start(config_name: str, job: Callable[[], None], sweep: Callable[[list[str]], object] | None) -> None:
+    """Options may stand anywhere. Those beside -m are Hydra's to answer, from sys.argv."""
+    parser = get_args_parser()
+    parser.error = _refuse_options
+    options = vars(parser.parse_intermixed_args())
     overrides = options.pop("overrides")
-    return overrides if options.pop("multirun") and not any(options.values()) else None
+    for name, refused in (("multirun", not sweep), ("resolve", not options["cfg"]), ("experimental_rerun", True)):
+        if options[name] and refused:
+            raise UserError(f"--{name.replace('_', '-')} {_REFUSED[name]}")
+    if sweep and options["multirun"] and not any(value for name, value in options.items() if name != "multirun"):
+        sweep(overrides)
+        return
+    if options["help"]:
+        print(sys.modules["__main__"].__doc__)
+    flags = list(sys.argv[1:])
+    for override in overrides:
+        flags.remove(override)
+    sys.argv[1:] = [*flags, *completed(config_name, overrides)]
+    job()
 
 
-def _plain(cfg: DictConfig, overrides: Sequence[str]) -> dict:
-    """Interpolations resolved, no value missing. Raises UserError for `overrides` that contradict each other."""
-    if {"model.macs", "model.width"} <= {override.partition("=")[0].lstrip("+") for override in overrides}:
-        raise UserError("model.macs chooses the width, so that model.width cannot be given beside it; leave one of them out")
+def _refuse_options(message: str) -> NoReturn:
+    raise UserError(f"{message}; settings are key=value, --help lists them and the options")
+
+
+def _composed(config_name: str, overrides: Sequence[str]) -> dict:
+    """As Hydra hands it to a job, once it is initialized."""
+    cfg = hydra.compose(config_name, completed(config_name, overrides), return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)  # for ${hydra:...}
+    return _plain(OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"]))
+
+
+def _plain(cfg: DictConfig) -> dict:
+    """Interpolations resolved, no value missing."""
     return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
 
 
@@ -122,6 +151,6 @@ def _nearest_key(key: str) -> str:
     """The keys of its section, where there is such a section; else where to find all of them."""
     section = key.rpartition(".")[0]
     if key in known_keys(RunConfig):
-        return f"the chosen {section} has no such setting; leave it out"
+        return f"it goes with {section}=<name>, which this command does not have"
     beside = [name for name in known_keys(RunConfig) if name.rpartition(".")[0] == section]
     return did_you_mean(key, beside) if section and beside else "the option --cfg job prints all keys"

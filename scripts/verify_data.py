@@ -23,12 +23,13 @@ from tqdm import tqdm
 
 from efficientconv import cli
 from efficientconv.config import DataConfig
-from efficientconv.data import FILE_SETS, DataSet, FileSplit, load_data
+from efficientconv.data import DATA_SETS, FILE_SETS, DataSet, FileSplit, load_data
 from efficientconv.data.dataset import hold_out, root_of
 from efficientconv.data.parallel import available_cores
 from efficientconv.data.prepared import PreparedManifest, is_prepared, sha256_of
 from efficientconv.data.progress import Progress
 from efficientconv.data.verify import Manifest, check_images, manifest_at
+from efficientconv.errors import UserError
 from efficientconv.validation import validate
 
 DAMAGED_EXIT = 1
@@ -37,6 +38,8 @@ DAMAGED_EXIT = 1
 @cli.entry("verify_data")
 def main(values: dict) -> None:
     sys.stdout.reconfigure(errors="backslashreplace")  # names of files are bytes, and some are no UTF-8
+    if "data" not in values:
+        raise UserError(f"data is missing: give data=<name>, one of {', '.join(DATA_SETS.names())}")
     config = validate(DataConfig, values["data"], where="data")
     if config.name == "imagenet" and is_prepared(root_of(config)):
         sys.exit(DAMAGED_EXIT if check_prepared(root_of(config)) else 0)

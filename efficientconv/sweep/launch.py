@@ -1,8 +1,8 @@
 """python train.py -m ...: every run of a sweep is composed and frozen in its folder first, then all are trained.
 
 On this machine by pool.py, for Hydra's own launcher one at a time, for joblib's `hydra.launcher.n_jobs` at a time;
-elsewhere by the launcher that is named, which gets the folders only. Of this package's files, this one, ranges.py (the
-grammar) and cli.py know Hydra.
+elsewhere by the launcher that is named, which gets the folders only. Of this package's files, this one, ranges.py,
+overrides.py (the grammar) and cli.py know Hydra.
 """
 
 from __future__ import annotations

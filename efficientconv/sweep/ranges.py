@@ -8,21 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import Trial
 
-from efficientconv.cli import one_line
 from efficientconv.errors import UserError
+from efficientconv.overrides import parsed
 
 
 def split_ranges(overrides: Sequence[str]) -> tuple[list[str], dict[str, BaseDistribution]]:
     """The overrides that name one value, and the ranges by their keys. Raises UserError."""
-    with one_line():
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-    fixed = [override.input_line for override in parsed if not override.is_sweep_override()]
-    ranges = {o.get_key_element(): _distribution(o) for o in parsed if o.is_sweep_override()}
+    given = parsed(overrides)
+    fixed = [override.input_line for override in given if not override.is_sweep_override()]
+    ranges = {o.get_key_element(): _distribution(o) for o in given if o.is_sweep_override()}
     if not ranges:
         raise UserError("nothing to search: give a range, such as 'optim.lr=tag(log,interval(0.05,1.0))'")
     return fixed, ranges

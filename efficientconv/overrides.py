@@ -1,0 +1,77 @@
+"""What is typed, key=value, in Hydra's grammar: read, or refused with what to type; completed by what the schema knows."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.errors import OverrideParseException
+
+from efficientconv.config import CONFIG_DIR, RunConfig
+from efficientconv.errors import UserError
+from efficientconv.validation import known_keys
+
+RUN_FOLDER_KEYS = ("hydra.run.dir", "hydra.output_subdir")  # of folders that Hydra would make
+
+
+def parsed(overrides: Sequence[str], config_loader: ConfigLoader | None = None) -> list[Override]:
+    """Each by Hydra's grammar. Raises UserError, of one line, with the form to type where quotes are all that it lacks."""
+    parser, result = OverridesParser.create(config_loader), []
+    for override in overrides:
+        try:
+            result += parser.parse_overrides([override])
+            readable = result[-1].key_or_group
+        except OverrideParseException:
+            readable = False
+        if not readable:
+            raise UserError(_unreadable(override, parser))
+    return result
+
+
+def completed(config_name: str, overrides: Sequence[str]) -> list[str]:
+    """As Hydra takes them for one job. Every setting of the schema may be given, whether or not a YAML file names it.
+
+    Raises UserError for what cannot be read, for several values, and for settings that contradict each other.
+    """
+    given = parsed(overrides)
+    chosen = {override.key_or_group for override in given}
+    if {"model.macs", "model.width"} <= chosen:
+        raise UserError("model.macs chooses the width, so that model.width cannot be given beside it; leave one of them out")
+    settings = [key for key in known_keys(RunConfig) if "." in key]
+    known = {key for key in settings if config_name == "train" or key.partition(".")[0] in chosen}
+    return [_for_one_job(override, known) for override in given]
+
+
+def _for_one_job(override: Override, known: set[str]) -> str:
+    key, line = override.key_or_group, override.input_line
+    value = line.partition("=")[2]
+    if override.is_sweep_override():
+        raise UserError(f"{line}: several values are for train.py -m; a list is {key}=[{value}], a text '{key}=\"{value}\"'")
+    if key in RUN_FOLDER_KEYS:
+        raise UserError(f"{line}: Hydra makes no folder here; set run_dir=<folder> or output_root=<folder>")
+    if override.is_delete():
+        return line
+    if key in known:
+        return f"++{line.lstrip('+')}"  # adds it where it is missing
+    if (CONFIG_DIR / key).is_dir() or key.startswith("hydra/"):
+        is_name = isinstance(override.value(), (str, list))  # Hydra ends with a ValueError at a number for a file's name
+        return line if is_name else f"{override.get_key_element()}='{value}'"
+    return line
+
+
+def _unreadable(override: str, parser: OverridesParser) -> str:
+    """What to type in a shell, if it is a text without quotes."""
+    key, equals, value = override.partition("=")
+    if value.startswith("~/"):
+        return f"{key}: Hydra reads no ~ in {value}; type {key}=$HOME/{value[2:]}"
+    quoted = f"{key}={QuotedString(value, Quote.double).with_quotes()}"
+    try:
+        parser.parse_overrides([quoted])
+    except OverrideParseException:
+        equals = ""
+    if not (key and equals):
+        return f"'{override}' is no key=value; --help lists the keys"
+    return f"{key}: Hydra cannot read {value}; if it is a text, type {shlex.quote(quoted)}"
