@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from efficientconv.validation import Section
 
@@ -17,8 +17,14 @@ _PACKAGE = Path(__file__).resolve().parent
 # inside an installed package, beside the package in a checkout
 CONFIG_DIR = next(folder for folder in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if folder.is_dir())
 
-Positive = Annotated[int, Field(gt=0)]
+# upper bounds are where memory, float32 or 32-bit sizes would end: far beyond use
+Positive = Annotated[int, Field(gt=0, lt=2**31)]
+Pixels = Annotated[int, Field(gt=0, le=2**14)]  # of a side
+Padding = Annotated[int, Field(ge=0, le=2**10)]  # pixels
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Rate = Annotated[float, Field(ge=0, lt=1e38)]
+Name = Annotated[str, Field(min_length=1, max_length=128)]  # as W&B takes it
+Alpha = Annotated[float, Field(ge=0, le=1e3)]  # of a beta distribution
 
 
 # ---------------------------------------------------------------- model: configs/model/*.yaml, configs/layout/*.yaml
@@ -49,7 +55,7 @@ class TopologyConfig(Section):
 class StageConfig(Section):
     """`blocks`, in order, `depth` times over."""
 
-    depth: Positive
+    depth: Annotated[int, Field(gt=0, le=1000)]
     blocks: Annotated[list[BlockConfig], Field(min_length=1)]
 
 
@@ -61,7 +67,7 @@ class ModelConfig(Section):
     source: str  # how sure the configuration is: the marks of README.md, "What is known of the paper"
     trunk: Literal["plain", "resnet", "torchvision"]  # plain: A to M; resnet: N, O; torchvision: the comparisons
     layout: Literal["auto", "imagenet", "cifar"] = "auto"  # auto: the one that fits the data's image size
-    width: Annotated[float, Field(gt=0)] = 1.0  # multiplies every channel count
+    width: Annotated[float, Field(gt=0, le=64)] = 1.0  # multiplies every channel count
     macs: Annotated[float, Field(gt=0, lt=1e15)] | None = None  # of one image: engine/configure.py chooses the width by it
     stages: dict[str, StageConfig] = {}
 
@@ -70,13 +76,13 @@ class ConvConfig(Section):
     channels: Positive
     kernel_size: Positive
     stride: Positive = 1
-    padding: Annotated[int, Field(ge=0)] = 0
+    padding: Padding = 0
 
 
 class PoolConfig(Section):
     kernel_size: Positive
     stride: Positive
-    padding: Annotated[int, Field(ge=0)] = 0
+    padding: Padding = 0
 
 
 class StageLayout(Section):
@@ -97,7 +103,7 @@ class HeadConfig(Section):
 class LayoutConfig(Section):
     """Stem, stages and head around a model's blocks, for images of one scale."""
 
-    image_size: Positive  # pixels a side that the layout was drawn for
+    image_size: Pixels  # that the layout was drawn for
     stem: ConvConfig
     stages: dict[str, StageLayout]
     head: HeadConfig
@@ -111,40 +117,57 @@ class DataConfig(Section):
 
     name: str  # a name in efficientconv.data.DATA_SETS
     root: str | None = None  # folder of the files; null: the data set carries or makes its own
-    image_size: Positive | None = None  # pixels a side fed to the network; null: the data set's or the layout's own
-    resize_size: Positive | None = None  # images are resized to this before the crop; null: no resize
+    image_size: Pixels | None = None  # fed to the network; null: the data set's or the layout's own
+    resize_size: Pixels | None = None  # images are resized to this before the crop; null: no resize
     resize_rule: Literal["both", "shorter"] = "both"  # sides that become resize_size; shorter: the other in proportion
-    crop_padding: Annotated[int, Field(ge=0)] = 0  # pixels of zeros a side before the random crop
+    crop_padding: Padding = 0  # of zeros a side before the random crop
     flip: bool = True  # random horizontal flips in training
     min_crop_area: Annotated[float, Field(gt=0, le=1)] | None = None  # share of the image; null: crops of one size
-    randaugment_ops: Annotated[int, Field(ge=0)] = 0  # RandAugment's operations on an image; 0: none
+    randaugment_ops: Annotated[int, Field(ge=0, le=100)] = 0  # RandAugment's operations on an image; 0: none
     randaugment_magnitude: Annotated[int, Field(ge=0, le=30)] = 9
-    mixup_alpha: Annotated[float, Field(ge=0)] = 0.0  # of the beta distribution that two images are mixed by; 0: never
-    cutmix_alpha: Annotated[float, Field(ge=0)] = 0.0  # the same for a box of one in another; both: either, half the time
-    mean: Annotated[list[float], Field(min_length=3, max_length=3)]  # of the RGB channels, images in 0..1
-    std: Annotated[list[float], Field(min_length=3, max_length=3)]
+    mixup_alpha: Alpha = 0.0  # of the beta distribution that two images are mixed by; 0: never
+    cutmix_alpha: Alpha = 0.0  # the same for a box of one in another; both: either, half the time
+    mean: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=3, max_length=3)]  # RGB, images in 0..1
+    std: Annotated[list[Annotated[float, Field(ge=1e-3)]], Field(min_length=3, max_length=3)]
     val_fraction: Fraction = 0.0  # of the training images, held out and evaluated after each epoch
     max_damaged_fraction: Annotated[float, Field(ge=0, le=1)] = 0.001  # of the training files; more end the run
-    workers: Annotated[int, Field(ge=0)] | None = None  # decoding processes; null: one a core, shared by a machine's GPUs
-    num_classes: Annotated[int, Field(ge=2)] | None = None  # synthetic only
-    num_images: Positive | None = None  # synthetic only: training images; a quarter as many again for the test
+    workers: Annotated[int, Field(ge=0, le=1024)] | None = None  # decoding processes; null: one a core, divided by GPUs
+    num_classes: Annotated[int, Field(ge=2, le=100_000)] | None = None  # synthetic only
+    num_images: Annotated[int, Field(gt=0, le=1_000_000)] | None = None  # synthetic only: to train on; a quarter to test
+
+    @field_validator("mean", "std")
+    @classmethod
+    def check_scale(cls, values: list[float]) -> list[float]:
+        if max(values) > 1:
+            raise ValueError("images are in 0..1: divide by 255")
+        return values
+
+    @model_validator(mode="after")
+    def check(self) -> DataConfig:
+        if self.name in ("digits", "synthetic") and self.root is not None:
+            raise ValueError(f"{self.name} brings its images along: leave out root")
+        if self.name != "synthetic" and (self.num_classes, self.num_images) != (None, None):
+            raise ValueError("num_classes and num_images are for data=synthetic: leave them out")
+        if self.resize_rule == "shorter" and self.resize_size is None:
+            raise ValueError("resize_rule=shorter says which sides become resize_size: give that, too")
+        return self
 
 
 class OptimConfig(Section):
     """SGD. Weight decay skips batch norm and biases."""
 
     name: Literal["sgd"]
-    lr: Annotated[float, Field(gt=0)]  # at its highest, for the global batch
+    lr: Annotated[float, Field(gt=0, lt=1e38)]  # at its highest, for the global batch
     momentum: Fraction
     nesterov: bool
-    weight_decay: Annotated[float, Field(ge=0)]
+    weight_decay: Rate
 
 
 class ScheduleConfig(Section):
     """The learning rate as a function of the step alone: efficientconv/engine/schedule.py."""
 
     name: Literal["step", "cosine", "onecycle"]
-    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0  # linear, from 0; the last step of the warm-up has the full rate
+    warmup_epochs: Rate = 0.0  # linear, from 0; the last step of the warm-up has the full rate
     decay_every_epochs: Positive | None = None  # step only
     decay_factor: Annotated[float, Field(gt=0, le=1)] | None = None  # step only
 
@@ -196,10 +219,23 @@ class LoggerConfig(Section):
     """metrics.jsonl is always written; a tracker gets copies."""
 
     name: Literal["wandb", "jsonl", "none"]
-    project: str | None = None
-    entity: str | None = None
-    group: str | None = None
-    tags: list[str] = []
+    project: Name | None = None
+    entity: Name | None = None
+    group: Name | None = None
+    tags: list[Annotated[str, Field(min_length=1, max_length=64)]] = []
+
+    @field_validator("project")
+    @classmethod
+    def check_project(cls, name: str | None) -> str | None:
+        if name is not None and set(name) & set("/\\#?%:"):
+            raise ValueError("a project of W&B has none of / \\ # ? % : in its name")
+        return name
+
+    @model_validator(mode="after")
+    def check(self) -> LoggerConfig:
+        if self.name != "wandb" and (self.project, self.entity, self.group, self.tags) != (None, None, None, []):
+            raise ValueError(f"project, entity, group and tags are W&B's, and logger={self.name}: leave them out")
+        return self
 
 
 class RunConfig(Section):

@@ -10,9 +10,9 @@ from efficientconv.errors import UserError, did_you_mean
 
 
 class Section(BaseModel):
-    """A group of settings: unknown keys, wrong types and out-of-range values are refused; fields cannot change."""
+    """A group of settings: unknown keys, wrong types, what is infinite or out of range are refused; fields cannot change."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 S = TypeVar("S", bound=Section)

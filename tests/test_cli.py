@@ -3,46 +3,70 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 import pytest
 
 from conftest import SMALL_RUN, command
+from efficientconv.cli import compose, sweep_of
+from efficientconv.engine.configure import run_config
+from efficientconv.errors import UserError
 
 MISTAKES = [
     ("unknown model", ["model=resnet19"], "unknown model 'resnet19': did you mean 'resnet1"),
-    ("unknown data", ["data=cifar11"], "unknown data 'cifar11': did you mean 'cifar10'?"),
-    ("unknown key", ["optim.lrr=1"], "unknown key 'optim.lrr': did you mean 'optim.lr'?"),
     ("unknown added key", ["+optim.momentun=1"], "unknown key 'optim.momentun': did you mean 'momentum'?"),
-    ("a set without files", ["data=digits", "data.root=x"], "data: digits brings its images along: leave out root"),
-    ("another set's key", ["data=digits", "data.num_images=9"], "num_classes and num_images are for data=synthetic"),
-    ("resized crops in memory", ["data.min_crop_area=0.5"], "is held in memory, where there are neither random resized crops"),
-    ("a number for a name", ["model=3"], "unknown model '3': known: a, "),
-    ("null for a name", ["model=null"], "unknown model 'null': known: a, "),
+    ("resized crops in memory", ["data.min_crop_area=0.5"], "is held in memory, where there are neither random"),
     ("no group of train.py's", ["table=2", "experiment=quickstart"], "unknown key 'table'"),
-    ("no key", ["=3"], "'=3' is no key=value"),
-    ("no value", ["fast"], "'fast' is no key=value"),
-    ("home folder", ["data.root=~/runs"], "data.root: Hydra reads no ~ in ~/runs; type data.root=$HOME/runs"),
-    ("equals sign", ["run_dir=data/a=b"], """run_dir: Hydra cannot read data/a=b; if it is a text, type 'run_dir="data/a=b"'"""),
-    ("hash", ["run_dir=d#1"], """type 'run_dir="d#1"'"""),
-    ("brackets", ["run_dir=d (1)"], """type 'run_dir="d (1)"'"""),
-    ("accent", ["run_dir=café"], """type 'run_dir="café"'"""),
-    ("quotes", ["run_dir=it's \"d\""], """type 'run_dir="it'"'"'s \\"d\\""'"""),
-    ("several values", ["seed=0,1"], "seed=0,1: several values are for train.py -m"),
+    ("equals sign", ["run_dir=data/a=b"], """Hydra cannot read data/a=b; if it is a text, type 'run_dir="data/a=b"'"""),
     ("Hydra's run folder", ["hydra.run.dir=foo"], "hydra.run.dir=foo: Hydra makes no folder here; set run_dir=<folder>"),
     ("unknown option", ["--fast"], "unrecognized arguments: --fast; settings are key=value"),
     ("half an option", ["--resolve"], "--resolve goes with --cfg"),
     ("a mistake in a sweep", ["-m", "seed=0,1", "model=c,resnet19"], "unknown model 'resnet19'"),
-    ("unknown top key", ["epochs=3"], "unknown key 'epochs'"),
     ("wrong type", ["trainer.epochs=three"], "trainer.epochs: input should be a valid integer, got 'three'"),
-    ("out of range", ["optim.lr=-1"], "optim.lr: input should be greater than 0, got -1"),
-    ("unknown choice", ["trainer.precision=fp8"], "trainer.precision: input should be 'fp32', 'bf16' or 'fp16', got 'fp8'"),
-    ("syntax", ["optim.lr=[1"], "optim.lr: Hydra cannot read [1; if it is a text, type"),
+    ("0..255", ["data.mean=[123.7,116.3,103.5]"], "data.mean: images are in 0..1: divide by 255, got [123.7"),
     ("topology and width", ["model=f", "model.width=0.1"], "choose a width that is a power of two"),
     ("groups and width", ["model=h", "model.width=0.01"], "groups=4 does not divide 1 input"),
     ("image size", ["model=a", "model.layout=imagenet"], "image_size=32 is too small for layout=imagenet"),
     ("no data", ["data=folder", "data.root=nowhere"], "nowhere': set data.root to one that holds train/<class>/"),
     ("batch", ["trainer.global_batch_size=5000"], "trainer.global_batch_size=5000 is more than the 1295 training images"),
+]  # fmt: skip
+
+# of the settings alone, found while they are composed and checked
+SETTINGS = [
+    ("unknown data", ["data=cifar11"], "unknown data 'cifar11': did you mean 'cifar10'?"),
+    ("unknown key", ["optim.lrr=1"], "unknown key 'optim.lrr': did you mean 'optim.lr'?"),
+    ("a set without files", ["data=digits", "data.root=x"], "data: digits brings its images along: leave out root"),
+    ("another set's key", ["data=digits", "data.num_images=9"], "num_classes and num_images are for data=synthetic"),
+    ("a number for a name", ["model=3"], "unknown model '3': known: a, "),
+    ("null for a name", ["model=null"], "unknown model 'null': known: a, "),
+    ("no key", ["=3"], "'=3' is no key=value"),
+    ("no value", ["fast"], "'fast' is no key=value"),
+    ("home folder", ["data.root=~/runs"], "data.root: Hydra reads no ~ in ~/runs; type data.root=$HOME/runs"),
+    ("hash", ["run_dir=d#1"], """type 'run_dir="d#1"'"""),
+    ("brackets", ["run_dir=d (1)"], """type 'run_dir="d (1)"'"""),
+    ("accent", ["run_dir=café"], """type 'run_dir="café"'"""),
+    ("quotes", ["run_dir=it's \"d\""], """type 'run_dir="it'"'"'s \\"d\\""'"""),
+    ("several values", ["seed=0,1"], "seed=0,1: several values are for train.py -m"),
+    ("unknown top key", ["epochs=3"], "unknown key 'epochs'"),
+    ("out of range", ["optim.lr=-1"], "optim.lr: input should be greater than 0, got -1"),
+    ("no spread", ["data.std=[0,0.2,0.2]"], "data.std.0: input should be greater than or equal to 0.001, got 0"),
+    ("negative spread", ["data.std=[-1,1,1]"], "data.std.0: input should be greater than or equal to 0.001, got -1"),
+    ("infinite rate", ["optim.lr=inf"], "optim.lr: input should be a finite number, got inf"),
+    ("beyond float32", ["optim.lr=1e300"], "optim.lr: input should be less than 1000"),
+    ("infinite width", ["model.width=inf"], "model.width: input should be a finite number, got inf"),
+    ("absurd width", ["model.width=1e9"], "model.width: input should be less than or equal to 64, got 1000000000.0"),
+    ("not a number", ["trainer.checkpoint_minutes=nan"], "trainer.checkpoint_minutes: input should be a finite number"),
+    ("endless warm-up", ["schedule.warmup_epochs=inf"], "schedule.warmup_epochs: input should be a finite number"),
+    ("absurd padding", ["data.crop_padding=1000000"], "data.crop_padding: input should be less than or equal to 1024"),
+    ("absurd epochs", ["trainer.epochs=99999999999999999999"], "trainer.epochs: input should be less than 2147483648"),
+    ("absurd seed", ["seed=4294967296"], "seed: input should be less than 4294967296"),
+    ("absurd size", ["data.image_size=1000000"], "data.image_size: input should be less than or equal to 16384"),
+    ("long tag", ["logger=wandb", f"logger.tags=[{'t' * 80}]"], "logger.tags.0: string should have at most 64 characters"),
+    ("project's name", ["logger=wandb", "logger.project=a/b"], "logger.project: a project of W&B has none of / "),
+    ("no tracker's", ["logger.project=p"], "logger: project, entity, group and tags are W&B's, and logger=jsonl"),
+    ("unknown choice", ["trainer.precision=fp8"], "trainer.precision: input should be 'fp32', 'bf16' or 'fp16', got 'fp8'"),
+    ("syntax", ["optim.lr=[1"], "optim.lr: Hydra cannot read [1; if it is a text, type"),
     ("accumulation", ["trainer.accumulation_steps=3"], "not divisible by accumulation_steps=3"),
     ("warm-up", ["schedule=cosine", "schedule.warmup_epochs=2"], "leaves nothing of trainer.epochs=2"),
 ]  # fmt: skip
@@ -54,6 +78,54 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(args, message, tmp_path
     assert done.returncode == 2, done.stdout + done.stderr
     assert message in done.stderr
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("args", "message"), [m[1:] for m in SETTINGS], ids=[m[0] for m in SETTINGS])
+def test_a_setting_that_cannot_be_is_named(args, message):
+    with pytest.raises(UserError) as refused:
+        run_config(compose("train", [*SMALL_RUN, *args]))
+    assert message in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("args", "key", "value"),
+    [
+        (["data=folder", "data.min_crop_area=0.5"], "min_crop_area", 0.5),
+        (["data=cifar10", "data.mixup_alpha=0.2"], "mixup_alpha", 0.2),
+        (["data=cifar10_jpeg", "data.workers=0"], "workers", 0),
+        (["+data.cutmix_alpha=1"], "cutmix_alpha", 1),
+        (["data.root=${hydra:runtime.cwd}/x", "data=folder"], "root", f"{os.getcwd()}/x"),
+    ],
+)
+def test_every_setting_of_the_schema_may_be_given(args, key, value):
+    assert getattr(run_config(compose("train", [*SMALL_RUN, *args])).data, key) == value
+    with sweep_of("train", [*SMALL_RUN, *args, "seed=0,1"]) as (jobs, _, _):
+        assert [(run_config(job).seed, job["data"][key]) for job in jobs] == [(0, value), (1, value)]
+
+
+@pytest.mark.parametrize("override", ["run_dir=a/b=c", "run_dir=d#1", "run_dir=d (1)", "run_dir=café", "run_dir=it's \"d\""])
+def test_what_it_says_to_type_is_what_was_meant(override):
+    with pytest.raises(UserError) as refused:
+        compose("train", [override])
+    (typed,) = shlex.split(str(refused.value).rpartition("type ")[2])
+    assert f"run_dir={compose('train', [typed])['run_dir']}" == override
+
+
+ENVIRONMENTS = [
+    ({"WANDB_MODE": "Offline"}, ["logger=wandb"], "unknown WANDB_MODE=Offline: did you mean 'offline'?"),
+    ({"RANK": "0", "WORLD_SIZE": "1"}, [], "LOCAL_RANK is not set: start the processes with torchrun"),
+    ({"RANK": "0", "WORLD_SIZE": "two", "LOCAL_RANK": "0"}, [], "WORLD_SIZE=two is no number: start"),
+    ({"RANK": "2", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}, [], "RANK=2 is none of the WORLD_SIZE=2 processes"),
+    ({"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}, [], "MASTER_PORT is not set: start"),
+]
+
+
+@pytest.mark.parametrize(("variables", "args", "message"), ENVIRONMENTS)
+def test_a_mistake_in_the_environment_is_one_line(variables, args, message, tmp_path):
+    env = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")} | variables
+    done = command("train.py", *SMALL_RUN, f"output_root={tmp_path}", *args, env=env)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1) and message in done.stderr, done.stderr
     assert not list(tmp_path.iterdir())
 
 
@@ -91,6 +163,14 @@ def test_the_traceback_is_shown_to_who_asks_for_it(tmp_path):
     env = os.environ | {"HYDRA_FULL_ERROR": "1"}
     done = command("train.py", *SMALL_RUN, f"output_root={tmp_path}", "optim.lr=-1", env=env)
     assert done.returncode == 1 and "Traceback" in done.stderr and "optim.lr: input should be" in done.stderr
+
+
+def test_options_may_stand_anywhere_and_leave_nothing_behind(tmp_path):
+    shown = command("train.py", "model=a", "--cfg", "job", "trainer.epochs=3", "--package", "trainer", cwd=tmp_path)
+    assert shown.returncode == 0 and "epochs: 3\n" in shown.stdout, shown.stderr
+    swept = command("train.py", "model=a", "-m", "seed=0,-1", cwd=tmp_path)
+    assert swept.stderr == "error: seed: input should be greater than or equal to 0, got -1\n"
+    assert not list(tmp_path.iterdir())
 
 
 def test_it_runs_from_any_folder(tmp_path):

@@ -10,6 +10,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from efficientconv.data import Shard
+from efficientconv.errors import UserError
+
+_BY_TORCHRUN = "start the processes with torchrun, which sets them all, or unset RANK and WORLD_SIZE"
 
 
 @dataclass(frozen=True)
@@ -67,15 +70,29 @@ class World:
 
 
 def start_world() -> World:
-    """Joins the processes that torchrun started (RANK and WORLD_SIZE are set), or is the only one."""
+    """Joins the processes that torchrun started (RANK and WORLD_SIZE are set), or is the only one.
+
+    Raises UserError for what another program left of torchrun's variables.
+    """
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         return World()
-    numbers = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
-    world = World(*numbers)
+    world = World(*map(_number, ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
+    if world.rank >= world.size:
+        raise UserError(f"RANK={world.rank} is none of the WORLD_SIZE={world.size} processes: {_BY_TORCHRUN}")
+    if world.size > 1 and _number("MASTER_PORT") and "MASTER_ADDR" not in os.environ:
+        raise UserError(f"MASTER_ADDR is not set: {_BY_TORCHRUN}")
     if world.size > 1 and not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend)
     return world
+
+
+def _number(name: str) -> int:
+    value = os.environ.get(name, "")
+    if not (value.isascii() and value.isdigit()):
+        found = f"{name}={value} is no number" if value else f"{name} is not set"
+        raise UserError(f"{found}: {_BY_TORCHRUN}")
+    return int(value)
 
 
 def leave_world() -> None:

@@ -15,7 +15,7 @@ from efficientconv.engine.divergence import require_finite
 from efficientconv.engine.evaluate import evaluate
 from efficientconv.engine.memory import keep_freed_memory
 from efficientconv.engine.metrics import Result
-from efficientconv.engine.precision import choose_device, set_determinism, set_tf32
+from efficientconv.engine.precision import choose_device, set_determinism, set_tf32, warn_of_slow_format
 from efficientconv.engine.preemption import Preemption
 from efficientconv.engine.report import run_facts
 from efficientconv.engine.trainer import Trainer
@@ -75,6 +75,8 @@ def build_parts(config: RunConfig, world: World, preemption: Preemption) -> Part
     set_determinism(config.trainer.deterministic)
     set_tf32(config.trainer.tf32)
     device = choose_device(config.trainer.device, world.local_rank)
+    if world.is_main:
+        warn_of_slow_format(device, config.trainer.precision)
     keep_freed_memory(device)
     data = world.main_first(lambda: load_data(config.data))
     image_size = image_size_of(config.model, data.image_size)

@@ -7,10 +7,13 @@ import os
 import subprocess
 import sys
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 from efficientconv.config import LoggerConfig
+from efficientconv.errors import UserError, did_you_mean
 
+MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")  # of WANDB_MODE, W&B's older names among them
 FOLLOWER = Path(__file__).with_name("wandb_follower.py")
 WAIT_LIMIT_S = 30.0  # all that a run ever waits for its tracker; the follower gives up 5 s earlier by itself
 
@@ -54,9 +57,25 @@ class WandbTracker(Tracker):
             return 0
 
 
+def require_tracker(config: LoggerConfig) -> None:
+    """Raises UserError for what W&B would refuse at the end of the run: no such package, no such WANDB_MODE."""
+    if not _is_wanted(config):
+        return
+    if find_spec("wandb") is None:
+        raise UserError("logger=wandb needs the package wandb: pip install wandb, or set logger=jsonl")
+    mode = os.environ.get("WANDB_MODE") or MODES[0]
+    if mode not in MODES:
+        raise UserError(f"unknown WANDB_MODE={mode}: {did_you_mean(mode.lower(), MODES)}")
+
+
+def _is_wanted(config: LoggerConfig) -> bool:
+    disabled = os.environ.get("WANDB_MODE") == "disabled" or os.environ.get("WANDB_DISABLED", "").lower() in ("1", "true")
+    return config.name == "wandb" and not disabled
+
+
 def start_tracker(config: LoggerConfig, folder: Path) -> Tracker:
     """Needs config.yaml and facts.json in the folder. Raises nothing: a run does without its tracker."""
-    if config.name != "wandb" or os.environ.get("WANDB_MODE") == "disabled":
+    if not _is_wanted(config):
         return Tracker()
     try:
         return WandbTracker(config, folder)
