@@ -123,7 +123,7 @@ def _start(config_name: str, job: Callable[[], None], sweep: Callable[[list[str]
         sweep(overrides)
         return
     if options["help"]:
-        print(sys.modules["__main__"].__doc__)
+        print(sys.modules["__main__"].__doc__ or "")
     flags = list(sys.argv[1:])
     for override in overrides:
         flags.remove(override)
