@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, skip_init
 
 from efficientconv.layers import LAYERS, ConvLayer, GroupedConv2d, StandardConv2d, TopologicalConv2d, build_layer
+from efficientconv.layers.backend import set_backend
 from efficientconv.models import create_model
 from reference import CELLS, NEEDS, SIZES, two
 
@@ -186,10 +187,11 @@ HABITS = [emptied, assigned, skipped, deep_copied, pickled, saved, weight_normed
 def test_layer_is_the_same_after(habit: Callable, name: str) -> None:
     layer = make(name)
     new = habit(layer, lambda: make(name))
-    if hasattr(new, "eval") and habit is not exported:
+    if habit is not exported:
         new.eval()
     x = maps(name, 11, 6, batch=3)
-    torch.testing.assert_close(new(x), layer(x))
+    for backend in ("auto", "reference"):
+        torch.testing.assert_close(set_backend(new, backend)(x), layer(x))
 
 
 @pytest.mark.parametrize("name", "cfkl")
