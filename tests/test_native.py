@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
@@ -409,6 +410,36 @@ def test_first_layers_and_pools_that_torch_refuses_are_refused_in_its_words(stem
         assert ours == outcome(nn.Sequential(set_backend(layer, "reference"), pool), x)
 
 
+class Adapter(nn.Module):
+    """A convolution and something beside it; it has the convolution's attributes."""
+
+    def __init__(self, base: nn.Conv2d):
+        super().__init__()
+        self.base = base
+        for key in ("in_channels", "out_channels", "stride", "padding", "dilation", "kernel_size", "padding_mode"):
+            setattr(self, key, getattr(base, key))
+
+    @property
+    def weight(self) -> Tensor:
+        return self.base.weight
+
+    @property
+    def bias(self) -> None:
+        return None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * self.base(x)
+
+
+class Watched(Tensor):
+    seen: list = []
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        cls.seen.append(func)
+        return super().__torch_function__(func, types, args, kwargs)
+
+
 class TestChoice:
     x = torch.randn(1, 17, 5, 5)
 
@@ -489,6 +520,64 @@ class TestChoice:
         with torch.no_grad():
             torch.testing.assert_close(layer(x), expected(x), rtol=1e-4, atol=1e-4)
             torch.testing.assert_close(layer.conv(x), expected.conv(x), rtol=1e-4, atol=1e-4)
+
+    @needs_kernels
+    @pytest.mark.parametrize("how", ["subclass", "instance", "adapter", "parametrized"])
+    @pytest.mark.parametrize("name", ["sic", "unravelled", "channel_bottleneck", "standard_1x1_alone"])
+    def test_what_replaces_an_inner_convolution_is_run(self, name: str, how: str):
+        """As adapters and quantization-aware training do."""
+        layer = make_layer(name).eval()
+        parent = next(module for module in layer.modules() if any(isinstance(c, nn.Conv2d) for c in module.children()))
+        key, inner = next((key, child) for key, child in parent.named_children() if isinstance(child, nn.Conv2d))
+        if how == "subclass":
+            doubled = {"forward": lambda self, x: 2 * nn.Conv2d.forward(self, x)}
+            inner.__class__ = type("Doubled", (type(inner),), doubled)
+        elif how == "instance":
+            inner.forward = lambda x: 2 * nn.Conv2d.forward(inner, x)
+        elif how == "adapter":
+            setattr(parent, key, Adapter(inner))
+        else:
+            nn.utils.parametrizations.weight_norm(inner)
+            inner.parametrizations.weight.original0.data.mul_(2)
+        expected = set_backend(copy.deepcopy(layer), "reference")
+        x = torch.randn(1, channels_of(name), 8, 8)
+        with torch.no_grad():
+            torch.testing.assert_close(layer(x), expected(x), rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(layer.conv(x), expected.conv(x), rtol=1e-4, atol=1e-4)
+
+    @needs_kernels
+    @pytest.mark.parametrize("training", [True, False])
+    @pytest.mark.parametrize("name", ["sic", "channel_bottleneck", "bottleneck", "standard"])
+    def test_global_hooks_see_every_module(self, name: str, training: bool):
+        layer, seen = make_layer(name).train(training), []
+        handle = nn.modules.module.register_module_forward_hook(lambda module, *_: seen.append(module))
+        try:
+            layer(torch.randn(2, channels_of(name), 6, 6))
+        finally:
+            handle.remove()
+        assert len(seen) == len(list(layer.modules()))
+
+    @needs_kernels
+    @pytest.mark.parametrize("grad", [True, False])
+    @pytest.mark.parametrize("training", [True, False])
+    @pytest.mark.parametrize("name", ["sic", "topology_2d", "bottleneck", "standard", "standard_1x1_alone"])
+    def test_tangents_of_forward_mode_are_the_references(self, name: str, training: bool, grad: bool):
+        layer = make_layer(name).train(training)
+        reference = set_backend(copy.deepcopy(layer), "reference")
+        x, along = torch.randn(2, 2, channels_of(name), 6, 6)
+        for ours, theirs in ((layer, reference), (layer.conv, reference.conv)):
+            with torch.set_grad_enabled(grad), forward_ad.dual_level():
+                both = [forward_ad.unpack_dual(f(forward_ad.make_dual(x, along))).tangent for f in (ours, theirs)]
+                torch.testing.assert_close(*both, rtol=1e-4, atol=1e-4)
+
+    @needs_kernels
+    def test_weights_of_a_class_of_their_own_are_left_to_it(self):
+        layer = make_layer("sic").eval()
+        layer.conv.projection.weight = nn.Parameter(layer.conv.projection.weight.detach().as_subclass(Watched))
+        Watched.seen.clear()
+        with torch.no_grad():
+            layer(self.x)
+        assert F.conv2d in Watched.seen
 
     @needs_kernels
     def test_operation_counters_see_the_reference(self):

@@ -3,9 +3,12 @@
     model = set_backend(create_model("i", num_classes=1000), "reference")
 
 `auto`, what every layer starts with, takes the native kernels wherever they apply and pay: float32 on the CPU, outside
-torch.compile, function transforms and anything that records operations, for maps on which they were measured to be no
-slower. `native` takes them for all maps, and refuses to start where they cannot be built. Gradients of gradients need
-`reference`.
+torch.compile, function transforms, forward-mode differentiation and anything that records operations, for maps on which
+they were measured to be no slower. `native` takes them for all maps, and refuses to start where they cannot be built.
+Gradients of gradients need `reference`.
+
+Kernels stand for whole modules. Where someone has put hooks, another class or another forward on one of those, the
+reference runs them.
 
 Under autocast a convolution that says `float32_under_autocast` stays in float32 on its kernels, which were measured to be
 faster than the reference in bfloat16; everything else is autocast as usual.
@@ -13,16 +16,20 @@ faster than the reference in bfloat16; everything else is autocast as usual.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn.modules.module import _has_any_global_hook
 
 from efficientconv.errors import UserError, did_you_mean
 from efficientconv.native import build
 from efficientconv.native.convolutions import Convolution, Epilogue
 
 BACKENDS = ("auto", "reference", "native")
+F = TypeVar("F", bound=Callable)
 
 
 def set_backend(model: nn.Module, backend: str) -> nn.Module:
@@ -73,15 +80,28 @@ class WithKernels:
         return self.native().infer(x, tuple(p.contiguous() for p in self.native_params()), epilogue)
 
 
-def runs_native(module: nn.Module, x: Tensor) -> bool:
-    """Whether `module` takes the native kernels for the input x, B x n x H x W."""
+# What the kernels compute is what these compute; with_kernels adds those of the layers.
+_forwards: set[Callable] = {nn.Conv2d.forward, nn.ConvTranspose2d.forward, nn.BatchNorm2d.forward}
+
+
+def with_kernels(forward: F) -> F:
+    """Decorator of a module's `forward` in whose place kernels may run, also from around the module."""
+    _forwards.add(forward)
+    return forward
+
+
+def runs_native(module: nn.Module, x: Tensor, *inside: nn.Module) -> bool:
+    """Whether `module` takes the native kernels for the input x, B x n x H x W.
+
+    inside: those of its modules for which they stand; none named: all.
+    """
     return (
         getattr(module, "layer_backend", "auto") != "reference"
         and _plain_cpu_maps(module, x)
         and not _watched()
         and (not isinstance(module, WithKernels) or _takes(module, x))
         and _plain_parameters(module)
-        and _plain_inside(module)
+        and _plain_modules(inside or module._modules.values())
         and build.available()
     )
 
@@ -137,27 +157,32 @@ def _keeps_float32(module: nn.Module) -> bool:
 def _plain_parameters(module: nn.Module) -> bool:
     """Its own ones."""
     for p in module._parameters.values():
-        if p is not None and not (p.dtype == torch.float32 and p.is_cpu):
+        if p is not None and not (type(p) is nn.Parameter and p.dtype == torch.float32 and p.is_cpu):
             return False
     return True
 
 
-def _plain_inside(module: nn.Module) -> bool:
-    """Of all modules inside, in a plain loop: going through module.modules() takes longer than the kernels on small maps."""
-    for inner in module._modules.values():
+def _plain_modules(modules: Iterable[nn.Module | None]) -> bool:
+    """In a plain loop: going through module.modules() takes longer than the kernels on small maps."""
+    for inner in modules:
         if inner is None:
             continue
-        if has_hooks(inner) or inner.__dict__.get("layer_backend") == "reference":
+        own = inner.__dict__
+        if type(inner).forward not in _forwards or "forward" in own or own.get("layer_backend") == "reference":
             return False
-        if inner._parameters and not _plain_parameters(inner) or inner._modules and not _plain_inside(inner):
+        if has_hooks(inner) or inner._parameters and not _plain_parameters(inner):
+            return False
+        if inner._modules and not _plain_modules(inner._modules.values()):
             return False
     return True
 
 
 def _watched() -> bool:
-    """Whether something is at work that the native path would pass by: a tracer, or a recorder."""
+    """Whether something is at work that the native path would pass by: a tracer, a recorder, tangents, global hooks."""
     return (
         torch.compiler.is_compiling()
+        or _has_any_global_hook()
+        or forward_ad._current_level >= 0
         or torch.jit.is_tracing()
         or torch._C._len_torch_dispatch_stack() > 0
         or torch._C._len_torch_function_stack() > 0

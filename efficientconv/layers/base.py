@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from efficientconv.errors import UserError, did_you_mean
-from efficientconv.layers.backend import has_kernels, runs_native, takes_norm
+from efficientconv.layers.backend import has_kernels, runs_native, takes_norm, with_kernels
 from efficientconv.layers.geometry import Device, Geometry
 from efficientconv.native.layer import normalise, run_layer
 from efficientconv.registry import Registry
@@ -60,12 +60,13 @@ class ConvLayer(nn.Module):
         self.conv.reset_parameters()
         self.bn.reset_parameters()
 
+    @with_kernels
     def forward(self, x: Tensor) -> Tensor:
         conv, bn = self.conv, self.bn
         if has_kernels(conv, x) and self._has_end((conv.in_channels,), (conv.out_channels,)) and runs_native(self, x):
             return run_layer(conv, bn, x, self.residual)
         y = conv(x)
-        if bn.training and runs_native(self, y) and y.dtype == torch.float32 and self._has_end(x.shape[1:], y.shape[1:]):
+        if bn.training and runs_native(self, y, bn) and y.dtype == torch.float32 and self._has_end(x.shape[1:], y.shape[1:]):
             return normalise(bn, y, x if self.residual else None)
         y = bn(y)
         return F.relu(y + x if self.residual else y)

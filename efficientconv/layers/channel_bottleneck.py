@@ -7,6 +7,7 @@ from torch import Tensor
 
 from efficientconv.complexity import Cost
 from efficientconv.errors import UserError
+from efficientconv.layers.backend import with_kernels
 from efficientconv.layers.base import LAYERS, ConvLayer
 from efficientconv.layers.geometry import Conv2dAttributes, Device, Padding, Size, geometry, out_size
 from efficientconv.layers.sic import SICConv2d
@@ -51,6 +52,7 @@ class ChannelBottleneckConv2d(Conv2dAttributes):
     def bias(self) -> Tensor | None:
         return self.expansion.bias
 
+    @with_kernels
     def forward(self, x: Tensor) -> Tensor:
         return self.expansion(self.reduction(x))
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from efficientconv.complexity import Cost, conv_cost
 from efficientconv.errors import UserError
-from efficientconv.layers.backend import runs_native
+from efficientconv.layers.backend import runs_native, with_kernels
 from efficientconv.layers.base import LAYERS
 from efficientconv.layers.geometry import Conv2dAttributes, Device, Geometry, Pair, Size, geometry
 from efficientconv.native.convolutions import Bottleneck
@@ -57,6 +57,7 @@ class SpatialBottleneckConv2d(Conv2dAttributes):
     def bias(self) -> Tensor | None:
         return self.expansion.bias
 
+    @with_kernels
     def forward(self, x: Tensor) -> Tensor:
         if runs_native(self, x):
             return run_conv(self, x)

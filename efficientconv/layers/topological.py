@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from efficientconv.complexity import Cost, conv_cost
 from efficientconv.errors import UserError
-from efficientconv.layers.backend import runs_native
+from efficientconv.layers.backend import runs_native, with_kernels
 from efficientconv.layers.base import LAYERS
 from efficientconv.layers.geometry import Conv2dAttributes, Device, Padding, Size, geometry, is_plain, out_size
 from efficientconv.layers.topology import Topology
@@ -69,6 +69,7 @@ class TopologicalConv2d(Conv2dAttributes):
         index = self.neighbours[:, :, None, None].expand_as(self.weight)
         return self.weight.new_zeros(self.out_channels, self.in_channels, *self.kernel_size).scatter(1, index, self.weight)
 
+    @with_kernels
     def forward(self, x: Tensor) -> Tensor:
         if runs_native(self, x):
             return run_conv(self, x)

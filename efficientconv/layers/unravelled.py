@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from efficientconv.complexity import Cost, conv_cost
 from efficientconv.errors import UserError
-from efficientconv.layers.backend import runs_native
+from efficientconv.layers.backend import runs_native, with_kernels
 from efficientconv.layers.base import LAYERS
 from efficientconv.layers.geometry import Conv2dAttributes, Device, Padding, Size, geometry, is_plain, out_size
 from efficientconv.layers.topological import TopologicalConv2d
@@ -59,6 +59,7 @@ class UnravelledConv2d(Conv2dAttributes):
     def bias(self) -> Tensor | None:
         return self.projection.bias
 
+    @with_kernels
     def forward(self, x: Tensor) -> Tensor:
         if runs_native(self, x):
             return run_conv(self, x)
