@@ -10,6 +10,7 @@ import hashlib
 import json
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -30,12 +31,16 @@ def write_weights(path: Path, tensors: dict[str, Tensor], config: dict, classes:
     write_atomically(path, save(tensors, metadata | {CHECKSUM: digest}))
 
 
-def read_weights(path: Path) -> tuple[dict[str, Tensor], list[str] | None]:
-    """(tensors, the classes by label or None where the file is not of a run).
+class Weights(NamedTuple):
+    """Of a run from before there were checksums, or of another program, nothing is `checked`; of the other, no `classes`."""
 
-    A file of a run from before there were checksums, or of another program, is warned of.
-    Raises UserError for one that is missing, damaged or no such file.
-    """
+    tensors: dict[str, Tensor]
+    classes: list[str] | None  # by label
+    checked: bool
+
+
+def read_weights(path: Path) -> Weights:
+    """Raises UserError for a file that is missing, damaged or none of weights."""
     content = read_bytes(path)
     if content is None:
         raise UserError(f"cannot read the weights in {path}: there is no such file")
@@ -46,7 +51,15 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], list[str] | None]:
     header, data = _parts(content)
     metadata = header.get(METADATA, {})
     _check(path, metadata, _digest(header, data))
-    return tensors, _classes(path, metadata)
+    return Weights(tensors, _classes(path, metadata), CHECKSUM in metadata)
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """As read_weights; of what is not checked it warns."""
+    weights = read_weights(path)
+    if not weights.checked:
+        warnings.warn(f"{path} has no checksum, as files of earlier versions: damage to it would not show", stacklevel=2)
+    return weights.tensors
 
 
 def load_into(model: nn.Module, weights: dict[str, Tensor], origin: Path) -> None:
@@ -66,7 +79,7 @@ def start_from(network: nn.Module, source: Path) -> None:
     Raises UserError for weights that are missing, damaged or another network's.
     """
     path = source / "model.safetensors" if source.is_dir() else source
-    tensors, _ = read_weights(path)
+    tensors = load_tensors(path)
     own = network.state_dict()
     *_, last = (name for name, module in network.named_modules() if isinstance(module, nn.Linear))
     classifier = {name: own[name] for name in (f"{last}.weight", f"{last}.bias") if name in own}
@@ -82,8 +95,6 @@ def _check(path: Path, metadata: dict, digest: str) -> None:
         sound = metadata.keys() == OURS or not metadata.keys() & OURS
     if not sound:
         raise UserError(f"the weights in {path} are damaged: they do not match their checksum; copy the file again")
-    if CHECKSUM not in metadata:
-        warnings.warn(f"{path} has no checksum, as files of earlier versions: damage to it would not show", stacklevel=3)
 
 
 def _classes(path: Path, metadata: dict) -> list[str] | None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from efficientconv.data import DamageLog, PreparedSplit, Shard, load_data
+from efficientconv.data import DamageLog, PreparedSplit, Shard, load_data, load_test_images
 from efficientconv.data.prepare.build import build
 from efficientconv.data.prepare.plan import Plan
 from efficientconv.data.prepare.source import find_source
 from efficientconv.data.prepared import Recipe
+from efficientconv.errors import UserError
 from test_data_helpers import assert_load_refused, assert_refused, config, evaluate, official, train
 
 PLAIN = dict(crop_padding=0, mean=[0.0] * 3, std=[1.0] * 3, resize_size=256)
@@ -115,3 +117,18 @@ def test_a_set_of_another_size_is_refused(jpeg):
 def test_it_says_which_pixels_it_has(folders, jpeg, raw):
     pixels = [load(root).pixels for root in (folders, jpeg, raw)]
     assert pixels[0] == "original" and pixels[1].startswith("prepared ") and len(set(pixels)) == 3
+
+
+def test_to_evaluate_it_needs_no_training_images(raw, tmp_path):
+    shutil.copytree(raw, tmp_path / "set")
+    for path in (tmp_path / "set").glob("train*"):
+        path.unlink()
+    settings = config("imagenet", root=str(tmp_path / "set"))
+    assert_load_refused("imagenet", "is missing", root=str(tmp_path / "set"))
+    whole = load(raw)
+    classes = ["more", *reversed(whole.classes)]
+    images = load_test_images(settings, classes, 221)
+    assert images.pixels == whole.pixels
+    assert [classes[i] for i in images.split.labels] == [whole.classes[i] for i in whole.test.labels]
+    with pytest.raises(UserError, match=f"not trained on: '{whole.classes[2]}'"):
+        load_test_images(settings, whole.classes[:2], 221)

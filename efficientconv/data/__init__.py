@@ -21,6 +21,7 @@ from efficientconv.data import (  # noqa: F401  they register
 from efficientconv.data.damage import DamageLog
 from efficientconv.data.dataset import DATA_SETS, FILE_SETS, DataSet, FileSplit, MemorySplit, Split, hold_out
 from efficientconv.data.decode import decode_for_evaluation, decode_for_training
+from efficientconv.data.labelled import load_test_images
 from efficientconv.data.loaders import EvalLoader, TrainLoader, eval_loader, train_loader
 from efficientconv.data.prepared import PreparedSplit
 from efficientconv.data.sampling import Shard
@@ -39,7 +40,7 @@ __all__ = [
     "TrainLoader",
     "eval_loader",
     "load_data",
-    "load_test_data",
+    "load_test_images",
     "train_loader",
 ]
 
@@ -59,12 +60,6 @@ def load_data(config: DataConfig) -> DataSet:
     val, test = None if val is None else _evaluated(val, data, config), _evaluated(data.test, data, config)
     resize_others = config.image_size is not None
     return replace(data, train=decode_for_training(train, data.image_size, resize_others, data.damage), val=val, test=test)
-
-
-def load_test_data(config: DataConfig) -> DataSet:
-    """The data set for its `test` images alone: none of the others is held out, and no file of theirs is decoded."""
-    data = DATA_SETS.get(config.name)(config)
-    return replace(data, test=_evaluated(data.test, data, config)) if data.decode_at_load else data
 
 
 def _evaluated(split: FileSplit, data: DataSet, config: DataConfig) -> MemorySplit:

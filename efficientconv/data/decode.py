@@ -94,13 +94,15 @@ def _decode_chunk(paths: list[str], size: int, resize_others: bool) -> tuple[np.
     pixels, reasons = np.zeros((len(paths), size, size, 3), np.uint8), {}
     for place, path in enumerate(paths):
         try:
-            pixels[place] = _sized(read_rgb(path), path, size, resize_others)
+            pixels[place] = whole_image(path, size, resize_others)
         except DamagedImage as error:
             reasons[place] = error.reason
     return pixels, reasons
 
 
-def _sized(image: Image.Image, path: str, size: int, resize_others: bool) -> Image.Image:
+def whole_image(path: str, size: int, resize_others: bool) -> Image.Image:
+    """size x size pixels; others are resized, both sides, or refused. Raises DamagedImage, UserError."""
+    image = read_rgb(path)
     if image.size == (size, size):
         return image
     if resize_others:

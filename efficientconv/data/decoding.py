@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from efficientconv.data.capacity import capacity
-from efficientconv.data.frames import EvalFrames, TrainFrames
+from efficientconv.data.frames import Frames
 from efficientconv.data.ring import Ring, slot_bytes
 from efficientconv.data.transfer import to_gpu_ahead
 from efficientconv.data.workshop import Made, Task, Workshop
@@ -34,7 +34,7 @@ class Decoding:
     """The workers, and the batches that come from them: `batches` in a pass, of up to `batch_size` images."""
 
     def __init__(
-        self, frames: TrainFrames | EvalFrames, batch_size: int, batches: int, workers: int | None, device: torch.device
+        self, frames: Frames, batch_size: int, batches: int, workers: int | None, device: torch.device
     ):
         self.device = device
         self.capacity = capacity(workers, slot_bytes(batch_size, frames.size), batches)

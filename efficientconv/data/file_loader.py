@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from efficientconv.data.augment import crop_and_flip, crop_centre
-from efficientconv.data.damage import DamageLog
+from efficientconv.data.damage import DamagedImage, DamageLog
 from efficientconv.data.decoding import Decoding
-from efficientconv.data.frames import EvalFrames, TrainFrames
+from efficientconv.data.frames import TrainFrames, WholeFrames
 from efficientconv.data.mixing import Mixing
 from efficientconv.data.normalise import Normalise
 from efficientconv.data.sampling import Shard, TrainPlan, eval_indices
-from efficientconv.data.workshop import Task
+from efficientconv.data.workshop import Made, Task
 
 Batch = tuple[Tensor, Tensor]
 
@@ -55,7 +55,7 @@ class FileTrainLoader:
 class FileEvalLoader:
     """Every image of the shard, cropped at its centre, in a fixed order. See loaders.eval_loader."""
 
-    def __init__(self, frames: EvalFrames, batch_size: int, shard: Shard, workers: int | None, normalise: Normalise):
+    def __init__(self, frames: WholeFrames, batch_size: int, shard: Shard, workers: int | None, normalise: Normalise):
         self._indices = eval_indices(len(frames.images.labels), shard).numpy()
         self.batch_size, self.num_images = batch_size, len(self._indices)
         self._frames, self._normalise = frames, normalise
@@ -66,7 +66,13 @@ class FileEvalLoader:
         return -(-self.num_images // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
+        for made, images in self.batches():
+            for name, reason in made.damaged.items():
+                raise DamagedImage(name, reason)
+            yield images, torch.from_numpy(made.labels).to(self._normalise.device, non_blocking=True)
+
+    def batches(self) -> Iterator[tuple[Made, Tensor]]:
+        """(what became of a batch, its images as in TrainLoader): damaged ones are black and named."""
         chunks = np.split(self._indices, range(self.batch_size, self.num_images, self.batch_size))
         for made, frames in self._decoding.run(zip(chunks)):
-            images = self._normalise(crop_centre(frames, self._frames.image_size))
-            yield images, torch.from_numpy(made.labels).to(self._normalise.device, non_blocking=True)
+            yield made, self._normalise(crop_centre(frames, self._frames.image_size))

@@ -22,9 +22,9 @@ def folder_files(config: DataConfig) -> DataSet:
     root = root_of(config)
     if not root.is_dir():
         raise UserError(f"no folder '{root}': set data.root to one that holds train/<class>/ and test/<class>/")
-    classes, test_folder, passed_over = training_classes(root / "train"), _test_folder(root), PassedOver()
-    refuse_unknown_classes(test_folder, class_names(test_folder), classes)
-    train, test = (list_images(folder, classes, passed_over) for folder in (root / "train", test_folder))
+    classes, evaluated, passed_over = training_classes(root / "train"), evaluated_folder(root), PassedOver()
+    refuse_unknown_classes(evaluated, class_names(evaluated), classes)
+    train, test = (list_images(folder, classes, passed_over) for folder in (root / "train", evaluated))
     return DataSet("folder", classes, config.image_size, train, None, test, passed_over=passed_over)
 
 
@@ -37,7 +37,7 @@ def folder(config: DataConfig) -> DataSet:
     data = folder_files(config)
     sizes = _sample_sizes(data.train)
     size = config.image_size or _common_size(sizes)
-    small = size <= LARGEST_IN_MEMORY and config.resize_size is None
+    small = fits_in_memory(config, size)
     if not small and config.resize_size is None and set(sizes.values()) != {(size, size)}:
         raise UserError(
             f"the images in '{config.root}' are not all {size} x {size}: set data.resize_size={size} or more, "
@@ -46,7 +46,12 @@ def folder(config: DataConfig) -> DataSet:
     return replace(data, image_size=size, decode_at_load=small)
 
 
-def _test_folder(root: Path) -> Path:
+def fits_in_memory(config: DataConfig, image_size: int) -> bool:
+    """Whether images of that size are decoded once, and not in every epoch."""
+    return image_size <= LARGEST_IN_MEMORY and config.resize_size is None
+
+
+def evaluated_folder(root: Path) -> Path:
     """test/, else val/. Raises UserError for a test/ without class folders where val/ has some: which is meant?"""
     test, val = root / "test", root / "val"
     if not test.is_dir() and not val.is_dir():

@@ -15,7 +15,8 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import RandAugment
 
 from efficientconv.config import DataConfig
-from efficientconv.data.images import Images
+from efficientconv.data.decode import whole_image
+from efficientconv.data.images import FolderImages, Images
 from efficientconv.data.resize import Resize, resized
 from efficientconv.data.sampling import image_generator
 from efficientconv.errors import UserError
@@ -38,6 +39,17 @@ class EvalFrames:
             return pixels
         _require_size(pixels, self.image_size, self.images.name(index))
         return _window(pixels, *(round((side - self.image_size) / 2) for side in pixels.shape[:2]), self.image_size)
+
+
+class SmallFrames:
+    """The whole image, as small ones are decoded into memory (decode.py), for a pass over more than memory holds."""
+
+    def __init__(self, images: FolderImages, image_size: int):
+        self.images, self.image_size, self.size = images, image_size, image_size
+
+    def frame(self, index: int) -> np.ndarray:
+        """uint8 size x size x 3. Raises DamagedImage."""
+        return np.asarray(whole_image(self.images.name(index), self.size, resize_others=True))
 
 
 class TrainFrames:
@@ -83,6 +95,10 @@ class TrainFrames:
         height, width, _ = pixels.shape
         top, left = (int(n * (side - self.image_size + 1)) for n, side in zip(numbers[:2], (height, width)))
         return _window(pixels, top, left, self.image_size)
+
+
+WholeFrames = EvalFrames | SmallFrames
+Frames = TrainFrames | WholeFrames
 
 
 def random_box(height: int, width: int, min_area: float, rng: np.random.Generator) -> tuple[int, int, int, int]:

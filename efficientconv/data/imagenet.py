@@ -16,7 +16,7 @@ from efficientconv.data.class_folders import (
 )
 from efficientconv.data.dataset import DATA_SETS, FILE_SETS, DataSet, root_of
 from efficientconv.data.image_files import PassedOver, sub_folders
-from efficientconv.data.prepared import PARTS, PreparedManifest, is_prepared, read_split
+from efficientconv.data.prepared import PARTS, PreparedManifest, PreparedSplit, is_prepared, read_split
 from efficientconv.data.resize import Resize
 from efficientconv.errors import UserError
 
@@ -36,15 +36,27 @@ def imagenet(config: DataConfig) -> DataSet:
 
 def prepared_imagenet(root: Path, config: DataConfig) -> DataSet:
     """What scripts/prepare_imagenet.py made, if it was made as `config` resizes."""
-    manifest, digest = PreparedManifest.read(root)
+    manifest, pixels = _prepared(root, config, PARTS)
+    train, test = (read_split(root, manifest, part) for part in PARTS)
+    return DataSet("imagenet", manifest.classes, config.image_size, train, None, test, pixels=pixels)
+
+
+def prepared_test(root: Path, config: DataConfig) -> tuple[list[str], PreparedSplit, str]:
+    """(classes, test images, DataSet.pixels) of the same, whose training images may be gone."""
+    manifest, pixels = _prepared(root, config, ("val",))
+    return manifest.classes, read_split(root, manifest, "val"), pixels
+
+
+def _prepared(root: Path, config: DataConfig, parts: tuple[str, ...]) -> tuple[PreparedManifest, str]:
+    """(what is there, DataSet.pixels). Raises UserError where it was not made as `config` resizes."""
+    manifest, digest = PreparedManifest.read(root, parts)
     made, asked = manifest.recipe.resize, Resize(config.resize_size, config.resize_rule)
     if made != asked:
         raise UserError(
             f"'{root}' was prepared with {made}, the configuration says {asked}: prepare another, or set "
             f"data.resize_size={made.size} data.resize_rule={made.rule}"
         )
-    train, test = (read_split(root, manifest, part) for part in PARTS)
-    return DataSet("imagenet", manifest.classes, config.image_size, train, None, test, pixels=f"prepared {digest}")
+    return manifest, f"prepared {digest}"
 
 
 @FILE_SETS.register("imagenet")

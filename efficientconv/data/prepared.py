@@ -71,8 +71,8 @@ class PreparedManifest:
         return json.dumps(asdict(self), indent=1) + "\n"
 
     @staticmethod
-    def read(root: Path) -> tuple[PreparedManifest, str]:
-        """(what is there, the first digits of its SHA-256). Raises UserError unless all files are there in full size."""
+    def read(root: Path, parts: tuple[str, ...] = PARTS) -> tuple[PreparedManifest, str]:
+        """(what is there, the first digits of its SHA-256). Raises UserError unless all of `parts` is, in full size."""
         if (root / UNFINISHED).exists():
             raise UserError(
                 f"'{root}' is prepared by half: run scripts/prepare_imagenet.py again, with the same arguments, to go on"
@@ -86,7 +86,8 @@ class PreparedManifest:
         if manifest.format != FORMAT:
             raise UserError(f"'{root}' has format {manifest.format}, this code reads {FORMAT}: prepare the set again")
         for name, expected in manifest.files.items():
-            _require_size(root / name, expected["bytes"])
+            if name.startswith(parts):
+                _require_size(root / name, expected["bytes"])
         return manifest, sha256(content).hexdigest()[:12]
 
 

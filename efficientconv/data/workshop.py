@@ -8,7 +8,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from efficientconv.data.damage import DamagedImage, no_stand_in
-from efficientconv.data.frames import EvalFrames, TrainFrames
+from efficientconv.data.frames import Frames
 from efficientconv.data.ring import Ring
 from efficientconv.data.sampling import candidates
 from efficientconv.errors import UserError
@@ -40,7 +40,7 @@ class Workshop(Dataset):
     with references that keep the other workers alive.
     """
 
-    def __init__(self, frames: TrainFrames | EvalFrames, ring: Ring):
+    def __init__(self, frames: Frames, ring: Ring):
         self.frames, self.ring = frames, ring
         self.labels = frames.images.labels.numpy()
 
@@ -53,9 +53,14 @@ class Workshop(Dataset):
         return Made(task, labels, damaged)
 
     def _to_evaluate(self, task: Task, target: np.ndarray) -> tuple[np.ndarray, Damaged]:
+        """A damaged image is black; the loader says what becomes of it."""
+        damaged = {}
         for place, index in enumerate(task.indices.tolist()):
-            target[place] = self.frames.frame(index)
-        return self.labels[task.indices], {}
+            try:
+                target[place] = self.frames.frame(index)
+            except DamagedImage as error:
+                target[place], damaged[error.path] = 0, error.reason
+        return self.labels[task.indices], damaged
 
     def _to_train(self, task: Task, target: np.ndarray) -> tuple[np.ndarray, Damaged]:
         """Another image stands in for one that is damaged, with its own label and the other's augmentation."""

@@ -1,23 +1,20 @@
-"""A finished or unfinished run's weights on its own test images, or on another set."""
+"""A finished or unfinished run's weights on its own test images, or on others of its classes."""
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
-import torch
-
-from efficientconv.config import DataConfig, RunConfig
-from efficientconv.data import DataSet, load_test_data
-from efficientconv.engine.checkpoint import load_newest, load_weights, weights_of
+from efficientconv.config import DataConfig
+from efficientconv.data import Split, load_test_images
+from efficientconv.data.pictures import prepared_alike
 from efficientconv.engine.distributed import World
 from efficientconv.engine.memory import keep_freed_memory
 from efficientconv.engine.metrics import Result
-from efficientconv.engine.parts import evaluate_split, network
+from efficientconv.engine.parts import evaluate_split
 from efficientconv.engine.precision import choose_device
-from efficientconv.engine.run_folder import RunFolder
+from efficientconv.engine.trained_run import TrainedRun, read_run
 from efficientconv.errors import UserError
-from efficientconv.models import image_size_of
-from efficientconv.weights import load_into
 
 
 def evaluate_run(
@@ -26,49 +23,40 @@ def evaluate_run(
     """Results by the name of the weights: "" and, where the run keeps one, "ema_" for their moving average.
 
     Args:
-        run: a run folder; its own config.yaml says which network and how its images are prepared.
+        run: a run folder; it alone says which network, which classes, and how its images are prepared.
         checkpoint: a .pt or .safetensors file; None: the newest of the run.
-        data: another data set, whose test images are taken; None: the run's own.
+        data: another data set, or images in class folders; None: the run's own test images, and so its own numbers.
         world: the processes that share the images.
     Raises:
-        UserError: no run, no sound checkpoint, weights of another network, data of other classes.
+        UserError: no run, no sound checkpoint, weights of another network, images without labels or of other classes.
     """
-    folder = RunFolder(Path(run))
-    config = folder.config()
-    weights, origin = _weights(folder, checkpoint)
-    test_data = load_test_data(config.data)
-    if data is not None:
-        test_data, config = _other_data(config, test_data, data)
+    trained = read_run(Path(run), None if checkpoint is None else Path(checkpoint))
     place = choose_device(device, world.local_rank)
     keep_freed_memory(place)
-    image_size = image_size_of(config.model, test_data.image_size)
-    results = {}
-    for name, tensors in weights.items():
-        model = network(config, test_data, place)
-        load_into(model, tensors, origin)
-        results[name] = evaluate_split(model, test_data.test, config, image_size, place, world)
-    return results
+    split, images = _own_images(trained) if data is None else _other_images(trained, data, world)
+    config = trained.config.model_copy(update={"data": images})
+    return {
+        name: evaluate_split(trained.network(name, place), split, config, trained.image_size, place, world)
+        for name in trained.weights
+    }
 
 
-def _weights(folder: RunFolder, checkpoint: str | None) -> tuple[dict[str, dict[str, torch.Tensor]], Path]:
-    if checkpoint is not None:
-        return load_weights(Path(checkpoint)), Path(checkpoint)
-    found = load_newest(folder.checkpoints)
-    if found is None:
-        raise UserError(f"{folder.path} has no checkpoint yet; train it, or name one with checkpoint=<file>")
-    path, state = found
-    return weights_of(state), path
-
-
-def _other_data(config: RunConfig, own: DataSet, other: DataConfig) -> tuple[DataSet, RunConfig]:
-    """`other` prepared as the run's own images were: their size and normalisation belong to the weights."""
-    prepared = ("image_size", "resize_size", "resize_rule", "mean", "std")
-    prepare = {key: getattr(config.data, key) for key in prepared} | {"image_size": own.image_size}
-    other = other.model_copy(update=prepare)
-    data = load_test_data(other)
-    if data.classes != own.classes:
+def _own_images(trained: TrainedRun) -> tuple[Split, DataConfig]:
+    """Raises UserError where they are no longer those that the run's numbers are of."""
+    config, facts = trained.config.data, trained.facts
+    images = load_test_images(config, trained.classes, trained.image_size)
+    trained.folder.refuse_other_pixels(images.pixels)
+    if len(images.split) != facts.get("num_test", len(images.split)):
         raise UserError(
-            f"data={other.name} has other classes ({', '.join(data.classes[:3])}, ...: {data.num_classes}) than the run was "
-            f"trained on ({', '.join(own.classes[:3])}, ...: {own.num_classes}); choose a set with the same classes"
+            f"{trained.folder.path} was trained with {facts['num_test']} test images, and data.root={config.root} has "
+            f"{len(images.split)} now; add data={config.name} data.root={config.root} to evaluate on those"
         )
-    return data, config.model_copy(update={"data": other})
+    return images.split, config
+
+
+def _other_images(trained: TrainedRun, data: DataConfig, world: World) -> tuple[Split, DataConfig]:
+    config = prepared_alike(data, trained.config.data, trained.image_size)
+    images = load_test_images(config, trained.classes, trained.image_size)
+    if images.passed_over and world.is_main:
+        warnings.warn(str(images.passed_over), stacklevel=3)
+    return images.split, config

@@ -86,7 +86,7 @@ def build_parts(config: RunConfig, world: World, preemption: Preemption) -> Part
         channels_last=config.trainer.channels_last, damage=data.damage, num_classes=data.num_classes,
     )  # fmt: skip
     torch.manual_seed(config.seed)
-    model = network(config, data, device)
+    model = network(config, data.num_classes, data.image_size, device)
     cost = count(model, (3, image_size, image_size))
     facts = run_facts(config, data, image_size, cost, world.size)
     if config.trainer.sync_batch_norm:
@@ -98,9 +98,9 @@ def build_parts(config: RunConfig, world: World, preemption: Preemption) -> Part
     return Parts(config, world, preemption, device, data, image_size, loader, trainer, facts)
 
 
-def network(config: RunConfig, data: DataSet, device: torch.device) -> nn.Module:
-    """The configuration's network for that data, on the device, in the memory format that training uses."""
-    model = create_model(config.model, num_classes=data.num_classes, image_size=data.image_size)
+def network(config: RunConfig, num_classes: int, image_size: int | None, device: torch.device) -> nn.Module:
+    """The configuration's network, on the device, in the memory format that training uses."""
+    model = create_model(config.model, num_classes=num_classes, image_size=image_size)
     set_backend(model, config.layers.backend)
     memory_format = torch.channels_last if config.trainer.channels_last else torch.contiguous_format
     return model.to(device, memory_format=memory_format)

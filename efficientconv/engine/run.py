@@ -91,6 +91,7 @@ class Run:
         self.folder.refuse_other_pixels(self.parts.facts["data_pixels"])
         self.folder.write_json("environment.json", environment(self.parts.device))
         self.folder.write_json("facts.json", self.parts.facts)
+        self.folder.write_json(self.folder.classes_file.name, self.parts.data.classes)
         self.parts.data.damage.listen(self._note_damage)
         batch_size = self.config.trainer.global_batch_size
         print(headline(self.folder.path, self.parts.facts, batch_size, device_name(self.parts.device)))

@@ -63,6 +63,7 @@ class RunFolder:
         self.summary_file = path / "summary.json"
         self.weights_file = path / "model.safetensors"
         self.damaged_file = path / "damaged.json"
+        self.classes_file = path / "classes.json"  # by label
         self.checkpoints = path / "checkpoints"
 
     def check(self, config: RunConfig) -> None:
@@ -145,7 +146,7 @@ class RunFolder:
         """One more training image that could not be read; those of earlier starts stay listed."""
         self.write_json(self.damaged_file.name, self.read_json(self.damaged_file.name) | {image: reason})
 
-    def write_json(self, name: str, values: dict) -> None:
+    def write_json(self, name: str, values: dict | list) -> None:
         write_atomically(self.path / name, (json.dumps(values, indent=2) + "\n").encode())
 
 

@@ -42,11 +42,11 @@ def text_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join(line.rstrip() for line in aligned)
 
 
-def csv_text(rows: Sequence[Row]) -> str:
+def csv_text(rows: Sequence[Row], header: bool = True) -> str:
     """An apostrophe goes before text that a spreadsheet would compute; csv_lines and csv_rows take it off again."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerows(map(_inert, line) for line in (*rows[:1], *(row.values() for row in rows)))
+    writer.writerows(map(_inert, line) for line in (*rows[:header], *(row.values() for row in rows)))
     return text.getvalue()
 
 

@@ -1,0 +1,97 @@
+"""What a run folder alone says of a trained network: its weights, its classes, and how its images are prepared."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from efficientconv.config import RunConfig
+from efficientconv.data import DATA_SETS
+from efficientconv.engine.checkpoint import load_newest, load_weights, weights_of
+from efficientconv.engine.parts import network
+from efficientconv.engine.run_folder import RunFolder
+from efficientconv.errors import UserError
+from efficientconv.files import read_json
+from efficientconv.models import image_size_of
+from efficientconv.weights import load_into, read_weights
+
+REMEDY = "start the command that trained the run once more"
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """`weights` by their names: "" and, where the run keeps one, "ema_" for their moving average; `origin`: their file."""
+
+    folder: RunFolder
+    config: RunConfig
+    facts: dict  # facts.json
+    classes: list[str]  # by label
+    image_size: int  # pixels a side fed to the network
+    weights: dict[str, dict[str, Tensor]]
+    origin: Path
+
+    def network(self, name: str, device: torch.device) -> nn.Module:
+        """With the weights of that name, on the device, as training has it. Raises UserError when they do not fit."""
+        model = network(self.config, len(self.classes), self.image_size, device)
+        load_into(model, self.weights[name], self.origin)
+        return model
+
+
+def read_run(path: Path, checkpoint: Path | None = None) -> TrainedRun:
+    """A finished or unfinished run, whether its data are still there or not.
+
+    Args:
+        checkpoint: a .pt or .safetensors file; None: the newest of the run, or where those are gone its model.safetensors.
+    Raises:
+        UserError: no run, no sound weights, or a run that does not say its classes.
+    """
+    folder = RunFolder(path)
+    config, facts = folder.config(), folder.read_json("facts.json")
+    weights, origin = _weights(folder) if checkpoint is None else (load_weights(checkpoint), checkpoint)
+    classes, image_size = _classes(folder), facts.get("image_size")
+    if classes is None or image_size is None:
+        classes, image_size = _from_data(folder, config)
+    if not _is_names(classes) or type(image_size) is not int or image_size < 1:
+        raise UserError(f"{folder.classes_file} or facts.json is damaged: {REMEDY}")
+    return TrainedRun(folder, config, facts, classes, image_size, weights, origin)
+
+
+def _weights(folder: RunFolder) -> tuple[dict[str, dict[str, Tensor]], Path]:
+    try:
+        found = load_newest(folder.checkpoints)
+    except UserError as error:
+        if not folder.weights_file.exists():
+            raise
+        warnings.warn(f"{error}; taking {folder.weights_file}", stacklevel=2)
+        found = None
+    if found is not None:
+        path, state = found
+        return weights_of(state), path
+    if not folder.weights_file.exists():
+        raise UserError(f"{folder.path} has no checkpoint yet; train it, or name one with checkpoint=<file>")
+    return load_weights(folder.weights_file), folder.weights_file
+
+
+def _classes(folder: RunFolder) -> list[str] | None:
+    """As the run noted them at its start, or with its weights at its end, which is all that earlier versions did."""
+    noted = read_json(folder.classes_file, list, REMEDY)
+    if noted is None and folder.weights_file.exists():
+        return read_weights(folder.weights_file).classes
+    return noted
+
+
+def _from_data(folder: RunFolder, config: RunConfig) -> tuple[list[str], int]:
+    """Of a run that an earlier version has not finished."""
+    try:
+        data = DATA_SETS.get(config.data.name)(config.data)
+    except UserError as error:
+        raise UserError(f"{folder.path} does not say its classes, and its data do not either ({error}): {REMEDY}") from None
+    return data.classes, image_size_of(config.model, data.image_size)
+
+
+def _is_names(values: object) -> bool:
+    return isinstance(values, list) and len(values) > 0 and all(isinstance(value, str) for value in values)

@@ -1,0 +1,166 @@
+"""Says what a run's network takes pictures for: class and probability, on the terminal and, where asked for, as csv.
+
+    python scripts/predict.py run=outputs/<run> images=<picture>
+    python scripts/predict.py run=outputs/<run> images=<folder> topk=1 output=predictions.csv
+
+Pictures in folders within the folder count too. Each is prepared as an evaluation of the run prepares it, and the weights
+are their moving average where the run keeps one. Predictions go to stdout, all else to stderr.
+Other settings: topk=5, checkpoint=<.pt or .safetensors>, device=auto, cpu or cuda.
+Exit code 0: all pictures were read, 2: some could not be and are named, or there is something else to mend.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal, TextIO
+
+import checkout  # noqa: F401  finds the package
+from efficientconv.signals import leave_on_signals
+
+if __name__ == "__main__":
+    leave_on_signals()  # now: the imports take seconds
+
+from pydantic import Field
+from tqdm import tqdm
+
+from efficientconv.data.pictures import find_pictures
+from efficientconv.data.progress import Progress
+from efficientconv.engine.guard import guarded
+from efficientconv.engine.memory import keep_freed_memory
+from efficientconv.engine.predict import Classifier, Prediction, load_run
+from efficientconv.errors import UserError
+from efficientconv.files import make_folder, refused_in_one_line, replacing
+from efficientconv.results.markdown import Row, csv_text
+from efficientconv.text import printable
+from efficientconv.validation import Section, validate
+
+
+class Order(Section):
+    """What was asked for on the command line."""
+
+    run: str
+    images: str
+    topk: Annotated[int, Field(gt=0)] = 5
+    output: str | None = None
+    checkpoint: str | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+def main() -> None:
+    sys.stdout.reconfigure(errors="backslashreplace")  # names of classes and files that the terminal has no letters for
+    order = parse_order(parse_args().settings)
+    output = None if order.output is None else csv_path(order.output)
+    paths, passed_over = find_pictures(Path(order.images).expanduser())
+    classifier = load_run(Path(order.run).expanduser(), order.checkpoint, order.device)
+    keep_freed_memory(classifier.device)
+    say(headline(classifier, len(paths)))
+    if passed_over:
+        say(str(passed_over))
+    with writing(output) as file:
+        damaged = predict(classifier, paths, order.topk, file)
+    if output is not None:
+        say(f"predictions: {output}")
+    if damaged:
+        raise UserError(f"{damaged} of {len(paths)} pictures could not be read; they are named above, and were passed over")
+
+
+def predict(classifier: Classifier, paths: list[str], topk: int, file: TextIO | None) -> int:
+    """Says and writes all predictions; returns how many pictures are damaged."""
+    damaged = 0
+    with Progress("predicting", len(paths), "pictures", sys.stderr) as progress:
+        for batch in classifier.batches(paths, topk):
+            if not tell(batch) and file is None:
+                break
+            damaged += sum(bool(prediction.damage) for prediction in batch)
+            if file is not None:
+                file.write(csv_text([row_of(prediction, topk) for prediction in batch], header=not progress.done))
+            progress.update(len(batch))
+    return damaged
+
+
+def headline(classifier: Classifier, pictures: int) -> str:
+    run = classifier.run
+    counted = f"{pictures} {'picture' if pictures == 1 else 'pictures'}"
+    weights = "the moving average of the weights" if classifier.averaged else "the weights"
+    network = f"model {run.config.model.name}, {len(run.classes)} classes"
+    return f"{counted}, {network}, {weights} in {run.origin}, {classifier.device.type}"
+
+
+def tell(batch: list[Prediction]) -> bool:
+    """A line a picture; what cannot be read goes to stderr. False: whoever read them has left, as head does."""
+    try:
+        for prediction in batch:
+            if prediction.damage:
+                tqdm.write(f"damaged: {printable(prediction.path)}: {printable(prediction.damage)}", file=sys.stderr)
+            else:
+                tqdm.write(line_of(prediction))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
+
+
+def line_of(prediction: Prediction) -> str:
+    found = zip(prediction.classes, prediction.probabilities)
+    line = ", ".join(f"{name} {100 * probability:.1f} %" for name, probability in found)
+    return printable(f"{prediction.path}: {line}")
+
+
+def row_of(prediction: Prediction, topk: int) -> Row:
+    row: dict[str, object] = {"image": prediction.path}
+    for place in range(topk):
+        known = place < len(prediction.classes)
+        row[f"class_{place + 1}"] = prediction.classes[place] if known else ""
+        row[f"probability_{place + 1}"] = f"{prediction.probabilities[place]:.6f}" if known else ""
+    return row | {"damage": prediction.damage}
+
+
+def csv_path(output: str) -> Path:
+    """Raises UserError for what is no name of a csv file: it might be a picture."""
+    path = Path(output).expanduser()
+    if path.suffix != ".csv" or path.is_dir():
+        raise UserError(f"output={output} is no name of a csv file; end it with .csv")
+    return path
+
+
+@contextmanager
+def writing(output: Path | None) -> Iterator[TextIO | None]:
+    """The file, there when it is whole."""
+    if output is None:
+        yield None
+        return
+    with refused_in_one_line(f"write {output}", "choose another output"):
+        make_folder(output.parent)
+        with replacing(output, "t", encoding="utf-8", newline="") as file:
+            yield file
+
+
+def parse_order(settings: list[str]) -> Order:
+    """From key=value; a value is taken as it is. Raises UserError."""
+    values: dict[str, object] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not value:
+            raise UserError(f"'{setting}' is no key=value; write for example run=outputs/<run> images=<file or folder>")
+        values[key] = int(value) if key == "topk" and value.isdecimal() else value
+    return validate(Order, values)
+
+
+def say(text: str) -> None:
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("settings", nargs="+", metavar="KEY=VALUE", help="run=, images= and, if wanted, the others")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    guarded(main)
