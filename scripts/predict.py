@@ -32,6 +32,7 @@ from efficientconv.data.pictures import find_pictures
 from efficientconv.data.progress import Progress
 from efficientconv.engine.guard import guarded
 from efficientconv.engine.memory import keep_freed_memory
+from efficientconv.engine.precision import set_tf32
 from efficientconv.engine.predict import Classifier, Prediction, load_run
 from efficientconv.errors import UserError
 from efficientconv.files import make_folder, refused_in_one_line, replacing
@@ -58,6 +59,7 @@ def main() -> None:
     paths, passed_over = find_pictures(Path(order.images).expanduser())
     classifier = load_run(Path(order.run).expanduser(), order.checkpoint, order.device)
     keep_freed_memory(classifier.device)
+    set_tf32(classifier.run.config.trainer.tf32)
     say(headline(classifier, len(paths)))
     if passed_over:
         say(str(passed_over))

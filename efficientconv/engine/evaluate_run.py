@@ -12,7 +12,7 @@ from efficientconv.engine.distributed import World
 from efficientconv.engine.memory import keep_freed_memory
 from efficientconv.engine.metrics import Result
 from efficientconv.engine.parts import evaluate_split
-from efficientconv.engine.precision import choose_device
+from efficientconv.engine.precision import choose_device, set_tf32
 from efficientconv.engine.trained_run import TrainedRun, read_run
 from efficientconv.errors import UserError
 
@@ -33,6 +33,7 @@ def evaluate_run(
     trained = read_run(Path(run), None if checkpoint is None else Path(checkpoint))
     place = choose_device(device, world.local_rank)
     keep_freed_memory(place)
+    set_tf32(trained.config.trainer.tf32)
     split, images = _own_images(trained) if data is None else _other_images(trained, data, world)
     config = trained.config.model_copy(update={"data": images})
     return {
