@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from efficientconv import layers
     from efficientconv.complexity import Cost, NetworkCost, count
+    from efficientconv.conversion import convert
     from efficientconv.models import create_model, list_models, register_model
 
 __version__ = "0.1.0"
 _HOMES = {
     "complexity": ("Cost", "NetworkCost", "count"),
+    "conversion": ("convert",),
     "models": ("create_model", "list_models", "register_model"),
 }
-__all__ = ["layers", "Cost", "NetworkCost", "count", "create_model", "list_models", "register_model"]
+__all__ = ["Cost", "NetworkCost", "convert", "count", "create_model", "layers", "list_models", "register_model"]
 
 
 def __getattr__(name: str) -> object:

@@ -20,7 +20,7 @@ from efficientconv.engine.trainer import Trainer
 from efficientconv.errors import UserError
 from efficientconv.latency import measure_latency
 from efficientconv.layers.backend import set_backend
-from efficientconv.models import build_model
+from efficientconv.models import create_model
 from test_data_helpers import NUM_IMAGES, SIZE, config_for, make_photos
 from test_trainer import CPU, OPTIM, SCHEDULE, STEPS, Batches, trainer_config
 
@@ -42,7 +42,7 @@ class OnGPU(Batches):
 
 def trainer_on(device: torch.device, name: str, **changes: object) -> Trainer:
     torch.manual_seed(0)
-    model = set_backend(build_model(name, num_classes=10, layout="cifar", width=0.125), "reference")
+    model = set_backend(create_model(name, num_classes=10, layout="cifar", width=0.125), "reference")
     model.head.dropout.p = 0.0  # the devices draw other numbers
     model.to(device, memory_format=torch.channels_last)
     config = trainer_config(**changes)
@@ -151,7 +151,7 @@ def test_a_step_that_does_not_fit_says_which_batch_to_try():
 
 
 def test_latency_is_measured_on_the_device():
-    model = build_model("c", num_classes=10, layout="cifar", width=0.125)
+    model = create_model("c", num_classes=10, layout="cifar", width=0.125)
     time = measure_latency({"c": model}, {"c": 32}, batch_size=64, device=GPU, repeats=3)["c"]
     assert time.ms_per_image > 0 and next(model.parameters()).is_cuda
 
@@ -167,6 +167,6 @@ def test_processes_train_over_nccl(processes, tmp_path):
 
 
 def test_sync_batch_norm_takes_the_place_of_every_batch_norm():
-    model = nn.SyncBatchNorm.convert_sync_batchnorm(build_model("c", num_classes=10, layout="cifar", width=0.125))
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(create_model("c", num_classes=10, layout="cifar", width=0.125))
     kinds = {type(module) for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)}
     assert kinds == {nn.SyncBatchNorm}

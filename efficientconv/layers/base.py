@@ -88,12 +88,12 @@ def build_layer(
         UserError: an unknown layer or argument (with the nearest name), a missing one, or one that the layer refuses.
     """
     conv_class = LAYERS.get(name)
-    _check_arguments(name, conv_class, args)
+    check_arguments(name, conv_class, args)
     conv, made = conv_class(in_channels, out_channels, **args), {key: args.get(key) for key in ("device", "dtype")}
     return ConvLayer(conv, in_channels, out_channels, residual, **made)
 
 
-def _check_arguments(name: str, conv_class: type[nn.Module], args: dict[str, object]) -> None:
+def check_arguments(name: str, conv_class: type[nn.Module], args: dict[str, object]) -> None:
     """Raises UserError where Python would raise a TypeError. Layers check sizes themselves."""
     types = get_type_hints(conv_class.__init__)
     known = {p.name: p for p in inspect.signature(conv_class).parameters.values() if not p.name.endswith("_channels")}

@@ -70,6 +70,15 @@ def check_channels(in_channels: int, out_channels: int) -> None:
             raise UserError(f"{name}={value!r} is out of range; choose a whole number, 1 or more")
 
 
+def check_groups(layer: str, groups: int, in_channels: int, out_channels: int) -> None:
+    """Raises UserError where `groups` is no number of equal blocks of channels."""
+    if groups < 1 or in_channels % groups or out_channels % groups:
+        raise UserError(
+            f"{layer}: groups={groups} does not divide {in_channels} input and {out_channels} output channels; choose a "
+            "divisor of both, or a width that makes it one"
+        )
+
+
 def out_size(conv: nn.Module, h: int, w: int) -> Pair:
     """Rows and columns that come out of h x w."""
     sizes = zip((h, w), conv.kernel_size, conv.stride, conv.padding, conv.dilation)

@@ -8,9 +8,8 @@ import torch
 from torch import nn
 
 from efficientconv.complexity import Cost, conv_cost
-from efficientconv.errors import UserError
 from efficientconv.layers.base import LAYERS
-from efficientconv.layers.geometry import Device, Padding, Size, check_channels, geometry, out_size
+from efficientconv.layers.geometry import Device, Padding, Size, check_channels, check_groups, geometry, out_size
 
 
 @LAYERS.register("grouped")
@@ -33,11 +32,7 @@ class GroupedConv2d(nn.Conv2d):
         device: Device = None, dtype: torch.dtype | None = None,
     ):  # fmt: skip
         check_channels(in_channels, out_channels)
-        if groups < 1 or in_channels % groups or out_channels % groups:
-            raise UserError(
-                f"grouped: groups={groups} does not divide {in_channels} input and {out_channels} output channels; "
-                "choose a divisor of both, or a width that makes it one"
-            )
+        check_groups("grouped", groups, in_channels, out_channels)
         sizes = geometry(kernel_size, stride, padding, dilation, padding_mode)
         super().__init__(
             in_channels, out_channels, groups=groups, bias=bias, device=device, dtype=dtype, **sizes._asdict()

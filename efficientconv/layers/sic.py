@@ -23,7 +23,7 @@ class SICConv2d(UnravelledConv2d):
     Args:
         in_channels, out_channels: n, m.
         kernel_size, stride, padding, dilation, padding_mode: the filters', as nn.Conv2d's; padding as `geometry` has it.
-        bias: of the projection.
+        bias, groups: of the projection.
         topology: the projection's connections; None: all.
     Raises:
         UserError: a geometry without meaning; a topology that the channels do not fill.
@@ -31,12 +31,12 @@ class SICConv2d(UnravelledConv2d):
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: Size, stride: Size = 1, padding: Padding = "same",
-        dilation: Size = 1, bias: bool = False, padding_mode: str = "zeros", *, topology: Topology | None = None,
-        device: Device = None, dtype: torch.dtype | None = None,
+        dilation: Size = 1, bias: bool = False, padding_mode: str = "zeros", *, groups: int = 1,
+        topology: Topology | None = None, device: Device = None, dtype: torch.dtype | None = None,
     ):  # fmt: skip
         super().__init__(
             in_channels, out_channels, kernel_size, stride, padding, dilation, bias, padding_mode,
-            bases=1, topology=topology, device=device, dtype=dtype,
+            bases=1, groups=groups, topology=topology, device=device, dtype=dtype,
         )  # fmt: skip
 
     def kernels_pay(self, x: Tensor) -> bool:

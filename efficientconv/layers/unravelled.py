@@ -11,7 +11,7 @@ from efficientconv.complexity import Cost, conv_cost
 from efficientconv.errors import UserError
 from efficientconv.layers.backend import runs_native, with_kernels
 from efficientconv.layers.base import LAYERS
-from efficientconv.layers.geometry import Conv2dAttributes, Device, Padding, Size, geometry, is_plain, out_size
+from efficientconv.layers.geometry import Conv2dAttributes, Device, Padding, Size, check_groups, geometry, is_plain, out_size
 from efficientconv.layers.topological import TopologicalConv2d
 from efficientconv.layers.topology import Topology
 from efficientconv.native.convolutions import DepthwiseConnected
@@ -23,7 +23,7 @@ from efficientconv.native.plan import dense_plans, topological_plans
 class UnravelledConv2d(Conv2dAttributes):
     """Each channel is convolved with b filters of k x k, then b n channels are projected to m: n x h x w -> m x h' x w'.
 
-    MACs: b (n k^2 + n m) h' w' (paper, section 2 [S]); with a topology on the projection, b n k^2 h' w' + m c h' w'.
+    MACs: b (n k^2 + n m / groups) h' w' (paper, section 2 [S]); with a topology on the projection, (b n k^2 + m c) h' w'.
     b = k^2 spans every standard convolution.
 
     Args:
@@ -31,6 +31,7 @@ class UnravelledConv2d(Conv2dAttributes):
         kernel_size, stride, padding, dilation, padding_mode: the filters', as nn.Conv2d's; padding as `geometry` has it.
         bias: of the projection.
         bases: b, filters a channel.
+        groups: of the projection: blocks of channels that do not see each other, as nn.Conv2d's.
         topology: the projection's connections, of b n = m channels; None: all.
     Raises:
         UserError: bases < 1; a geometry without meaning; a topology that the channels do not fill.
@@ -40,24 +41,35 @@ class UnravelledConv2d(Conv2dAttributes):
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: Size, stride: Size = 1, padding: Padding = "same",
-        dilation: Size = 1, bias: bool = False, padding_mode: str = "zeros", *, bases: int,
+        dilation: Size = 1, bias: bool = False, padding_mode: str = "zeros", *, bases: int, groups: int = 1,
         topology: Topology | None = None, device: Device = None, dtype: torch.dtype | None = None,
     ):  # fmt: skip
         if bases < 1:
             raise UserError(f"unravelled: bases={bases} leaves no filter a channel; choose 1 or more (model B has 4)")
         sizes = geometry(kernel_size, stride, padding, dilation, padding_mode)
         super().__init__(in_channels, out_channels, sizes)
-        self.bases, self.topology, inner = bases, topology, bases * in_channels
+        check_groups("unravelled", groups, in_channels, out_channels)
+        if topology is not None and groups != 1:
+            raise UserError(f"unravelled: groups={groups} beside a topology; leave one of them out")
+        self.bases, self.groups, self.topology, inner = bases, groups, topology, bases * in_channels
         made = {"device": device, "dtype": dtype}
         self.depthwise = nn.Conv2d(in_channels, inner, groups=in_channels, bias=False, **sizes._asdict(), **made)
         if topology is None:
-            self.projection = nn.Conv2d(inner, out_channels, 1, bias=bias, **made)
+            self.projection = nn.Conv2d(inner, out_channels, 1, groups=groups, bias=bias, **made)
         else:
             self.projection = TopologicalConv2d(inner, out_channels, 1, bias=bias, topology=topology, **made)
 
     @property
     def bias(self) -> Tensor | None:
         return self.projection.bias
+
+    def dense_weight(self) -> Tensor:
+        """The kernel of the standard layer that this one equals: m x n / groups x k x k."""
+        shares = self.projection.weight if self.topology is None else self.projection.dense_weight()
+        blocks, inputs = self.groups, self.in_channels // self.groups
+        shares = shares.reshape(blocks, self.out_channels // blocks, inputs, self.bases)
+        filters = self.depthwise.weight.reshape(blocks, inputs, self.bases, *self.kernel_size)
+        return torch.einsum("gmnb,gnbhw->gmnhw", shares, filters).flatten(0, 1)
 
     @with_kernels
     def forward(self, x: Tensor) -> Tensor:
@@ -86,7 +98,7 @@ class UnravelledConv2d(Conv2dAttributes):
         positions, inner = math.prod(out_size(self, h, w)), self.bases * self.in_channels
         seen = inner if self.topology is None else self.topology.fan
         filters = conv_cost(self.in_channels, inner, math.prod(self.kernel_size), self.in_channels, positions)
-        return filters + conv_cost(seen, self.out_channels, 1, 1, positions, bias=self.bias is not None)
+        return filters + conv_cost(seen, self.out_channels, 1, self.groups, positions, bias=self.bias is not None)
 
     def extra_repr(self) -> str:
         topology = "" if self.topology is None else f", topology={self.topology!r}"

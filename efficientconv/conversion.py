@@ -1,0 +1,181 @@
+"""Layers of this project in the place of a network's standard convolutions.
+
+    report = convert(torchvision.models.resnet18(), "sic", exclude=["conv1"], init="svd", shape=(3, 224, 224))
+    print(report)
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from efficientconv.complexity import Cost, NetworkCost, count
+from efficientconv.decomposition import start_from_weight
+from efficientconv.errors import UserError, did_you_mean
+from efficientconv.layers import LAYERS, GroupedConv2d, StandardConv2d, UnravelledConv2d
+from efficientconv.layers.backend import has_hooks
+from efficientconv.layers.base import check_arguments
+from efficientconv.layers.geometry import Geometry
+
+STANDARD = (nn.Conv2d, StandardConv2d, GroupedConv2d)
+INITS = (None, "svd")
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What became of one convolution, `name` in its network. MACs are 0 where no shape was given."""
+
+    name: str
+    reason: str | None  # why it stays; None: it was replaced
+    before: Cost
+    after: Cost
+    error: float | None  # of the weights, relative, where the new ones approximate the old
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `convert` did, convolution by convolution, and to the network."""
+
+    layers: list[Converted]
+    before: Cost
+    after: Cost
+
+    @property
+    def replaced(self) -> list[Converted]:
+        return [layer for layer in self.layers if layer.reason is None]
+
+    @property
+    def skipped(self) -> list[Converted]:
+        return [layer for layer in self.layers if layer.reason is not None]
+
+    def __str__(self) -> str:
+        width = max((len(layer.name) for layer in self.layers), default=0)
+        lines = [f"{layer.name:{width}}  {_outcome(layer)}" for layer in self.layers]
+        return "\n".join([*lines, f"{len(self.replaced)} of {len(self.layers)} replaced; {_change(self)}"])
+
+
+def convert(
+    model: nn.Module,
+    layer: str,
+    *,
+    include: Sequence[str] | None = None,
+    exclude: Sequence[str] = (),
+    where: Callable[[str, nn.Conv2d], bool] | None = None,
+    init: str | None = None,
+    shape: Sequence[int] | None = None,
+    **args: object,
+) -> Report:
+    """Puts the registered `layer` in the place of standard convolutions of `model`, in place.
+
+    The new layer has the convolution's name, channels, kernel, stride, padding, dilation, groups, bias, device, dtype and
+    mode. 1 x 1 and depthwise convolutions stay, as does what the layer cannot be: the report says why.
+
+    Args:
+        layer: "sic", "unravelled", ...: a name in `efficientconv.layers.LAYERS`.
+        include, exclude: patterns, as in a shell, of names that `model.named_modules()` has: "layer1.*". include=None: all.
+        where: is asked with each name and convolution that those leave.
+        init: None: the layer's own random weights. "svd", for sic and unravelled: what comes nearest to the convolution's
+            weights; exact with bases=k * k.
+        shape: (channels, height, width) of an image, for MACs in the report; None: it has parameters only.
+        args: the layer's own: bases=4, topology=...
+    Raises:
+        UserError: an unknown layer, argument, init or pattern, or a `model` that is itself a convolution: nothing changed.
+    """
+    convolutions = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
+    _check(layer, args, init, convolutions)
+    chosen = _chosen(convolutions, include, exclude, where)
+    uses = Counter(p for module in model.modules() for p in module.parameters(recurse=False))
+    before, new, reasons, errors = _costs(model, convolutions, shape), {}, {}, {}
+    for name, conv in convolutions.items():
+        reasons[name] = _reason(conv, uses) if name in chosen else "not chosen"
+        if reasons[name] is None:
+            try:
+                new[conv], errors[name] = _replacement(layer, conv, init, args)
+            except UserError as error:
+                reasons[name] = str(error)
+    for name, module in list(model.named_modules(remove_duplicate=False)):
+        if module in new:
+            model.set_submodule(name, new[module])
+    after = _costs(model, convolutions, shape)
+    layers = [Converted(name, reasons[name], before[name], after[name], errors.get(name)) for name in convolutions]
+    return Report(layers, before[""], after[""])
+
+
+def _check(layer: str, args: dict, init: str | None, convolutions: dict[str, nn.Conv2d]) -> None:
+    check_arguments(layer, LAYERS.get(layer), {"kernel_size": 3, **args})
+    if init not in INITS:
+        raise UserError(f"convert: unknown init {init!r}: {did_you_mean(init, ['svd'])}, or None")
+    if init == "svd" and (not issubclass(LAYERS.get(layer), UnravelledConv2d) or args.get("topology") is not None):
+        raise UserError("convert: init='svd' is for sic and unravelled layers without a topology; choose one, or init=None")
+    if "" in convolutions:
+        raise UserError("convert: the model is itself a convolution; give the network that holds it")
+
+
+def _chosen(
+    convolutions: dict[str, nn.Conv2d],
+    include: Sequence[str] | None,
+    exclude: Sequence[str],
+    where: Callable[[str, nn.Conv2d], bool] | None,
+) -> set[str]:
+    matched = {pattern: {n for n in convolutions if fnmatchcase(n, pattern)} for pattern in [*(include or ()), *exclude]}
+    for pattern, names in matched.items():
+        if not names:
+            raise UserError(f"convert: no convolution is named '{pattern}': {did_you_mean(pattern, convolutions)}")
+    chosen = set(convolutions) if include is None else set().union(*(matched[pattern] for pattern in include))
+    chosen = chosen.difference(*(matched[pattern] for pattern in exclude))
+    return {name for name in chosen if where is None or where(name, convolutions[name])}
+
+
+def _reason(conv: nn.Conv2d, uses: Counter) -> str | None:
+    """Why that convolution is none to replace, whichever the layer."""
+    if type(conv) not in STANDARD:
+        return f"{type(conv).__name__} is more than a convolution"
+    if conv.kernel_size == (1, 1):
+        return "1 x 1: nothing inside a channel"
+    if conv.groups == conv.in_channels:
+        return "depthwise: nothing between channels"
+    if has_hooks(conv):
+        return "it has hooks"
+    return "its weight is another module's too" if uses[conv.weight] > 1 else None
+
+
+def _replacement(layer: str, conv: nn.Conv2d, init: str | None, args: dict) -> tuple[nn.Module, float | None]:
+    """The layer and the error of its weights. Raises UserError where the layer cannot stand there."""
+    conv_class = LAYERS.get(layer)
+    if conv.groups > 1:
+        if not issubclass(conv_class, UnravelledConv2d):
+            raise UserError(f"its {conv.groups} groups, which a {layer} layer has not")
+        args = {"groups": conv.groups, **args}
+    sizes = {name: getattr(conv, name) for name in Geometry._fields}
+    made = {"device": conv.weight.device, "dtype": conv.weight.dtype}
+    new = conv_class(conv.in_channels, conv.out_channels, bias=conv.bias is not None, **sizes, **made, **args)
+    error = None
+    if init == "svd":
+        error = start_from_weight(new, conv.weight.detach())
+        if conv.bias is not None:
+            new.bias.data.copy_(conv.bias.data)
+    return new.train(conv.training).requires_grad_(conv.weight.requires_grad), error
+
+
+def _costs(model: nn.Module, names: Iterable[str], shape: Sequence[int] | None) -> dict[str, Cost]:
+    """Of each module and, under "", of the whole network."""
+    counted = NetworkCost() if shape is None else count(model, shape)
+    macs = {"": counted.macs} | {name: counted.within(name).macs for name in names}
+    return {name: Cost(macs[name], sum(p.numel() for p in model.get_submodule(name).parameters())) for name in macs}
+
+
+def _outcome(layer: Converted) -> str:
+    if layer.reason is not None:
+        return f"stays: {layer.reason}"
+    error = "" if layer.error is None else f"; weights off by {layer.error:.1%}"
+    return _change(layer) + error
+
+
+def _change(what: Converted | Report) -> str:
+    params = f"{what.before.params:,} -> {what.after.params:,} parameters"
+    macs = f"{what.before.macs / 1e6:,.2f} -> {what.after.macs / 1e6:,.2f} M MACs, " if what.before.macs else ""
+    return macs + params

@@ -1,0 +1,226 @@
+"""Networks of others with this project's layers: exact where it can be, the nearest where not, and a report of all of it."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import re
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from conftest import command
+from efficientconv import convert, count
+from efficientconv.complexity import Cost
+from efficientconv.decomposition import start_from_weight
+from efficientconv.errors import UserError
+from efficientconv.layers import SICConv2d, StandardConv2d, UnravelledConv2d
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+def trained_looking(name: str) -> nn.Module:
+    """A network of torchvision in double precision, its batch norms away from their first state."""
+    model = torchvision.models.get_model(name, num_classes=10).double()
+    for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm2d)):
+        nn.init.uniform_(norm.running_var, 0.5, 2)
+        nn.init.normal_(norm.running_mean)
+        nn.init.normal_(norm.bias)
+    return model.eval()
+
+
+# ---------------------------------------------------------------- the networks of torchvision
+
+
+# convolutions that can be replaced, of all
+REPLACED = {"resnet18": (17, 20), "mobilenet_v2": (1, 52), "regnet_x_400mf": (23, 71)}
+
+
+@pytest.mark.parametrize("name", REPLACED)
+def test_with_all_bases_a_network_computes_what_it_did(name: str) -> None:
+    model, images = trained_looking(name), torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    before, names = model(images), dict(model.named_modules())
+    report = convert(model, "unravelled", bases=9, exclude=["conv1"] if name == "resnet18" else (), init="svd")
+    torch.testing.assert_close(model(images), before, rtol=1e-9, atol=1e-9 * before.abs().max().item())
+    assert len(report.replaced) == REPLACED[name][0] - (name == "resnet18")
+    for layer in report.replaced:
+        old, new = names[layer.name], model.get_submodule(layer.name)
+        assert layer.error < 1e-14 and isinstance(new, UnravelledConv2d) and new.depthwise.weight.dtype == torch.float64
+        assert (new.stride, new.padding, new.groups, new.training) == (old.stride, old.padding, old.groups, False)
+
+
+@pytest.mark.parametrize("name", REPLACED)
+def test_the_report_has_the_costs_of_both_networks(name: str) -> None:
+    model = torchvision.models.get_model(name, num_classes=10)
+    before = count(model, (3, 64, 64))
+    report = convert(model, "sic", shape=(3, 64, 64))
+    after = count(model, (3, 64, 64))
+    assert (len(report.replaced), len(report.layers)) == REPLACED[name]
+    assert (report.before.macs, report.before.params) == (before.macs, before.params)
+    assert (report.after.macs, report.after.params) == (after.macs, after.params) and after.macs < before.macs
+    for layer in report.layers:
+        assert (layer.before.macs, layer.before.params) == (before.layers[layer.name].macs, before.layers[layer.name].params)
+        within = after.within(layer.name)
+        assert (layer.after.macs, layer.after.params) == (within.macs, within.params)
+        assert isinstance(model.get_submodule(layer.name), SICConv2d) == (layer.reason is None)
+    lines = str(report).splitlines()
+    assert len(lines) == len(report.layers) + 1 and lines[-1].startswith("{} of {} replaced; ".format(*REPLACED[name]))
+    assert {layer.reason for layer in report.skipped} <= {
+        "1 x 1: nothing inside a channel", "depthwise: nothing between channels",
+    }  # fmt: skip
+    model(torch.randn(2, 3, 64, 64)).sum().backward()
+
+
+# ---------------------------------------------------------------- one convolution
+
+
+SETTINGS = {
+    "stride": {"stride": 2},
+    "padding": {"padding": (0, 1)},
+    "same": {"padding": "same"},
+    "dilation": {"dilation": 2, "padding": 2},
+    "groups": {"groups": 2},
+    "bias": {"bias": True},
+    "oblong": {"kernel_size": (3, 5)},
+    "even": {"kernel_size": 2},
+    "reflect": {"padding": 1, "padding_mode": "reflect"},
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
+def test_a_convolution_keeps_what_it_does_and_is(setting: dict) -> None:
+    conv = nn.Conv2d(4, 6, **{"kernel_size": 3, "bias": False, "dtype": torch.float64, **setting})
+    conv.weight.requires_grad_(False)
+    model, x = nn.Sequential(conv).eval(), torch.randn(2, 4, 9, 11, dtype=torch.float64)
+    before = model(x)
+    convert(model, "unravelled", bases=conv.weight[0, 0].numel(), init="svd")
+    torch.testing.assert_close(model(x), before, rtol=1e-10, atol=1e-10)
+    assert type(model[0]) is UnravelledConv2d and not model[0].training
+    assert not any(p.requires_grad for p in model.parameters()) and (model[0].bias is None) == (conv.bias is None)
+    convert(other := nn.Sequential(conv).train(), "sic")
+    assert other(x).shape == before.shape and other[0].training, "another layer, the same maps"
+
+
+def test_devices_are_kept() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, device="meta", dtype=torch.bfloat16))
+    convert(model, "sic")
+    assert {(p.device.type, p.dtype) for p in model.parameters()} == {("meta", torch.bfloat16)}
+
+
+@pytest.mark.parametrize("bases, groups", list(itertools.product([1, 2, 5], [1, 2])))
+def test_fewer_bases_leave_out_the_weakest_directions_of_each_channel(bases: int, groups: int) -> None:
+    """Against numpy's singular values, channel by channel: no approximation of that rank comes nearer."""
+    weight = torch.randn(8, 6 // groups, 3, 3)
+    layer = UnravelledConv2d(6, 8, 3, bases=bases, groups=groups)
+    error = start_from_weight(layer, weight)
+    left_out = 0.0
+    for block, channel in itertools.product(weight.double().numpy().reshape(groups, 8 // groups, -1, 9), range(6 // groups)):
+        left_out += (np.linalg.svd(block[:, channel], compute_uv=False)[bases:] ** 2).sum()
+    assert error == pytest.approx(np.sqrt(left_out) / np.linalg.norm(weight), abs=1e-6)
+    assert error == pytest.approx(float((layer.dense_weight() - weight).norm() / weight.norm()), abs=1e-6)
+
+
+def test_bases_beyond_the_rank_keep_their_filters_and_have_no_share() -> None:
+    layer = UnravelledConv2d(2, 4, 3, bases=9)
+    drawn = layer.depthwise.weight.detach().clone().reshape(2, 9, 9)
+    assert start_from_weight(layer, torch.randn(4, 2, 3, 3)) < 1e-6
+    assert torch.equal(layer.depthwise.weight.reshape(2, 9, 9)[:, 4:], drawn[:, 4:])
+    assert not layer.projection.weight.reshape(4, 2, 9)[..., 4:].any()
+    layer(torch.randn(1, 2, 5, 5)).sum().backward()
+    assert layer.projection.weight.grad.abs().min() > 0, "they can learn"
+
+
+# ---------------------------------------------------------------- which ones
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3, padding=1)
+        self.twice = nn.Conv2d(4, 4, 3, padding=1)
+        self.again = self.twice
+        self.tied, self.other = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.other.weight = self.tied.weight
+        self.normed = nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 3, padding=1))
+        self.watched = nn.Conv2d(4, 4, 3, padding=1)
+        self.watched.register_forward_hook(lambda *_: None)
+        self.ours = StandardConv2d(4, 4, 3)
+        self.wide = nn.Conv2d(4, 8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.other(self.tied(self.again(self.twice(self.first(x)))))
+        return self.wide(self.ours(self.watched(self.normed(x))))
+
+
+STAY = {
+    "tied": "its weight is another module's too", "other": "its weight is another module's too",
+    "normed": "ParametrizedConv2d is more than a convolution", "watched": "it has hooks",
+}  # fmt: skip
+
+
+def test_what_a_new_layer_would_break_stays() -> None:
+    model = Net()
+    report = convert(model, "sic", shape=(3, 8, 8))
+    assert {layer.name: layer.reason for layer in report.skipped} == STAY
+    assert [layer.name for layer in report.replaced] == ["first", "twice", "ours", "wide"]
+    assert model.again is model.twice and isinstance(model.again, SICConv2d)
+    assert model(torch.randn(1, 3, 8, 8)).shape == (1, 8, 6, 6)
+
+
+def test_names_patterns_and_a_function_choose() -> None:
+    replaced = lambda **choice: {layer.name for layer in convert(Net(), "sic", **choice).replaced}  # noqa: E731  said once
+    assert replaced(include=["t*", "first"]) == {"twice", "first"}
+    assert replaced(exclude=["t*", "first"]) == {"ours", "wide"}
+    assert replaced(include=["*"], exclude=["wide"], where=lambda name, conv: conv.in_channels == 4) == {"twice", "ours"}
+
+
+def test_what_a_layer_cannot_be_stays_with_the_layers_own_reason() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 4), nn.Conv2d(4, 4, 3, padding="same"), nn.Conv2d(4, 4, 3, groups=2))
+    report = convert(model, "channel_bottleneck")
+    assert [layer.reason and layer.reason[:40] for layer in report.layers][:2] != [None, None]
+    assert "channel_bottleneck: 3 input channels cannot be halved" in report.layers[0].reason
+    assert report.layers[1].reason is None and "its 2 groups, which a channel_bottleneck layer has not" in str(report)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"layer": "sik"}, "unknown layer 'sik': did you mean 'sic'"),
+        ({"layer": "sic", "bases": 2}, "has no argument 'bases'"),
+        ({"layer": "unravelled"}, "layer 'unravelled' needs bases"),
+        ({"layer": "sic", "init": "svt"}, "unknown init 'svt': did you mean 'svd'"),
+        ({"layer": "spatial_bottleneck", "init": "svd"}, "init='svd' is for sic and unravelled"),
+        ({"layer": "sic", "exclude": ["frist"]}, "no convolution is named 'frist': did you mean 'first'"),
+        ({"layer": "sic", "include": ["layer*"]}, r"no convolution is named 'layer\*'"),
+    ],
+)
+def test_mistakes_are_said_and_change_nothing(arguments: dict, message: str) -> None:
+    model = Net()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(UserError, match=message):
+        convert(model, **arguments)
+    assert model.state_dict().keys() == before.keys()
+    with pytest.raises(UserError, match="itself a convolution"):
+        convert(nn.Conv2d(3, 4, 3), "sic")
+
+
+def test_without_a_shape_the_report_has_parameters_only() -> None:
+    report = convert(nn.Sequential(nn.Conv2d(8, 8, 3)), "sic")
+    assert (report.before, report.after) == (Cost(params=8 * 8 * 9 + 8), Cost(params=8 * 9 + 64 + 8))
+    assert str(report).splitlines()[-1] == "1 of 1 replaced; 584 -> 144 parameters"
+
+
+def test_the_example_loses_and_regains_its_accuracy_at_a_fraction_of_the_cost() -> None:
+    done = command("scripts/convert_digits.py", "--epochs", 3)
+    assert done.returncode == 0, done.stderr
+    told = re.findall(r"^(\S+) +top-1 +([\d.]+)% +([\d.]+) M MACs", done.stdout, re.MULTILINE)
+    (_, standard, full), (_, converted, less), (_, tuned, same) = told
+    assert [row[0] for row in told] == ["standard", "converted", "fine-tuned"]
+    assert float(converted) < float(tuned) and float(tuned) > 90 and float(standard) > 90
+    assert float(less) == float(same) < float(full) / 5
