@@ -24,6 +24,7 @@ if __name__ == "__main__":
 import torch
 from tqdm import tqdm
 
+from efficientconv.arguments import positive
 from efficientconv.benchmark import report, subjects
 from efficientconv.benchmark.timing import measure, peak_bytes, peak_jobs
 from efficientconv.engine.guard import guarded
@@ -41,11 +42,11 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("layers", "models"))
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--threads", type=int, help="of the CPU (default: torch's choice)")
-    parser.add_argument("--repeats", type=int, default=15, help="interleaved repeats of each measurement (default 15)")
+    parser.add_argument("--threads", type=positive, help="of the CPU (default: torch's choice)")
+    parser.add_argument("--repeats", type=positive, default=15, help="interleaved repeats of each measurement (default 15)")
     parser.add_argument("--backend", choices=BACKENDS, default="auto", help="of the layers (default auto)")
     parser.add_argument("--layout", choices=tuple(subjects.SHAPES), action="append", help="default: both")
-    parser.add_argument("--batch", type=int, action="append", help="default: 1 and 16")
+    parser.add_argument("--batch", type=positive, action="append", help="default: 1 and 16")
     parser.add_argument("--passes", choices=subjects.PASSES, action="append", help="default: both")
     parser.add_argument("--models", default=subjects.MODELS, help=f"letters (default {subjects.MODELS})")
     parser.add_argument("--output-dir", type=Path, default=ROOT / "results")

@@ -23,6 +23,7 @@ if __name__ == "__main__":
 import torch
 from tqdm import tqdm
 
+from efficientconv.arguments import positive
 from efficientconv.benchmark import pipelines, throughput_report
 from efficientconv.benchmark.throughput import measure_throughput
 from efficientconv.data.parallel import available_cores
@@ -70,9 +71,9 @@ def ready(args: argparse.Namespace, folder: Path) -> tuple[dict[tuple, pipelines
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", type=Path, metavar="IMAGES")
-    parser.add_argument("--count", type=int, default=640, help="images an epoch, the same over and over (default 640)")
-    parser.add_argument("--repeats", type=int, default=7, help="interleaved epochs of each (default 7)")
-    parser.add_argument("--workers", type=int, nargs="+", help="numbers of workers (default: 1 to the number of cores)")
+    parser.add_argument("--count", type=positive, default=640, help="images an epoch, the same over and over (default 640)")
+    parser.add_argument("--repeats", type=positive, default=7, help="interleaved epochs of each (default 7)")
+    parser.add_argument("--workers", type=positive, nargs="+", help="numbers of workers (default: 1 to the number of cores)")
     parser.add_argument("--output-dir", type=Path, default=ROOT / "results")
     return parser.parse_args()
 

@@ -19,6 +19,7 @@ from efficientconv.signals import leave_on_signals
 if __name__ == "__main__":
     leave_on_signals()  # now: the imports take seconds
 
+from efficientconv.arguments import positive
 from efficientconv.data.parallel import available_cores
 from efficientconv.data.prepare.build import build
 from efficientconv.data.prepare.plan import Plan, estimated_bytes, is_done, require_space
@@ -62,13 +63,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--val-labels", type=Path, metavar="FILE", help="development kit, or a synset a line")
     parser.add_argument("--images-per-file", type=positive, default=5000, help="default 5000")
     return parser.parse_args()
-
-
-def positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return value
 
 
 if __name__ == "__main__":

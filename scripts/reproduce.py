@@ -23,6 +23,7 @@ if __name__ == "__main__":
     leave_on_signals()  # now: the imports take seconds
 
 from efficientconv import cli
+from efficientconv.arguments import positive
 from efficientconv.config import RunConfig
 from efficientconv.engine.guard import guarded
 from efficientconv.engine.precision import choose_device
@@ -131,7 +132,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("settings", nargs="+", metavar="KEY=VALUE", help="table=, tier=, seeds=, and settings of every run")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time, the cores divided between them")
+    parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="runs at a time, which share the cores")
     parser.add_argument("--only", metavar="MODEL,...", help="train these rows only; the table shows what there is")
     parser.add_argument("--measure", action="store_true", help="measure the networks' times again")
     parser.add_argument("--results", type=Path, default=ROOT / "results", metavar="FOLDER", help="tables are written in it")

@@ -33,10 +33,12 @@ if __name__ == "__main__":
 import torch
 from tqdm import tqdm
 
+from efficientconv.arguments import positive
 from efficientconv.engine.checkpoint import load_newest
 from efficientconv.engine.environment import environment
 from efficientconv.engine.guard import guarded
 from efficientconv.engine.records import read_records
+from efficientconv.errors import UserError, did_you_mean
 
 EPOCHS, STEPS_PER_EPOCH, KILLS_A_RUN = 4, 20, 5
 COMMON = (
@@ -70,6 +72,9 @@ class Outcome:
 def main() -> None:
     args = parse_args()
     models = args.models.split(",")
+    for model in models:
+        if model not in VARIANTS:
+            raise UserError(f"unknown model '{model}': {did_you_mean(model, VARIANTS)}")
     kills_a_run = min(KILLS_A_RUN, -(-args.kills // len(models)))
     outcomes = []
     with tempfile.TemporaryDirectory() as scratch, tqdm(total=args.kills, unit="kill") as bar:
@@ -87,7 +92,7 @@ def main() -> None:
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--kills", type=positive, default=50)
     parser.add_argument("--models", default=",".join(VARIANTS), help="of a, c, f, k (default: all)")
     parser.add_argument("--output-dir", type=Path, default=ROOT / "results")
     return parser.parse_args()

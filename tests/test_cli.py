@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -163,6 +165,32 @@ def test_the_traceback_is_shown_to_who_asks_for_it(tmp_path):
     env = os.environ | {"HYDRA_FULL_ERROR": "1"}
     done = command("train.py", *SMALL_RUN, f"output_root={tmp_path}", "optim.lr=-1", env=env)
     assert done.returncode == 1 and "Traceback" in done.stderr and "optim.lr: input should be" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "args"),
+    [
+        ("reproduce", "table=1 tier=smoke --jobs 0"),
+        ("reproduce", "table=1 tier=smoke --jobs 99999999999999999999"),
+        ("tune", "seed=0,1 --study s --trials -1"),
+        ("tune", "seed=0,1 --study s --trials 1.5"),
+        ("torture", "--kills -5"),
+        ("benchmark", "layers --repeats 0"),
+        ("benchmark", "layers --threads two"),
+        ("benchmark_data", "images --count 0"),
+        ("benchmark_data", "images --workers 1 -1"),
+        ("prepare_imagenet", "a b --workers 0"),
+    ],
+)
+def test_a_script_says_which_number_cannot_be(script, args, monkeypatch, capsys):
+    main = importlib.import_module(f"scripts.{script}").main
+    monkeypatch.setattr(sys, "argv", [script, *args.split()])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    option, number = args.split()[-2:] if "--workers 1" not in args else ("--workers", "-1")
+    said = f"error: argument {option}: give a whole number from 1 to 1000000, not '{number}'\n"
+    assert capsys.readouterr().err.endswith(said)
 
 
 def test_options_may_stand_anywhere_and_leave_nothing_behind(tmp_path):

@@ -48,7 +48,7 @@ def write_table(
 
 
 def write_plots(tier: Tier) -> list[Path]:
-    """accuracy_macs.png and accuracy_time.png of all models that the tier has records of; none while it has none."""
+    """accuracy_macs.png and accuracy_time.png of the models with records, and with times; none while it has none."""
     by_model: dict[str, list[RunRecord]] = {}
     for record in tier.records:
         by_model.setdefault(record.model, []).append(record)
@@ -58,7 +58,7 @@ def write_plots(tier: Tier) -> list[Path]:
     macs = {model: records[0].summary["macs"] / 1e6 for model, records in by_model.items()}
     times = {model: latencies[model].ms_per_image for model in by_model if model in latencies}
     pictures = {"accuracy_macs": (macs, MACS_LABEL), "accuracy_time": (times, TIME_LABEL)}
-    return [_plot(name, tier, by_model, costs, label) for name, (costs, label) in pictures.items()]
+    return [_plot(name, tier, by_model, costs, label) for name, (costs, label) in pictures.items() if costs]
 
 
 def _plot(name: str, tier: Tier, records: Mapping[str, list[RunRecord]], costs: Mapping[str, float], label: str) -> Path:
