@@ -25,7 +25,7 @@ def evaluate() -> None:
     """efficientconv-eval run=<run folder> [checkpoint=<file>] [data=<another set> data.root=...]"""
     leave_on_signals()
     from efficientconv import cli
-    from efficientconv.config import DataConfig
+    from efficientconv.config import EvalConfig
     from efficientconv.engine.distributed import leave_world, start_world
     from efficientconv.engine.evaluate_run import evaluate_run
     from efficientconv.engine.report import result_lines
@@ -33,9 +33,9 @@ def evaluate() -> None:
 
     @cli.entry("eval")
     def main(values: dict) -> None:
-        data = validate(DataConfig, values["data"], where="data") if "data" in values else None
+        config = validate(EvalConfig, values)
         world = start_world()
-        results = evaluate_run(values["run"], values["checkpoint"], data, values["device"], world)
+        results = evaluate_run(config.run, config.checkpoint, config.data, config.device, world)
         if world.is_main:
             print("\n".join(result_lines(results)))
         leave_world()

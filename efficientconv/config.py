@@ -261,3 +261,30 @@ class RunConfig(Section):
                 f"trainer.epochs={self.trainer.epochs}; shorten the one or lengthen the other"
             )
         return self
+
+
+# ---------------------------------------------------------------- the other commands: configs/eval.yaml and its like
+
+
+class EvalConfig(Section):
+    """What eval.py evaluates, and where."""
+
+    run: str
+    checkpoint: str | None
+    device: Literal["auto", "cpu", "cuda"]
+    data: DataConfig | None = None  # null: the run's own
+
+
+class VerifyConfig(Section):
+    """What scripts/verify_data.py looks at."""
+
+    data: DataConfig
+    manifest: str | None
+
+
+class KernelsConfig(Section):
+    """What scripts/visualize_kernels.py draws, and where to."""
+
+    run: str
+    against: str | None
+    output: str | None

@@ -32,6 +32,8 @@ def validate(schema: type[S], values: dict, where: str = "") -> S:
             raise UserError(f"unknown key '{key}': {hint}") from None
         message = fault["msg"].removeprefix("Value error, ")
         got = "" if isinstance(fault["input"], (dict, Section)) else f", got {fault['input']!r}"
+        if fault["type"] == "string_type" and isinstance(fault["input"], (int, float)):  # a folder that is named 2017
+            got += f"; a text is quoted twice, '\"{fault['input']}\"'"
         raise UserError(f"{key + ': ' if key else ''}{message[0].lower()}{message[1:]}{got}") from None
 
 

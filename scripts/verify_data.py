@@ -22,7 +22,7 @@ if __name__ == "__main__":
 from tqdm import tqdm
 
 from efficientconv import cli
-from efficientconv.config import DataConfig
+from efficientconv.config import DataConfig, VerifyConfig
 from efficientconv.data import DATA_SETS, FILE_SETS, DataSet, FileSplit, load_data
 from efficientconv.data.dataset import hold_out, root_of
 from efficientconv.data.parallel import available_cores
@@ -40,13 +40,14 @@ def main(values: dict) -> None:
     sys.stdout.reconfigure(errors="backslashreplace")  # names of files are bytes, and some are no UTF-8
     if "data" not in values:
         raise UserError(f"data is missing: give data=<name>, one of {', '.join(DATA_SETS.names())}")
-    config = validate(DataConfig, values["data"], where="data")
+    asked = validate(VerifyConfig, values)
+    config = asked.data
     if config.name == "imagenet" and is_prepared(root_of(config)):
         sys.exit(DAMAGED_EXIT if check_prepared(root_of(config)) else 0)
     if config.name not in FILE_SETS.names():
         check_without_files(config)
         return
-    manifest = Path(values["manifest"] or f"outputs/{config.name}-manifest.csv")
+    manifest = Path(asked.manifest or f"outputs/{config.name}-manifest.csv")
     try:
         damaged = check_files(FILE_SETS.get(config.name)(config), config, manifest)
     except Preempted:

@@ -17,10 +17,12 @@ if __name__ == "__main__":
     leave_on_signals()  # now: the imports take seconds
 
 from efficientconv import cli
+from efficientconv.config import KernelsConfig
 from efficientconv.errors import UserError
 from efficientconv.results.kernel_plot import draw_kernels
 from efficientconv.results.kernel_table import summary_text, write_kernels
 from efficientconv.results.kernels import RunKernels, kernels_of_run
+from efficientconv.validation import validate
 
 LEGEND = """\
 kinds: the template, of any sign, that holds at least half of a kernel's energy; dead: next to no weight in its layer.
@@ -29,9 +31,10 @@ mean, odd, even: the energy's shares; edges are odd, low-pass has a mean, lines 
 
 @cli.entry("visualize_kernels")
 def main(values: dict) -> None:
-    folders = [Path(values[key]) for key in ("run", "against") if values[key] is not None]
+    config = validate(KernelsConfig, values)
+    folders = [Path(folder) for folder in (config.run, config.against) if folder is not None]
     runs = labelled([kernels_of_run(folder) for folder in folders])
-    picture = picture_path(values["output"], folders[0], list(runs))
+    picture = picture_path(config.output, folders[0], list(runs))
     tables = [folder / "kernels.csv" for folder in folders]
     try:
         picture.parent.mkdir(parents=True, exist_ok=True)

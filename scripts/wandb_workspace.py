@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 
 import checkout  # noqa: F401  finds the package
 from efficientconv.signals import leave_on_signals
@@ -18,9 +19,13 @@ if __name__ == "__main__":
 
 os.environ.setdefault("WANDB_SILENT", "true")  # its lines about the login: the address is all that is asked for
 
-import wandb
-from wandb_workspaces.reports.v2 import Config, LinePlot, ScatterPlot, SummaryMetric
-from wandb_workspaces.workspaces import RunsetSettings, Section, Workspace, WorkspaceSettings
+try:
+    import wandb
+    from wandb_workspaces.reports.v2 import Config, LinePlot, ScatterPlot, SummaryMetric
+    from wandb_workspaces.workspaces import RunsetSettings, Section, Workspace, WorkspaceSettings
+except ModuleNotFoundError as missing:
+    print(f"error: {missing.name} is not installed: pip install wandb wandb-workspaces", file=sys.stderr)
+    sys.exit(2)
 
 from efficientconv.engine.guard import guarded
 from efficientconv.errors import UserError

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import SMALL_RUN, command
+from conftest import ROOT, SMALL_RUN, command
 from efficientconv.cli import compose, sweep_of
 from efficientconv.engine.configure import run_config
 from efficientconv.errors import UserError
@@ -36,6 +36,7 @@ MISTAKES = [
 
 # of the settings alone, found while they are composed and checked
 SETTINGS = [
+    ("a number for a text", ["run_dir=2017"], """should be a valid string, got 2017; a text is quoted twice, '"2017"'"""),
     ("unknown data", ["data=cifar11"], "unknown data 'cifar11': did you mean 'cifar10'?"),
     ("unknown key", ["optim.lrr=1"], "unknown key 'optim.lrr': did you mean 'optim.lr'?"),
     ("a set without files", ["data=digits", "data.root=x"], "data: digits brings its images along: leave out root"),
@@ -139,6 +140,10 @@ def test_a_mistake_in_the_environment_is_one_line(variables, args, message, tmp_
         (["run={run}", "checkpoint=nowhere.pt"], "cannot read the checkpoint nowhere.pt"),
         (["run={run}", "checkpoint={run}/config.yaml"], "config.yaml is no checkpoint"),
         (["run={other}"], "holds the weights of another network"),
+        (["run=2017"], "run: input should be a valid string, got 2017"),
+        (["run={run}", "device=gpu"], "device: input should be 'auto', 'cpu' or 'cuda', got 'gpu'"),
+        (["run={run}", "data.root=x"], "unknown key 'data.root': it goes with data=<name>"),
+        (["-m", "run={run}"], "--multirun is for train.py"),
     ],
 )
 def test_eval_says_what_is_wrong(args, message, finished_run, tmp_path):
@@ -191,6 +196,26 @@ def test_a_script_says_which_number_cannot_be(script, args, monkeypatch, capsys)
     option, number = args.split()[-2:] if "--workers 1" not in args else ("--workers", "-1")
     said = f"error: argument {option}: give a whole number from 1 to 1000000, not '{number}'\n"
     assert capsys.readouterr().err.endswith(said)
+
+
+ARGPARSED = [path.stem for path in (ROOT / "scripts").glob("*.py") if "ArgumentParser" in path.read_text()]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of wandb-workspaces
+@pytest.mark.parametrize("script", ARGPARSED)
+def test_help_of_a_script_says_what_it_is_for_and_does_nothing(script, monkeypatch, capsys):
+    module = importlib.import_module(f"scripts.{script}")
+    monkeypatch.setattr(sys, "argv", [script, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        module.main()
+    assert not ended.value.code and module.__doc__.strip() in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("script", ["train.py", "eval.py", "scripts/verify_data.py", "scripts/visualize_kernels.py"])
+def test_help_of_a_command_says_what_it_is_for_and_lists_the_settings(script, tmp_path):
+    done = command(script, "--help", cwd=tmp_path)
+    assert done.returncode == 0 and not done.stderr and not list(tmp_path.iterdir())
+    assert f"python {script} " in done.stdout and "== Config ==" in done.stdout
 
 
 def test_options_may_stand_anywhere_and_leave_nothing_behind(tmp_path):
