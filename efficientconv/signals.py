@@ -10,7 +10,9 @@ from __future__ import annotations
 import atexit
 import os
 import signal
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -36,7 +38,24 @@ def leave_on_signals() -> None:
     atexit.register(ignore_signals)  # registered first, called last
 
 
-def leave(number: int, frame: FrameType | None) -> None:
+@contextmanager
+def left_at_once() -> Iterator[None]:
+    """Around a call that may wait long without a return to Python, where handlers are run: a thread answers for it."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    before = signal.set_wakeup_fd(write)
+    watch = threading.Thread(target=lambda: os.read(read, 1) and leave(), daemon=True)
+    watch.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(write)  # the thread reads the end
+        watch.join()
+        os.close(read)
+
+
+def leave(number: int = 0, frame: FrameType | None = None) -> None:
     os.write(2, f"{Preempted().line()}\n".encode())
     os._exit(Preempted.exit_code)
 

@@ -6,6 +6,7 @@ import itertools
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -57,6 +58,21 @@ def test_while_a_command_imports(script):
 def test_at_some_moment_of_a_start(moment, tmp_path):
     process = start("train.py", *RUN, f"run_dir={tmp_path / 'run'}")
     time.sleep(moment)
+    process.send_signal(signal.SIGTERM)
+    assert_stopped(process)
+
+
+def test_while_it_waits_for_another_process(tmp_path):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    world = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    process = start("train.py", *RUN, f"run_dir={tmp_path / 'run'}", env=os.environ | world)
+    listening = f":{port:04X} "
+    while listening not in Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    time.sleep(0.5)
     process.send_signal(signal.SIGTERM)
     assert_stopped(process)
 

@@ -6,12 +6,15 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 import tracking
 from conftest import command
 from efficientconv.config import LoggerConfig
-from efficientconv.engine.tracker import Tracker, start_tracker
+from efficientconv.engine import environment, tracker
+from efficientconv.engine.tracker import Tracker, require_tracker, start_tracker
+from efficientconv.errors import UserError
 from wandb_server import WandbServer
 
 TAGS = ["one", "two", "table2", "table5", "table_order", "table_residual"]  # those given, and model C's tables
@@ -63,10 +66,31 @@ def test_the_follower_of_a_killed_training_ends_and_the_next_one_waits_for_it(tm
     assert tracking.kept_steps(tmp_path / "c") == [1, 2, 3]
 
 
-@pytest.mark.parametrize("logger", [tracking.LOGGER, LoggerConfig(name="jsonl"), LoggerConfig(name="none")])
-def test_no_tracker_where_none_is_wanted(tmp_path, monkeypatch, logger):
-    monkeypatch.setenv("WANDB_MODE", "disabled")
+@pytest.mark.parametrize(
+    ("logger", "variable", "value"),
+    [
+        (tracking.LOGGER, "WANDB_MODE", "disabled"),
+        (tracking.LOGGER, "WANDB_DISABLED", "true"),
+        (LoggerConfig(name="jsonl"), "WANDB_MODE", "Offline"),
+        (LoggerConfig(name="none"), "WANDB_MODE", "online"),
+    ],
+)
+def test_no_tracker_where_none_is_wanted(tmp_path, monkeypatch, logger, variable, value):
+    monkeypatch.setenv(variable, value)
+    require_tracker(logger)
     assert type(start_tracker(logger, tmp_path)) is Tracker
+
+
+def test_without_the_package_wandb_it_says_so_at_the_start(monkeypatch):
+    monkeypatch.setattr(tracker, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="logger=wandb needs the package wandb: pip install wandb, or set logger=jsonl"):
+        require_tracker(tracking.LOGGER)
+
+
+def test_a_package_that_is_not_there_has_no_version(monkeypatch):
+    monkeypatch.setattr(environment, "_PACKAGES", ("torch", "wandb-that-is-not"))
+    packages = environment.environment(torch.device("cpu"))["packages"]
+    assert packages["torch"] and packages["wandb-that-is-not"] is None
 
 
 def test_a_resumed_run_continues_the_same_online_run(tmp_path, server):

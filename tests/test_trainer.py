@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 from efficientconv.config import OptimConfig, ScheduleConfig, TrainerConfig
 from efficientconv.engine.checkpoint import load_newest, save_checkpoint
 from efficientconv.engine.optim import build_optimizer
-from efficientconv.engine.precision import set_determinism
+from efficientconv.engine.precision import set_determinism, warn_of_slow_format
 from efficientconv.engine.trainer import Trainer
 from efficientconv.layers.backend import set_backend
 from efficientconv.models import create_model
@@ -153,6 +154,15 @@ def test_meter_counts_what_the_logits_say():
     assert result.top1 == sum(int(r[0] == label) for r, label in zip(ranked, labels))
     assert result.top5 == sum(int(label in r[:5]) for r, label in zip(ranked, labels))
     assert result.loss == pytest.approx(F.cross_entropy(frozen(images), labels).item(), rel=1e-5)
+
+
+def test_fp16_is_warned_of_on_a_cpu_alone():
+    with pytest.warns(UserWarning, match="fp16 on a CPU was measured to be 13 times slower than fp32"):
+        warn_of_slow_format(torch.device("cpu"), "fp16")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_slow_format(torch.device("cuda"), "fp16")
+        warn_of_slow_format(torch.device("cpu"), "bf16")
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from efficientconv.data import Shard
 from efficientconv.errors import UserError
+from efficientconv.signals import left_at_once
 
 _BY_TORCHRUN = "start the processes with torchrun, which sets them all, or unset RANK and WORLD_SIZE"
 
@@ -83,7 +84,8 @@ def start_world() -> World:
         raise UserError(f"MASTER_ADDR is not set: {_BY_TORCHRUN}")
     if world.size > 1 and not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend)
+        with left_at_once():  # it waits for the other processes, half an hour where they do not come
+            dist.init_process_group(backend)
     return world
 
 
