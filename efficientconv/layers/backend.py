@@ -123,6 +123,18 @@ def _takes(conv: WithKernels, x: Tensor) -> bool:
     return wanted and x.shape[1] == conv.in_channels and conv.kernels_fit()
 
 
+def own_weights(*modules: nn.Module) -> tuple[Tensor | None, ...]:
+    """Read where torch keeps them, since its attributes take their time. None: a weight that is computed, parametrized."""
+    return tuple([module._parameters.get("weight") for module in modules])
+
+
+def have_shapes(tensors: tuple[Tensor | None, ...], *shapes: tuple[int, ...]) -> bool:
+    for t, shape in zip(tensors, shapes):
+        if t is None or t.shape != shape:
+            return False
+    return True
+
+
 def takes_norm(bn: nn.Module, channels: int) -> bool:
     """Whether `bn` is a batch norm of as many channels, without tensors that are torch's own to refuse."""
     if type(bn) is not nn.BatchNorm2d:

@@ -86,13 +86,16 @@ def out_size(conv: nn.Module, h: int, w: int) -> Pair:
     return rows, columns
 
 
-def is_plain(conv: nn.Module) -> bool:
+def is_plain(conv: nn.Module, shape: tuple[int, ...]) -> bool:
     """Whether a convolution is what native kernels compute: k x k, k odd, each pixel once, zeros around, without bias.
 
-    Asked at each call, for networks are adapted by writing to the attributes of their convolutions.
+    Its weight must have that shape and be no parametrization's. Asked at each call, for networks are adapted by writing to
+    the attributes of their convolutions.
     """
+    weight = conv._parameters.get("weight")
     return (
-        conv.padding == KEEPING_SIZE.get(conv.kernel_size) and conv.stride == ONES and conv.dilation == ONES
+        weight is not None and weight.shape == shape and conv.padding == KEEPING_SIZE.get(conv.kernel_size)
+        and conv.stride == ONES and conv.dilation == ONES
         and conv.padding_mode == "zeros" and conv._parameters.get("bias", conv) is None
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from efficientconv.complexity import Cost, conv_cost
 from efficientconv.errors import UserError
-from efficientconv.layers.backend import runs_native, with_kernels
+from efficientconv.layers.backend import have_shapes, own_weights, runs_native, with_kernels
 from efficientconv.layers.base import LAYERS
 from efficientconv.layers.geometry import Conv2dAttributes, Device, Geometry, Pair, Size, geometry
 from efficientconv.native.convolutions import Bottleneck
@@ -74,13 +74,13 @@ class SpatialBottleneckConv2d(Conv2dAttributes):
         return Bottleneck(self.padding[0], dense_plans(self.in_channels, self.out_channels))
 
     def native_params(self) -> tuple[Tensor, ...]:
-        return self.reduction.weight, self.projection.weight, self.expansion.weight
+        return own_weights(*self._modules.values())
 
     def kernels_fit(self) -> bool:
         (n, m), (k, columns), (p, left) = (self.in_channels, self.out_channels), self.kernel_size, self.padding
-        reduce, project, expand = self.native_params()
-        fit = reduce.shape == (n, 1, k, k) and project.shape == (m, n, 1, 1) and expand.shape == (m, 1, k, k)
-        return fit and k == columns and p == left and self.padding_mode == "zeros" and self.bias is None
+        unbiased = self._modules["expansion"]._parameters["bias"] is None
+        fit = k == columns and p == left and unbiased and self.padding_mode == "zeros"
+        return fit and have_shapes(self.native_params(), (n, 1, k, k), (m, n, 1, 1), (m, 1, k, k))
 
     def cost(self, h: int, w: int) -> Cost:
         n, m, area, bias = self.in_channels, self.out_channels, math.prod(self.kernel_size), self.bias is not None

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from efficientconv.complexity import Cost, conv_cost
-from efficientconv.layers.backend import WithKernels
+from efficientconv.layers.backend import WithKernels, own_weights
 from efficientconv.layers.base import LAYERS
 from efficientconv.layers.geometry import Device, Padding, Size, check_channels, geometry, is_plain, out_size
 from efficientconv.native.convolutions import Connected
@@ -47,10 +47,10 @@ class StandardConv2d(WithKernels, nn.Conv2d):
         return Connected(1, dense_plans(self.in_channels, self.out_channels))
 
     def native_params(self) -> tuple[Tensor, ...]:
-        return (self.weight,)
+        return own_weights(self)
 
     def kernels_fit(self) -> bool:
-        return is_plain(self) and self.weight.shape == (self.out_channels, self.in_channels, *self.kernel_size)
+        return is_plain(self, (self.out_channels, self.in_channels, *self.kernel_size))
 
     def cost(self, h: int, w: int) -> Cost:
         area, positions = math.prod(self.kernel_size), math.prod(out_size(self, h, w))

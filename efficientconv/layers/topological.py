@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from efficientconv.complexity import Cost, conv_cost
 from efficientconv.errors import UserError
-from efficientconv.layers.backend import runs_native, with_kernels
+from efficientconv.layers.backend import own_weights, runs_native, with_kernels
 from efficientconv.layers.base import LAYERS
 from efficientconv.layers.geometry import Conv2dAttributes, Device, Padding, Size, geometry, is_plain, out_size
 from efficientconv.layers.topology import Topology
@@ -83,10 +83,10 @@ class TopologicalConv2d(Conv2dAttributes):
         return Connected(k, topological_plans(self.topology, k))
 
     def native_params(self) -> tuple[Tensor, ...]:
-        return (self.weight,)
+        return own_weights(self)
 
     def kernels_fit(self) -> bool:
-        return is_plain(self) and self.weight.shape == (self.out_channels, self.topology.fan, *self.kernel_size)
+        return is_plain(self, (self.out_channels, self.topology.fan, *self.kernel_size))
 
     def cost(self, h: int, w: int) -> Cost:
         area, positions = math.prod(self.kernel_size), math.prod(out_size(self, h, w))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from efficientconv.complexity import Cost, conv_cost
 from efficientconv.errors import UserError
-from efficientconv.layers.backend import runs_native, with_kernels
+from efficientconv.layers.backend import own_weights, runs_native, with_kernels
 from efficientconv.layers.base import LAYERS
 from efficientconv.layers.geometry import Conv2dAttributes, Device, Padding, Size, check_groups, geometry, is_plain, out_size
 from efficientconv.layers.topological import TopologicalConv2d
@@ -85,14 +85,13 @@ class UnravelledConv2d(Conv2dAttributes):
         return DepthwiseConnected(self.kernel_size[0], plans)
 
     def native_params(self) -> tuple[Tensor, ...]:
-        return self.depthwise.weight, self.projection.weight
+        return own_weights(*self._modules.values())
 
     def kernels_fit(self) -> bool:
+        depthwise, projection = self._modules.values()
         rows = self.bases * self.in_channels
         seen = rows if self.topology is None else self.topology.fan
-        filters, weight = self.native_params()
-        fit = filters.shape == (rows, 1, *self.kernel_size) and weight.shape == (self.out_channels, seen, 1, 1)
-        return fit and all(map(is_plain, self._modules.values()))
+        return is_plain(depthwise, (rows, 1, *self.kernel_size)) and is_plain(projection, (self.out_channels, seen, 1, 1))
 
     def cost(self, h: int, w: int) -> Cost:
         positions, inner = math.prod(out_size(self, h, w)), self.bases * self.in_channels
