@@ -139,19 +139,15 @@ def takes_norm(bn: nn.Module, channels: int) -> bool:
     """Whether `bn` is a batch norm of as many channels, without tensors that are torch's own to refuse."""
     if type(bn) is not nn.BatchNorm2d:
         return False
-    mean, var, batches = (bn._buffers.get(name) for name in ("running_mean", "running_var", "num_batches_tracked"))
-    if not _are_vectors((mean, var, *bn._parameters.values()), channels):
-        return False
+    get, size = bn._buffers.get, (channels,)
+    mean, var, batches = get("running_mean"), get("running_var"), get("num_batches_tracked")
+    for p in bn._parameters.values():
+        if p is not None and p.shape != size:
+            return False
     if mean is None or var is None or batches is None:
         return mean is None and var is None and batches is None
-    return batches.dtype == torch.int64 and batches.is_cpu
-
-
-def _are_vectors(tensors: Iterable[Tensor | None], channels: int) -> bool:
-    for t in tensors:
-        if t is not None and not (t.shape == (channels,) and t.dtype == torch.float32 and t.is_cpu and t.is_contiguous()):
-            return False
-    return True
+    plain = mean.dtype == var.dtype == torch.float32 and batches.dtype == torch.int64
+    return plain and mean.shape == size and var.shape == size
 
 
 def _plain_cpu_maps(module: nn.Module, x: Tensor) -> bool:

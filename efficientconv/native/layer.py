@@ -24,7 +24,7 @@ def run_layer(conv: nn.Module, bn: nn.BatchNorm2d, x: Tensor, add_x: bool) -> Te
     """relu(bn(conv(x)) + x), or without the + x."""
     x = x.float()  # under autocast what came before may not be
     x = _Contiguous.apply(x) if is_channels_last(x) else x.contiguous()
-    if bn.training or bn.running_mean is None:
+    if bn.training or bn._buffers["running_mean"] is None:
         return _train(conv, bn, x, add_x)
     if not is_inference(x, conv, bn):
         return _plain_end(bn(conv(x)), x if add_x else None)
@@ -55,8 +55,9 @@ def is_inference(x: Tensor, *modules: nn.Module) -> bool:
 
 
 def running_norm(bn: nn.BatchNorm2d) -> tuple[Tensor | None, ...]:
-    """Batch norm with its running statistics, as an epilogue has it."""
-    return bn.running_mean, bn.running_var, bn.weight, bn.bias
+    """Batch norm with its running statistics, as an epilogue has it. Read where torch keeps them: attributes are slow."""
+    buffers, parameters = bn._buffers, bn._parameters
+    return buffers["running_mean"], buffers["running_var"], parameters["weight"], parameters["bias"]
 
 
 def normalise(bn: nn.BatchNorm2d, y: Tensor, residual: Tensor | None) -> Tensor:
@@ -82,7 +83,7 @@ def _train(conv: nn.Module, bn: nn.BatchNorm2d, x: Tensor, add_x: bool) -> Tenso
         return _normalise(bn, conv(x).float().contiguous(), residual)
     if not _takes_statistics(bn, x):
         return _plain_end(bn(conv(x)), residual)
-    norm = BatchNorm(bn.weight, bn.bias, bn.eps)
+    norm = BatchNorm(*running_norm(bn)[2:], bn.eps)
     return _with_statistics(bn, x, *convolution.train_layer(x, conv.native_params(), norm, add_x))
 
 
@@ -94,7 +95,8 @@ def _normalise(bn: nn.BatchNorm2d, y: Tensor, residual: Tensor | None) -> Tensor
 
 def _takes_statistics(bn: nn.BatchNorm2d, maps: Tensor) -> bool:
     """Else torch's own says what is wrong, or does without weights."""
-    return bn.weight is not None and bn.bias is not None and (positions(maps) > 1 or not bn.training)
+    parameters = bn._parameters
+    return parameters["weight"] is not None and parameters["bias"] is not None and (positions(maps) > 1 or not bn.training)
 
 
 def positions(maps: Tensor) -> int:
@@ -105,6 +107,6 @@ def _with_statistics(bn: nn.BatchNorm2d, maps: Tensor, out: Tensor, mean: Tensor
     """`out`, and in training the running statistics as nn.BatchNorm2d keeps them, from the batch's own."""
     if bn.training and bn.track_running_stats:
         torch.ops.efficientconv.track_statistics(
-            mean, var, positions(maps), bn.momentum, bn.running_mean, bn.running_var, bn.num_batches_tracked
+            mean, var, positions(maps), bn.momentum, *running_norm(bn)[:2], bn._buffers["num_batches_tracked"]
         )
     return out

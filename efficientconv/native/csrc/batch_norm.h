@@ -53,7 +53,7 @@ inline void batch_norm_forward(const Maps& maps, const float* y, const float* re
       Sums pilot, deviations;  // squared and plain, from the mean of the first map, lest digits cancel
       pilot.add_map(pixels, [&](int64_t p, Vec& sum, Vec&) { sum += load(y + c * pixels + p); });
       pilot.settle();
-      const float m = whole ? static_cast<float>(pilot.first / whole) : y[c * pixels];
+      const float m = finite_or_zero(whole ? static_cast<float>(pilot.first / whole) : y[c * pixels]);
       for (int64_t image = 0; image < maps.images; ++image) {
         const float* map = y + (image * maps.channels + c) * pixels;
         deviations.add_map(pixels, [&](int64_t p, Vec& squares, Vec& sum) {
@@ -70,7 +70,7 @@ inline void batch_norm_forward(const Maps& maps, const float* y, const float* re
       deviations.settle();
       const double off = deviations.second / count;
       mean[c] = static_cast<float>(m + off);
-      var[c] = static_cast<float>(std::max(0., deviations.first / count - off * off));
+      var[c] = static_cast<float>(not_negative(deviations.first / count - off * off));
       const Norm norm(mean[c], var[c], gamma ? gamma[c] : 1.f, beta ? beta[c] : 0.f, eps);
       for (int64_t image = 0; image < maps.images; ++image) {
         const int64_t at = (image * maps.channels + c) * pixels;

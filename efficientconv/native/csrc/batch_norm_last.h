@@ -52,6 +52,7 @@ inline void batch_norm_forward_last(const Maps& maps, const float* y, const floa
   std::vector<float> pilot(channels), scale(channels), shift(channels);  // pilot: deviations from it do not cancel digits
   for (int64_t p = 0; p < some; ++p)
     for (int64_t c = 0; c < channels; ++c) pilot[c] += y[p * channels + c] / some;
+  std::transform(pilot.begin(), pilot.end(), pilot.begin(), finite_or_zero);
   const auto sums = sums_over_pixels(maps, [&](int64_t at, int64_t c, Vec& squares, Vec& sum) {
     const Vec d = load(y + at) - load(&pilot[c]);
     squares += d * d;
@@ -60,7 +61,7 @@ inline void batch_norm_forward_last(const Maps& maps, const float* y, const floa
   for (int64_t c = 0; c < channels; ++c) {
     const double off = sums[channels + c] / count;
     mean[c] = static_cast<float>(pilot[c] + off);
-    var[c] = static_cast<float>(std::max(0., sums[c] / count - off * off));
+    var[c] = static_cast<float>(not_negative(sums[c] / count - off * off));
     const Norm norm(mean[c], var[c], gamma ? gamma[c] : 1.f, beta ? beta[c] : 0.f, eps);
     scale[c] = norm.scale;
     shift[c] = norm.shift;

@@ -24,8 +24,6 @@ using LayerResult = std::tuple<Tensor, Tensor, Tensor>;  // output, mean, biased
 
 LayerResult as_result(const variable_list& found) { return {found[0], found[1], found[2]}; }
 
-MaybeTensor contiguous(const MaybeTensor& t) { return t ? MaybeTensor(t->contiguous()) : t; }
-
 Tensor connected(const Tensor& x, const MaybeTensor& filters, const Tensor& weight, at::TensorList forward,
                  at::TensorList backward) {
   return ConnectedFunction::apply(x.contiguous(), contiguous(filters), weight.contiguous(), Plans(forward, backward));
@@ -33,12 +31,12 @@ Tensor connected(const Tensor& x, const MaybeTensor& filters, const Tensor& weig
 
 LayerResult connected_layer(const Tensor& x, const MaybeTensor& filters, const Tensor& weight, const Tensor& gamma,
                             const Tensor& beta, double eps, bool residual, at::TensorList forward, at::TensorList backward) {
-  return as_result(ConnectedLayer::apply(x, contiguous(filters), weight.contiguous(), gamma, beta, Plans(forward, backward),
-                                         LayerEnd(eps, residual)));
+  return as_result(ConnectedLayer::apply(x, contiguous(filters), weight.contiguous(), gamma.contiguous(), beta.contiguous(),
+                                         Plans(forward, backward), LayerEnd(eps, residual)));
 }
 
 LayerResult norm_layer(const Tensor& y, const MaybeTensor& residual, const Tensor& gamma, const Tensor& beta, double eps) {
-  return as_result(NormLayer::apply(y, residual, gamma, beta, eps));
+  return as_result(NormLayer::apply(y, residual, gamma.contiguous(), beta.contiguous(), eps));
 }
 
 Tensor bottleneck_train(const Tensor& x, const Tensor& reduction, const Tensor& projection, const Tensor& expansion,
@@ -50,9 +48,18 @@ Tensor bottleneck_train(const Tensor& x, const Tensor& reduction, const Tensor& 
 LayerResult bottleneck_layer(const Tensor& x, const Tensor& reduction, const Tensor& projection, const Tensor& expansion,
                              const Tensor& gamma, const Tensor& beta, double eps, bool residual, int64_t padding,
                              at::TensorList forward, at::TensorList backward) {
-  return as_result(BottleneckLayer::apply(x, reduction.contiguous(), projection.contiguous(), expansion.contiguous(), gamma, beta,
-                                          padding, Plans(forward, backward), LayerEnd(eps, residual)));
+  return as_result(BottleneckLayer::apply(x, reduction.contiguous(), projection.contiguous(), expansion.contiguous(),
+                                          gamma.contiguous(), beta.contiguous(), padding, Plans(forward, backward),
+                                          LayerEnd(eps, residual)));
 }
+
+// Of freed results, and the scratch memory of this thread and of torch's.
+void empty_cache() {
+  Pool::get().empty();
+  on_threads(thread_count(), [](int64_t) { Scratch::of_this_thread().empty(); });
+}
+
+int64_t kept_bytes() { return static_cast<int64_t>(Pool::get().kept_bytes()) + Scratch::bytes; }
 
 }  // namespace
 }  // namespace efficientconv
@@ -98,4 +105,6 @@ TORCH_LIBRARY(efficientconv, m) {
       "-> Tensor",
       &ec::stem);
   m.def("max_pool(Tensor x, int[] pool) -> Tensor", &ec::max_pool);
+  m.def("empty_cache() -> ()", &ec::empty_cache);
+  m.def("kept_bytes() -> int", &ec::kept_bytes);
 }

@@ -8,6 +8,7 @@
 #include <new>
 #include <vector>
 
+#include "scratch.h"
 #include "tile.h"
 
 namespace efficientconv {
@@ -91,23 +92,6 @@ EC_INLINE void prefetch_run(const float* p, int64_t length) {
   __builtin_prefetch(p, kWrite);
   __builtin_prefetch(p + length / 2, kWrite);
   __builtin_prefetch(p + length - 1, kWrite);
-}
-
-// Aligned memory that a thread keeps from call to call, for each use that may be alive beside the others.
-enum Slot { kPanels, kWeights, kGradients, kZipped, kMap, kRows, kReduced, kProjected, kSums, kSlots };
-
-inline float* thread_scratch(Slot slot, int64_t floats) {
-  struct Free {
-    void operator()(float* p) const { std::free(p); }
-  };
-  thread_local std::array<std::unique_ptr<float, Free>, kSlots> memory;
-  thread_local std::array<int64_t, kSlots> sizes = {};
-  if (sizes[slot] < floats) {
-    sizes[slot] = round_up(floats, 1024);
-    memory[slot].reset(static_cast<float*>(std::aligned_alloc(4096, sizes[slot] * sizeof(float))));
-    if (!memory[slot]) throw std::bad_alloc();
-  }
-  return memory[slot].get();
 }
 
 // grad (of `size` elements) from the sums that each image has of its own: the maps are gone through in the order of the memory,

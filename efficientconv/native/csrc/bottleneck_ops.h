@@ -7,20 +7,28 @@ namespace efficientconv {
 
 inline int64_t cells_of(int64_t size, int64_t kernel, int64_t padding) { return (size + padding + kernel - 1) / kernel; }
 
+// and returns their kernel
+inline int64_t check_cell_filters(const Tensor& filters, int64_t channels, int64_t padding) {
+  const int64_t kernel = filters.dim() == 4 ? filters.size(3) : 0;
+  TORCH_CHECK(kernel > 0 && padding >= 0 && padding < kernel && filters.size(2) == kernel &&
+                  filters.numel() == channels * kernel * kernel,
+              "efficientconv: filters for other channels, or no grid of cells");
+  return kernel;
+}
+
 inline void check_cells(const Tensor& cells, const Tensor& filters, const Shape& maps, int64_t padding) {
-  const int64_t kernel = filters.size(-1);
-  TORCH_CHECK(kernel > 0 && padding >= 0 && padding < kernel && filters.numel() == maps.channels * kernel * kernel &&
-                  cells.size(2) == cells_of(maps.height, kernel, padding) &&
-                  cells.size(3) == cells_of(maps.width, kernel, padding),
+  const int64_t kernel = check_cell_filters(filters, maps.channels, padding);
+  const Shape found = shape_of(cells);
+  TORCH_CHECK(found.images == maps.images && found.channels == maps.channels &&
+                  found.height == cells_of(maps.height, kernel, padding) && found.width == cells_of(maps.width, kernel, padding),
               "efficientconv: cells that do not cover the maps");
 }
 
 inline Tensor reduce(const Tensor& x, const Tensor& filters, int64_t padding) {
   const Shape shape = shape_of(x);
-  const int64_t kernel = filters.size(-1);
+  const int64_t kernel = check_cell_filters(filters, shape.channels, padding);
   Tensor cells = new_tensor(
       {shape.images, shape.channels, cells_of(shape.height, kernel, padding), cells_of(shape.width, kernel, padding)});
-  check_cells(cells, filters, shape, padding);
   run_reduce(shape, kernel, padding, data(x), data(filters), cells.mutable_data_ptr<float>());
   return cells;
 }
@@ -28,11 +36,12 @@ inline Tensor reduce(const Tensor& x, const Tensor& filters, int64_t padding) {
 inline Tensor expand(const Tensor& cells, const Tensor& filters, int64_t padding, int64_t height, int64_t width,
                      const NormTensors& norm = NormTensors(), double eps = 0, const MaybeTensor& residual = std::nullopt,
                      bool relu = false) {
-  const Shape shape{cells.size(0), cells.size(1), height, width};
+  TORCH_CHECK(height >= 0 && width >= 0, "efficientconv: maps of no size");
+  const Shape shape{shape_of(cells).images, cells.size(1), height, width};
   check_cells(cells, filters, shape, padding);
   Tensor y = new_tensor({shape.images, shape.channels, height, width});
   const Folded folded(norm, eps, shape.channels);
-  run_expand(shape, filters.size(-1), padding, data(cells), data(filters), folded.output(data(residual, y.numel()), relu),
+  run_expand(shape, filters.size(-1), padding, data(cells), data(filters), folded.output(data(residual, y.sizes()), relu),
              y.mutable_data_ptr<float>());
   return y;
 }
@@ -86,13 +95,13 @@ inline Tensor bottleneck(const Tensor& x, const Tensor& reduce_filters, const Te
                          int64_t padding, at::TensorList plan, int64_t outputs, const NormTensors& norm, double eps,
                          const MaybeTensor& residual, bool relu) {
   const Shape shape = shape_of(x);
-  const int64_t kernel = reduce_filters.size(-1);
-  TORCH_CHECK(reduce_filters.numel() == shape.channels * kernel * kernel && expand_filters.numel() == outputs * kernel * kernel,
-              "efficientconv: filters for other channels");
+  TORCH_CHECK(outputs > 0, "efficientconv: no outputs");
+  const int64_t kernel = check_cell_filters(reduce_filters, shape.channels, padding);
+  TORCH_CHECK(check_cell_filters(expand_filters, outputs, padding) == kernel, "efficientconv: filters of two sizes");
   Tensor y = new_tensor({shape.images, outputs, shape.height, shape.width});
   const Folded folded(norm, eps, outputs);
-  run_bottleneck(shape, kernel, padding, data(x), data(reduce_filters), arrays(plan, outputs), data(weight),
-                 data(expand_filters), folded.output(data(residual, y.numel()), relu), y.mutable_data_ptr<float>());
+  run_bottleneck(shape, kernel, padding, data(x), data(reduce_filters), arrays(plan, outputs, shape.channels, weight), data(weight),
+                 data(expand_filters), folded.output(data(residual, y.sizes()), relu), y.mutable_data_ptr<float>());
   return y;
 }
 

@@ -9,11 +9,13 @@ inline Tensor convolve(const Tensor& x, const MaybeTensor& filters, const Tensor
                        int64_t outputs, const NormTensors& norm = NormTensors(), double eps = 0,
                        const MaybeTensor& residual = std::nullopt, bool relu = false) {
   const Shape shape = shape_of(x);
+  TORCH_CHECK(outputs > 0, "efficientconv: no outputs");
   Tensor y = new_tensor({shape.images, outputs, shape.height, shape.width});
   if (y.numel() == 0) return y;
   const Folded folded(norm, eps, outputs);
-  run_convolution(shape, data(x), filters_of(filters, kernel, shape.channels), arrays(plan, outputs), data(weight),
-                  folded.output(data(residual, y.numel()), relu), y.mutable_data_ptr<float>());
+  const Filters f = filters_of(filters, kernel, shape.channels);
+  run_convolution(shape, data(x), f, arrays(plan, outputs, rows_of(f, shape.channels), weight), data(weight),
+                  folded.output(data(residual, y.sizes()), relu), y.mutable_data_ptr<float>());
   return y;
 }
 
@@ -24,8 +26,8 @@ inline Tensor weight_gradient(const Tensor& x, const MaybeTensor& filters, const
   if (grad_output.numel() == 0) return grad.zero_();
   TORCH_CHECK(grad_output.numel() == shape.images * outputs * shape.height * shape.width && plan[3].dim() == 2,
               "efficientconv: gradient's shape, or a dense plan");
-  run_weight_gradient(shape, data(x), filters_of(filters, kernel, shape.channels), arrays(plan, outputs),
-                      data(grad_output), grad.mutable_data_ptr<float>());
+  const Filters f = filters_of(filters, kernel, shape.channels);
+  run_weight_gradient(shape, data(x), f, arrays(plan, outputs, rows_of(f, shape.channels), grad), data(grad_output), grad.mutable_data_ptr<float>());
   return grad;
 }
 
@@ -67,7 +69,8 @@ inline std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> sic_backward(
   Tensor grad_gamma = at::empty_like(mean), grad_beta = at::empty_like(mean);
   const NormedLayer layer{data(grad_out), data(y), data(mean, outputs), data(var, outputs), data(gamma, outputs),
                           data(beta, outputs), eps, residual};
-  run_sic_backward(shape, data(x), filters_of(filters, 1, shape.channels), outputs, arrays(backward, rows), data(weight), layer,
+  run_sic_backward(shape, data(x), filters_of(filters, 1, shape.channels), outputs, arrays(backward, rows, outputs, weight),
+                   data(weight), layer,
                    {grad_x.mutable_data_ptr<float>(), grad_filters.mutable_data_ptr<float>(),
                     grad_weight.mutable_data_ptr<float>(), grad_gamma.mutable_data_ptr<float>(),
                     grad_beta.mutable_data_ptr<float>()});

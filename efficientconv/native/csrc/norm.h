@@ -7,6 +7,12 @@
 
 namespace efficientconv {
 
+// A variance, which rounding may have made less than nothing. NaN stays.
+inline double not_negative(double var) { return var <= 0 ? 0. : var; }
+
+// What deviations are taken from: no infinity, which would make them NaN and hide that the mean is one.
+inline float finite_or_zero(float pilot) { return std::isfinite(pilot) ? pilot : 0.f; }
+
 // y * scale + shift
 struct Norm {
   float scale, shift;

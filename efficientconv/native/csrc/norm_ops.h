@@ -21,7 +21,8 @@ inline void track_statistics(const Tensor& mean, const Tensor& var, int64_t coun
   TORCH_CHECK(count > 1 && batches.scalar_type() == at::kLong && batches.numel() == 1 && batches.is_cpu(),
               "efficientconv: batches to count, of more than one position");
   const float *m = data(mean), *v = data(var, channels);
-  float *to_mean = written(running_mean, channels), *to_var = written(running_var, channels);
+  const Tensor kept_mean = running_mean.contiguous(), kept_var = running_var.contiguous();  // mostly they are
+  float *to_mean = written(kept_mean, channels), *to_var = written(kept_var, channels);
   if (!batches.is_inference()) batches.unsafeGetTensorImpl()->bump_version();
   const int64_t seen = ++*batches.mutable_data_ptr<int64_t>();
   const float share = static_cast<float>(momentum.value_or(1. / static_cast<double>(seen)));
@@ -30,6 +31,8 @@ inline void track_statistics(const Tensor& mean, const Tensor& var, int64_t coun
     to_mean[c] = (1 - share) * to_mean[c] + share * m[c];
     to_var[c] = (1 - share) * to_var[c] + share * (v[c] * unbiased);
   }
+  if (!running_mean.is_contiguous()) running_mean.copy_(kept_mean);
+  if (!running_var.is_contiguous()) running_var.copy_(kept_var);
 }
 
 inline at::MemoryFormat format_of(const Tensor& y) {
@@ -39,7 +42,8 @@ inline at::MemoryFormat format_of(const Tensor& y) {
 
 // Maps of batch norm: of y's size and order.
 inline const float* maps_data(const Tensor& t, const Tensor& y) {
-  TORCH_CHECK(t.is_cpu() && t.scalar_type() == at::kFloat && t.sizes() == y.sizes() && t.is_contiguous(format_of(y)),
+  TORCH_CHECK(t.is_cpu() && t.layout() == at::kStrided && t.scalar_type() == at::kFloat && !t.is_neg() && !t._is_zerotensor() &&
+                  t.sizes() == y.sizes() && t.is_contiguous(format_of(y)),
               "efficientconv: expected float32 maps of one size and order, channels-last only of whole vectors of channels");
   return t.const_data_ptr<float>();
 }

@@ -7,9 +7,12 @@
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/impl/alloc_cpu.h>
 
+#include <algorithm>
 #include <cstring>
 #include <list>
 #include <mutex>
+
+#include "scratch.h"
 
 namespace efficientconv {
 
@@ -25,13 +28,27 @@ class Pool final : public c10::Allocator {
     if (bytes < kLeast) return c10::GetCPUAllocator()->allocate(bytes);
     Buffer* buffer = take(bytes);
     if (!buffer) buffer = new Buffer{c10::alloc_cpu(bytes), bytes};
+    used(static_cast<int64_t>(buffer->bytes));
     report(buffer, static_cast<int64_t>(buffer->bytes));
     return {buffer->memory, buffer, &release, c10::Device(c10::kCPU)};
   }
 
   void copy_data(void* to, const void* from, size_t bytes) const override { std::memcpy(to, from, bytes); }
 
+  // freed results that are kept, without the threads' scratch memory
+  size_t kept_bytes() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return kept_bytes_;
+  }
+
+  void empty() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    most_in_use_ = in_use_;
+    drop_to(0);
+  }
+
  private:
+  // kMostKept: of freed results and of scratch memory, together
   static constexpr size_t kLeast = size_t{256} << 10, kMostKept = size_t{512} << 20;
 
   struct Buffer {
@@ -52,11 +69,24 @@ class Pool final : public c10::Allocator {
     return nullptr;
   }
 
+  void used(int64_t change) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    in_use_ += change;
+    most_in_use_ = std::max(most_in_use_, in_use_);
+  }
+
+  // Twice what was ever in use at once is enough for maps of all of a network's sizes; sizes that never come again fill no more.
   void keep(Buffer* buffer) {
     const std::lock_guard<std::mutex> lock(mutex_);
+    in_use_ -= static_cast<int64_t>(buffer->bytes);
     kept_.push_back(buffer);
     kept_bytes_ += buffer->bytes;
-    while (kept_bytes_ > kMostKept) {
+    const size_t scratch = std::min(kMostKept, static_cast<size_t>(Scratch::bytes.load(std::memory_order_relaxed)));
+    drop_to(std::min(kMostKept - scratch, 2 * static_cast<size_t>(most_in_use_)));
+  }
+
+  void drop_to(size_t most) {
+    while (kept_bytes_ > most) {
       Buffer* oldest = kept_.front();
       kept_.pop_front();
       kept_bytes_ -= oldest->bytes;
@@ -80,6 +110,7 @@ class Pool final : public c10::Allocator {
   std::mutex mutex_;
   std::list<Buffer*> kept_;
   size_t kept_bytes_ = 0;
+  int64_t in_use_ = 0, most_in_use_ = 0;
 };
 
 // a float32 tensor on the CPU, its elements whatever was there before

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "kernels.h"
+#include "plan_check.h"
 #include "pool.h"
 
 namespace efficientconv {
@@ -14,8 +15,9 @@ using at::Tensor;
 using MaybeTensor = std::optional<Tensor>;
 
 inline const float* data(const Tensor& t) {
-  TORCH_CHECK(t.is_cpu() && t.scalar_type() == at::kFloat && t.is_contiguous(), "efficientconv: expected a contiguous ",
-              "float32 tensor on the CPU");
+  TORCH_CHECK(t.is_cpu() && t.layout() == at::kStrided && t.scalar_type() == at::kFloat && t.is_contiguous() && !t.is_neg() &&
+                  !t._is_zerotensor(),
+              "efficientconv: expected a contiguous float32 tensor on the CPU");
   return t.const_data_ptr<float>();
 }
 
@@ -24,27 +26,47 @@ inline const float* data(const MaybeTensor& t, int64_t numel) {
   return t ? data(*t) : nullptr;
 }
 
+// a residual: of the result's sizes
+inline const float* data(const MaybeTensor& t, at::IntArrayRef sizes) {
+  TORCH_CHECK(!t || t->sizes() == sizes, "efficientconv: expected maps of ", sizes);
+  return t ? data(*t) : nullptr;
+}
+
 inline Shape shape_of(const Tensor& x) {
   TORCH_CHECK(x.dim() == 4, "efficientconv: expected B x C x H x W");
   return {x.size(0), x.size(1), x.size(2), x.size(3)};
 }
 
-// plan: tiles, segments, steps, weights of plan.py
-inline PlanArrays arrays(at::TensorList plan, int64_t outputs) {
+// plan: tiles, segments, steps, weights of plan.py; for `outputs` of a convolution whose panels have `rows`
+inline PlanArrays arrays(at::TensorList plan, int64_t outputs, int64_t rows, const Tensor& weight) {
   TORCH_CHECK(plan.size() == 4, "efficientconv: expected a plan of four tensors");
-  for (const Tensor& t : plan) TORCH_CHECK(t.scalar_type() == at::kInt && t.is_contiguous(), "efficientconv: int32 plans");
+  const PlanNeeds needs = PlanChecks::needs(plan);
   const Tensor& weights = plan[3];
   const bool dense = weights.dim() == 1;  // two strides
   const int32_t* w = weights.const_data_ptr<int32_t>();
-  return {outputs, plan[0].numel() - 1, plan[2].size(0), plan[0].const_data_ptr<int32_t>(), plan[1].const_data_ptr<int32_t>(),
+  const int64_t elements = dense ? (outputs - 1) * w[0] + (needs.tile_steps - 1) * w[1] + 1 : needs.weights;
+  check_plan(needs.tiles == (outputs + kOutputs - 1) / kOutputs && needs.rows <= rows && elements <= weight.numel());
+  return {outputs, needs.tiles, plan[2].size(0), plan[0].const_data_ptr<int32_t>(), plan[1].const_data_ptr<int32_t>(),
           plan[2].const_data_ptr<int32_t>(), dense ? nullptr : w, dense ? w[0] : 0, dense ? w[1] : 0};
 }
 
+inline void check_kernel(int64_t kernel) { TORCH_CHECK(kernel > 0 && kernel % 2 == 1, "efficientconv: expected an odd kernel"); }
+
 inline Filters filters_of(const MaybeTensor& filters, int64_t kernel, int64_t channels) {
-  if (!filters) return {nullptr, kernel, 1};
-  TORCH_CHECK(filters->size(0) % channels == 0, "efficientconv: filters for other channels");
-  return {data(*filters), filters->size(2), filters->size(0) / channels};
+  if (!filters) return check_kernel(kernel), Filters{nullptr, kernel, 1};
+  const Tensor& f = *filters;
+  TORCH_CHECK(f.dim() == 4 && channels > 0 && f.size(0) > 0 && f.size(0) % channels == 0 && f.size(1) == 1 && f.size(2) == f.size(3),
+              "efficientconv: filters for other channels");
+  check_kernel(f.size(2));
+  return {data(f), f.size(2), f.size(0) / channels};
 }
+
+// Rows of a panel that filters, or patches, fill.
+inline int64_t rows_of(const Filters& filters, int64_t channels) {
+  return channels * (filters.filters ? filters.multiplier : filters.kernel * filters.kernel);
+}
+
+inline MaybeTensor contiguous(const MaybeTensor& t) { return t ? MaybeTensor(t->contiguous()) : t; }
 
 // What an operator is told of batch norm, (mean, var, gamma, beta) or nothing, as a scale and a bias. Gamma and beta may be None.
 using NormTensors = c10::List<MaybeTensor>;
@@ -54,7 +76,8 @@ class Folded {
   Folded(const NormTensors& norm, double eps, int64_t channels) {
     TORCH_CHECK(norm.empty() || norm.size() == 4, "efficientconv: expected batch norm's mean, var, gamma and beta");
     if (norm.empty()) return;
-    const MaybeTensor mean = norm.get(0), var = norm.get(1), gamma = norm.get(2), beta = norm.get(3);
+    const MaybeTensor mean = contiguous(norm.get(0)), var = contiguous(norm.get(1)), gamma = contiguous(norm.get(2)),
+                      beta = contiguous(norm.get(3));
     const float *m = data(mean, channels), *v = data(var, channels), *g = data(gamma, channels), *b = data(beta, channels);
     TORCH_CHECK(m && v, "efficientconv: batch norm without statistics");
     values_.resize(2 * channels);
