@@ -17,7 +17,7 @@ from efficientconv.native.plan import stem_plans
 
 needs_kernels = pytest.mark.skipif(not build.available(), reason="no C++ compiler")
 
-TOPOLOGICAL = TopologicalConv2d(24, 24, 3, Topology((4, 6), (2, 5)))
+TOPOLOGICAL = TopologicalConv2d(24, 24, 3, topology=Topology((4, 6), (2, 5)))
 SIC, BOTTLENECK = SICConv2d(17, 17, 3), SpatialBottleneckConv2d(16, 16, 2)
 X, W = torch.randn(2, 24, 6, 6), torch.randn(24, 10, 3, 3)  # of TOPOLOGICAL
 
