@@ -70,7 +70,7 @@ def test_processes_together_train_on_what_one_would(split, world_size):
     assert_same(joined, whole)
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize("world_size", [1, 2, 3, NUM_IMAGES + 2])  # the last two of 25 have no image
 def test_processes_together_evaluate_each_image_once_and_alike(split, world_size):
     alone = {int(label): image for images, labels in evaluate(split) for image, label in zip(images, labels)}
     seen = []

@@ -73,6 +73,7 @@ class FileEvalLoader:
 
     def batches(self) -> Iterator[tuple[Made, Tensor]]:
         """(what became of a batch, its images as in TrainLoader): damaged ones are black and named."""
-        chunks = np.split(self._indices, range(self.batch_size, self.num_images, self.batch_size))
+        firsts = range(0, self.num_images, self.batch_size)  # none, where there are more processes than images
+        chunks = [self._indices[first : first + self.batch_size] for first in firsts]
         for made, frames in self._decoding.run(zip(chunks)):
             yield made, self._normalise(crop_centre(frames, self._frames.image_size))

@@ -61,8 +61,11 @@ def candidates(index: int, num_images: int) -> Iterator[int]:
 
 
 def eval_indices(num_images: int, shard: Shard) -> Tensor:
-    """Every world_size-th image from `rank` on: nothing is padded, so each image is in exactly one shard."""
-    return torch.arange(shard.rank, num_images, shard.world_size)
+    """Every world_size-th image from `rank` on: nothing is padded, so each image is in exactly one shard.
+
+    None where there are more processes than images.
+    """
+    return torch.arange(num_images)[shard.rank :: shard.world_size]
 
 
 @dataclass(frozen=True)
