@@ -20,6 +20,9 @@ from efficientconv.data import FileSplit, load_data
 from efficientconv.data.decode import read_rgb
 from efficientconv.data.jpeg import rgb_pixels
 from efficientconv.data.parallel import in_parallel
+from efficientconv.data.prepare.archive import encoded
+from efficientconv.data.prepare.source import Item
+from efficientconv.data.prepared import Recipe
 from test_data_helpers import assert_load_refused, assert_refused, config, evaluate, photos, train, tree
 
 
@@ -127,9 +130,51 @@ def test_huge_images_are_read_in_bounded_memory_up_to_a_limit(tmp_path, recwarn)
     assert_refused(lambda: read_rgb(str(tmp_path / "bomb.png")), "bomb.png", "360000000 pixels")
 
 
+def test_a_large_image_is_copied_by_rows(tmp_path, monkeypatch):
+    path = tmp_path / "image.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8)).save(path)
+    monkeypatch.setattr("efficientconv.data.jpeg.COPIED_AT_ONCE", 500)
+    assert np.array_equal(rgb_pixels(path.read_bytes(), str(path)), pil_loader(path))
+
+
 def kill_this_process(paths: list[str]) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_killed_decoding_process_is_one_line():
     assert_refused(lambda: list(in_parallel(kill_this_process, ["a"])), "want of memory", "fewer cores")
+
+
+# ------------------------------------------------------------------------------------------------------------- long strips
+
+PEAK_OF_A_STRIP = PEAK_GROWTH_KIB.replace("read_rgb(sys.argv[1])", """
+import torch
+from efficientconv.data.dataset import FileSplit
+from efficientconv.data.images import FolderImages
+from efficientconv.data.resize import Resize
+FolderImages(FileSplit([sys.argv[1]], torch.tensor([0])), Resize(256, "shorter")).sized(0)
+""")  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [(40_000, 3), (3, 40_000)], ids=str)
+def test_a_long_strip_is_resized_in_bounded_memory(size, tmp_path):
+    path = tmp_path / "strip.png"
+    Image.new("RGB", size).save(path)
+    call = [sys.executable, "-c", PEAK_OF_A_STRIP, path]
+    growth_kib = int(subprocess.run(call, cwd=ROOT, capture_output=True, check=True).stdout)
+    assert growth_kib < 400 * 2**10  # in proportion it was 5 GB
+    item = Item("n01/strip.png", str(path), 0, None)
+    _, height, width = encoded(item, Recipe(256, "shorter", "jpeg", 95))
+    assert min(height, width) == 256 and 65_000 < max(height, width) <= 65_500  # JPEG holds no more
+
+
+def test_the_centre_of_a_long_strip_is_what_it_would_be_without_a_bound(tmp_path):
+    """4,001 x 3 pixels are within the bound, so the test sets a lower one, at which the middle 299 x 3 are left."""
+    colours = np.random.default_rng(0).integers(0, 256, (3, 4001, 3), dtype=np.uint8)
+    Image.fromarray(colours).save(tmp_path / "strip.png")
+    strip = FileSplit([str(tmp_path / "strip.png")], torch.tensor([0]))
+    whole, _ = next(iter(evaluate(strip, resize_size=30, resize_rule="shorter")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("efficientconv.data.resize.LONGEST", 3010)
+        middle, _ = next(iter(evaluate(strip, resize_size=30, resize_rule="shorter")))
+    assert torch.equal(middle, whole)

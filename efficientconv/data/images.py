@@ -52,6 +52,7 @@ class FolderImages:
 
     def sized(self, index: int) -> np.ndarray:
         pixels = self.stored(index)
+        pixels = pixels[self.resize.middle(*pixels.shape[:2])]
         return resized(pixels, *self.resize.shape(*pixels.shape[:2]))
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 from efficientconv.data.decode import read_rgb
 
 FAST_COLOURS = ("YCbCr", "Gray", "RGB")  # CMYK is PIL's: the two convert it differently
+COPIED_AT_ONCE = 2**22  # pixels
 JPEG_START = b"\xff\xd8\xff"
 
 
@@ -24,4 +25,14 @@ def rgb_pixels(content: bytes, name: str) -> np.ndarray:
                 return simplejpeg.decode_jpeg(content)
         except ValueError:
             pass
-    return np.array(read_rgb(name, content))  # a copy, which may be written to
+    return _copied(read_rgb(name, content))
+
+
+def _copied(image: Image.Image) -> np.ndarray:
+    """A copy, which may be written to; by rows, as numpy would copy a large image three times over."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    rows = max(1, COPIED_AT_ONCE // image.width)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        pixels[top:bottom] = image if rows >= image.height else image.crop((0, top, image.width, bottom))
+    return pixels

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
+LONGEST = 65_500  # pixels of a side afterwards: what JPEG can hold; 256 times as many take 50 MB
+
 
 @dataclass(frozen=True)
 class Resize:
@@ -21,8 +23,19 @@ class Resize:
         """Pixels a side of every image, where they all become squares of one size."""
         return self.size if self.rule == "both" else None
 
+    def middle(self, height: int, width: int) -> tuple[slice, slice]:
+        """The rows and columns of an image that are resized: all, and of a strip longer than LONGEST its middle.
+
+        Resized in proportion, 40,000 x 3 pixels would take gigabytes. A crop sees a square of them.
+        """
+        if self.size is None or self.rule == "both":
+            return slice(0, height), slice(0, width)
+        most = max(2, LONGEST // self.size) * min(height, width)
+        rows, columns = (max(0, side - most + 1) // 2 for side in (height, width))  # cut off at each end: the centre stays
+        return slice(rows, height - rows), slice(columns, width - columns)
+
     def shape(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) afterwards; the longer side is rounded down, as torchvision does."""
+        """(height, width) afterwards, of what is resized; the longer side is rounded down, as torchvision does."""
         if self.size is None:
             return height, width
         if self.rule == "both":

@@ -41,6 +41,9 @@ def encoded(item: Item, recipe: Recipe) -> tuple[bytes, int, int]:
     except OSError as error:
         raise DamagedImage(name, error.strerror) from None
     image = read_rgb(name, content)
+    rows, columns = recipe.resize.middle(image.height, image.width)
+    if (rows.stop - rows.start, columns.stop - columns.start) != (image.height, image.width):
+        image = image.crop((columns.start, rows.start, columns.stop, rows.stop))
     size = [recipe.resize_size] * (2 if recipe.resize_rule == "both" else 1)
     image = resize(image, size)
     if recipe.encoding == "raw":
