@@ -22,7 +22,7 @@ def train() -> None:
 
 
 def evaluate() -> None:
-    """efficientconv-eval run=<run folder> [checkpoint=<file>] [data=<another set> data.root=...]"""
+    """efficientconv-eval run=<run folder> [checkpoint=<file>] [data=folder data.root=<images of its classes>]"""
     leave_on_signals()
     from efficientconv import cli
     from efficientconv.config import EvalConfig
