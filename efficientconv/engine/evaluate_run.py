@@ -46,11 +46,12 @@ def _own_images(trained: TrainedRun) -> tuple[Split, DataConfig]:
     """Raises UserError where they are no longer those that the run's numbers are of."""
     config, facts = trained.config.data, trained.facts
     images = load_test_images(config, trained.classes, trained.image_size)
-    trained.folder.refuse_other_pixels(images.pixels)
-    if len(images.split) != facts.get("num_test", len(images.split)):
+    now = {"data_pixels": images.pixels, "num_test": len(images.split)}
+    if any(facts.get(key, value) != value for key, value in now.items()):
         raise UserError(
-            f"{trained.folder.path} was trained with {facts['num_test']} test images, and data.root={config.root} has "
-            f"{len(images.split)} now; add data={config.name} data.root={config.root} to evaluate on those"
+            f"the test images of {trained.folder.path} were others ({facts.get('num_test')}, {facts.get('data_pixels')}) "
+            f"than data.root={config.root} has now ({len(images.split)}, {images.pixels}); to evaluate on these, add "
+            f"data={config.name} data.root={config.root}"
         )
     return images.split, config
 
