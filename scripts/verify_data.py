@@ -30,6 +30,7 @@ from efficientconv.data.prepared import PreparedManifest, is_prepared, sha256_of
 from efficientconv.data.progress import Progress
 from efficientconv.data.verify import Manifest, check_images, manifest_at
 from efficientconv.errors import UserError
+from efficientconv.text import printable
 from efficientconv.validation import validate
 
 DAMAGED_EXIT = 1
@@ -105,7 +106,7 @@ def check_split(name: str, split: FileSplit, rows: Manifest, root: Path) -> set[
             for found in findings:
                 if found.damage:
                     damaged.add(found.path)
-                    tqdm.write(f"damaged: {found.path}: {found.damage}")
+                    tqdm.write(f"damaged: {printable(found.path)}: {printable(found.damage)}")
             progress.update(len(findings))
     share_percent = 100 * len(damaged) / len(split)
     print(f"{name}: {len(split)} images, {len(damaged)} damaged ({share_percent:.3g} %)", flush=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -23,7 +24,7 @@ from efficientconv.data.prepare.build import build
 from efficientconv.data.prepare.plan import Plan, estimated_bytes, is_done, require_space
 from efficientconv.data.prepare.source import Item, find_source
 from efficientconv.data.prepared import PreparedManifest, Recipe, read_split
-from test_data_helpers import assert_load_refused, assert_refused, config, official
+from test_data_helpers import assert_load_refused, assert_refused, config, official, tree
 
 SCRIPT = "scripts/prepare_imagenet.py"
 JPEG, RAW = Recipe(256, "both", "jpeg", 95), Recipe(256, "both", "raw", None)
@@ -256,3 +257,59 @@ def test_the_archives_are_plain_zip_and_the_records_say_where(folders, tmp_path)
         stored = split.archives.read(record["file"], int(record["offset"]), int(record["size"])).tobytes()
         assert stored == (tmp_path / "unpacked" / record["name"].decode()).read_bytes()
     assert json.loads((tmp_path / "set/prepared.json").read_text())["recipe"]["quality"] == 95
+
+
+# ---------------------------------------------------------------------------------------------------- damage after the end
+
+
+def change_records(path: Path, field: str, value: int) -> None:
+    """Of one image, at the same size of the file."""
+    records = np.load(path)
+    records[field][3] = value
+    np.save(path, records)
+
+
+def change_manifest(path: Path, **values: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+RECORDS, INDEX = "train.npy", "prepared.json"
+DAMAGES = {
+    "bytes beyond the file": (RECORDS, lambda path: change_records(path, "offset", 2**62)),
+    "bytes before the file": (RECORDS, lambda path: change_records(path, "offset", -1)),
+    "an image of 4 exabytes": (RECORDS, lambda path: change_records(path, "size", 2**62)),
+    "a file that is not there": (RECORDS, lambda path: change_records(path, "file", 1000)),
+    "a class that is not there": (RECORDS, lambda path: change_records(path, "label", 4)),
+    "another shape": (RECORDS, lambda path: change_records(path, "height", 2)),
+    "no records": (RECORDS, lambda path: path.write_bytes(bytes(path.stat().st_size))),
+    "other records": (RECORDS, lambda path: path.write_bytes(path.read_bytes().replace(b"'label'", b"'lebel'"))),
+    "a list": (INDEX, lambda path: path.write_text("[1]")),
+    "a number": (INDEX, lambda path: path.write_text("1")),
+    "no files": (INDEX, lambda path: change_manifest(path, files=[1])),
+    "files without sizes": (INDEX, lambda path: change_manifest(path, files={"train.npy": {}})),
+    "no classes": (INDEX, lambda path: change_manifest(path, classes=4)),
+    "an unknown key": (INDEX, lambda path: change_manifest(path, other=1)),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGES)
+def test_a_damaged_index_is_one_line(folders, what, tmp_path):
+    name, damage = DAMAGES[what]
+    build(plan(folders, tmp_path / "set", Recipe(32, "both", "raw", None)), workers=1)
+    damage(tmp_path / "set" / name)
+    settings = dict(root=str(tmp_path / "set"), resize_size=32, image_size=32)
+    assert_load_refused("imagenet", f"{tmp_path}/set/{name}' is damaged", "prepare the set again", **settings)
+
+
+@pytest.mark.parametrize("name", [b"\xff", b"a\nb", b"a\\b", "\u00e9".encode()], ids=ascii)
+def test_any_name_of_a_file_and_of_a_class_can_be_prepared(name, tmp_path):
+    odd = os.fsdecode(name)
+    root = tree(tmp_path / "set", *(f"{part}/{label}/1.png" for part in ("train", "val") for label in ("n01", odd)))
+    shutil.copy(f"{root}/train/n01/1.png", f"{root}/train/n01/{odd}.png")
+    build(plan(Path(root), tmp_path / "prepared", Recipe(32, "both", "jpeg", 95)), workers=1)
+    settings = dict(resize_size=32, image_size=32, val_fraction=0.0)
+    prepared = load_data(config("imagenet", root=str(tmp_path / "prepared"), **settings))
+    listed = load_data(config("imagenet", root=root, **settings))
+    assert prepared.classes == listed.classes and prepared.train.labels.tolist() == listed.train.labels.tolist()
+    assert [prepared.train.pixels(index).shape for index in range(3)] == [(32, 32, 3)] * 3
+    assert is_done(plan(Path(root), tmp_path / "prepared", Recipe(32, "both", "jpeg", 95)))

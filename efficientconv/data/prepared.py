@@ -80,14 +80,15 @@ class PreparedManifest:
         content = (root / MANIFEST).read_bytes()
         try:
             values = json.loads(content)
-            manifest = PreparedManifest(**{**values, "recipe": Recipe(**values["recipe"])})
+            recipe, classes, files = Recipe(**values["recipe"]), list(values["classes"]), dict(values["files"])
+            manifest = PreparedManifest(**values | {"recipe": recipe, "classes": classes, "files": files})
+            sizes = {name: expected["bytes"] for name, expected in manifest.files.items() if name.startswith(parts)}
         except (ValueError, KeyError, TypeError):
             raise UserError(f"'{root / MANIFEST}' is damaged: copy it again, or prepare the set again") from None
         if manifest.format != FORMAT:
             raise UserError(f"'{root}' has format {manifest.format}, this code reads {FORMAT}: prepare the set again")
-        for name, expected in manifest.files.items():
-            if name.startswith(parts):
-                _require_size(root / name, expected["bytes"])
+        for name, expected_bytes in sizes.items():
+            _require_size(root / name, expected_bytes)
         return manifest, sha256(content).hexdigest()[:12]
 
 
@@ -140,10 +141,27 @@ class PreparedSplit:
 
 
 def read_split(root: Path, manifest: PreparedManifest, part: str) -> PreparedSplit:
-    """All images of `part`, train or val."""
-    records = np.load(root / f"{part}.npy", mmap_mode="r")  # the same pages for all processes
-    paths = [root / name for name in sorted(manifest.files) if name.startswith(f"{part}-")]
-    return PreparedSplit(Archives(paths), manifest.recipe.encoding, records, torch.from_numpy(records["label"].astype("i8")))
+    """All images of `part`, train or val. Raises UserError for records that are damaged."""
+    names = [name for name in sorted(manifest.files) if name.startswith(f"{part}-")]
+    try:
+        records = np.load(root / f"{part}.npy", mmap_mode="r")  # the same pages for all processes
+        sound = _is_sound(records, manifest, [manifest.files[name]["bytes"] for name in names])
+    except (ValueError, OSError, IndexError):
+        sound = False
+    if not sound:
+        raise UserError(f"'{root / part}.npy' is damaged: copy it again, or prepare the set again")
+    archives, labels = Archives([root / name for name in names]), torch.from_numpy(records["label"].astype("i8"))
+    return PreparedSplit(archives, manifest.recipe.encoding, records, labels)
+
+
+def _is_sound(records: np.ndarray, manifest: PreparedManifest, archive_bytes: list[int]) -> bool:
+    """Whether each record is of a class and of bytes that there are. Raises ValueError, IndexError for what is none."""
+    first, size = records["offset"], records["size"]
+    there = (first >= 0) & (size >= 0) & (size <= np.array(archive_bytes)[records["file"]] - first)
+    there &= (records["file"] >= 0) & (records["label"] >= 0) & (records["label"] < len(manifest.classes))
+    if manifest.recipe.encoding == "raw":
+        there &= size == 3 * records["height"].astype("i8") * records["width"]
+    return bool(there.all())
 
 
 def sha256_of(path: Path) -> str:

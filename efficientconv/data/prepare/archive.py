@@ -71,7 +71,7 @@ def write_archive(path: Path, items: list[Item], recipe: Recipe, on_image: Calla
             except DamagedImage as error:
                 damaged.append(error)
             else:
-                entry = zipfile.ZipInfo(item.name)  # of a fixed date: the same images give the same file
+                entry = zipfile.ZipInfo(_entry_name(item))  # of a fixed date: the same images give the same file
                 entry.comment = f"{height} {width}".encode()
                 archive.writestr(entry, content)
             on_image()
@@ -89,16 +89,21 @@ def read_archive(path: Path, items: list[Item]) -> Archive:
             entries, damaged = archive.infolist(), archive.testzip()
     except zipfile.BadZipFile:
         entries, damaged = [], path.name
-    if damaged or [entry.filename for entry in entries] != [item.name for item in items]:
+    if damaged or [entry.filename for entry in entries] != [_entry_name(item) for item in items]:
         raise UserError(f"'{path}' is damaged or of another set: delete it and run this again")
     with open(path, "rb") as file:
-        records = np.zeros(len(entries), record_type(max(len(os.fsencode(item.name)) for item in items)))
+        records = np.zeros(len(entries), record_type(max(len(os.fsencode(_entry_name(item))) for item in items)))
         for record, entry in zip(records, entries):
             height, width = map(int, entry.comment.split())
             name, offset = os.fsencode(entry.filename), _offset(file, entry)
             record["name"], record["offset"], record["size"], record["crc"] = name, offset, entry.file_size, entry.CRC
             record["height"], record["width"] = height, width
     return Archive(path.name, records, os.path.getsize(path), sha256_of(path))
+
+
+def _entry_name(item: Item) -> str:
+    """Its name in the archive, which is UTF-8: what is none of a file's name becomes an escape."""
+    return item.name.encode(errors="backslashreplace").decode()
 
 
 def _offset(file: io.BufferedReader, entry: zipfile.ZipInfo) -> int:

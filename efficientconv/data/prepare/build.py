@@ -27,6 +27,7 @@ from efficientconv.data.prepared import MANIFEST, UNFINISHED, PreparedManifest, 
 from efficientconv.data.progress import Progress
 from efficientconv.errors import UserError
 from efficientconv.signals import Preempted
+from efficientconv.text import printable
 
 POLL_SECONDS = 0.5
 
@@ -102,7 +103,7 @@ def _watch(futures: list[Future], counter, progress: Progress) -> None:
         done, pending = wait(pending, POLL_SECONDS, FIRST_COMPLETED)
         for result in [future.result() for future in done]:
             for error in [] if isinstance(result, Archive) else result:
-                tqdm.write(f"damaged: {error.path}: {error.reason}")
+                tqdm.write(f"damaged: {printable(error.path)}: {printable(error.reason)}")
         progress.update(counter.value - progress.done)
 
 
