@@ -24,7 +24,7 @@ if __name__ == "__main__":
 import torch
 from tqdm import tqdm
 
-from efficientconv.arguments import positive
+from efficientconv.arguments import positive, require_writable
 from efficientconv.benchmark import report, subjects
 from efficientconv.benchmark.timing import measure, peak_bytes, peak_jobs
 from efficientconv.engine.guard import guarded
@@ -34,6 +34,7 @@ from efficientconv.layers.backend import BACKENDS
 
 def main() -> None:
     args = parse_args()
+    require_writable(args.output_dir)
     torch.set_num_threads(args.threads or torch.get_num_threads())
     run(args, choose_device(args.device))
 

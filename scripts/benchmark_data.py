@@ -23,7 +23,7 @@ if __name__ == "__main__":
 import torch
 from tqdm import tqdm
 
-from efficientconv.arguments import positive
+from efficientconv.arguments import positive, require_writable
 from efficientconv.benchmark import pipelines, throughput_report
 from efficientconv.benchmark.throughput import measure_throughput
 from efficientconv.data.parallel import available_cores
@@ -33,6 +33,7 @@ from efficientconv.errors import UserError
 
 def main() -> None:
     args = parse_args()
+    require_writable(args.output_dir)
     if not any(args.images.glob("*/*")):
         raise UserError(f"no images in '{args.images}': name a folder that holds <class>/*.JPEG")
     torch.set_num_threads(1)

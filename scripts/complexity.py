@@ -17,6 +17,7 @@ from efficientconv.signals import leave_on_signals
 if __name__ == "__main__":
     leave_on_signals()  # now: the imports take seconds
 
+from efficientconv.arguments import require_writable
 from efficientconv.config import ModelConfig
 from efficientconv.engine.guard import guarded
 from efficientconv.models import list_models, model_config
@@ -45,6 +46,7 @@ def main() -> None:
     elif args.budget is not None:
         print_widths(args.budget, [args.layout] if args.layout else list(table.LAYOUTS))
     else:
+        require_writable(args.output_dir)
         write_tables(args.output_dir, args.layout)
 
 

@@ -23,7 +23,7 @@ if __name__ == "__main__":
     leave_on_signals()  # now: the imports take seconds
 
 from efficientconv import cli
-from efficientconv.arguments import positive
+from efficientconv.arguments import positive, require_writable
 from efficientconv.config import RunConfig
 from efficientconv.engine.guard import guarded
 from efficientconv.engine.precision import choose_device
@@ -53,6 +53,8 @@ def main() -> None:
     args = parse_args()
     order = parse_order(args.settings)
     models = models_to_train(order.tables, args.only)
+    if not args.dry_run:
+        require_writable(args.results)
     tier = load_tier(order.tier, order.overrides, args.results, compose)
     runs = plan_runs(models, order.seeds, order.tier, order.overrides, compose, args.results)
     facts = tier.data_facts

@@ -33,7 +33,7 @@ if __name__ == "__main__":
 import torch
 from tqdm import tqdm
 
-from efficientconv.arguments import positive
+from efficientconv.arguments import positive, require_writable
 from efficientconv.engine.checkpoint import load_newest
 from efficientconv.engine.environment import environment
 from efficientconv.engine.guard import guarded
@@ -71,6 +71,7 @@ class Outcome:
 
 def main() -> None:
     args = parse_args()
+    require_writable(args.output_dir)
     models = args.models.split(",")
     for model in models:
         if model not in VARIANTS:
@@ -83,7 +84,6 @@ def main() -> None:
             model = models[seed % len(models)]
             outcomes.append(torture(model, seed, min(kills_a_run, args.kills - bar.n), Path(scratch), bar))
             seed += 1
-    args.output_dir.mkdir(parents=True, exist_ok=True)
     text = report(outcomes, args.kills)
     (args.output_dir / "reliability.md").write_text(text)
     print(text)

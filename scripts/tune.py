@@ -21,7 +21,7 @@ if __name__ == "__main__":
 
 import optuna
 
-from efficientconv.arguments import positive
+from efficientconv.arguments import file_name, positive
 from efficientconv.cli import compose
 from efficientconv.config import RunConfig
 from efficientconv.engine.configure import run_config
@@ -86,7 +86,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="+", metavar="KEY=RANGE or KEY=VALUE", help="as of train.py, with ranges")
     parser.add_argument("--trials", type=positive, required=True, help="in all, those of earlier starts among them")
-    parser.add_argument("--study", required=True, help="its name, and that of its folder")
+    parser.add_argument("--study", type=file_name, required=True, help="its name, and that of its folder")
     return parser.parse_intermixed_args()
 
 

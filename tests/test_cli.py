@@ -14,6 +14,7 @@ from conftest import ROOT, SMALL_RUN, command
 from efficientconv.cli import compose, sweep_of
 from efficientconv.engine.configure import run_config
 from efficientconv.errors import UserError
+from efficientconv.sweep.ranges import split_ranges
 
 MISTAKES = [
     ("unknown model", ["model=resnet19"], "unknown model 'resnet19': did you mean 'resnet1"),
@@ -196,6 +197,31 @@ def test_a_script_says_which_number_cannot_be(script, args, monkeypatch, capsys)
     option, number = args.split()[-2:] if "--workers 1" not in args else ("--workers", "-1")
     said = f"error: argument {option}: give a whole number from 1 to 1000000, not '{number}'\n"
     assert capsys.readouterr().err.endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("script", "args"),
+    [("reproduce", "table=1 tier=smoke --results"), ("complexity", "--output-dir"), ("benchmark", "layers --output-dir"),
+     ("torture", "--output-dir")],
+)  # fmt: skip
+def test_a_folder_that_cannot_be_made_is_refused_before_the_work(script, args, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(sys, "argv", [script, *args.split(), str(tmp_path / "file" / "folder")])
+    with pytest.raises(UserError, match="cannot make the folder .*/file/folder .*; choose another"):
+        importlib.import_module(f"scripts.{script}").main()
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", "-"])
+def test_a_study_is_named_like_a_folder(name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["tune", "seed=0,1", "--trials", "1", f"--study={name}"])
+    with pytest.raises(SystemExit):
+        importlib.import_module("scripts.tune").main()
+    assert f"argument --study: give a name of letters, digits and . _ + -, not '{name}'" in capsys.readouterr().err
+
+
+def test_a_range_without_an_end_is_none():
+    with pytest.raises(UserError, match="no range to search: its ends are to be finite"):
+        split_ranges(["optim.lr=interval(0.1,inf)"])
 
 
 ARGPARSED = [path.stem for path in (ROOT / "scripts").glob("*.py") if "ArgumentParser" in path.read_text()]

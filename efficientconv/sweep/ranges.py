@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from hydra.core.override_parser.types import Override
@@ -40,6 +41,8 @@ def _distribution(override: Override) -> BaseDistribution:
         if override.is_choice_sweep():
             return CategoricalDistribution(list(override.sweep_string_iterator()))
         if override.is_interval_sweep():
+            if not (math.isfinite(range_.start) and math.isfinite(range_.end)):
+                raise ValueError("its ends are to be finite")
             kind = IntDistribution if isinstance(range_.start, int) else FloatDistribution
             return kind(range_.start, range_.end, log="log" in range_.tags)
         values = list(override.sweep_iterator())
