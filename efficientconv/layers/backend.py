@@ -178,9 +178,9 @@ def _plain_modules(modules: Iterable[nn.Module | None]) -> bool:
         own = inner.__dict__
         if type(inner).forward not in _forwards or "forward" in own or own.get("layer_backend") == "reference":
             return False
-        if has_hooks(inner) or inner._parameters and not _plain_parameters(inner):
+        if has_hooks(inner) or own["_parameters"] and not _plain_parameters(inner):
             return False
-        if inner._modules and not _plain_modules(inner._modules.values()):
+        if own["_modules"] and not _plain_modules(own["_modules"].values()):
             return False
     return True
 

@@ -62,7 +62,8 @@ class ConvLayer(nn.Module):
 
     @with_kernels
     def forward(self, x: Tensor) -> Tensor:
-        conv, bn = self.conv, self.bn
+        modules = self._modules  # as attributes they would take a tenth of a small layer's time
+        conv, bn = modules["conv"], modules["bn"]
         if has_kernels(conv, x) and self._has_end((conv.in_channels,), (conv.out_channels,)) and runs_native(self, x):
             return run_layer(conv, bn, x, self.residual)
         y = conv(x)
@@ -73,7 +74,7 @@ class ConvLayer(nn.Module):
 
     def _has_end(self, x: tuple[int, ...], y: tuple[int, ...]) -> bool:
         """Whether there are kernels for what follows the convolution; channels first, of the maps before and after it."""
-        return (x == y or not self.residual) and takes_norm(self.bn, y[0])
+        return (x == y or not self.residual) and takes_norm(self._modules["bn"], y[0])
 
     def extra_repr(self) -> str:
         return f"residual={self.residual}"

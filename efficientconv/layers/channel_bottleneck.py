@@ -54,21 +54,26 @@ class ChannelBottleneckConv2d(Conv2dAttributes):
 
     @with_kernels
     def forward(self, x: Tensor) -> Tensor:
-        return self.expansion(self.reduction(x))
+        modules = self._modules
+        return modules["expansion"](modules["reduction"](x))
 
     def kernels_pay(self, x: Tensor) -> bool:
-        return self.reduction.conv.kernels_pay(x)
+        return self._first().kernels_pay(x)
 
     def kernels_fit(self) -> bool:
-        first, second = self.reduction.conv, self.expansion
+        first, second = self._first(), self._modules["expansion"]
         ends = first.in_channels, first.out_channels, second.out_channels
         alike = ends == (self.in_channels, second.in_channels, self.out_channels)
         return alike and first.kernels_fit() and second.kernels_fit()
 
     def native_infer(self, x: Tensor, epilogue: Epilogue) -> Tensor:
         """The pair with the epilogue on its second half, for inference."""
-        return self.expansion.native_infer(self.reduction(x).float().contiguous(), epilogue)
+        modules = self._modules
+        return modules["expansion"].native_infer(modules["reduction"](x).float().contiguous(), epilogue)
 
     def cost(self, h: int, w: int) -> Cost:
         batch_norm = Cost(params=2 * self.reduction.bn.num_features)
         return self.reduction.conv.cost(h, w) + batch_norm + self.expansion.cost(*out_size(self, h, w))
+
+    def _first(self) -> SICConv2d:
+        return self._modules["reduction"]._modules["conv"]

@@ -44,7 +44,8 @@ class SICConv2d(UnravelledConv2d):
 
         The bounds were measured on models whose maps are channels-last at first, which they stay where PyTorch runs.
         """
-        positions = x.shape[-2] * x.shape[-1]
+        _, _, h, w = x.shape
+        positions = h * w
         if torch.is_autocast_enabled("cpu"):
             return positions >= 1024 or self.topology is not None
         if is_inference(x, self):

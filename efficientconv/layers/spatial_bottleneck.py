@@ -74,7 +74,8 @@ class SpatialBottleneckConv2d(Conv2dAttributes):
         return Bottleneck(self.padding[0], dense_plans(self.in_channels, self.out_channels))
 
     def native_params(self) -> tuple[Tensor, ...]:
-        return own_weights(*self._modules.values())
+        modules = self._modules
+        return own_weights(modules["reduction"], modules["projection"], modules["expansion"])
 
     def kernels_fit(self) -> bool:
         (n, m), (k, columns), (p, left) = (self.in_channels, self.out_channels), self.kernel_size, self.padding

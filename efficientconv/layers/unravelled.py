@@ -85,10 +85,12 @@ class UnravelledConv2d(Conv2dAttributes):
         return DepthwiseConnected(self.kernel_size[0], plans)
 
     def native_params(self) -> tuple[Tensor, ...]:
-        return own_weights(*self._modules.values())
+        modules = self._modules
+        return own_weights(modules["depthwise"], modules["projection"])
 
     def kernels_fit(self) -> bool:
-        depthwise, projection = self._modules.values()
+        modules = self._modules
+        depthwise, projection = modules["depthwise"], modules["projection"]
         rows = self.bases * self.in_channels
         seen = rows if self.topology is None else self.topology.fan
         return is_plain(depthwise, (rows, 1, *self.kernel_size)) and is_plain(projection, (self.out_channels, seen, 1, 1))
