@@ -131,6 +131,12 @@ def make_folders(root: Path, *names: str) -> None:
         Image.new("RGB", (32, 32)).save(root / name, "PNG")
 
 
+def test_of_imagenet_it_is_the_labelled_val_and_not_the_test_that_has_no_labels(tmp_path):
+    make_folders(tmp_path, "train/fish/1.png", "val/fish/1.png", "val/hen/1.png", "test/1.png")
+    images = load_test_images(config("imagenet", root=str(tmp_path)), ["hen", "fish"], 221)
+    assert images.split.labels.tolist() == [0, 1] and all("/val/" in path for path in images.split.paths)
+
+
 WRONG = {
     "other classes": (["cat/1.png", "0/1.png"], ["not trained on: 'cat'", "it knows '0', '1'"]),
     "other classes in test": (["test/cat/1.png", "train/0/1.png"], ["test' has classes", "'cat'"]),
