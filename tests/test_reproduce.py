@@ -24,7 +24,8 @@ from efficientconv.engine.status import in_use
 from efficientconv.errors import UserError
 from efficientconv.models import create_model, image_size_of
 from efficientconv.models.zoo import layout_config
-from efficientconv.reproduce.tier import trained_models
+from efficientconv.reproduce.tier import load_tier, trained_models
+from efficientconv.reproduce.write import write_plots
 from efficientconv.results import paper, tier_pages
 from efficientconv.results.tables import needed_models, table_config, table_names
 from efficientconv.validation import validate
@@ -100,6 +101,12 @@ def test_markdown_carries_tier_data_marks_and_verdict(reproduced: Path) -> None:
         assert part in text, part
     assert str(reproduced) not in text
     assert [row["relation"] for row in rows_of(reproduced, "claims_residual.csv")] == ["better"]
+
+
+def test_where_no_time_was_measured_accuracy_is_drawn_against_macs_alone(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "results" / "cifar_small" / "runs", tmp_path / "cifar_small" / "runs")
+    tier = load_tier("cifar_small", [], tmp_path, lambda overrides: validate(RunConfig, compose("train", overrides)))
+    assert [path.name for path in write_plots(tier)] == ["accuracy_macs.png"]
 
 
 def test_stopped_and_killed_and_started_again_it_ends_with_the_same_table(reproduced: Path, tmp_path: Path) -> None:
