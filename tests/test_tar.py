@@ -78,6 +78,9 @@ REFUSED = {
     "an image of negative size": (tar(CLASS, member("c.JPEG", size=-512)), ["train.tar' is damaged"]),
     "a name of 4 exabytes": (tar(CLASS, member("c.JPEG", type=LONG_NAME, size=2**62)), ["train.tar' is damaged"]),
     "a name of negative size": (tar(CLASS, member("c.JPEG", type=LONG_NAME, size=-512)), ["train.tar' is damaged"]),
+    "another size for all": (
+        tar(member("pax", b"14 size=99999\n", type=tarfile.XGLTYPE), CLASS), ["train.tar' is damaged"]
+    ),
     "2,000 headers for one image": (tar(member("x", b"name\0", type=LONG_NAME) * 2000, member("c.JPEG")), ["damaged"]),
     "holes": (tar(member("n01.tar", tar(member("a.JPEG", b"data", type=tarfile.GNUTYPE_SPARSE)))), ["holes", "'a.JPEG'"]),
     "image in no class": (tar(CLASS, member("c.JPEG", b"third")), ["in no class, 'c.JPEG' first"]),

@@ -99,7 +99,9 @@ def _members(place: _Place) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]
     try:
         with tarfile.open(fileobj=place.file, mode="r:") as archive:
             for member in archive:
-                if not member.offset_data <= archive.offset <= end:  # where the next member begins
+                size = member.size if member.isfile() and not member.issparse() else 0
+                # The next member begins at `offset`, which need not be the content's end: a header may give another size.
+                if not (member.offset_data <= archive.offset <= end and 0 <= size <= end - member.offset_data):
                     raise tarfile.ReadError("unexpected end of data")
                 yield archive, member
             place.file.seek(archive.offset)
