@@ -17,14 +17,18 @@ if TYPE_CHECKING:
     from efficientconv.complexity import Cost, NetworkCost, count
     from efficientconv.conversion import convert
     from efficientconv.models import create_model, list_models, register_model
+    from efficientconv.native.memory import empty_cache
 
 __version__ = "0.1.0"
 _HOMES = {
     "complexity": ("Cost", "NetworkCost", "count"),
     "conversion": ("convert",),
     "models": ("create_model", "list_models", "register_model"),
+    "native.memory": ("empty_cache",),
 }
-__all__ = ["Cost", "NetworkCost", "convert", "count", "create_model", "layers", "list_models", "register_model"]
+__all__ = [
+    "Cost", "NetworkCost", "convert", "count", "create_model", "empty_cache", "layers", "list_models", "register_model",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> object:

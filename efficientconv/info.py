@@ -59,8 +59,7 @@ def kernels() -> str:
     """Whether they are compiled for this machine, or could be."""
     from efficientconv.native import build
 
-    path = build.library_path()
-    if path.is_file():
+    if path := build.compiled():
         return f"compiled, {path}"
     try:
         return f"not yet compiled, compiler {build.compiler()}"

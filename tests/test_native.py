@@ -666,14 +666,6 @@ def test_without_kernels_there_is_one_warning_and_native_is_refused(tmp_path: Pa
     assert done.returncode == 0, done.stderr
 
 
-def test_a_failed_build_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("CXX", str(make_compiler(tmp_path / "c++", "echo 'x.cpp:1: error: no such thing' >&2; exit 1")))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(build.BuildError, match="no such thing"):
-        build.library()
-    assert not list((tmp_path / "efficientconv").iterdir())
-
-
 @needs_kernels
 @pytest.mark.parametrize("name", ["standard", "grouped", "sic", "unravelled", "channel_bottleneck", "bottleneck"])
 @pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])

@@ -21,7 +21,7 @@ from efficientconv.engine.report import run_facts
 from efficientconv.engine.trainer import Trainer
 from efficientconv.errors import UserError
 from efficientconv.latency import measure_latency
-from efficientconv.layers.backend import set_backend
+from efficientconv.layers.backend import compile_kernels, set_backend
 from efficientconv.models import create_model, image_size_of
 
 # images of one measured pass: enough to fill a device, few enough for a second or two on a CPU
@@ -102,6 +102,8 @@ def network(config: RunConfig, num_classes: int, image_size: int | None, device:
     """The configuration's network, on the device, in the memory format that training uses."""
     model = create_model(config.model, num_classes=num_classes, image_size=image_size)
     set_backend(model, config.layers.backend)
+    if device.type == "cpu":
+        compile_kernels(model)
     memory_format = torch.channels_last if config.trainer.channels_last else torch.contiguous_format
     return model.to(device, memory_format=memory_format)
 

@@ -47,6 +47,12 @@ def set_backend(model: nn.Module, backend: str) -> nn.Module:
     return model
 
 
+def compile_kernels(model: nn.Module) -> None:
+    """Now, if a layer of a model on the CPU may take them: else its first step waits for the compiler."""
+    if any(hasattr(type(module), "layer_backend") and module.layer_backend != "reference" for module in model.modules()):
+        build.available()
+
+
 class WithKernels:
     """What a module says of its native kernels, beside nn.Module.
 

@@ -1,33 +1,39 @@
 """Compiles the native kernels once for this machine, and loads them.
 
-The library lies in the user's cache under a name made of everything that it depends on (sources, flags, torch, what the
-processor has), so that another torch or another machine on the same home directory builds its own. It is put there in
-one step: processes that build at the same time, or are killed, leave nothing half done.
+The library lies in the user's cache (cache.py) under a name made of everything that it depends on (sources, flags, torch,
+what the processor has), so that another torch or another machine on the same home directory builds its own. One process
+builds at a time, the others wait. What is killed leaves nothing half done.
 """
 
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import platform
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
+import threading
+import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 import torch
 
+from efficientconv.errors import UserError
+from efficientconv.files import InUse, lock
+from efficientconv.native.cache import BuildError, folder_to_build_in, remove_killed_builds, store, stored
+
 SOURCE_DIR = Path(__file__).parent / "csrc"
-log = logging.getLogger(__name__)
-
 TIME_LIMIT = 600  # seconds for the compiler; it needs about 30
+REMEMBER_SECONDS = 24 * 3600  # of a compiler's failure
 
-
-class BuildError(Exception):
-    """Why there are no native kernels, in one line."""
+_one_thread = threading.Lock()
 
 
 @cache
@@ -51,24 +57,19 @@ def failure() -> BuildError | None:
 
 def library() -> Path:
     """The compiled kernels, built if need be. Raises BuildError."""
-    path = library_path()
-    if not path.exists():
-        log.info("building the native layers, once for this machine: about 30 seconds")
-        _compile([str(source) for source in sorted(SOURCE_DIR.glob("*.cpp"))], path)
-    return path
+    with _one_thread:
+        return compiled() or _build()
 
 
-def library_path() -> Path:
-    """Where the kernels are, once they are compiled."""
+def compiled() -> Path | None:
+    """The kernels, if they are compiled for this machine."""
+    return stored(_name())
+
+
+def _name() -> str:
     sources = sorted(SOURCE_DIR.iterdir())
     parts = [torch.__version__, platform.machine(), *flags(), *(s.name + s.read_text() for s in sources)]
-    name = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-    return cache_dir() / f"native-{name}.so"
-
-
-def cache_dir() -> Path:
-    """Beside other caches of the user; XDG_CACHE_HOME moves it, as it does theirs."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "efficientconv"
+    return f"native-{hashlib.sha256(chr(10).join(parts).encode()).hexdigest()[:16]}"
 
 
 def compiler() -> str:
@@ -95,19 +96,81 @@ def lanes() -> int:
     return 16 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 8
 
 
-def _compile(sources: list[str], path: Path) -> None:
+def _build() -> Path:
+    command, folder, name = _command(), folder_to_build_in(), _name()
+    note = folder / f"{name}.{_identity(command[0])}.failed"
+    try:
+        with _alone(folder):  # another process may have built meanwhile
+            return compiled() or _remembered(note) or _compile(command, folder, name, note)
+    except (OSError, UserError) as error:
+        raise BuildError(f"the build failed: {error}") from None
+
+
+def _command() -> list[str]:
     home = Path(torch.__file__).parent
     includes = [f"-isystem{home / 'include'}", f"-isystem{home / 'include/torch/csrc/api/include'}"]
     libraries = [f"-L{home / 'lib'}", "-lc10", "-ltorch_cpu"]
-    command = [compiler(), *flags(), *includes, "-shared", *sources, *libraries]
+    return [compiler(), *flags(), *includes, "-shared", *map(str, sorted(SOURCE_DIR.glob("*.cpp"))), *libraries]
+
+
+def _identity(program: str) -> str:
+    found = os.stat(program)
+    return hashlib.sha256(f"{program} {found.st_size} {found.st_mtime_ns}".encode()).hexdigest()[:8]
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Waits for a process that builds there now."""
+    while True:
+        try:
+            held = lock(folder / "build.lock", "in use")
+            break
+        except InUse:
+            time.sleep(0.2)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            built = Path(folder) / path.name
-            subprocess.run([*command, "-o", str(built)], check=True, capture_output=True, text=True, timeout=TIME_LIMIT)
-            built.replace(path)
-    except subprocess.CalledProcessError as error:
-        reason = next((line for line in error.stderr.splitlines() if "error" in line), "no message")
-        raise BuildError(f"{command[0]} failed: {reason}") from None
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise BuildError(f"the build failed: {error}") from None
+        remove_killed_builds(folder)
+        yield
+    finally:
+        os.close(held)
+
+
+def _remembered(note: Path) -> None:
+    """Raises BuildError where this compiler failed on these sources not long ago: it would take as long again."""
+    if note.exists() and time.time() - note.stat().st_mtime < REMEMBER_SECONDS:
+        raise BuildError(f"{note.read_text()}; not tried again for a day, or until {note} is deleted")
+
+
+def _compile(command: list[str], folder: Path, name: str, note: Path) -> Path:
+    print("compiling the native kernels, once for this machine, about 30 s ... ", end="", file=sys.stderr, flush=True)
+    began, outcome = time.monotonic(), "failed"
+    try:
+        with tempfile.TemporaryDirectory(prefix="build-", dir=folder) as temporary:
+            built = Path(temporary) / "native.so"
+            _run([*command, "-o", str(built)], temporary)
+            path = store(folder, name, built)
+        outcome = "done"
+    except BuildError as error:
+        note.write_text(str(error))
+        raise
+    finally:
+        print(f"{outcome} after {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    return path
+
+
+def _run(command: list[str], temporary: str) -> None:
+    """Raises BuildError when the compiler fails or takes too long: it is killed then, with the processes that it started."""
+    environment = os.environ | {"TMPDIR": temporary}
+    compiling = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    )
+    try:
+        errors = compiling.communicate(timeout=TIME_LIMIT)[1]
+    except BaseException as error:
+        os.killpg(compiling.pid, signal.SIGKILL)
+        compiling.wait()
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise BuildError(f"{command[0]} did not finish in {TIME_LIMIT} s") from None
+        raise
+    if compiling.returncode:
+        reason = next((line for line in errors.splitlines() if "error" in line), "no message")
+        raise BuildError(f"{command[0]} failed: {reason}")

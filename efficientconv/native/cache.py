@@ -1,0 +1,91 @@
+"""Where compiled kernels lie: a folder of this user's, that nobody else may write to.
+
+What lies there is run. So a folder or a library that is another user's, or that others may write to, is never used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from efficientconv.files import read_bytes, replacing
+
+
+class BuildError(Exception):
+    """Why there are no native kernels, in one line."""
+
+
+def stored(name: str) -> Path | None:
+    """The library `name`, whole and this user's; None: there is none. A damaged one is removed."""
+    for folder in _places():
+        with suppress(OSError):  # no folder, or one that cannot be read
+            _require_private(folder)
+            for path in folder.glob(f"{name}.*.so"):
+                if _is_private(path.lstat(), stat.S_ISREG) and path.name == _file_name(name, read_bytes(path) or b""):
+                    return path
+                path.unlink()
+    return None
+
+
+def store(folder: Path, name: str, built: Path) -> Path:
+    """Puts `built` there in one step, synced, under a name that has its checksum. Raises OSError."""
+    content = built.read_bytes()
+    path = folder / _file_name(name, content)
+    with replacing(path) as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(content)
+    return path
+
+
+def folder_to_build_in() -> Path:
+    """The first place that this user can write to, and nobody else; made where it is missing. Raises BuildError."""
+    reasons = []
+    for folder in _places():
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _require_private(folder)
+            if os.access(folder, os.W_OK | os.X_OK):
+                return folder
+            reasons.append(f"{folder}: it cannot be written to")
+        except OSError as error:
+            reasons.append(f"{folder}: {error.strerror}")
+    raise BuildError(f"no folder for compiled kernels ({'; '.join(reasons)}); set XDG_CACHE_HOME to one that is yours")
+
+
+def remove_killed_builds(folder: Path) -> None:
+    """Only for the process that builds there alone."""
+    for left in folder.glob("build-*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _places() -> Iterator[Path]:
+    """Beside the user's other caches, which an absolute XDG_CACHE_HOME moves, as its specification says; then, for who has
+    no home folder or a read-only one, among the system's temporary files."""
+    for folder in (os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~/.cache")):
+        if os.path.isabs(folder):
+            yield Path(folder) / "efficientconv"
+            break
+    yield Path(tempfile.gettempdir()) / f"efficientconv-{os.getuid()}"
+
+
+def _require_private(folder: Path) -> None:
+    """Raises OSError. What is the user's own is made so, if a generous umask made it."""
+    found = folder.stat()
+    if found.st_uid == folder.lstat().st_uid == os.getuid() and found.st_mode & 0o022:
+        folder.chmod(stat.S_IMODE(found.st_mode) & ~0o022)
+    if folder.lstat().st_uid != os.getuid() or not _is_private(folder.stat(), stat.S_ISDIR):
+        raise PermissionError(0, "it is another user's")
+
+
+def _is_private(found: os.stat_result, is_kind: Callable[[int], bool]) -> bool:
+    return is_kind(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
+
+
+def _file_name(name: str, content: bytes) -> str:
+    return f"{name}.{hashlib.sha256(content).hexdigest()[:32]}.so"

@@ -1,0 +1,161 @@
+"""Compiling the kernels once, and what may be wrong with the compiler, the cache and what lies in it.
+
+The compilers are scripts, which count how often they are called; what they write is no library, and is not loaded.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT, SMALL_RUN
+from efficientconv.native import build
+
+WRITES = 'for last; do :; done; echo "a compiled library" > "$last"'
+
+
+@pytest.fixture
+def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """compiler(script) makes the script $CXX; the cache is an empty one."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("CXX", str(tmp_path / "c++"))
+
+    def make(script: str) -> None:
+        (tmp_path / "c++").write_text(f"#!/bin/sh\necho called >> {tmp_path}/calls\n{script}\n")
+        (tmp_path / "c++").chmod(0o755)
+
+    make(WRITES)
+    return make
+
+
+def calls(tmp_path: Path) -> int:
+    return len((tmp_path / "calls").read_text().splitlines())
+
+
+def start(program: str) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+
+
+BUILD = "from efficientconv.native import build; build.library()"
+
+
+def test_the_first_build_says_that_it_compiles_and_how_long_that_took(compiler, tmp_path: Path, capsys):
+    assert build.library().read_text() == "a compiled library\n"
+    assert build.library() and calls(tmp_path) == 1
+    said = capsys.readouterr().err
+    assert said.count("compiling the native kernels") == said.count("done after") == said.count("\n") == 1
+
+
+DAMAGES = {
+    "empty": lambda path: path.write_bytes(b""),
+    "cut at half": lambda path: path.write_bytes(path.read_bytes()[:9]),
+    "a byte changed": lambda path: path.write_bytes(b"b" + path.read_bytes()[1:]),
+    "others may write to it": lambda path: path.chmod(0o666),
+    "a link": lambda path: path.symlink_to(path.rename(path.with_name("elsewhere"))),
+    "a dead link": lambda path: (path.unlink(), path.symlink_to("nowhere")),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_library_is_built_again(compiler, tmp_path: Path, damage: str):
+    path = build.library()
+    DAMAGES[damage](path)
+    assert build.library() == path and calls(tmp_path) == 2
+    assert path.read_text() == "a compiled library\n" and not path.is_symlink() and path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_failed_build_says_why_and_is_not_tried_again_at_once(compiler, tmp_path: Path):
+    compiler("echo 'x.cpp:1: error: no such thing' >&2; exit 1")
+    for _ in range(2):
+        with pytest.raises(build.BuildError, match="no such thing"):
+            build.library()
+    assert calls(tmp_path) == 1
+    (note,) = (tmp_path / "cache/efficientconv").glob("*.failed")
+    os.utime(note, (0, time.time() - build.REMEMBER_SECONDS - 1))
+    with pytest.raises(build.BuildError, match="no such thing"):
+        build.library()
+    assert calls(tmp_path) == 2
+    compiler(WRITES)  # another compiler
+    assert build.library()
+
+
+def test_a_compiler_that_takes_too_long_is_killed_with_its_children(
+    compiler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    compiler(f"sleep 300 & echo $! > {tmp_path}/child; wait")
+    monkeypatch.setattr(build, "TIME_LIMIT", 1)
+    with pytest.raises(build.BuildError, match="did not finish in 1 s"):
+        build.library()
+    with pytest.raises(build.BuildError, match="not tried again for a day"):
+        build.library()
+    assert calls(tmp_path) == 1 and not list((tmp_path / "cache/efficientconv").glob("build-*"))
+    status = Path("/proc", (tmp_path / "child").read_text().strip(), "status")
+    assert not status.exists() or "zombie" in status.read_text()
+
+
+def test_of_two_processes_one_builds_and_the_next_start_cleans_up_after_a_killed_one(compiler, tmp_path: Path):
+    compiler(f"touch {tmp_path}/began; sleep 300")
+    killed = start(BUILD)
+    while not (tmp_path / "began").exists():
+        assert killed.poll() is None, killed.stderr.read()
+        time.sleep(0.05)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    (left,) = (tmp_path / "cache/efficientconv").glob("build-*")
+    compiler(f"sleep 1; {WRITES}")
+    both = [start(BUILD) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0], [process.stderr.read() for process in both]
+    assert calls(tmp_path) == 2 and not left.exists()
+
+
+def no_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+
+
+@pytest.mark.parametrize("given", [None, "", "relative/cache", "{file}/cache"])
+def test_without_a_usable_cache_the_library_is_among_the_users_temporary_files(
+    compiler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | None
+):
+    no_home(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(build.tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    if given is None:
+        monkeypatch.delenv("XDG_CACHE_HOME")
+    else:
+        monkeypatch.setenv("XDG_CACHE_HOME", given.format(file=tmp_path / "c++"))
+    path = build.library()
+    assert path.parent == tmp_path / f"tmp/efficientconv-{os.getuid()}" and build.library() == path
+    assert path.parent.stat().st_mode & 0o777 == 0o700 and not (tmp_path / "relative").exists()
+
+
+def test_what_is_another_users_is_not_loaded(compiler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    no_home(monkeypatch)
+    monkeypatch.setattr(build.tempfile, "tempdir", str(tmp_path))
+    build.library()
+    (tmp_path / "cache/efficientconv").chmod(0o777)
+    assert build.library() and calls(tmp_path) == 1  # the folder is made private again
+    user = os.getuid() + 1
+    monkeypatch.setattr(os, "getuid", lambda: user)
+    with pytest.raises(build.BuildError, match="another user's"):
+        build.library()
+
+
+def test_a_run_compiles_before_its_clock_starts(compiler, tmp_path: Path):
+    compiler("echo 'x.cpp:1: error: none here' >&2; exit 1")
+    call = [sys.executable, "train.py", *SMALL_RUN, "trainer.epochs=1", f"run_dir={tmp_path}/run"]
+    done = subprocess.run(call, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.index("compiling the native kernels") < done.stdout.index("images:") < done.stdout.index("epoch 1/1")
