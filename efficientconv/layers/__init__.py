@@ -2,7 +2,9 @@
 
     from efficientconv.layers import SICConv2d, build_layer
     layer = build_layer("sic", 64, 64, kernel_size=3)       # with batch norm, residual connection and ReLU
-    conv = SICConv2d(64, 128, 3)                            # the bare convolution, for networks of your own
+    conv = SICConv2d(64, 128, 3, stride=2, bias=True)       # the bare convolution, for networks of your own
+
+All take nn.Conv2d's arguments (geometry.py says where they differ: padding is "same" unless told).
 """
 
 from efficientconv.layers.base import LAYERS, ConvLayer, build_layer

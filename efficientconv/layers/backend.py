@@ -29,7 +29,7 @@ from efficientconv.native import build
 from efficientconv.native.convolutions import Convolution, Epilogue
 
 BACKENDS = ("auto", "reference", "native")
-F = TypeVar("F", bound=Callable)
+Forward = TypeVar("Forward", bound=Callable)
 
 
 def set_backend(model: nn.Module, backend: str) -> nn.Module:
@@ -90,7 +90,7 @@ class WithKernels:
 _forwards: set[Callable] = {nn.Conv2d.forward, nn.ConvTranspose2d.forward, nn.BatchNorm2d.forward}
 
 
-def with_kernels(forward: F) -> F:
+def with_kernels(forward: Forward) -> Forward:
     """Decorator of a module's `forward` in whose place kernels may run, also from around the module."""
     _forwards.add(forward)
     return forward
