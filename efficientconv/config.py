@@ -9,14 +9,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from efficientconv.validation import Section
+from efficientconv.validation import Section, file_name
 
 _PACKAGE = Path(__file__).resolve().parent
 # inside an installed package, beside the package in a checkout
 CONFIG_DIR = next(folder for folder in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if folder.is_dir())
 
+FileName = Annotated[str, AfterValidator(file_name)]
 # upper bounds are where memory, float32 or 32-bit sizes would end: far beyond use
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
 Pixels = Annotated[int, Field(gt=0, le=2**14)]  # of a side
@@ -62,7 +63,7 @@ class StageConfig(Section):
 class ModelConfig(Section):
     """What stands in each stage; what is around the stages comes from the layout."""
 
-    name: str
+    name: FileName  # also in the name of the run's folder
     description: str
     source: str  # how sure the configuration is: the marks of README.md, "What is known of the paper"
     trunk: Literal["plain", "resnet", "torchvision"]  # plain: A to M; resnet: N, O; torchvision: the comparisons
@@ -242,7 +243,7 @@ class RunConfig(Section):
     """All that a training run depends on."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
-    tier: str | None = None  # the scale of experiment it belongs to, configs/tier/: its results are kept apart
+    tier: FileName | None = None  # the scale of experiment it belongs to, configs/tier/: its results are kept apart
     output_root: str  # run folders are made in it, or in its folder of that tier
     run_dir: str | None  # null: output_root/[<tier>/]<model>-<data>-s<seed>-<hash of the configuration>
     model: ModelConfig

@@ -84,11 +84,13 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def refused_in_one_line(what: str, remedy: str) -> Iterator[None]:
-    """An OSError of what is inside becomes a UserError: "cannot <what> (<reason>); <remedy>"."""
+    """An OSError of what is inside becomes a UserError: "cannot <what> (<reason>: <file>); <remedy>"."""
     try:
         yield
     except OSError as error:
-        raise UserError(f"cannot {what} ({error.strerror}); {remedy}") from None
+        name = error.filename2 or error.filename
+        where = f": {name}" if name is not None and str(name) not in what else ""
+        raise UserError(f"cannot {what} ({error.strerror}{where}); {remedy}") from None
 
 
 def open_to_append(path: Path) -> BinaryIO:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -13,6 +14,13 @@ class Section(BaseModel):
     """A group of settings: unknown keys, wrong types, what is infinite or out of range are refused; fields cannot change."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+def file_name(name: str) -> str:
+    """`name`, which files and folders are called by. Raises ValueError where it would lead elsewhere, or nowhere."""
+    if not re.fullmatch(r"\w[\w.+-]{0,99}", name):
+        raise ValueError("names a folder: up to 100 letters, digits, . _ + and -, a letter or digit first")
+    return name
 
 
 S = TypeVar("S", bound=Section)

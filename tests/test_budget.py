@@ -12,7 +12,7 @@ from efficientconv import count, create_model
 from efficientconv.cli import compose
 from efficientconv.config import ModelConfig, RunConfig
 from efficientconv.engine.configure import run_config
-from efficientconv.engine.run_folder import run_name
+from efficientconv.engine.identity import run_name
 from efficientconv.errors import UserError
 from efficientconv.models import model_config
 from efficientconv.models.budget import width_for

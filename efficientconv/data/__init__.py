@@ -21,6 +21,7 @@ from efficientconv.data import (  # noqa: F401  they register
 from efficientconv.data.damage import DamageLog
 from efficientconv.data.dataset import DATA_SETS, FILE_SETS, DataSet, FileSplit, MemorySplit, Split, hold_out
 from efficientconv.data.decode import decode_for_evaluation, decode_for_training
+from efficientconv.data.fingerprint import Images, fingerprint
 from efficientconv.data.labelled import load_test_images
 from efficientconv.data.loaders import EvalLoader, TrainLoader, eval_loader, train_loader
 from efficientconv.data.prepared import PreparedSplit
@@ -33,25 +34,39 @@ __all__ = [
     "DataSet",
     "EvalLoader",
     "FileSplit",
+    "Images",
     "MemorySplit",
     "PreparedSplit",
     "Shard",
     "Split",
     "TrainLoader",
     "eval_loader",
+    "find_data",
+    "fingerprint",
     "load_data",
     "load_test_images",
     "train_loader",
 ]
 
 
-def load_data(config: DataConfig) -> DataSet:
+def find_data(config: DataConfig) -> DataSet:
+    """The data set `config.name` as it lies there: nothing held out, and where its images are files, none decoded.
+
+    Raises UserError, of one line, when there is no such set or its files are missing or amiss.
+    """
+    return DATA_SETS.get(config.name)(config)
+
+
+def load_data(config: DataConfig, found: DataSet | None = None) -> DataSet:
     """The data set `config.name`, with `config.val_fraction` of its training images held out as `val`.
 
     Raises UserError, of one line, when there is no such set or its files are missing or amiss. Damaged images that are
     trained on are replaced, here or by train_loader, and noted in `damage`.
+
+    Args:
+        found: what `find_data` gave, where it was asked before.
     """
-    data = DATA_SETS.get(config.name)(config)
+    data = found or find_data(config)
     train, val = hold_out(data.train, config.val_fraction, data.num_classes)
     data = replace(data, train=train, val=val, damage=DamageLog(len(train), config.max_damaged_fraction))
     if not data.decode_at_load:

@@ -9,7 +9,17 @@ from torch import nn
 
 from efficientconv.complexity import count
 from efficientconv.config import RunConfig
-from efficientconv.data import DataSet, Split, TrainLoader, eval_loader, load_data, train_loader
+from efficientconv.data import (
+    DataSet,
+    Images,
+    Split,
+    TrainLoader,
+    eval_loader,
+    find_data,
+    fingerprint,
+    load_data,
+    train_loader,
+)  # fmt: skip
 from efficientconv.engine.distributed import World
 from efficientconv.engine.divergence import require_finite
 from efficientconv.engine.evaluate import evaluate
@@ -37,6 +47,7 @@ class Parts:
     preemption: Preemption
     device: torch.device
     data: DataSet
+    images: Images
     image_size: int
     loader: TrainLoader
     trainer: Trainer
@@ -70,15 +81,20 @@ class Parts:
         require_finite(self.trainer, self.world)
 
 
-def build_parts(config: RunConfig, world: World, preemption: Preemption) -> Parts:
-    """Raises UserError when the configuration, the data or the machine do not go together."""
+def build_parts(config: RunConfig, world: World, preemption: Preemption, found: DataSet | None = None) -> Parts:
+    """Raises UserError when the configuration, the data or the machine do not go together.
+
+    Args:
+        found: the data set, where `find_data` was asked for it before.
+    """
     set_determinism(config.trainer.deterministic)
     set_tf32(config.trainer.tf32)
     device = choose_device(config.trainer.device, world.local_rank)
     if world.is_main:
         warn_of_slow_format(device, config.trainer.precision)
     keep_freed_memory(device)
-    data = world.main_first(lambda: load_data(config.data))
+    found = found or world.main_first(lambda: find_data(config.data))
+    images, data = fingerprint(found, config.data), load_data(config.data, found)
     image_size = image_size_of(config.model, data.image_size)
     loader = train_loader(
         data.train, config.data, image_size=image_size, seed=config.seed, device=device, shard=world.shard,
@@ -88,14 +104,14 @@ def build_parts(config: RunConfig, world: World, preemption: Preemption) -> Part
     torch.manual_seed(config.seed)
     model = network(config, data.num_classes, data.image_size, device)
     cost = count(model, (3, image_size, image_size))
-    facts = run_facts(config, data, image_size, cost, world.size)
+    facts = run_facts(config, data, images, image_size, cost, world.size)
     if config.trainer.sync_batch_norm:
         model = _synchronized(model, device)
     trainer = Trainer(
         model, config.trainer, config.optim, config.schedule, seed=config.seed, device=device, world=world,
         steps_per_epoch=loader.batches_per_epoch // config.trainer.accumulation_steps, preemption=preemption,
     )  # fmt: skip
-    return Parts(config, world, preemption, device, data, image_size, loader, trainer, facts)
+    return Parts(config, world, preemption, device, data, images, image_size, loader, trainer, facts)
 
 
 def network(config: RunConfig, num_classes: int, image_size: int | None, device: torch.device) -> nn.Module:

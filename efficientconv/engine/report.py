@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from efficientconv.complexity import NetworkCost
 from efficientconv.config import RunConfig
-from efficientconv.data import DataSet
+from efficientconv.data import DataSet, Images
 from efficientconv.engine.metrics import Result
+from efficientconv.engine.run_folder import TEST, TRAIN
 from efficientconv.models import layout_name
 
 
-def run_facts(config: RunConfig, data: DataSet, image_size: int, cost: NetworkCost, processes: int) -> dict:
+def run_facts(
+    config: RunConfig, data: DataSet, images: Images, image_size: int, cost: NetworkCost, processes: int
+) -> dict:
     """What was trained on what, and its cost: for summary.json and the tracker."""
     return {
         "model_name": config.model.name,
         "data_name": data.name,
-        "data_pixels": data.pixels,
+        "data_pixels": images.pixels,
+        TRAIN: images.train,
+        TEST: images.test,
         "layout": layout_name(config.model, data.image_size),
         "width": config.model.width,
         "image_size": image_size,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 
 from efficientconv.config import RunConfig
+from efficientconv.data import fingerprint
+from efficientconv.engine.continuation import found_data, refuse_other_images, refuse_other_processes
 from efficientconv.engine.distributed import leave_world, start_world
 from efficientconv.engine.divergence import Diverged
 from efficientconv.engine.environment import environment, git_state
@@ -17,9 +19,10 @@ from efficientconv.engine.records import Records
 from efficientconv.engine.report import headline, result_lines, training_totals
 from efficientconv.engine.run_folder import RunFolder, run_folder
 from efficientconv.engine.saver import Saver
-from efficientconv.engine.status import Status, lock
+from efficientconv.engine.status import Status
 from efficientconv.engine.tracker import Tracker, start_tracker
 from efficientconv.errors import UserError
+from efficientconv.files import make_folder, refused_in_one_line
 from efficientconv.signals import Preempted
 from efficientconv.weights import write_weights
 
@@ -35,15 +38,20 @@ def train(config: RunConfig, preemption: Preemption | None = None, with_test: bo
         UserError: a configuration, data set or run folder that cannot be used as asked; Diverged: a loss not finite.
         Preempted: a signal asked for the end; all that was done is saved.
     """
-    world, folder = start_world(), run_folder(config)
+    world = start_world()
+    found = world.main_first(lambda: found_data(config))
+    images = None if found is None else fingerprint(found, config.data)
+    folder = run_folder(config, images)
     folder.check(config)
     summary = folder.summary()
     if summary is None:
         preemption = preemption or Preemption()
         preemption.together = world.size > 1
         preemption.install()
-        summary = Run(build_parts(config, world, preemption), folder).fit(with_test)
+        summary = Run(build_parts(config, world, preemption, found), folder).fit(with_test)
     elif world.is_main:
+        if images is not None:
+            refuse_other_images(folder, config, images)
         print(f"already trained; delete {folder.path} to train it again")
     if world.is_main:
         names = [name for name in ("", "ema_") if f"{name}top1" in summary]
@@ -85,13 +93,17 @@ class Run:
         """From here on the folder is this run's: whatever a user could have mistaken was refused before."""
         if not self.world.is_main:
             return
-        self.folder.claim(self.config)
-        self.lock = lock(self.folder.path)
+        self.lock = self.folder.hold(self.config)
+        refuse_other_images(self.folder, self.config, self.parts.images)
+        refuse_other_processes(self.folder, self.world.size)
+        self.folder.read_json(self.folder.damaged_file.name)  # a damaged one is told now, not at the first damaged image
         self.saver.check_space()
-        self.folder.refuse_other_pixels(self.parts.facts["data_pixels"])
-        self.folder.write_json("environment.json", environment(self.parts.device))
-        self.folder.write_json("facts.json", self.parts.facts)
-        self.folder.write_json(self.folder.classes_file.name, self.parts.data.classes)
+        self.folder.claim(self.config)
+        with refused_in_one_line(f"write into {self.folder.path}", "put out of the way what lies there, or make space"):
+            make_folder(self.folder.checkpoints)
+            self.folder.write_json("environment.json", environment(self.parts.device))
+            self.folder.write_json("facts.json", self.parts.facts)
+            self.folder.write_json(self.folder.classes_file.name, self.parts.data.classes)
         self.parts.data.damage.listen(self._note_damage)
         batch_size = self.config.trainer.global_batch_size
         print(headline(self.folder.path, self.parts.facts, batch_size, device_name(self.parts.device)))

@@ -5,52 +5,50 @@ config.yaml, environment.json, metrics.jsonl (a record an epoch), checkpoints/, 
 
 from __future__ import annotations
 
-import hashlib
 import json
+import os
 from pathlib import Path
 
 import yaml
 
 from efficientconv.config import RunConfig
+from efficientconv.data.fingerprint import Images
+from efficientconv.engine.identity import identity, name_stem, run_name
+from efficientconv.engine.status import lock
 from efficientconv.errors import UserError
-from efficientconv.files import write_atomically
+from efficientconv.files import (
+    InUse,
+    make_folder,
+    read_bytes,
+    read_json,
+    refused_in_one_line,
+    remove_leftovers,
+    write_atomically,
+)
 from efficientconv.validation import validate
 
-# What may differ between two starts of one run: where things lie, what watches it, what it runs on.
-_NOT_IDENTITY = {
-    "": ("tier", "output_root", "run_dir", "layers", "logger"),
-    "model": ("description", "source"),
-    "data": ("workers", "max_damaged_fraction"),
-    "trainer": ("device", "checkpoint_minutes"),
+TRAIN, TEST = "train_images_digest", "test_images_digest"  # in facts.json: what a run was begun on
+_RESULT = ("top1", "top5", "images", "loss")  # numbers of every summary
+_REMEDIES = {
+    "summary.json": "delete it, and the command that trained the run writes it again from the last checkpoint",
+    "facts.json": "put it back from a copy, or delete it: its images are then no longer compared",
 }
 
 
-def identity(config: RunConfig) -> dict:
-    """The part of the configuration that the run's numbers depend on.
+def run_folder(config: RunConfig, images: Images | None = None) -> RunFolder:
+    """The folder that this configuration asks for with these images, whether it is there or not.
 
-    Without what stands at the schema's default, so that a setting added later leaves the runs before it what they are.
+    Where an earlier version has begun that run under another name, it is that one.
     """
-    values = config.model_dump(exclude_defaults=True)
-    for section, keys in _NOT_IDENTITY.items():
-        part = values[section] if section else values
-        for key in keys:
-            part.pop(key, None)
-    if config.data.name != "folder":
-        values["data"].pop("root", None)  # a named set is the same wherever it lies; a folder is what it is by its place
-    return values
-
-
-def run_name(config: RunConfig) -> str:
-    """Of its folder: the same configuration has the same one, on every machine."""
-    digest = hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()[:8]
-    return f"{config.model.name}-{config.data.name}-s{config.seed}-{digest}"
-
-
-def run_folder(config: RunConfig) -> RunFolder:
-    """The folder that this configuration asks for, whether it is there or not."""
     if config.run_dir is not None:
         return RunFolder(Path(config.run_dir))
-    return RunFolder(Path(config.output_root) / (config.tier or "") / run_name(config))
+    parent = Path(config.output_root) / (config.tier or "")
+    folder = RunFolder(parent / run_name(config, images))
+    if images is None or not images.own or folder.holds_run():
+        return folder
+    # Their names had the spelling of data.root in them, or nothing of the images.
+    earlier = map(RunFolder, sorted(parent.glob(f"{name_stem(config)}-*")))
+    return next((old for old in earlier if old.is_this(config, images)), folder)
 
 
 class RunFolder:
@@ -66,24 +64,56 @@ class RunFolder:
         self.classes_file = path / "classes.json"  # by label
         self.checkpoints = path / "checkpoints"
 
+    def holds_run(self) -> bool:
+        """Raises UserError where nobody may look."""
+        with refused_in_one_line(f"look at the run folder {self.path}", "choose another output_root or run_dir"):
+            return self.config_file.exists()
+
+    def is_this(self, config: RunConfig, images: Images) -> bool:
+        """Whether its run is that of the configuration on these images; an earlier version noted their place alone."""
+        try:
+            own, begun = self.config(), self.facts().get(TRAIN)
+        except UserError:  # somebody else's, or damaged
+            return False
+        return identity(own) == identity(config) and (same_place(own, config) if begun is None else begun == images.train)
+
     def check(self, config: RunConfig) -> None:
         """Raises UserError when the folder is another configuration's, or somebody else's."""
-        if self.config_file.exists():
+        if self.holds_run():
             self._refuse_another(config)
-        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            raise UserError(f"run_dir={self.path} is not empty and holds no run; choose another folder")
+            return
+        with refused_in_one_line(f"look at the run folder {self.path}", "choose another output_root or run_dir"):
+            if self.path.exists() and (not self.path.is_dir() or any(map(_is_foreign, self.path.iterdir()))):
+                raise UserError(f"run_dir={self.path} is not empty and holds no run; choose another folder")
+
+    def hold(self, config: RunConfig) -> int:
+        """Makes the folder for `config` and locks it: status.lock. Nothing in it changes where that is refused."""
+        self.check(config)
+        with refused_in_one_line(f"make the run folder {self.path}", "choose another output_root or run_dir"):
+            make_folder(self.path)
+        return lock(self.path)
 
     def claim(self, config: RunConfig) -> None:
-        """Makes the folder for `config`, or takes it up again: what may differ between two starts is from then on as now."""
+        """For who holds the folder: it is this configuration's, and what may differ between two starts is as now."""
         self.check(config)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
+        with refused_in_one_line(f"write into the run folder {self.path}", "make that possible, or choose another run_dir"):
+            remove_leftovers(self.path)
             if not self.config_file.exists() or self.config() != config:
                 write_atomically(self.config_file, yaml.safe_dump(config.model_dump(), sort_keys=False).encode())
-        except OSError as error:
-            raise UserError(
-                f"cannot make the run folder {self.path} ({error.strerror}); choose another output_root"
-            ) from None
+
+    def prepare(self, config: RunConfig) -> None:
+        """Holds and claims the folder for a start that comes later; one that runs there already is left alone.
+
+        That start will say so.
+        """
+        try:
+            held = self.hold(config)
+        except InUse:
+            return
+        try:
+            self.claim(config)
+        finally:
+            os.close(held)
 
     def _refuse_another(self, config: RunConfig) -> None:
         old, new = _flat(identity(self.config())), _flat(identity(config))
@@ -96,30 +126,34 @@ class RunFolder:
                 "choose another run_dir, or leave it out"
             )
 
-    def refuse_other_pixels(self, pixels: str) -> None:
-        """Raises UserError when the run was begun on other copies of its images (DataSet.pixels)."""
-        begun = self.read_json("facts.json").get("data_pixels", pixels)
-        if begun != pixels:
-            raise UserError(
-                f"{self.path} was begun on {begun} images, and those of data.root are {pixels}: set data.root to where the "
-                "others are, or delete the folder to begin anew"
-            )
+    def has_begun(self) -> bool:
+        """Whether there is anything that a start would go on from."""
+        return self.summary_file.exists() or any(self.checkpoints.glob("step-*.pt"))
 
     def config(self) -> RunConfig:
         """Raises UserError when the folder holds no run."""
+        content = read_bytes(self.config_file)
+        if content is None:
+            raise UserError(f"{self.path} is no run folder: it has no config.yaml")
         try:
-            values = yaml.safe_load(self.config_file.read_text())
-        except FileNotFoundError:
-            raise UserError(f"{self.path} is no run folder: it has no config.yaml") from None
-        except (OSError, yaml.YAMLError, UnicodeDecodeError):
+            values = yaml.safe_load(content)
+        except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
             raise UserError(f"{self.config_file} cannot be read; the run folder is damaged") from None
         if not isinstance(values, dict):
             raise UserError(f"{self.config_file} holds no configuration; the run folder is damaged")
         return validate(RunConfig, values, where=str(self.config_file))
 
+    def facts(self) -> dict:
+        """What the run says of itself; empty until it has begun."""
+        return self.read_json("facts.json") or self.read_json(self.summary_file.name)
+
     def summary(self) -> dict | None:
-        """What the finished run ended with; None while it is not finished."""
-        return self.read_json(self.summary_file.name) or None
+        """What the finished run ended with; None while it is not finished. Raises UserError where that is damaged."""
+        name = self.summary_file.name
+        summary = self.read_json(name)
+        if summary and not all(isinstance(summary.get(key), (int, float)) for key in _RESULT):
+            raise UserError(f"{self.summary_file} is damaged: it has no result; {_REMEDIES[name]}")
+        return summary or None
 
     def finished_summary(self) -> dict:
         """Raises UserError when the run is not finished."""
@@ -138,9 +172,8 @@ class RunFolder:
         return "trained" if state == "done" else state  # the summary was lost: the same command writes it again
 
     def read_json(self, name: str) -> dict:
-        """A small file of the run; empty while it is not there."""
-        path = self.path / name
-        return json.loads(path.read_text()) if path.exists() else {}
+        """A small file of the run; empty while it is not there. Raises UserError for a damaged one."""
+        return read_json(self.path / name, dict, _REMEDIES.get(name, "put it back from a copy, or delete it")) or {}
 
     def add_damaged(self, image: str, reason: str) -> None:
         """One more training image that could not be read; those of earlier starts stay listed."""
@@ -148,6 +181,16 @@ class RunFolder:
 
     def write_json(self, name: str, values: dict | list) -> None:
         write_atomically(self.path / name, (json.dumps(values, indent=2) + "\n").encode())
+
+
+def same_place(old: RunConfig, new: RunConfig) -> bool:
+    """Whether data.root is one folder in both, however it is spelt."""
+    return Path(old.data.root or "").expanduser().resolve() == Path(new.data.root or "").expanduser().resolve()
+
+
+def _is_foreign(path: Path) -> bool:
+    """What a start that was stopped at once may have left is not."""
+    return path.name != "run.lock" and path.suffix != ".tmp"
 
 
 def _flat(values: dict, prefix: str = "") -> dict[str, object]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from efficientconv.config import RunConfig
+from efficientconv.engine.identity import identity, run_name
 from efficientconv.engine.records import read_records
-from efficientconv.engine.run_folder import RunFolder, identity, run_folder, run_name
+from efficientconv.engine.run_folder import RunFolder, run_folder
 from efficientconv.engine.status import in_use
 from efficientconv.errors import UserError
 from efficientconv.results.record import record_of, write_record

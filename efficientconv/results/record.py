@@ -11,8 +11,10 @@ from functools import cached_property
 from pathlib import Path
 
 from efficientconv.config import RunConfig
+from efficientconv.data.fingerprint import OWN_SETS
+from efficientconv.engine.identity import identity
 from efficientconv.engine.records import read_records
-from efficientconv.engine.run_folder import RunFolder, identity
+from efficientconv.engine.run_folder import TRAIN, RunFolder
 from efficientconv.errors import UserError
 from efficientconv.files import write_atomically
 from efficientconv.validation import validate
@@ -52,7 +54,8 @@ class RunRecord:
         """Runs alike in this differ in nothing but their seed. Raises UserError where the configuration is none."""
         values = identity(self.run_config)
         values.pop("seed")
-        return self.tier, repr(values)
+        images = self.summary.get(TRAIN) if self.summary.get("data_name") in OWN_SETS else None
+        return self.tier, repr(values), images
 
     @property
     def model(self) -> str:

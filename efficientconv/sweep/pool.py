@@ -13,6 +13,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from efficientconv.config import RunConfig
+from efficientconv.data import fingerprint
+from efficientconv.engine.continuation import found_data, refuse_other_images
 from efficientconv.engine.run_folder import RunFolder, run_folder
 from efficientconv.signals import Preempted
 from efficientconv.sweep.child import Child
@@ -52,13 +54,18 @@ def run_jobs(
 
 def plan(configs: Sequence[RunConfig]) -> list[RunFolder]:
     """The folders of the distinct runs, each with its configuration in it: frozen, whatever is edited meanwhile."""
-    folders = {}
+    folders, images = {}, {}
     for config in configs:
-        folder = run_folder(config)
+        place = config.data.model_dump_json()
+        if place not in images:
+            found = found_data(config)
+            images[place] = None if found is None else fingerprint(found, config.data)
+        folder = run_folder(config, images[place])
+        folder.check(config)
         if folder.summary() is None:
-            folder.claim(config)
-        else:
-            folder.check(config)
+            folder.prepare(config)
+        elif images[place] is not None:
+            refuse_other_images(folder, config, images[place])
         folders[folder.path] = folder
     return list(folders.values())
 

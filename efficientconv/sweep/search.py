@@ -17,10 +17,13 @@ from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from efficientconv.config import RunConfig
+from efficientconv.data import fingerprint
+from efficientconv.engine.continuation import found_data
+from efficientconv.engine.identity import identity, run_name
 from efficientconv.engine.records import read_records
-from efficientconv.engine.run_folder import RunFolder, identity, run_name
+from efficientconv.engine.run_folder import RunFolder
 from efficientconv.errors import UserError
-from efficientconv.files import lock
+from efficientconv.files import lock, make_folder
 from efficientconv.signals import Preempted
 from efficientconv.sweep.child import Child
 from efficientconv.sweep.outcome import Outcome
@@ -48,7 +51,9 @@ class Search:
         if not base.data.val_fraction:
             raise UserError("a search never looks at the test images: hold out some others, with data.val_fraction=0.1")
         self.folder, self.ranges, self.configure, self.seed = folder, ranges, configure, base.seed
-        folder.mkdir(parents=True, exist_ok=True)
+        found = found_data(base)
+        self.images = None if found is None else fingerprint(found, base.data)
+        make_folder(folder)
         busy = f"another process searches in {folder}; wait for it, or choose another --study"
         self.lock = lock(folder / "run.lock", busy)
         self.study = optuna.create_study(
@@ -56,6 +61,7 @@ class Search:
             pruner=optuna.pruners.MedianPruner(), load_if_exists=True,
         )  # fmt: skip
         question = {key: distribution_to_json(ranges[key]) for key in sorted(ranges)} | {"fixed": identity(base)}
+        question |= {"images": None if self.images is None else self.images.train}
         self._refuse_another(json.loads(json.dumps(question)))
 
     def run(self, trials: int, after_each: Callable[[], None]) -> None:
@@ -88,8 +94,8 @@ class Search:
 
     def _claim(self, trial: Trial, overrides: Sequence[str]) -> RunFolder:
         config = self.configure(overrides)
-        folder = RunFolder(self.folder / run_name(config))
-        folder.claim(config.model_copy(update={"run_dir": str(folder.path)}))
+        folder = RunFolder(self.folder / trial.user_attrs.get("run", run_name(config, self.images)))
+        folder.prepare(config.model_copy(update={"run_dir": str(folder.path)}))
         trial.set_user_attr("run", folder.path.name)
         return folder
 
@@ -124,10 +130,17 @@ class Search:
         asked = self.study.user_attrs.get("question")
         if asked is None:
             self.study.set_user_attr("question", question)
-        elif asked != question:
+            return
+        asked = {"images": question["images"]} | asked | {"fixed": _placeless(asked["fixed"])}
+        if asked != question:
             keys = [key for key in {**asked, **question} if asked.get(key) != question.get(key)]
-            what = "other settings" if keys[0] == "fixed" else f"another range of {keys[0]}"
+            what = {"fixed": "other settings", "images": "other images"}.get(keys[0], f"another range of {keys[0]}")
             raise UserError(f"{self.folder} holds a search with {what}; choose another --study")
+
+
+def _placeless(fixed: dict) -> dict:
+    """Earlier versions told the images by their place."""
+    return fixed | {"data": {key: value for key, value in fixed["data"].items() if key != "root"}}
 
 
 def _report(trial: Trial, folder: RunFolder, reported: set[int]) -> None:

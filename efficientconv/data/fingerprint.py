@@ -1,0 +1,73 @@
+"""What the images of a set are, wherever they lie and however their place is spelt."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import sha256
+
+from efficientconv.config import DataConfig
+from efficientconv.data.dataset import DataSet, FileSplit, Split, root_of
+from efficientconv.data.imagenet import PART
+from efficientconv.data.prepared import PreparedSplit
+
+OWN_SETS = ("folder", PART)  # whatever lies at data.root; the others have one content everywhere, or should have
+# Of how many files, evenly spaced, more than the name is looked at: a start is not to wait for a disk of a million images.
+SIZES, CONTENTS = 10_000, 100
+
+
+@dataclass(frozen=True)
+class Images:
+    """A digest of those to train on, the held-out ones among them, and one of those of the test."""
+
+    train: str
+    test: str
+    pixels: str  # which copies they are: DataSet.pixels
+    own: bool  # the user's collection: its images say which run it is, where for others the set's name does
+
+
+def fingerprint(data: DataSet, config: DataConfig) -> Images:
+    """Of the set as its function in DATA_SETS finds it: nothing held out, no file decoded."""
+    place = f"{root_of(config)}{os.sep}" if isinstance(data.train, FileSplit) else ""
+    return Images(_digest(data.train, place), _digest(data.test, place), data.pixels, data.name in OWN_SETS)
+
+
+def _digest(split: Split, place: str) -> str:
+    digest = sha256(str(len(split)).encode())
+    if isinstance(split, FileSplit):
+        for part in _of_files(split.paths, place):
+            digest.update(part)
+    elif isinstance(split, PreparedSplit):
+        digest.update(split.records.view("u1"))  # each image's name and checksum
+    else:
+        digest.update(split.labels.numpy())  # the images follow from the set and the configuration
+    return digest.hexdigest()[:16]
+
+
+def _of_files(paths: list[str], place: str) -> Iterable[bytes]:
+    """Names as they lie at the place, in order; then what some of the files are."""
+    yield "\0".join(path.removeprefix(place) for path in paths).encode(errors="surrogateescape")
+    for path in _spaced(paths, SIZES):
+        yield _size(path)
+    for path in _spaced(paths, CONTENTS):
+        yield _content(path)
+
+
+def _spaced(paths: list[str], most: int) -> list[str]:
+    return paths[:: -(-len(paths) // most) or 1]
+
+
+def _size(path: str) -> bytes:
+    try:
+        return os.stat(path).st_size.to_bytes(8, "little")
+    except OSError:
+        return b"unreadable"  # a damaged image, which training replaces
+
+
+def _content(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return sha256(file.read()).digest()
+    except OSError:
+        return b"unreadable"

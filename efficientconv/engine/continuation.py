@@ -1,0 +1,89 @@
+"""What a start must have in common with the run that it goes on with, or reports, besides the configuration."""
+
+from __future__ import annotations
+
+import warnings
+
+from efficientconv.config import RunConfig
+from efficientconv.data import FILE_SETS, DataSet, Images, find_data
+from efficientconv.engine.run_folder import TEST, TRAIN, RunFolder, run_folder, same_place
+from efficientconv.errors import UserError
+
+
+def found_data(config: RunConfig) -> DataSet | None:
+    """The files at data.root; None for a set that has none of its own, and where of a finished run they are gone."""
+    if config.data.name not in FILE_SETS.names():
+        return None
+    try:
+        return find_data(config.data)
+    except UserError as error:
+        if run_folder(config).summary() is None:
+            raise
+        warnings.warn(f"the images of a finished run are not there to be compared: {error}", stacklevel=2)
+        return None
+
+
+def refuse_other_images(folder: RunFolder, config: RunConfig, images: Images) -> None:
+    """Raises UserError when the run that lies there was begun on other images, or on other copies of them.
+
+    One that is not finished may go on with other images for its test: its weights do not depend on them.
+    """
+    if not folder.has_begun():
+        return
+    begun = folder.facts()
+    if begun.get("data_pixels", images.pixels) != images.pixels:
+        raise UserError(
+            f"{folder.path} was begun on {begun['data_pixels']} images, and those of data.root are {images.pixels}: set "
+            "data.root to where the others are, or delete the folder to begin anew"
+        )
+    if TRAIN not in begun:
+        _compare_places(folder, config, images)
+    elif begun[TRAIN] != images.train:
+        raise UserError(
+            f"{folder.path} was trained on other images than those at data.root={config.data.root}; set data.root to where "
+            "they are, or choose another run_dir or output_root"
+        )
+    elif begun.get(TEST) != images.test:
+        _tell_of_another_test(folder)
+
+
+def _compare_places(folder: RunFolder, config: RunConfig, images: Images) -> None:
+    old = folder.config()
+    if images.own and not same_place(old, config):
+        raise UserError(
+            f"{folder.path}, of an earlier version, was begun on the images at data.root={old.data.root}, and which those "
+            f"were it does not say; set data.root={old.data.root}, or choose another run_dir"
+        )
+    warnings.warn(
+        f"{folder.path} is of an earlier version and does not say which images it was begun on: taken for those of now",
+        stacklevel=3,
+    )
+
+
+def _tell_of_another_test(folder: RunFolder) -> None:
+    if folder.summary() is not None:
+        raise UserError(
+            f"{folder.path} is finished, and its test images were others than those of data.root: python eval.py "
+            f"run={folder.path} data=<set> data.root=<folder> evaluates it on these"
+        )
+    warnings.warn(f"the test images are others than those that {folder.path} was begun with", stacklevel=3)
+
+
+def refuse_other_processes(folder: RunFolder, processes: int) -> None:
+    """Raises UserError when the run that lies there was trained by another number of processes.
+
+    Also where batch norm's statistics are those of all: dropout is each process's own.
+    """
+    if not folder.has_begun():
+        return
+    begun = folder.facts().get("processes")
+    if begun is None:
+        warnings.warn(f"{folder.path} does not say how many processes trained it: taken for {processes}", stacklevel=2)
+    elif begun != processes:
+        by, start = ("1 process", "without torchrun") if begun == 1 else (
+            f"{begun} processes", f"with torchrun --nproc_per_node={begun}"
+        )  # fmt: skip
+        raise UserError(
+            f"{folder.path} was trained by {by}, and this start has {processes}: each has its own batch norm statistics and "
+            f"dropout, so the result would be another; start it {start}, or choose another run_dir"
+        )
