@@ -180,6 +180,13 @@ def test_its_own_number_needs_no_training_images(moved):
 
 def test_its_own_number_is_of_its_own_test_images(moved):
     run, root = moved
+    first = root / "test" / "0" / "0.png"
+    content = first.read_bytes()
+    Image.new("RGB", (32, 32)).save(first)  # as many as before
+    with pytest.raises(UserError, match="were others"):
+        own(run)
+    first.write_bytes(content)
+    assert own(run) == result_of(run)
     (root / "test" / "0" / "0.png").unlink()
     with pytest.raises(UserError, match="were others .* has now .* add data=folder data.root="):
         own(run)

@@ -94,6 +94,10 @@ def test_a_point_is_the_mean_of_a_configuration_and_fronts_join_what_can_be_comp
     assert (mean.top1_percent, mean.std) == (75.0, pytest.approx(50**0.5))
     assert mean.series == other.series != apart.series and "epochs 15" in apart.series
     assert (mean.name, other.name) == ("c x 0.125", "c x 0.25")
+    other_images = variation(finished_run, tmp_path / "other", data_name="folder", train_images_digest="0123")
+    again = variation(finished_run, tmp_path / "again", data_name="folder", train_images_digest="4567")
+    one, another = points(records(other_images, again))
+    assert one.series != another.series and "images 0123" in one.series
     assert pareto_front([point for point in found if point.series == mean.series]) == [mean, other]
 
 

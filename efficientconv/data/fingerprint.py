@@ -29,14 +29,14 @@ class Images:
 
 def fingerprint(data: DataSet, config: DataConfig) -> Images:
     """Of the set as its function in DATA_SETS finds it: nothing held out, no file decoded."""
-    place = f"{root_of(config)}{os.sep}" if isinstance(data.train, FileSplit) else ""
-    return Images(_digest(data.train, place), _digest(data.test, place), data.pixels, data.name in OWN_SETS)
+    return Images(digest_of(data.train, config), digest_of(data.test, config), data.pixels, data.name in OWN_SETS)
 
 
-def _digest(split: Split, place: str) -> str:
+def digest_of(split: Split, config: DataConfig) -> str:
+    """Of the images of one split, before any is decoded."""
     digest = sha256(str(len(split)).encode())
     if isinstance(split, FileSplit):
-        for part in _of_files(split.paths, place):
+        for part in _of_files(split.paths, f"{root_of(config)}{os.sep}"):
             digest.update(part)
     elif isinstance(split, PreparedSplit):
         digest.update(split.records.view("u1"))  # each image's name and checksum

@@ -11,6 +11,7 @@ from efficientconv.config import DataConfig
 from efficientconv.data.class_folders import class_names, list_images, listed, spelt_as
 from efficientconv.data.dataset import DATA_SETS, FILE_SETS, ORIGINAL, FileSplit, Split, root_of
 from efficientconv.data.decode import decode_for_evaluation
+from efficientconv.data.fingerprint import digest_of
 from efficientconv.data.folder import evaluated_folder, fits_in_memory
 from efficientconv.data.image_files import PassedOver, images_in, sub_folders
 from efficientconv.data.imagenet import prepared_test
@@ -23,6 +24,7 @@ class TestImages:
     """Labelled by their place among the network's classes. `pixels`, `passed_over`: as of a DataSet."""
 
     split: Split
+    digest: str  # Images.test
     pixels: str
     passed_over: PassedOver
 
@@ -35,17 +37,19 @@ def load_test_images(config: DataConfig, classes: list[str], image_size: int) ->
     """
     if config.name == "imagenet" and is_prepared(root_of(config)):
         found, split, pixels = prepared_test(root_of(config), config)
-        return TestImages(_relabelled(split, found, classes, config.name), pixels, PassedOver())
+        return TestImages(_relabelled(split, found, classes, config.name), digest_of(split, config), pixels, PassedOver())
     if config.name in FILE_SETS.names():
         root, passed_over = root_of(config), PassedOver()
         if config.name == "imagenet" and (root / "val").is_dir():
             root = root / "val"  # ImageNet's test/ has no labels
         split = class_folders(root, classes, passed_over)
+        digest = digest_of(split, config)
         if config.name != "imagenet" and fits_in_memory(config, image_size):
             split = decode_for_evaluation(split, image_size, resize_others=config.image_size is not None)
-        return TestImages(split, ORIGINAL, passed_over)
+        return TestImages(split, digest, ORIGINAL, passed_over)
     data = DATA_SETS.get(config.name)(config)
-    return TestImages(_relabelled(data.test, data.classes, classes, config.name), data.pixels, data.passed_over)
+    split = _relabelled(data.test, data.classes, classes, config.name)
+    return TestImages(split, digest_of(data.test, config), data.pixels, data.passed_over)
 
 
 def class_folders(root: Path, classes: list[str], passed_over: PassedOver) -> FileSplit:

@@ -13,6 +13,7 @@ from efficientconv.engine.memory import keep_freed_memory
 from efficientconv.engine.metrics import Result
 from efficientconv.engine.parts import evaluate_split
 from efficientconv.engine.precision import choose_device, set_tf32
+from efficientconv.engine.run_folder import TEST
 from efficientconv.engine.trained_run import TrainedRun, read_run
 from efficientconv.errors import UserError
 
@@ -46,7 +47,7 @@ def _own_images(trained: TrainedRun) -> tuple[Split, DataConfig]:
     """Raises UserError where they are no longer those that the run's numbers are of."""
     config, facts = trained.config.data, trained.facts
     images = load_test_images(config, trained.classes, trained.image_size)
-    now = {"data_pixels": images.pixels, "num_test": len(images.split)}
+    now = {"data_pixels": images.pixels, "num_test": len(images.split), TEST: images.digest}
     if any(facts.get(key, value) != value for key, value in now.items()):
         raise UserError(
             f"the test images of {trained.folder.path} were others ({facts.get('num_test')}, {facts.get('data_pixels')}) "

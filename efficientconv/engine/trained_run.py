@@ -50,7 +50,7 @@ def read_run(path: Path, checkpoint: Path | None = None) -> TrainedRun:
         UserError: no run, no sound weights, or a run that does not say its classes.
     """
     folder = RunFolder(path)
-    config, facts = folder.config(), folder.read_json("facts.json")
+    config, facts = folder.config(), folder.facts()
     weights, origin = _weights(folder) if checkpoint is None else (load_weights(checkpoint), checkpoint)
     classes, image_size = _classes(folder), facts.get("image_size")
     if classes is None or image_size is None:

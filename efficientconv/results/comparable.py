@@ -20,8 +20,8 @@ def series_names(records: Sequence[RunRecord]) -> list[str]:
     found: defaultdict[str, dict[str, set]] = defaultdict(lambda: defaultdict(set))
     for record in records:
         if record.state == "done":
-            for key in CONDITIONS:
-                found[_title(record)][key].add(record.summary.get(key))
+            for key, value in _conditions(record).items():
+                found[_title(record)][key].add(value)
     return [_name(record, [key for key, values in found[_title(record)].items() if len(values) > 1]) for record in records]
 
 
@@ -32,4 +32,9 @@ def _title(record: RunRecord) -> str:
 def _name(record: RunRecord, differing: list[str]) -> str:
     if record.state != "done":
         return _title(record)
-    return ", ".join([_title(record), *(f"{key.replace('_', ' ')} {record.summary.get(key)}" for key in differing)])
+    conditions = _conditions(record)
+    return ", ".join([_title(record), *(f"{key.replace('_', ' ')} {conditions[key]}" for key in differing)])
+
+
+def _conditions(record: RunRecord) -> dict[str, object]:
+    return {key: record.summary.get(key) for key in CONDITIONS} | {"images": record.own_images}

@@ -54,8 +54,12 @@ class RunRecord:
         """Runs alike in this differ in nothing but their seed. Raises UserError where the configuration is none."""
         values = identity(self.run_config)
         values.pop("seed")
-        images = self.summary.get(TRAIN) if self.summary.get("data_name") in OWN_SETS else None
-        return self.tier, repr(values), images
+        return self.tier, repr(values), self.own_images
+
+    @property
+    def own_images(self) -> str | None:
+        """Which images a finished run was trained on, where the name of its set does not say it."""
+        return self.summary.get(TRAIN) if self.summary.get("data_name") in OWN_SETS else None
 
     @property
     def model(self) -> str:
