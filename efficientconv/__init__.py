@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from efficientconv import layers
     from efficientconv.complexity import Cost, NetworkCost, count
     from efficientconv.conversion import convert
+    from efficientconv.engine.predict import load_run
+    from efficientconv.export import prepare_for_export
     from efficientconv.models import create_model, list_models, register_model
     from efficientconv.native.memory import empty_cache
 
@@ -23,11 +25,14 @@ __version__ = "0.1.0"
 _HOMES = {
     "complexity": ("Cost", "NetworkCost", "count"),
     "conversion": ("convert",),
+    "engine.predict": ("load_run",),
+    "export": ("prepare_for_export",),
     "models": ("create_model", "list_models", "register_model"),
     "native.memory": ("empty_cache",),
 }
 __all__ = [
-    "Cost", "NetworkCost", "convert", "count", "create_model", "empty_cache", "layers", "list_models", "register_model",
+    "Cost", "NetworkCost", "convert", "count", "create_model", "empty_cache", "layers", "list_models", "load_run",
+    "prepare_for_export", "register_model",
 ]  # fmt: skip
 
 

@@ -10,14 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import matplotlib
+import matplotlib.pyplot as plt
 import torch
 
+from efficientconv.engine.environment import environment
+from efficientconv.results.markdown import csv_text
+
 matplotlib.use("Agg")  # no screen is needed
-
-import matplotlib.pyplot as plt  # noqa: E402
-
-from efficientconv.engine.environment import environment  # noqa: E402
-from efficientconv.results.markdown import csv_text  # noqa: E402
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ class Trainer:
 
     def __init__(
         self, model: nn.Module, config: TrainerConfig, optim: OptimConfig, schedule: ScheduleConfig,
-        *, seed: int, steps_per_epoch: int, device: torch.device, world: World = World(),  # noqa: B008
+        *, seed: int, steps_per_epoch: int, device: torch.device, world: World = World(),  # noqa: B008  it is immutable
         preemption: Preemption | None = None,
     ):  # fmt: skip
         self.model = model

@@ -10,17 +10,16 @@ import io
 from pathlib import Path
 
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+
+from efficientconv.files import write_atomically
+from efficientconv.results import kernel_tiles as tiles
+from efficientconv.results.kernel_measures import KINDS, TEMPLATES, Measures, edges, of_random, templates
+from efficientconv.results.kernels import KernelGroup, RunKernels
 
 matplotlib.use("Agg")  # no screen is needed
-
-import matplotlib.pyplot as plt  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
-
-from efficientconv.files import write_atomically  # noqa: E402
-from efficientconv.results import kernel_tiles as tiles  # noqa: E402
-from efficientconv.results.kernel_measures import KINDS, TEMPLATES, Measures, edges, of_random, templates  # noqa: E402
-from efficientconv.results.kernels import KernelGroup, RunKernels  # noqa: E402
 
 SHOWN = 128  # kernels of a stage at most
 COLUMNS = 16

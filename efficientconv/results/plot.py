@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import matplotlib
+import matplotlib.pyplot as plt
+from adjustText import adjust_text
+from matplotlib.axes import Axes
+
+from efficientconv.text import printable
 
 matplotlib.use("Agg")  # no screen is needed
-
-import matplotlib.pyplot as plt  # noqa: E402
-from adjustText import adjust_text  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
-
-from efficientconv.text import printable  # noqa: E402
 
 MACS_LABEL = "million MACs of one image (1 MAC = 2 FLOPs)"
 TIME_LABEL = "ms per image, measured"

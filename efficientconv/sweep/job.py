@@ -17,11 +17,11 @@ from efficientconv.signals import leave_on_signals
 if __name__ == "__main__":
     leave_on_signals()  # now: the imports take seconds
 
-from efficientconv.config import RunConfig  # noqa: E402
-from efficientconv.engine.guard import guarded  # noqa: E402
-from efficientconv.engine.preemption import Preemption  # noqa: E402
-from efficientconv.engine.run import train  # noqa: E402
-from efficientconv.engine.run_folder import RunFolder  # noqa: E402
+from efficientconv.config import RunConfig
+from efficientconv.engine.guard import guarded
+from efficientconv.engine.preemption import Preemption
+from efficientconv.engine.run import train
+from efficientconv.engine.run_folder import RunFolder
 
 
 def main() -> None:

@@ -1,0 +1,157 @@
+"""Networks for other programs: made of plain convolutions, as ONNX, as PyTorch's exported program (.pt2).
+
+    model = prepare_for_export(model, fold_batch_norm=True)
+    data = exported(model, "onnx", (3, 32, 32))
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor, nn
+
+from efficientconv.errors import UserError
+from efficientconv.layers import (
+    ChannelBottleneckConv2d,
+    ConvLayer,
+    SpatialBottleneckConv2d,
+    TopologicalConv2d,
+    UnravelledConv2d,
+)  # fmt: skip
+from efficientconv.layers.backend import set_backend
+
+INPUT, OUTPUT = "images", "logits"
+CHECKED_IMAGES = 64
+
+Run = Callable[[Tensor], Tensor]  # images B x C x S x S -> logits
+
+
+@torch.no_grad()
+def prepare_for_export(model: nn.Module, *, fold_batch_norm: bool = False) -> nn.Module:
+    """A copy of `model` for inference, made of plain convolutions: it computes the same, and any tool can read it.
+
+    Topological layers become dense convolutions with zeros; native kernels are left out. Quantization and tracing, which
+    stumble over a weight that is computed, take it.
+
+    Args:
+        fold_batch_norm: batch norms of `ConvLayer`s go into the convolutions before them. Those of other modules stay.
+    """
+    model = set_backend(copy.deepcopy(model).eval(), "reference")
+    if fold_batch_norm:
+        for layer in (module for module in model.modules() if isinstance(module, ConvLayer)):
+            _fold(layer)
+    for name, module in list(model.named_modules()):
+        if isinstance(module, TopologicalConv2d):
+            if not name:
+                return _dense(module)
+            model.set_submodule(name, _dense(module))
+    return model
+
+
+def exported(
+    network: nn.Module, format: str, shape: Sequence[int], *, batch: int | None = None, classes: Sequence[str] = ()
+) -> bytes:
+    """The content of an .onnx or .pt2 file.
+
+    Args:
+        network: as `prepare_for_export` gives it, on the CPU.
+        format: onnx or pt2.
+        shape: (channels, height, width) of an image, fixed in the file.
+        batch: images at a time; None: any number.
+        classes: their names by label, into the file's metadata ("classes", JSON).
+    Raises:
+        UserError: onnx without the packages that it takes.
+    """
+    images = torch.zeros(batch or 2, *shape)
+    sizes = None if batch else ({0: torch.export.Dim("batch")},)
+    names = json.dumps(list(classes))
+    if format == "pt2":
+        data = io.BytesIO()
+        program = torch.export.export(network, (images,), dynamic_shapes=sizes)
+        torch.export.save(program, data, extra_files={"classes.json": names})
+        return data.getvalue()
+    if missing := [name for name in ("onnx", "onnxscript") if find_spec(name) is None]:
+        raise UserError(f"format=onnx needs {' and '.join(missing)}: pip install {' '.join(missing)}")
+    program = torch.onnx.export(
+        network, (images,), dynamo=True, verbose=False, input_names=[INPUT], output_names=[OUTPUT], dynamic_shapes=sizes
+    )
+    program.model.metadata_props["classes"] = names
+    return program.model_proto.SerializeToString()
+
+
+def runner(data: bytes, format: str) -> Run | None:
+    """Runs what `exported` made, on as many threads as torch has; None: it takes onnxruntime, which is not installed."""
+    if format == "pt2":
+        program = torch.export.load(io.BytesIO(data)).module()
+        return lambda images: program(images)
+    if find_spec("onnxruntime") is None:
+        return None
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(session.run([OUTPUT], {INPUT: images.contiguous().numpy()})[0])
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Of an exported network with the one that it was made of, on images of noise."""
+
+    images: int
+    same_class: int
+    largest_difference: float  # of logits, as a share of the largest logit
+
+    def __str__(self) -> str:
+        return f"{self.same_class} of {self.images} images in the same class, logits within {self.largest_difference:.1e}"
+
+
+@torch.no_grad()
+def agreement(network: nn.Module, run: Run, shape: Sequence[int], batch: int | None = None) -> Agreement:
+    at_once = batch or CHECKED_IMAGES
+    noise = torch.Generator().manual_seed(0)
+    batches = [torch.randn(at_once, *shape, generator=noise) for _ in range(-(-CHECKED_IMAGES // at_once))]
+    ours, theirs = (torch.cat([f(images) for images in batches]) for f in (network.eval(), run))
+    same = (ours.argmax(1) == theirs.argmax(1)).sum()
+    return Agreement(len(ours), int(same), float((ours - theirs).abs().max() / ours.abs().max()))
+
+
+def _dense(conv: TopologicalConv2d) -> nn.Conv2d:
+    sizes = (conv.kernel_size, conv.stride, conv.padding, conv.dilation)
+    made = {"device": conv.weight.device, "dtype": conv.weight.dtype}
+    plain = nn.Conv2d(
+        conv.in_channels, conv.out_channels, *sizes, bias=conv.bias is not None, padding_mode=conv.padding_mode, **made
+    )
+    plain.weight.copy_(conv.dense_weight())
+    if conv.bias is not None:
+        plain.bias.copy_(conv.bias)
+    return plain.eval()
+
+
+def _fold(layer: ConvLayer) -> None:
+    """bn(conv(x)) as one convolution: channel i of the weight times g_i / s_i, and a bias."""
+    bn, conv = layer.bn, _last(layer.conv)
+    if type(bn) is not nn.BatchNorm2d or bn.running_mean is None or conv is None:
+        return
+    scale = (bn.running_var + bn.eps).rsqrt() * (1 if bn.weight is None else bn.weight)
+    shift = -bn.running_mean * scale + (0 if bn.bias is None else bn.bias)
+    conv.weight.mul_(scale.reshape(-1, 1, 1, 1))
+    conv.bias = nn.Parameter(shift if conv.bias is None else conv.bias * scale + shift)
+    layer.bn = nn.Identity()
+
+
+def _last(conv: nn.Module) -> nn.Module | None:
+    """The part of a layer whose weight has a row for each of its outputs; None: it is no layer of a known kind."""
+    if isinstance(conv, UnravelledConv2d):
+        return conv.projection
+    if isinstance(conv, SpatialBottleneckConv2d):
+        return conv.expansion  # depthwise: a row for each channel, transposed or not
+    if isinstance(conv, ChannelBottleneckConv2d):
+        return _last(conv.expansion)
+    return conv if isinstance(conv, (nn.Conv2d, TopologicalConv2d)) else None

@@ -1,0 +1,100 @@
+"""Writes a run's network for other programs, checks what it wrote, and measures it: ONNX or PyTorch's exported program.
+
+    python scripts/export.py run=outputs/<run>                             any number of images at a time
+    python scripts/export.py run=outputs/<run> format=pt2 batch=1 fold_batch_norm=true output=c.pt2
+
+The file takes images B x 3 x S x S as an evaluation of the run prepares them, and gives logits; the names of the classes
+are in its metadata. It is written if it gives the same classes as the network. Running ONNX takes onnxruntime; without it
+there is neither check nor time.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import checkout  # noqa: F401  finds the package
+from efficientconv.signals import leave_on_signals
+
+if __name__ == "__main__":
+    leave_on_signals()  # now: the imports take seconds
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from efficientconv import cli
+from efficientconv.engine.predict import load_run
+from efficientconv.errors import UserError
+from efficientconv.export import Run, agreement, exported, prepare_for_export, runner
+from efficientconv.files import refused_in_one_line, write_atomically
+from efficientconv.latency import measure_latency
+from efficientconv.validation import Section, validate
+
+BATCH = 16  # images of a measured pass where any number fits
+
+
+class Order(Section):
+    """What was asked for: configs/export.yaml."""
+
+    run: str
+    format: Literal["onnx", "pt2"]
+    batch: Annotated[int, Field(gt=0)] | None
+    fold_batch_norm: bool
+    checkpoint: str | None
+    output: str | None
+
+
+@cli.entry("export")
+def main(values: dict) -> None:
+    order = validate(Order, values)
+    output = output_path(order)
+    classifier = load_run(order.run, order.checkpoint, "cpu")
+    shape = (3, classifier.run.image_size, classifier.run.image_size)
+    network = prepare_for_export(classifier.model, fold_batch_norm=order.fold_batch_norm)
+    network = network.to(memory_format=torch.contiguous_format)
+    data = exported(network, order.format, shape, batch=order.batch, classes=classifier.run.classes)
+    run = runner(data, order.format)
+    if run is not None:
+        agreed = agreement(classifier.model, run, shape, order.batch)
+        if agreed.same_class < agreed.images:
+            raise UserError(f"the exported network is another one ({agreed}); nothing was written")
+    with refused_in_one_line(f"write {output}", "choose another output"):
+        write_atomically(output, data)
+    print(f"{output}: {len(data) / 1e6:.1f} MB, images {order.batch or 'B'} x {' x '.join(map(str, shape))}")
+    if run is None:
+        print("not checked and not measured: onnxruntime is not installed (pip install onnxruntime)")
+    else:
+        print(f"checked: {agreed}\n{times(classifier.model, run, shape[-1], order)}")
+
+
+def output_path(order: Order) -> Path:
+    """Raises UserError for a name that does not say the format: it might be another file."""
+    path = Path(order.run) / f"model.{order.format}" if order.output is None else Path(order.output).expanduser()
+    if path.suffix != f".{order.format}" or path.is_dir():
+        raise UserError(f"output={order.output} is no name of such a file; end it with .{order.format}")
+    return path
+
+
+class Exported(nn.Module):
+    """For the measurement, beside a network."""
+
+    def __init__(self, run: Run):
+        super().__init__()
+        self.run = run
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.run(images)
+
+
+def times(model: nn.Module, run: Run, image_size: int, order: Order) -> str:
+    batch = order.batch or BATCH
+    models = {"this network in PyTorch": model, f"the {order.format} file": Exported(run)}
+    sizes = dict.fromkeys(models, image_size)
+    measured = measure_latency(models, sizes, batch_size=batch, device=torch.device("cpu"), repeats=5)
+    lines = [f"{name:24} {time.ms_per_image:8.3f} ms an image" for name, time in measured.items()]
+    return "\n".join([f"{batch} images at a time, {torch.get_num_threads()} threads:", *lines])
+
+
+if __name__ == "__main__":
+    main()
