@@ -67,6 +67,14 @@ def test_layer_and_its_gradients_equal_the_loops(name: str, n: int, m: int, args
     )
 
 
+@pytest.mark.parametrize("name", [name for name in LAYERS.names() if not name.endswith("bottleneck")])
+def test_even_kernels_work_where_the_padding_is_given(name: str) -> None:
+    n, m, args = NEEDS[name]
+    args = {"kernel_size": (4, 2), "stride": 2, "padding": 1, **args}
+    conv, x = make(name, n, m, args), image(n)
+    torch.testing.assert_close(conv(x), reference.on_batch(lambda maps: ORACLES[name](conv, maps, **args), x))
+
+
 @pytest.mark.parametrize("residual", [None, True, False])
 def test_sic_layers_in_sequence_are_algorithm_3(residual: bool | None) -> None:
     layers = [build_layer("sic", 4, 4, kernel_size=3, residual=residual).double().eval() for _ in range(3)]
@@ -290,6 +298,10 @@ REFUSALS = {
     "dilation of cells": (
         lambda: build_layer("spatial_bottleneck", 4, 4, kernel_size=2, dilation=2),
         ["dilation=(2, 2)", "gaps", "leave it out"],
+    ),
+    "even kernel of a pair": (
+        lambda: build_layer("channel_bottleneck", 4, 4, kernel_size=4, stride=2, padding=1),
+        ["kernel_size=4", "cannot keep the size", "choose an odd one"],
     ),
     "residual over a stride": (
         lambda: build_layer("sic", 4, 4, kernel_size=3, stride=2, residual=True),

@@ -522,7 +522,7 @@ class TestChoice:
             torch.testing.assert_close(layer.conv(x), expected.conv(x), rtol=1e-4, atol=1e-4)
 
     @needs_kernels
-    @pytest.mark.parametrize("how", ["subclass", "instance", "adapter", "parametrized"])
+    @pytest.mark.parametrize("how", ["subclass", "instance", "adapter", "parametrized", "observer"])
     @pytest.mark.parametrize("name", ["sic", "unravelled", "channel_bottleneck", "standard_1x1_alone"])
     def test_what_replaces_an_inner_convolution_is_run(self, name: str, how: str):
         """As adapters and quantization-aware training do."""
@@ -536,6 +536,9 @@ class TestChoice:
             inner.forward = lambda x: 2 * nn.Conv2d.forward(inner, x)
         elif how == "adapter":
             setattr(parent, key, Adapter(inner))
+        elif how == "observer":
+            for module in list(layer.modules()):
+                module.add_module("activation_post_process", nn.Identity())
         else:
             nn.utils.parametrizations.weight_norm(inner)
             inner.parametrizations.weight.original0.data.mul_(2)
