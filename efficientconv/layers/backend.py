@@ -116,7 +116,7 @@ def has_kernels(conv: nn.Module, x: Tensor) -> bool:
     """Whether there are kernels for a layer around `conv` at all, worth taking for inputs like x."""
     if type(x) is not Tensor or x.dim() != 4 or torch.compiler.is_compiling():  # a tracer's sizes may not be asked for
         return False
-    return isinstance(conv, WithKernels) and _takes(conv, x) and conv.takes_kernels(x)
+    return isinstance(conv, WithKernels) and conv.takes_kernels(x) and _takes(conv, x)
 
 
 def _takes(conv: WithKernels, x: Tensor) -> bool:
