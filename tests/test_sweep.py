@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
@@ -11,13 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
+from test_continuation import holder
 
 from conftest import ROOT, command
 from efficientconv.cli import compose
 from efficientconv.config import RunConfig
 from efficientconv.data.parallel import CORES, available_cores
 from efficientconv.engine.run_folder import RunFolder, run_folder
-from efficientconv.engine.status import lock
 from efficientconv.errors import UserError
 from efficientconv.sweep.launch import sweep
 from efficientconv.sweep.outcome import Outcome, sweep_exit_code
@@ -32,17 +31,16 @@ def smoke(root: Path, *overrides: str) -> RunConfig:
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory) -> tuple[list[RunConfig], list[Outcome], list[str]]:
-    """Four runs, two at a time: one ends well, the others have a rate too high, no data and a broken file."""
+    """Four runs, two at a time: one ends well, the others have a rate too high, no data and a broken installation."""
     root = tmp_path_factory.mktemp("sweep")
     variants = [], ["optim.lr=1e30"], ["data=folder", "data.root=nowhere"], ["seed=1"]
     configs = [smoke(root, *variant) for variant in variants]
-    broken = run_folder(configs[3])
-    broken.path.mkdir(parents=True)
-    broken.claim(configs[3])
-    broken.metrics_file.write_text("{")
+    broken = "import sys\nif any({!r} in word for word in sys.orig_argv): sys.modules['sklearn.datasets'] = None\n"
+    (root / "sitecustomize.py").write_text(broken.format(run_folder(configs[3]).path.name))
     lines: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("OMP_NUM_THREADS")
+        patch.setenv("PYTHONPATH", str(root))
         outcomes = run_jobs([*configs, configs[0]], jobs=2, log=lines.append)
     return configs, outcomes, lines
 
@@ -53,7 +51,8 @@ def test_each_run_ends_on_its_own_and_the_rows_have_the_order_of_the_runs(swept)
     assert [(o.state, o.exit_code) for o in outcomes] == [("ok", 0), ("diverged", 3), ("failed", 2), ("failed", 1)]
     reasons = [outcome.reason for outcome in outcomes]
     assert reasons[0] == "" and "the loss of step 2 is not finite" in reasons[1]
-    assert reasons[2].startswith("no folder '") and "set data.root to one" in reasons[2] and "JSONDecodeError" in reasons[3]
+    assert reasons[2].startswith("no folder '") and "set data.root to one" in reasons[2]
+    assert "ModuleNotFoundError" in reasons[3]
     assert all(outcome.seconds > 0 for outcome in outcomes)
     assert sweep_exit_code(outcomes) == 3
     assert outcome_table(outcomes).endswith("4 runs: 1 ok, 2 failed, 1 diverged")
@@ -62,7 +61,7 @@ def test_each_run_ends_on_its_own_and_the_rows_have_the_order_of_the_runs(swept)
 def test_an_error_is_shown_when_it_happens_with_its_traceback_if_it_is_a_bug(swept):
     _, outcomes, lines = swept
     (trace,) = [number for number, line in enumerate(lines) if line.startswith("Traceback")]
-    assert "read_records" in lines[trace] and str(outcomes[3].folder / "log.txt") in lines[trace]
+    assert "load_digits" in lines[trace] and str(outcomes[3].folder / "log.txt") in lines[trace]
     assert outcomes[3].folder.name in lines[trace - 1]
     assert sum(line.startswith("[4/4]") for line in lines) == 1
 
@@ -77,10 +76,11 @@ def test_what_is_done_and_what_another_process_trains_is_left_alone(swept, capfd
     configs, outcomes, _ = swept
     before = {path: path.stat().st_mtime_ns for path in outcomes[0].folder.rglob("*")}
     taken = configs[0].model_copy(update={"seed": 2})
-    run_folder(taken).claim(taken)
-    held = lock(run_folder(taken).path)
+    run_folder(taken).prepare(taken)
+    other = holder(run_folder(taken).path)
     again = run_jobs([configs[0], taken])  # one at a time: shown live, once
-    os.close(held)
+    other.kill()
+    other.wait()
     assert [(outcome.state, outcome.exit_code) for outcome in again] == [("skipped", 0), ("failed", 2)]
     assert {path: path.stat().st_mtime_ns for path in outcomes[0].folder.rglob("*")} == before
     assert run_folder(taken).state() == "planned" and "is in use by another process" in again[1].reason
@@ -90,8 +90,8 @@ def test_what_is_done_and_what_another_process_trains_is_left_alone(swept, capfd
 
 def test_a_planned_run_follows_what_its_own_configuration_may_change(tmp_path):
     folder = run_folder(smoke(tmp_path))
-    folder.claim(smoke(tmp_path, "trainer.device=cuda"))
-    folder.claim(smoke(tmp_path, "trainer.device=cpu"))
+    folder.prepare(smoke(tmp_path, "trainer.device=cuda"))
+    folder.prepare(smoke(tmp_path, "trainer.device=cpu"))
     assert folder.state() == "planned" and folder.config().trainer.device == "cpu"
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from efficientconv.config import RunConfig
-from efficientconv.data import fingerprint
+from efficientconv.data import Images, fingerprint
 from efficientconv.engine.continuation import found_data, refuse_other_images
 from efficientconv.engine.run_folder import RunFolder, run_folder
+from efficientconv.errors import UserError
 from efficientconv.signals import Preempted
 from efficientconv.sweep.child import Child
 from efficientconv.sweep.outcome import Outcome, outcome_table, skipped, sweep_exit_code
@@ -58,8 +59,7 @@ def plan(configs: Sequence[RunConfig]) -> list[RunFolder]:
     for config in configs:
         place = config.data.model_dump_json()
         if place not in images:
-            found = found_data(config)
-            images[place] = None if found is None else fingerprint(found, config.data)
+            images[place] = _images(config)
         folder = run_folder(config, images[place])
         folder.check(config)
         if folder.summary() is None:
@@ -68,6 +68,15 @@ def plan(configs: Sequence[RunConfig]) -> list[RunFolder]:
             refuse_other_images(folder, config, images[place])
         folders[folder.path] = folder
     return list(folders.values())
+
+
+def _images(config: RunConfig) -> Images | None:
+    """None, too, where they are missing or amiss: that run's own start will say so, and harm no other."""
+    try:
+        found = found_data(config)
+    except UserError:
+        return None
+    return None if found is None else fingerprint(found, config.data)
 
 
 class Pool:
