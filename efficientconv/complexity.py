@@ -71,9 +71,14 @@ def count(model: nn.Module, shape: Sequence[int], kind: str = "math") -> Network
     meta = {name: tensor.to("meta") for name, tensor in [*model.named_parameters(), *model.named_buffers()]}
     counter = _Counter(model, by_statement=kind == "math")
     with counter.following_calls(), _evaluating(model), _plain_attention(), torch.no_grad(), counter:
-        torch.func.functional_call(model, meta, (torch.empty(1, *shape, device="meta"),))
+        torch.func.functional_call(model, meta, (torch.empty(1, *shape, device="meta", dtype=_dtype(model)),))
     total = sum(counter.layers.values(), Cost())
     return NetworkCost(total.macs, total.params, total.activations, counter.layers)
+
+
+def _dtype(model: nn.Module) -> torch.dtype:
+    """Of the numbers that it computes with."""
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
 
 
 class _Counter(TorchDispatchMode):

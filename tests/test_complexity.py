@@ -389,6 +389,13 @@ def test_what_nobody_can_count_is_refused_and_named() -> None:
         count(model, (5, 4), kind="maths")
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_cost_is_the_same_in_every_type_of_numbers(dtype: torch.dtype) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(16, 2))
+    cost = count(model, (3, 4, 4))
+    assert count(model.to(dtype), (3, 4, 4)) == cost
+
+
 @pytest.mark.parametrize("model", ["f", "i"])
 def test_executed_cost_has_the_dense_layer_that_the_reference_computes(model: str) -> None:
     built, size = network(model, "cifar")
