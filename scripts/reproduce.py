@@ -4,8 +4,9 @@
     python scripts/reproduce.py table=2 tier=smoke seeds=0,1,2                and runs it: results/smoke/table2.md and .csv
     python scripts/reproduce.py table=2,4,5 tier=cifar_small seeds=0 data.root=<folder> --only c,j --jobs 2
 
-table: 1 to 6, residual, order, or several. Killed at any point and started again, it ends with the same tables: finished
-runs are skipped, cut-off ones continued. Other key=value arguments go to every run; its numbers must not depend on them.
+table: 1 to 6, residual, order, equal_cost, or several. Killed at any point and started again, it ends with the same tables:
+finished runs are skipped, cut-off ones continued. Other key=value arguments go to every run, whose numbers must not depend
+on them.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from efficientconv.reproduce.plan import PlannedRun, plan_runs
 from efficientconv.reproduce.report import plan_text
 from efficientconv.reproduce.tier import load_tier
 from efficientconv.reproduce.write import write_plots, write_table
-from efficientconv.results.tables import needed_models, table_config
+from efficientconv.results.tables import needed_rows, table_config
 from efficientconv.signals import Preempted
 from efficientconv.sweep.pool import outcome_table, run_jobs, sweep_exit_code
 from efficientconv.validation import validate
@@ -52,11 +53,11 @@ class Order:
 def main() -> None:
     args = parse_args()
     order = parse_order(args.settings)
-    models = models_to_train(order.tables, args.only)
+    rows = rows_to_train(order.tables, args.only)
     if not args.dry_run:
         require_writable(args.results)
     tier = load_tier(order.tier, order.overrides, args.results, compose)
-    runs = plan_runs(models, order.seeds, order.tier, order.overrides, compose, args.results)
+    runs = plan_runs(tier.models(rows), order.seeds, tier.base, tier.folder)
     facts = tier.data_facts
     for run in runs:
         run.keep_record()
@@ -69,7 +70,7 @@ def main() -> None:
         sys.exit(code)  # who sent a signal does not want to wait for tables
     again, device = args.measure, choose_device("auto")
     for name in order.tables:
-        paths = write_table(name, tier, order.seeds, command_of(order, args.only), device, again, compose)
+        paths = write_table(name, tier, order.seeds, command_of(order, args.only), device, again)
         again = False  # once for all tables
         print(f"{paths[0].read_text()}\n{', '.join(map(str, paths))}\n")
     print(", ".join(map(str, write_plots(tier))))
@@ -89,10 +90,10 @@ def compose(overrides: Sequence[str]) -> RunConfig:
     return validate(RunConfig, cli.compose("train", overrides))
 
 
-def models_to_train(tables: Sequence[str], only: str | None) -> list[str]:
-    """Raises UserError for a model that is in none of the tables."""
+def rows_to_train(tables: Sequence[str], only: str | None) -> list[str]:
+    """Raises UserError for a row that is in none of the tables."""
     configs = [table for table in map(table_config, tables) if table.trained]
-    needed = list(dict.fromkeys(name for table in configs for name in needed_models(table)))
+    needed = list(dict.fromkeys(name for table in configs for name in needed_rows(table)))
     if only is None:
         return needed
     allowed = [*needed, *(name for table in configs for name in table.quoted)]
@@ -135,7 +136,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("settings", nargs="+", metavar="KEY=VALUE", help="table=, tier=, seeds=, and settings of every run")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="runs at a time, which share the cores")
-    parser.add_argument("--only", metavar="MODEL,...", help="train these rows only; the table shows what there is")
+    parser.add_argument("--only", metavar="ROW,...", help="train these rows only; the table shows what there is")
     parser.add_argument("--measure", action="store_true", help="measure the networks' times again")
     parser.add_argument("--results", type=Path, default=ROOT / "results", metavar="FOLDER", help="tables are written in it")
     return parser.parse_intermixed_args()

@@ -27,9 +27,9 @@ from efficientconv.models.zoo import layout_config
 from efficientconv.reproduce.tier import load_tier, trained_models
 from efficientconv.reproduce.write import write_plots
 from efficientconv.results import paper, tier_pages
-from efficientconv.results.tables import needed_models, table_config, table_names
+from efficientconv.results.tables import model_of, needed_rows, table_config, table_names
 from efficientconv.validation import validate
-from scripts.reproduce import models_to_train, parse_order
+from scripts.reproduce import parse_order, rows_to_train
 
 TIERS = sorted(path.stem for path in (ROOT / "configs" / "tier").glob("*.yaml"))
 SEEDS = (0, 1)
@@ -169,6 +169,21 @@ def test_records_of_another_recipe_are_left_out_and_said(reproduced: Path, tmp_p
     assert rows_of(tmp_path) == rows_of(reproduced)
 
 
+def test_records_of_other_widths_are_of_the_tier_and_in_none_of_its_means(reproduced: Path, tmp_path: Path) -> None:
+    shutil.copytree(reproduced / "results", tmp_path / "results")
+    runs = tmp_path / "results" / "smoke" / "runs"
+    record = json.loads(next(runs.glob("c-*-s0-*")).read_text())
+    record["run"], record["config"]["model"]["width"], record["summary"]["top1_percent"] = "c-digits-s0-wide", 0.25, 0.0
+    (runs / "c-digits-s0-wide.json").write_text(json.dumps(record))
+    done = command("scripts/reproduce.py", *arguments(tmp_path))
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    assert rows_of(tmp_path) == rows_of(reproduced)
+    assert tier_pages.fit_table(tmp_path / "results" / "smoke") == tier_pages.fit_table(reproduced / "results" / "smoke")
+    for picture in ("accuracy_macs.png", "accuracy_time.png"):
+        parts = ("results", "smoke", picture)
+        assert tmp_path.joinpath(*parts).read_bytes() == reproduced.joinpath(*parts).read_bytes(), picture
+
+
 def test_report_has_the_runs_and_the_table(reproduced: Path, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     done = command("scripts/report.py", reproduced / "results" / "smoke" / "runs", "--output", page)
@@ -221,10 +236,10 @@ def test_a_mistake_names_itself(settings: list[str], message: str) -> None:
 
 def test_unknown_tables_and_rows_name_the_known_ones() -> None:
     with pytest.raises(UserError, match="unknown table '7'.*known: 1, 2"):
-        models_to_train(["7"], None)
+        rows_to_train(["7"], None)
     with pytest.raises(UserError, match="--only z.*known: a, b, c, d, e"):
-        models_to_train(["2"], "z")
-    assert models_to_train(["6"], "resnet18") == ["resnet18"]  # quoted: trained only when asked for
+        rows_to_train(["2"], "z")
+    assert rows_to_train(["6"], "resnet18") == ["resnet18"]  # quoted: trained only when asked for
 
 
 def test_an_override_that_changes_the_tiers_numbers_is_refused(tmp_path: Path) -> None:
@@ -262,7 +277,8 @@ def test_every_tier_trains_every_model_of_every_table(tier: str) -> None:
 def test_tables_name_models_and_compare_rows_that_exist(name: str) -> None:
     table = table_config(name)
     models = {path.stem for path in (ROOT / "configs" / "model").glob("*.yaml")}
-    assert {*table.rows, *table.quoted, *needed_models(table), table.baseline} <= models
+    named = {*table.rows, *table.quoted, *needed_rows(table), table.baseline}
+    assert set(map(model_of, named)) <= models
     assert table.baseline in table.rows or not table.trained
 
 

@@ -45,9 +45,9 @@ def estimate(pending: Sequence[PlannedRun], everything: Sequence[PlannedRun], fa
     """One for each of `pending`; rates are those of the runs of `everything` in this machine's folders, else tried now."""
     rates: dict[str, tuple[float, str]] = {}
     for run in pending:
-        if run.model not in rates:
-            rates[run.model] = _measured_rate(run.model, everything) or _trial_rate(run, facts.num_classes)
-    return [_estimate(run, facts, *rates[run.model]) for run in pending]
+        if run.row not in rates:
+            rates[run.row] = _measured_rate(run.row, everything) or _trial_rate(run, facts.num_classes)
+    return [_estimate(run, facts, *rates[run.row]) for run in pending]
 
 
 def data_facts(config: DataConfig) -> DataFacts:
@@ -70,9 +70,9 @@ def _estimate(run: PlannedRun, facts: DataFacts, images_per_s: float, source: st
     return Estimate(hours, _disk_bytes(run, facts.num_classes), source)
 
 
-def _measured_rate(model: str, runs: Sequence[PlannedRun]) -> tuple[float, str] | None:
-    """Images a second of the newest epochs of that model's runs in this machine's folders."""
-    newest = [read_records(run.folder.metrics_file)[-RECENT_EPOCHS:] for run in runs if run.model == model]
+def _measured_rate(row: str, runs: Sequence[PlannedRun]) -> tuple[float, str] | None:
+    """Images a second of the newest epochs of that row's runs in this machine's folders."""
+    newest = [read_records(run.folder.metrics_file)[-RECENT_EPOCHS:] for run in runs if run.row == row]
     rates = [record["images_per_s"] for records in newest for record in records]
     return (statistics.median(rates), "its epochs here") if rates else None
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from efficientconv.config import RunConfig
+from efficientconv.config import ModelConfig, RunConfig
 from efficientconv.engine.identity import identity, run_name
 from efficientconv.engine.records import read_records
 from efficientconv.engine.run_folder import RunFolder, run_folder
@@ -20,9 +20,9 @@ ComposeRun = Callable[[Sequence[str]], RunConfig]  # the edge to Hydra, handed i
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One model and seed at a tier. `record` is the file that is kept of it once it is done."""
+    """One row of a table and one seed at a tier. `record` is the file that is kept of it once it is done."""
 
-    model: str
+    row: str
     seed: int
     config: RunConfig
     folder: RunFolder
@@ -46,28 +46,30 @@ class PlannedRun:
             write_record(record_of(self.folder), self.record.parent)
 
 
-def plan_runs(
-    models: Sequence[str], seeds: Sequence[int], tier: str, overrides: Sequence[str], compose: ComposeRun, results: Path
-) -> list[PlannedRun]:
-    """Seed by seed, so that a table that is cut short has all its rows. Raises UserError when overrides change the tier."""
-    _refuse_another_tier(compose([f"tier={tier}"]), compose([f"tier={tier}", *overrides]), tier)
-    configs = {model: compose([f"tier={tier}", f"model={model}", *overrides]).model_dump() for model in models}
-    runs = []
+def plan_runs(models: Mapping[str, ModelConfig], seeds: Sequence[int], base: RunConfig, results: Path) -> list[PlannedRun]:
+    """Seed by seed, so that a table that is cut short has all its rows; rows that come to the same run have it once.
+
+    Args:
+        models: by row.
+        base: the tier's settings.
+        results: the tier's folder of results.
+    """
+    runs: dict[Path, PlannedRun] = {}
     for seed in seeds:
-        for model in models:
-            config = validate(RunConfig, configs[model] | {"seed": seed})
-            record = results / tier / "runs" / f"{run_name(config)}.json"
-            runs.append(PlannedRun(model, seed, config, run_folder(config), record))
-    return runs
+        for row, model in models.items():
+            config = validate(RunConfig, base.model_dump() | {"model": model.model_dump(), "seed": seed})
+            record = results / "runs" / f"{run_name(config)}.json"
+            runs.setdefault(record, PlannedRun(row, seed, config, run_folder(config), record))
+    return list(runs.values())
 
 
 def recipe(config: RunConfig) -> dict:
-    """What the numbers of a tier depend on besides model and seed."""
+    """What the numbers of a tier depend on besides model, its width, and seed."""
     values = identity(config)
-    return values | {"seed": None, "model": {key: values["model"].get(key) for key in ("layout", "width")}}
+    return values | {"seed": None, "model": values["model"].get("layout")}
 
 
-def _refuse_another_tier(plain: RunConfig, config: RunConfig, tier: str) -> None:
+def refuse_another_tier(plain: RunConfig, config: RunConfig, tier: str) -> None:
     """Numbers of one tier are comparable only while nothing that they depend on differs."""
     ours, theirs = identity(config), identity(plain)
     changed = [section for section in ours.keys() | theirs.keys() if ours.get(section) != theirs.get(section)]

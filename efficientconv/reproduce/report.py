@@ -16,7 +16,7 @@ def plan_text(
     """Every run with its state and, where something is left to do, its time and disk; then their sums."""
     by_run = dict(zip(map(id, pending), estimates))
     rows = [_row(run, by_run.get(id(run))) for run in runs]
-    header = ("model", "seed", "state", "epochs", "time left", "disk MB", "rate from")
+    header = ("row", "seed", "state", "epochs", "time left", "disk MB", "rate from")
     table = text_table(header, rows) if runs else "nothing to train: arithmetic only"
     return (
         f"tier {tier.name}: {tier.conditions}; records in {tier.folder / 'runs'}\n{tier.about}\n\n{table}\n"
@@ -27,9 +27,9 @@ def plan_text(
 def _row(run: PlannedRun, estimate: Estimate | None) -> tuple[object, ...]:
     epochs = f"{run.epochs_done}/{run.config.trainer.epochs}"
     if estimate is None:
-        return run.model, run.seed, run.state, epochs, "-", "-", "-"
+        return run.row, run.seed, run.state, epochs, "-", "-", "-"
     return (
-        run.model, run.seed, run.state, epochs, _duration(estimate.hours), f"{estimate.disk_bytes / 1e6:.1f}",
+        run.row, run.seed, run.state, epochs, _duration(estimate.hours), f"{estimate.disk_bytes / 1e6:.1f}",
         estimate.rate_source,
     )  # fmt: skip
 

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from efficientconv.config import CONFIG_DIR, ModelConfig, RunConfig
 from efficientconv.errors import UserError, did_you_mean
+from efficientconv.models.budget import at_width, width_for
 from efficientconv.reproduce.estimate import DataFacts, data_facts
-from efficientconv.reproduce.plan import ComposeRun, recipe
+from efficientconv.reproduce.plan import ComposeRun, recipe, refuse_another_tier
 from efficientconv.results.record import RunRecord, read_records_in
-from efficientconv.results.tables import needed_models, table_config, table_names
+from efficientconv.results.tables import budget_of, model_of, needed_rows, table_config, table_names
 
 DATA_TITLES = {
     "cifar10": "CIFAR-10", "cifar10_jpeg": "CIFAR-10 (JPEG), a lossy copy", "digits": "scikit-learn's digits",
-    "imagenet": "ImageNet",
+    "fashion_mnist": "Fashion-MNIST", "imagenet": "ImageNet",
 }  # fmt: skip
 
 
@@ -30,6 +31,24 @@ class Tier:
     about: str  # what it costs and what it can prove
     base: RunConfig
     folder: Path  # of its results
+    compose: ComposeRun
+    _models: dict[str, ModelConfig] = field(default_factory=dict, repr=False)
+
+    def models(self, rows: Collection[str]) -> dict[str, ModelConfig]:
+        """Of each row the model, in the tier's layout and at its width or that of the row's budget.
+
+        Raises UserError for a budget that no width meets.
+        """
+        for row in rows:
+            if row not in self._models:
+                self._models[row] = self._model(row)
+        return {row: self._models[row] for row in rows}
+
+    def _model(self, row: str) -> ModelConfig:
+        model, budget = self.compose([f"tier={self.name}", f"model={model_of(row)}"]).model, budget_of(row)
+        if budget is None:
+            return model
+        return at_width(model, width_for(model, budget, self.data_facts.num_classes, self.base.data.image_size).width)
 
     @property
     def conditions(self) -> str:
@@ -57,11 +76,13 @@ class Tier:
 
 
 def load_tier(name: str, overrides: Sequence[str], results: Path, compose: ComposeRun) -> Tier:
-    """Raises UserError with the nearest name."""
+    """Raises UserError with the nearest name, and for overrides that change what the tier's numbers depend on."""
     known = sorted(path.stem for path in (CONFIG_DIR / "tier").glob("*.yaml"))
     if name not in known:
         raise UserError(f"unknown tier '{name}': {did_you_mean(name, known)}")
-    return Tier(name, _about(CONFIG_DIR / "tier" / f"{name}.yaml"), compose([f"tier={name}", *overrides]), results / name)
+    base = compose([f"tier={name}", *overrides])
+    refuse_another_tier(compose([f"tier={name}"]), base, name)
+    return Tier(name, _about(CONFIG_DIR / "tier" / f"{name}.yaml"), base, results / name, compose)
 
 
 def _about(path: Path) -> str:
@@ -70,12 +91,7 @@ def _about(path: Path) -> str:
     return " ".join(line.removeprefix("#").strip() for line in list(head)[2:])
 
 
-def tier_models(tier: str, names: Iterable[str], compose: ComposeRun) -> dict[str, ModelConfig]:
-    """Each as the tier has it: its width and layout."""
-    return {name: compose([f"tier={tier}", f"model={name}"]).model for name in names}
-
-
 def trained_models() -> list[str]:
-    """All that any table trains."""
+    """All that any table trains at the tier's width."""
     tables = [table for table in map(table_config, table_names()) if table.trained]
-    return list(dict.fromkeys(name for table in tables for name in needed_models(table)))
+    return list(dict.fromkeys(row for table in tables for row in needed_rows(table) if budget_of(row) is None))

@@ -56,6 +56,7 @@ class ClaimRow:
     ratio_quoted: str
     counted_macs: int  # of the other network, counted in torchvision's
     ratio_counted: str
+    confirmed: bool  # the quoted MACs give the claimed ratio, rounded as it is
 
 
 def network_cost(model: str, layout: str) -> tuple[int, NetworkCost]:
@@ -106,11 +107,13 @@ def claim_rows(costs: Iterable[CostRow]) -> list[ClaimRow]:
     rows = []
     for claim in csv_rows(PAPER_DIR / "claims.csv"):
         ours, other = macs[claim["model"]], macs[claim["against"]]
-        quoted = int(claim["quoted_macs_million"]) * 10**6
+        quoted, claimed = int(claim["quoted_macs_million"]) * 10**6, claim["claimed_ratio"]
+        decimals = len(claimed.partition(".")[2])
         rows.append(
             ClaimRow(
-                claim["model"], claim["against"], claim["claimed_ratio"], claim["claim_source"],
+                claim["model"], claim["against"], claimed, claim["claim_source"],
                 ours, quoted, claim["quoted_source"], f"{quoted / ours:.2f}", other, f"{other / ours:.2f}",
+                confirmed=f"{quoted / ours:.{decimals}f}" == f"{float(claimed):.{decimals}f}",
             )
         )  # fmt: skip
     return rows
@@ -146,7 +149,7 @@ def cost_text(rows: Iterable[CostRow]) -> str:
 def claim_text(rows: Iterable[ClaimRow]) -> str:
     header = (
         "model", "against", "claimed", "claimed in", "MACs M", "its MACs M as quoted", "source", "ratio",
-        "its MACs M in torchvision", "ratio",
+        "its MACs M in torchvision", "ratio", "as quoted",
     )  # fmt: skip
     return text_table(
         header,
@@ -154,7 +157,7 @@ def claim_text(rows: Iterable[ClaimRow]) -> str:
             (
                 row.model, row.against, row.claimed_ratio, row.claim_source, millions(row.macs),
                 millions(row.quoted_macs), row.quoted_source, row.ratio_quoted,
-                millions(row.counted_macs), row.ratio_counted,
+                millions(row.counted_macs), row.ratio_counted, "confirmed" if row.confirmed else "not confirmed",
             )
             for row in rows
         ),

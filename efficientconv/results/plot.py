@@ -10,6 +10,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 from adjustText import adjust_text
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from efficientconv.text import printable
 
@@ -21,13 +22,14 @@ TIME_LABEL = "ms per image, measured"
 
 @dataclass(frozen=True)
 class Point:
-    """A network. `std` of its accuracy over seeds, None where there is one run; those of one `series` are comparable."""
+    """A network. `std` of its accuracy over `seeds`, None where there is one run; those of one `series` are comparable."""
 
     name: str
     cost: float  # what the axis says
     top1_percent: float
     std: float | None = None
     series: str = ""
+    seeds: int = 1
 
 
 def plot(points: Sequence[Point], title: str, cost_label: str) -> bytes:
@@ -43,6 +45,31 @@ def plot(points: Sequence[Point], title: str, cost_label: str) -> bytes:
     axes.set_xlabel(cost_label)
     axes.set_ylabel("top-1 % on the test images")
     axes.set_title(_text(title))
+    return _png(figure)
+
+
+def plot_curves(points: Sequence[Point], title: str, cost_label: str) -> bytes:
+    """PNG: a line a series through all its points, each with its number of seeds, on a logarithmic axis of cost."""
+    figure, axes = plt.subplots(figsize=(7.6, 5.2), layout="constrained")
+    for number, name in enumerate(dict.fromkeys(point.series for point in points)):
+        line = sorted((point for point in points if point.series == name), key=lambda point: point.cost)
+        axes.errorbar(
+            [p.cost for p in line], [p.top1_percent for p in line], yerr=[p.std or 0.0 for p in line], label=_label(name),
+            color=f"C{number % 10}", marker="osD^vPX*"[number % 8], markersize=5, linewidth=1.3, elinewidth=1, capsize=2,
+        )  # fmt: skip
+        for p in line:
+            axes.annotate(
+                str(p.seeds), (p.cost, p.top1_percent), (4, -9), textcoords="offset points", fontsize=6, color="0.35"
+            )
+    _format(axes, [p.cost for p in points])
+    axes.legend(fontsize=8, ncols=2)
+    axes.set_xlabel(cost_label)
+    axes.set_ylabel("top-1 % on the test images")
+    axes.set_title(f"{_text(title)}\n(bars: standard deviation over seeds; small figures: how many seeds)", fontsize=10)
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
     image = io.BytesIO()
     figure.savefig(image, dpi=150)
     plt.close(figure)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from efficientconv.models import list_models, model_config
-from efficientconv.results import data_tables, paper, tier_pages
+from efficientconv.results import data_tables, paper, paper_pages, tier_pages
 from efficientconv.results.markdown import csv_rows
 from efficientconv.results.training_cost import training_cost_table
 
@@ -58,6 +58,8 @@ TABLES: dict[str, Callable[..., str]] = {
     "data_speed": lambda: data_tables.speed_table(_rows("data_throughput.csv")),
     "data_estimates": lambda: data_tables.estimate_table(_rows("data_throughput.csv")),
     "training_costs": lambda: training_cost_table(_rows("complexity.csv"), _rows("benchmark_models.csv")),
+    "paper_ratios": lambda: paper_pages.ratio_table(_rows("claims.csv")),
+    "paper_others": lambda tier: paper_pages.others_table(csv_rows(paper.PAPER_DIR / "others.csv"), tier),
     "tier_results": tier_pages.result_table,
     "tier_claims": tier_pages.claim_table,
     "tier_fit": tier_pages.fit_table,

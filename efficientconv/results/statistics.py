@@ -1,18 +1,21 @@
-"""Means with their spread, differences paired over seeds, and what they say of a claim."""
+"""Means with their spread, differences of means, and what they say of a claim."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import stats
 
+from efficientconv.results.premises import Groups, Premises, premises_of
 from efficientconv.results.tables import Relation
 
 CONFIDENCE = 0.95
 MARGIN_POINTS = 0.5  # percentage points of top-1 that still count as "no worse" and "not better"; this project's choice
+BOUNDS: dict[Relation, float] = {"better": 0.0, "worse": 0.0, "no_worse": -MARGIN_POINTS, "not_better": MARGIN_POINTS}
 RESAMPLES = 9999
 
 
@@ -28,12 +31,78 @@ class Spread:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """Of mean accuracies, in points; `n`: the runs of each row in it. None: a row has one run, which shows no spread."""
+
+    mean: float
+    n: tuple[int, ...]
+    std_error: float | None = None
+    df: float | None = None
+
+    @property
+    def low(self) -> float | None:
+        return None if self.std_error is None else self.mean - self._half
+
+    @property
+    def high(self) -> float | None:
+        return None if self.std_error is None else self.mean + self._half
+
+    @property
+    def _half(self) -> float:
+        return t_quantile(self.df) * self.std_error
+
+    def p_against(self, bound: float) -> float | None:
+        """Of Student's test, two-sided, that the difference is `bound`."""
+        if self.std_error is None:
+            return None
+        if self.std_error == 0:
+            return float(self.mean == bound)
+        return float(2 * stats.t.sf(abs(self.mean - bound) / self.std_error, self.df))
+
+
+@dataclass(frozen=True)
 class Verdict:
-    """`difference` is of the pairs, in points, with Student's t interval: of few pairs, the bootstrap's is too short."""
+    """`p`: of the claim alone; `p_corrected`: by Holm, over the claims of its table."""
 
     verdict: str  # supported, contradicted or undecided
     why: str
-    difference: Spread | None
+    difference: Difference | None
+    p: float | None = None
+    p_corrected: float | None = None
+
+
+class Comparison:
+    """Differences between a table's rows, by the variance pooled over all its rows where its premises hold, else Welch's."""
+
+    def __init__(self, groups: Groups):
+        self.groups = {row: values for row, values in groups.items() if values}
+
+    @cached_property
+    def premises(self) -> Premises:
+        return premises_of(self.groups)
+
+    @property
+    def test(self) -> str:
+        return "pooled variance" if self.premises.hold else "Welch's test"
+
+    def difference(self, row: str, than: str) -> Difference | None:
+        return self.contrast({row: 1.0, than: -1.0})
+
+    def contrast(self, weights: Mapping[str, float]) -> Difference | None:
+        """Of the rows' means, each times its weight; None where a row has no run."""
+        if not weights.keys() <= self.groups.keys():
+            return None
+        samples = {row: np.array(list(self.groups[row].values())) for row in weights}
+        mean = float(sum(weight * samples[row].mean() for row, weight in weights.items()))
+        n = tuple(map(len, samples.values()))
+        if min(n) < 2:
+            return Difference(mean, n)
+        variances = {row: values.var(ddof=1) for row, values in samples.items()}
+        if self.premises.hold:
+            variances = dict.fromkeys(samples, self.premises.pooled_std**2)
+        parts = [weight**2 * variances[row] / len(samples[row]) for row, weight in weights.items()]
+        df = self.premises.df if self.premises.hold else _satterthwaite(parts, n)
+        return Difference(mean, n, math.sqrt(sum(parts)), df)
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -46,52 +115,72 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(float(sample.mean()), float(sample.std(ddof=1)), n, float(low), float(high))
 
 
-def paired_difference(values: Mapping[int, float], others: Mapping[int, float]) -> Spread | None:
-    """values - others by seed, over the seeds that both have, with Student's t interval; None without such a seed."""
-    seeds = sorted(values.keys() & others.keys())
-    if not seeds:
-        return None
-    sample, n = np.array([values[seed] - others[seed] for seed in seeds]), len(seeds)
-    mean = float(sample.mean())
-    if n < 2:
-        return Spread(mean, None, n, None, None)
-    std = float(sample.std(ddof=1))
-    half = _t(n) * std / math.sqrt(n)
-    return Spread(mean, std, n, mean - half, mean + half)
+def judge(claims: Sequence[tuple[Relation, Difference | None]]) -> list[Verdict]:
+    """Of all claims of a table at once: each is tested against its bound, and their p are corrected by Holm."""
+    p = [None if difference is None else difference.p_against(BOUNDS[relation]) for relation, difference in claims]
+    corrected = iter(holm([value for value in p if value is not None]))
+    return [
+        _untested(difference) if value is None else _verdict(relation, difference, value, next(corrected))
+        for (relation, difference), value in zip(claims, p)
+    ]
 
 
-def judge(relation: Relation, difference: Spread | None) -> Verdict:
-    """Whether an interval of the difference, row minus the other, lies on the claim's side of its bound, or on the other."""
-    if difference is None:
-        return Verdict("undecided", "no seed was run for both", None)
-    if difference.low is None:
-        return Verdict("undecided", f"one seed ({difference.mean:+.2f} points) shows no spread", difference)
-    bound = {"better": 0.0, "worse": 0.0, "no_worse": -MARGIN_POINTS, "not_better": MARGIN_POINTS}[relation]
-    above, below = difference.low > bound, difference.high < bound
-    if relation in ("worse", "not_better"):
-        above, below = below, above
-    verdict = "supported" if above else "contradicted" if below else "undecided"
-    return Verdict(verdict, _why(difference, bound, verdict), difference)
+def holm(p: Sequence[float]) -> list[float]:
+    """Holm's step-down correction: the smallest of m times m, the next times m - 1, and none below one before it."""
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(np.array(p)[order] * np.arange(len(p), 0, -1))
+    corrected = np.empty(len(p))
+    corrected[order] = np.minimum(stepped, 1.0)
+    return corrected.tolist()
 
 
-def seeds_needed(difference: Spread, bound: float) -> int | None:
-    """Pairs whose interval would leave out `bound`, were mean and spread to stay; None when no 1,000 would do."""
-    for n in range(difference.n + 1, 1001):
-        if _t(n) * difference.std / math.sqrt(n) < abs(difference.mean - bound):
+def seeds_needed(difference: Difference, bound: float) -> int | None:
+    """Runs of each row whose interval would leave out `bound`, were mean and spread to stay; None when no 1,000 would do."""
+    runs_now = len(difference.n) / sum(1 / n for n in difference.n)
+    for n in range(max(difference.n) + 1, 1001):
+        half = t_quantile(len(difference.n) * (n - 1)) * difference.std_error * math.sqrt(runs_now / n)
+        if half < abs(difference.mean - bound):
             return n
     return None
 
 
-def _why(difference: Spread, bound: float, verdict: str) -> str:
+def t_quantile(df: float) -> float:
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, df))
+
+
+def _untested(difference: Difference | None) -> Verdict:
+    if difference is None:
+        return Verdict("undecided", "not run for both", None)
+    return Verdict("undecided", f"one seed ({difference.mean:+.2f} points) shows no spread", difference)
+
+
+def _verdict(relation: Relation, difference: Difference, p: float, corrected: float) -> Verdict:
+    bound, claims_more = BOUNDS[relation], relation in ("better", "no_worse")
+    on_its_side = (difference.mean > bound) == claims_more
+    verdict = "undecided" if corrected >= 1 - CONFIDENCE else "supported" if on_its_side else "contradicted"
+    return Verdict(verdict, _why(difference, bound, verdict, p, corrected), difference, p, corrected)
+
+
+def _why(difference: Difference, bound: float, verdict: str, p: float, corrected: float) -> str:
     text = (
         f"{difference.mean:+.2f} points, {CONFIDENCE:.0%} between {difference.low:+.2f} and {difference.high:+.2f} "
-        f"(n={difference.n}), to be held against {bound:g}"
+        f"(n={', '.join(map(str, difference.n))}), to be held against {bound:g}: p = {_p(p)}, by Holm {_p(corrected)}"
     )
     if verdict != "undecided":
         return text
+    if p < 1 - CONFIDENCE:
+        return f"{text}; alone it would be decided"
     needed = seeds_needed(difference, bound)
-    return f"{text}; " + (f"about {needed} seeds would tell, if it stays so" if needed else "more seeds would hardly tell")
+    return f"{text}; " + (f"about {needed} seeds each would tell, if it stays so" if needed else "more would hardly tell")
 
 
-def _t(n: int) -> float:
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))
+def _p(value: float) -> str:
+    return f"{value:.1e}" if value < 0.001 else f"{value:.3f}"
+
+
+def _satterthwaite(parts: Sequence[float], n: Sequence[int]) -> float:
+    """Welch's degrees of freedom of a sum of estimated variances."""
+    total = sum(parts)
+    if total == 0:
+        return float(min(n) - 1)
+    return total**2 / sum(part**2 / (count - 1) for part, count in zip(parts, n))

@@ -1,4 +1,4 @@
-"""A table of the paper beside ours: a row a model, from the records of its runs."""
+"""A table of the paper beside ours: a row a model, from the records of its runs, and its claims with their verdicts."""
 
 from __future__ import annotations
 
@@ -9,32 +9,43 @@ import torch
 
 from efficientconv.complexity import NetworkCost, count
 from efficientconv.config import ModelConfig
-from efficientconv.latency import Latency
 from efficientconv.models import create_model, image_size_of
 from efficientconv.results import paper
+from efficientconv.results.equal_cost import Curve, Needed
 from efficientconv.results.record import RunRecord
-from efficientconv.results.statistics import Spread, Verdict, judge, paired_difference, spread
-from efficientconv.results.tables import Claim, TableConfig
+from efficientconv.results.statistics import Comparison, Difference, Spread, Verdict, judge, spread
+from efficientconv.results.tables import Claim, Cost, TableConfig, model_of
+from efficientconv.results.tier_latency import Times
+
+RecordsByRow = Mapping[str, Sequence[RunRecord]]
 
 
 @dataclass(frozen=True)
 class TableRow:
     """Accuracies are those of the last epoch's weights on the test images, over seeds. None: not run, or not given."""
 
-    model: str
+    name: str
     description: str
+    width: float
     paper_top1_percent: float | None  # ImageNet, validation, centre crop
     paper_source: str
     paper_macs: int | None  # as the paper quotes them
     top1: Spread | None  # percent
     top5: Spread | None
-    difference: Spread | None  # of top-1 from the baseline's, paired over seeds, points
+    difference: Difference | None  # of top-1 from the baseline's, points
     macs: int
     macs_vs_baseline: float
     params: int
-    latency: Latency | None
+    times: Times | None
     seeds: tuple[int, ...]
     commits: tuple[str, ...]
+
+    def cost(self, kind: Cost) -> float | None:
+        """MACs, or ms per image; None: not measured."""
+        if kind == "macs":
+            return float(self.macs)
+        latency = getattr(self.times, kind, None)
+        return None if latency is None else latency.ms_per_image
 
 
 @dataclass(frozen=True)
@@ -43,33 +54,51 @@ class JudgedClaim:
     verdict: Verdict
 
 
+def by_row(models: Mapping[str, ModelConfig], records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
+    """Of each row the runs: those of its model at its width."""
+    return {row: [record for record in records if _network(record.run_config.model) == _network(model)]
+            for row, model in models.items()}  # fmt: skip
+
+
+def comparison_of(runs: RecordsByRow) -> Comparison:
+    return Comparison({row: top1(records) for row, records in runs.items()})
+
+
 def table_rows(
-    table: TableConfig,
-    models: Mapping[str, ModelConfig],
-    records: Sequence[RunRecord],
-    latencies: Mapping[str, Latency],
-    image_size: int | None,
-    num_classes: int,
-) -> list[TableRow]:
-    """One for each of `models`, as the tier has them; `records`: finished runs of the tier, of these models or others."""
-    baseline = network_cost(models[table.baseline], image_size, num_classes).macs
-    rows = []
-    for name, config in models.items():
-        cost = network_cost(config, image_size, num_classes)
-        rows.append(_row(config, cost, baseline, table.baseline, records, latencies.get(name)))
-    return rows
-
-
-def judged_claims(table: TableConfig, records: Sequence[RunRecord]) -> list[JudgedClaim]:
+    table: TableConfig, models: Mapping[str, ModelConfig], runs: RecordsByRow, comparison: Comparison,
+    times: Mapping[str, Times], image_size: int | None, num_classes: int,
+) -> list[TableRow]:  # fmt: skip
+    """One for each of `models`, as the tier has them."""
+    costs = {name: network_cost(config, image_size, num_classes) for name, config in models.items()}
+    baseline = costs[table.baseline].macs
     return [
-        JudgedClaim(claim, judge(claim.relation, paired_difference(top1(records, claim.row), top1(records, claim.than))))
-        for claim in table.claims
+        _row(table, name, models[name], cost, cost.macs / baseline, runs[name], comparison, times.get(name))
+        for name, cost in costs.items()
     ]
 
 
-def top1(records: Sequence[RunRecord], model: str, figure: str = "top1_percent") -> dict[int, float]:
+def judged_claims(table: TableConfig, rows: Sequence[TableRow], comparison: Comparison) -> list[JudgedClaim]:
+    differences = [_difference(table, claim, rows, comparison) for claim in table.claims]
+    verdicts = judge([(claim.relation, difference) for claim, difference in zip(table.claims, differences)])
+    return list(map(JudgedClaim, table.claims, verdicts))
+
+
+def curve_of(model: str, rows: Sequence[TableRow], comparison: Comparison, kind: Cost) -> Curve | None:
+    """Through all rows of `model` that have runs; None where there is none, or a cost was not measured."""
+    costs = {row.name: row.cost(kind) for row in rows if model_of(row.name) == model and row.top1}
+    return Curve(comparison, costs) if costs and None not in costs.values() else None
+
+
+def needed_costs(table: TableConfig, rows: Sequence[TableRow], comparison: Comparison, kind: Cost) -> dict[str, Needed]:
+    """By row of another model: the cost at which the table's curve has its accuracy."""
+    curve = curve_of(table.curve_of, rows, comparison, kind)
+    others = [row.name for row in rows if model_of(row.name) != table.curve_of and row.top1 and row.cost(kind)]
+    return {name: curve.needed(name) for name in others} if curve else {}
+
+
+def top1(records: Sequence[RunRecord], figure: str = "top1_percent") -> dict[int, float]:
     """By seed."""
-    return {record.seed: record.summary[figure] for record in records if record.model == model}
+    return {record.seed: record.summary[figure] for record in records}
 
 
 def network_cost(config: ModelConfig, image_size: int | None, num_classes: int) -> NetworkCost:
@@ -78,27 +107,41 @@ def network_cost(config: ModelConfig, image_size: int | None, num_classes: int) 
         return count(create_model(config, num_classes, image_size=image_size), (3, size, size))
 
 
+def _network(model: ModelConfig) -> tuple[str, str, float]:
+    return model.name, model.layout, model.width
+
+
+def _difference(table: TableConfig, claim: Claim, rows: Sequence[TableRow], comparison: Comparison) -> Difference | None:
+    if claim.at_equal is None:
+        return comparison.difference(claim.row, claim.than)
+    curve = curve_of(table.curve_of, rows, comparison, claim.at_equal)
+    cost = next(row.cost(claim.at_equal) for row in rows if row.name == claim.row)
+    return None if curve is None or cost is None else curve.difference(claim.row, cost)
+
+
 def _row(
-    config: ModelConfig, cost: NetworkCost, baseline_macs: int, baseline: str, records: Sequence[RunRecord],
-    latency: Latency | None,
+    table: TableConfig, name: str, config: ModelConfig, cost: NetworkCost, share: float, runs: Sequence[RunRecord],
+    comparison: Comparison, times: Times | None,
 ) -> TableRow:  # fmt: skip
-    name, seeds = config.name, top1(records, config.name)
-    error, quoted = paper.figure(name, "top1_error_percent"), paper.figure(name, "quoted_macs")
+    seeds, at_tiers_width = top1(runs), table.curve_of is None
+    error = paper.figure(name, "top1_error_percent") if at_tiers_width else None
+    quoted = paper.figure(name, "quoted_macs") if at_tiers_width else None
     return TableRow(
-        model=name,
+        name=name,
         description=config.description,
+        width=config.width,
         paper_top1_percent=100 - float(error.value) if error else None,
         paper_source=error.source if error else "",
         paper_macs=int(quoted.value) * 10**6 if quoted else None,
         top1=spread(list(seeds.values())) if seeds else None,
-        top5=spread(list(top1(records, name, "top5_percent").values())) if seeds else None,
-        difference=None if name == baseline else paired_difference(seeds, top1(records, baseline)),
+        top5=spread(list(top1(runs, "top5_percent").values())) if seeds else None,
+        difference=None if name == table.baseline else comparison.difference(name, table.baseline),
         macs=cost.macs,
-        macs_vs_baseline=cost.macs / baseline_macs,
+        macs_vs_baseline=share,
         params=cost.params,
-        latency=latency,
+        times=times,
         seeds=tuple(sorted(seeds)),
-        commits=tuple(sorted({_commit(record) for record in records if record.model == name})),
+        commits=tuple(sorted({_commit(record) for record in runs})),
     )
 
 

@@ -1,27 +1,53 @@
-"""The paper's tables as data: configs/table/<name>.yaml, which rows each has and what it claims."""
+"""The paper's tables as data: configs/table/<name>.yaml, which rows each has and what it claims.
+
+A row is a model at the tier's width, or `<model>@<MACs>`: at the width at which it costs that (models/budget.py).
+"""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from efficientconv.config import CONFIG_DIR
 from efficientconv.errors import UserError, did_you_mean
 from efficientconv.validation import Section, validate
 
 Relation = Literal["better", "worse", "no_worse", "not_better"]
+Cost = Literal["macs", "inference", "training"]  # MACs; measured ms per image of a forward pass, of a training step
+
+
+def model_of(row: str) -> str:
+    return row.partition("@")[0]
+
+
+def budget_of(row: str) -> float | None:
+    """MACs of one image; None: the tier's width. Raises ValueError for what is no number."""
+    budget = row.partition("@")[2]
+    return float(budget) if "@" in row else None
+
+
+def _checked(row: str) -> str:
+    budget_of(row)
+    return row
+
+
+Row = Annotated[str, AfterValidator(_checked)]
 
 
 class Claim(Section):
-    """A sentence of the paper that a comparison of two rows can support or contradict."""
+    """A sentence that a comparison of two rows can support or contradict.
+
+    at_equal: `than` is a model, and `row` is held against its accuracy at the row's own cost, between that model's rows.
+    """
 
     sentence: str
-    row: str
+    row: Row
     relation: Annotated[Relation, Field(alias="is")]
-    than: str
+    than: Row
     source: str  # the mark of how sure it is that the paper says so
+    at_equal: Cost | None = None
 
 
 class TableConfig(Section):
@@ -29,11 +55,19 @@ class TableConfig(Section):
 
     title: str
     source: str
-    baseline: str  # costs are given as shares of its own
-    rows: list[str]
+    baseline: Row  # costs are given as shares of its own
+    rows: list[Row]
     quoted: list[str] = []  # networks whose figures the paper quotes; trained only when asked for
     trained: bool = True  # False: a table of arithmetic
+    curve_of: str | None = None  # a table of curves: of this model, what the others' accuracy would cost it
     claims: list[Claim] = []
+
+    @model_validator(mode="after")
+    def check(self) -> TableConfig:
+        at_equal = [claim for claim in self.claims if claim.at_equal]
+        if any(claim.than != self.curve_of or claim.row not in self.rows for claim in at_equal):
+            raise ValueError("at_equal compares a row of the table with the model of curve_of")
+        return self
 
 
 def table_names() -> list[str]:
@@ -48,7 +82,7 @@ def table_config(name: str) -> TableConfig:
     return validate(TableConfig, values, where=f"table/{name}")
 
 
-def needed_models(table: TableConfig) -> list[str]:
+def needed_rows(table: TableConfig) -> list[str]:
     """Rows to train, and rows of other tables that a claim compares with; not the quoted networks."""
-    compared = [name for claim in table.claims for name in (claim.row, claim.than)]
-    return [name for name in dict.fromkeys([*table.rows, *compared]) if name not in table.quoted]
+    compared = [row for claim in table.claims for row in (claim.row, *(() if claim.at_equal else (claim.than,)))]
+    return [row for row in dict.fromkeys([*table.rows, *compared]) if row not in table.quoted]

@@ -1,8 +1,9 @@
-"""Measured time of a tier's networks, kept in results/<tier>/latency.csv: all measured in one run, interleaved."""
+"""Measured time of a tier's networks, kept in results/<tier>/latency*.csv, each file measured in one run, interleaved."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,32 +11,37 @@ import torch
 from efficientconv.config import ModelConfig
 from efficientconv.engine.environment import environment
 from efficientconv.files import write_atomically
-from efficientconv.latency import Latency, measure_latency
+from efficientconv.latency import Latency, measure_latency, measure_training
 from efficientconv.models import create_model, image_size_of
-from efficientconv.results.markdown import csv_rows, csv_text
+from efficientconv.results.markdown import Row, csv_rows, csv_text
 
 BATCH_SIZES = {64: 64, 1024: 16}  # by the largest image size, in pixels a side, that it is for
 
 
-def tier_latencies(
+@dataclass(frozen=True)
+class Times:
+    """Of a network: of a forward pass, and where it was measured, of a training step."""
+
+    inference: Latency
+    training: Latency | None = None
+
+
+def tier_times(
     models: Mapping[str, ModelConfig], path: Path, image_size: int | None, num_classes: int, device: torch.device,
-    again: bool = False,
-) -> dict[str, Latency]:  # fmt: skip
-    """Those in the file where it has all of `models`, else of all of them, measured now.
+    again: bool = False, with_training: bool = False,
+) -> dict[str, Times]:  # fmt: skip
+    """By row: those in the file where it has all of `models`, else of all of them, measured now.
 
     Times are comparable only within one run on one machine: nothing is ever added to an earlier measurement.
     """
-    if again or not models.keys() <= read_latencies(path).keys():
-        _write(path, _measure(models, image_size, num_classes, device), _place(device))
-    return read_latencies(path)
+    if again or not models.keys() <= read_times(path).keys():
+        _write(path, _measure(models, image_size, num_classes, device, with_training), _place(device))
+    return read_times(path)
 
 
-def read_latencies(path: Path) -> dict[str, Latency]:
-    """By model; empty where nothing was measured yet."""
-    return {
-        row["model"]: Latency(float(row["ms_per_image"]), float(row["ms_per_image_iqr"]), int(row["batch_size"]))
-        for row in _read(path)
-    }
+def read_times(path: Path) -> dict[str, Times]:
+    """By row; empty where nothing was measured yet."""
+    return {row["model"]: Times(_latency(row, ""), _latency(row, "training_")) for row in _read(path)}
 
 
 def measured_on(path: Path) -> str:
@@ -43,12 +49,20 @@ def measured_on(path: Path) -> str:
 
 
 def _measure(
-    models: Mapping[str, ModelConfig], image_size: int | None, num_classes: int, device: torch.device
-) -> dict[str, Latency]:
+    models: Mapping[str, ModelConfig], image_size: int | None, num_classes: int, device: torch.device, with_training: bool
+) -> dict[str, Times]:
     sizes = {name: image_size_of(config, image_size) for name, config in models.items()}
     batch_size = next(batch for largest, batch in BATCH_SIZES.items() if max(sizes.values()) <= largest)
     networks = {name: create_model(config, num_classes, image_size=image_size) for name, config in models.items()}
-    return measure_latency(networks, sizes, batch_size=batch_size, device=device)
+    inference = measure_latency(networks, sizes, batch_size=batch_size, device=device)
+    training = measure_training(networks, sizes, batch_size=batch_size, device=device) if with_training else {}
+    return {name: Times(latency, training.get(name)) for name, latency in inference.items()}
+
+
+def _latency(row: Mapping[str, str], kind: str) -> Latency | None:
+    if f"{kind}ms_per_image" not in row:
+        return None
+    return Latency(float(row[f"{kind}ms_per_image"]), float(row[f"{kind}ms_per_image_iqr"]), int(row["batch_size"]))
 
 
 def _place(device: torch.device) -> str:
@@ -61,13 +75,17 @@ def _read(path: Path) -> list[dict[str, str]]:
     return csv_rows(path) if path.exists() else []
 
 
-def _write(path: Path, latencies: Mapping[str, Latency], place: str) -> None:
+def _write(path: Path, times: Mapping[str, Times], place: str) -> None:
     rows = [
-        {
-            "model": name, "ms_per_image": f"{latency.ms_per_image:.4g}", "ms_per_image_iqr": f"{latency.iqr_ms:.2g}",
-            "batch_size": latency.batch_size, "measured_on": place,
-        }
-        for name, latency in latencies.items()
-    ]  # fmt: skip
+        {"model": name, **_figures(time.inference, ""), **_figures(time.training, "training_")}
+        | {"batch_size": time.inference.batch_size, "measured_on": place}
+        for name, time in times.items()
+    ]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, csv_text(rows).encode())
+
+
+def _figures(latency: Latency | None, kind: str) -> Row:
+    if latency is None:
+        return {}
+    return {f"{kind}ms_per_image": f"{latency.ms_per_image:.4g}", f"{kind}ms_per_image_iqr": f"{latency.iqr_ms:.2g}"}

@@ -5,6 +5,9 @@ from __future__ import annotations
 import statistics
 from pathlib import Path
 
+import yaml
+
+from efficientconv.config import CONFIG_DIR
 from efficientconv.models import list_models, model_config
 from efficientconv.results.markdown import Row, csv_rows, markdown_table
 from efficientconv.results.record import read_records_in
@@ -22,14 +25,15 @@ def result_table(folder: Path) -> str:
 
 def claim_table(folder: Path) -> str:
     """Each claim that was tested, and what came out."""
-    claims = [row for path in sorted(folder.glob("claims*.csv")) for row in csv_rows(path) if row["n"] != "0"]
+    claims = [row for path in sorted(folder.glob("claims*.csv")) for row in csv_rows(path) if row["difference_points"]]
     counts = ", ".join(f"{sum(row['verdict'] == verdict for row in claims)} {verdict}" for verdict in VERDICTS)
     return f"{markdown_table([_claim(row) for row in claims])}\n\nClaims: {counts}."
 
 
 def fit_table(folder: Path) -> str:
-    """How well each model fits what it was trained on, beside what it had not seen: means over seeds."""
-    records = read_records_in(folder / "runs")
+    """How well each model, at the tier's width, fits what it was trained on, beside what it had not seen: means."""
+    width = _width_of_tier(folder.name)
+    records = [record for record in read_records_in(folder / "runs") if record.config["model"]["width"] == width]
     by_model = {name: [record for record in records if record.model == name] for name in list_models()}
     rows = [
         {
@@ -82,6 +86,11 @@ def _claim(row: dict[str, str]) -> Row:
         "difference, points": f"{row['row']} - {row['than']}: {float(row['difference_points']):+.2f}{interval}",
         "here": f"**{row['verdict']}**",
     }
+
+
+def _width_of_tier(tier: str) -> float:
+    settings = yaml.safe_load((CONFIG_DIR / "tier" / f"{tier}.yaml").read_text())
+    return settings.get("model", {}).get("width", 1.0)
 
 
 def _mean(values: list[float]) -> str:

@@ -7,7 +7,7 @@ import yaml
 from efficientconv.config import CONFIG_DIR
 from efficientconv.results import data_tables
 from efficientconv.results.markdown import Row, markdown_table
-from efficientconv.results.tables import needed_models, table_config, table_names
+from efficientconv.results.tables import needed_rows, table_config, table_names
 
 Rows = list[dict[str, str]]
 
@@ -32,7 +32,7 @@ def _tier_rows(tier: str, complexity: Rows, benchmarks: Rows) -> list[Row]:
         if row["layout"] == tier and row["kind"] == "training" and row["batch"] == "16"
     }
     days = {model: value * images / 86_400_000 for model, value in ms.items()}
-    everything = {name for table in map(table_config, table_names()) if table.trained for name in needed_models(table)}
+    everything = {name for table in map(table_config, table_names()) if table.trained for name in needed_rows(table)}
     trained = sorted(everything & flops.keys())
     rows = [_row(tier, f"a run of {model}", flops[model], days.get(model)) for model in MODELS]
     total = SEEDS * sum(flops[model] for model in trained)

@@ -1,0 +1,77 @@
+"""What the pooled variance rests on, checked each time: equal spreads, and seeds that do not move models alike."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+Groups = Mapping[str, Mapping[int, float]]  # accuracies, percent, by row and seed
+
+REFUSED_BELOW = 0.05  # a premise whose test has a smaller p is refused
+
+
+@dataclass(frozen=True)
+class Premises:
+    """p of each test, None where the runs are too few for it; the pooled standard deviation and its degrees of freedom."""
+
+    bartlett_p: float | None
+    levene_p: float | None
+    seeds_p: float | None
+    pooled_std: float
+    df: int
+
+    @property
+    def hold(self) -> bool:
+        """Those that could be tested; none is taken on trust where there is nothing to pool."""
+        tested = [p for p in (self.bartlett_p, self.levene_p, self.seeds_p) if p is not None]
+        return self.bartlett_p is not None and min(tested) >= REFUSED_BELOW
+
+    def __str__(self) -> str:
+        tests = (
+            ("equal spreads by Bartlett", self.bartlett_p), ("by Levene", self.levene_p),
+            ("no effect of the seed, by analysis of variance,", self.seeds_p),
+        )  # fmt: skip
+        return ", ".join(f"{name} p = {'untested' if p is None else format(p, '.2f')}" for name, p in tests)
+
+
+def premises_of(groups: Groups) -> Premises:
+    repeated = [list(values.values()) for values in groups.values() if len(values) > 1]
+    df = sum(len(values) - 1 for values in repeated)
+    squares = sum(np.var(values, ddof=1) * (len(values) - 1) for values in repeated)
+    bartlett, levene = (_spread_p(test, repeated) for test in (stats.bartlett, stats.levene))
+    return Premises(bartlett, levene, seed_effect_p(groups), math.sqrt(squares / df) if df else math.nan, df)
+
+
+def seed_effect_p(groups: Groups) -> float | None:
+    """Analysis of variance, accuracy = row + seed: p of the seed's part, beside the rows'."""
+    values = [(row, seed, value) for row, by_seed in groups.items() for seed, value in by_seed.items()]
+    rows, seeds = sorted(groups), sorted({seed for _, seed, _ in values})
+    accuracy = np.array([value for *_, value in values])
+    by_row = np.array([[row == other for other in rows] for row, *_ in values], float)
+    by_seed = np.array([[seed == other for other in seeds] for _, seed, _ in values], float)
+    rest, rank = _residual(by_row, accuracy)
+    rest_with, rank_with = _residual(np.hstack([by_row, by_seed]), accuracy)
+    effects, df = rank_with - rank, len(values) - rank_with
+    if effects < 1 or df < 1 or not rest_with > 0:
+        return None
+    return float(stats.f.sf((rest - rest_with) / effects / (rest_with / df), effects, df))
+
+
+def _residual(design: np.ndarray, values: np.ndarray) -> tuple[float, int]:
+    """Sum of squares that the design leaves, and its rank."""
+    fit, _, rank, _ = np.linalg.lstsq(design, values, rcond=None)
+    return float(np.sum((values - design @ fit) ** 2)), int(rank)
+
+
+def _spread_p(test, samples: list[list[float]]) -> float | None:
+    if len(samples) < 2:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a group without any spread: refused below
+        p = float(test(*samples).pvalue)
+    return p if math.isfinite(p) else 0.0
