@@ -60,6 +60,17 @@ class StageConfig(Section):
     blocks: Annotated[list[BlockConfig], Field(min_length=1)]
 
 
+class Decisions(Section):
+    """Where the paper is silent or not at hand (mark D); the defaults are what this project has decided."""
+
+    anchor: Literal["center", "corner"] | None = None  # of topologies; null: as the model's file has it
+    batch_norm: Literal["before", "behind"] = "before"  # the addition of the residual connection
+    bottleneck_residual: bool = True  # around a spatial bottleneck's three convolutions
+    bottleneck_grids: Literal["interlocked", "aligned"] = "interlocked"  # aligned: every grid of cells begins at the corner
+    expansion_init: Literal["he", "copy"] = "he"  # of a bottleneck's transposed convolution; copy: a cell is filled alike
+    pair_residual: bool = True  # around a channel-bottleneck pair
+
+
 class ModelConfig(Section):
     """What stands in each stage; what is around the stages comes from the layout."""
 
@@ -71,6 +82,7 @@ class ModelConfig(Section):
     width: Annotated[float, Field(gt=0, le=64)] = 1.0  # multiplies every channel count
     macs: Annotated[float, Field(gt=0, lt=1e15)] | None = None  # of one image: engine/configure.py chooses the width by it
     stages: dict[str, StageConfig] = {}
+    decisions: Decisions = Decisions()
 
 
 class ConvConfig(Section):
@@ -155,13 +167,14 @@ class DataConfig(Section):
 
 
 class OptimConfig(Section):
-    """SGD. Weight decay skips batch norm and biases."""
+    """SGD."""
 
     name: Literal["sgd"]
     lr: Annotated[float, Field(gt=0, lt=1e38)]  # at its highest, for the global batch
     momentum: Fraction
     nesterov: bool
     weight_decay: Rate
+    decay_norms: bool = False  # weight decay on batch norm and biases, too
 
 
 class ScheduleConfig(Section):

@@ -7,7 +7,7 @@ layer of it. `build_layer("sic", 64, 64, kernel_size=3)` does both.
 from __future__ import annotations
 
 import inspect
-from typing import get_type_hints
+from typing import Literal, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ class ConvLayer(nn.Module):
         conv: the convolution; it needs no bias.
         in_channels, out_channels: n, m.
         residual: add the input; None: wherever n = m, the paper's rule [M], and the convolution keeps h x w.
+        batch_norm: before the addition, or behind it: relu(bn(conv(x) + x)).
         device, dtype: of the batch norm.
     Raises:
         UserError: a residual asked for between different numbers of channels, or maps of different sizes.
@@ -40,7 +41,7 @@ class ConvLayer(nn.Module):
 
     def __init__(
         self, conv: nn.Module, in_channels: int, out_channels: int, residual: bool | None = None, *,
-        device: Device = None, dtype: torch.dtype | None = None,
+        batch_norm: Literal["before", "behind"] = "before", device: Device = None, dtype: torch.dtype | None = None,
     ):  # fmt: skip
         super().__init__()
         keeps_size = getattr(conv, "keeps_size", True)
@@ -54,6 +55,7 @@ class ConvLayer(nn.Module):
         self.conv = conv
         self.bn = nn.BatchNorm2d(out_channels, device=device, dtype=dtype)
         self.residual = keeps_size and in_channels == out_channels if residual is None else residual
+        self.norm_behind = self.residual and batch_norm == "behind"
 
     def reset_parameters(self) -> None:
         """New random weights, as the constructor draws them, and batch norm's first state."""
@@ -64,6 +66,8 @@ class ConvLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         modules = self._modules  # as attributes they would take a tenth of a small layer's time
         conv, bn = modules["conv"], modules["bn"]
+        if self.norm_behind:
+            return F.relu(bn(conv(x) + x))
         if has_kernels(conv, x) and self._has_end((conv.in_channels,), (conv.out_channels,)) and runs_native(self, x):
             return run_layer(conv, bn, x, self.residual)
         y = conv(x)
@@ -81,8 +85,9 @@ class ConvLayer(nn.Module):
 
 
 def build_layer(
-    name: str, in_channels: int, out_channels: int, /, *, residual: bool | None = None, **args: object
-) -> ConvLayer:
+    name: str, in_channels: int, out_channels: int, /, *, residual: bool | None = None,
+    batch_norm: Literal["before", "behind"] = "before", **args: object,
+) -> ConvLayer:  # fmt: skip
     """The registered layer `name` with its batch norm, residual connection and ReLU; `args` are that layer's own.
 
     Raises:
@@ -91,7 +96,7 @@ def build_layer(
     conv_class = LAYERS.get(name)
     check_arguments(name, conv_class, args)
     conv, made = conv_class(in_channels, out_channels, **args), {key: args.get(key) for key in ("device", "dtype")}
-    return ConvLayer(conv, in_channels, out_channels, residual, **made)
+    return ConvLayer(conv, in_channels, out_channels, residual, batch_norm=batch_norm, **made)
 
 
 def check_arguments(name: str, conv_class: type[nn.Module], args: dict[str, object]) -> None:

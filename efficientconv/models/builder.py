@@ -6,10 +6,20 @@ from pathlib import Path
 
 from torch import nn
 
-from efficientconv.config import BlockConfig, ConvConfig, LayoutConfig, ModelConfig, PoolConfig, StageConfig, TopologyConfig
+from efficientconv.config import (
+    BlockConfig,
+    ConvConfig,
+    Decisions,
+    LayoutConfig,
+    ModelConfig,
+    PoolConfig,
+    StageConfig,
+    TopologyConfig,
+)
 from efficientconv.errors import UserError
 from efficientconv.layers import ConvLayer, Topology, build_layer
 from efficientconv.models import torchvision_models
+from efficientconv.models.decisions import decided, start_expansions
 from efficientconv.models.features import FeatureNetwork
 from efficientconv.models.network import Head, Network, Stage
 from efficientconv.models.zoo import REGISTERED, layout_config, layout_name, model_config
@@ -65,7 +75,9 @@ def _configured(config: ModelConfig, num_classes: int, in_chans: int, image_size
         return torchvision_models.build(config, num_classes, in_chans, image_size)
     around = layout_config(config, image_size)
     _check_sizes(config, around, image_size)
-    return _build(_scale(around, config.width), config, num_classes, in_chans)
+    network = _build(_scale(around, config.width), config, num_classes, in_chans)
+    start_expansions(network, config.decisions)
+    return network
 
 
 def image_size_of(model: ModelConfig, image_size: int | None) -> int:
@@ -85,7 +97,7 @@ def _build(layout: LayoutConfig, config: ModelConfig, num_classes: int, in_chans
         changes = around.channels != channels
         transition = build_layer("standard", channels, around.channels, kernel_size=1) if changes else None
         channels = around.channels
-        stages[name] = Stage(pool, transition, _layers(config.stages[name], channels, name))
+        stages[name] = Stage(pool, transition, _layers(config.stages[name], channels, name, config.decisions))
     head = layout.head
     conv = build_layer("standard", channels, head.channels, residual=False, kernel_size=1)
     return Network(_stem(layout.stem, in_chans), stages, Head(conv, head.channels, head.hidden, head.dropout, num_classes))
@@ -100,19 +112,20 @@ def _pool(pool: PoolConfig) -> nn.MaxPool2d:
     return nn.MaxPool2d(pool.kernel_size, pool.stride, pool.padding)
 
 
-def _layers(stage: StageConfig, channels: int, name: str) -> list[ConvLayer]:
+def _layers(stage: StageConfig, channels: int, name: str, decisions: Decisions) -> list[ConvLayer]:
+    blocks = [decided(block, decisions) for block in stage.blocks]
     try:
-        return [_layer(block, channels) for _ in range(stage.depth) for block in stage.blocks]
+        return [_layer(block, channels, decisions.batch_norm) for _ in range(stage.depth) for block in blocks]
     except UserError as error:
         raise UserError(f"{name} ({channels} channels): {error}") from None
 
 
-def _layer(block: BlockConfig, channels: int) -> ConvLayer:
+def _layer(block: BlockConfig, channels: int, batch_norm: str) -> ConvLayer:
     args = dict(block.args)
     if "topology" in args:
         topology = validate(TopologyConfig, args["topology"], where="topology")
         args["topology"] = Topology(**topology.model_dump()).resized(channels)
-    return build_layer(block.layer, channels, channels, residual=block.residual, **args)
+    return build_layer(block.layer, channels, channels, residual=block.residual, batch_norm=batch_norm, **args)
 
 
 def _scale(layout: LayoutConfig, width: float) -> LayoutConfig:

@@ -34,7 +34,7 @@ def row_cells(row: TableRow, baseline: str, tier: str) -> Row:
         "paper: M MACs": "" if row.paper_macs is None else f"{row.paper_macs / 1e6:g}",
         "ours: top-1 %": plus_minus(row.top1),
         "of the mean": _interval(row.top1),
-        f"against {baseline}, points": _difference(row.difference),
+        f"against {baseline}, points": difference_text(row.difference),
         "top-5 %": plus_minus(row.top5),
         "M MACs": f"{row.macs / 1e6:.2f}",
         f"MACs of {baseline}'s": f"{row.macs_vs_baseline:.3f}",
@@ -117,6 +117,13 @@ def plus_minus(spread: Spread | None) -> str:
     return f"{spread.mean:.2f}" + (f" ± {spread.std:.2f}" if spread.std is not None else "") + f" ({spread.n})"
 
 
+def difference_text(difference: Difference | None) -> str:
+    if difference is None:
+        return ""
+    interval = "" if difference.low is None else f" ({difference.low:+.2f} to {difference.high:+.2f})"
+    return f"{difference.mean:+.2f}{interval}"
+
+
 def _needed(found: Needed, scale: float) -> str:
     interval = "" if found.low is None else f" ({_bound(found.low, scale)} to {_bound(found.high, scale)})"
     return f"{_bound(found.cost, scale)}{interval}"
@@ -154,10 +161,3 @@ def _number(value: float | None, decimals: int = 2) -> str:
 
 def _interval(spread: Spread | None) -> str:
     return "" if spread is None or spread.low is None else f"{spread.low:.2f} to {spread.high:.2f}"
-
-
-def _difference(difference: Difference | None) -> str:
-    if difference is None:
-        return ""
-    interval = "" if difference.low is None else f" ({difference.low:+.2f} to {difference.high:+.2f})"
-    return f"{difference.mean:+.2f}{interval}"

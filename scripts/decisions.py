@@ -1,0 +1,99 @@
+"""What this project decided where the paper is silent, against its alternatives: results/decisions.md.
+
+    python scripts/decisions.py tier=cifar_small seeds=0,1 data.root=<folder>              trains what is missing
+    python scripts/decisions.py tier=cifar_small seeds=0,1 data.root=<folder> --dry-run    writes what there is
+
+Held-out training images decide; records of the runs are kept in results/<tier>/decisions/. Which decisions they are stands
+in configs/decisions.yaml.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from checkout import ROOT
+from efficientconv.signals import leave_on_signals
+
+if __name__ == "__main__":
+    leave_on_signals()  # now: the imports take seconds
+
+from efficientconv import cli
+from efficientconv.config import RunConfig
+from efficientconv.engine.guard import guarded
+from efficientconv.engine.run_folder import run_folder, run_name
+from efficientconv.errors import UserError
+from efficientconv.files import make_folder, write_atomically
+from efficientconv.reproduce.plan import PlannedRun
+from efficientconv.results.decisions import HELD_OUT, decisions, ledger
+from efficientconv.results.record import read_record
+from efficientconv.sweep.pool import outcome_table, run_jobs, sweep_exit_code
+from efficientconv.validation import validate
+
+
+def main() -> None:
+    args = parse_args()
+    values = dict(setting.partition("=")[::2] for setting in args.settings)
+    tier, seeds = values.pop("tier", None), values.pop("seeds", "0,1")
+    if tier is None or not seeds.replace(",", "").isdigit():
+        raise UserError("give a tier and whole seeds, for example tier=cifar_small seeds=0,1")
+    overrides = [f"{key}={value}" for key, value in values.items()]
+    runs = planned(tier, list(map(int, seeds.split(","))), overrides, args.results)
+    for run in runs:
+        run.keep_record()
+    missing = [run for run in runs if run.state != "done"]
+    print(f"{len(runs)} runs: {len(runs) - len(missing)} done, {len(missing)} to do", flush=True)
+    code = 0
+    if missing and not args.dry_run:
+        code = train(missing)
+    write(runs, tier, args.results)
+    sys.exit(code)
+
+
+def planned(tier: str, seeds: list[int], overrides: list[str], results: Path) -> list[PlannedRun]:
+    """Seed by seed, each variant of each decision once."""
+    variants = {name: settings for decision in decisions() for name, settings in decision.variants.items()}
+    runs = []
+    for seed in seeds:
+        for name, settings in variants.items():
+            common = [f"tier={tier}", f"data.val_fraction={HELD_OUT}", f"seed={seed}"]
+            config = validate(RunConfig, cli.compose("train", [*common, *settings, *overrides]))
+            record = results / tier / "decisions" / f"{run_name(config)}.json"
+            runs.append(PlannedRun(name, seed, config, run_folder(config), record))
+    return runs
+
+
+def train(missing: list[PlannedRun]) -> int:
+    by_folder = {run.folder.path: run for run in missing}
+    outcomes = run_jobs([run.config for run in missing], ended=lambda outcome: by_folder[outcome.folder].keep_record())
+    print(outcome_table(outcomes))
+    return sweep_exit_code(outcomes)
+
+
+def write(runs: list[PlannedRun], tier: str, results: Path) -> None:
+    found: dict[str, list] = {}
+    for run in runs:
+        if run.record.exists():
+            found.setdefault(run.row, []).append(read_record(run.record))
+    seeds = ",".join(map(str, dict.fromkeys(run.seed for run in runs)))
+    text = (
+        f"# Decisions, and what they move (tier {tier})\n\nWhere the paper is silent or not at hand, this project decided "
+        f"(mark D).\n\n{ledger(found, tier)}\n\nMade by `python scripts/decisions.py tier={tier} seeds={seeds}` from the "
+        f"records in {tier}/decisions/.\n"
+    )
+    make_folder(results)
+    write_atomically(results / "decisions.md", text.encode())
+    print(f"{text}\n{results / 'decisions.md'}")
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("settings", nargs="+", metavar="KEY=VALUE", help="tier=, seeds=, and settings of every run")
+    parser.add_argument("--dry-run", action="store_true", help="train nothing")
+    parser.add_argument("--results", type=Path, default=ROOT / "results", metavar="FOLDER")
+    return parser.parse_intermixed_args()
+
+
+if __name__ == "__main__":
+    guarded(main)
