@@ -12,7 +12,7 @@ from efficientconv.reproduce.tier import Tier, trained_models
 from efficientconv.results.arithmetic_tables import configuration_rows, topology_rows
 from efficientconv.results.equal_cost import Needed
 from efficientconv.results.markdown import csv_text, markdown_table
-from efficientconv.results.plot import MACS_LABEL, TIME_LABEL, Point, plot, plot_curves
+from efficientconv.results.plot import CURVE_LABELS, MACS_LABEL, TIME_LABEL, Point, plot, plot_curves
 from efficientconv.results.statistics import Comparison, spread
 from efficientconv.results.table_columns import UNITS
 from efficientconv.results.table_files import Context, Findings, table_stem, table_title, write_texts, write_tier_table
@@ -80,14 +80,14 @@ def _needed(config: TableConfig, rows: Sequence[TableRow], comparison: Compariso
 def write_curves(name: str, config: TableConfig, rows: Sequence[TableRow], tier: Tier) -> list[Path]:
     """<name>_macs.png, <name>_inference.png and <name>_training.png: a line a model; without what was not measured."""
     pictures = {}
-    for kind, (unit, scale) in UNITS.items():
+    for kind, (_, scale) in UNITS.items():
         points = [
             Point(row.name, row.cost(kind) / scale, row.top1.mean, row.top1.std, model_of(row.name), row.top1.n)
             for row in rows
             if row.top1 and row.cost(kind)
         ]
         if points:
-            pictures[tier.folder / f"{name}_{kind}.png"] = plot_curves(points, f"tier {tier.name}: {config.title}", unit)
+            pictures[tier.folder / f"{name}_{kind}.png"] = plot_curves(points, f"tier {tier.name}: {config.title}", CURVE_LABELS[kind])
     for path, picture in pictures.items():
         write_atomically(path, picture)
     return list(pictures)

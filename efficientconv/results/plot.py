@@ -18,6 +18,7 @@ matplotlib.use("Agg")  # no screen is needed
 
 MACS_LABEL = "million MACs of one image (1 MAC = 2 FLOPs)"
 TIME_LABEL = "ms per image, measured"
+CURVE_LABELS = {"macs": MACS_LABEL, "inference": f"{TIME_LABEL}: inference", "training": f"{TIME_LABEL}: a training step"}
 
 
 @dataclass(frozen=True)
