@@ -87,7 +87,8 @@ def write_curves(name: str, config: TableConfig, rows: Sequence[TableRow], tier:
             if row.top1 and row.cost(kind)
         ]
         if points:
-            pictures[tier.folder / f"{name}_{kind}.png"] = plot_curves(points, f"tier {tier.name}: {config.title}", CURVE_LABELS[kind])
+            title = f"tier {tier.name}: {config.title}"
+            pictures[tier.folder / f"{name}_{kind}.png"] = plot_curves(points, title, CURVE_LABELS[kind])
     for path, picture in pictures.items():
         write_atomically(path, picture)
     return list(pictures)
