@@ -10,7 +10,7 @@ import numpy as np
 
 from efficientconv.results.statistics import Comparison, Difference, t_quantile
 
-GRID = 500  # costs between the ends of a curve at which a difference is tested
+GRID = 200  # costs between the ends of a curve at which a difference is tested
 NEAR_END = 0.03  # of a cost: budgets are met as nearly, so that a row so little beyond an end is held against that end
 
 
