@@ -1,0 +1,40 @@
+"""Keeps weights in results/weights/<name>: of runs that differ in their seed alone, those of the one nearest to their mean.
+
+    python scripts/weights.py c_cifar_small outputs/cifar_small/c-*
+    python eval.py run=results/weights/c_cifar_small data=cifar10_jpeg data.root=<folder>     has the accuracy of card.json
+
+In Python: create_model("c", 10, layout="cifar", width=0.25, weights="results/weights/c_cifar_small").
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from checkout import ROOT
+from efficientconv.signals import leave_on_signals
+
+if __name__ == "__main__":
+    leave_on_signals()  # now: the imports take seconds
+
+from efficientconv.engine.guard import guarded
+from efficientconv.results.published import publish
+
+
+def main() -> None:
+    args = parse_args()
+    card = publish(args.runs, args.folder / args.name)
+    print(f"{json.dumps(card, indent=1)}\n{args.folder / args.name}")
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", help="of the folder")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a finished run")
+    parser.add_argument("--folder", type=Path, default=ROOT / "results" / "weights", help="default: results/weights")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    guarded(main)

@@ -1,0 +1,65 @@
+"""Weights with a card: the run nearest to the mean, its checksum, and the accuracy that the card says."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import command
+from efficientconv import create_model
+from efficientconv.errors import UserError
+from efficientconv.results.published import publish
+
+
+@pytest.fixture(scope="module")
+def runs(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The run itself, and two like it with another seed and a worse accuracy."""
+    folder = tmp_path_factory.mktemp("runs")
+    made = [folder / f"run{seed}" for seed in range(3)]
+    for seed, run in enumerate(made):
+        shutil.copytree(finished_run, run)
+        config = (run / "config.yaml").read_text()
+        (run / "config.yaml").write_text(config.replace("seed: 0", f"seed: {seed}"))
+        summary = json.loads((run / "summary.json").read_text())
+        worse = {"top1_percent": summary["top1_percent"] - 10 * seed}
+        (run / "summary.json").write_text(json.dumps(summary | worse))
+    return made
+
+
+def test_published_weights_give_the_accuracy_of_their_card(finished_run: Path, tmp_path: Path) -> None:
+    done = command("scripts/weights.py", "c_small", finished_run, "--folder", tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder, summary = tmp_path / "c_small", json.loads((finished_run / "summary.json").read_text())
+    card = json.loads((folder / "card.json").read_text())
+    assert all(card[key] == summary[key] for key in ("macs", "params", "top1_percent", "width"))
+    assert card["sha256"] == hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    assert not any(str(finished_run.parent).encode() in path.read_bytes() for path in folder.iterdir())
+    checked = command("eval.py", f"run={folder}", "data=digits")
+    assert checked.returncode == 0, checked.stderr
+    assert f"top-1 {summary['top1_percent']:.2f} %" in checked.stdout
+    models = [create_model("c", 10, layout="cifar", width=0.125, weights=place) for place in (folder, finished_run)]
+    assert all(torch.equal(a, b) for a, b in zip(*(model.state_dict().values() for model in models)))
+
+
+def test_the_run_nearest_to_the_mean_is_taken(runs: list[Path], tmp_path: Path) -> None:
+    card = publish(runs, tmp_path / "c")
+    assert card["run"] == "run1" and card["runs"] == 3
+    accuracies = [json.loads((run / "summary.json").read_text())["top1_percent"] for run in runs]
+    assert card["mean_top1_percent"] == pytest.approx(sum(accuracies) / 3, abs=1e-4)
+
+
+def test_what_does_not_belong_together_is_refused(runs: list[Path], tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(runs[0], other)
+    (other / "config.yaml").write_text((other / "config.yaml").read_text().replace("epochs: 2", "epochs: 3"))
+    with pytest.raises(UserError, match="differ in more than their seed"):
+        publish([*runs, other], tmp_path / "c")
+    (other / "summary.json").unlink()
+    with pytest.raises(UserError, match="not done"):
+        publish([other], tmp_path / "c")
+    assert not (tmp_path / "c").exists()
