@@ -22,7 +22,8 @@ if __name__ == "__main__":
 from efficientconv import cli
 from efficientconv.config import RunConfig
 from efficientconv.engine.guard import guarded
-from efficientconv.engine.run_folder import run_folder, run_name
+from efficientconv.engine.identity import run_name
+from efficientconv.engine.run_folder import run_folder
 from efficientconv.errors import UserError
 from efficientconv.files import make_folder, write_atomically
 from efficientconv.reproduce.plan import PlannedRun

@@ -13,8 +13,8 @@ from conftest import ROOT, command
 from efficientconv import create_model
 from efficientconv.cli import compose
 from efficientconv.config import OptimConfig, RunConfig
+from efficientconv.engine.identity import identity, run_name
 from efficientconv.engine.optim import build_optimizer
-from efficientconv.engine.run_folder import identity, run_name
 from efficientconv.layers import TopologicalConv2d
 from efficientconv.models import model_config
 from efficientconv.results.decisions import Decision, decisions, ledger
