@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
 from collections.abc import Iterator
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -64,13 +66,35 @@ class Decoding:
             yield answer, frames.permute(0, 3, 1, 2)
 
     def _made(self) -> Iterator[tuple[Made, Tensor]]:
-        for made in self._loader:
+        answers = iter(self._loader)
+        _end_before_exit(self._loader)
+        for made in answers:
             if isinstance(made, UserError):
                 raise UserError(str(made))  # a new one: it must not hold the frame that holds the loader that holds it
             yield made, self.ring.frames[made.task.slot, : len(made.labels)]
 
     def __str__(self) -> str:
         return f"{self.capacity}{', page-locked for the GPU' if self.device.type == 'cuda' else ''}"
+
+
+_LOADERS: WeakSet[DataLoader] = WeakSet()
+
+
+def _end_before_exit(loader: DataLoader) -> None:
+    """Whatever ends the process, its workers are asked to end first: torch waits, then sends them a signal that they ignore.
+
+    What is registered last is called first, so that this comes before torch's own, which was registered with the workers.
+    """
+    _LOADERS.add(loader)
+    atexit.unregister(_end_workers)
+    atexit.register(_end_workers)
+
+
+def _end_workers() -> None:
+    for loader in _LOADERS:
+        workers = loader._iterator  # torch has no public name for it
+        if workers is not None:
+            workers._shutdown_workers()
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:
