@@ -54,11 +54,11 @@ def main() -> None:
     args = parse_args()
     order = parse_order(args.settings)
     rows = rows_to_train(order.tables, args.only)
-    if not args.dry_run:
-        require_writable(args.results)
     tier = load_tier(order.tier, order.overrides, args.results, compose)
     runs = plan_runs(tier.models(rows), order.seeds, tier.base, tier.folder)
     facts = tier.data_facts
+    if not args.dry_run:
+        require_writable(args.results)
     for run in runs:
         run.keep_record()
     pending = [run for run in runs if run.state != "done"]
