@@ -126,6 +126,7 @@ def test_ranges_are_those_of_hydra():
         "c": optuna.distributions.IntDistribution(2, 8, step=2),
         "d": optuna.distributions.CategoricalDistribution(["0.0001", "x"]),
     }
-    for wrong, message in [("a=1", "nothing to search"), ("a=interval(2,1)", "is no range"), ("a=interval(1", "Hydra cannot read")]:
+    mistakes = {"a=1": "nothing to search", "a=interval(2,1)": "is no range", "a=interval(1": "Hydra cannot read"}
+    for wrong, message in mistakes.items():
         with pytest.raises(UserError, match=message):
             split_ranges([wrong])

@@ -7,6 +7,7 @@ import os
 import struct
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from efficientconv.data.decode import read_rgb
 from efficientconv.data.prepare.source import Item
 from efficientconv.data.prepared import Recipe, record_type, sha256_of
 from efficientconv.errors import UserError
+from efficientconv.files import replacing
 
 LOCAL_HEADER_BYTES, LENGTHS_AT = 30, 26  # of ZIP: before each image; in it, the lengths of its name and extra field
 
@@ -58,13 +60,17 @@ def _jpeg(image: Image.Image, quality: int) -> bytes:
     return buffer.getvalue()
 
 
+class _NotWhole(Exception):
+    """The file that is being written is not to take its place."""
+
+
 def write_archive(path: Path, items: list[Item], recipe: Recipe, on_image: Callable[[], None]) -> list[DamagedImage]:
     """Puts the file in its place when it is whole; with a damaged image among `items`, not at all, and returns those.
 
     `on_image` is called after each image.
     """
-    temporary, damaged = temporary_for(path), []
-    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+    damaged = []
+    with suppress(_NotWhole), replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for item in items:
             try:
                 content, height, width = encoded(item, recipe)
@@ -75,10 +81,8 @@ def write_archive(path: Path, items: list[Item], recipe: Recipe, on_image: Calla
                 entry.comment = f"{height} {width}".encode()
                 archive.writestr(entry, content)
             on_image()
-    if damaged:
-        temporary.unlink()
-    else:
-        publish(temporary, path)
+        if damaged:
+            raise _NotWhole
     return damaged
 
 
@@ -109,15 +113,3 @@ def _entry_name(item: Item) -> str:
 def _offset(file: io.BufferedReader, entry: zipfile.ZipInfo) -> int:
     file.seek(entry.header_offset + LENGTHS_AT)
     return entry.header_offset + LOCAL_HEADER_BYTES + sum(struct.unpack("<HH", file.read(4)))
-
-
-def temporary_for(path: Path) -> Path:
-    """Of this process: a worker whose parent was killed may live on for a moment beside the next start's."""
-    return path.with_name(f"{path.name}.{os.getpid()}.tmp")
-
-
-def publish(temporary: Path, path: Path) -> None:
-    """Written to the disk, then in its place: whole, or not at all."""
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

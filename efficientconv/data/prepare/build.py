@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
+import os
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -20,12 +20,13 @@ from tqdm import tqdm
 
 from efficientconv.data.damage import DamagedImage
 from efficientconv.data.parallel import follow_parent
-from efficientconv.data.prepare.archive import Archive, publish, read_archive, temporary_for, write_archive
+from efficientconv.data.prepare.archive import Archive, read_archive, write_archive
 from efficientconv.data.prepare.plan import Plan
 from efficientconv.data.prepare.source import Item
 from efficientconv.data.prepared import MANIFEST, UNFINISHED, PreparedManifest, Recipe
 from efficientconv.data.progress import Progress
 from efficientconv.errors import UserError
+from efficientconv.files import lock, make_folder, remove_leftovers, write_atomically
 from efficientconv.signals import Preempted
 from efficientconv.text import printable
 
@@ -41,30 +42,25 @@ def build(plan: Plan, workers: int) -> None:
             counts={part: len(items) for part, items in plan.source.parts.items()},
             files=_write_records(plan, archives), made_with=_versions(),
         )  # fmt: skip
-        _write(plan.folder / MANIFEST, manifest.to_json().encode())
+        write_atomically(plan.folder / MANIFEST, manifest.to_json().encode())
         (plan.folder / UNFINISHED).unlink()
 
 
 @contextmanager
 def _claimed(plan: Plan) -> Iterator[None]:
     """The folder for this process alone, marked as unfinished. Raises UserError when it is another plan's."""
-    mark = plan.folder / UNFINISHED
+    busy = f"another process is preparing '{plan.folder}': wait for it"
     try:
-        plan.folder.mkdir(parents=True, exist_ok=True)
-        with open(mark, "a+") as file:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # dropped with this process; no worker inherits it
-            file.seek(0)
+        make_folder(plan.folder)
+        with os.fdopen(lock(plan.folder / UNFINISHED, busy), "r+") as file:
             identity = json.dumps(plan.identity())
             if (begun := file.read()) and begun != identity:
                 raise UserError(f"'{plan.folder}' is half of another set (other images or options): name a new folder")
             if not begun:
                 file.write(identity)
                 file.flush()
-            for leftover in plan.folder.glob("*.tmp"):  # of kills
-                leftover.unlink()
+            remove_leftovers(plan.folder)
             yield
-    except BlockingIOError:
-        raise UserError(f"another process is preparing '{plan.folder}': wait for it") from None
     except OSError as error:
         raise UserError(
             f"cannot write to '{plan.folder}' ({error.strerror}): mend that, and run this again to go on"
@@ -135,7 +131,7 @@ def _write_records(plan: Plan, archives: list[Archive]) -> dict[str, dict]:
         records["file"] = np.repeat(range(len(of_part)), list(map(len, of_part)))
         records["label"] = np.searchsorted(plan.source.classes, [item.label for item in items])
         path = plan.folder / f"{part}.npy"
-        _write(path, _npy(records))
+        write_atomically(path, _npy(records))
         files[path.name] = {"bytes": path.stat().st_size, "sha256": sha256(path.read_bytes()).hexdigest()}
     return files
 
@@ -144,12 +140,6 @@ def _npy(records: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, records)
     return buffer.getvalue()
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = temporary_for(path)
-    temporary.write_bytes(content)
-    publish(temporary, path)
 
 
 def _versions() -> dict[str, str]:
