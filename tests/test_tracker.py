@@ -17,7 +17,7 @@ from efficientconv.engine.tracker import Tracker, require_tracker, start_tracker
 from efficientconv.errors import UserError
 from wandb_server import WandbServer
 
-TAGS = ["one", "two", "table2", "table5", "table_order", "table_residual"]  # those given, and model C's tables
+TAGS = ["one", "two", "table2", "table5", "table_equal_cost", "table_order", "table_residual"]  # those given, and model C's tables
 
 pytestmark = pytest.mark.usefixtures("no_wandb_account")
 
@@ -44,7 +44,7 @@ def test_the_tier_is_the_group_where_none_is_given_and_a_tag(tmp_path, monkeypat
     monkeypatch.setattr(tracking, "LOGGER", LoggerConfig(name="wandb", tags=["table5"]))
     tracking.run(tmp_path / "k", range(1, 2))
     described = tracking.kept_values(tmp_path / "k")[2]
-    assert described["group"] == "smoke" and described["tags"] == ["table5", "smoke"]
+    assert described["group"] == "smoke" and described["tags"] == ["table5", "smoke", "table_equal_cost"]
 
 
 def test_a_killed_and_resumed_run_is_one_run_with_each_step_once(tmp_path):

@@ -149,9 +149,14 @@ def labels(config: dict) -> list[str]:
     own = [
         f"table{name}" if name.isdigit() else f"table_{name}"
         for name, table in tables.items()
-        if table.get("trained", True) and config["model"]["name"] in [*table["rows"], *table.get("quoted", [])]
+        if table.get("trained", True) and config["model"]["name"] in _models(table)
     ]
     return [config["tier"], *own] if config.get("tier") else own
+
+
+def _models(table: dict) -> set[str]:
+    """Those of the rows of a table, which are written <model> or <model>@<MACs>."""
+    return {row.partition("@")[0] for row in [*table["rows"], *table.get("quoted", [])]}
 
 
 def copy_run(folder: Path, settings: dict, ended: threading.Event) -> str:
