@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import fcntl
+import html
 import io
 import json
+import os
+import pty
 import re
 import shutil
+import struct
+import subprocess
+import sys
+import termios
 from pathlib import Path
 
 import pytest
 import yaml
 
-from conftest import command
+from conftest import ROOT, command
 from efficientconv.engine.run_folder import RunFolder
-from efficientconv.results.markdown import csv_lines, csv_rows, csv_text, markdown_table, text_table
+from efficientconv.results.csv_files import csv_lines, csv_rows
+from efficientconv.results.figures import FIGURES
 from efficientconv.results.plot import pareto_front
 from efficientconv.results.record import record_of
 from efficientconv.results.run_table import points
+from efficientconv.results.table import Column, Table
+from efficientconv.text import printable
 
 SETTINGS = {"seed": "seed", "epochs": "trainer.epochs", "width": "model.width", "model_name": "model.name"}
 
@@ -106,26 +118,67 @@ NAMES = [
     "=cmd|' /C calc'!A0", "+1+1", "-1+1", "@SUM(A1)", "'=taken", "＝1", "\x1b[31mred", "two\nlines", "a|b", "back\\slash|",
     "[link](http://example.org)", "<img src=x>", "\u202etxt.exe", "\udce9.jpg",
 ]  # fmt: skip
-TEXTS = ["plain", "'quoted'", "naïve, \"comma\"", "-1.5", "+0.25", "-inf", "日本語", ""]
+TEXTS = ["plain", "'quoted'", 'naïve, "comma"', "-1.5", "+0.25", "-inf", "日本語", ""]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_names_stay_text_wherever_a_table_is_opened(name, tmp_path):
-    rows = [{"name": name, "figure": -1.5, "text": "-0.25"}]
-    (cell, *figures), = list(csv.reader(io.StringIO(csv_text(rows))))[1:]
+def test_names_stay_text_wherever_a_table_is_opened(name):
+    table = Table.of([{"name": name, "figure": -1.5, "text": "-0.25"}])
+    ((cell, *figures),) = list(csv.reader(io.StringIO(table.csv())))[1:]
     assert cell[0] not in "=+-@＝" and cell.isprintable() and figures == ["-1.5", "-0.25"]
-    for text in (markdown_table(rows), markdown_table(rows, padded=True)):
-        head, rule, line = text.splitlines()
-        assert line.isprintable() and re.findall(r"(?<!\\)(?:\\\\)*[<|\[]", line) == ["|"] * 4  # none but the columns' own
-    assert text_table(["name"], [[name]]).replace("\n", "").isprintable()
+    head, rule, line = table.markdown().splitlines()
+    assert line.isprintable() and re.findall(r"(?<!\\)(?:\\\\)*[<|\[]", line) == ["|"] * 4  # none but the columns' own
+    assert table.text().replace("\n", "").isprintable()
+    texts = [text for tag, text in re.findall("<(\\w+)>([^<]*)", table.html()) if tag == "td"]
+    assert [html.unescape(text) for text in texts] == [printable(name), "-1.5", "-0.25"]
 
 
 def test_our_own_readers_get_back_what_was_written(tmp_path):
-    printable = [name for name in NAMES if name.isprintable()] + TEXTS
-    (tmp_path / "x.csv").write_text(csv_text([{"name": name, "n": "1"} for name in printable]))
-    assert [row["name"] for row in csv_rows(tmp_path / "x.csv")] == printable
+    written = [name for name in NAMES if name.isprintable()] + TEXTS
+    (tmp_path / "x.csv").write_text(Table.of([{"name": name, "n": "1"} for name in written]).csv())
+    assert [row["name"] for row in csv_rows(tmp_path / "x.csv")] == written
     assert csv_lines(tmp_path / "x.csv")[0] == ["name", "n"]
-    assert all(cell in csv_text([{"name": cell}]).replace('""', '"') for cell in TEXTS)
+    assert all(cell in Table.of([{"name": cell}]).csv().replace('""', '"') for cell in TEXTS)
+
+
+RUNS = [{"model": "a", "macs": 15_651_840, "top1": 82.316}, {"model": "c", "macs": 5_157_888, "top1": None}]
+COLUMNS = [
+    Column("model", lambda run: run["model"], name="model"), FIGURES["macs"].column(lambda run: run["macs"]),
+    FIGURES["top1_percent"].column(lambda run: run["top1"]), Column("empty", lambda run: None),
+    Column(None, lambda run: 1 / 3, name="of_files_alone"),
+]  # fmt: skip
+
+
+def test_a_table_shows_people_units_and_gives_files_what_was_stored():
+    table = Table(RUNS, COLUMNS, best=True)
+    assert table.text().splitlines() == ["model  M MACs  top-1 %", "a       15.65    82.32", "c      * 5.16"]
+    assert table.markdown().splitlines()[2:] == ["| a | 15.65 | 82.32 |", "| c | **5.16** |  |"]
+    assert "<tr><td>c</td><td><strong>5.16</strong></td><td></td></tr>" in table.html()
+    assert table.csv().splitlines() == [
+        "model,macs,top1_percent,of_files_alone", "a,15651840,82.316,0.333333", "c,5157888,,0.333333",
+    ]  # fmt: skip
+
+
+def test_a_table_fits_the_terminal_that_it_is_printed_on():
+    code = (
+        "from efficientconv.results.table import Table\nprint(Table.of([{'model': 'c', 'why': 'long words ' * 30}]).text())"
+    )
+    shown = in_terminal(code, columns=80)
+    assert len(shown.splitlines()) > 4 and max(map(len, re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines())) <= 80
+
+
+def in_terminal(code: str, columns: int) -> str:
+    """What a program prints on a terminal so wide."""
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")} | {"TERM": "xterm"}
+    subprocess.run([sys.executable, "-c", code], stdin=its, stdout=its, cwd=ROOT, env=environment, check=True)
+    os.close(its)
+    shown = b""
+    with contextlib.suppress(OSError):  # the end of what was printed
+        while part := os.read(ours, 65536):
+            shown += part
+    return shown.decode()
 
 
 def test_errors_and_warnings_are_one_line_whatever_a_file_is_called(tmp_path):

@@ -1,0 +1,52 @@
+"""csv that stays text in a spreadsheet and on a terminal: no formulas, no control characters; our readers undo it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from efficientconv.text import printable
+
+FLOAT_FORM = ".6g"
+
+_FORMULA = re.compile("'*[=+@＝＋－＠-]")  # what a spreadsheet computes, or what was taken from it by an apostrophe
+_TAKEN = re.compile(f"'{_FORMULA.pattern}")
+
+
+def csv_text(lines: Iterable[Sequence[object]]) -> str:
+    """An apostrophe goes before text that a spreadsheet would compute; csv_lines and csv_rows take it off again."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(map(_inert, line) for line in lines)
+    return text.getvalue()
+
+
+def csv_lines(path: Path) -> list[list[str]]:
+    """All of its lines, the names of the columns first. Raises OSError, UnicodeDecodeError."""
+    with open(path, newline="") as file:
+        return [[cell[1:] if _TAKEN.match(cell) else cell for cell in line] for line in csv.reader(file)]
+
+
+def csv_rows(path: Path) -> list[dict[str, str]]:
+    """Its lines by the names of the columns."""
+    names, *lines = csv_lines(path) or [[]]
+    return [dict(zip(names, line)) for line in lines]
+
+
+def _inert(value: object) -> object:
+    if isinstance(value, float):
+        return format(value, FLOAT_FORM)
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if _FORMULA.match(text) and not _is_float(text) else text
+
+
+def _is_float(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,117 @@
+"""One table for every reader: text for a terminal, markdown, csv and HTML, from the same rows and columns.
+
+    table = Table(runs, [Column("model", lambda run: run.model, name="model"), FIGURES["macs"].column(lambda run: run.macs)])
+    print(table.text()), table.markdown(), table.csv(), table.html()
+    Table.of([{"model": "c", "seeds": 3}]).text()
+
+Cells hold what users and files are named. Wherever a table is opened, they stay text: no formula for a spreadsheet, no
+control character for a terminal, no column, link or tag of their own.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, SupportsFloat
+
+from efficientconv.results.csv_files import csv_text
+from efficientconv.text import printable
+
+_MARKDOWN = str.maketrans({"\\": r"\\", "|": r"\|", "[": r"\[", "<": "&lt;"})
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table: `title` heads it before people, `name` in csv files; it is left out where it has none.
+
+    value: of a row; None is an empty cell.
+    show: how people see a value: a format, such as ".2f", or a function. A string is shown as it is.
+    better: what `Table.best` marks.
+    """
+
+    title: str | None
+    value: Callable[[Any], object]
+    show: str | Callable[[Any], str] = ""
+    name: str | None = None
+    better: Literal["higher", "lower"] | None = None
+
+    def cell(self, row: object) -> str:
+        value = self.value(row)
+        if value is None or isinstance(value, str):
+            return printable(value or "")
+        return printable(self.show(value) if callable(self.show) else format(value, self.show))
+
+
+@dataclass(frozen=True)
+class Table:
+    """`best`: the best cell of every column that has a better way is marked. Columns that no row fills are not shown."""
+
+    rows: Sequence[Any]
+    columns: Sequence[Column]
+    best: bool = False
+
+    @classmethod
+    def of(cls, rows: Sequence[Mapping[str, object]]) -> Table:
+        """Of rows with the same keys, each of which is a column's title and name."""
+        return cls(rows, [Column(key, lambda row, key=key: row[key], name=key) for key in (rows[0] if rows else ())])
+
+    def text(self) -> str:
+        """For printing: as wide as the terminal, else as it needs; numbers to the right."""
+        from rich import table  # here: to import it takes 0.1 s
+        from rich.console import Console
+        from rich.text import Text
+
+        console = Console(highlight=False)
+        if not console.is_terminal:
+            console.width = 100_000
+        laid_out = table.Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        head, *lines = self._lines(str, "* {}")
+        for title, column in zip(head, self._shown()):
+            right = all(isinstance(value, SupportsFloat) for value in self._values(column))
+            laid_out.add_column(Text(title), justify="right" if right else "left", overflow="fold")
+        for line in lines:
+            laid_out.add_row(*map(Text, line))
+        with console.capture() as captured:
+            console.print(laid_out)
+        return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+    def markdown(self) -> str:
+        lines = self._lines(lambda cell: cell.translate(_MARKDOWN), "**{}**")
+        lines.insert(1, ["---"] * len(lines[0]))
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+    def csv(self, header: bool = True) -> str:
+        """Six digits of a float; strings and whole numbers as they are."""
+        named = [column for column in self.columns if column.name is not None]
+        names = [[column.name for column in named]] if header else []
+        return csv_text([*names, *([column.value(row) for column in named] for row in self.rows)])
+
+    def html(self) -> str:
+        """A <table>; the best cells are <strong>."""
+        head, *lines = self._lines(html.escape, "<strong>{}</strong>")
+        rows = "\n".join(f"<tr><td>{'</td><td>'.join(line)}</td></tr>" for line in lines)
+        return f"<table>\n<thead><tr><th>{'</th><th>'.join(head)}</th></tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>"
+
+    def _shown(self) -> list[Column]:
+        titled = [column for column in self.columns if column.title is not None]
+        return [column for column in titled if any(column.cell(row) for row in self.rows)] if self.rows else titled
+
+    def _lines(self, escape: Callable[[str], str], mark: str) -> list[list[str]]:
+        """The titles, and row by row the cells."""
+        shown = [(column, self._best(column)) for column in self._shown()]
+        lines = [[escape(printable(column.title)) for column, _ in shown]]
+        for row in self.rows:
+            marks = ["{}" if best is None or column.value(row) != best else mark for column, best in shown]
+            lines.append([form.format(escape(column.cell(row))) for form, (column, _) in zip(marks, shown)])
+        return lines
+
+    def _values(self, column: Column) -> list[object]:
+        return [value for value in map(column.value, self.rows) if value is not None]
+
+    def _best(self, column: Column) -> object:
+        """The best value, by the numbers that they are; None where there is none, or none is worse."""
+        values = self._values(column) if self.best and column.better else []
+        if len(set(map(float, values))) < 2:
+            return None
+        return (max if column.better == "higher" else min)(values, key=float)
