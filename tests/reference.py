@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from efficientconv.layers import Topology
+from efficientconv.layers import LAYERS, Topology
 
 Map = list  # [channel][row][column] of scalar tensors
 
@@ -294,6 +294,9 @@ NEEDS: dict[str, tuple[int, int, dict]] = {
     "topological": (3, 3, {"topology": Topology((3,), (2,))}),
     "unravelled": (2, 3, {"bases": 2}),
 }
+for name in LAYERS.names():  # a new layer that needs nothing beside nn.Conv2d's arguments needs no entry above
+    CASES.setdefault(name, [(4, 4, {"kernel_size": 3}), (2, 3, {"kernel_size": 1})])
+    NEEDS.setdefault(name, (2, 3, {}))
 SIZES: list[dict] = [
     {"kernel_size": 3, "stride": 2},
     {"kernel_size": 3, "stride": (2, 1), "bias": True},

@@ -1,4 +1,4 @@
-"""The paper's convolutional layers. Importing this package registers them all.
+"""The paper's convolutional layers. Importing this package registers every layer that a file in it defines.
 
     from efficientconv.layers import SICConv2d, build_layer
     layer = build_layer("sic", 64, 64, kernel_size=3)       # with batch norm, residual connection and ReLU
@@ -6,6 +6,9 @@
 
 All take nn.Conv2d's arguments (geometry.py says where they differ: padding is "same" unless told).
 """
+
+from importlib import import_module
+from pkgutil import iter_modules
 
 from efficientconv.layers.base import LAYERS, ConvLayer, build_layer
 from efficientconv.layers.channel_bottleneck import ChannelBottleneckConv2d
@@ -21,3 +24,6 @@ __all__ = [
     "LAYERS", "ChannelBottleneckConv2d", "ConvLayer", "GroupedConv2d", "SICConv2d", "SpatialBottleneckConv2d",
     "StandardConv2d", "TopologicalConv2d", "Topology", "UnravelledConv2d", "build_layer",
 ]  # fmt: skip
+
+for _file in iter_modules(__path__):  # a new layer is a new file here; none lists it
+    import_module(f"{__name__}.{_file.name}")

@@ -106,7 +106,7 @@ def check_arguments(name: str, conv_class: type[nn.Module], args: dict[str, obje
     for given, value in args.items():
         if given not in known:
             raise UserError(f"layer '{name}' has no argument '{given}': {did_you_mean(given, known)}")
-        if given not in Geometry._fields and not isinstance(value, types[given]):
+        if given not in Geometry._fields and not isinstance(value, types.get(given, object)):
             kind = types[given].__name__ if isinstance(types[given], type) else str(types[given]).rpartition(".")[2]
             raise UserError(f"layer '{name}': {given}={value!r} is no {kind}")
     missing = [p.name for p in known.values() if p.default is p.empty and p.name not in args]

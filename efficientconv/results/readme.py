@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable
 from pathlib import Path
 
+from efficientconv.layers import LAYERS
 from efficientconv.models import list_models, model_config
 from efficientconv.results import data_tables, paper, paper_pages, tier_pages
 from efficientconv.results.markdown import csv_rows
@@ -49,12 +51,23 @@ def cost_table() -> str:
     return "\n".join(lines)
 
 
+def layer_table() -> str:
+    """Every registered layer, with its formula as its docstring states it."""
+    lines = ["| layer (registered name) | MACs, n -> m channels, maps of h' x w' afterwards | file |", "|---|---|---|"]
+    for name in LAYERS.names():
+        layer = LAYERS.get(name)
+        formula = re.search(r"MACs: (.+?h' w'(?: / \w+)?)", inspect.getdoc(layer))[1].replace("^2", "²")
+        lines.append(f"| `{name}` | {formula} | `layers/{layer.__module__.rpartition('.')[2]}.py` |")
+    return "\n".join(lines)
+
+
 def _rows(name: str) -> list[dict[str, str]]:
     return csv_rows(RESULTS / name)
 
 
 TABLES: dict[str, Callable[..., str]] = {
     "costs": cost_table,
+    "layers": layer_table,
     "data_speed": lambda: data_tables.speed_table(_rows("data_throughput.csv")),
     "data_estimates": lambda: data_tables.estimate_table(_rows("data_throughput.csv")),
     "training_costs": lambda: training_cost_table(_rows("complexity.csv"), _rows("benchmark_models.csv")),

@@ -1,0 +1,88 @@
+"""A new layer and a new data set are one file each: put into a copy of the project, found by all of it, taken out again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+
+LAYER = '''"""A standard convolution whose kernels are mirrored."""
+
+import torch
+from torch import Tensor, nn
+
+from efficientconv.complexity import Cost, conv_cost
+from efficientconv.layers.base import LAYERS
+from efficientconv.layers.geometry import check_channels, geometry, out_size
+
+
+@LAYERS.register("mirrored")
+class MirroredConv2d(nn.Conv2d):
+    """MACs: n m k^2 h' w', as the standard layer's."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size, stride=1, padding="same", dilation=1, bias: bool = False,
+        padding_mode: str = "zeros", *, device=None, dtype=None,
+    ):
+        check_channels(in_channels, out_channels)
+        sizes = geometry(kernel_size, stride, padding, dilation, padding_mode)
+        super().__init__(in_channels, out_channels, bias=bias, device=device, dtype=dtype, **sizes._asdict())
+        self.keeps_size = sizes.keeps_size
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x, self.weight.flip(3), self.bias)
+
+    def cost(self, h: int, w: int) -> Cost:
+        h, w = out_size(self, h, w)
+        area = self.kernel_size[0] * self.kernel_size[1]
+        return conv_cost(self.in_channels, self.out_channels, area, 1, h * w, bias=self.bias is not None)
+'''
+# what needs no more of a layer than its file: that it equals its definition as plain loops is for whoever adds the loops
+LAYER_TABLES = ("test_complexity.py", "test_models.py", "test_export.py", "test_layers.py", "test_conv2d_interface.py")
+NEEDS_LOOPS = ("the_loops", "where_the_padding_is_given", "has_cases_and_an_oracle")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project's code, tests and configuration."""
+    copy = tmp_path_factory.mktemp("project")
+    for name in ("efficientconv", "configs", "scripts", "tests", "results"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "runs", "*.png"))
+    for name in ("train.py", "pytest.ini", "README.md"):
+        shutil.copy(ROOT / name, copy)
+    return copy
+
+
+def python(project: Path, *args: object) -> str:
+    """What `python <args>` in the copy prints; it ends well."""
+    env, call = os.environ | {"PYTHONPATH": str(project)}, [sys.executable, *map(str, args)]
+    done = subprocess.run(call, cwd=project, env=env, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def layer_names(project: Path) -> list[str]:
+    return python(project, "-c", "from efficientconv.layers import LAYERS; print(*LAYERS.names())").split()
+
+
+def test_a_layer_is_one_file(project: Path) -> None:
+    before, file = layer_names(project), project / "efficientconv" / "layers" / "mirrored.py"
+    file.write_text(LAYER)
+    assert layer_names(project) == sorted([*before, "mirrored"])
+    assert "| `mirrored` | n m k² h' w' | `layers/mirrored.py` |" in python(
+        project, "-c", "from efficientconv.results.readme import layer_table; print(layer_table())"
+    )
+    tables, chosen = [f"tests/{name}" for name in LAYER_TABLES], f"mirrored and not {' and not '.join(NEEDS_LOOPS)}"
+    told = python(project, "-m", "pytest", "-p", "no:cacheprovider", *tables, "-k", chosen)
+    assert "passed" in told and "skipped" not in told
+    model = (project / "configs" / "model" / "c.yaml").read_text().replace("layer: sic", "layer: mirrored")
+    (project / "configs" / "model" / "mirrored.yaml").write_text(model.replace("name: c", "name: mirrored"))
+    assert "mirrored" in python(project, "scripts/complexity.py", "--layers", "mirrored")
+    file.unlink()
+    assert layer_names(project) == before
