@@ -1,4 +1,4 @@
-"""The tables of README.md and of results/<tier>/README.md, made from what lies in results/: nobody types a figure twice."""
+"""The tables of README.md, docs/ and results/*/README.md, made from what lies in results/: nobody types a figure twice."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from efficientconv.layers import LAYERS
 from efficientconv.models import list_models, model_config
 from efficientconv.results import data_tables, paper, paper_pages, tier_pages
+from efficientconv.results.findings import findings
 from efficientconv.results.markdown import csv_rows
 from efficientconv.results.training_cost import training_cost_table
 
@@ -19,7 +20,8 @@ BLOCK = re.compile(r"<!-- (\w+) ?(\w*) -->\n.*?<!-- end -->", flags=re.DOTALL)
 
 
 def pages() -> list[Path]:
-    return [ROOT / "README.md", *sorted(RESULTS.glob("*/README.md"))]
+    """Those of a checkout whose tables, commands and links are looked after."""
+    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md")), *sorted(RESULTS.glob("*/README.md"))]
 
 
 def updated(text: str) -> str:
@@ -73,6 +75,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "training_costs": lambda: training_cost_table(_rows("complexity.csv"), _rows("benchmark_models.csv")),
     "paper_ratios": lambda: paper_pages.ratio_table(_rows("claims.csv")),
     "paper_others": lambda tier: paper_pages.others_table(csv_rows(paper.PAPER_DIR / "others.csv"), tier),
+    "findings": findings,
     "tier_results": tier_pages.result_table,
     "tier_claims": tier_pages.claim_table,
     "tier_fit": tier_pages.fit_table,
