@@ -17,7 +17,8 @@ from efficientconv.engine.tracker import Tracker, require_tracker, start_tracker
 from efficientconv.errors import UserError
 from wandb_server import WandbServer
 
-TAGS = ["one", "two", "table2", "table5", "table_equal_cost", "table_order", "table_residual"]  # those given, and model C's tables
+# those given, and model C's tables
+TAGS = ["one", "two", "table2", "table5", "table_equal_cost", "table_order", "table_residual"]
 
 pytestmark = pytest.mark.usefixtures("no_wandb_account")
 

@@ -21,7 +21,8 @@ BLOCK = re.compile(r"<!-- (\w+) ?(\w*) -->\n.*?<!-- end -->", flags=re.DOTALL)
 
 def pages() -> list[Path]:
     """Those of a checkout whose tables, commands and links are looked after."""
-    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md")), *sorted(RESULTS.glob("*/README.md"))]
+    patterns = ("README.md", "CONTRIBUTING.md", "docs/*.md", "results/*/README.md")
+    return [path for pattern in patterns for path in sorted(ROOT.glob(pattern))]
 
 
 def updated(text: str) -> str:
