@@ -1,0 +1,128 @@
+"""Where and at which size the stages measure, and a trainer to measure: steps on images that lie on the device already."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+import yaml
+from torch import Tensor
+from tqdm import tqdm
+
+from efficientconv.benchmark.timing import Job, Spread, measure, peak_bytes
+from efficientconv.complexity import count
+from efficientconv.config import CONFIG_DIR, OptimConfig, ScheduleConfig, TrainerConfig
+from efficientconv.engine.trainer import Trainer
+from efficientconv.models import create_model, image_size_of, model_config
+from efficientconv.validation import validate
+
+Row = dict[str, object]  # one measurement; units are in the names
+SIZES = {"imagenet": (1000, None), "cifar": (10, 32)}  # layout: classes, pixels a side (None: the layout's own)
+ENDLESS = 1_000_000  # steps an epoch: none ends while it is measured
+
+
+@dataclass(frozen=True)
+class Bench:
+    """`tiny` tries the stages out on a CPU: narrow networks, small images, few steps. Its times mean nothing."""
+
+    device: torch.device
+    tiny: bool
+
+    @property
+    def layout(self) -> str:
+        return "cifar" if self.tiny else "imagenet"
+
+    @property
+    def batch(self) -> int:
+        return 4 if self.tiny else 256
+
+    @property
+    def width(self) -> float:
+        return 0.125 if self.tiny else 1.0
+
+    @property
+    def repeats(self) -> int:
+        return 2 if self.tiny else 20
+
+    def models(self, names: str) -> str:
+        """The letters that are measured: a stage's first alone where it is only tried out."""
+        return names[:1] if self.tiny else names
+
+    def spread(self, job: Job) -> Spread:
+        """Seconds of `job`, by CUDA events on a GPU."""
+        return measure({"": job}, self.repeats, self.device, tqdm(disable=True))[""]
+
+    def step_row(self, name: str, **settings: object) -> Row:
+        """The time of a training step of a model at `layout`, `batch`, bf16, or as the settings of `trainer` say."""
+        layout = settings.pop("layout", self.layout)
+        trainer = self.trainer(name, layout, **settings)
+        job = steps(trainer, layout)
+        started = time.perf_counter()
+        job()
+        self._wait()
+        first_s = time.perf_counter() - started
+        time_s, config = self.spread(job), trainer.config
+        return {
+            "model": name, "layout": layout, "batch": config.global_batch_size, "precision": config.precision,
+            "compiled": config.compile_mode if config.compile else "no", "macs": self._macs(name, layout),
+            "ms_per_step": 1e3 * time_s.median, "ms_low": 1e3 * time_s.low, "ms_high": 1e3 * time_s.high,
+            "images_per_s": config.global_batch_size / time_s.median, "peak_mb": peak_bytes(job, self.device) / 2**20,
+            "first_step_s": first_s,
+        }  # fmt: skip
+
+    def trainer(self, name: str, layout: str, **settings: object) -> Trainer:
+        """Of seed 0, with the settings of configs/trainer/default.yaml, bf16, and those given."""
+        config = _trainer_config(global_batch_size=self.batch, **{"precision": "bf16"} | settings)
+        torch.manual_seed(0)
+        memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
+        model = self.network(name, layout).to(self.device, memory_format=memory_format)
+        optim = OptimConfig(name="sgd", lr=1e-3, momentum=0.9, nesterov=False, weight_decay=1e-4)
+        schedule = ScheduleConfig(name="cosine")
+        return Trainer(model, config, optim, schedule, seed=0, steps_per_epoch=ENDLESS, device=self.device)
+
+    def network(self, name: str, layout: str):
+        classes, size = SIZES[layout]
+        return create_model(name, classes, layout=layout, width=self.width, image_size=size)
+
+    def _macs(self, name: str, layout: str) -> int:
+        size = pixels(name, layout)
+        return count(self.network(name, layout), (3, size, size)).macs
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def pixels(name: str, layout: str) -> int:
+    return image_size_of(model_config(name), SIZES[layout][1])
+
+
+class OneBatch:
+    """A loader of the same random images over and over, on the device: what is measured is the step alone."""
+
+    def __init__(self, trainer: Trainer, layout: str):
+        batch = trainer.config.global_batch_size // trainer.config.accumulation_steps
+        classes, _ = SIZES[layout]
+        size = 32 if layout == "cifar" else 221
+        memory_format = torch.channels_last if trainer.config.channels_last else torch.contiguous_format
+        noise = torch.Generator().manual_seed(0)
+        images = torch.randn(batch, 3, size, size, generator=noise)
+        self.images = images.to(trainer.device, memory_format=memory_format)
+        self.labels = torch.randint(0, classes, (batch,), generator=noise).to(trainer.device)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        while True:
+            yield self.images, self.labels
+
+
+def steps(trainer: Trainer, layout: str) -> Callable[[], None]:
+    """A step of training at each call."""
+    epoch = trainer.train_epoch(OneBatch(trainer, layout), 0)
+    return lambda: next(epoch)
+
+
+def _trainer_config(**settings: object) -> TrainerConfig:
+    values = yaml.safe_load((CONFIG_DIR / "trainer" / "default.yaml").read_text())
+    return validate(TrainerConfig, values | settings, where="trainer")

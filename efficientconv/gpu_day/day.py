@@ -1,0 +1,102 @@
+"""The stages one after another, each in a process of its own under its time limit; its results are written as it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from efficientconv.files import read_json, write_atomically
+from efficientconv.gpu_day.bench import Row
+from efficientconv.gpu_day.stages import STAGES, Stage
+
+ROOT = Path(__file__).resolve().parents[2]
+REMEDY = "delete it, and the stage is measured again"
+TINY_PATIENCE = 10  # times the limit, for a CPU that does other work beside
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage's file holds. state: done, cut off (by its time limit) or failed; rows that were measured stay."""
+
+    stage: str
+    state: str
+    reason: str
+    seconds: float
+    environment: dict
+    rows: list[Row]
+
+
+class Day:
+    """A folder of results: <stage>.json of every stage that was tried, and <stage>.log of those that are not done."""
+
+    def __init__(self, folder: Path, device: str, tiny: bool, stages: Sequence[Stage] = STAGES):
+        self.folder, self.device, self.tiny, self.stages = folder, device, tiny, stages
+
+    def call(self, stage: Stage) -> list[str]:
+        """The command of a stage's process."""
+        return [sys.executable, "-m", "efficientconv.gpu_day.job", stage.name, self.device, *["tiny"] * self.tiny]
+
+    def outcome(self, stage: Stage) -> Outcome | None:
+        """None: not tried. Raises UserError for a damaged file."""
+        values = read_json(self.folder / f"{stage.name}.json", dict, REMEDY)
+        return None if values is None else Outcome(**values)
+
+    def left(self) -> list[Stage]:
+        """Those that are not done."""
+        return [stage for stage in self.stages if (found := self.outcome(stage)) is None or found.state != "done"]
+
+    def run(self, written: Callable[[Outcome], None]) -> list[Outcome]:
+        """What is left. `written` is called after each stage, whose results then lie in the folder."""
+        outcomes = []
+        for stage in self.left():
+            outcomes.append(self._run(stage))
+            written(outcomes[-1])
+        return outcomes
+
+    def _run(self, stage: Stage) -> Outcome:
+        rows, log = self.folder / f"{stage.name}.rows.jsonl", self.folder / f"{stage.name}.log"
+        started = time.monotonic()
+        with open(rows, "wb") as out, open(log, "wb") as err:
+            state, reason = self._waited_for(stage, out, err)
+        about, *measured = _whole_lines(rows) or [{}]
+        if state == "failed":
+            reason = ([reason, *log.read_text(errors="replace").strip().splitlines()])[-1]
+        outcome = Outcome(stage.name, state, reason, round(time.monotonic() - started, 1), about, measured)
+        write_atomically(self.folder / f"{stage.name}.json", (json.dumps(asdict(outcome), indent=1) + "\n").encode())
+        rows.unlink()
+        if state == "done":
+            log.unlink()
+        return outcome
+
+    def _waited_for(self, stage: Stage, out, err) -> tuple[str, str]:
+        """(state, reason). The process and all that it has started end here, whatever happens."""
+        child = subprocess.Popen(self.call(stage), cwd=ROOT, stdout=out, stderr=err, start_new_session=True)
+        limit_s = stage.seconds * (TINY_PATIENCE if self.tiny else 1)
+        try:
+            code = child.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            return "cut off", f"after its {limit_s} s"
+        finally:
+            _end(child)
+        return ("failed", f"exit code {code}") if code else ("done", "")
+
+
+def _whole_lines(path: Path) -> list[dict]:
+    """The last one of a process that was killed may be half a line."""
+    text = path.read_text(errors="replace")
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
+def _end(child: subprocess.Popen) -> None:
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except ProcessLookupError:  # all have ended by themselves
+        pass
+    child.wait()

@@ -1,0 +1,33 @@
+"""One stage in a process of its own: python -m efficientconv.gpu_day.job <stage> <device> [tiny]
+
+Prints a row a line as soon as it is measured, so that a stage that is cut off, or takes its GPU down, keeps the others.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from efficientconv.signals import leave_on_signals
+
+if __name__ == "__main__":
+    leave_on_signals()  # now: the imports take seconds
+
+from efficientconv.engine.environment import environment
+from efficientconv.engine.guard import guarded
+from efficientconv.engine.precision import choose_device, set_determinism
+from efficientconv.gpu_day.bench import Bench
+from efficientconv.gpu_day.stages import BY_NAME
+
+
+def main() -> None:
+    name, device, *tiny = sys.argv[1:]
+    bench = Bench(choose_device(device), bool(tiny))
+    set_determinism(False)  # torch tries out which convolution is fastest, as in training
+    print(json.dumps(environment(bench.device)), flush=True)
+    for row in BY_NAME[name].measure(bench):
+        print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    guarded(main)

@@ -1,0 +1,67 @@
+"""Commands as a user types them: a run that is cut off and continued, inference, and the tests that need a GPU."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from efficientconv.errors import UserError
+from efficientconv.gpu_day.bench import Bench, Row, pixels
+from efficientconv.latency import measure_latency
+
+ROOT = Path(__file__).resolve().parents[2]
+INFERENCE_BATCHES = (1, 64)
+_TEST = re.compile(r"tests/test_gpu.py::(\S+) (PASSED|FAILED|SKIPPED|ERROR)")
+
+
+def whole_run(bench: Bench) -> Iterator[Row]:
+    """train.py from the first step to the summary, then eval.py, on images that need no file."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        order = (
+            "model=c", f"model.width={bench.width}", "data=synthetic", f"data.num_images={16 * bench.batch}",
+            f"trainer.device={bench.device.type}", f"trainer.global_batch_size={bench.batch}", "trainer.epochs=2",
+            "trainer.precision=bf16", "schedule=onecycle", "logger=jsonl", f"run_dir={run}",
+        )  # fmt: skip
+        yield from _called("train.py", *order)
+        summary = json.loads((run / "summary.json").read_text())
+        yield {"command": "its summary", "exit_code": 0, "last_line": f"{summary['ms_per_image']:.4f} ms an image"}
+        yield from _called("eval.py", f"run={run}", f"device={bench.device.type}")
+
+
+def inference(bench: Bench) -> Iterator[Row]:
+    """ms an image of a forward pass in fp32, as in every run's summary."""
+    for batch in INFERENCE_BATCHES[:1] if bench.tiny else INFERENCE_BATCHES:
+        networks = {name: bench.network(name, bench.layout) for name in bench.models("acfikmhl")}
+        sizes = {name: pixels(name, bench.layout) for name in networks}
+        times = measure_latency(networks, sizes, batch_size=batch, device=bench.device, repeats=bench.repeats)
+        for name, time in times.items():
+            yield {
+                "model": name, "layout": bench.layout, "batch": batch, "precision": "fp32",
+                "ms_per_image": time.ms_per_image, "iqr_ms": time.iqr_ms,
+            }  # fmt: skip
+
+
+def gpu_tests(bench: Bench) -> Iterator[Row]:
+    """tests/test_gpu.py, a row a test as soon as it has ended; what is skipped is not passed."""
+    call = [sys.executable, "-m", "pytest", "tests/test_gpu.py", "-vv", "--tb=short", "-p", "no:cacheprovider"]
+    with subprocess.Popen(call, cwd=ROOT, stdout=subprocess.PIPE, text=True) as running:
+        for line in running.stdout:
+            print(line, end="", file=sys.stderr)
+            if ended := _TEST.match(line):
+                yield {"test": ended[1], "outcome": ended[2].lower()}
+
+
+def _called(script: str, *arguments: str) -> Iterator[Row]:
+    """Raises UserError, once its row is out, where the command fails."""
+    done = subprocess.run([sys.executable, script, *arguments], cwd=ROOT, capture_output=True, text=True)
+    line = (done.stderr if done.returncode else done.stdout).strip().splitlines()[-1]
+    yield {"command": f"{script} {arguments[0]}", "exit_code": done.returncode, "last_line": line}
+    if done.returncode:
+        print(done.stderr, file=sys.stderr)
+        raise UserError(f"{script}: {line}")

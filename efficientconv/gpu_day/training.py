@@ -1,0 +1,94 @@
+"""Steps of training: every layer's models, compiled and captured, and each setting on and off."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from operator import attrgetter
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from efficientconv.data.mixing import Mixing
+from efficientconv.engine.precision import set_tf32
+from efficientconv.gpu_day.bench import Bench, Row, steps
+
+KERNELS = 15  # of a profile: those that take longest
+NUM_IMAGES = 4096  # that mixing draws for
+
+
+def models(bench: Bench) -> Iterator[Row]:
+    """Eager; f beside h: the same cost by topology and by groups."""
+    for name in bench.models("acfikmhl"):
+        yield bench.step_row(name)
+        _give_back()
+
+
+def compiled(bench: Bench) -> Iterator[Row]:
+    """The most telling first: a stage that is cut off keeps what it has."""
+    orders = [("c", "default"), ("a", "default"), ("c", "reduce-overhead"), ("k", "default"), ("a", "reduce-overhead")]
+    for name, mode in orders[:1] if bench.tiny else orders:
+        yield bench.step_row(name, compile=True, compile_mode=mode)
+        _give_back()
+
+
+def small_images(bench: Bench) -> Iterator[Row]:
+    """CIFAR's, where the host is expected to bind: eager against CUDA graphs."""
+    for name in bench.models("cak"):
+        yield bench.step_row(name, layout="cifar")
+        if not bench.tiny:
+            yield bench.step_row(name, layout="cifar", compile=True, compile_mode="reduce-overhead")
+        _give_back()
+
+
+def settings(bench: Bench) -> Iterator[Row]:
+    """A step of C with one setting changed at a time."""
+    changes: dict[str, dict] = {
+        "as it comes": {}, "contiguous maps": {"channels_last": False}, "two passes a step": {"accumulation_steps": 2},
+        "moving average of the weights": {"ema_decay": 0.999}, "fp16": {"precision": "fp16"},
+        "fp32 with TF32": {"precision": "fp32"}, "fp32 without TF32": {"precision": "fp32", "tf32": False},
+    }  # fmt: skip
+    for name, changed in changes.items():
+        set_tf32(changed.get("tf32", True))
+        row = bench.step_row("c", **changed)
+        yield {"setting": name, **{key: row[key] for key in ("ms_per_step", "ms_low", "ms_high", "peak_mb")}}
+        _give_back()
+    yield _mixing(bench)
+
+
+def _mixing(bench: Bench) -> Row:
+    """Mixup and cutmix of a batch, by themselves."""
+    mixing = Mixing(0.2, 1.0, num_classes=10)
+    draws, indices = mixing.draws(0, 0, NUM_IMAGES), torch.arange(bench.batch).numpy()
+    size = 32 if bench.tiny else 221
+    images = torch.zeros(bench.batch, 3, size, size, device=bench.device)
+    labels = torch.zeros(bench.batch, dtype=torch.int64, device=bench.device)
+    time = bench.spread(lambda: mixing(images, labels, draws, indices))
+    ms = {"ms_per_step": 1e3 * time.median, "ms_low": 1e3 * time.low, "ms_high": 1e3 * time.high}
+    return {"setting": "mixup and cutmix, alone", **ms, "peak_mb": None}
+
+
+def profiles(bench: Bench) -> Iterator[Row]:
+    """Which kernels a step's time goes to."""
+    on_gpu = bench.device.type == "cuda"
+    activities = [ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]
+    for name in bench.models("ck"):
+        step = steps(bench.trainer(name, bench.layout), bench.layout)
+        for _ in range(3):
+            step()
+        with profile(activities=activities) as seen:
+            step()
+        time_us = attrgetter("self_device_time_total" if on_gpu else "self_cpu_time_total")
+        spent = {event.key: (time_us(event), event.count) for event in seen.key_averages()}
+        whole = sum(us for us, _ in spent.values())
+        for kernel, (us, calls) in sorted(spent.items(), key=lambda item: -item[1][0])[:KERNELS]:
+            yield {"model": name, "kernel": kernel[:100], "calls": calls, "ms": us / 1e3, "percent": 100 * us / whole}
+        _give_back()
+
+
+def _give_back() -> None:
+    """A model's memory before the next one is measured; compiled ones are in cycles."""
+    gc.collect()
+    torch.compiler.reset()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

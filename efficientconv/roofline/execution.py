@@ -1,0 +1,92 @@
+"""Three ways to run a step: as torch does it, compiled, and with a kernel a layer that does all that one can.
+
+R and W stand for the maps that a pass reads and writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from efficientconv.layers import SpatialBottleneckConv2d
+from efficientconv.layers.unravelled import UnravelledConv2d
+from efficientconv.roofline.step import LayerMaps, Step
+from efficientconv.roofline.work import Work
+
+_COMPILED_AWAY = ("elementwise", "batch_norm")
+_NO_LAYERS = ("product", "pool", "optimizer")
+# Gradients of maps and of weights, and the layer computed once more, since its inner maps are nowhere kept.
+BACKWARD_FLOPS = 3
+
+
+def eager(step: Step) -> list[Work]:
+    """Every operation of the reference reads its inputs and writes its outputs."""
+    return step.operations
+
+
+def compiled(step: Step) -> list[Work]:
+    """Convolutions, products and pools as they are; batch norm, residual connection and ReLU in two passes each way."""
+    kept = [work for work in step.operations if work.kind not in _COMPILED_AWAY]
+    if not step.training:
+        return kept + [_pass(maps, 2 + _residual(maps)) for maps in step.layers]
+    return kept + [work for maps in step.layers for work in [*_norm(maps), *_norm_backward(maps)]]
+
+
+def fused(step: Step) -> list[Work]:
+    """A layer of depthwise filters and projections is one kernel forward and one back, and only connections are computed.
+
+    Of other convolutions the pass for the statistics goes into the epilogue. In inference every layer is one kernel.
+    """
+    others = [work for work in step.operations if work.kind in _NO_LAYERS]
+    if not step.training:
+        return others + [_whole(maps) for maps in step.layers]
+    first = step.layers[0]
+    return others + [w for maps in step.layers for w in (_fused(maps) if _fuses(maps) else _plain(maps, maps is first))]
+
+
+def _whole(maps: LayerMaps) -> Work:
+    return Work("convolution", maps.flops, maps.bytes_in + maps.bytes_weights + maps.bytes_out)
+
+
+def _fuses(maps: LayerMaps) -> bool:
+    return isinstance(maps.conv, (UnravelledConv2d, SpatialBottleneckConv2d))
+
+
+def _fused(maps: LayerMaps) -> list[Work]:
+    """R x, W y and its statistics; R y, R x, W out. Back: R dy, R out, R y for the sums, R dy, R out, R y, R x, W dx."""
+    moved = 3 * maps.bytes_out + 2 * maps.bytes_in + 2 * maps.bytes_weights
+    backward = Work("convolution", BACKWARD_FLOPS * maps.flops, moved)
+    return [_whole(maps), _apply(maps), _sums(maps), backward]
+
+
+def _plain(maps: LayerMaps, first: bool) -> list[Work]:
+    """Nobody asks for the images' gradient."""
+    return [_whole(maps), _apply(maps), *_norm_backward(maps), *[_whole(maps)] * (1 if first else 2)]
+
+
+def _norm(maps: LayerMaps) -> list[Work]:
+    return [_pass(maps, 1), _apply(maps)]
+
+
+def _apply(maps: LayerMaps) -> Work:
+    return _pass(maps, 2 + _residual(maps))
+
+
+def _norm_backward(maps: LayerMaps) -> list[Work]:
+    """R R R for the sums, R R R W for the gradient; R W more where a residual connection has one."""
+    gradient = _pass(maps, 4)
+    return [_sums(maps), gradient, _pass(maps, 2)] if _residual(maps) else [_sums(maps), gradient]
+
+
+def _sums(maps: LayerMaps) -> Work:
+    return _pass(maps, 3)
+
+
+def _pass(maps: LayerMaps, times: int) -> Work:
+    return Work("elementwise", 0, times * maps.bytes_out)
+
+
+def _residual(maps: LayerMaps) -> int:
+    return int(maps.layer.residual)
+
+
+EXECUTIONS: dict[str, Callable[[Step], list[Work]]] = {"eager": eager, "compiled": compiled, "fused": fused}

@@ -1,0 +1,99 @@
+"""What the operations of a pass multiply and move: recorded on torch's meta device, where nothing is computed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+# Machines reach another share of their peaks in each of these kinds.
+KINDS = (
+    "convolution", "depthwise", "depthwise_weights", "transposed", "product", "batch_norm", "pool", "elementwise", "spread",
+    "optimizer",
+)  # fmt: skip
+# Without work of their own, beside the views: memory is named, not touched.
+_FREE = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "detach", "_unsafe_view"}
+_NAMES = {"pool": "pool", "scatter": "spread", "gather": "spread", "new_zeros": "spread", "mm": "product"}  # parts of names
+NORM_PASSES, NORM_BACKWARD_PASSES = 3, 5  # over the maps: R, R W; and R R, R R W, as there are two passes in either
+
+
+@dataclass(frozen=True)
+class Work:
+    """Of one operation, or of one kernel, on a whole batch."""
+
+    kind: str  # of KINDS
+    flops: float
+    bytes: float  # read and written, each tensor once
+
+
+class Recorder(TorchDispatchMode):
+    """While open, `work` gets what every operation of torch does, backward passes included."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.work: list[Work] = []
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        output = operation(*args, **(kwargs or {}))
+        name = operation._overloadpacket.__name__
+        if not operation.is_view and name not in _FREE:
+            self.work += _work(name, args, [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)], output)
+        return output
+
+
+def size(*tensors: Tensor) -> int:
+    """Bytes."""
+    return sum(t.numel() * t.element_size() for t in tensors)
+
+
+def _work(name: str, args: tuple, inputs: list[Tensor], output: object) -> list[Work]:
+    if name == "convolution":
+        return [_convolution(args[0], args[1], output, transposed=args[6])]
+    if name == "convolution_backward":
+        return _convolution_gradients(*args[:3], transposed=args[7], wanted=args[10])
+    if "batch_norm" in name:
+        maps = max(inputs, key=lambda t: t.numel())
+        return [Work("batch_norm", 0, size(maps) * (NORM_BACKWARD_PASSES if "backward" in name else NORM_PASSES))]
+    kind = next((kind for part, kind in _NAMES.items() if part in name), "elementwise")
+    outputs = [t for t in tree_leaves(output) if isinstance(t, Tensor)]
+    flops = _product_flops(inputs, outputs[0]) if kind == "product" else 0
+    return [Work(kind, flops, size(*inputs, *outputs))]
+
+
+def _product_flops(inputs: list[Tensor], output: Tensor) -> int:
+    """Of the last two inputs: an addmm's first is added."""
+    return 2 * output.numel() * inputs[-2].shape[-1]
+
+
+def _convolution(x: Tensor, weight: Tensor, y: Tensor, transposed: bool) -> Work:
+    depthwise = weight.shape[1] == 1 and x.shape[1] > 1
+    kind = ("transposed" if transposed else "depthwise") if depthwise else "convolution"
+    return Work(kind, convolution_flops(weight, x if transposed else y), size(x, weight, y))
+
+
+def _convolution_gradients(dy: Tensor, x: Tensor, weight: Tensor, *, transposed: bool, wanted: list[bool]) -> list[Work]:
+    """Each takes as many FLOPs as the convolution itself."""
+    forward = _convolution(x, weight, dy, transposed)
+    maps, weights = (forward.kind, f"{forward.kind}_weights") if forward.kind == "depthwise" else (forward.kind,) * 2
+    return [Work(kind, forward.flops, forward.bytes) for kind, want in zip((maps, weights), wanted) if want]
+
+
+def convolution_flops(weight: Tensor, maps: Tensor) -> int:
+    """Every weight is used once at each place of `maps`, B x n x h x w: those on the side of fewer places if transposed."""
+    return 2 * weight.numel() * maps.shape[0] * math.prod(maps.shape[2:])
+
+
+def recorded(run, *args: object) -> list[Work]:
+    """What `run(*args)` does."""
+    with Recorder() as recorder:
+        run(*args)
+    return recorder.work
+
+
+def on_meta(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """As large, without values; floating-point numbers as `dtype`."""
+    return torch.empty_like(tensor, device="meta", dtype=dtype if tensor.is_floating_point() else tensor.dtype)

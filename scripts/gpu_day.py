@@ -1,0 +1,104 @@
+"""Everything that is to be measured on a GPU, stage by stage, each under a time limit of its own.
+
+    python scripts/gpu_day.py --plan                   the stages, what is done, how long the rest takes at most
+    python scripts/gpu_day.py                          measures what is left; a stage that is done is not repeated
+    python scripts/gpu_day.py --only models,compiled   of those alone
+    python scripts/gpu_day.py --tiny                   tries the stages out with tiny networks, on a CPU too
+
+After every stage its results lie in results/gpu/<device>/: <stage>.json and .csv, and README.md with all tables. A stage
+that fails or is cut off keeps what it has measured, and its output in <stage>.log; the same command measures it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from checkout import ROOT
+from efficientconv.signals import leave_on_signals
+
+if __name__ == "__main__":
+    leave_on_signals()  # now: the imports take seconds
+
+import torch
+
+from efficientconv.arguments import require_writable
+from efficientconv.engine.environment import cpu_name
+from efficientconv.engine.guard import guarded
+from efficientconv.engine.precision import choose_device
+from efficientconv.errors import UserError, did_you_mean
+from efficientconv.gpu_day.day import Day, Outcome
+from efficientconv.gpu_day.stages import BY_NAME, STAGES, Stage
+from efficientconv.results.gpu_page import write_page
+from efficientconv.results.table import Table
+
+
+class StagesMissing(UserError):
+    """Some stages are not done."""
+
+    exit_code = 1
+
+
+def main() -> None:
+    args = parse_args()
+    stages = chosen(args.only)
+    device = choose_device("auto")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
+    day = Day(args.output_dir / folder_name(name, args.tiny), device.type, args.tiny, stages)
+    print(f"{name}: {day.folder}\n{plan(day)}", flush=True)
+    if args.plan:
+        return
+    if device.type == "cpu" and not args.tiny:
+        raise UserError("torch finds no GPU here, and a CPU would take days; --tiny tries the stages out")
+    require_writable(day.folder)
+    outcomes = day.run(lambda outcome: tell(day, outcome))
+    if failed := [outcome.stage for outcome in outcomes if outcome.state != "done"]:
+        raise StagesMissing(f"not done: {', '.join(failed)}; see {day.folder}/<stage>.log, and the same command tries again")
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--plan", action="store_true", help="print what would be measured, and measure nothing")
+    parser.add_argument("--only", metavar="STAGE,STAGE", help="these stages alone")
+    parser.add_argument("--tiny", action="store_true", help="tiny networks, to try the stages out: no time means anything")
+    parser.add_argument("--output-dir", type=Path, default=ROOT / "results" / "gpu")
+    return parser.parse_args()
+
+
+def chosen(names: str | None) -> Sequence[Stage]:
+    """In the order of the day. Raises UserError for a stage that is none."""
+    wanted = [stage.name for stage in STAGES] if names is None else names.split(",")
+    for name in wanted:
+        if name not in BY_NAME:
+            raise UserError(f"--only: no stage is called '{name}': {did_you_mean(name, BY_NAME)}")
+    return [stage for stage in STAGES if stage.name in wanted]
+
+
+def folder_name(device: str, tiny: bool) -> str:
+    return "-".join(re.findall(r"[a-z0-9]+", device.lower())) + ("-tiny" if tiny else "")
+
+
+def plan(day: Day) -> str:
+    """With the seconds after which each stage would have ended at the latest."""
+    rows, seconds, left = [], 0, day.left()
+    for stage in day.stages:
+        outcome, to_do = day.outcome(stage), stage in left
+        seconds += stage.seconds if to_do else 0
+        state = outcome.state if outcome else "to do"
+        rows.append({
+            "stage": stage.name, "state": state, "limit_s": stage.seconds, "ended_s": seconds if to_do else None,
+            "what it measures": stage.about,
+        })  # fmt: skip
+    return Table.of(rows).text()
+
+
+def tell(day: Day, outcome: Outcome) -> None:
+    page = write_page(day)
+    reason = f" ({outcome.reason})" if outcome.reason else ""
+    print(f"{outcome.stage}: {outcome.state}{reason}, {len(outcome.rows)} rows in {outcome.seconds:g} s: {page}", flush=True)
+
+
+if __name__ == "__main__":
+    guarded(main)

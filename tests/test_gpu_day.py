@@ -1,0 +1,128 @@
+"""scripts/gpu_day.py in its tiny form, on this machine's CPU: every stage runs, is kept, and is not repeated. No speeds."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import command
+from efficientconv.gpu_day.bench import Bench
+from efficientconv.gpu_day.day import Day
+from efficientconv.gpu_day.operations import operations
+from efficientconv.gpu_day.stages import BY_NAME, STAGES, Stage
+
+BENCH = Bench(torch.device("cpu"), tiny=True)
+BY_COMMAND = ["whole_run", "models"]  # the others in this process: to start one takes longer than its stage
+
+
+@pytest.fixture(scope="module")
+def day(tmp_path_factory) -> Path:
+    """The folder of some stages, as a user has them measured."""
+    output = tmp_path_factory.mktemp("gpu")
+    done = command("scripts/gpu_day.py", "--tiny", "--only", ",".join(BY_COMMAND), "--output-dir", output)
+    assert done.returncode == 0, done.stderr + done.stdout
+    (folder,) = output.iterdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rows() -> dict[str, list[dict]]:
+    """By stage."""
+    with torch.compiler.set_stance("force_eager"):  # to compile for the CPU takes minutes
+        return {stage.name: list(stage.measure(BENCH)) for stage in STAGES if stage.name not in BY_COMMAND}
+
+
+def test_a_stage_leaves_json_csv_and_its_part_of_the_page(day):
+    page = (day / "README.md").read_text()
+    assert "no time here means anything" in page
+    for name in BY_COMMAND:
+        outcome = json.loads((day / f"{name}.json").read_text())
+        assert outcome["state"] == "done" and outcome["environment"]["packages"]["torch"]
+        with open(day / f"{name}.csv", newline="") as file:
+            assert len(list(csv.DictReader(file))) == len(outcome["rows"]) > 0
+        assert f"## {name}: {BY_NAME[name].about}" in page
+    assert [row["exit_code"] for row in json.loads((day / "whole_run.json").read_text())["rows"]] == [0, 0, 0]
+    assert not list(day.glob("*.log")) and not list(day.glob("*.jsonl"))
+
+
+def test_every_stage_gives_a_table(rows):
+    """Rows of the same keys, which json keeps as they are."""
+    for name, measured in rows.items():
+        assert measured and {tuple(row) for row in measured} == {tuple(measured[0])}, name
+        assert json.loads(json.dumps(measured)) == measured, name
+
+
+def test_what_can_be_known_on_a_cpu_is_right(rows):
+    assert all(row["right"] and row["finite"] for row in rows["against_cpu"])
+    assert all(row["equal_bits"] for row in rows["twice"])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device: the tests run")
+def test_skipped_tests_are_not_passed(rows):
+    assert {row["outcome"] for row in rows["gpu_tests"]} == {"skipped"}
+
+
+def test_operations_have_the_work_of_their_shapes(rows):
+    rows = {(row["operation"], row["precision"]): row for row in rows["operations"]}
+    places, channels = 4 * 36 * 36, 128
+    assert rows["projection", "bf16"]["flops"] == 2 * places * channels**2
+    depthwise = rows["depthwise 3x3, gradient of weights", "fp32"]
+    assert depthwise["flops"] == 2 * places * channels * 9 and depthwise["kind"] == "depthwise_weights"
+    assert rows["batch norm", "bf16"]["bytes"] == pytest.approx(3 * 2 * places * channels, rel=0.01)
+    assert rows["copy", "fp32"]["gb_per_s"] > 0
+
+
+def test_a_stage_that_is_done_is_not_repeated(day):
+    before = (day / "models.json").read_bytes()
+    done = command("scripts/gpu_day.py", "--tiny", "--only", "models", "--output-dir", day.parent)
+    assert done.returncode == 0 and (day / "models.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--only", "model"], "did you mean 'models'?"),
+        ([], "torch finds no GPU here"),
+        (["--tiny"], "models.json is damaged"),
+    ],  # fmt: skip
+)
+def test_a_mistake_is_one_line(options, words, tmp_path, day):
+    (tmp_path / day.name).mkdir()
+    (tmp_path / day.name / "models.json").write_text("{")
+    done = command("scripts/gpu_day.py", *options, "--output-dir", tmp_path)
+    assert done.returncode == 2 and words in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def measured_in(tmp_path: Path, job: str, seconds: int) -> dict:
+    """What becomes of a stage whose process is `job`, a line of Python."""
+    stage = Stage("models", seconds, operations, "")
+    day = Day(tmp_path, "cpu", False, [stage])
+    day.call = lambda _: ["python", "-u", "-c", f"print('{{}}'); print('{{\"ms\": 1}}'); {job}"]
+    day.run(lambda _: None)
+    assert not list(tmp_path.glob("*.jsonl"))
+    return json.loads((tmp_path / "models.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("job", "state", "reason"),
+    [
+        ("import time; time.sleep(60)", "cut off", "after its 1 s"),
+        ("print('{\"ms', end=''); raise ValueError('no kernel')", "failed", "ValueError: no kernel"),
+        ("import os; os.abort()", "failed", "exit code -6"),
+    ],
+)
+def test_a_stage_that_ends_early_keeps_its_rows(job, state, reason, tmp_path):
+    started = time.monotonic()
+    outcome = measured_in(tmp_path, job, seconds=1 if state == "cut off" else 30)
+    assert (outcome["state"], outcome["rows"]) == (state, [{"ms": 1}]) and reason in outcome["reason"]
+    assert time.monotonic() - started < 30 and (tmp_path / "models.log").exists()
+
+
+def test_sizes_of_the_day_are_not_those_of_the_trial():
+    full, tiny = (Bench(torch.device("cpu"), tiny=tiny) for tiny in (False, True))
+    assert (full.layout, full.batch, full.width) == ("imagenet", 256, 1.0) and tiny.batch < full.batch
