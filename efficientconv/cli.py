@@ -99,9 +99,10 @@ def one_line() -> Iterator[None]:
 
 def explain(error: Exception) -> str:
     """One line that says what was wrong and what to do."""
-    if isinstance(error, MissingConfigException) and error.options:
+    if isinstance(error, MissingConfigException) and "/" in error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
-        return f"unknown {group} '{name}': {did_you_mean(name, error.options)}"
+        options = error.options or sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))  # of a list: none
+        return f"unknown {group} '{name}': {did_you_mean(name, options)}"
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key} is missing: give {error.full_key}=<value>"
     if unknown := re.search(r"Could not override '([^']+)'", str(error)):
@@ -151,6 +152,8 @@ def _nearest_key(key: str) -> str:
     """The keys of its section, where there is such a section; else where to find all of them."""
     section = key.rpartition(".")[0]
     if key in known_keys(RunConfig):
-        return f"it goes with {section}=<name>, which this command does not have"
+        group, _, name = section.rpartition(".")
+        chosen = f"{group}={name}" if group else f"{section}=<name>, which this command does not have"
+        return f"it goes with {chosen}"
     beside = [name for name in known_keys(RunConfig) if name.rpartition(".")[0] == section]
     return did_you_mean(key, beside) if section and beside else "the option --cfg job prints all keys"

@@ -229,27 +229,41 @@ class LayersConfig(Section):
     backend: Literal["auto", "reference", "native"]  # efficientconv/layers/backend.py
 
 
-class LoggerConfig(Section):
-    """metrics.jsonl is always written; a tracker gets copies."""
+class WandbConfig(Section):
+    """Weights & Biases. All but `machine` goes to wandb.init as it is."""
 
-    name: Literal["wandb", "jsonl", "none"]
-    project: Name | None = None
+    project: Name = "efficientconv"
     entity: Name | None = None
     group: Name | None = None
     tags: list[Annotated[str, Field(min_length=1, max_length=64)]] = []
+    machine: bool = True  # false: no names of host and user, no paths, hardware, packages, load (tracking/wandb_copy.py)
 
     @field_validator("project")
     @classmethod
-    def check_project(cls, name: str | None) -> str | None:
-        if name is not None and set(name) & set("/\\#?%:"):
+    def check_project(cls, name: str) -> str:
+        if set(name) & set("/\\#?%:"):
             raise ValueError("a project of W&B has none of / \\ # ? % : in its name")
         return name
 
-    @model_validator(mode="after")
-    def check(self) -> LoggerConfig:
-        if self.name != "wandb" and (self.project, self.entity, self.group, self.tags) != (None, None, None, []):
-            raise ValueError(f"project, entity, group and tags are W&B's, and logger={self.name}: leave them out")
-        return self
+
+class TensorboardConfig(Section):
+    """Event files in the run folder, for TensorBoard."""
+
+
+class LoggerConfig(Section):
+    """metrics.jsonl is always written; each logger named here gets copies."""
+
+    wandb: WandbConfig | None = None
+    tensorboard: TensorboardConfig | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def read_earlier(cls, values: dict) -> dict:
+        """Run folders of earlier versions have one logger: its name, and the settings of W&B beside it."""
+        if not isinstance(values, dict) or "name" not in values:
+            return values
+        settings = {key: value for key, value in values.items() if key != "name" and value is not None}
+        return {"wandb": settings} if values["name"] == "wandb" else {}
 
 
 class RunConfig(Section):
@@ -265,7 +279,7 @@ class RunConfig(Section):
     schedule: ScheduleConfig
     trainer: TrainerConfig
     layers: LayersConfig
-    logger: LoggerConfig
+    logger: LoggerConfig = LoggerConfig()
 
     @model_validator(mode="after")
     def check(self) -> RunConfig:

@@ -40,7 +40,8 @@ def completed(config_name: str, overrides: Sequence[str]) -> list[str]:
     chosen = {override.key_or_group for override in given}
     if {"model.macs", "model.width"} <= chosen:
         raise UserError("model.macs chooses the width, so that model.width cannot be given beside it; leave one of them out")
-    settings = [key for key in known_keys(RunConfig) if "." in key]
+    # a logger's settings are those of its file: they do not switch it on
+    settings = [key for key in known_keys(RunConfig) if "." in key and not key.startswith("logger.")]
     known = {key for key in settings if config_name == "train" or key.partition(".")[0] in chosen}
     return [_for_one_job(override, known) for override in given]
 

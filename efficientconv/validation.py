@@ -50,22 +50,25 @@ def _fields_at(schema: type[Section], path: tuple) -> list[str]:
     for part in path:
         if part not in schema.model_fields:
             continue  # a list index or a key of a dictionary: the section type was entered with the field
-        annotation = schema.model_fields[part].annotation
-        nested = [t for t in _types_in(annotation) if isinstance(t, type) and issubclass(t, Section)]
+        nested = _sections_in(schema.model_fields[part].annotation)
         schema = nested[0] if nested else schema
     return list(schema.model_fields)
+
+
+def known_keys(schema: type[Section], prefix: str = "") -> list[str]:
+    """Dotted names of all the settings of `schema`, those of sections that may be missing included."""
+    keys = []
+    for name, field in schema.model_fields.items():
+        nested = _sections_in(field.annotation)
+        is_section = nested and field.annotation in (nested[0], nested[0] | None)
+        keys += known_keys(nested[0], f"{prefix}{name}.") if is_section else [f"{prefix}{name}"]
+    return keys
+
+
+def _sections_in(annotation: Any) -> list[type[Section]]:
+    return [t for t in _types_in(annotation) if isinstance(t, type) and issubclass(t, Section)]
 
 
 def _types_in(annotation: Any) -> list[Any]:
     inner = getattr(annotation, "__args__", ())
     return [annotation] + [t for a in inner for t in _types_in(a)]
-
-
-def known_keys(schema: type[Section], prefix: str = "") -> list[str]:
-    """Dotted names of all the settings of `schema`."""
-    keys = []
-    for name, field in schema.model_fields.items():
-        nested = field.annotation
-        is_section = isinstance(nested, type) and issubclass(nested, Section)
-        keys += known_keys(nested, f"{prefix}{name}.") if is_section else [f"{prefix}{name}"]
-    return keys

@@ -12,8 +12,8 @@ import pytest
 from conftest import SMALL_RUN, train_here
 from efficientconv.engine.checkpoint import load_newest, save_checkpoint
 from efficientconv.engine.records import Records, read_records
-from efficientconv.engine.wandb_follower import NewRecords
 from efficientconv.errors import UserError
+from efficientconv.tracking.run_files import NewRecords
 
 TIMINGS = ("train_seconds", "images_per_s", "data_wait_percent")
 

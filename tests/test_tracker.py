@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from tensorboard.util import tensor_util
 
 import tracking
-from conftest import command
-from efficientconv.config import LoggerConfig
-from efficientconv.engine import environment, tracker
-from efficientconv.engine.tracker import Tracker, require_tracker, start_tracker
+from conftest import SMALL_RUN, command
+from efficientconv.config import LoggerConfig, TensorboardConfig, WandbConfig
+from efficientconv.engine import environment
 from efficientconv.errors import UserError
+from efficientconv.tracking import tracker
+from efficientconv.tracking.tracker import Tracker, require_loggers, start_tracker
+from efficientconv.validation import validate
 from wandb_server import WandbServer
 
 # those given, and model C's tables
@@ -42,7 +48,7 @@ def test_without_a_key_the_run_is_kept_offline(tmp_path):
 
 def test_the_tier_is_the_group_where_none_is_given_and_a_tag(tmp_path, monkeypatch):
     monkeypatch.setattr(tracking, "CONFIG", tracking.CONFIG | {"tier": "smoke", "model": {"name": "k"}})
-    monkeypatch.setattr(tracking, "LOGGER", LoggerConfig(name="wandb", tags=["table5"]))
+    monkeypatch.setattr(tracking, "LOGGER", LoggerConfig(wandb=WandbConfig(tags=["table5"])))
     tracking.run(tmp_path / "k", range(1, 2))
     described = tracking.kept_values(tmp_path / "k")[2]
     assert described["group"] == "smoke" and described["tags"] == ["table5", "smoke", "table_equal_cost"]
@@ -72,26 +78,79 @@ def test_the_follower_of_a_killed_training_ends_and_the_next_one_waits_for_it(tm
     [
         (tracking.LOGGER, "WANDB_MODE", "disabled"),
         (tracking.LOGGER, "WANDB_DISABLED", "true"),
-        (LoggerConfig(name="jsonl"), "WANDB_MODE", "Offline"),
-        (LoggerConfig(name="none"), "WANDB_MODE", "online"),
+        (LoggerConfig(), "WANDB_MODE", "Offline"),
+        (LoggerConfig(), "WANDB_MODE", "online"),
     ],
 )
 def test_no_tracker_where_none_is_wanted(tmp_path, monkeypatch, logger, variable, value):
     monkeypatch.setenv(variable, value)
-    require_tracker(logger)
+    require_loggers(logger)
     assert type(start_tracker(logger, tmp_path)) is Tracker
 
 
-def test_without_the_package_wandb_it_says_so_at_the_start(monkeypatch):
+@pytest.mark.parametrize("name", ["wandb", "tensorboard"])
+def test_without_the_loggers_package_it_says_so_at_the_start(monkeypatch, name):
     monkeypatch.setattr(tracker, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="logger=wandb needs the package wandb: pip install wandb, or set logger=jsonl"):
-        require_tracker(tracking.LOGGER)
+    with pytest.raises(UserError, match=f"logger={name} needs the package {name}: pip install {name}, or set logger=jsonl"):
+        require_loggers(validate(LoggerConfig, {name: {}}))
 
 
 def test_a_package_that_is_not_there_has_no_version(monkeypatch):
     monkeypatch.setattr(environment, "_PACKAGES", ("torch", "wandb-that-is-not"))
     packages = environment.environment(torch.device("cpu"))["packages"]
     assert packages["torch"] and packages["wandb-that-is-not"] is None
+
+
+def test_tensorboard_has_each_epoch_once_and_what_accuracy_is_drawn_against(tmp_path):
+    logger = LoggerConfig(tensorboard=TensorboardConfig())
+    tracking.run(tmp_path / "c", range(1, 4), summary=False, logger=logger)
+    (line,) = tracking.run(tmp_path / "c", range(3, 6), logger=logger)  # epoch 3 again
+    assert line.startswith("TensorBoard: ") and line.endswith(f"tensorboard --logdir {tmp_path}")
+    events = EventAccumulator(str(tmp_path / "c" / "tensorboard")).Reload()
+    losses = [(event.step, tensor_util.make_ndarray(event.tensor_proto).item()) for event in events.Tensors("train_loss")]
+    assert losses == [(epoch, pytest.approx(1 / epoch)) for epoch in range(1, 6)]
+    (top1,) = events.Tensors("top1_percent")
+    assert (top1.step, tensor_util.make_ndarray(top1.tensor_proto).item()) == (5, 37.5)
+    content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    settings = HParamsPluginData.FromString(content).session_start_info.hparams
+    assert settings["macs"].number_value == tracking.FACTS["macs"] and settings["model.name"].string_value == "c"
+
+
+def test_several_loggers_at_once_and_the_lines_that_show_and_send(tmp_path):
+    run = tmp_path / "a run"
+    done = command("train.py", *SMALL_RUN[:-1], "logger=[wandb,tensorboard]", f"run_dir='{run}'")
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    *_, folder, wandb, tensorboard = done.stdout.splitlines()
+    assert folder == f"run folder: {run}"
+    shown = f"to see it: wandb leet '{run}/wandb'; to send it: python scripts/track.py '{run}'"
+    assert wandb == f"W&B: kept offline; {shown}"
+    assert tensorboard == f"TensorBoard: to see it and the runs beside it: tensorboard --logdir {tmp_path}"
+    assert tracking.kept_steps(run) == [1, 2] and list(run.glob("tensorboard/events*"))
+
+
+@pytest.mark.parametrize("machine", [True, False])
+def test_what_tells_of_the_machine_can_be_left_out(tmp_path, monkeypatch, machine):
+    """Host, user, folders: in nothing that W&B is sent or keeps. With machine=true, its default, they are."""
+    places = {"data": {"root": "/somewhere/images"}, "run_dir": str(tmp_path)}
+    monkeypatch.setattr(tracking, "CONFIG", tracking.CONFIG | places)
+    monkeypatch.setenv("WANDB_HOST", "the-host")
+    monkeypatch.setenv("WANDB_USERNAME", "the-user")
+    logger = LoggerConfig(wandb=WandbConfig(machine=machine))
+    with WandbServer() as server:
+        tracking.use_server(monkeypatch, server.url)
+        tracking.run(tmp_path / "c", range(1, 3), logger=logger)
+        sent = json.dumps([server.upserts, server.runs]) + b"".join(server.files.values()).decode(errors="replace")
+    for copy in tracking.copies(tmp_path / "c"):
+        sent += "".join(path.read_bytes().decode(errors="replace") for path in copy.rglob("*.wandb"))
+    told = ("the-host", str(Path(tracker.FOLLOWER).parent), "/somewhere/images", str(tmp_path), sys.executable)
+    assert [word in sent for word in told] == [machine] * 5
+
+
+def test_run_folders_of_earlier_versions_name_one_logger():
+    earlier = {"name": "wandb", "project": "p", "entity": None, "group": None, "tags": ["t"]}
+    assert validate(LoggerConfig, earlier) == LoggerConfig(wandb=WandbConfig(project="p", tags=["t"]))
+    for name in ("jsonl", "none"):
+        assert validate(LoggerConfig, {"name": name}) == LoggerConfig()
 
 
 def test_a_resumed_run_continues_the_same_online_run(tmp_path, server):
@@ -124,7 +183,7 @@ def test_runs_are_sent_later_by_one_command(tmp_path, server):
     for _ in range(2):  # the second time there is nothing left to send
         done = command("scripts/track.py", tmp_path / "c")
         assert done.returncode == 0, done.stderr
-        assert done.stdout.startswith(f"{tmp_path / 'c'}: 3 epochs at {server.url}")
+        assert done.stdout.startswith(f"{tmp_path / 'c'}: W&B: 3 epochs at {server.url}")
         assert server.steps(tracking.state(tmp_path / "c")["id"]) == [1, 2, 3]
     assert server.upserts[-1]["project"] == "p"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shlex
 import signal
 import socket
 from pathlib import Path
@@ -12,8 +13,8 @@ import pytest
 
 import tracking
 from conftest import SMALL_RUN, command
-from efficientconv.engine import tracker as tracker_module
-from efficientconv.engine.tracker import Tracker
+from efficientconv.tracking import tracker as tracker_module
+from efficientconv.tracking.tracker import Followers
 from wandb_server import WandbServer
 
 TIMINGS = ("train_seconds", "images_per_s", "data_wait_percent", "train_images_per_s", "ms_per_image")
@@ -21,11 +22,11 @@ TIMINGS = ("train_seconds", "images_per_s", "data_wait_percent", "train_images_p
 pytestmark = pytest.mark.usefixtures("no_wandb_account")
 
 
-def the_one_warning(folder: Path, tracker: Tracker) -> str:
+def the_one_warning(folder: Path, tracker: Followers) -> str:
     with pytest.warns(UserWarning) as warnings:
         tracker.finish()
     (message,) = [str(warning.message) for warning in warnings]
-    assert "\n" not in message and message.endswith(f"python scripts/track.py {folder}")
+    assert "\n" not in message and message.endswith(f"python scripts/track.py {shlex.quote(str(folder))}")
     return message
 
 
@@ -39,7 +40,7 @@ def test_a_folder_that_wandb_cannot_write(tmp_path):
 
 def test_a_disk_that_is_full_for_wandb(tmp_path):
     tracker = tracking.start(tmp_path / "c")
-    resource.prlimit(tracker.process.pid, resource.RLIMIT_FSIZE, (4096, 4096))
+    resource.prlimit(tracker.processes["wandb"].pid, resource.RLIMIT_FSIZE, (4096, 4096))
     tracking.write(tmp_path / "c", range(1, 40), summary=True)
     the_one_warning(tmp_path / "c", tracker)
 
@@ -47,17 +48,17 @@ def test_a_disk_that_is_full_for_wandb(tmp_path):
 def test_a_follower_that_stops_is_not_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr(tracker_module, "WAIT_LIMIT_S", 1.0)
     tracker = tracking.start(tmp_path / "c")
-    tracker.process.send_signal(signal.SIGSTOP)
+    tracker.processes["wandb"].send_signal(signal.SIGSTOP)
     tracking.write(tmp_path / "c", range(1, 3), summary=True)
     assert "no answer for 1 s" in the_one_warning(tmp_path / "c", tracker)
-    assert tracker.process.returncode == -signal.SIGKILL
+    assert tracker.processes["wandb"].returncode == -signal.SIGKILL
 
 
 def test_signals_to_all_processes_of_a_job_do_not_end_the_follower(tmp_path):
     tracker = tracking.start(tmp_path / "c")
     tracking.wait_until(lambda: tracking.copies(tmp_path / "c"))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        tracker.process.send_signal(number)
+        tracker.processes["wandb"].send_signal(number)
     tracking.write(tmp_path / "c", range(1, 3), summary=True)
     tracker.finish()
     assert tracking.kept_steps(tmp_path / "c") == [1, 2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -27,6 +28,23 @@ def test_accuracy_against_cost_and_curves_by_model_are_saved(monkeypatch):
     assert axes == [(f"summary:{key}", "summary:top1_percent", True) for key in ("macs", "ms_per_image", "params")]
     assert ["val_top1_percent"] in [panel["metrics"] for panel in curves]
     assert {panel["groupBy"] for panel in curves} == {"model_name.value"}
+
+
+def test_what_it_draws_is_what_runs_send(finished_run, tmp_path, monkeypatch):
+    shutil.copytree(finished_run, tmp_path / "c")
+    with WandbServer() as server:
+        tracking.use_server(monkeypatch, server.url)
+        assert command("scripts/track.py", tmp_path / "c").returncode == 0
+        assert command(*ASKED).returncode == 0
+    (run_id,) = server.runs
+    summary, config = server.summary(run_id), json.loads(server.upserts[0]["config"])
+    record = json.loads(server.runs[run_id]["wandb-history.jsonl"][-1])
+    for panel in (panel for section in _sections(server.views[0]) for panel in _panels(section)):
+        if "metrics" in panel:
+            assert panel["groupBy"].removesuffix(".value") in config
+            assert {*panel["metrics"]} - {"val_top1_percent", "val_loss"} <= record.keys()  # nothing was held out here
+        else:
+            assert {panel["xAxis"], panel["yAxis"]} <= {f"summary:{key}" for key in summary}
 
 
 def test_without_a_key_and_with_a_wrong_one_it_says_so_in_a_line(monkeypatch):

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from efficientconv.config import LoggerConfig
+from efficientconv.config import LoggerConfig, WandbConfig
 from efficientconv.engine.records import Records, read_records
-from efficientconv.engine.tracker import Tracker, start_tracker
-from efficientconv.engine.wandb_follower import read_copy
+from efficientconv.tracking.tracker import Tracker, start_tracker
+from efficientconv.tracking.wandb_copy import read_copy
 from wandb_server import API_KEY
 
-LOGGER = LoggerConfig(name="wandb", project="p", group="g", tags=["one", "two"])
+LOGGER = LoggerConfig(wandb=WandbConfig(project="p", group="g", tags=["one", "two"]))
 CONFIG = {"seed": 0, "model": {"name": "c", "width": 0.125, "stages": {"stage2": {"depth": 2}}}, "data": {"root": None}}
 FACTS = {"macs": 1_530_000, "params": 74_000, "activations": 50_000, "layout": "cifar"}
 GIVE_UP_S = 120.0
@@ -29,12 +29,12 @@ def use_server(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("WANDB_API_KEY", API_KEY)
 
 
-def start(folder: Path) -> Tracker:
-    """A run's folder, as run.py makes it, and its tracker."""
+def start(folder: Path, logger: LoggerConfig | None = None) -> Tracker:
+    """A run's folder, as run.py makes it, and its tracker; without `logger` W&B's."""
     folder.mkdir(exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
     (folder / "facts.json").write_text(json.dumps(FACTS))
-    return start_tracker(LOGGER, folder)
+    return start_tracker(logger or LOGGER, folder)
 
 
 def write(folder: Path, epochs: range, summary: bool) -> None:
@@ -48,10 +48,11 @@ def write(folder: Path, epochs: range, summary: bool) -> None:
         (folder / "summary.json").write_text(json.dumps(values))
 
 
-def run(folder: Path, epochs: range, summary: bool = True) -> None:
-    tracker = start(folder)
+def run(folder: Path, epochs: range, summary: bool = True, logger: LoggerConfig | None = None) -> list[str]:
+    """Returns the lines that say where the copies are."""
+    tracker = start(folder, logger)
     write(folder, epochs, summary)
-    tracker.finish()
+    return tracker.finish()
 
 
 def run_until_killed(folder: Path, epochs: range) -> None:
@@ -80,7 +81,7 @@ def wait_until(condition) -> None:
 def processes(folder: Path) -> list[bytes]:
     """The command lines of a folder's follower and of what it started."""
     lines = {path.parent.name: read_bytes(path) for path in Path("/proc").glob("[0-9]*/cmdline")}
-    own = [pid for pid, line in lines.items() if b"wandb_follower" in line and bytes(folder) in line]
+    own = [pid for pid, line in lines.items() if b"follower.py\0wandb" in line and bytes(folder) in line]
     services = [f"--pid\0{pid}\0".encode() for pid in own]
     return [line for pid, line in lines.items() if pid in own or line.endswith(tuple(services))]
 

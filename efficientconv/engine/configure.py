@@ -6,8 +6,8 @@ import os
 
 from efficientconv.config import RunConfig
 from efficientconv.data import DATA_SETS
-from efficientconv.engine.tracker import require_tracker
 from efficientconv.models.budget import at_width, width_for
+from efficientconv.tracking.tracker import require_loggers
 from efficientconv.validation import validate
 
 
@@ -15,10 +15,10 @@ def run_config(values: dict) -> RunConfig:
     """`values` validated. model.macs, a budget for one image, becomes the width that meets it: what a run is, and how it
     is named, knows nothing of the budget.
 
-    Raises UserError for settings out of range or that the tracker would refuse, and for a budget that no width meets.
+    Raises UserError for settings out of range or that a logger would refuse, and for a budget that no width meets.
     """
     config = validate(RunConfig, values)
-    require_tracker(config.logger)
+    require_loggers(config.logger)
     budget = config.model.macs
     if budget is None:
         return config

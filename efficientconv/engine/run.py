@@ -20,10 +20,10 @@ from efficientconv.engine.report import headline, result_lines, training_totals
 from efficientconv.engine.run_folder import RunFolder, run_folder
 from efficientconv.engine.saver import Saver
 from efficientconv.engine.status import Status
-from efficientconv.engine.tracker import Tracker, start_tracker
 from efficientconv.errors import UserError
 from efficientconv.files import make_folder, refused_in_one_line
 from efficientconv.signals import Preempted
+from efficientconv.tracking.tracker import Tracker, start_tracker
 from efficientconv.weights import write_weights
 
 
@@ -43,12 +43,13 @@ def train(config: RunConfig, preemption: Preemption | None = None, with_test: bo
     images = None if found is None else fingerprint(found, config.data)
     folder = run_folder(config, images)
     folder.check(config)
-    summary = folder.summary()
+    summary, copies = folder.summary(), []
     if summary is None:
         preemption = preemption or Preemption()
         preemption.together = world.size > 1
         preemption.install()
-        summary = Run(build_parts(config, world, preemption, found), folder).fit(with_test)
+        run = Run(build_parts(config, world, preemption, found), folder)
+        summary, copies = run.fit(with_test), run.copies
     elif world.is_main:
         if images is not None:
             refuse_other_images(folder, config, images)
@@ -56,7 +57,7 @@ def train(config: RunConfig, preemption: Preemption | None = None, with_test: bo
     if world.is_main:
         names = [name for name in ("", "ema_") if f"{name}top1" in summary]
         results = result_lines({name: Result.from_record(summary, name) for name in names})
-        print(*results, f"run folder: {folder.path}", sep="\n")
+        print(*results, f"run folder: {folder.path}", *copies, sep="\n")
     leave_world()
     return summary
 
@@ -71,6 +72,7 @@ class Run:
         self.records = Records(folder.metrics_file)
         self.saver = Saver(self.trainer, self.records, folder.checkpoints, minutes, self.world, parts.preemption)
         self.status = Status(folder.path)
+        self.copies: list[str] = []  # where the loggers have them, a line each
         self.code = git_state()  # now: by the end, the files may have become others
 
     def fit(self, with_test: bool = True) -> dict:
@@ -83,10 +85,10 @@ class Run:
             summary = self._finish() if with_test else self._pause()
         except BaseException as error:
             self._end_early(error)
-            if not isinstance(error, Preempted):  # then there is no time to wait: the tracker ends by itself
+            if not isinstance(error, Preempted):  # then there is no time to wait: the loggers' copies end by themselves
                 tracker.finish()
             raise
-        tracker.finish()
+        self.copies = tracker.finish()
         return summary
 
     def _take_folder(self) -> None:

@@ -20,7 +20,7 @@ from efficientconv.files import write_atomically
 from efficientconv.validation import validate
 
 _PLACES = {"": ("output_root", "run_dir", "logger"), "data": ("root", "workers")}  # where it ran, not what it was
-_PLACEHOLDERS = {"output_root": "outputs", "run_dir": None, "logger": {"name": "jsonl"}, "data": {"root": None}}
+_PLACEHOLDERS = {"output_root": "outputs", "run_dir": None, "logger": {}, "data": {"root": None}}
 _FIGURES = (  # that a finished run has
     "model_name", "data_name", "layout", "width", "image_size", "num_classes", "epochs", "seed", "macs", "params",
     "top1_percent", "top5_percent",

@@ -1,0 +1,106 @@
+"""Copies a run folder to a logger, in a process of its own, so that nothing a logger does can touch the training.
+
+    python follower.py wandb|tensorboard RUN [SETTINGS]     SETTINGS: those of the logger as JSON
+
+A follower reads metrics.jsonl until a line comes on its stdin or stdin ends, which it does when the training dies. It
+prints where the copy is and exits with 0, or prints what went wrong and exits with 1. What else is said goes to
+<logger>.log in the run folder.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[2])  # the package, in the place of this folder
+
+from efficientconv.tracking.run_files import NewRecords
+
+POLL_S = 1.0
+END_LIMIT_S = 25.0  # from the training's end to this process's, whatever the logger does
+
+
+class Copy(Protocol):
+    """A run's copy in one logger. Every method may raise anything."""
+
+    def start(self) -> None: ...
+
+    def add(self, record: dict) -> None:
+        """An epoch's record. Each start gets all of them, from the first epoch on."""
+
+    def finish(self) -> str:
+        """Returns where the copy is, as a line for people. Raises where it lacks something."""
+
+
+def follow(copy: Copy, folder: Path, ended: threading.Event) -> str:
+    """Returns what `finish` does. Epochs that a resumed training writes again are the same as before, and passed over."""
+    records, epoch, last = NewRecords(folder / "metrics.jsonl"), 0, False
+    copy.start()
+    while not last:
+        last = ended.wait(POLL_S)  # then what was written before the end is read once more
+        for record in records.read():
+            if record["epoch"] > epoch:
+                copy.add(record)
+                epoch = record["epoch"]
+    return copy.finish()
+
+
+def watch_training(ended: threading.Event, leave: Callable[[str, int], None]) -> None:
+    """Sets `ended` when the training says so or is gone; leaves when that was long ago."""
+    sys.stdin.readline()
+    ended.set()
+    time.sleep(END_LIMIT_S)
+    leave(f"not done {END_LIMIT_S:g} s after the training", 1)
+
+
+def main() -> None:
+    logger, folder = sys.argv[1], Path(sys.argv[2]).resolve()
+    settings = json.loads(sys.argv[3]) if len(sys.argv) > 3 else {}
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):  # a scheduler may send them to all of a job's processes
+        signal.signal(number, signal.SIG_IGN)
+    report = os.dup(1)
+
+    def leave(line: str, code: int) -> None:
+        try:
+            os.write(report, line.encode())
+        finally:
+            os._exit(code)  # past W&B's exit hooks, which wait for the server
+
+    ended = threading.Event()
+    threading.Thread(target=watch_training, args=(ended, leave), daemon=True).start()
+    try:
+        _print_to(folder / f"{logger}.log")
+        fcntl.lockf(1, fcntl.LOCK_EX)  # of that file: the follower of a killed training may still be at work
+        copy = import_module(f"efficientconv.tracking.{logger}_copy").Copy(folder, settings)
+        leave(follow(copy, folder, ended), 0)
+    except Exception as error:  # no server, a broken installation, a full disk: the training is told in one line
+        try:
+            traceback.print_exc()
+        finally:  # even where the disk has no room for that
+            leave(one_line(error), 1)
+
+
+def one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+
+
+def _print_to(path: Path) -> None:
+    """All that this process and the logger's own print from here on."""
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+
+
+if __name__ == "__main__":
+    main()

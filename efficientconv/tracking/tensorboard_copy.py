@@ -1,0 +1,65 @@
+"""A run's copy for TensorBoard: event files in the run folder, under tensorboard/.
+
+The figures keep their names, an epoch is a step. The configuration and the facts (macs, params) are the run's
+hyperparameters: TensorBoard's page HPARAMS draws accuracy against MACs over all runs.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import time
+from pathlib import Path
+
+from efficientconv.tracking.run_files import read_config, read_json
+
+
+class Copy:
+    """Each start writes the whole run anew and removes what was there before: each epoch is there once."""
+
+    def __init__(self, folder: Path, settings: dict):
+        self.run, self.folder = folder, folder / "tensorboard"
+        self.epochs = 0
+
+    def start(self) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+        self.writer, self.event = EventFileWriter(str(self.folder)), Event
+        settings = read_json(self.run / "facts.json") | flat(read_config(self.run))
+        self._write(hparams_pb(settings, trial_id=self.run.name), step=0)
+
+    def add(self, record: dict) -> None:
+        self.epochs = record["epoch"]
+        self._add(record)
+        self.writer.flush()
+
+    def finish(self) -> str:
+        self._add(read_json(self.run / "summary.json"))
+        self.writer.close()
+        command = shlex.join(["tensorboard", "--logdir", str(self.run.parent)])
+        return f"TensorBoard: to see it and the runs beside it: {command}"
+
+    def _add(self, figures: dict) -> None:
+        from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+
+        for name, value in figures.items():
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                self._write(scalar_pb(name, value), self.epochs)
+
+    def _write(self, summary: object, step: int) -> None:
+        self.writer.add_event(self.event(wall_time=time.time(), step=step, summary=summary))
+
+
+def flat(values: dict, prefix: str = "") -> dict[str, str | float | bool]:
+    """Sections joined by dots; what TensorBoard has no type for as text."""
+    pairs: dict = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            pairs |= flat(value, f"{prefix}{key}.")
+        else:
+            pairs[f"{prefix}{key}"] = value if isinstance(value, (bool, int, float, str)) else str(value)
+    return pairs

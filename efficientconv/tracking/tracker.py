@@ -1,0 +1,106 @@
+"""The training's side of the loggers: a follower for each (follower.py); at the end it is waited for, a bounded time."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+
+from efficientconv.config import LoggerConfig
+from efficientconv.errors import UserError, did_you_mean
+
+MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")  # of WANDB_MODE, W&B's older names among them
+TITLES = {"wandb": "W&B", "tensorboard": "TensorBoard"}  # by the name of the logger, which is that of its package, too
+FOLLOWER = Path(__file__).with_name("follower.py")
+WAIT_LIMIT_S = 30.0  # all that a run ever waits for a logger; the follower gives up 5 s earlier by itself
+
+
+class Tracker:
+    """Gets copies of what is written to the run folder. This one wants none."""
+
+    def finish(self) -> list[str]:
+        """The training has ended, well or not. Returns where the copies are, a line each."""
+        return []
+
+
+class Followers(Tracker):
+    """One for each logger, in a session of its own: no signal meant for the training reaches it.
+
+    A pipe is all that ties a follower to the training. It ends when the training dies, and the follower ends after it.
+    """
+
+    def __init__(self, settings: dict[str, dict], folder: Path):
+        self.folder = folder
+        self.processes: dict[str, subprocess.Popen] = {}
+        for name, values in settings.items():
+            try:
+                self.processes[name] = _start(name, values, folder)
+            except OSError as error:
+                _warn(name, f"is off: its process could not be started ({error.strerror})", folder)
+
+    def finish(self) -> list[str]:
+        for process in self.processes.values():  # all at once: they end side by side
+            process.stdin.close()
+            process.stdin = None
+        return [line for name, process in self.processes.items() if (line := self._finished(name, process))]
+
+    def _finished(self, name: str, process: subprocess.Popen) -> str:
+        try:
+            said = process.communicate(timeout=WAIT_LIMIT_S)[0]
+        except subprocess.TimeoutExpired:
+            process.kill()  # wandb-core, which W&B's started, ends when its client is gone
+            process.wait()
+            said = f"no answer for {WAIT_LIMIT_S:g} s"
+        if process.returncode == 0:
+            return said
+        said = said or f"exit code {process.returncode}"
+        _warn(name, f"may lack all after epoch {self._sent_epochs(name)} of this run ({said})", self.folder)
+        return ""
+
+    def _sent_epochs(self, name: str) -> int:
+        try:
+            return json.loads((self.folder / f"{name}.json").read_text())["sent_epochs"]
+        except (OSError, ValueError, KeyError):
+            return 0
+
+
+def require_loggers(config: LoggerConfig) -> None:
+    """Raises UserError for what a logger would refuse at the end of the run: no such package, no such WANDB_MODE."""
+    wanted = _wanted(config)
+    for name in wanted:
+        if find_spec(name) is None:
+            raise UserError(f"logger={name} needs the package {name}: pip install {name}, or set logger=jsonl")
+    mode = os.environ.get("WANDB_MODE") or MODES[0]
+    if "wandb" in wanted and mode not in MODES:
+        raise UserError(f"unknown WANDB_MODE={mode}: {did_you_mean(mode.lower(), MODES)}")
+
+
+def start_tracker(config: LoggerConfig, folder: Path) -> Tracker:
+    """Needs config.yaml and facts.json in the folder. Raises nothing: a run does without its loggers."""
+    wanted = _wanted(config)
+    return Followers(wanted, folder) if wanted else Tracker()
+
+
+def _start(name: str, settings: dict, folder: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, FOLLOWER, name, folder, json.dumps(settings)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def _wanted(config: LoggerConfig) -> dict[str, dict]:
+    """The settings of each logger that was asked for, but those of a W&B that the environment has switched off."""
+    wanted = config.model_dump(exclude_none=True)
+    if os.environ.get("WANDB_MODE") == "disabled" or os.environ.get("WANDB_DISABLED", "").lower() in ("1", "true"):
+        wanted.pop("wandb", None)
+    return wanted
+
+
+def _warn(name: str, message: str, folder: Path) -> None:
+    again = shlex.join(["python", "scripts/track.py", str(folder), *([] if name == "wandb" else ["--to", name])])
+    warnings.warn(f"{TITLES[name]} {message}; metrics.jsonl has it, this sends it: {again}", stacklevel=4)
