@@ -16,6 +16,7 @@ import pytest
 import wandb.cli.cli
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
+from tensorboard.program import TensorBoard
 from torch.distributed.run import get_args_parser
 
 from conftest import ROOT
@@ -33,7 +34,7 @@ HYDRA = {"train.py": "train", "eval.py": "eval"} | {
     f"scripts/{name}.py": name for name in ("export", "verify_data", "visualize_kernels")
 }
 TOOLS = ("git", "mypy", "pre-commit", "pytest", "ruff")  # whose arguments nobody here parses
-PROGRAMS = ("bash", "pip", "python", "source", "torchrun", "wandb", *TOOLS)
+PROGRAMS = ("bash", "pip", "python", "source", "tensorboard", "torchrun", "wandb", *TOOLS)
 
 
 class Parsed(Exception):
@@ -70,6 +71,8 @@ def check_command(line: str) -> None:
         assert (ROOT / args[0]).is_file(), line
     elif program == "wandb":
         assert args[0] in wandb.cli.cli.cli.commands and (args[0] != "sweep" or (ROOT / args[1]).is_file()), line
+    elif program == "tensorboard":
+        TensorBoard().configure(["tensorboard", *args])
     else:
         assert program in PROGRAMS, f"{line}: which program is that?"
 
