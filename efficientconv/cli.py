@@ -11,20 +11,16 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 import hydra
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
-from hydra.core.config_loader import ConfigLoader
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from efficientconv.config import CONFIG_DIR, RunConfig
 from efficientconv.engine.guard import guarded
 from efficientconv.errors import UserError, did_you_mean
-from efficientconv.overrides import completed, parsed
+from efficientconv.overrides import completed
 from efficientconv.validation import known_keys
 
 Task = Callable[[dict], object]
@@ -35,14 +31,14 @@ _REFUSED = {
 }
 
 
-def entry(config_name: str, sweep: Callable[[list[str]], object] | None = None) -> Callable[[Task], Callable[[], None]]:
+def entry(config_name: str, sweeps: bool = False) -> Callable[[Task], Callable[[], None]]:
     """Makes a command of a function of the configuration, composed by Hydra from configs/<config_name>.yaml.
 
     A mistake in the command, the configuration or the data ends it with one line on stderr and exit code 2; set
     HYDRA_FULL_ERROR=1 to see the traceback instead.
 
     Args:
-        sweep: gets the overrides of `-m`, in place of Hydra's multirun.
+        sweeps: whether it takes `-m`: Hydra hands its overrides to the sweeper of the configuration.
     """
 
     def decorate(task: Task) -> Callable[[], None]:
@@ -51,11 +47,11 @@ def entry(config_name: str, sweep: Callable[[list[str]], object] | None = None) 
         @hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)
         @functools.wraps(task)
         def job(cfg: DictConfig) -> None:
-            guarded(one_line()(lambda: task(_plain(cfg))), show_traceback)
+            guarded(one_line()(lambda: task(plain(cfg))), show_traceback)
 
         def command() -> None:
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions on instead of printing them
-            guarded(one_line()(lambda: _start(config_name, job, sweep)), show_traceback)
+            guarded(one_line()(lambda: _start(config_name, job, sweeps)), show_traceback)
 
         return command
 
@@ -66,26 +62,6 @@ def compose(config_name: str, overrides: Sequence[str]) -> dict:
     """What `entry(config_name)` would hand to its command for these overrides. Raises UserError, of one line."""
     with one_line(), hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         return _composed(config_name, overrides)
-
-
-@contextmanager
-def sweep_of(config_name: str, overrides: Sequence[str]) -> Iterator[tuple[list[dict], DictConfig, ConfigLoader]]:
-    """For `-m <overrides>`: what `entry` would hand to each job, in Hydra's order; Hydra's own settings; its loader.
-
-    Raises UserError, of one line, for a mistake in any of the jobs.
-    """
-    with one_line(), hydra.initialize_config_dir(str(CONFIG_DIR), job_name=config_name, version_base="1.3"):
-        made = GlobalHydra.instance().hydra
-        given = parsed(overrides, made.config_loader)
-        fixed = [override.input_line for override in given if not override.is_sweep_override()]
-        shared = [*completed(config_name, fixed), "hydra.mode=MULTIRUN"]
-        settings = made.compose_config(config_name, shared, RunMode.MULTIRUN)
-        searched = settings.hydra.runtime.choices["hydra/sweeper"] != "basic"
-        if searched or any(override.is_interval_sweep() for override in given):
-            raise UserError("-m trains every combination of lists of values; to search ranges: scripts/tune.py")
-        params = [f"{key}={value}" for key, value in (settings.hydra.sweeper.params or {}).items()]
-        (jobs,) = BasicSweeper.split_arguments(parsed([*params, *overrides], made.config_loader), None)
-        yield [_composed(config_name, job) for job in jobs], settings, made.config_loader
 
 
 @contextmanager
@@ -107,28 +83,26 @@ def explain(error: Exception) -> str:
         return f"{error.full_key} is missing: give {error.full_key}=<value>"
     if unknown := re.search(r"Could not override '([^']+)'", str(error)):
         return f"unknown key '{unknown[1]}': {_nearest_key(unknown[1])}"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    merged = error.__cause__ if str(error).startswith("Error merging override") else None  # that has the reason
+    lines = [line.strip() for text in (error, merged or "") for line in str(text).splitlines() if line.strip()]
     return "; ".join(line for line in lines if not line.startswith(("full_key", "object_type", "See ")))
 
 
-def _start(config_name: str, job: Callable[[], None], sweep: Callable[[list[str]], object] | None) -> None:
-    """Options may stand anywhere. Those beside -m are Hydra's to answer, from sys.argv."""
+def _start(config_name: str, job: Callable[[], None], sweeps: bool) -> None:
+    """Options may stand anywhere; Hydra answers them, from sys.argv."""
     parser = get_args_parser()
     parser.error = _refuse_options
     options = vars(parser.parse_intermixed_args())
     overrides = options.pop("overrides")
-    for name, refused in (("multirun", not sweep), ("resolve", not options["cfg"]), ("experimental_rerun", True)):
+    for name, refused in (("multirun", not sweeps), ("resolve", not options["cfg"]), ("experimental_rerun", True)):
         if options[name] and refused:
             raise UserError(f"--{name.replace('_', '-')} {_REFUSED[name]}")
-    if sweep and options["multirun"] and not any(value for name, value in options.items() if name != "multirun"):
-        sweep(overrides)
-        return
     if options["help"]:
         print(sys.modules["__main__"].__doc__ or "")
     flags = list(sys.argv[1:])
     for override in overrides:
         flags.remove(override)
-    sys.argv[1:] = [*flags, *completed(config_name, overrides)]
+    sys.argv[1:] = [*flags, *completed(config_name, overrides, several=options["multirun"])]
     job()
 
 
@@ -140,12 +114,13 @@ def _composed(config_name: str, overrides: Sequence[str]) -> dict:
     """As Hydra hands it to a job, once it is initialized."""
     cfg = hydra.compose(config_name, completed(config_name, overrides), return_hydra_config=True)
     HydraConfig.instance().set_config(cfg)  # for ${hydra:...}
-    return _plain(OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"]))
+    return plain(cfg)
 
 
-def _plain(cfg: DictConfig) -> dict:
-    """Interpolations resolved, no value missing."""
-    return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+def plain(cfg: DictConfig) -> dict:
+    """A composed configuration without Hydra's own part, interpolations resolved, no value missing."""
+    own = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
+    return OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
 
 
 def _nearest_key(key: str) -> str:

@@ -1,22 +1,24 @@
 """The commands that pip installs: efficientconv-train and efficientconv-eval. In a checkout they are train.py and eval.py.
 
-Each imports what it needs once it answers signals: that takes seconds.
+What takes seconds to import, torch before all, is imported once signals are answered and the configuration is known to be
+sound.
 """
 
-from efficientconv.signals import leave_on_signals
+from efficientconv.signals import leave_on_signals, nothing_begun
 
 
 def train() -> None:
     """efficientconv-train model=c data=cifar10 trainer.epochs=100 optim.lr=0.1 seed=0"""
     leave_on_signals()
     from efficientconv import cli
-    from efficientconv.engine import run
     from efficientconv.engine.configure import run_config
-    from efficientconv.sweep.launch import sweep
 
-    @cli.entry("train", sweep=sweep)
+    @cli.entry("train", sweeps=True)
     def main(values: dict) -> None:
-        run.train(run_config(values))
+        config = run_config(values)
+        with nothing_begun():
+            from efficientconv.engine import run
+        run.train(config)
 
     main()
 
@@ -26,14 +28,15 @@ def evaluate() -> None:
     leave_on_signals()
     from efficientconv import cli
     from efficientconv.config import EvalConfig
-    from efficientconv.engine.distributed import leave_world, start_world
-    from efficientconv.engine.evaluate_run import evaluate_run
-    from efficientconv.engine.report import result_lines
     from efficientconv.validation import validate
 
     @cli.entry("eval")
     def main(values: dict) -> None:
         config = validate(EvalConfig, values)
+        with nothing_begun():
+            from efficientconv.engine.distributed import leave_world, start_world
+            from efficientconv.engine.evaluate_run import evaluate_run
+            from efficientconv.engine.report import result_lines
         world = start_world()
         results = evaluate_run(config.run, config.checkpoint, config.data, config.device, world)
         if world.is_main:

@@ -31,10 +31,14 @@ def parsed(overrides: Sequence[str], config_loader: ConfigLoader | None = None) 
     return result
 
 
-def completed(config_name: str, overrides: Sequence[str]) -> list[str]:
-    """As Hydra takes them for one job. Every setting of the schema may be given, whether or not a YAML file names it.
+def completed(config_name: str, overrides: Sequence[str], several: bool = False) -> list[str]:
+    """As Hydra takes them. Every setting of the schema may be given, whether or not a YAML file names it.
 
-    Raises UserError for what cannot be read, for several values, and for settings that contradict each other.
+    Args:
+        several: a setting may have several values, for the sweeper to make one job of each.
+
+    Raises:
+        UserError: what cannot be read, several values for one job, settings that contradict each other.
     """
     given = parsed(overrides)
     chosen = {override.key_or_group for override in given}
@@ -43,13 +47,13 @@ def completed(config_name: str, overrides: Sequence[str]) -> list[str]:
     # a logger's settings are those of its file: they do not switch it on
     settings = [key for key in known_keys(RunConfig) if "." in key and not key.startswith("logger.")]
     known = {key for key in settings if config_name == "train" or key.partition(".")[0] in chosen}
-    return [_for_one_job(override, known) for override in given]
+    return [_completed(override, known, several) for override in given]
 
 
-def _for_one_job(override: Override, known: set[str]) -> str:
+def _completed(override: Override, known: set[str], several: bool) -> str:
     key, line = override.key_or_group, override.input_line
     value = line.partition("=")[2]
-    if override.is_sweep_override():
+    if override.is_sweep_override() and not several:
         raise UserError(f"{line}: several values are for train.py -m; a list is {key}=[{value}], a text '{key}=\"{value}\"'")
     if key in RUN_FOLDER_KEYS:
         raise UserError(f"{line}: Hydra makes no folder here; set run_dir=<folder> or output_root=<folder>")
@@ -58,6 +62,8 @@ def _for_one_job(override: Override, known: set[str]) -> str:
     if key in known:
         return f"++{line.lstrip('+')}"  # adds it where it is missing
     if (CONFIG_DIR / key).is_dir() or key.startswith("hydra/"):
+        if override.is_sweep_override():
+            return line
         is_name = isinstance(override.value(), (str, list))  # Hydra ends with a ValueError at a number for a file's name
         return line if is_name else f"{override.get_key_element()}='{value}'"
     return line

@@ -11,6 +11,7 @@ import atexit
 import os
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -36,6 +37,35 @@ def leave_on_signals() -> None:
     """From here on a signal ends the process at once. Where Python takes itself down, it can no longer be told."""
     answer(leave)
     atexit.register(ignore_signals)  # registered first, called last
+
+
+@contextmanager
+def nothing_begun() -> Iterator[None]:
+    """Around imports that take seconds: there is nothing to put away, so a signal ends the process at once."""
+    answer(leave)
+    yield
+    answer(stop)
+
+
+@contextmanager
+def counted_signals() -> Iterator[Counter]:
+    """For a process that has runs in other processes: counts the signals, so that it can ask the runs to end.
+
+    Those that had a handler before get to it in the end: submitit requeues there.
+    """
+    counts: Counter = Counter()
+    if threading.current_thread() is not threading.main_thread():
+        yield counts  # signals are not this thread's to handle
+        return
+    before = {number: signal.signal(number, lambda number, _: counts.update([number])) for number in SIGNALS}
+    try:
+        yield counts
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for number in counts:
+        if callable(before[number]) and before[number] not in (stop, signal.default_int_handler):
+            before[number](number, None)
 
 
 @contextmanager

@@ -29,7 +29,8 @@ from efficientconv.files import make_folder, write_atomically
 from efficientconv.reproduce.plan import PlannedRun
 from efficientconv.results.decisions import HELD_OUT, decisions, ledger
 from efficientconv.results.record import read_record
-from efficientconv.sweep.pool import outcome_table, run_jobs, sweep_exit_code
+from efficientconv.sweep.outcome import outcome_table, sweep_exit_code
+from efficientconv.sweep.pool import run_jobs
 from efficientconv.validation import validate
 
 

@@ -36,7 +36,8 @@ from efficientconv.reproduce.tier import load_tier
 from efficientconv.reproduce.write import write_plots, write_table
 from efficientconv.results.tables import needed_rows, table_config
 from efficientconv.signals import Preempted
-from efficientconv.sweep.pool import outcome_table, run_jobs, sweep_exit_code
+from efficientconv.sweep.outcome import outcome_table, sweep_exit_code
+from efficientconv.sweep.pool import run_jobs
 from efficientconv.validation import validate
 
 

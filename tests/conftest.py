@@ -46,6 +46,26 @@ def train_here(*overrides: object) -> dict:
             signal.signal(number, handler)
 
 
+def combinations(*arguments: str) -> list[dict]:
+    """The settings of each run that `train.py <arguments>`, with -m among them, would train."""
+    from efficientconv import cli
+    from efficientconv.signals import SIGNALS
+    from hydra_plugins.efficientconv import GridSweeper
+
+    found: list[dict] = []
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["train.py", *arguments])
+            patch.setenv("HYDRA_FULL_ERROR", "0")  # which the command sets
+            patch.setattr(GridSweeper, "sweep", lambda self, arguments: found.extend(self.combinations(arguments)))
+            cli.entry("train", sweeps=True)(lambda values: None)()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return found
+
+
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run of model C. Tests read it; those that change it copy it first."""

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, SMALL_RUN, command
-from efficientconv.cli import compose, sweep_of
+from conftest import ROOT, SMALL_RUN, combinations, command
+from efficientconv.cli import compose
 from efficientconv.engine.configure import run_config
 from efficientconv.errors import UserError
 from efficientconv.sweep.ranges import split_ranges
@@ -107,8 +107,8 @@ def test_a_setting_that_cannot_be_is_named(args, message):
 )
 def test_every_setting_of_the_schema_may_be_given(args, key, value):
     assert getattr(run_config(compose("train", [*SMALL_RUN, *args])).data, key) == value
-    with sweep_of("train", [*SMALL_RUN, *args, "seed=0,1"]) as (jobs, _, _):
-        assert [(run_config(job).seed, job["data"][key]) for job in jobs] == [(0, value), (1, value)]
+    jobs = combinations(*SMALL_RUN, *args, "-m", "seed=0,1")
+    assert [(run_config(job).seed, job["data"][key]) for job in jobs] == [(0, value), (1, value)]
 
 
 @pytest.mark.parametrize("override", ["run_dir=a/b=c", "run_dir=d#1", "run_dir=d (1)", "run_dir=café", "run_dir=it's \"d\""])

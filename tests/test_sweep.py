@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import os
 import signal
 import subprocess
 import sys
@@ -17,11 +17,8 @@ from efficientconv.cli import compose
 from efficientconv.config import RunConfig
 from efficientconv.data.parallel import CORES, available_cores
 from efficientconv.engine.run_folder import RunFolder, run_folder
-from efficientconv.errors import UserError
-from efficientconv.sweep.launch import sweep
-from efficientconv.sweep.outcome import Outcome, sweep_exit_code
-from efficientconv.sweep.pool import outcome_table, run_jobs
-from efficientconv.sweep.shares import shares
+from efficientconv.sweep.outcome import Outcome, outcome_table, sweep_exit_code
+from efficientconv.sweep.pool import run_jobs, shares
 from efficientconv.validation import validate
 
 
@@ -106,7 +103,7 @@ def test_shares(monkeypatch):
 
 
 LONG_SWEEP = (
-    "-m", "tier=smoke", "trainer.epochs=300", "seed=0,1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2",
+    "-m", "tier=smoke", "trainer.epochs=300", "seed=0,1,2", "hydra.launcher.jobs=2",
 )  # fmt: skip
 
 
@@ -163,15 +160,18 @@ def test_a_mistake_in_one_run_is_one_line_before_any_is_started(tmp_path):
     [
         (["optim.lrr=1,2"], "unknown key 'optim.lrr': did you mean 'optim.lr'?"),
         (["seed=0,1", "hydra/launcher=joblob"], "unknown hydra/launcher 'joblob': did you mean 'joblib'?"),
+        (["seed=0,1", "hydra.launcher.jobs=0"], "hydra.launcher.jobs=0: give 1 or more"),
+        (["seed=0,1", "hydra.launcher.jobs=two"], "Value 'two' of type 'str' could not be converted to Integer"),
+        (["seed=0,1", "hydra/sweeper=basic"], "hydra/launcher=local trains what hydra/sweeper=grid has frozen"),
         (["seed=interval(0,1)"], "to search ranges: scripts/tune.py"),
     ],
 )
-def test_what_is_no_sweep_is_refused(overrides, message):
-    with pytest.raises(UserError, match=re.escape(message)):
-        sweep(overrides)
+def test_what_is_no_sweep_is_refused(overrides, message, tmp_path):
+    done = command("train.py", "-m", "tier=smoke", *overrides, cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    assert message in done.stderr and not list(tmp_path.iterdir())
 
 
-def test_processes_that_train_together_are_no_sweep(monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError, match="leave torchrun out"):
-        sweep(["seed=0,1"])
+def test_processes_that_train_together_are_no_sweep(tmp_path):
+    done = command("train.py", "-m", "seed=0,1", cwd=tmp_path, env=os.environ | {"WORLD_SIZE": "2"})
+    assert done.returncode == 2 and "leave torchrun out" in done.stderr

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 
 from efficientconv.config import RunConfig
-from efficientconv.data import DATA_SETS
-from efficientconv.models.budget import at_width, width_for
 from efficientconv.tracking.tracker import require_loggers
 from efficientconv.validation import validate
 
@@ -22,6 +20,9 @@ def run_config(values: dict) -> RunConfig:
     budget = config.model.macs
     if budget is None:
         return config
+    from efficientconv.data import DATA_SETS  # here: torch takes seconds, and most configurations ask for no budget
+    from efficientconv.models.budget import at_width, width_for
+
     data = DATA_SETS.get(config.data.name)(config.data)
     fit = width_for(config.model, budget, data.num_classes, data.image_size)
     if os.environ.get("RANK", "0") == "0":

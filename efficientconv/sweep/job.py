@@ -1,8 +1,8 @@
-"""One run in a process of its own, as the frozen config.yaml of its folder says.
+"""One run of a sweep in a process of its own: `Job` is the sweep's side of it, `main` the process's.
 
     python -m efficientconv.sweep.job RUN_FOLDER
 
-Exit codes and one-line errors are those of train.py; Hydra has no part in it.
+trains what the frozen config.yaml of the folder says. Exit codes and one-line errors are those of train.py.
 """
 
 from __future__ import annotations
@@ -17,11 +17,107 @@ from efficientconv.signals import leave_on_signals
 if __name__ == "__main__":
     leave_on_signals()  # now: the imports take seconds
 
+import signal
+import subprocess
+import sys
+import time
+
 from efficientconv.config import RunConfig
+from efficientconv.engine.divergence import Diverged
 from efficientconv.engine.guard import guarded
 from efficientconv.engine.preemption import Preemption
 from efficientconv.engine.run import train
 from efficientconv.engine.run_folder import RunFolder
+from efficientconv.files import open_to_append
+from efficientconv.signals import Preempted
+from efficientconv.sweep.outcome import Outcome
+
+ROOT = Path(__file__).resolve().parents[2]
+ERROR_LINES = 40  # of a traceback, at most
+_STATES = {0: "ok", Diverged.exit_code: "diverged", Preempted.exit_code: "preempted"}
+
+
+class Job:
+    """Starts the run of a folder. Its output goes to log.txt there, after what earlier starts wrote.
+
+    The process has a session of its own, so that a Ctrl-C reaches it through the sweep only, and once. A pipe ties the
+    two together: when it ends, because the sweep closed it or died, the run saves its state and leaves.
+
+    Args:
+        environment: variables beside the sweep's own.
+        options: of `main`.
+    """
+
+    def __init__(self, folder: Path, environment: dict[str, str], *options: str):
+        self.folder, self.started, self.asked = folder, time.monotonic(), False
+        with open_to_append(folder / "log.txt") as log:
+            self.begin = self.shown = log.tell()
+            self.process = subprocess.Popen(
+                [sys.executable, "-u", "-m", "efficientconv.sweep.job", folder, "--until-stdin-ends", *options],
+                stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+                env=os.environ | {"PYTHONPATH": python_path()} | environment,
+            )  # fmt: skip
+
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def ask_to_end(self) -> None:
+        """The run saves the step under way and leaves; asked again, it leaves at once."""
+        if self.asked:
+            self.process.terminate()
+        self.asked = True
+        self.process.stdin.close()
+
+    def new_output(self) -> str:
+        """What the run has printed since this was last called."""
+        data = self._log_from(self.shown)
+        self.shown += len(data)
+        return data.decode(errors="replace")
+
+    def error(self) -> str:
+        """The run's traceback, or the line that says what was wrong."""
+        lines = self._lines()
+        traces = [number for number, line in enumerate(lines) if line.startswith("Traceback ")]
+        return "\n".join(lines[traces[-1] :][-ERROR_LINES:]) if traces else self._reason()
+
+    def outcome(self) -> Outcome:
+        """Once the run has ended."""
+        code = self.process.returncode
+        if self.asked and code == -signal.SIGTERM:
+            code = Preempted.exit_code
+        state = _STATES.get(code, "failed")
+        reason = "" if state == "ok" else self._reason()
+        if code < 0:
+            code, reason = 128 - code, f"killed by {signal.Signals(-code).name}{_hint(-code)}"
+        return Outcome(self.folder, state, code, time.monotonic() - self.started, reason)
+
+    def _reason(self) -> str:
+        lines = self._lines()
+        errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        return [f"exit code {self.process.returncode}", *lines[-1:], *errors[-1:]][-1]
+
+    def _lines(self) -> list[str]:
+        text = self._log_from(self.begin).decode(errors="replace")
+        return [line for line in text.splitlines() if line.strip()]
+
+    def _log_from(self, position: int) -> bytes:
+        with open(self.folder / "log.txt", "rb") as log:
+            log.seek(position)
+            return log.read()
+
+
+def python_path() -> str:
+    """With which another process finds this package."""
+    return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+
+
+def _hint(number: int) -> str:
+    return "; was there enough memory?" if number == signal.SIGKILL else ""
+
+
+def frozen_config(folder: Path) -> RunConfig:
+    """Of the run that lies there, wherever that is by now. Raises UserError when the folder holds no run."""
+    return RunFolder(folder).config().model_copy(update={"run_dir": str(folder)})
 
 
 def main() -> None:
@@ -33,16 +129,11 @@ def main() -> None:
     train(frozen_config(args.folder), preemption, with_test=not args.without_test)
 
 
-def frozen_config(folder: Path) -> RunConfig:
-    """Of the run that lies there, wherever that is by now. Raises UserError when the folder holds no run."""
-    return RunFolder(folder).config().model_copy(update={"run_dir": str(folder)})
-
-
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="RUN_FOLDER")
     parser.add_argument(
-        "--until-stdin-ends", action="store_true", help="save and leave (75) then, which is also when the parent dies"
+        "--until-stdin-ends", action="store_true", help="save and leave (75) then, which is also when the sweep dies"
     )
     parser.add_argument("--without-test", action="store_true", help="stop before the look at the test images")
     return parser.parse_args()

@@ -5,25 +5,24 @@ What is done is skipped, so that a repeated or widened sweep does only what is n
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
 from efficientconv.config import RunConfig
 from efficientconv.data import Images, fingerprint
+from efficientconv.data.parallel import CORES, available_cores
 from efficientconv.engine.continuation import found_data, refuse_other_images
 from efficientconv.engine.run_folder import RunFolder, run_folder
 from efficientconv.errors import UserError
-from efficientconv.signals import Preempted
-from efficientconv.sweep.child import Child
-from efficientconv.sweep.outcome import Outcome, outcome_table, skipped, sweep_exit_code
-from efficientconv.sweep.shares import shares
-from efficientconv.sweep.signals import counted_signals
-
-__all__ = ["Outcome", "outcome_table", "plan", "run_jobs", "sweep_exit_code"]
+from efficientconv.signals import Preempted, counted_signals
+from efficientconv.sweep.job import Job
+from efficientconv.sweep.outcome import Outcome, skipped
 
 POLL_S = 0.1
 
@@ -44,16 +43,37 @@ def run_jobs(
     Raises:
         UserError: before anything is started, when a run's folder cannot be made or is another run's.
     """
-    folders = plan(configs)
+    return run_each(configs, lambda folders: train_folders(folders, jobs, log, ended), log)
+
+
+def run_each(
+    configs: Sequence[RunConfig],
+    launch: Callable[[list[RunFolder]], list[Outcome]],
+    log: Callable[[str], None] = tqdm.write,
+) -> list[Outcome]:
+    """As `run_jobs`; `launch` trains what is not done yet. Raises UserError."""
+    folders = freeze(configs)
     waiting = [folder for folder in folders if folder.summary() is None]
     if len(waiting) < len(folders):
         log(f"{len(folders) - len(waiting)} of {len(folders)} runs were done already")
-    pool = Pool(waiting, min(jobs, len(waiting)), log, ended)
+    outcomes = {folder.path: skipped(folder.path) for folder in folders}
+    outcomes |= zip((folder.path for folder in waiting), launch(waiting) if waiting else [])
+    return list(outcomes.values())
+
+
+def train_folders(
+    folders: Sequence[RunFolder],
+    jobs: int = 1,
+    log: Callable[[str], None] = tqdm.write,
+    ended: Callable[[Outcome], None] = lambda outcome: None,
+) -> list[Outcome]:
+    """Trains what is frozen in each folder, `jobs` at a time. Arguments as of `run_jobs`."""
+    pool = Pool(folders, min(jobs, len(folders)), log, ended)
     pool.run()
-    return list(({folder.path: skipped(folder.path) for folder in folders} | pool.outcomes).values())
+    return [pool.outcomes[folder.path] for folder in folders]
 
 
-def plan(configs: Sequence[RunConfig]) -> list[RunFolder]:
+def freeze(configs: Sequence[RunConfig]) -> list[RunFolder]:
     """The folders of the distinct runs, each with its configuration in it: frozen, whatever is edited meanwhile."""
     folders, images = {}, {}
     for config in configs:
@@ -79,6 +99,28 @@ def _images(config: RunConfig) -> Images | None:
     return None if found is None else fingerprint(found, config.data)
 
 
+def shares(jobs: int) -> list[dict[str, str]]:
+    """What each of `jobs` at a time gets of the machine, as environment variables: cores and, where there are several,
+    one of its GPUs. A run alone gets everything."""
+    return [_cores(jobs) | _gpu(slot) for slot in range(jobs)] if jobs > 1 else [{}]
+
+
+def _cores(jobs: int) -> dict[str, str]:
+    """For torch's and the kernels' threads, and for the decoding processes. The user's own number of threads stays."""
+    cores = str(max(available_cores() // jobs, 1))
+    return {CORES: cores, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", cores)}
+
+
+def _gpu(slot: int) -> dict[str, str]:
+    gpus = _visible_gpus()
+    return {"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if len(gpus) > 1 else {}
+
+
+def _visible_gpus() -> list[str]:
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return [str(number) for number in range(torch.cuda.device_count())] if given is None else given.split(",")
+
+
 class Pool:
     """The runs that wait, those that run, by the share of the machine that they have, and how the others ended."""
 
@@ -88,7 +130,7 @@ class Pool:
         self.waiting = deque(folder.path for folder in folders)
         self.total, self.live, self.log, self.ended = len(folders), jobs == 1, log, ended
         self.shares = dict(enumerate(shares(jobs)))
-        self.running: dict[int, Child] = {}
+        self.running: dict[int, Job] = {}
         self.outcomes: dict[Path, Outcome] = {}
         self.obeyed = 0  # signals
 
@@ -108,33 +150,33 @@ class Pool:
                 folder = self.waiting.popleft()
                 if self.live:
                     self.log(f"[{len(self.outcomes) + 1}/{self.total}] {folder}")
-                self.running[slot] = Child(folder, share)
+                self.running[slot] = Job(folder, share)
 
     def _collect(self, bar: tqdm) -> None:
-        for slot, child in list(self.running.items()):
-            ended = not child.running()  # asked before its last output is read
+        for slot, job in list(self.running.items()):
+            ended = not job.running()  # asked before its last output is read
             if self.live:
-                print(child.new_output(), end="", flush=True)
+                print(job.new_output(), end="", flush=True)
             if ended:
-                outcome = child.outcome()
-                self.outcomes[child.folder] = outcome
+                outcome = job.outcome()
+                self.outcomes[job.folder] = outcome
                 del self.running[slot]
-                self._report(outcome, child)
+                self._report(outcome, job)
                 self.ended(outcome)
                 bar.update()
 
-    def _report(self, outcome: Outcome, child: Child) -> None:
+    def _report(self, outcome: Outcome, job: Job) -> None:
         reason = f": {outcome.reason}" if outcome.reason and not self.live else ""  # live, it was just shown
-        self.log(f"[{len(self.outcomes)}/{self.total}] {child.folder.name} {outcome.state}, {outcome.seconds:.0f} s{reason}")
-        error = child.error()
+        self.log(f"[{len(self.outcomes)}/{self.total}] {job.folder.name} {outcome.state}, {outcome.seconds:.0f} s{reason}")
+        error = job.error()
         if outcome.state == "failed" and error != outcome.reason and not self.live:
-            self.log(f"{error}\n(all of it: {child.folder / 'log.txt'})")
+            self.log(f"{error}\n(all of it: {job.folder / 'log.txt'})")
 
     def _stop(self, signals: int) -> None:
         """Those that run save their state; those that wait are not started."""
         self.obeyed = signals
-        for child in self.running.values():
-            child.ask_to_end()
+        for job in self.running.values():
+            job.ask_to_end()
         for folder in self.waiting:
             self.outcomes[folder] = Outcome(folder, "preempted", Preempted.exit_code, 0.0, "not started")
         self.waiting.clear()

@@ -24,11 +24,10 @@ from efficientconv.engine.records import read_records
 from efficientconv.engine.run_folder import RunFolder
 from efficientconv.errors import UserError
 from efficientconv.files import lock, make_folder
-from efficientconv.signals import Preempted
-from efficientconv.sweep.child import Child
+from efficientconv.signals import Preempted, counted_signals
+from efficientconv.sweep.job import Job
 from efficientconv.sweep.outcome import Outcome
 from efficientconv.sweep.ranges import suggest
-from efficientconv.sweep.signals import counted_signals
 
 OBJECTIVE = "val_top1_percent"
 POLL_S = 0.1
@@ -101,18 +100,18 @@ class Search:
 
     def _train(self, trial: Trial, folder: RunFolder, reported: set[int], signals: Counter) -> Outcome | None:
         """How the trial's run ended; None when it was pruned."""
-        child, running, pruned = Child(folder.path, {}, "--without-test"), True, False
+        job, running, pruned = Job(folder.path, {}, "--without-test"), True, False
         while running:
             time.sleep(POLL_S)
-            running = child.running()  # asked before its last record and line are read
+            running = job.running()  # asked before its last record and line are read
             _report(trial, folder, reported)
-            print(child.new_output(), end="", flush=True)
-            if running and not child.asked and (signals or trial.should_prune()):
+            print(job.new_output(), end="", flush=True)
+            if running and not job.asked and (signals or trial.should_prune()):
                 pruned = not signals
-                child.ask_to_end()
+                job.ask_to_end()
         if signals:
             raise Preempted
-        return None if pruned else child.outcome()
+        return None if pruned else job.outcome()
 
     def _tell(self, trial: Trial, folder: RunFolder, outcome: Outcome | None) -> None:
         if outcome is None:
