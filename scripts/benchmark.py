@@ -4,7 +4,7 @@
     python scripts/benchmark.py models --layout imagenet   models A to O against A
     python scripts/benchmark.py layers --backend reference --output-dir outputs    plain PyTorch, files elsewhere
 
-Writes benchmark_layers or benchmark_models .csv, .md and .png into results/. Close what else needs the processor first.
+Writes benchmark_<what>.csv, .md, .png and .svg into results/. Close what else needs the processor first.
 """
 
 from __future__ import annotations
@@ -70,8 +70,9 @@ def run(args: argparse.Namespace, device: torch.device) -> None:
             for kind in kinds:
                 rows += rows_of(chosen, layout, kind, max(peak.values()), args.repeats, device, bar)
     title = f"{args.what.capitalize()} against {'the standard layer' if args.what == 'layers' else 'model A'}"
-    text = report.write(rows, peak, args.output_dir / f"benchmark_{args.what}", title, device, args.repeats, command())
-    print(f"{text}\nwrote {args.output_dir}/benchmark_{args.what}.csv, .md and .png")
+    about = report.conditions(peak, device, args.repeats)
+    text = report.write(rows, args.output_dir / f"benchmark_{args.what}", title, about, command())
+    print(f"{text}\nwrote {args.output_dir}/benchmark_{args.what}.csv, .md, .png and .svg")
 
 
 # what holds the processor back, and what has the C library keep freed memory

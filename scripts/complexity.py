@@ -23,6 +23,7 @@ from efficientconv.engine.guard import guarded
 from efficientconv.models import list_models, model_config
 from efficientconv.models.budget import fits
 from efficientconv.results import complexity_table as table
+from efficientconv.results.pages import write_files
 from efficientconv.validation import validate
 
 LEGEND = """\
@@ -31,7 +32,7 @@ are counted; biases, batch norm, ReLU, pooling and additions are not."""
 
 COLUMNS = """\
 stages' MACs: the layers of all stages without the 1x1 layers that change the channels. vs a: those MACs over model A's.
-ideal: the same for projections only, as the paper has it. Source marks: A the paper's abstracts and algorithms, S the
+ideal: the same for projections only, as the paper has it. Marks: A the paper's abstracts and algorithms, S the
 summary that this project was made from, C confirmed by arithmetic, M from memory of the paper, unchecked."""
 
 CLAIMS = """\
@@ -60,8 +61,8 @@ def parse_args() -> argparse.Namespace:
 
 
 def print_layers(model: str, layout: str) -> None:
-    size, cost = table.network_cost(model, layout)
-    print(f"{LEGEND}\n\nmodel {model}, layout {layout}, {size} x {size} pixels\n{table.layer_text(cost)}")
+    size, cost = table.cost_in(layout, model)
+    print(f"{LEGEND}\n\nmodel {model}, layout {layout}, {size} x {size} pixels\n{table.layer_table(cost).text()}")
 
 
 def print_widths(budget: float, layouts: Sequence[str]) -> None:
@@ -71,21 +72,20 @@ def print_widths(budget: float, layouts: Sequence[str]) -> None:
         num_classes, size = table.LAYOUTS[layout]
         models = [validate(ModelConfig, {**config.model_dump(), "layout": layout, "macs": budget}) for config in papers]
         found = {model.name: fits(model, budget, num_classes, size) for model in models}
-        print(f"\nlayout {layout}, {num_classes} classes, model.macs={budget:g}\n{table.width_text(found)}")
+        print(f"\nlayout {layout}, {num_classes} classes, model.macs={budget:g}\n{table.width_table(found).text()}")
 
 
 def write_tables(folder: Path, layout: str | None) -> None:
-    costs = table.cost_rows()
-    claims = table.claim_rows(costs)
+    costs = table.model_costs()
+    claims = table.claim_table(costs)
     print(LEGEND, COLUMNS, sep="\n")
     for name, (num_classes, _) in table.LAYOUTS.items():
         if layout in (None, name):
             rows = [row for row in costs if row.layout == name]
-            print(f"\nlayout {name}, {num_classes} classes\n{table.cost_text(rows)}")
-    print(f"\n{CLAIMS}\n{table.claim_text(claims)}\n")
-    for name, rows in (("complexity.csv", costs), ("claims.csv", claims)):
-        table.write_csv(folder / name, rows)
-        print(f"wrote {folder / name}")
+            print(f"\nlayout {name}, {num_classes} classes\n{table.cost_table(rows).text()}")
+    print(f"\n{CLAIMS}\n{claims.text()}\n")
+    for path in write_files(folder, {"complexity.csv": table.cost_table(costs).csv(), "claims.csv": claims.csv()}):
+        print(f"wrote {path}")
 
 
 if __name__ == "__main__":

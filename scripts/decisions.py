@@ -25,9 +25,9 @@ from efficientconv.engine.guard import guarded
 from efficientconv.engine.identity import run_name
 from efficientconv.engine.run_folder import run_folder
 from efficientconv.errors import UserError
-from efficientconv.files import make_folder, write_atomically
 from efficientconv.reproduce.plan import PlannedRun
 from efficientconv.results.decisions import HELD_OUT, decisions, ledger
+from efficientconv.results.pages import page, write_files
 from efficientconv.results.record import read_record
 from efficientconv.sweep.outcome import outcome_table, sweep_exit_code
 from efficientconv.sweep.pool import run_jobs
@@ -79,13 +79,13 @@ def write(runs: list[PlannedRun], tier: str, results: Path) -> None:
         if run.record.exists():
             found.setdefault(run.row, []).append(read_record(run.record))
     seeds = ",".join(map(str, dict.fromkeys(run.seed for run in runs)))
-    text = (
-        f"# Decisions, and what they move (tier {tier})\n\nWhere the paper is silent or not at hand, this project decided "
-        f"(mark D).\n\n{ledger(found, tier)}\n\nMade by `python scripts/decisions.py tier={tier} seeds={seeds}` from the "
-        f"records in {tier}/decisions/.\n"
+    text = page(
+        f"# Decisions, and what they move (tier {tier})",
+        "Where the paper is silent or not at hand, this project decided (mark D).",
+        ledger(found, tier),
+        f"Made by `python scripts/decisions.py tier={tier} seeds={seeds}` from the records in {tier}/decisions/.",
     )
-    make_folder(results)
-    write_atomically(results / "decisions.md", text.encode())
+    write_files(results, {"decisions.md": text})
     print(f"{text}\n{results / 'decisions.md'}")
 
 

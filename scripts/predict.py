@@ -36,7 +36,7 @@ from efficientconv.engine.precision import set_tf32
 from efficientconv.engine.predict import Classifier, Prediction, load_run
 from efficientconv.errors import UserError
 from efficientconv.files import make_folder, refused_in_one_line, replacing
-from efficientconv.results.markdown import Row, csv_text
+from efficientconv.results.table import Table
 from efficientconv.text import printable
 from efficientconv.validation import Section, validate
 
@@ -80,7 +80,7 @@ def predict(classifier: Classifier, paths: list[str], topk: int, file: TextIO | 
                 break
             damaged += sum(bool(prediction.damage) for prediction in batch)
             if file is not None:
-                file.write(csv_text([row_of(prediction, topk) for prediction in batch], header=not progress.done))
+                file.write(Table.of([row_of(prediction, topk) for prediction in batch]).csv(header=not progress.done))
             progress.update(len(batch))
     return damaged
 
@@ -114,7 +114,7 @@ def line_of(prediction: Prediction) -> str:
     return printable(f"{prediction.path}: {line}")
 
 
-def row_of(prediction: Prediction, topk: int) -> Row:
+def row_of(prediction: Prediction, topk: int) -> dict[str, object]:
     row: dict[str, object] = {"image": prediction.path}
     for place in range(topk):
         known = place < len(prediction.classes)

@@ -1,7 +1,7 @@
 """A table and a plot of finished runs: accuracy against MACs, parameters and measured time.
 
-    python scripts/table.py outputs/*                                    prints, and writes outputs/table.{md,csv,png}
-    python scripts/table.py RUN RUN --output results/x --summaries       writes results/x.{md,csv,png}, results/x/*.json
+    python scripts/table.py outputs/*                                    prints, and writes outputs/table.{md,csv,png,svg}
+    python scripts/table.py RUN RUN --output results/x --summaries       writes results/x.{md,csv,png,svg}, x/*.json
 
 A path is a run folder, a folder that contains run folders, or one of records (results/<tier>/runs). Runs that are not
 finished, and what cannot be read, are named and passed over. A row is a run; in the plot a point is a configuration.
@@ -22,45 +22,39 @@ if __name__ == "__main__":
     leave_on_signals()  # now: the imports take seconds
 
 from efficientconv.engine.guard import guarded
-from efficientconv.engine.precision import choose_device
 from efficientconv.errors import UserError
 from efficientconv.files import make_folder, refused_in_one_line, write_atomically
-from efficientconv.results import run_table
-from efficientconv.results.plot import MACS_LABEL, plot
+from efficientconv.results.figures import FIGURES
+from efficientconv.results.pages import page, write_files
+from efficientconv.results.plot import plot
 from efficientconv.results.record import RunRecord
-from efficientconv.results.report.sources import find_sources
+from efficientconv.results.report.sources import Sources, find_sources
+from efficientconv.results.report.times import Times
+from efficientconv.results.run_table import TIMES, points, run_table, title_of
 from efficientconv.text import printable
 
 NAMED = 5  # of the runs that are passed over
-ENDINGS = (".md", ".csv", ".png")
+ENDINGS = (".md", ".csv", ".png", ".svg")
 
 
 def main() -> None:
     args = parse_args()
     output = output_of(args.output, args.runs)
-    device = choose_device(args.device)
-    records = finished_runs(args.runs)
-    rows = run_table.run_rows(records, device)
-    text = f"{run_table.markdown(rows)}\n\n{run_table.conditions(device)}\n"
-    print(text)
-    heading = [f"# {args.title}"] if args.title else []
-    files = {
-        ".md": "\n\n".join([*heading, *args.note, text]).encode(), ".csv": run_table.csv(rows).encode(),
-        ".png": plot(run_table.points(records), args.title or run_table.title_of(rows), MACS_LABEL),
-    }  # fmt: skip
-    paths = {ending: output.with_name(output.name + ending) for ending in files}
+    sources = find_sources(args.runs)
+    records = finished_runs(sources)
+    table, title = run_table(records, Times(sources)), args.title or title_of(records)
+    print(f"{table.text()}\n\n{TIMES}\n")
+    text = page(f"# {args.title}" if args.title else "", *args.note, table.markdown(), TIMES)
+    files = {".md": text, ".csv": table.csv(), **plot(points(records), title, FIGURES["macs"])}
     with refused_in_one_line(f"write {output}.*", "choose another --output"):
-        make_folder(output.parent)
-        for ending, content in files.items():
-            write_atomically(paths[ending], content)
+        written = write_files(output.parent, {output.name + ending: content for ending, content in files.items()})
         if args.summaries:
             write_summaries(records, output)
-    print(f"table: {paths['.md']}, {paths['.csv']}\nplot:  {paths['.png']}")
+    print(f"wrote {', '.join(map(str, written))}")
 
 
-def finished_runs(paths: Sequence[Path]) -> list[RunRecord]:
+def finished_runs(sources: Sources) -> list[RunRecord]:
     """Raises UserError where none is finished; says which are passed over."""
-    sources = find_sources(paths)
     for warning in sources.warnings:
         print(f"warning: {printable(warning)}", file=sys.stderr)
     finished = [run.record for run in sources.runs if run.record.state == "done"]
@@ -97,7 +91,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--title", help="of the markdown file and of the plot")
     parser.add_argument("--note", action="append", default=[], help="paragraph before the table in the markdown file")
     parser.add_argument("--summaries", action="store_true", help="write each run's summary beside the table")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the time is measured")
     return parser.parse_args()
 
 

@@ -29,7 +29,7 @@ from efficientconv.engine.guard import guarded
 from efficientconv.engine.records import read_records
 from efficientconv.errors import UserError
 from efficientconv.files import write_atomically
-from efficientconv.results.markdown import csv_text
+from efficientconv.results.table import Table
 from efficientconv.sweep.ranges import split_ranges
 from efficientconv.sweep.search import OBJECTIVE, Search
 
@@ -79,7 +79,7 @@ def csv_of(search: Search) -> str:
             "train_seconds": round(sum(record["train_seconds"] for record in records), 1),
             **{key: trial.params.get(key) for key in search.ranges}, "run": trial.user_attrs.get("run"),
         })  # fmt: skip
-    return csv_text(rows)
+    return Table.of(rows).csv()
 
 
 def parse_args() -> argparse.Namespace:

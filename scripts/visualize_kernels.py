@@ -20,13 +20,12 @@ from efficientconv import cli
 from efficientconv.config import KernelsConfig
 from efficientconv.errors import UserError
 from efficientconv.results.kernel_plot import draw_kernels
-from efficientconv.results.kernel_table import summary_text, write_kernels
+from efficientconv.results.kernel_table import kernel_table, summary_table
 from efficientconv.results.kernels import RunKernels, kernels_of_run
+from efficientconv.results.pages import write_files
 from efficientconv.validation import validate
 
-LEGEND = """\
-kinds: the template, of any sign, that holds at least half of a kernel's energy; dead: next to no weight in its layer.
-mean, odd, even: the energy's shares; edges are odd, low-pass has a mean, lines and high-pass are even without one."""
+LEGEND = "kinds: the template, of any sign, that holds half of a kernel's energy; dead: next to no weight in its layer."
 
 
 @cli.entry("visualize_kernels")
@@ -37,16 +36,15 @@ def main(values: dict) -> None:
     picture = picture_path(config.output, folders[0], list(runs))
     tables = [folder / "kernels.csv" for folder in folders]
     try:
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        draw_kernels(runs, picture)
-        for table, run in zip(tables, runs.values()):
-            write_kernels(table, run)
+        write_files(picture.parent, {picture.name: draw_kernels(runs)})
+        for folder, run in zip(folders, runs.values()):
+            write_files(folder, {"kernels.csv": kernel_table(run).csv()})
     except OSError as error:
         raise UserError(
             f"cannot write {picture} and kernels.csv of each run ({error.strerror}); choose an output and run folders that "
             "can be written to"
         ) from None
-    print(f"{summary_text(runs)}\n\n{LEGEND}\n\npicture: {picture}\ntable:   {', '.join(map(str, tables))}")
+    print(f"{summary_table(runs).text()}\n\n{LEGEND}\n\npicture: {picture}\ntable:   {', '.join(map(str, tables))}")
     if picture == folders[0] / "kernels.png" and (folders[0] / "wandb.json").exists():
         print(f"into its W&B run: python scripts/track.py {folders[0]}")
 

@@ -80,4 +80,4 @@ def test_prepare_train_be_killed_resume_evaluate_tabulate(sets, tmp_path):
     assert abs(on_folders - summary["top1"]) <= 1  # the bound: one image in ten may change sides
     table = command("scripts/table.py", run)
     assert table.returncode == 0, table.stderr
-    assert re.search(r"^\| c +\| 18\.90 ", table.stdout, re.MULTILINE), table.stdout
+    assert re.search(r"^c +18\.90 ", table.stdout, re.MULTILINE), table.stdout

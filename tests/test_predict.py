@@ -20,7 +20,7 @@ from efficientconv.engine.predict import load_run
 from efficientconv.engine.run_folder import RunFolder
 from efficientconv.errors import UserError
 from efficientconv.models import create_model
-from efficientconv.results.markdown import csv_rows
+from efficientconv.results.csv_files import csv_rows
 from test_data_helpers import config
 
 

@@ -1,22 +1,29 @@
-"""Rows of a benchmark as csv, a markdown table and a plot of measured against theoretical speed-up."""
+"""Rows of a benchmark as csv, a markdown page, and a picture of measured against theoretical speed-up."""
 
 from __future__ import annotations
 
-import math
 import os
+import statistics
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from operator import attrgetter, itemgetter
 from pathlib import Path
 
-import matplotlib
 import matplotlib.pyplot as plt
 import torch
+from matplotlib.axes import Axes
 
+from efficientconv.benchmark.subjects import LAYER_MODELS
 from efficientconv.engine.environment import environment
-from efficientconv.results.markdown import csv_text
+from efficientconv.results.csv_files import csv_rows
+from efficientconv.results.families import family_of
+from efficientconv.results.pages import page, write_files
+from efficientconv.results.plot import FAINT, STYLE, Picture, label, log_axis, rendered
+from efficientconv.results.table import Column, Table
 
-matplotlib.use("Agg")  # no screen is needed
+MARKERS = "osD^v<>Pph*X"
+MODEL_OF = {name: model for model, name in LAYER_MODELS.items()}
 
 
 @dataclass(frozen=True)
@@ -39,18 +46,33 @@ class Row:
     peak_mb: float  # of memory: tensors, without the kernels' scratch space
 
 
-def write(
-    rows: list[Row], peak: dict[str, float], path: Path, title: str, device: torch.device, repeats: int, command: str
-) -> str:
-    """path.csv, path.md and path.png; returns the text of the table."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figures = [{k: f"{v:.6g}" if isinstance(v, float) else v for k, v in asdict(row).items()} for row in rows]
-    path.with_suffix(".csv").write_text(csv_text(figures))
-    parts = [f"# {title}", f"`{command}`", conditions(peak, device, repeats), summary(rows), table(rows)]
-    text = "\n\n".join(part for part in parts if part) + "\n"
-    path.with_suffix(".md").write_text(text)
-    plot(rows, path.with_suffix(".png"), title)
+FIGURES = [
+    Column("name", lambda row: row.name),
+    Column("M MACs", lambda row: row.macs / 1e6, ".2f"),
+    Column("ms (quartiles)", lambda row: f"{row.ms:.2f} ({row.ms_low:.2f} to {row.ms_high:.2f})"),
+    *(Column(title, attrgetter(name), form) for title, name, form in (
+        ("gain in MACs", "ideal_gain", ".2f"), ("measured gain", "gain", ".2f"), ("share", "share", ".2f"),
+        ("of peak", "peak_share", ".2f"), ("MB", "peak_mb", ".1f"))),
+]  # fmt: skip
+SUMMARY = ("layout", "batch", "pass", "name", "gain in MACs", "measured gain", "share")
+
+
+def write(rows: Sequence[Row], path: Path, title: str, about: str, command: str) -> str:
+    """path.csv, path.md, path.png and path.svg; returns the page. `about`: what it was measured on, `conditions`."""
+    text = page(f"# {title}", about, _summary(rows), *_tables(rows), f"`{command}`")
+    columns = [Column(None, attrgetter(field.name), name=field.name) for field in fields(Row)]
+    files = {".csv": Table(rows, columns).csv(), ".md": text, **plot(rows, title)}
+    write_files(path.parent, {path.name + ending: content for ending, content in files.items()})
     return text
+
+
+def written_again(path: Path) -> None:
+    """The page and the picture of path.csv; what path.md says of the measurement stays."""
+    rows = [Row(**{field.name: _parsed(line[field.name], field.type) for field in fields(Row)}) for line in csv_rows(path)]
+    title, *parts = path.with_suffix(".md").read_text().strip().split("\n\n")
+    command = next(part for part in parts if part.startswith("`"))
+    about = next(part for part in parts if "interleaved repeats" in part)
+    write(rows, path.with_suffix(""), title.removeprefix("# "), about, command.strip("`"))
 
 
 def conditions(peak: dict[str, float], device: torch.device, repeats: int) -> str:
@@ -65,66 +87,71 @@ def conditions(peak: dict[str, float], device: torch.device, repeats: int) -> st
     )
 
 
-def summary(rows: Iterable[Row]) -> str:
+def plot(rows: Sequence[Row], title: str) -> Picture:
+    """A panel a kind of pass, a point a row, and the lines of equal MACs, equal time, and time in proportion to MACs."""
+    kinds = list(dict.fromkeys(row.kind for row in rows))
+    with plt.rc_context(STYLE):
+        drawing, panels = plt.subplots(1, len(kinds), figsize=(6 * len(kinds), 5.2), layout="constrained", squeeze=False)
+        for axes, kind in zip(panels[0], kinds):
+            _draw(axes, [row for row in rows if row.kind == kind])
+            axes.set_title(f"{title}: {kind}", loc="left")
+        return rendered(drawing)
+
+
+def _draw(axes: Axes, rows: Sequence[Row]) -> None:
+    axes.set(xscale="log", yscale="log", xlabel="gain in MACs, times", ylabel="measured gain in time, times")
+    log_axis(axes.xaxis)
+    log_axis(axes.yaxis)
+    names = list(dict.fromkeys(row.name for row in rows))
+    colours = {name: family_of(MODEL_OF.get(name, name)).colour for name in names}
+    for number, name in enumerate(names):
+        chosen = [row for row in rows if row.name == name]
+        x, y = [row.ideal_gain for row in chosen], [row.gain for row in chosen]
+        axes.scatter(x, y, 26, colours[name], MARKERS[number % len(MARKERS)], alpha=0.85, label=name, zorder=3)
+    _draw_lines(axes, rows)
+    if len(rows) == len(names):
+        places = [(row.ideal_gain, row.gain) for row in rows]
+        label(axes, list(zip(names, colours.values(), places)), avoid=places)
+    else:
+        axes.legend(fontsize=8, frameon=False)
+
+
+def _draw_lines(axes: Axes, rows: Sequence[Row]) -> None:
+    gains = [row.ideal_gain for row in rows] + [row.gain for row in rows]
+    low, high = min(gains) / 1.3, max(gains) * 1.3
+    axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+    axes.plot([low, high], [low, high], color=FAINT, linewidth=1, zorder=1)
+    axes.axhline(1, color=FAINT, linewidth=0.8, linestyle=":", zorder=1)
+    axes.axvline(1, color=FAINT, linewidth=0.8, linestyle=":", zorder=1)
+    style = {"textcoords": "offset points", "fontsize": 8, "color": "0.45"}
+    axes.annotate("time = MACs", (high, high), (-8, -16), rotation=45, ha="right", va="top", rotation_mode="anchor", **style)
+    axes.annotate("equal time", (high, 1), (-4, 3), ha="right", **style)
+    axes.annotate("equal MACs", (1, high), (-4, -4), rotation=90, ha="right", va="top", **style)
+
+
+def _tables(rows: Sequence[Row]) -> list[str]:
+    """A heading and a table for each place and pass."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(f"## {row.layout}, {row.place}, batch {row.batch}, {row.kind}", []).append(row)
+    return [part for heading, group in groups.items() for part in (heading, Table(group, FIGURES).markdown())]
+
+
+def _summary(rows: Sequence[Row]) -> str:
     """Geometric means over the places of a layout; the bottleneck, which the paper derives from SIC, against that too."""
     groups = defaultdict(list)
     for row in rows:
-        groups[row.layout, row.batch, row.kind, row.name].append(row)
-    lines = ["| layout | batch | pass | name | gain in MACs | measured gain | share |", "|---|---|---|---|---|---|---|"]
-    for (*place, name), group in groups.items():
-        if len(group) < 2:
-            continue
-        ideal, gain = mean(r.ideal_gain for r in group), mean(r.gain for r in group)
-        lines.append(_line(*place, name, f"{ideal:.2f}", f"{gain:.2f}", f"{gain / ideal:.2f}"))
-        if name == "bottleneck 2x2" and (sic := groups.get((*place, "SIC 3x3"))):
-            ideal, gain = ideal / mean(r.ideal_gain for r in sic), gain / mean(r.gain for r in sic)
-            lines.append(_line(*place, f"{name} against SIC 3x3", f"{ideal:.2f}", f"{gain:.2f}", f"{gain / ideal:.2f}"))
-    return "Geometric means over the shapes of a layout:\n\n" + "\n".join(lines) if len(lines) > 2 else ""
+        groups[row.layout, row.batch, row.kind, row.name].append((row.ideal_gain, row.gain))
+    means = {key: [*map(statistics.geometric_mean, zip(*group))] for key, group in groups.items() if len(group) > 1}
+    lines = []
+    for (*place, name), (ideal, gain) in means.items():
+        lines.append((*place, name, ideal, gain, gain / ideal))
+        if name == "bottleneck 2x2" and (*place, "SIC 3x3") in means:
+            ideal, gain = (ours / sic for ours, sic in zip((ideal, gain), means[(*place, "SIC 3x3")]))
+            lines.append((*place, f"{name} against SIC 3x3", ideal, gain, gain / ideal))
+    columns = [Column(title, itemgetter(n), ".2f" if n > 3 else "") for n, title in enumerate(SUMMARY)]
+    return f"Geometric means over the shapes of a layout:\n\n{Table(lines, columns).markdown()}" if lines else ""
 
 
-def _line(*cells: object) -> str:
-    return f"| {' | '.join(map(str, cells))} |"
-
-
-def table(rows: Iterable[Row]) -> str:
-    lines = [
-        "| layout | input | batch | pass | name | M MACs | ms | gain in MACs | measured gain | share | of peak | MB |",
-        "|" + "---|" * 12,
-    ]
-    for r in rows:
-        lines.append(
-            f"| {r.layout} | {r.place} | {r.batch} | {r.kind} | {r.name} | {r.macs / 1e6:.2f} | {r.ms:.2f} "
-            f"({r.ms_low:.2f} to {r.ms_high:.2f}) | {r.ideal_gain:.2f} | {r.gain:.2f} | {r.share:.2f} | {r.peak_share:.2f} "
-            f"| {r.peak_mb:.1f} |"
-        )
-    return "\n".join(lines)
-
-
-def plot(rows: list[Row], path: Path, title: str) -> None:
-    """A point a row, and the line on which time follows the MACs."""
-    kinds = list(dict.fromkeys(row.kind for row in rows))
-    figure, panels = plt.subplots(1, len(kinds), figsize=(5.6 * len(kinds), 5), layout="constrained", squeeze=False)
-    names = list(dict.fromkeys(row.name for row in rows))
-    for axes, kind in zip(panels[0], kinds):
-        for i, name in enumerate(names):
-            chosen = [row for row in rows if row.name == name and row.kind == kind]
-            marker = "osD^v<>Pph*X"[i % 12]
-            axes.scatter([r.ideal_gain for r in chosen], [r.gain for r in chosen], label=name, marker=marker, alpha=0.8)
-        ends = [0.8, 1.25 * max(row.ideal_gain for row in rows)]
-        axes.plot(ends, ends, color="gray", linewidth=1)
-        axes.axhline(1, color="gray", linewidth=0.5)
-        axes.set(xscale="log", yscale="log", xlabel="gain in MACs", ylabel="measured gain", title=kind)
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
-            axis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
-            axis.set_minor_formatter(matplotlib.ticker.NullFormatter())
-        axes.grid(alpha=0.3)
-    panels[0][0].legend(fontsize="small")
-    figure.suptitle(title)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-
-
-def mean(values: Iterable[float]) -> float:
-    logs = [math.log(v) for v in values]
-    return math.exp(sum(logs) / len(logs))
+def _parsed(cell: str, kind: str) -> str | int | float:
+    return {"str": str, "int": int, "float": float}[kind](cell)

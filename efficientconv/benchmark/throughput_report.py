@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
+from operator import attrgetter
 from pathlib import Path
 
 import torch
@@ -12,7 +13,8 @@ import torch
 from efficientconv.benchmark.pipelines import BATCH, DECODE_PREPARED, FOLDERS, PREPARED, USUAL
 from efficientconv.benchmark.throughput import Throughput
 from efficientconv.engine.environment import environment
-from efficientconv.results.markdown import csv_text
+from efficientconv.results.pages import page, write_files
+from efficientconv.results.table import Column, Table
 
 ASKED = ((FOLDERS, USUAL, 1.7), (PREPARED, USUAL, 5.0), (PREPARED, DECODE_PREPARED, 0.85))
 
@@ -43,13 +45,22 @@ def rows_of(results: dict[tuple, Throughput], kb: dict[str, float]) -> list[Row]
     return rows
 
 
+FIGURES = [
+    *(Column(name, attrgetter(name), name=name) for name in ("pipeline", "workers")),
+    Column("kB an image", lambda row: row.kb, ".0f", "kb"),
+    Column("images/s", lambda row: f"{row.images_per_s:.0f} ({row.images_per_s_low:.0f} to {row.images_per_s_high:.0f})"),
+    *(Column(None, attrgetter(name), name=name) for name in ("images_per_s", "images_per_s_low", "images_per_s_high")),
+    Column("times torchvision's", lambda row: row.gain, ".2f", "gain"),
+    Column("workers, us", lambda row: row.worker_us, ".0f", "worker_us"),
+    Column("training process, us", lambda row: row.main_us, ".0f", "main_us"),
+]  # fmt: skip
+
+
 def write(rows: list[Row], images: str, repeats: int, path: Path) -> str:
     """path.csv and path.md; returns the text."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figures = [{k: f"{v:.4g}" if isinstance(v, float) else v for k, v in asdict(row).items()} for row in rows]
-    path.with_suffix(".csv").write_text(csv_text(figures))
-    text = "\n\n".join(["# From images to batches", _conditions(images, repeats), _table(rows), _asked(rows)]) + "\n"
-    path.with_suffix(".md").write_text(text)
+    table = Table(rows, FIGURES)
+    text = page("# From images to batches", _conditions(images, repeats), table.markdown(), _asked(rows))
+    write_files(path.parent, {f"{path.name}.csv": table.csv(), f"{path.name}.md": text})
     return text
 
 
@@ -66,22 +77,12 @@ def _conditions(images: str, repeats: int) -> str:
     )
 
 
-def _table(rows: list[Row]) -> str:
-    head = ("pipeline", "workers", "kB an image", "images/s", "times torchvision's", "workers, us", "training process, us")
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for r in rows:
-        rate = f"{r.images_per_s:.0f} ({r.images_per_s_low:.0f} to {r.images_per_s_high:.0f})"
-        cells = (r.pipeline, r.workers, f"{r.kb:.0f}", rate, f"{r.gain:.2f}", f"{r.worker_us:.0f}", f"{r.main_us:.0f}")
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines)
-
-
 def _asked(rows: list[Row]) -> str:
     """By the processor time of the workers, which other programs on the machine hardly change, and by the clock."""
     one = {row.pipeline: row for row in rows if row.workers == 1}
-    lines = ["| one worker | asked | by the clock | by the workers' processor time |", "|---|---|---|---|"]
-    for name, other, least in ASKED:
-        clock = one[name].images_per_s / one[other].images_per_s
-        work = one[other].worker_us / one[name].worker_us
-        lines.append(f"| {name} over {other} | {least:g} | {clock:.2f} | {work:.2f} |")
-    return "\n".join(lines)
+    return Table(ASKED, [
+        Column("one worker", lambda asked: f"{asked[0]} over {asked[1]}"),
+        Column("asked", lambda asked: asked[2], "g"),
+        Column("by the clock", lambda asked: one[asked[0]].images_per_s / one[asked[1]].images_per_s, ".2f"),
+        Column("by the workers' processor time", lambda asked: one[asked[1]].worker_us / one[asked[0]].worker_us, ".2f"),
+    ]).markdown()  # fmt: skip

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from efficientconv.reproduce.estimate import Estimate
 from efficientconv.reproduce.plan import PlannedRun
 from efficientconv.reproduce.tier import Tier
-from efficientconv.results.markdown import text_table
+from efficientconv.results.table import Column, Table
 
 
 def plan_text(
@@ -15,23 +15,20 @@ def plan_text(
 ) -> str:
     """Every run with its state and, where something is left to do, its time and disk; then their sums."""
     by_run = dict(zip(map(id, pending), estimates))
-    rows = [_row(run, by_run.get(id(run))) for run in runs]
-    header = ("row", "seed", "state", "epochs", "time left", "disk MB", "rate from")
-    table = text_table(header, rows) if runs else "nothing to train: arithmetic only"
+    table = Table([(run, by_run.get(id(run))) for run in runs], [
+        Column("row", lambda row: row[0].row),
+        Column("seed", lambda row: row[0].seed),
+        Column("state", lambda row: row[0].state),
+        Column("epochs", lambda row: f"{row[0].epochs_done}/{row[0].config.trainer.epochs}"),
+        Column("time left", lambda row: row[1] and _duration(row[1].hours)),
+        Column("disk MB", lambda row: row[1] and row[1].disk_bytes / 1e6, ".1f"),
+        Column("rate from", lambda row: row[1] and row[1].rate_source),
+    ])  # fmt: skip
+    text = table.text() if runs else "nothing to train: arithmetic only"
     return (
-        f"tier {tier.name}: {tier.conditions}; records in {tier.folder / 'runs'}\n{tier.about}\n\n{table}\n"
+        f"tier {tier.name}: {tier.conditions}; records in {tier.folder / 'runs'}\n{tier.about}\n\n{text}\n"
         f"{_sums(runs, estimates, jobs)}\n"
     )
-
-
-def _row(run: PlannedRun, estimate: Estimate | None) -> tuple[object, ...]:
-    epochs = f"{run.epochs_done}/{run.config.trainer.epochs}"
-    if estimate is None:
-        return run.row, run.seed, run.state, epochs, "-", "-", "-"
-    return (
-        run.row, run.seed, run.state, epochs, _duration(estimate.hours), f"{estimate.disk_bytes / 1e6:.1f}",
-        estimate.rate_source,
-    )  # fmt: skip
 
 
 def _sums(runs: Sequence[PlannedRun], estimates: Sequence[Estimate], jobs: int) -> str:

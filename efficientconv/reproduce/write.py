@@ -1,4 +1,4 @@
-"""From the records of a tier to its tables."""
+"""From the records of a tier to its tables and pictures."""
 
 from __future__ import annotations
 
@@ -7,24 +7,17 @@ from pathlib import Path
 
 import torch
 
-from efficientconv.files import write_atomically
 from efficientconv.reproduce.tier import Tier, trained_models
 from efficientconv.results.arithmetic_tables import configuration_rows, topology_rows
 from efficientconv.results.equal_cost import Needed
-from efficientconv.results.markdown import csv_text, markdown_table
-from efficientconv.results.plot import CURVE_LABELS, MACS_LABEL, TIME_LABEL, Point, plot, plot_curves
-from efficientconv.results.statistics import Comparison, spread
-from efficientconv.results.table_columns import UNITS
-from efficientconv.results.table_files import Context, Findings, table_stem, table_title, write_texts, write_tier_table
-from efficientconv.results.table_rows import (
-    RecordsByRow,
-    TableRow,
-    by_row,
-    comparison_of,
-    judged_claims,
-    needed_costs,
-    table_rows,
-)
+from efficientconv.results.figures import FIGURES
+from efficientconv.results.pages import page, write_files
+from efficientconv.results.plot import Point, plot, plot_curves
+from efficientconv.results.statistics import Comparison
+from efficientconv.results.table import Table
+from efficientconv.results.table_columns import COSTS
+from efficientconv.results.table_files import Context, Findings, table_stem, table_title, write_tier_table
+from efficientconv.results.table_rows import TableRow, by_row, comparison_of, judged_claims, needed_costs, table_rows
 from efficientconv.results.tables import Cost, TableConfig, model_of, needed_rows, table_config
 from efficientconv.results.tier_latency import Times, measured_on, read_times, tier_times
 
@@ -41,13 +34,13 @@ def write_table(name: str, tier: Tier, seeds: Sequence[int], command: str, devic
     config = table_config(name)
     if not config.trained:
         return _write_arithmetic(name, config, tier, command)
-    facts, size = tier.data_facts, tier.base.data.image_size
     models = tier.models([*needed_rows(config), *config.quoted])
     runs = by_row(models, [record for record in tier.records if record.seed in seeds])
     comparison = comparison_of(runs)
     shown = {row: models[row] for row in (*config.rows, *(row for row in config.quoted if runs[row]))}
     times, place = _times(name, config, [row for row in shown if runs[row]], tier, device, again)
-    rows = table_rows(config, shown, runs, comparison, times, size, facts.num_classes)
+    size, num_classes = tier.base.data.image_size, tier.data_facts.num_classes
+    rows = table_rows(config, shown, runs, comparison, times, size, num_classes)
     found = Findings(rows, judged_claims(config, rows, comparison), comparison, _needed(config, rows, comparison))
     context = Context(name, tier.name, tier.about, tier.conditions, command, place)
     pictures = write_curves(name, config, rows, tier) if config.curve_of else []
@@ -69,59 +62,48 @@ def _times(
     return times, measured_on(path)
 
 
-def _needed(config: TableConfig, rows: Sequence[TableRow], comparison: Comparison) -> dict[str, dict[Cost, Needed]]:
-    needed: dict[str, dict[Cost, Needed]] = {}
-    for kind in UNITS if config.curve_of else ():
-        for row, found in needed_costs(config, rows, comparison, kind).items():
-            needed.setdefault(row, {})[kind] = found
-    return needed
+def _needed(config: TableConfig, rows: Sequence[TableRow], comparison: Comparison) -> dict[Cost, dict[str, Needed]]:
+    """Without the costs that were not measured."""
+    found = {kind: needed_costs(config, rows, comparison, kind) for kind in (COSTS if config.curve_of else ())}
+    return {kind: needed for kind, needed in found.items() if needed}
 
 
 def write_curves(name: str, config: TableConfig, rows: Sequence[TableRow], tier: Tier) -> list[Path]:
-    """<name>_macs.png, <name>_inference.png and <name>_training.png: a line a model; without what was not measured."""
-    pictures = {}
-    for kind, (_, scale) in UNITS.items():
-        points = [
-            Point(row.name, row.cost(kind) / scale, row.top1.mean, row.top1.std, model_of(row.name), row.top1.n)
-            for row in rows
-            if row.top1 and row.cost(kind)
-        ]
+    """<name>_macs, <name>_inference and <name>_training: a line a model; without what was not measured."""
+    files = {}
+    for kind, figure in COSTS.items():
+        known = [row for row in rows if row.runs and row.cost(kind)]
+        points = [Point(row.name, row.cost(kind), row.accuracy(), series=model_of(row.name)) for row in known]
         if points:
-            title = f"tier {tier.name}: {config.title}"
-            pictures[tier.folder / f"{name}_{kind}.png"] = plot_curves(points, title, CURVE_LABELS[kind])
-    for path, picture in pictures.items():
-        write_atomically(path, picture)
-    return list(pictures)
+            picture = plot_curves(points, f"tier {tier.name}: {config.title}", FIGURES[figure])
+            files |= {f"{name}_{kind}{ending}": content for ending, content in picture.items()}
+    return write_files(tier.folder, files)
 
 
 def write_plots(tier: Tier) -> list[Path]:
-    """accuracy_macs.png and accuracy_time.png of the models with records at the tier's width, and with times; none while it
-    has none."""
+    """accuracy_macs and accuracy_time of the models with records at the tier's width, and with times; none while it has
+    none."""
     names = dict.fromkeys(record.model for record in tier.records)
     runs = {name: records for name, records in by_row(tier.models(names), tier.records).items() if records}
-    if not runs:
-        return []
-    times = read_times(tier.folder / "latency.csv")
-    macs = {model: records[0].summary["macs"] / 1e6 for model, records in runs.items()}
+    times, files = read_times(tier.folder / "latency.csv"), {}
+    macs = {model: records[0].summary["macs"] for model, records in runs.items()}
     inference = {model: times[model].inference.ms_per_image for model in runs if model in times}
-    pictures = {"accuracy_macs": (macs, MACS_LABEL), "accuracy_time": (inference, TIME_LABEL)}
-    return [_plot(name, tier, runs, costs, label) for name, (costs, label) in pictures.items() if costs]
-
-
-def _plot(name: str, tier: Tier, records: RecordsByRow, costs: Mapping[str, float], label: str) -> Path:
-    top1 = {model: spread([record.summary["top1_percent"] for record in records[model]]) for model in costs}
-    points = [Point(model, cost, top1[model].mean, top1[model].std) for model, cost in costs.items()]
-    path = tier.folder / f"{name}.png"
-    write_atomically(path, plot(points, f"tier {tier.name}: {tier.conditions}", label))
-    return path
+    for name, figure, costs in (("macs", "macs", macs), ("time", "ms_per_image", inference)):
+        points = [Point.of(model, cost, runs[model]) for model, cost in costs.items()]
+        if points:
+            picture = plot(points, f"tier {tier.name}: {tier.conditions}", FIGURES[figure])
+            files |= {f"accuracy_{name}{ending}": content for ending, content in picture.items()}
+    return write_files(tier.folder, files)
 
 
 def _write_arithmetic(name: str, config: TableConfig, tier: Tier, command: str) -> list[Path]:
     models = tier.models(dict.fromkeys(["a", *config.rows]))
-    rows = ARITHMETIC[name](models, tier.base.data.image_size, tier.data_facts.num_classes)
-    text = (
-        f"# {table_title(name)}, tier {tier.name}: {config.title}\n\nCounted from the models as they are built: width "
-        f"{tier.base.model.width:g}. 1 MAC is one multiply-accumulate, 2 FLOPs.\n\n{markdown_table(rows)}\n\n"
-        f"Made by `{command}`.\n"
+    table = Table.of(ARITHMETIC[name](models, tier.base.data.image_size, tier.data_facts.num_classes))
+    text = page(
+        f"# {table_title(name)}, tier {tier.name}: {config.title}",
+        f"Counted from the models as they are built: width {tier.base.model.width:g}. 1 MAC is one multiply-accumulate, 2 "
+        "FLOPs.",
+        table.markdown(),
+        f"Made by `{command}`.",
     )
-    return write_texts(tier.folder, {f"{table_stem(name)}.md": text, f"{table_stem(name)}.csv": csv_text(rows)})
+    return write_files(tier.folder, {f"{table_stem(name)}.md": text, f"{table_stem(name)}.csv": table.csv()})

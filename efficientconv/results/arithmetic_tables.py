@@ -9,9 +9,9 @@ from efficientconv.config import ModelConfig
 from efficientconv.layers import TopologicalConv2d
 from efficientconv.models import create_model
 from efficientconv.results import paper
-from efficientconv.results.complexity_table import stage_macs
-from efficientconv.results.markdown import Row
-from efficientconv.results.table_rows import network_cost
+from efficientconv.results.complexity_table import network_cost, stage_macs
+
+Row = dict[str, object]
 
 
 def configuration_rows(models: Mapping[str, ModelConfig], image_size: int | None, num_classes: int) -> list[Row]:

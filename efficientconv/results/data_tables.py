@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from efficientconv.results.table import Column, Table
+
 Rows = list[dict[str, str]]
 
 IMAGES = {"train": 1_281_167, "all": 1_331_167}
@@ -14,29 +16,41 @@ PREPARE = "prepare_imagenet.py"
 def speed_table(rows: Rows) -> str:
     """Of one worker."""
     one = _of_one_worker(rows)
-    lines = ["| | kB an image | worker time, ms an image | images/s a core | times torchvision's |", "|---|---|---|---|---|"]
-    for name in one:
-        us = float(one[name]["worker_us"])
-        gain = float(one[WAYS[0]]["worker_us"]) / us
-        lines.append(f"| {name} | {float(one[name]['kb']):.0f} | {us / 1e3:.2f} | {1e6 / us:.0f} | {gain:.1f} |")
-    return "\n".join(lines)
+    return Table(list(one.values()), [
+        Column("", lambda row: row["pipeline"]),
+        Column("kB an image", lambda row: float(row["kb"]), ".0f"),
+        Column("worker time, ms an image", lambda row: _us(row) / 1e3, ".2f"),
+        Column("images/s a core", lambda row: 1e6 / _us(row), ".0f"),
+        Column("times torchvision's", lambda row: _us(one[WAYS[0]]) / _us(row), ".1f"),
+    ]).markdown()  # fmt: skip
 
 
 def estimate_table(rows: Rows) -> str:
     """Of the whole of ImageNet, if its images are like those that were measured and every core is as fast."""
     one = _of_one_worker(rows)
-    titles = " | ".join(f"{cores} cores: {what}" for cores in MACHINES for what in ("an epoch", f"{EPOCHS} epochs"))
-    lines = [f"| | GB on disk | {titles} |", "|---|---|---|---|---|---|"]
-    for name in WAYS:
-        gb = IMAGES["all"] * float(one[name]["kb"]) / 1e6
-        lines.append(f"| {name} | {gb:.0f} | {_times(one[name], IMAGES['train'], (1, EPOCHS))} |")
-    lines.append(f"| {PREPARE}, once | | {_times(one[PREPARE], IMAGES['all'], (1, None))} |")
-    return "\n".join(lines)
+    columns = [
+        Column("", lambda row: row["pipeline"] if row["pipeline"] in WAYS else f"{PREPARE}, once"),
+        Column("GB on disk", lambda row: IMAGES["all"] * float(row["kb"]) / 1e6 if row["pipeline"] in WAYS else None, ".0f"),
+    ]
+    for cores in MACHINES:
+        columns += [
+            Column(f"{cores} cores: an epoch", lambda row, cores=cores: _seconds(row) / cores, _readable),
+            Column(f"{cores} cores: {EPOCHS} epochs", lambda row, cores=cores: _all_epochs(row, cores), _readable),
+        ]
+    return Table([one[name] for name in (*WAYS, PREPARE)], columns).markdown()
 
 
-def _times(row: dict[str, str], images: int, repeats: tuple[int | None, ...]) -> str:
-    seconds = [images * float(row["worker_us"]) / 1e6 / cores for cores in MACHINES]
-    return " | ".join("" if times is None else _readable(s * times) for s in seconds for times in repeats)
+def _us(row: dict[str, str]) -> float:
+    return float(row["worker_us"])
+
+
+def _seconds(row: dict[str, str]) -> float:
+    """Of a core: an epoch, or all images prepared."""
+    return IMAGES["train" if row["pipeline"] in WAYS else "all"] * _us(row) / 1e6
+
+
+def _all_epochs(row: dict[str, str], cores: int) -> float | None:
+    return EPOCHS * _seconds(row) / cores if row["pipeline"] in WAYS else None
 
 
 def _readable(seconds: float) -> str:

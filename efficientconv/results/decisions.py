@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 import yaml
 
 from efficientconv.config import CONFIG_DIR
-from efficientconv.results.markdown import Row, markdown_table
 from efficientconv.results.record import RunRecord
 from efficientconv.results.statistics import CONFIDENCE, Comparison, Difference, holm, spread
-from efficientconv.results.table_columns import difference_text, plus_minus
+from efficientconv.results.table import Column, Table
 from efficientconv.validation import Section, validate
 
 HELD_OUT = 0.1  # of the training images, in these runs
@@ -49,34 +48,28 @@ def ledger(runs: Mapping[str, Sequence[RunRecord]], tier: str) -> str:
     tested = [None if difference is None else difference.p_against(0) for difference in found]
     by_holm = iter(holm([p for p in tested if p is not None]))
     corrected = [None if p is None else next(by_holm) for p in tested]
-    rows = [
-        _row(decision, *map(accuracies.get, decision.variants), difference, p, tier)
-        for decision, difference, p in zip(decisions(), found, corrected)
-    ]
+    table = Table(list(zip(decisions(), found, corrected)), [
+        Column("decision (D)", lambda row: row[0].decision),
+        Column("kept", lambda row: row[0].kept),
+        Column("otherwise", lambda row: f"{row[0].otherwise}: `{row[0].setting}`"),
+        Column("model", lambda row: row[0].model),
+        *(Column(title, lambda row, place=place: _mean(accuracies.get(list(row[0].variants)[place])))
+          for place, title in enumerate(("kept, %", "otherwise, %"))),
+        Column("difference, points", lambda row: row[1]),
+        Column("moves", lambda row: _moves(row[1], row[2])),
+    ])  # fmt: skip
     test = f"; {comparison.test}: {comparison.premises}" if any(p is not None for p in tested) else ""
+    settings = [f"model={decision.model} {decision.setting}" for decision in decisions()]
+    commands = "\n".join(f"python train.py -m tier={tier} data.val_fraction={HELD_OUT} {one} seed=0,1" for one in settings)
     return (
-        f"{markdown_table(rows)}\n\nTop-1 % on the {HELD_OUT:.0%} of the training images that these runs hold out, after "
+        f"{table.markdown()}\n\nTop-1 % on the {HELD_OUT:.0%} of the training images that these runs hold out, after "
         f"the last epoch; the test images have no part in it. Differences: otherwise minus kept, {CONFIDENCE:.0%}{test}. "
-        "Moves: by Holm over the rows that are run."
+        f"Moves: by Holm over the rows that are run. The runs of each row that do otherwise:\n\n```bash\n{commands}\n```"
     )
 
 
-def _row(
-    decision: Decision, kept: Mapping[int, float] | None, other: Mapping[int, float] | None, difference: Difference | None,
-    p: float | None, tier: str,
-) -> Row:  # fmt: skip
-    return {
-        "decision (D)": decision.decision,
-        "kept": decision.kept,
-        "otherwise": f"{decision.otherwise}: `{decision.setting}`",
-        "model": decision.model,
-        "kept, %": plus_minus(spread(list(kept.values()))) if kept else "not run yet",
-        "otherwise, %": plus_minus(spread(list(other.values()))) if other else "not run yet",
-        "difference, points": difference_text(difference),
-        "moves": _moves(difference, p),
-        "command": f"`python train.py -m tier={tier} data.val_fraction={HELD_OUT} model={decision.model} {decision.setting} "
-        "seed=0,1`",
-    }
+def _mean(accuracies: Mapping[int, float] | None) -> str:
+    return f"{spread(list(accuracies.values())):.2f}" if accuracies else "not run yet"
 
 
 def _moves(difference: Difference | None, p: float | None) -> str:

@@ -20,23 +20,17 @@ RANDOM_KERNELS = 20_000
 
 @dataclass(frozen=True)
 class Measures:
-    """Of n kernels K, an entry a kernel. The inner product is the sum over the pixels, energy is <K, K>.
+    """Of n kernels K, an entry a kernel.
 
-    norms: sqrt(<K, K>).
+    norms: of Frobenius.
     cosines: n x 4, <K, T> / (|K| |T|) with each of TEMPLATES, as `templates` and `edges` give them; of all edges that of
         the best direction, and so 0 .. 1. NaN where k x k has no such template.
-    degrees: the direction in which that edge gets brighter, 0 to the right, 90 upwards, -180 .. 180.
-    shares: n x 3, of the energy: mean, odd, even. K is uniquely the sum of its mean, an odd part, (K - K turned by 180
-        degrees) / 2, and an even part without mean; the three are orthogonal, so that the shares add up to 1. Of 3 x 3
-        they are Frei and Chen's average, edge and line subspaces.
     kinds: n of KINDS: the template of the largest |cosine|, `other` where its square is below KIND_ENERGY, `dead` where the
         norm is at most DEAD_SHARE of the median.
     """
 
     norms: np.ndarray
     cosines: np.ndarray
-    degrees: np.ndarray
-    shares: np.ndarray
     kinds: np.ndarray
 
     def share_of(self, kind: str) -> float:
@@ -44,8 +38,9 @@ class Measures:
         return float(np.mean(self.kinds == kind))
 
     @property
-    def alive(self) -> np.ndarray:
-        return self.kinds != "dead"
+    def identity(self) -> np.ndarray:
+        """|cosine| with the identity of each kernel that is not dead."""
+        return np.abs(self.cosines[self.kinds != "dead", 0])
 
 
 def measure(kernels: np.ndarray) -> Measures:
@@ -54,10 +49,11 @@ def measure(kernels: np.ndarray) -> Measures:
     flat = kernels.reshape(len(kernels), -1).astype(np.float64)
     norms = np.linalg.norm(flat, axis=1)
     unit = flat / np.where(norms > 0, norms, 1)[:, None]
-    right, up = (unit @ edge for edge in edges(size))
-    cosines = np.column_stack([*(unit @ template for template in templates(size)), np.hypot(right, up)])
-    kinds = np.where(norms <= DEAD_SHARE * np.median(norms), "dead", _kinds(np.abs(cosines)))
-    return Measures(norms, cosines, np.degrees(np.arctan2(up, right)), _shares(unit), kinds)
+    edge = np.hypot(*(unit @ direction for direction in edges(size)))
+    cosines = np.column_stack([*(unit @ template for template in templates(size)), edge])
+    closeness = np.nan_to_num(np.abs(cosines))
+    kinds = np.where(closeness.max(axis=1) ** 2 < KIND_ENERGY, "other", np.array(TEMPLATES)[closeness.argmax(axis=1)])
+    return Measures(norms, cosines, np.where(norms <= DEAD_SHARE * np.median(norms), "dead", kinds))
 
 
 def joined(parts: list[Measures]) -> Measures:
@@ -105,14 +101,3 @@ def _binomial(length: int) -> np.ndarray:
         row = np.convolve(row, [1, 1])
     return row
 
-
-def _kinds(closeness: np.ndarray) -> np.ndarray:
-    closeness = np.nan_to_num(closeness)
-    return np.where(closeness.max(axis=1) ** 2 < KIND_ENERGY, "other", np.array(TEMPLATES)[closeness.argmax(axis=1)])
-
-
-def _shares(unit: np.ndarray) -> np.ndarray:
-    turned = unit[:, ::-1]
-    mean = unit.mean(axis=1, keepdims=True)
-    parts = np.broadcast_to(mean, unit.shape), (unit - turned) / 2, (unit + turned) / 2 - mean
-    return np.column_stack([(part**2).sum(axis=1) for part in parts])

@@ -1,67 +1,52 @@
-"""The measures of kernels as text: a row a kernel in csv, a line a stage on the terminal, beside what chance gives."""
+"""The measures of kernels: a row a kernel in csv, a row a stage on the terminal, beside what chance gives."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
 
 import numpy as np
 
-from efficientconv.files import write_atomically
 from efficientconv.results.kernel_measures import KINDS, TEMPLATES, Measures, of_random
-from efficientconv.results.kernels import LayerKernels, RunKernels
-from efficientconv.results.markdown import csv_text
-from efficientconv.text import printable
-
-COSINES = [f"cosine_{name.replace('-', '_')}" for name in TEMPLATES]
-COLUMNS = [
-    "stage", "layer", "kernel", "size", "norm", *COSINES, "edge_degrees", "share_mean", "share_odd", "share_even", "kind",
-]  # fmt: skip
-HEADER = ["stage", "kernels", "number", *(f"{kind} %" for kind in KINDS), "|cosine| identity", "mean %", "odd %", "even %"]
+from efficientconv.results.kernels import RunKernels
+from efficientconv.results.table import Column, Table
 
 
-def write_kernels(path: Path, run: RunKernels) -> None:
+def kernel_table(run: RunKernels) -> Table:
     """`kernel` is the place in the layer's weight, `size` is k; for the others see `Measures`. Empty: not defined for k."""
-    rows = [dict(zip(COLUMNS, row)) for layer in run.layers for row in _rows(layer)]
-    write_atomically(path, csv_text(rows).encode())
+    rows = [(layer, index) for layer in run.layers for index in range(len(layer.kernels))]
+    return Table(rows, [
+        Column(None, lambda row: row[0].stage, name="stage"),
+        Column(None, lambda row: row[0].layer, name="layer"),
+        Column(None, lambda row: row[1], name="kernel"),
+        Column(None, lambda row: row[0].kernels.shape[-1], name="size"),
+        Column(None, lambda row: row[0].measures.norms[row[1]], name="norm"),
+        *(Column(None, lambda row, place=place: _defined(row[0].measures.cosines[row[1], place]), name=f"cosine_{name}")
+          for place, name in enumerate(name.replace("-", "_") for name in TEMPLATES)),
+        Column(None, lambda row: str(row[0].measures.kinds[row[1]]), name="kind"),
+    ])  # fmt: skip
 
 
-def summary_text(runs: dict[str, RunKernels]) -> str:
-    """By the label of each run; at the end random kernels of the same sizes."""
+def summary_table(runs: Mapping[str, RunKernels]) -> Table:
+    """By the label of each run; at the end random kernels of the same sizes. The dead are in no mean."""
     groups = {label: run.groups() for label, run in runs.items()}
-    keys = dict.fromkeys(key for of_run in groups.values() for key in of_run)
-    lines = [
-        _line(stage, f"{printable(label)} {size}x{size}", of_run[stage, size].measures)
-        for stage, size in keys
-        for label, of_run in groups.items()
-        if (stage, size) in of_run
-    ]
-    lines += [_line("", f"random {size}x{size}", of_random(size)) for size in sorted({size for _, size in keys})]
-    widths = [max(map(len, column)) for column in zip(HEADER, *lines)]
-    return "\n".join("  ".join(_aligned(line, widths)).rstrip() for line in [HEADER, *lines])
+    keys = list(dict.fromkeys(key for of_run in groups.values() for key in of_run))
+    rows = [
+        (stage, f"{label} {size}x{size}", of_run[stage, size].measures)
+        for stage, size in keys for label, of_run in groups.items() if (stage, size) in of_run
+    ]  # fmt: skip
+    rows += [("", f"random {size}x{size}", of_random(size)) for size in sorted({size for _, size in keys})]
+    return Table(rows, [
+        Column("stage", lambda row: row[0]),
+        Column("kernels", lambda row: row[1]),
+        Column("number", lambda row: len(row[2].norms)),
+        *(Column(f"{kind} %", lambda row, kind=kind: 100 * row[2].share_of(kind), ".1f") for kind in KINDS),
+        Column("|cosine| identity", lambda row: _mean_identity(row[2]), ".2f"),
+    ])  # fmt: skip
 
 
-def _rows(layer: LayerKernels) -> list[list[object]]:
-    """Six digits are nearly all that a float32 weight has."""
-    found, size = layer.measures, layer.kernels.shape[-1]
-    figures = np.column_stack([found.norms, found.cosines, found.degrees, found.shares])
-    return [
-        [layer.stage, layer.layer, index, size, *(_number(value, ".6g") for value in row), kind]
-        for index, (row, kind) in enumerate(zip(figures, found.kinds))
-    ]
+def _mean_identity(found: Measures) -> float | None:
+    return _defined(found.identity.mean()) if len(found.identity) else None
 
 
-def _line(stage: str, label: str, found: Measures) -> list[str]:
-    """The dead count as a kind, and in no mean."""
-    kinds = [f"{100 * found.share_of(kind):.1f}" for kind in KINDS]
-    figures = np.column_stack([np.abs(found.cosines[:, 0]), 100 * found.shares])[found.alive]
-    means = figures.mean(axis=0) if len(figures) else np.full(4, np.nan)
-    formats = (".2f", ".1f", ".1f", ".1f")
-    return [stage, label, str(len(found.norms)), *kinds, *map(_number, means, formats)]
-
-
-def _number(value: float, form: str) -> str:
-    return "" if np.isnan(value) else f"{value:{form}}"
-
-
-def _aligned(line: list[str], widths: list[int]) -> list[str]:
-    return [cell.ljust(width) if index < 2 else cell.rjust(width) for index, (cell, width) in enumerate(zip(line, widths))]
+def _defined(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -2,56 +2,44 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from pathlib import Path
 
-from efficientconv.results.markdown import Row, csv_rows, markdown_table
+from efficientconv.results.csv_files import csv_rows
+from efficientconv.results.figures import FIGURES
+from efficientconv.results.table import Column, Table
 
 
 def ratio_table(claims: list[dict[str, str]]) -> str:
     """Of results/claims.csv: how many times fewer MACs than another network, as claimed and as counted."""
-    return markdown_table(
-        [
-            {
-                "model": row["model"],
-                "against": row["against"],
-                "claimed in (mark)": f"{row['claim_source'].partition(': ')[2]} ({row['claim_source'].partition(':')[0]})",
-                "claimed": row["claimed_ratio"],
-                "M MACs, ours": f"{int(row['macs']) / 1e6:.2f}",
-                "by the MACs quoted (M)": row["ratio_quoted"],
-                "by those counted in torchvision's": row["ratio_counted"],
-                "as quoted": "confirmed" if row["confirmed"] == "True" else "**not confirmed**",
-            }
-            for row in claims
-        ]
-    )
+    return Table(claims, [
+        Column("model", lambda row: row["model"]),
+        Column("against", lambda row: row["against"]),
+        Column("claimed in (mark)", lambda row: "{2} ({0})".format(*row["claim_source"].partition(": "))),
+        Column("claimed", lambda row: row["claimed_ratio"]),
+        Column("M MACs, ours", lambda row: int(row["macs"]), FIGURES["macs"].show),
+        Column("by the MACs quoted (M)", lambda row: row["ratio_quoted"]),
+        Column("by those counted in torchvision's", lambda row: row["ratio_counted"]),
+        Column("as quoted", lambda row: "confirmed" if row["confirmed"] == "True" else "**not confirmed**"),
+    ]).markdown()  # fmt: skip
 
 
 def others_table(others: list[dict[str, str]], tier: Path) -> str:
     """Top-1 errors where SIC layers take the place of standard ones: of others, and of a tier's models A and C."""
     table = {row["row"]: row for row in csv_rows(tier / "table2.csv")}
     a, c = table["a"], table["c"]
-    ours = {
-        "whose": "ours",
-        "network": "C for A",
-        "data": f"tier {tier.name}",
-        "standard, error %": f"{100 - float(a['top1_mean_percent']):.2f}",
-        "SIC, error %": f"{100 - float(c['top1_mean_percent']):.2f}",
-        "points lost": f"{-float(c['difference_points']):.2f}",
-        "of the parameters, %": f"{100 * int(c['params']) / int(a['params']):.1f}",
-        "source": f"table 2 of the tier, {a['n']} and {c['n']} seeds",
-    }
-    return markdown_table([*map(_other, others), ours])
-
-
-def _other(row: dict[str, str]) -> Row:
-    standard, sic = row["original_top1_error_percent"], row["sic_top1_error_percent"]
-    return {
-        "whose": "theirs",
-        "network": row["network"],
-        "data": f"{row['data']}, {row['epochs']} epochs",
-        "standard, error %": standard,
-        "SIC, error %": sic,
-        "points lost": f"{float(sic) - float(standard):.2f}",
-        "of the parameters, %": row["sic_params_percent_of_original"],
-        "source": row["source"],
-    }
+    rows = [
+        ("theirs", row["network"], f"{row['data']}, {row['epochs']} epochs", row["original_top1_error_percent"],
+         row["sic_top1_error_percent"],
+         float(row["sic_top1_error_percent"]) - float(row["original_top1_error_percent"]),
+         row["sic_params_percent_of_original"], row["source"])
+        for row in others
+    ] + [
+        ("ours", "C for A", f"tier {tier.name}", f"{100 - float(a['top1_mean_percent']):.2f}",
+         f"{100 - float(c['top1_mean_percent']):.2f}", -float(c["difference_points"]),
+         f"{100 * int(c['params']) / int(a['params']):.1f}", f"table 2 of the tier, {a['n']} and {c['n']} seeds"),
+    ]  # fmt: skip
+    titles = (
+        "whose", "network", "data", "standard, error %", "SIC, error %", "points lost", "of the parameters, %", "source",
+    )  # fmt: skip
+    return Table(rows, [Column(title, itemgetter(n), ".2f") for n, title in enumerate(titles)]).markdown()

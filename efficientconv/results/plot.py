@@ -1,126 +1,161 @@
-"""Accuracy against cost, as a picture."""
+"""Accuracy against cost, as pictures: PNG and SVG."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import matplotlib
 import matplotlib.pyplot as plt
 from adjustText import adjust_text
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Drawing
 
+from efficientconv.results.families import family_of
+from efficientconv.results.figures import FIGURES, Figure
+from efficientconv.results.record import RunRecord
+from efficientconv.results.statistics import Spread, spread
 from efficientconv.text import printable
 
 matplotlib.use("Agg")  # no screen is needed
 
-MACS_LABEL = "million MACs of one image (1 MAC = 2 FLOPs)"
-TIME_LABEL = "ms per image, measured"
-CURVE_LABELS = {"macs": MACS_LABEL, "inference": f"{TIME_LABEL}: inference", "training": f"{TIME_LABEL}: a training step"}
+GREY, FAINT = "0.45", "0.75"
+STYLE = {
+    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25,
+    "svg.hashsalt": "efficientconv",
+}  # fmt: skip
+Picture = Mapping[str, bytes]  # .png and .svg
+Place = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Point:
-    """A network. `std` of its accuracy over `seeds`, None where there is one run; those of one `series` are comparable."""
+    """A network. Points of one `series` are comparable; `cost` as it is stored."""
 
     name: str
-    cost: float  # what the axis says
-    top1_percent: float
-    std: float | None = None
+    cost: float
+    top1: Spread
     series: str = ""
-    seeds: int = 1
+
+    @classmethod
+    def of(cls, name: str, cost: float, runs: Sequence[RunRecord], series: str = "") -> Point:
+        return cls(name, cost, spread([run.summary["top1_percent"] for run in runs]), series)
 
 
-def plot(points: Sequence[Point], title: str, cost_label: str) -> bytes:
-    """PNG: a point a network on a logarithmic axis of cost, and each series' front of those that none beats in both."""
-    figure, axes = plt.subplots(figsize=(6.8, 4.6), layout="constrained")
-    series = list(dict.fromkeys(point.series for point in points))
-    for name in series:
-        _draw_series(axes, [point for point in points if point.series == name], name)
-    if len(series) > 1:
-        axes.legend(fontsize=8)
-    _format(axes, [p.cost for p in points])
-    _write_names(axes, points)
-    axes.set_xlabel(cost_label)
-    axes.set_ylabel("top-1 % on the test images")
-    axes.set_title(_text(title))
-    return _png(figure)
+def plot(points: Sequence[Point], title: str, cost: Figure) -> Picture:
+    """A point a network on a logarithmic axis of cost, coloured by family, and each series' front."""
+    return _drawn(lambda axes: _draw_points(axes, _scaled(points, cost)), title, cost)
 
 
-def plot_curves(points: Sequence[Point], title: str, cost_label: str) -> bytes:
-    """PNG: a line a series through all its points, each with its number of seeds, on a logarithmic axis of cost."""
-    figure, axes = plt.subplots(figsize=(7.6, 5.2), layout="constrained")
-    for number, name in enumerate(dict.fromkeys(point.series for point in points)):
-        line = sorted((point for point in points if point.series == name), key=lambda point: point.cost)
-        axes.errorbar(
-            [p.cost for p in line], [p.top1_percent for p in line], yerr=[p.std or 0.0 for p in line], label=_label(name),
-            color=f"C{number % 10}", marker="osD^vPX*"[number % 8], markersize=5, linewidth=1.3, elinewidth=1, capsize=2,
-        )  # fmt: skip
-        for p in line:
-            axes.annotate(
-                str(p.seeds), (p.cost, p.top1_percent), (4, -9), textcoords="offset points", fontsize=6, color="0.35"
-            )
-    _format(axes, [p.cost for p in points])
-    axes.legend(fontsize=8, ncols=2)
-    axes.set_xlabel(cost_label)
-    axes.set_ylabel("top-1 % on the test images")
-    axes.set_title(f"{_text(title)}\n(bars: standard deviation over seeds; small figures: how many seeds)", fontsize=10)
-    return _png(figure)
-
-
-def _png(figure: Figure) -> bytes:
-    image = io.BytesIO()
-    figure.savefig(image, dpi=150)
-    plt.close(figure)
-    return image.getvalue()
-
-
-def _draw_series(axes: Axes, points: Sequence[Point], name: str) -> None:
-    front = pareto_front(points)
-    axes.plot([p.cost for p in front], [p.top1_percent for p in front], color="0.75", linewidth=1, zorder=1)
-    axes.errorbar(
-        [p.cost for p in points], [p.top1_percent for p in points], yerr=[p.std or 0.0 for p in points],
-        fmt="o", label=_text(name), ecolor="0.5", elinewidth=1, capsize=2, zorder=3,
-    )  # fmt: skip
+def plot_curves(points: Sequence[Point], title: str, cost: Figure) -> Picture:
+    """A line a series through all its points, each with its number of seeds, on a logarithmic axis of cost."""
+    return _drawn(lambda axes: _draw_curves(axes, _scaled(points, cost), cost), title, cost)
 
 
 def pareto_front(points: Sequence[Point]) -> list[Point]:
     """By cost: each is more accurate than all cheaper ones."""
     front: list[Point] = []
-    for point in sorted(points, key=lambda p: (p.cost, -p.top1_percent)):
-        if not front or point.top1_percent > front[-1].top1_percent:
+    for point in sorted(points, key=lambda p: (p.cost, -p.top1.mean)):
+        if not front or point.top1.mean > front[-1].top1.mean:
             front.append(point)
     return front
 
 
-def _write_names(axes: Axes, points: Sequence[Point]) -> None:
-    """Beside the points, their error bars and each other, with a line where that is not near."""
-    names = [axes.text(p.cost, p.top1_percent, _label(p.name), fontsize=9) for p in points]
-    ends = [(p.cost, p.top1_percent + side * (p.std or 0.0)) for p in points for side in (-1, 0, 1)]
-    x, y = zip(*ends)
-    line = {"arrowstyle": "-", "color": "0.6", "linewidth": 0.7}
-    spread = {"expand": (1.7, 1.7), "force_static": (0.4, 0.2), "iter_lim": 300}  # by the clock, pictures would differ
-    adjust_text(names, x, y, ax=axes, arrowprops=line, min_arrow_len=8, **spread)
+def rendered(drawing: Drawing, endings: Sequence[str] = (".png", ".svg")) -> Picture:
+    """The drawing is closed."""
+    images = {}
+    for ending in endings:
+        image = io.BytesIO()
+        metadata = {"Date": None} if ending == ".svg" else {}  # the same picture, the same file
+        drawing.savefig(image, format=ending[1:], dpi=150, metadata=metadata)
+        images[ending] = image.getvalue()
+    plt.close(drawing)
+    return images
 
 
-def _label(name: str) -> str:
-    """The paper's models by their letter."""
-    letter, *width = name.split(" ", 1)
-    return _text(" ".join([letter.upper() if len(letter) == 1 else letter, *width]))
+def log_axis(axis: matplotlib.axis.Axis) -> None:
+    """Ticks at 1, 2 and 5 of each power of ten, written out."""
+    axis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+    axis.set_minor_formatter(matplotlib.ticker.NullFormatter())
 
 
-def _text(text: str) -> str:
-    """As it is: matplotlib would take what stands between two $ for a formula."""
-    return printable(text).replace("$", r"\$")
+def label(axes: Axes, named: Sequence[tuple[str, str, Place]], avoid: Sequence[Place]) -> None:
+    """Names in their colours, beside their places, those of `avoid` and each other; a line leads there where it is far."""
+    texts = [axes.text(*place, shown(name), color=colour, fontsize=9) for name, colour, place in named]
+    line = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.7}
+    spread = {"expand": (1.5, 1.6), "force_static": (0.3, 0.3), "iter_lim": 600}  # by the clock, pictures would differ
+    adjust_text(texts, *zip(*avoid), ax=axes, arrowprops=line, min_arrow_len=6, **spread)
 
 
-def _format(axes: Axes, costs: Sequence[float]) -> None:
-    axes.set_xscale("log")
-    axes.set_xlim(min(costs) / 1.4, max(costs) * 1.4)
-    axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
-    axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
-    axes.margins(y=0.2)
-    axes.grid(alpha=0.3)
+def shown(name: str) -> str:
+    """The paper's models by their letter; `$` as it is: matplotlib would take what stands between two for a formula."""
+    letter, *width = printable(name).split(" ", 1)
+    return " ".join([letter.upper() if len(letter) == 1 else letter, *width]).replace("$", r"\$")
+
+
+def _drawn(draw: Callable[[Axes], None], title: str, cost: Figure) -> Picture:
+    with plt.rc_context(STYLE):
+        drawing, axes = plt.subplots(figsize=(8, 5.4), layout="constrained")
+        axes.set_xscale("log")
+        axes.set_xlabel(cost.about)
+        axes.set_ylabel(FIGURES["top1_percent"].about)
+        axes.set_title(printable(title).replace("$", r"\$"), loc="left")
+        draw(axes)
+        return rendered(drawing)
+
+
+def _scaled(points: Sequence[Point], cost: Figure) -> list[Point]:
+    return [Point(p.name, p.cost / cost.scale, p.top1, p.series) for p in points]
+
+
+def _draw_points(axes: Axes, points: Sequence[Point]) -> None:
+    _format(axes, points)
+    several = list(dict.fromkeys(point.series for point in points))
+    for number, series in enumerate(several):
+        front = pareto_front([point for point in points if point.series == series])
+        name = "front: no cheaper network is as accurate" + (f"; {series}" if len(several) > 1 else "")
+        style = ("-", "--", ":", "-.")[number % 4]
+        axes.plot([p.cost for p in front], [p.top1.mean for p in front], style, color=FAINT, label=shown(name), zorder=1)
+    for family in dict.fromkeys(family_of(point.name) for point in points):
+        _errorbars(axes, [p for p in points if family_of(p.name) == family], family.title, family.colour, fmt="o")
+    ends = [(p.cost, p.top1.mean + side * (p.top1.std or 0.0)) for p in points for side in (-1, -0.5, 0, 0.5, 1)]
+    label(axes, [(p.name, family_of(p.name).colour, (p.cost, p.top1.mean)) for p in points], avoid=ends)
+    _legend(axes, points)
+
+
+def _draw_curves(axes: Axes, points: Sequence[Point], cost: Figure) -> None:
+    _format(axes, points)
+    lines = {name: sorted((p for p in points if p.series == name), key=lambda p: p.cost)
+             for name in dict.fromkeys(point.series for point in points)}  # fmt: skip
+    for number, (name, line) in enumerate(lines.items()):
+        style = {"fmt": ("o", "s", "D", "^", "v", "P", "X", "*")[number % 8], "linestyle": "-"}
+        _errorbars(axes, line, name, family_of(name).colour, **style)
+        axes.annotate(shown(name), (line[-1].cost, line[-1].top1.mean), (5, 3), textcoords="offset points",
+                      color=family_of(name).colour)  # fmt: skip
+    if cost.name == "macs":
+        for number, macs in enumerate(p.cost for p in lines[points[0].series]):
+            axes.axvline(macs, color=FAINT, linewidth=0.8, linestyle=":", zorder=0, label="" if number else "equal MACs")
+    _legend(axes, points)
+
+
+def _errorbars(axes: Axes, points: Sequence[Point], name: str, colour: str, **style) -> None:
+    axes.errorbar(
+        [p.cost for p in points], [p.top1.mean for p in points], yerr=[p.top1.std or 0.0 for p in points],
+        label=shown(name), color=colour, markersize=5, linewidth=1.3, elinewidth=1, capsize=2, zorder=3, **style,
+    )  # fmt: skip
+
+
+def _legend(axes: Axes, points: Sequence[Point]) -> None:
+    seeds = sorted({point.top1.n for point in points})
+    counted = f"{seeds[0]} seed{'s' * (seeds[0] > 1)}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
+    legend = axes.legend(fontsize=8, frameon=False, title=f"mean of {counted}; bars: ± standard deviation")
+    legend.get_title().set_fontsize(8)
+
+
+def _format(axes: Axes, points: Sequence[Point]) -> None:
+    costs = [point.cost for point in points]
+    axes.set_xlim(min(costs) / 1.25, max(costs) * 1.25)
+    axes.margins(y=0.15)
+    log_axis(axes.xaxis)

@@ -10,8 +10,10 @@ from pathlib import Path
 from efficientconv.layers import LAYERS
 from efficientconv.models import list_models, model_config
 from efficientconv.results import data_tables, paper, paper_pages, tier_pages
+from efficientconv.results.csv_files import csv_rows
+from efficientconv.results.figures import FIGURES
 from efficientconv.results.findings import findings
-from efficientconv.results.markdown import csv_rows
+from efficientconv.results.table import Column, Table
 from efficientconv.results.training_cost import training_cost_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,29 +41,32 @@ def _table(name: str, tier: str) -> str:
 def cost_table() -> str:
     """Counted costs beside what the paper reports, model by model."""
     costs = {row["model"]: row for row in _rows("complexity.csv") if row["layout"] == "imagenet"}
-    lines = [
-        "| model | stages | M MACs, ours | M parameters, ours | stages' MACs over A's, ours | paper: ideal (M) "
-        "| paper: top-1 error % (M, unchecked) |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name in list_models():
-        cost = costs[name]
-        ratio = f"{float(cost['stage_macs_vs_a']):.3f}" if cost["stage_macs_vs_a"] else ""
-        lines.append(
-            f"| {name} | {model_config(name).description} | {int(cost['macs']) / 1e6:.2f} | {int(cost['params']) / 1e6:.2f} "
-            f"| {ratio} | {cost['ideal_fraction']} | {paper.value(name, 'top1_error_percent')} |"
-        )
-    return "\n".join(lines)
+    return Table(list_models(), [
+        Column("model", lambda name: name),
+        Column("stages", lambda name: model_config(name).description),
+        Column("M MACs, ours", lambda name: int(costs[name]["macs"]), FIGURES["macs"].show),
+        Column("M parameters, ours", lambda name: int(costs[name]["params"]), FIGURES["params"].show),
+        Column("stages' MACs over A's, ours", lambda name: _number(costs[name]["stage_macs_vs_a"]), ".3f"),
+        Column("paper: ideal (M)", lambda name: costs[name]["ideal_fraction"]),
+        Column("paper: top-1 error % (M, unchecked)", lambda name: paper.value(name, "top1_error_percent")),
+    ]).markdown()  # fmt: skip
 
 
 def layer_table() -> str:
     """Every registered layer, with its formula as its docstring states it."""
-    lines = ["| layer (registered name) | MACs, n -> m channels, maps of h' x w' afterwards | file |", "|---|---|---|"]
-    for name in LAYERS.names():
-        layer = LAYERS.get(name)
-        formula = re.search(r"MACs: (.+?h' w'(?: / \w+)?)", inspect.getdoc(layer))[1].replace("^2", "²")
-        lines.append(f"| `{name}` | {formula} | `layers/{layer.__module__.rpartition('.')[2]}.py` |")
-    return "\n".join(lines)
+    return Table([(name, LAYERS.get(name)) for name in LAYERS.names()], [
+        Column("layer (registered name)", lambda row: f"`{row[0]}`"),
+        Column("MACs, n -> m channels, maps of h' x w' afterwards", lambda row: _formula(row[1])),
+        Column("file", lambda row: f"`layers/{row[1].__module__.rpartition('.')[2]}.py`"),
+    ]).markdown()  # fmt: skip
+
+
+def _formula(layer: type) -> str:
+    return re.search(r"MACs: (.+?h' w'(?: / \w+)?)", inspect.getdoc(layer))[1].replace("^2", "²")
+
+
+def _number(cell: str) -> float | None:
+    return float(cell) if cell else None
 
 
 def _rows(name: str) -> list[dict[str, str]]:

@@ -29,6 +29,14 @@ class Spread:
     low: float | None
     high: float | None
 
+    def __float__(self) -> float:
+        return self.mean
+
+    def __format__(self, form: str) -> str:
+        """82.32 ± 0.38 (5): mean, standard deviation, n."""
+        std = "" if self.std is None else f" ± {self.std:{form}}"
+        return f"{self.mean:{form}}{std} ({self.n})"
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -50,6 +58,10 @@ class Difference:
     @property
     def _half(self) -> float:
         return t_quantile(self.df) * self.std_error
+
+    def __str__(self) -> str:
+        interval = "" if self.low is None else f" ({self.low:+.2f} to {self.high:+.2f})"
+        return f"{self.mean:+.2f}{interval}"
 
     def p_against(self, bound: float) -> float | None:
         """Of Student's test, two-sided, that the difference is `bound`."""
@@ -164,7 +176,7 @@ def _verdict(relation: Relation, difference: Difference, p: float, corrected: fl
 def _why(difference: Difference, bound: float, verdict: str, p: float, corrected: float) -> str:
     text = (
         f"{difference.mean:+.2f} points, {CONFIDENCE:.0%} between {difference.low:+.2f} and {difference.high:+.2f} "
-        f"(n={', '.join(map(str, difference.n))}), to be held against {bound:g}: p = {_p(p)}, by Holm {_p(corrected)}"
+        f"(n={', '.join(map(str, difference.n))}); threshold: {bound:g} points; p = {_p(p)}, by Holm {_p(corrected)}"
     )
     if verdict != "undecided":
         return text

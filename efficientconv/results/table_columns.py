@@ -1,127 +1,148 @@
-"""The columns of a table of the paper beside ours: as text for people, as figures for csv files."""
+"""The columns of a table of the paper beside ours. A column is one line here: its title on the page, its name in the csv."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from efficientconv.results import paper
 from efficientconv.results.equal_cost import Needed
-from efficientconv.results.markdown import Row
-from efficientconv.results.statistics import Difference, Spread
+from efficientconv.results.figures import FIGURES
+from efficientconv.results.table import Column
 from efficientconv.results.table_rows import JudgedClaim, TableRow
-from efficientconv.results.tables import Cost, budget_of, model_of
+from efficientconv.results.tables import Cost, TableConfig, budget_of, model_of
 
+COSTS: dict[Cost, str] = {"macs": "macs", "inference": "ms_per_image", "training": "training_ms_per_image"}  # figures
 EQUAL_COST = {"macs": "MACs", "inference": "time of inference", "training": "time of a training step"}
-UNITS: dict[Cost, tuple[str, float]] = {
-    "macs": ("M MACs", 1e6), "inference": ("ms per image, inference", 1.0), "training": ("ms per image, training", 1.0),
-}  # fmt: skip
+SPREAD = {"mean": "top1_mean_percent", "std": "top1_std", "low": "top1_low", "high": "top1_high", "n": "n"}
+DIFFERENCE = {"mean": "difference_points", "low": "difference_low", "high": "difference_high"}
+ROW = Column("model", lambda row: row.name, name="row")
+
+
+def main_columns(table: TableConfig) -> list[Column]:
+    """What the table is about: accuracy and cost."""
+    of_curves = table.curve_of is not None
+    printed = [
+        Column("paper: top-1 % (M, unchecked)", _paper_top1, ".2f", name="paper_top1_percent"),
+        Column(None, _paper_source, name="paper_source"),
+    ]
+    return [
+        ROW,
+        Column(None if of_curves else "stages", lambda row: row.model.description),
+        Column("width" if of_curves else None, lambda row: row.model.width, ".4g", name="width"),
+        *([] if of_curves else printed),  # of full width, on ImageNet
+        Column("ours: top-1 %", TableRow.accuracy, FIGURES["top1_percent"].form),
+        *_parts(TableRow.accuracy, SPREAD),
+        Column(f"against {table.baseline}, points", lambda row: row.difference),
+        *_parts(lambda row: row.difference, DIFFERENCE),
+        FIGURES["macs"].column(lambda row: row.counted.macs),
+        Column(f"MACs of {table.baseline}'s", lambda row: row.macs_vs_baseline, ".3f", name="macs_vs_baseline"),
+        *(FIGURES[COSTS[kind]].column(_cost(kind)) for kind in ("inference", "training")),
+    ]
+
+
+def more_columns(table: TableConfig) -> list[Column]:
+    """Of the same rows, below."""
+    return [
+        Column("model", lambda row: row.name),
+        Column("stages" if table.curve_of else None, lambda row: row.model.description),
+        Column("top-1 %: interval of the mean", _interval),
+        Column("top-5 %", lambda row: row.accuracy("top5_percent"), FIGURES["top5_percent"].form),
+        *_parts(lambda row: row.accuracy("top5_percent"), {"mean": "top5_mean_percent"}),
+        Column("paper: M MACs", lambda row: None if table.curve_of else paper.value(row.name, "quoted_macs")),
+        FIGURES["params"].column(lambda row: row.counted.params),
+    ]
+
+
+def run_columns(tier: str) -> list[Column]:
+    """How the runs were made."""
+    return [
+        Column("model", lambda row: row.name),
+        Column(None, lambda row: " ".join(map(str, seeds_of(row))), name="seeds"),
+        Column("command", lambda row: f"`{row_command(row, tier)}`" if row.runs else None),
+        Column(None, lambda row: row_command(row, tier), name="command"),
+        Column("commits", lambda row: ", ".join(commits_of(row))),
+        Column(None, lambda row: " ".join(commits_of(row)), name="commit"),
+    ]
+
+
+def claim_columns(test: str) -> list[Column]:
+    """`test`: that the claims of the table were put to."""
+    return [
+        Column("claim", lambda judged: judged.claim.sentence, name="sentence"),
+        Column("mark", lambda judged: judged.claim.source, name="source"),
+        Column("tested as", _tested_as),
+        *(Column(None, lambda judged, key=key: getattr(judged.claim, key), name=key)
+          for key in ("row", "relation", "than", "at_equal")),
+        Column("verdict", lambda judged: f"**{judged.verdict.verdict}**"),
+        Column(None, lambda judged: judged.verdict.verdict, name="verdict"),
+        *_parts(lambda judged: judged.verdict.difference, DIFFERENCE),
+        Column(None, lambda judged: " ".join(map(str, getattr(judged.verdict.difference, "n", ()))), name="n"),
+        Column(None, lambda judged: test, name="test"),
+        *_parts(lambda judged: judged.verdict, {"p": "p", "p_corrected": "p_holm"}),
+        Column("why", lambda judged: judged.verdict.why, name="why"),
+    ]  # fmt: skip
+
+
+def needed_columns(kind: Cost, needed: Mapping[str, Needed], curve: str) -> list[Column]:
+    """What the table's curve needs for the row's accuracy, beside what the row itself needs."""
+    figure = FIGURES[COSTS[kind]]
+    names = {"cost": f"{kind}_needed", "low": f"{kind}_needed_low", "high": f"{kind}_needed_high"}
+    return [
+        Column("top-1 %", TableRow.accuracy, ".2f"),
+        Column(figure.title, _cost(kind), lambda cost: f"{cost / figure.scale:.3g}", name=kind),
+        Column(f"{curve} needs", lambda row: _needed(needed[row.name], figure.scale)),
+        Column("times its own", lambda row: _needed(needed[row.name], row.cost(kind))),
+        *_parts(lambda row: needed.get(row.name), names),
+    ]
 
 
 def row_command(row: TableRow, tier: str) -> str:
     """That trains the row's runs."""
     budget = budget_of(row.name)
     width = "" if budget is None else f" model.macs={budget:g}"
-    seeds = ",".join(map(str, row.seeds))
-    return f"python train.py -m tier={tier} model={model_of(row.name)}{width} seed={seeds}" if row.seeds else ""
+    seeds = ",".join(map(str, seeds_of(row)))
+    return f"python train.py -m tier={tier} model={model_of(row.name)}{width} seed={seeds}" if seeds else ""
 
 
-def row_cells(row: TableRow, baseline: str, tier: str) -> Row:
-    return {
-        "model": row.name,
-        "stages": row.description,
-        "width": "" if budget_of(row.name) is None else f"{row.width:.4g}",
-        f"paper: top-1 % ({row.paper_source or 'M'}, unchecked)": _number(row.paper_top1_percent),
-        "paper: M MACs": "" if row.paper_macs is None else f"{row.paper_macs / 1e6:g}",
-        "ours: top-1 %": plus_minus(row.top1),
-        "of the mean": _interval(row.top1),
-        f"against {baseline}, points": difference_text(row.difference),
-        "top-5 %": plus_minus(row.top5),
-        "M MACs": f"{row.macs / 1e6:.2f}",
-        f"MACs of {baseline}'s": f"{row.macs_vs_baseline:.3f}",
-        "M parameters": f"{row.params / 1e6:.3f}",
-        "ms per image": _ms(row, "inference", 3),
-        "ms per image, training": _ms(row, "training", 3),
-        "command": f"`{row_command(row, tier)}`" if row.seeds else "",
-        "commit": ", ".join(row.commits),
-    }
+def seeds_of(row: TableRow) -> list[int]:
+    return sorted({record.seed for record in row.runs})
 
 
-def row_figures(row: TableRow, tier: str) -> Row:
-    return {
-        "row": row.name,
-        "width": row.width,
-        "paper_top1_percent": _number(row.paper_top1_percent),
-        "paper_source": row.paper_source,
-        **_spread_figures("top1", row.top1),
-        "top5_mean_percent": "" if row.top5 is None else f"{row.top5.mean:.4f}",
-        **_difference_figures(row.difference, "difference_"),
-        "macs": row.macs,
-        "macs_vs_baseline": f"{row.macs_vs_baseline:.4f}",
-        "params": row.params,
-        "ms_per_image": _ms(row, "inference", 4),
-        "training_ms_per_image": _ms(row, "training", 4),
-        "seeds": " ".join(map(str, row.seeds)),
-        "command": row_command(row, tier),
-        "commit": " ".join(row.commits),
-    }
+def commits_of(row: TableRow) -> list[str]:
+    """Of the code that the runs started with, shortened; with a plus where files differed from it."""
+    found = [(record.environment.get("git_commit"), record.environment.get("git_dirty")) for record in row.runs]
+    return sorted({"unknown" if commit is None else commit[:7] + ("+" if dirty else "") for commit, dirty in found})
 
 
-def claim_cells(judged: JudgedClaim) -> Row:
+def _paper_top1(row: TableRow) -> float | None:
+    error = paper.figure(row.name, "top1_error_percent")
+    return 100 - float(error.value) if error else None
+
+
+def _paper_source(row: TableRow) -> str | None:
+    error = paper.figure(row.name, "top1_error_percent")
+    return error.source if error else None
+
+
+def _parts(value: Callable[[object], object], names: dict[str, str]) -> list[Column]:
+    """Columns of a csv file: attributes of what `value` takes out of a row, empty where that is None."""
+    return [Column(None, lambda row, key=key: getattr(value(row), key, None), name=name) for key, name in names.items()]
+
+
+def _cost(kind: Cost) -> Callable[[TableRow], float | None]:
+    return lambda row: row.cost(kind)
+
+
+def _interval(row: TableRow) -> str:
+    found = row.accuracy()
+    return "" if found is None or found.low is None else f"{found.low:.2f} to {found.high:.2f}"
+
+
+def _tested_as(judged: JudgedClaim) -> str:
     claim = judged.claim
-    relation = claim.relation.replace("_", " ")
     where = "" if claim.at_equal is None else f" at equal {EQUAL_COST[claim.at_equal]}"
-    return {
-        "claim": claim.sentence,
-        "mark": claim.source,
-        "tested as": f"{claim.row} {relation} than {claim.than}{where}",
-        "verdict": f"**{judged.verdict.verdict}**",
-        "why": judged.verdict.why,
-    }
-
-
-def claim_figures(judged: JudgedClaim, test: str) -> Row:
-    claim, verdict = judged.claim, judged.verdict
-    return {
-        "row": claim.row, "relation": claim.relation, "than": claim.than, "at_equal": claim.at_equal or "",
-        "sentence": claim.sentence, "source": claim.source, "verdict": verdict.verdict,
-        **_difference_figures(verdict.difference, ""),
-        "n": " ".join(map(str, verdict.difference.n)) if verdict.difference else "",
-        "test": test, "p": _p(verdict.p), "p_holm": _p(verdict.p_corrected), "why": verdict.why,
-    }  # fmt: skip
-
-
-def needed_cells(row: TableRow, needed: Mapping[Cost, Needed], curve: str) -> Row:
-    """What the table's curve needs for the row's accuracy, cost by cost, beside what the row itself needs."""
-    cells = {"model": row.name, "top-1 %": plus_minus(row.top1)}
-    for kind, (unit, scale) in UNITS.items():
-        if kind in needed:
-            found, own = needed[kind], row.cost(kind)
-            cells |= {unit: f"{own / scale:.3g}", f"{unit}: {curve} needs": _needed(found, scale),
-                      f"{unit}: times its own": _needed(found, own)}  # fmt: skip
-    return cells
-
-
-def needed_figures(row: TableRow, needed: Mapping[Cost, Needed]) -> Row:
-    figures = {"row": row.name, **_spread_figures("top1", row.top1)}
-    for kind in UNITS:
-        found, own = needed.get(kind), row.cost(kind)
-        names = (kind, f"{kind}_needed", f"{kind}_needed_low", f"{kind}_needed_high")
-        values = (own, None, None, None) if found is None else (own, found.cost, found.low, found.high)
-        figures |= {name: "" if value is None else f"{value:.6g}" for name, value in zip(names, values)}
-    return figures
-
-
-def plus_minus(spread: Spread | None) -> str:
-    if spread is None:
-        return ""
-    return f"{spread.mean:.2f}" + (f" ± {spread.std:.2f}" if spread.std is not None else "") + f" ({spread.n})"
-
-
-def difference_text(difference: Difference | None) -> str:
-    if difference is None:
-        return ""
-    interval = "" if difference.low is None else f" ({difference.low:+.2f} to {difference.high:+.2f})"
-    return f"{difference.mean:+.2f}{interval}"
+    return f"{claim.row} {claim.relation.replace('_', ' ')} than {claim.than}{where}"
 
 
 def _needed(found: Needed, scale: float) -> str:
@@ -132,32 +153,3 @@ def _needed(found: Needed, scale: float) -> str:
 def _bound(cost: float, scale: float) -> str:
     """less, more: than the curve's ends."""
     return "less" if cost == 0 else "more" if math.isinf(cost) else f"{cost / scale:.3g}"
-
-
-def _spread_figures(name: str, spread: Spread | None) -> Row:
-    values = (None, None, None, None) if spread is None else (spread.mean, spread.std, spread.low, spread.high)
-    names = (f"{name}_mean_percent", f"{name}_std", f"{name}_low", f"{name}_high")
-    return {key: _number(value, 4) for key, value in zip(names, values)} | {"n": 0 if spread is None else spread.n}
-
-
-def _difference_figures(difference: Difference | None, prefix: str) -> Row:
-    values = (None, None, None) if difference is None else (difference.mean, difference.low, difference.high)
-    names = ("difference_points", f"{prefix}low", f"{prefix}high")
-    return {name: _number(value, 4) for name, value in zip(names, values)}
-
-
-def _ms(row: TableRow, kind: Cost, digits: int) -> str:
-    cost = row.cost(kind)
-    return "" if cost is None else f"{cost:.{digits}g}"
-
-
-def _p(p: float | None) -> str:
-    return "" if p is None else f"{p:.3g}"
-
-
-def _number(value: float | None, decimals: int = 2) -> str:
-    return "" if value is None else f"{value:.{decimals}f}"
-
-
-def _interval(spread: Spread | None) -> str:
-    return "" if spread is None or spread.low is None else f"{spread.low:.2f} to {spread.high:.2f}"

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
-
-from efficientconv.complexity import NetworkCost, count
+from efficientconv.complexity import NetworkCost
 from efficientconv.config import ModelConfig
-from efficientconv.models import create_model, image_size_of
-from efficientconv.results import paper
+from efficientconv.results.complexity_table import network_cost
 from efficientconv.results.equal_cost import Curve, Needed
 from efficientconv.results.record import RunRecord
 from efficientconv.results.statistics import Comparison, Difference, Spread, Verdict, judge, spread
@@ -22,28 +19,24 @@ RecordsByRow = Mapping[str, Sequence[RunRecord]]
 
 @dataclass(frozen=True)
 class TableRow:
-    """Accuracies are those of the last epoch's weights on the test images, over seeds. None: not run, or not given."""
+    """Accuracies are those of the last epoch's weights on the test images, over seeds. None: not run."""
 
     name: str
-    description: str
-    width: float
-    paper_top1_percent: float | None  # ImageNet, validation, centre crop
-    paper_source: str
-    paper_macs: int | None  # as the paper quotes them
-    top1: Spread | None  # percent
-    top5: Spread | None
-    difference: Difference | None  # of top-1 from the baseline's, points
-    macs: int
+    model: ModelConfig
+    counted: NetworkCost
     macs_vs_baseline: float
-    params: int
+    runs: Sequence[RunRecord]
+    difference: Difference | None  # of top-1 from the baseline's, points
     times: Times | None
-    seeds: tuple[int, ...]
-    commits: tuple[str, ...]
+
+    def accuracy(self, figure: str = "top1_percent") -> Spread | None:
+        values = by_seed(self.runs, figure)
+        return spread(list(values.values())) if values else None
 
     def cost(self, kind: Cost) -> float | None:
         """MACs, or ms per image; None: not measured."""
         if kind == "macs":
-            return float(self.macs)
+            return self.counted.macs
         latency = getattr(self.times, kind, None)
         return None if latency is None else latency.ms_per_image
 
@@ -61,7 +54,7 @@ def by_row(models: Mapping[str, ModelConfig], records: Sequence[RunRecord]) -> d
 
 
 def comparison_of(runs: RecordsByRow) -> Comparison:
-    return Comparison({row: top1(records) for row, records in runs.items()})
+    return Comparison({row: by_seed(records) for row, records in runs.items()})
 
 
 def table_rows(
@@ -70,11 +63,13 @@ def table_rows(
 ) -> list[TableRow]:  # fmt: skip
     """One for each of `models`, as the tier has them."""
     costs = {name: network_cost(config, image_size, num_classes) for name, config in models.items()}
-    baseline = costs[table.baseline].macs
     return [
-        _row(table, name, models[name], cost, cost.macs / baseline, runs[name], comparison, times.get(name))
+        TableRow(
+            name, models[name], cost, cost.macs / costs[table.baseline].macs, runs[name],
+            None if name == table.baseline else comparison.difference(name, table.baseline), times.get(name),
+        )
         for name, cost in costs.items()
-    ]
+    ]  # fmt: skip
 
 
 def judged_claims(table: TableConfig, rows: Sequence[TableRow], comparison: Comparison) -> list[JudgedClaim]:
@@ -85,26 +80,19 @@ def judged_claims(table: TableConfig, rows: Sequence[TableRow], comparison: Comp
 
 def curve_of(model: str, rows: Sequence[TableRow], comparison: Comparison, kind: Cost) -> Curve | None:
     """Through all rows of `model` that have runs; None where there is none, or a cost was not measured."""
-    costs = {row.name: row.cost(kind) for row in rows if model_of(row.name) == model and row.top1}
+    costs = {row.name: row.cost(kind) for row in rows if model_of(row.name) == model and row.runs}
     return Curve(comparison, costs) if costs and None not in costs.values() else None
 
 
 def needed_costs(table: TableConfig, rows: Sequence[TableRow], comparison: Comparison, kind: Cost) -> dict[str, Needed]:
     """By row of another model: the cost at which the table's curve has its accuracy."""
     curve = curve_of(table.curve_of, rows, comparison, kind)
-    others = [row.name for row in rows if model_of(row.name) != table.curve_of and row.top1 and row.cost(kind)]
+    others = [row.name for row in rows if model_of(row.name) != table.curve_of and row.runs and row.cost(kind)]
     return {name: curve.needed(name) for name in others} if curve else {}
 
 
-def top1(records: Sequence[RunRecord], figure: str = "top1_percent") -> dict[int, float]:
-    """By seed."""
+def by_seed(records: Sequence[RunRecord], figure: str = "top1_percent") -> dict[int, float]:
     return {record.seed: record.summary[figure] for record in records}
-
-
-def network_cost(config: ModelConfig, image_size: int | None, num_classes: int) -> NetworkCost:
-    size = image_size_of(config, image_size)
-    with torch.device("meta"):  # shapes are all that counting needs
-        return count(create_model(config, num_classes, image_size=image_size), (3, size, size))
 
 
 def _network(model: ModelConfig) -> tuple[str, str, float]:
@@ -117,35 +105,3 @@ def _difference(table: TableConfig, claim: Claim, rows: Sequence[TableRow], comp
     curve = curve_of(table.curve_of, rows, comparison, claim.at_equal)
     cost = next(row.cost(claim.at_equal) for row in rows if row.name == claim.row)
     return None if curve is None or cost is None else curve.difference(claim.row, cost)
-
-
-def _row(
-    table: TableConfig, name: str, config: ModelConfig, cost: NetworkCost, share: float, runs: Sequence[RunRecord],
-    comparison: Comparison, times: Times | None,
-) -> TableRow:  # fmt: skip
-    seeds, at_tiers_width = top1(runs), table.curve_of is None
-    error = paper.figure(name, "top1_error_percent") if at_tiers_width else None
-    quoted = paper.figure(name, "quoted_macs") if at_tiers_width else None
-    return TableRow(
-        name=name,
-        description=config.description,
-        width=config.width,
-        paper_top1_percent=100 - float(error.value) if error else None,
-        paper_source=error.source if error else "",
-        paper_macs=int(quoted.value) * 10**6 if quoted else None,
-        top1=spread(list(seeds.values())) if seeds else None,
-        top5=spread(list(top1(runs, "top5_percent").values())) if seeds else None,
-        difference=None if name == table.baseline else comparison.difference(name, table.baseline),
-        macs=cost.macs,
-        macs_vs_baseline=share,
-        params=cost.params,
-        times=times,
-        seeds=tuple(sorted(seeds)),
-        commits=tuple(sorted({_commit(record) for record in runs})),
-    )
-
-
-def _commit(record: RunRecord) -> str:
-    """Of the code that its process started with, shortened; with a plus where files differed from it."""
-    commit = record.environment.get("git_commit")
-    return "unknown" if commit is None else commit[:7] + ("+" if record.environment["git_dirty"] else "")

@@ -13,7 +13,8 @@ from efficientconv.engine.environment import environment
 from efficientconv.files import write_atomically
 from efficientconv.latency import Latency, measure_latency, measure_training
 from efficientconv.models import create_model, image_size_of
-from efficientconv.results.markdown import Row, csv_rows, csv_text
+from efficientconv.results.csv_files import csv_rows
+from efficientconv.results.table import Table
 
 BATCH_SIZES = {64: 64, 1024: 16}  # by the largest image size, in pixels a side, that it is for
 
@@ -82,10 +83,10 @@ def _write(path: Path, times: Mapping[str, Times], place: str) -> None:
         for name, time in times.items()
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, csv_text(rows).encode())
+    write_atomically(path, Table.of(rows).csv().encode())
 
 
-def _figures(latency: Latency | None, kind: str) -> Row:
+def _figures(latency: Latency | None, kind: str) -> dict[str, str]:
     if latency is None:
         return {}
     return {f"{kind}ms_per_image": f"{latency.ms_per_image:.4g}", f"{kind}ms_per_image_iqr": f"{latency.iqr_ms:.2g}"}

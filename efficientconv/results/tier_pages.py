@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import yaml
 
 from efficientconv.config import CONFIG_DIR
 from efficientconv.models import list_models, model_config
-from efficientconv.results.markdown import Row, csv_rows, markdown_table
-from efficientconv.results.record import read_records_in
+from efficientconv.results.csv_files import csv_rows
+from efficientconv.results.figures import FIGURES
+from efficientconv.results.record import RunRecord, read_records_in
+from efficientconv.results.statistics import Spread
+from efficientconv.results.table import Column, Table
 
 VERDICTS = ("supported", "contradicted", "undecided")
 
@@ -18,16 +22,30 @@ VERDICTS = ("supported", "contradicted", "undecided")
 def result_table(folder: Path) -> str:
     """A row a trained model, in the paper's order."""
     tables = map(csv_rows, sorted(folder.glob("table*.csv")))
-    rows = {row["row"]: row for table in tables for row in table if row.get("n", "0") != "0"}
+    rows = {row["row"]: row for table in tables for row in table if row.get("top1_mean_percent")}
     macs_of_a = int(rows["a"]["macs"]) if "a" in rows else None
-    return markdown_table([_result(rows[name], macs_of_a) for name in list_models() if name in rows])
+    return Table([rows[name] for name in list_models() if name in rows], [
+        Column("model", lambda row: row["row"]),
+        Column("stages", lambda row: model_config(row["row"]).description),
+        Column("M MACs, ours", lambda row: int(row["macs"]), FIGURES["macs"].show),
+        Column("of A's", lambda row: int(row["macs"]) / macs_of_a if macs_of_a else None, ".2f"),
+        Column("ms per image, ours", lambda row: _number(row["ms_per_image"]), FIGURES["ms_per_image"].show),
+        Column("top-1 %, ours (seeds)", _accuracy),
+        Column("top-1 % on ImageNet, the paper's (M, unchecked)", lambda row: _number(row["paper_top1_percent"]), ".2f"),
+    ]).markdown()  # fmt: skip
 
 
 def claim_table(folder: Path) -> str:
     """Each claim that was tested, and what came out."""
     claims = [row for path in sorted(folder.glob("claims*.csv")) for row in csv_rows(path) if row["difference_points"]]
     counts = ", ".join(f"{sum(row['verdict'] == verdict for row in claims)} {verdict}" for verdict in VERDICTS)
-    return f"{markdown_table([_claim(row) for row in claims])}\n\nClaims: {counts}."
+    table = Table(claims, [
+        Column("the paper's claim", lambda row: row["sentence"]),
+        Column("mark", lambda row: row["source"]),
+        Column("difference, points", _difference),
+        Column("here", lambda row: f"**{row['verdict']}**"),
+    ])  # fmt: skip
+    return f"{table.markdown()}\n\nClaims: {counts}."
 
 
 def fit_table(folder: Path) -> str:
@@ -35,63 +53,45 @@ def fit_table(folder: Path) -> str:
     width = _width_of_tier(folder.name)
     records = [record for record in read_records_in(folder / "runs") if record.config["model"]["width"] == width]
     by_model = {name: [record for record in records if record.model == name] for name in list_models()}
-    rows = [
-        {
-            "model": name,
-            "training top-1 %": _mean([record.metrics[-1]["train_top1_percent"] for record in runs]),
-            "held-out top-1 %": _mean([record.metrics[-1]["val_top1_percent"] for record in runs]),
-            "test top-1 %": _mean([record.summary["top1_percent"] for record in runs]),
-            "seeds": len(runs),
-        }
-        for name, runs in by_model.items()
-        if runs
-    ]
-    return markdown_table(rows)
+    return Table([(name, runs) for name, runs in by_model.items() if runs], [
+        Column("model", lambda row: row[0]),
+        *(_mean_of_last_epochs(name, lambda row: row[1]) for name in ("train_top1_percent", "val_top1_percent")),
+        Column("test top-1 %", lambda row: statistics.mean(run.summary["top1_percent"] for run in row[1]), ".2f"),
+        Column("seeds", lambda row: len(row[1])),
+    ]).markdown()  # fmt: skip
 
 
 def rate_table(folder: Path) -> str:
     """Learning rates beside the tier's own, from records in <folder>/rates: runs that held out more, for this alone."""
-    rows = [
-        {
-            "model": record.model,
-            "rate": record.config["optim"]["lr"],
-            "training top-1 %": _mean([record.metrics[-1]["train_top1_percent"]]),
-            "held-out top-1 %": _mean([record.metrics[-1]["val_top1_percent"]]),
-            "held-out images": record.metrics[-1]["val_images"],
-        }
-        for record in read_records_in(folder / "rates")
-    ]
-    return markdown_table(sorted(rows, key=lambda row: (row["model"], row["rate"])))
+    records = sorted(read_records_in(folder / "rates"), key=lambda record: (record.model, record.config["optim"]["lr"]))
+    return Table(records, [
+        Column("model", lambda record: record.model),
+        Column("rate", lambda record: record.config["optim"]["lr"]),
+        *(_mean_of_last_epochs(name, lambda record: [record]) for name in ("train_top1_percent", "val_top1_percent")),
+        Column("held-out images", lambda record: record.metrics[-1]["val_images"]),
+    ]).markdown()  # fmt: skip
 
 
-def _result(row: dict[str, str], macs_of_a: int | None) -> Row:
-    spread = f" ± {float(row['top1_std']):.2f}" if row["top1_std"] else ""
-    macs = int(row["macs"])
-    return {
-        "model": row["row"],
-        "stages": model_config(row["row"]).description,
-        "M MACs, ours": f"{macs / 1e6:.2f}",
-        "of A's": f"{macs / macs_of_a:.2f}" if macs_of_a else "",
-        "ms per image, ours": f"{float(row['ms_per_image']):.3f}" if row["ms_per_image"] else "",
-        "top-1 %, ours (seeds)": f"{float(row['top1_mean_percent']):.2f}{spread} ({row['n']})",
-        "top-1 % on ImageNet, the paper's (M, unchecked)": row["paper_top1_percent"],
-    }
+def _mean_of_last_epochs(name: str, runs: Callable[[object], Sequence[RunRecord]]) -> Column:
+    return FIGURES[name].column(lambda row: statistics.mean(run.metrics[-1][name] for run in runs(row)))
 
 
-def _claim(row: dict[str, str]) -> Row:
-    interval = f" ({float(row['low']):+.2f} to {float(row['high']):+.2f})" if row["low"] else ""
-    return {
-        "the paper's claim": row["sentence"],
-        "mark": row["source"],
-        "difference, points": f"{row['row']} - {row['than']}: {float(row['difference_points']):+.2f}{interval}",
-        "here": f"**{row['verdict']}**",
-    }
+def _accuracy(row: dict[str, str]) -> str:
+    std = _number(row["top1_std"])
+    return f"{Spread(float(row['top1_mean_percent']), std, int(row['n']), None, None):.2f}"
+
+
+def _difference(row: dict[str, str]) -> str:
+    low, high = row["difference_low"], row["difference_high"]
+    interval = f" ({float(low):+.2f} to {float(high):+.2f})" if low else ""
+    return f"{row['row']} - {row['than']}: {float(row['difference_points']):+.2f}{interval}"
+
+
+def _number(cell: str) -> float | None:
+    return float(cell) if cell else None
 
 
 def _width_of_tier(tier: str) -> float:
     settings = yaml.safe_load((CONFIG_DIR / "tier" / f"{tier}.yaml").read_text())
     return settings.get("model", {}).get("width", 1.0)
 
-
-def _mean(values: list[float]) -> str:
-    return f"{statistics.mean(values):.2f}"

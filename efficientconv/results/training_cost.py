@@ -6,7 +6,7 @@ import yaml
 
 from efficientconv.config import CONFIG_DIR
 from efficientconv.results import data_tables
-from efficientconv.results.markdown import Row, markdown_table
+from efficientconv.results.table import Table
 from efficientconv.results.tables import needed_rows, table_config, table_names
 
 Rows = list[dict[str, str]]
@@ -20,10 +20,10 @@ ASSUMED_FLOPS = 10e12  # a second, sustained, of one GPU
 
 def training_cost_table(complexity: Rows, benchmarks: Rows) -> str:
     """Runs of some models, and three seeds of every model that a table trains."""
-    return markdown_table([row for tier in IMAGES for row in _tier_rows(tier, complexity, benchmarks)])
+    return Table.of([row for tier in IMAGES for row in _tier_rows(tier, complexity, benchmarks)]).markdown()
 
 
-def _tier_rows(tier: str, complexity: Rows, benchmarks: Rows) -> list[Row]:
+def _tier_rows(tier: str, complexity: Rows, benchmarks: Rows) -> list[dict[str, str]]:
     images = IMAGES[tier] * _epochs(tier)
     flops = {row["model"]: int(row["macs"]) * FLOPS_A_MAC * images for row in complexity if row["layout"] == tier}
     ms = {
@@ -39,7 +39,7 @@ def _tier_rows(tier: str, complexity: Rows, benchmarks: Rows) -> list[Row]:
     return [*rows, _row(tier, f"all {len(trained)} models of the tables, {SEEDS} seeds", total, None)]
 
 
-def _row(tier: str, what: str, flops: float, days: float | None) -> Row:
+def _row(tier: str, what: str, flops: float, days: float | None) -> dict[str, str]:
     hours = flops / ASSUMED_FLOPS / 3600
     return {
         "tier": tier,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from efficientconv.config import CONFIG_DIR
 from efficientconv.results import paper
-from efficientconv.results.markdown import csv_lines, csv_rows
+from efficientconv.results.csv_files import csv_lines, csv_rows
 
 COMPLEXITY = CONFIG_DIR.parent / "results" / "complexity.csv"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
-from efficientconv.results.markdown import csv_rows
+from efficientconv.results.csv_files import csv_rows
 from efficientconv.results.record import RunRecord
 from efficientconv.results.report.sources import Sources
 

@@ -1,0 +1,21 @@
+"""Result pages: markdown from parts, and files that are whole or not there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from efficientconv.files import write_atomically
+
+
+def page(*parts: str) -> str:
+    """Paragraphs, headings and tables; empty ones are left out."""
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def write_files(folder: Path, files: Mapping[str, str | bytes]) -> list[Path]:
+    """By name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        write_atomically(folder / name, content.encode() if isinstance(content, str) else content)
+    return [folder / name for name in files]
