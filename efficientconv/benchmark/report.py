@@ -18,11 +18,11 @@ from efficientconv.benchmark.subjects import LAYER_MODELS
 from efficientconv.engine.environment import environment
 from efficientconv.results.csv_files import csv_rows
 from efficientconv.results.families import family_of
+from efficientconv.results.labels import FAINT, Place, label
 from efficientconv.results.pages import page, write_files
-from efficientconv.results.plot import FAINT, STYLE, Picture, label, log_axis, rendered
+from efficientconv.results.plot import MARKERS, STYLE, Picture, log_axis, rendered
 from efficientconv.results.table import Column, Table
 
-MARKERS = "osD^v<>Pph*X"
 MODEL_OF = {name: model for model, name in LAYER_MODELS.items()}
 
 
@@ -59,20 +59,25 @@ SUMMARY = ("layout", "batch", "pass", "name", "gain in MACs", "measured gain", "
 
 def write(rows: Sequence[Row], path: Path, title: str, about: str, command: str) -> str:
     """path.csv, path.md, path.png and path.svg; returns the page. `about`: what it was measured on, `conditions`."""
-    text = page(f"# {title}", about, _summary(rows), *_tables(rows), f"`{command}`")
     columns = [Column(None, attrgetter(field.name), name=field.name) for field in fields(Row)]
-    files = {".csv": Table(rows, columns).csv(), ".md": text, **plot(rows, title)}
-    write_files(path.parent, {path.name + ending: content for ending, content in files.items()})
-    return text
+    write_files(path.parent, {f"{path.name}.csv": Table(rows, columns).csv()})
+    return _write_page(rows, path, title, about, command)
 
 
 def written_again(path: Path) -> None:
-    """The page and the picture of path.csv; what path.md says of the measurement stays."""
+    """The page and the pictures of path, a csv file; what the page says of the measurement stays."""
     rows = [Row(**{field.name: _parsed(line[field.name], field.type) for field in fields(Row)}) for line in csv_rows(path)]
     title, *parts = path.with_suffix(".md").read_text().strip().split("\n\n")
     command = next(part for part in parts if part.startswith("`"))
     about = next(part for part in parts if "interleaved repeats" in part)
-    write(rows, path.with_suffix(""), title.removeprefix("# "), about, command.strip("`"))
+    _write_page(rows, path.with_suffix(""), title.removeprefix("# "), about, command.strip("`"))
+
+
+def _write_page(rows: Sequence[Row], path: Path, title: str, about: str, command: str) -> str:
+    text = page(f"# {title}", about, _summary(rows), *_tables(rows), f"`{command}`")
+    files = {".md": text, **plot(rows, title)}
+    write_files(path.parent, {path.name + ending: content for ending, content in files.items()})
+    return text
 
 
 def conditions(peak: dict[str, float], device: torch.device, repeats: int) -> str:
@@ -91,10 +96,11 @@ def plot(rows: Sequence[Row], title: str) -> Picture:
     """A panel a kind of pass, a point a row, and the lines of equal MACs, equal time, and time in proportion to MACs."""
     kinds = list(dict.fromkeys(row.kind for row in rows))
     with plt.rc_context(STYLE):
-        drawing, panels = plt.subplots(1, len(kinds), figsize=(6 * len(kinds), 5.2), layout="constrained", squeeze=False)
+        size = (5.2 * len(kinds), 5.2)
+        drawing, panels = plt.subplots(1, len(kinds), figsize=size, layout="constrained", squeeze=False)
         for axes, kind in zip(panels[0], kinds):
-            _draw(axes, [row for row in rows if row.kind == kind])
             axes.set_title(f"{title}: {kind}", loc="left")
+            _draw(axes, [row for row in rows if row.kind == kind])
         return rendered(drawing)
 
 
@@ -111,22 +117,27 @@ def _draw(axes: Axes, rows: Sequence[Row]) -> None:
     _draw_lines(axes, rows)
     if len(rows) == len(names):
         places = [(row.ideal_gain, row.gain) for row in rows]
-        label(axes, list(zip(names, colours.values(), places)), avoid=places)
+        label(axes, list(zip(names, colours.values(), places)), [*zip(places, places), *_lines(*axes.get_xlim())])
     else:
-        axes.legend(fontsize=8, frameon=False)
+        axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
 
 
 def _draw_lines(axes: Axes, rows: Sequence[Row]) -> None:
     gains = [row.ideal_gain for row in rows] + [row.gain for row in rows]
     low, high = min(gains) / 1.3, max(gains) * 1.3
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
-    axes.plot([low, high], [low, high], color=FAINT, linewidth=1, zorder=1)
-    axes.axhline(1, color=FAINT, linewidth=0.8, linestyle=":", zorder=1)
-    axes.axvline(1, color=FAINT, linewidth=0.8, linestyle=":", zorder=1)
+    for line, style in zip(_lines(low, high), ("-", ":", ":")):
+        axes.plot(*zip(*line), style, color=FAINT, linewidth=1, zorder=1)
     style = {"textcoords": "offset points", "fontsize": 8, "color": "0.45"}
-    axes.annotate("time = MACs", (high, high), (-8, -16), rotation=45, ha="right", va="top", rotation_mode="anchor", **style)
+    along = {"rotation": 45, "rotation_mode": "anchor", "ha": "right", "va": "bottom"}
+    axes.annotate("time = MACs", (high, high), (-10, -4), **along, **style)
     axes.annotate("equal time", (high, 1), (-4, 3), ha="right", **style)
     axes.annotate("equal MACs", (1, high), (-4, -4), rotation=90, ha="right", va="top", **style)
+
+
+def _lines(low: float, high: float) -> list[tuple[Place, Place]]:
+    """Time = MACs, equal time, equal MACs."""
+    return [((low, low), (high, high)), ((low, 1), (high, 1)), ((1, low), (1, high))]
 
 
 def _tables(rows: Sequence[Row]) -> list[str]:

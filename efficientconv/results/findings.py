@@ -63,8 +63,7 @@ def _at_equal(claim: Claim) -> str:
 
 
 def _difference(claim: Claim) -> str:
-    low, high = claim["difference_low"], claim["difference_high"]
-    interval = f" ({float(low):+.2f} to {float(high):+.2f})" if low else ""
+    interval = f" ({float(claim['low']):+.2f} to {float(claim['high']):+.2f})" if claim["low"] else ""
     return f"{float(claim['difference_points']):+.2f}{interval}"
 
 

@@ -8,25 +8,23 @@ from dataclasses import dataclass
 
 import matplotlib
 import matplotlib.pyplot as plt
-from adjustText import adjust_text
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
 from efficientconv.results.families import family_of
 from efficientconv.results.figures import FIGURES, Figure
+from efficientconv.results.labels import FAINT, Place, label, shown
 from efficientconv.results.record import RunRecord
 from efficientconv.results.statistics import Spread, spread
-from efficientconv.text import printable
 
 matplotlib.use("Agg")  # no screen is needed
 
-GREY, FAINT = "0.45", "0.75"
+MARKERS, LINES = "osD^v<>Pph*X", ("-", "--", ":", "-.")
 STYLE = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25,
     "svg.hashsalt": "efficientconv",
 }  # fmt: skip
 Picture = Mapping[str, bytes]  # .png and .svg
-Place = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -81,27 +79,13 @@ def log_axis(axis: matplotlib.axis.Axis) -> None:
     axis.set_minor_formatter(matplotlib.ticker.NullFormatter())
 
 
-def label(axes: Axes, named: Sequence[tuple[str, str, Place]], avoid: Sequence[Place]) -> None:
-    """Names in their colours, beside their places, those of `avoid` and each other; a line leads there where it is far."""
-    texts = [axes.text(*place, shown(name), color=colour, fontsize=9) for name, colour, place in named]
-    line = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.7}
-    spread = {"expand": (1.5, 1.6), "force_static": (0.3, 0.3), "iter_lim": 600}  # by the clock, pictures would differ
-    adjust_text(texts, *zip(*avoid), ax=axes, arrowprops=line, min_arrow_len=6, **spread)
-
-
-def shown(name: str) -> str:
-    """The paper's models by their letter; `$` as it is: matplotlib would take what stands between two for a formula."""
-    letter, *width = printable(name).split(" ", 1)
-    return " ".join([letter.upper() if len(letter) == 1 else letter, *width]).replace("$", r"\$")
-
-
 def _drawn(draw: Callable[[Axes], None], title: str, cost: Figure) -> Picture:
     with plt.rc_context(STYLE):
         drawing, axes = plt.subplots(figsize=(8, 5.4), layout="constrained")
         axes.set_xscale("log")
         axes.set_xlabel(cost.about)
         axes.set_ylabel(FIGURES["top1_percent"].about)
-        axes.set_title(printable(title).replace("$", r"\$"), loc="left")
+        axes.set_title(shown(title), loc="left")
         draw(axes)
         return rendered(drawing)
 
@@ -112,17 +96,21 @@ def _scaled(points: Sequence[Point], cost: Figure) -> list[Point]:
 
 def _draw_points(axes: Axes, points: Sequence[Point]) -> None:
     _format(axes, points)
-    several = list(dict.fromkeys(point.series for point in points))
+    several, lines = list(dict.fromkeys(point.series for point in points)), [_bar(point) for point in points]
     for number, series in enumerate(several):
-        front = pareto_front([point for point in points if point.series == series])
+        front = [(p.cost, p.top1.mean) for p in pareto_front([point for point in points if point.series == series])]
         name = "front: no cheaper network is as accurate" + (f"; {series}" if len(several) > 1 else "")
-        style = ("-", "--", ":", "-.")[number % 4]
-        axes.plot([p.cost for p in front], [p.top1.mean for p in front], style, color=FAINT, label=shown(name), zorder=1)
+        axes.plot(*zip(*front), LINES[number % len(LINES)], color=FAINT, label=shown(name), zorder=1)
+        lines += zip(front, front[1:])
     for family in dict.fromkeys(family_of(point.name) for point in points):
         _errorbars(axes, [p for p in points if family_of(p.name) == family], family.title, family.colour, fmt="o")
-    ends = [(p.cost, p.top1.mean + side * (p.top1.std or 0.0)) for p in points for side in (-1, -0.5, 0, 0.5, 1)]
-    label(axes, [(p.name, family_of(p.name).colour, (p.cost, p.top1.mean)) for p in points], avoid=ends)
     _legend(axes, points)
+    label(axes, [(p.name, family_of(p.name).colour, (p.cost, p.top1.mean)) for p in points], lines)
+
+
+def _bar(point: Point) -> tuple[Place, Place]:
+    std = point.top1.std or 0.0
+    return (point.cost, point.top1.mean - std), (point.cost, point.top1.mean + std)
 
 
 def _draw_curves(axes: Axes, points: Sequence[Point], cost: Figure) -> None:
@@ -130,7 +118,7 @@ def _draw_curves(axes: Axes, points: Sequence[Point], cost: Figure) -> None:
     lines = {name: sorted((p for p in points if p.series == name), key=lambda p: p.cost)
              for name in dict.fromkeys(point.series for point in points)}  # fmt: skip
     for number, (name, line) in enumerate(lines.items()):
-        style = {"fmt": ("o", "s", "D", "^", "v", "P", "X", "*")[number % 8], "linestyle": "-"}
+        style = {"fmt": MARKERS[number % len(MARKERS)], "linestyle": "-"}
         _errorbars(axes, line, name, family_of(name).colour, **style)
         axes.annotate(shown(name), (line[-1].cost, line[-1].top1.mean), (5, 3), textcoords="offset points",
                       color=family_of(name).colour)  # fmt: skip

@@ -76,7 +76,7 @@ def claim_columns(test: str) -> list[Column]:
           for key in ("row", "relation", "than", "at_equal")),
         Column("verdict", lambda judged: f"**{judged.verdict.verdict}**"),
         Column(None, lambda judged: judged.verdict.verdict, name="verdict"),
-        *_parts(lambda judged: judged.verdict.difference, DIFFERENCE),
+        *_parts(lambda judged: judged.verdict.difference, {"mean": "difference_points", "low": "low", "high": "high"}),
         Column(None, lambda judged: " ".join(map(str, getattr(judged.verdict.difference, "n", ()))), name="n"),
         Column(None, lambda judged: test, name="test"),
         *_parts(lambda judged: judged.verdict, {"p": "p", "p_corrected": "p_holm"}),

@@ -82,8 +82,7 @@ def _accuracy(row: dict[str, str]) -> str:
 
 
 def _difference(row: dict[str, str]) -> str:
-    low, high = row["difference_low"], row["difference_high"]
-    interval = f" ({float(low):+.2f} to {float(high):+.2f})" if low else ""
+    interval = f" ({float(row['low']):+.2f} to {float(row['high']):+.2f})" if row["low"] else ""
     return f"{row['row']} - {row['than']}: {float(row['difference_points']):+.2f}{interval}"
 
 
