@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from conftest import command
+from conftest import ROOT, command
 from efficientconv.gpu_day.bench import Bench
 from efficientconv.gpu_day.day import Day
 from efficientconv.gpu_day.operations import operations
@@ -126,3 +129,17 @@ def test_a_stage_that_ends_early_keeps_its_rows(job, state, reason, tmp_path):
 def test_sizes_of_the_day_are_not_those_of_the_trial():
     full, tiny = (Bench(torch.device("cpu"), tiny=tiny) for tiny in (False, True))
     assert (full.layout, full.batch, full.width) == ("imagenet", 256, 1.0) and tiny.batch < full.batch
+
+
+def test_what_the_bundle_leaves_out_is_not_missed():
+    """scripts/gpu_bundle.sh packs for a machine that has torch and torchvision; the trial that needs them all was by hand."""
+    script = (ROOT / "scripts" / "gpu_bundle.sh").read_text()
+    pinned = set(re.findall(r"^([\w-]+)==", (ROOT / "requirements.txt").read_text(), flags=re.MULTILINE))
+    packed = set(re.search(r"packages=\((.*?)\)", script, flags=re.DOTALL)[1].split())
+    assert packed < pinned
+    left_out = sorted(pinned - packed - {"torch", "torchvision"})
+    names = [{"scikit-learn": "sklearn", "adjusttext": "adjustText"}.get(name, name.replace("-", "_")) for name in left_out]
+    imports = "efficientconv.gpu_day.job, efficientconv.results.gpu_page, efficientconv.cli, efficientconv.engine.run"
+    blocked = f"import sys; sys.modules.update(dict.fromkeys({names + ['joblib']})); import {imports}"
+    done = subprocess.run([sys.executable, "-c", blocked], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
