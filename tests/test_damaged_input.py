@@ -15,7 +15,13 @@ from conftest import SMALL_RUN, command
 from efficientconv.data import DamageLog, FileSplit, Shard, load_data
 from efficientconv.data.damage import DamagedImage
 from efficientconv.data.decode import read_rgb
+from efficientconv.data.fingerprint import digest_of
+from efficientconv.data.images import FolderImages
+from efficientconv.data.prepare.archive import write_archive
+from efficientconv.data.prepare.source import Item
+from efficientconv.data.prepared import Recipe
 from efficientconv.data.sampling import candidates
+from efficientconv.data.verify import check_images
 from test_data_helpers import (
     NUM_IMAGES,
     assert_load_refused,
@@ -26,6 +32,8 @@ from test_data_helpers import (
     train,
     tree,
 )
+
+RECIPE = Recipe(32, "both", "jpeg", 95)
 
 
 def cut(path: Path, kept: float) -> None:
@@ -46,6 +54,7 @@ DAMAGES = {
     "empty": (lambda path: path.write_bytes(b""), "an empty file"),
     "web page": (lambda path: path.write_text("<html>404 Not Found</html>"), "not an image"),
     "unreadable": (make_unreadable, "No such file or directory"),
+    "gigabytes of nothing": (lambda path: os.truncate(path, 2**31), "File too large"),
 }
 
 
@@ -60,6 +69,20 @@ def test_damage_is_seen_and_named(name, damage, tmp_path):
         read_rgb(str(path))
     assert caught.value.path == str(path) and reason in caught.value.reason and caught.value.reason
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_gigabytes_that_take_no_disk_take_no_memory(tmp_path):
+    """A file with holes; whoever reads the whole of it."""
+    path = Path(tree(tmp_path, "train/cat/a.jpg", size=(40, 30)), "train/cat/a.jpg")
+    os.truncate(path, 2**40)
+    split = FileSplit([str(path)], torch.zeros(1, dtype=torch.int64))
+    ((finding,),) = check_images(split.paths)
+    item = Item("cat/a.jpg", str(path), 0, None)
+    (damaged,) = write_archive(tmp_path / "train.zip", [item], RECIPE, lambda: None)
+    with pytest.raises(DamagedImage) as caught:
+        FolderImages(split, RECIPE.resize).stored(0)
+    assert {finding.damage, damaged.reason, caught.value.reason} == {"File too large"}
+    assert digest_of(split, config("folder", root=str(tmp_path)))
 
 
 # -------------------------------------------------------------------------------------------------- training on files

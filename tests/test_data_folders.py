@@ -81,6 +81,13 @@ def test_folder_errors(tmp_path):
     assert_load_refused("folder", "train/ lacks: 'ape', 'owl'", root=str(tmp_path))
 
 
+def test_a_flat_test_beside_a_labelled_val_is_a_question_and_no_choice(tmp_path):
+    root = tree(tmp_path, "train/cat/1.png", "train/dog/1.png", "test/1.png", "val/cat/1.png", "val/dog/1.png")
+    assert_load_refused("folder", "no class folders in", f"{root}/test", f"'{root}/val' has some", "move test/", root=root)
+    (tmp_path / "test").rename(tmp_path / "unlabelled")
+    assert len(load_data(config("folder", root=root, val_fraction=0.0)).test) == 2
+
+
 def test_class_folder_without_images(tmp_path):
     root = small_tree(tmp_path)
     (tmp_path / "train/eel").mkdir()

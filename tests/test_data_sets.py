@@ -6,7 +6,7 @@ import gzip
 import pickle
 import struct
 import urllib.request
-from hashlib import md5
+from hashlib import md5, sha256
 from pathlib import Path
 from urllib.error import URLError
 
@@ -16,7 +16,7 @@ import torch
 from torchvision.datasets import CIFAR10
 
 from efficientconv.config import CONFIG_DIR
-from efficientconv.data import DATA_SETS, FileSplit, MemorySplit, load_data
+from efficientconv.data import DATA_SETS, FileSplit, MemorySplit, fashion_mnist, load_data
 from efficientconv.data.dataset import hold_out
 from test_data_helpers import assert_load_refused, assert_refused, config
 
@@ -138,17 +138,26 @@ def test_cifar_missing_and_offline(name, tmp_path, offline):
     assert_load_refused(name, "looked for", str(tmp_path), "no network", "https://", "data.root", root=str(tmp_path))
 
 
-def write_idx(path: Path, values: np.ndarray) -> None:
+def write_idx(path: Path, values: np.ndarray) -> str:
+    """Returns the SHA-256 of what is in it."""
     content = struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape) + values.tobytes()
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return sha256(content).hexdigest()
+
+
+def fake_fashion_mnist(root: Path, suffix: str) -> tuple[np.ndarray, dict[str, str]]:
+    """(the images of both parts, the checksums of the four files)."""
+    images, checksums = np.random.default_rng(0).integers(0, 256, (20, 28, 28), dtype=np.uint8), {}
+    for part in ("train", "t10k"):
+        for name, values in ((f"{part}-images-idx3-ubyte", images), (f"{part}-labels-idx1-ubyte", np.arange(20) % 10)):
+            checksums[name] = write_idx(root / f"{name}{suffix}", values.astype(np.uint8))
+    return images, checksums
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_fashion_mnist_is_read_from_its_four_files(tmp_path, suffix, offline):
-    images = np.random.default_rng(0).integers(0, 256, (20, 28, 28), dtype=np.uint8)
-    for part in ("train", "t10k"):
-        write_idx(tmp_path / f"{part}-images-idx3-ubyte{suffix}", images)
-        write_idx(tmp_path / f"{part}-labels-idx1-ubyte{suffix}", np.arange(20, dtype=np.uint8) % 10)
+def test_fashion_mnist_is_read_from_its_four_files(tmp_path, suffix, offline, monkeypatch):
+    images, checksums = fake_fashion_mnist(tmp_path, suffix)
+    monkeypatch.setattr(fashion_mnist, "CHECKSUMS", checksums)
     data = load_data(config("fashion_mnist", root=str(tmp_path), val_fraction=0.0))
     assert data.train.images.shape == (20, 3, 32, 32) and data.test.labels.tolist() == [*range(10)] * 2
     assert all(np.array_equal(channel[2:30, 2:30], images[7]) for channel in data.train.images[7])
@@ -159,6 +168,13 @@ def test_fashion_mnist_is_read_from_its_four_files(tmp_path, suffix, offline):
     assert_load_refused("fashion_mnist", "damaged", str(path), root=str(tmp_path))
     path.unlink()
     assert_load_refused("fashion_mnist", "no 't10k-images-idx3-ubyte'", root=str(tmp_path))
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_files_of_the_same_names_that_are_another_sets_are_refused(tmp_path, suffix, offline):
+    """MNIST's own: it would be trained on, and called Fashion-MNIST."""
+    fake_fashion_mnist(tmp_path, suffix)
+    assert_load_refused("fashion_mnist", "train-images-idx3-ubyte", "another set's", root=str(tmp_path))
 
 
 def test_fashion_mnist_missing_and_offline(tmp_path, offline):

@@ -142,6 +142,7 @@ WRONG = {
     "other classes in test": (["test/cat/1.png", "train/0/1.png"], ["test' has classes", "'cat'"]),
     "flat": (["1.png", "2.png"], ["have no labels", "scripts/predict.py run=<run> images={root}"]),
     "flat test": (["test/1.png", "train/0/1.png"], ["have no labels", "images={root}/test"]),
+    "flat test beside val": (["test/1.png", "val/0/1.png"], ["no class folders in '{root}/test'", "'{root}/val' has some"]),
     "only train": (["train/0/1.png"], ["neither test/ nor val/ in '{root}'"]),
     "an empty class": (["0/1.png", "1/notes.txt"], ["no images in the class folders '1'"]),
     "nothing": ([], ["no folder '{root}'"]),

@@ -206,6 +206,40 @@ def test_a_killed_preparation_goes_on_and_ends_as_if_it_had_not_been(folders, ar
     assert is_done(plan(folders, destination, images_per_file=4))
 
 
+@pytest.mark.parametrize("change", ["another size", "other bytes", "one in an archive"])
+def test_other_images_of_the_same_names_are_another_set(change, folders, archives, tmp_path):
+    """Not taken for prepared already, nor mixed with those that half of the set was made of."""
+    destination = tmp_path / "set"
+    build(plan(folders, destination), workers=1)
+    unfinished = tmp_path / "unfinished"
+    shutil.copytree(destination, unfinished)
+    (unfinished / "prepared.json").unlink()
+    (unfinished / "preparing.json").write_text(json.dumps(plan(folders, unfinished).identity()))
+    other = as_archives(folders, tmp_path / "other") if "archive" in change else tmp_path / "other"
+    assert is_done(plan(archives, destination))  # wherever the same images lie
+    if "archive" in change:
+        path = other / "ILSVRC2012_img_val.tar"
+        content = path.read_bytes()
+        path.write_bytes(content[:5000] + bytes([content[5000] ^ 1]) + content[5001:])
+    else:
+        shutil.copytree(folders, other)
+        path = sorted((other / "train/n00000002").iterdir())[3]
+        content = path.read_bytes()
+        path.write_bytes(content + b"x" if change == "another size" else content[:-9] + bytes(9))
+    assert_refused(lambda: is_done(plan(other, destination)), "holds another prepared set", "other images of the same names")
+    assert_refused(lambda: build(plan(other, unfinished), 1), "was made of other images of the same names", "new folder")
+
+
+def test_a_set_of_an_earlier_version_goes_by_its_names(folders, tmp_path):
+    build(plan(folders, tmp_path / "set"), workers=1)
+    path = tmp_path / "set" / "prepared.json"
+    values = json.loads(path.read_text())
+    del values["contents"]
+    path.write_text(json.dumps(values))
+    assert is_done(plan(folders, tmp_path / "set"))
+    assert len(load_data(config("imagenet", root=str(tmp_path / "set"))).test) == 8
+
+
 def test_damaged_images_are_all_named_and_the_rest_is_kept(folders, tmp_path, capsys):
     source, destination = tmp_path / "source", tmp_path / "set"
     shutil.copytree(folders, source)

@@ -83,6 +83,11 @@ REFUSED = {
     ),
     "2,000 headers for one image": (tar(member("x", b"name\0", type=LONG_NAME) * 2000, member("c.JPEG")), ["damaged"]),
     "holes": (tar(member("n01.tar", tar(member("a.JPEG", b"data", type=tarfile.GNUTYPE_SPARSE)))), ["holes", "'a.JPEG'"]),
+    "two joined by cat": (tar(CLASS) + tar(member("n02.tar", images())), ["train.tar' is damaged", "lies behind its end"]),
+    "two joined by cat in it": (
+        tar(member("n01.tar", images() + images(**{"c.JPEG": b"third"}))), ["in it 'n01.tar' is damaged", "behind its end"]
+    ),
+    "another joined to it behind a megabyte of nothing": (tar(CLASS) + bytes(2**20) + tar(CLASS), ["behind its end"]),
     "image in no class": (tar(CLASS, member("c.JPEG", b"third")), ["in no class, 'c.JPEG' first"]),
 }  # fmt: skip
 
@@ -102,6 +107,7 @@ ADDED = {
     "macOS's copy of images' attributes": (member("n02.tar", tar(member("._a.JPEG", b"\0\5\x16\7"))), {"hidden": 1}),
     "macOS's folder of copies": (member("__MACOSX/n01/a.JPEG"), {"in __MACOSX": 1}),
     "other files": (member("readme.txt") + member("n03.tar.gz") + member("x"), {".txt": 1, ".gz": 1, "no extension": 1}),
+    "blocks of nothing behind its end": (b"", {}),
     "folders": (member("./", type=tarfile.DIRTYPE) + member(".git/", type=tarfile.DIRTYPE), {}),
     "links": (
         member("c.JPEG", type=tarfile.SYMTYPE, linkname="a.JPEG") + member("d.JPEG", type=tarfile.LNKTYPE, linkname="none"),
@@ -116,7 +122,7 @@ ADDED = {
 @pytest.mark.parametrize("what", ADDED)
 def test_what_is_no_image_is_passed_over_and_counted(what, tmp_path):
     added, counts = ADDED[what]
-    (tmp_path / "train.tar").write_bytes(tar(added, CLASS))
+    (tmp_path / "train.tar").write_bytes(tar(added, CLASS) + bytes(10_240 * ("behind" in what)))
     passed_over = PassedOver()
     found = images_in_archive(tmp_path / "train.tar", passed_over)
     content = (tmp_path / "train.tar").read_bytes()

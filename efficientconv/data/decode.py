@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from efficientconv.data.damage import DamagedImage, DamageLog, no_stand_in
 from efficientconv.data.dataset import FileSplit, MemorySplit
-from efficientconv.data.image_files import FORMATS
+from efficientconv.data.image_files import FORMATS, open_image
 from efficientconv.data.parallel import in_parallel
 from efficientconv.data.sampling import candidates
 from efficientconv.errors import UserError
@@ -116,7 +116,7 @@ def _opened(path: str, content: bytes | None = None) -> Iterator[Image.Image]:
     """The image opened; whatever fails until it is closed makes it a DamagedImage."""
     try:
         # PIL warns of odd metadata, of palettes with transparency and of 90 million pixels: all are read all the same.
-        with warnings.catch_warnings(), open(path, "rb") if content is None else io.BytesIO(content) as file:
+        with warnings.catch_warnings(), open_image(path) if content is None else io.BytesIO(content) as file:
             warnings.simplefilter("ignore")
             yield Image.open(file, formats=tuple(FORMATS))
     except Exception as error:  # PIL's decoders raise many kinds: OSError, SyntaxError, ValueError, zlib.error, ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import struct
 import zlib
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,13 @@ from efficientconv.data.dataset import DATA_SETS, DataSet, MemorySplit, root_of
 from efficientconv.errors import UserError
 
 PADDING = 2  # 28 x 28 pixels become 32 x 32, which the cifar layout halves to the end
+# SHA-256 of the authors' files, uncompressed: MNIST, KMNIST and others have files of the same names and shapes
+CHECKSUMS = {
+    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
 
 
 @DATA_SETS.register("fashion_mnist")
@@ -54,10 +62,12 @@ def _read_idx(folder: Path, name: str) -> np.ndarray:
         raise UserError(f"no '{name}' or '{name}.gz' in '{folder}': put all four files of Fashion-MNIST there")
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        if sha256(content).hexdigest() != CHECKSUMS[name]:
+            raise ValueError("a checksum that is not Fashion-MNIST's")
         shape = struct.unpack_from(f">{content[3]}I", content, 4)
         return np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape)).reshape(shape).copy()
     except (OSError, EOFError, IndexError, ValueError, struct.error, zlib.error) as error:
-        raise UserError(f"'{path}' is damaged ({error}): delete it and get it again") from None
+        raise UserError(f"'{path}' is damaged or another set's ({error}): delete it and get it again") from None
 
 
 def _find(folder: Path, name: str) -> Path | None:

@@ -6,11 +6,15 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import TypeVar
 
 from efficientconv.config import DataConfig
 from efficientconv.data.dataset import DataSet, FileSplit, Split, root_of
+from efficientconv.data.image_files import content_of
 from efficientconv.data.imagenet import PART
 from efficientconv.data.prepared import PreparedSplit
+
+T = TypeVar("T")
 
 OWN_SETS = ("folder", PART)  # whatever lies at data.root; the others have one content everywhere, or should have
 # Of how many files, evenly spaced, more than the name is looked at: a start is not to wait for a disk of a million images.
@@ -48,14 +52,15 @@ def digest_of(split: Split, config: DataConfig) -> str:
 def _of_files(paths: list[str], place: str) -> Iterable[bytes]:
     """Names as they lie at the place, in order; then what some of the files are."""
     yield "\0".join(path.removeprefix(place) for path in paths).encode(errors="surrogateescape")
-    for path in _spaced(paths, SIZES):
+    for path in spaced(paths, SIZES):
         yield _size(path)
-    for path in _spaced(paths, CONTENTS):
+    for path in spaced(paths, CONTENTS):
         yield _content(path)
 
 
-def _spaced(paths: list[str], most: int) -> list[str]:
-    return paths[:: -(-len(paths) // most) or 1]
+def spaced(values: list[T], most: int) -> list[T]:
+    """At most so many of them, evenly spaced."""
+    return values[:: -(-len(values) // most) or 1]
 
 
 def _size(path: str) -> bytes:
@@ -67,7 +72,6 @@ def _size(path: str) -> bytes:
 
 def _content(path: str) -> bytes:
     try:
-        with open(path, "rb") as file:
-            return sha256(file.read()).digest()
+        return sha256(content_of(path)).digest()
     except OSError:
         return b"unreadable"

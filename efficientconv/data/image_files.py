@@ -5,10 +5,12 @@ Training, evaluation, scripts/verify_data.py and scripts/prepare_imagenet.py all
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections import Counter
 from pathlib import Path
+from typing import BinaryIO
 
 from efficientconv.errors import UserError
 
@@ -36,6 +38,25 @@ SYSTEM_FOLDERS = frozenset((
     "system volume information",
 ))  # fmt: skip
 REASONS_SHOWN = 8
+LARGEST_BYTES = 2**30  # of a file: the 179 million pixels that PIL takes at most are 0.72 GB as RGBA, uncompressed
+
+
+def require_size(image_bytes: int) -> None:
+    """Raises OSError for more than an image can have: a file with holes takes no disk, but whoever reads it memory."""
+    if image_bytes > LARGEST_BYTES:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+
+
+def open_image(path: str) -> BinaryIO:
+    """Raises OSError, also for a file that is too large."""
+    require_size(os.path.getsize(path))
+    return open(path, "rb")
+
+
+def content_of(path: str) -> bytes:
+    """Of an image's file. Raises OSError as open_image."""
+    with open_image(path) as file:
+        return file.read()
 
 
 class PassedOver(Counter):

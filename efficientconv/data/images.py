@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from efficientconv.data.damage import DamagedImage
 from efficientconv.data.dataset import FileSplit
+from efficientconv.data.image_files import content_of
 from efficientconv.data.jpeg import rgb_pixels
 from efficientconv.data.prepared import PreparedSplit
 from efficientconv.data.resize import Resize, resized
@@ -45,7 +45,7 @@ class FolderImages:
     def stored(self, index: int) -> np.ndarray:
         path = self.name(index)
         try:
-            content = Path(path).read_bytes()
+            content = content_of(path)
         except OSError as error:
             raise DamagedImage(path, error.strerror) from None
         return rgb_pixels(content, path)

@@ -13,6 +13,7 @@ from typing import TextIO
 
 from efficientconv.data.damage import DamagedImage
 from efficientconv.data.decode import header_of, read_rgb
+from efficientconv.data.image_files import content_of
 from efficientconv.data.parallel import in_parallel
 from efficientconv.errors import UserError
 from efficientconv.files import make_folder, replacing
@@ -43,7 +44,7 @@ def _check_chunk(paths: list[str]) -> list[Finding]:
 def _check(path: str) -> Finding:
     found = Finding(path)
     try:
-        content = Path(path).read_bytes()
+        content = content_of(path)
         found.bytes, found.sha256 = len(content), sha256(content).hexdigest()
         (found.width, found.height), found.mode = header_of(path)
         read_rgb(path)

@@ -17,7 +17,7 @@ from torchvision.transforms.functional import resize
 
 from efficientconv.data.damage import DamagedImage
 from efficientconv.data.decode import read_rgb
-from efficientconv.data.prepare.source import Item
+from efficientconv.data.prepare.source import Item, contents_of
 from efficientconv.data.prepared import Recipe, record_type, sha256_of
 from efficientconv.errors import UserError
 from efficientconv.files import replacing
@@ -71,6 +71,7 @@ def write_archive(path: Path, items: list[Item], recipe: Recipe, on_image: Calla
     """
     damaged = []
     with suppress(_NotWhole), replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        archive.comment = contents_of(items).encode()
         for item in items:
             try:
                 content, height, width = encoded(item, recipe)
@@ -90,11 +91,13 @@ def read_archive(path: Path, items: list[Item]) -> Archive:
     """What is in a file, every byte of it read and checked. Raises UserError unless it is just these images."""
     try:
         with zipfile.ZipFile(path) as archive:
-            entries, damaged = archive.infolist(), archive.testzip()
+            entries, damaged, made_of = archive.infolist(), archive.testzip(), archive.comment.decode(errors="replace")
     except zipfile.BadZipFile:
-        entries, damaged = [], path.name
+        entries, damaged, made_of = [], path.name, ""
     if damaged or [entry.filename for entry in entries] != [_entry_name(item) for item in items]:
         raise UserError(f"'{path}' is damaged or of another set: delete it and run this again")
+    if made_of not in ("", contents_of(items)):  # "": by an earlier version, which did not note it
+        raise UserError(f"'{path}' was made of other images of the same names: name a new folder, or delete it")
     with open(path, "rb") as file:
         records = np.zeros(len(entries), record_type(max(len(os.fsencode(_entry_name(item))) for item in items)))
         for record, entry in zip(records, entries):

@@ -38,7 +38,7 @@ def build(plan: Plan, workers: int) -> None:
     with _claimed(plan):
         archives = _make_files(plan, workers)
         manifest = PreparedManifest(
-            recipe=plan.recipe, images=plan.images, classes=plan.source.classes, subset=plan.subset,
+            recipe=plan.recipe, images=plan.images, contents=plan.contents, classes=plan.source.classes, subset=plan.subset,
             counts={part: len(items) for part, items in plan.source.parts.items()},
             files=_write_records(plan, archives), made_with=_versions(),
         )  # fmt: skip

@@ -7,12 +7,13 @@ import shutil
 import statistics
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
 from efficientconv.data.damage import DamagedImage
 from efficientconv.data.prepare.archive import encoded
-from efficientconv.data.prepare.source import Item, Source
+from efficientconv.data.prepare.source import Item, Source, contents_of
 from efficientconv.data.prepared import MANIFEST, UNFINISHED, PreparedManifest, Recipe
 from efficientconv.errors import UserError
 
@@ -42,8 +43,13 @@ class Plan:
         names = "\n".join(f"{part}/{item.name}" for part, items in self.source.parts.items() for item in items)
         return sha256(os.fsencode(names)).hexdigest()
 
+    @cached_property
+    def contents(self) -> str:
+        """What tells other images of the same names."""
+        return contents_of([item for part in self.source.parts.values() for item in part])
+
     def identity(self) -> dict:
-        """Two starts with equal ones make the same files."""
+        """Two starts with equal ones make files of the same names; what is in each says of which images it was made."""
         return {"recipe": asdict(self.recipe), "images": self.images, "images_per_file": self.images_per_file}
 
 
@@ -79,9 +85,11 @@ def is_done(plan: Plan) -> bool:
     """Whether the folder holds just this set already. Raises UserError when it holds anything else."""
     if (plan.folder / MANIFEST).exists() and not (plan.folder / UNFINISHED).exists():
         manifest, _ = PreparedManifest.read(plan.folder)
-        if (manifest.recipe, manifest.images) == (plan.recipe, plan.images):
+        there, here = (manifest.recipe, manifest.images), (plan.recipe, plan.images)
+        if there == here and manifest.contents in (None, plan.contents):
             return True
-        raise UserError(f"'{plan.folder}' holds another prepared set ({manifest.recipe}): choose another folder")
+        what = "other images of the same names" if there == here else manifest.recipe
+        raise UserError(f"'{plan.folder}' holds another prepared set ({what}): choose another folder")
     if not (plan.folder / UNFINISHED).exists() and plan.folder.exists() and any(plan.folder.iterdir()):
         raise UserError(f"'{plan.folder}' is not empty: name a new folder")
     return False

@@ -8,12 +8,22 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
 from efficientconv.data.class_folders import class_names, list_images, listed, spelt_as, training_classes
-from efficientconv.data.image_files import PassedOver, images_in, require_searchable, sub_folders
+from efficientconv.data.fingerprint import CONTENTS, SIZES, spaced
+from efficientconv.data.image_files import (
+    PassedOver,
+    content_of,
+    images_in,
+    require_searchable,
+    require_size,
+    sub_folders,
+)
 from efficientconv.data.imagenet import COMPLETE
 from efficientconv.data.prepare.ground_truth import DEVKIT, GroundTruth
 from efficientconv.data.prepare.tar import images_in_archive
@@ -35,10 +45,35 @@ class Item(NamedTuple):
     def label(self) -> str:
         return self.name.partition("/")[0]
 
+    def size_bytes(self) -> int:
+        """Raises OSError."""
+        return os.path.getsize(self.file) if self.size is None else self.size
+
     def read(self) -> bytes:
+        """Raises OSError, also for an image that is too large."""
+        if self.size is None:
+            return content_of(self.file)
+        require_size(self.size)
         with open(self.file, "rb") as file:
             file.seek(self.offset)
-            return file.read() if self.size is None else file.read(self.size)
+            return file.read(self.size)
+
+
+def contents_of(items: list[Item]) -> str:
+    """SHA-256 of their sizes and of the bytes of some: other images may have the same names."""
+    digest = sha256()
+    for item in spaced(items, SIZES):
+        digest.update(_read(lambda item=item: item.size_bytes().to_bytes(8, "little")))
+    for item in spaced(items, CONTENTS):
+        digest.update(_read(item.read))
+    return digest.hexdigest()
+
+
+def _read(of_image: Callable[[], bytes]) -> bytes:
+    try:
+        return of_image()
+    except OSError:  # named when its turn comes
+        return b"unreadable"
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from efficientconv.errors import UserError
 
 MOST_NESTED = 4  # archives in one another; ImageNet's training images lie in two
 ARCHIVE = ".tar"
+CHUNK_BYTES = 2**20
 # What tarfile raises: it calls itself for each further header of a member, and makes room for as much as a header says.
 DAMAGED = (tarfile.TarError, EOFError, ValueError, RecursionError, MemoryError, OverflowError)
 
@@ -107,10 +108,20 @@ def _members(place: _Place) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]
             place.file.seek(archive.offset)
             if place.file.read(tarfile.BLOCKSIZE).strip(b"\0"):  # tarfile takes a damaged header for the archive's end
                 raise tarfile.ReadError("bad header")
+            if _has_more(place.file):
+                raise tarfile.ReadError("more lies behind its end, as where cat has joined two archives")
     except DAMAGED as error:
         if _is_compressed(place.file):
             raise UserError(f"{place.title} is compressed: decompress it, and run this again") from None
         raise UserError(f"{place.title} is damaged ({error}): get it again") from None
+
+
+def _has_more(file: IO[bytes]) -> bool:
+    """Whether anything but the zeros that fill up the last record follows."""
+    while part := file.read(CHUNK_BYTES):
+        if part.strip(b"\0"):
+            return True
+    return False
 
 
 def _is_compressed(file: IO[bytes]) -> bool:
