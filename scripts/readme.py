@@ -1,4 +1,4 @@
-"""Makes the tables of README.md, docs/ and results/*/README.md, and the pages of benchmarks, anew from what lies in results/.
+"""Makes the tables of README.md, docs/ and results/*/README.md and the pages of benchmarks anew from what lies in results/.
 
     python scripts/readme.py
 """

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 from checkout import ROOT
 from efficientconv.signals import leave_on_signals
@@ -35,6 +36,7 @@ from efficientconv.reproduce.report import plan_text
 from efficientconv.reproduce.tier import load_tier
 from efficientconv.reproduce.write import write_plots, write_table
 from efficientconv.results.tables import needed_rows, table_config
+from efficientconv.results.tier_latency import Measure
 from efficientconv.signals import Preempted
 from efficientconv.sweep.outcome import outcome_table, sweep_exit_code
 from efficientconv.sweep.pool import run_jobs
@@ -69,10 +71,10 @@ def main() -> None:
     code = train(pending, args.jobs)
     if code == Preempted.exit_code:
         sys.exit(code)  # who sent a signal does not want to wait for tables
-    again, device = args.measure, choose_device("auto")
+    measure, device = args.measure, choose_device("auto")
     for name in order.tables:
-        paths = write_table(name, tier, order.seeds, command_of(order, args.only), device, again)
-        again = False  # once for all tables
+        paths = write_table(name, tier, order.seeds, command_of(order, args.only), device, measure)
+        measure = "missing" if measure == "again" else measure  # once for all tables
         print(f"{paths[0].read_text()}\n{', '.join(map(str, paths))}\n")
     print(", ".join(map(str, write_plots(tier))))
     if code:
@@ -138,7 +140,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="runs at a time, which share the cores")
     parser.add_argument("--only", metavar="ROW,...", help="train these rows only; the table shows what there is")
-    parser.add_argument("--measure", action="store_true", help="measure the networks' times again")
+    parser.add_argument("--measure", choices=get_args(Measure), default="missing", help="the times (default missing)")
     parser.add_argument("--results", type=Path, default=ROOT / "results", metavar="FOLDER", help="tables are written in it")
     return parser.parse_intermixed_args()
 

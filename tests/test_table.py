@@ -7,6 +7,7 @@ import csv
 import fcntl
 import html
 import io
+import itertools
 import json
 import os
 import pty
@@ -16,8 +17,11 @@ import struct
 import subprocess
 import sys
 import termios
+from dataclasses import replace
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import yaml
 
@@ -25,8 +29,11 @@ from conftest import ROOT, command
 from efficientconv.engine.run_folder import RunFolder
 from efficientconv.results.csv_files import csv_lines, csv_rows
 from efficientconv.results.figures import FIGURES
+from efficientconv.results.labels import label
 from efficientconv.results.plot import pareto_front
-from efficientconv.results.record import record_of
+from efficientconv.results.record import read_records_in, record_of
+from efficientconv.results.report.sources import find_sources
+from efficientconv.results.report.times import Times
 from efficientconv.results.run_table import points
 from efficientconv.results.table import Column, Table
 from efficientconv.text import printable
@@ -112,6 +119,40 @@ def test_a_point_is_the_mean_of_a_configuration_and_fronts_join_what_can_be_comp
     one, another = points(records(other_images, again))
     assert one.series != another.series and "images 0123" in one.series
     assert pareto_front([point for point in found if point.series == mean.series]) == [mean, other]
+
+
+def test_a_network_has_one_time_wherever_it_is_shown(tmp_path):
+    """That of its tier's measurement, by the row of a table that the run belongs to, before that of the run itself."""
+    times = Times(find_sources([ROOT / "results/cifar_small/runs"]))
+    together = {row["model"]: float(row["ms_per_image"]) for row in csv_rows(ROOT / "results/cifar_small/latency.csv")}
+    of_c = [record for record in read_records_in(ROOT / "results/cifar_small/runs") if record.model == "c"]
+    at_width = next(record for record in of_c if record.config["model"]["width"] == 0.25)
+    assert times.of(at_width)["ms"] == together["c"] != at_width.summary["ms_per_image"]
+    folder = tmp_path / "cifar_small"
+    shutil.copytree(ROOT / "results/cifar_small/runs", folder / "runs")
+    for name, row in (("latency", "c,9.5"), ("latency_equal_cost", "c@4.10e6,7.5")):
+        (folder / f"{name}.csv").write_text(f"model,ms_per_image,batch_size,measured_on\n{row},64,a CPU\n")
+    narrow = {"config": at_width.config | {"model": at_width.config["model"] | {"width": 0.2}}}
+    times = Times(find_sources([folder]))
+    for macs, expected in ((4_080_000, 7.5), (2_260_000, at_width.summary["ms_per_image"])):
+        record = replace(at_width, **narrow, summary=at_width.summary | {"macs": macs})
+        assert times.of(record)["ms"] == expected
+    assert times.of(at_width)["ms"] == 9.5
+
+
+def test_names_in_a_picture_cover_no_point_no_line_and_no_other_name():
+    values = np.random.default_rng(0).normal(80, 1, (14, 2))
+    points = [(f"name {i}", "black", (float(x), float(y))) for i, (x, y) in enumerate(values)]
+    lines = [((x, y - 0.2), (x, y + 0.2)) for _, _, (x, y) in points]
+    figure, axes = plt.subplots(figsize=(8, 5))
+    axes.scatter(*values.T)
+    label(axes, points, lines)
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert [text.get_text() for text in axes.texts] == [name for name, _, _ in points]
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    places = axes.transData.transform([place for line in lines for place in line])
+    assert not any(box.contains(*place) for box in boxes for place in places)
+    plt.close(figure)
 
 
 # what a spreadsheet, a terminal or a markdown viewer would act on, and what must not be touched

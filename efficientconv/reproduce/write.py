@@ -19,18 +19,15 @@ from efficientconv.results.table_columns import COSTS
 from efficientconv.results.table_files import Context, Findings, table_stem, table_title, write_tier_table
 from efficientconv.results.table_rows import TableRow, by_row, comparison_of, judged_claims, needed_costs, table_rows
 from efficientconv.results.tables import Cost, TableConfig, model_of, needed_rows, table_config
-from efficientconv.results.tier_latency import Times, measured_on, read_times, tier_times
+from efficientconv.results.tier_latency import Measure, Times, measured_on, read_times, tier_times
 
 ARITHMETIC = {"1": configuration_rows, "3": topology_rows}
 
 
-def write_table(name: str, tier: Tier, seeds: Sequence[int], command: str, device: torch.device, again: bool) -> list[Path]:
-    """Table `name` of what the tier's records hold of these seeds.
-
-    Args:
-        command: that makes it again.
-        again: the networks' times are measured anew.
-    """
+def write_table(
+    name: str, tier: Tier, seeds: Sequence[int], command: str, device: torch.device, measure: Measure
+) -> list[Path]:  # fmt: skip
+    """Table `name` of what the tier's records hold of these seeds. `command` makes it again."""
     config = table_config(name)
     if not config.trained:
         return _write_arithmetic(name, config, tier, command)
@@ -38,7 +35,7 @@ def write_table(name: str, tier: Tier, seeds: Sequence[int], command: str, devic
     runs = by_row(models, [record for record in tier.records if record.seed in seeds])
     comparison = comparison_of(runs)
     shown = {row: models[row] for row in (*config.rows, *(row for row in config.quoted if runs[row]))}
-    times, place = _times(name, config, [row for row in shown if runs[row]], tier, device, again)
+    times, place = _times(name, config, [row for row in shown if runs[row]], tier, device, measure)
     size, num_classes = tier.base.data.image_size, tier.data_facts.num_classes
     rows = table_rows(config, shown, runs, comparison, times, size, num_classes)
     found = Findings(rows, judged_claims(config, rows, comparison), comparison, _needed(config, rows, comparison))
@@ -48,7 +45,7 @@ def write_table(name: str, tier: Tier, seeds: Sequence[int], command: str, devic
 
 
 def _times(
-    name: str, config: TableConfig, trained: Sequence[str], tier: Tier, device: torch.device, again: bool
+    name: str, config: TableConfig, trained: Sequence[str], tier: Tier, device: torch.device, measure: Measure
 ) -> tuple[Mapping[str, Times], str]:
     """By row, and where they were measured: all networks of the tier's width together; those of a table of curves that are
     trained by themselves, with a step of training."""
@@ -58,7 +55,7 @@ def _times(
         path, rows = tier.folder / "latency.csv", [*trained_models(), *config.rows, *trained]
     size, num_classes = tier.base.data.image_size, tier.data_facts.num_classes
     models = tier.models(dict.fromkeys(rows))
-    times = tier_times(models, path, size, num_classes, device, again, with_training=config.curve_of is not None)
+    times = tier_times(models, path, size, num_classes, device, measure, with_training=config.curve_of is not None)
     return times, measured_on(path)
 
 

@@ -86,3 +86,9 @@ def needed_rows(table: TableConfig) -> list[str]:
     """Rows to train, and rows of other tables that a claim compares with; not the quoted networks."""
     compared = [row for claim in table.claims for row in (claim.row, *(() if claim.at_equal else (claim.than,)))]
     return [row for row in dict.fromkeys([*table.rows, *compared]) if row not in table.quoted]
+
+
+def tier_width(tier: str | None) -> float | None:
+    """Of all models of a tier that have no budget; None: no such tier."""
+    path = CONFIG_DIR / "tier" / f"{tier}.yaml"
+    return yaml.safe_load(path.read_text()).get("model", {}).get("width", 1.0) if path.exists() else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -16,6 +17,7 @@ from efficientconv.models import create_model, image_size_of
 from efficientconv.results.csv_files import csv_rows
 from efficientconv.results.table import Table
 
+Measure = Literal["missing", "again", "never"]
 BATCH_SIZES = {64: 64, 1024: 16}  # by the largest image size, in pixels a side, that it is for
 
 
@@ -29,13 +31,13 @@ class Times:
 
 def tier_times(
     models: Mapping[str, ModelConfig], path: Path, image_size: int | None, num_classes: int, device: torch.device,
-    again: bool = False, with_training: bool = False,
+    measure: Measure = "missing", with_training: bool = False,
 ) -> dict[str, Times]:  # fmt: skip
-    """By row: those in the file where it has all of `models`, else of all of them, measured now.
+    """By row: those in the file where it has all of `models` or nothing is to be measured, else of all, measured now.
 
     Times are comparable only within one run on one machine: nothing is ever added to an earlier measurement.
     """
-    if again or not models.keys() <= read_times(path).keys():
+    if measure == "again" or measure == "missing" and not models.keys() <= read_times(path).keys():
         _write(path, _measure(models, image_size, num_classes, device, with_training), _place(device))
     return read_times(path)
 

@@ -6,15 +6,13 @@ import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import yaml
-
-from efficientconv.config import CONFIG_DIR
 from efficientconv.models import list_models, model_config
 from efficientconv.results.csv_files import csv_rows
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.record import RunRecord, read_records_in
 from efficientconv.results.statistics import Spread
 from efficientconv.results.table import Column, Table
+from efficientconv.results.tables import tier_width
 
 VERDICTS = ("supported", "contradicted", "undecided")
 
@@ -50,7 +48,7 @@ def claim_table(folder: Path) -> str:
 
 def fit_table(folder: Path) -> str:
     """How well each model, at the tier's width, fits what it was trained on, beside what it had not seen: means."""
-    width = _width_of_tier(folder.name)
+    width = tier_width(folder.name)
     records = [record for record in read_records_in(folder / "runs") if record.config["model"]["width"] == width]
     by_model = {name: [record for record in records if record.model == name] for name in list_models()}
     return Table([(name, runs) for name, runs in by_model.items() if runs], [
@@ -88,9 +86,3 @@ def _difference(row: dict[str, str]) -> str:
 
 def _number(cell: str) -> float | None:
     return float(cell) if cell else None
-
-
-def _width_of_tier(tier: str) -> float:
-    settings = yaml.safe_load((CONFIG_DIR / "tier" / f"{tier}.yaml").read_text())
-    return settings.get("model", {}).get("width", 1.0)
-

@@ -2,44 +2,52 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from pathlib import Path
 
+from efficientconv.models.budget import FARTHEST
 from efficientconv.results.csv_files import csv_rows
 from efficientconv.results.record import RunRecord
 from efficientconv.results.report.sources import Sources
+from efficientconv.results.tables import budget_of, model_of, tier_width
 
-_FIGURES = ("network", "model", "ms_per_image", "ms_per_image_iqr", "batch_size")  # the other columns: where it was measured
 TOGETHER, ALONE = "all networks together, interleaved", "by each run at its end"
 
 
 class Times:
-    """By tier and model, from <tier folder>/latency.csv."""
+    """By tier and row of a table, from <tier folder>/latency.csv, and latency_<table>.csv for rows at a budget."""
 
     def __init__(self, sources: Sources):
-        self.together: dict[tuple[str | None, str], dict] = {}
-        for folder in sources.tier_folders:
-            if (folder / "latency.csv").exists():
-                times = sources.attempt(_read, folder / "latency.csv") or {}
-                self.together |= {(folder.name, model): time for model, time in times.items()}
-        self.macs = defaultdict(set)  # a model that a tier has in several sizes has no one time
-        for run in sources.runs:
-            self.macs[run.record.tier, run.record.model].add(run.record.summary.get("macs"))
+        self.together = {folder.name: sources.attempt(_read, folder) or {} for folder in sources.tier_folders}
 
     def of(self, record: RunRecord) -> dict | None:
         """`ms` per image, in batches of `batch`, `how` and at which `place` it was measured; None where it was not."""
-        network, summary = (record.tier, record.model), record.summary
-        if network in self.together and len(self.macs[network] - {None}) == 1:
-            return self.together[network]
+        times, summary = self.together.get(record.tier, {}), record.summary
+        row = next((row for row in times if _is_of(row, record)), None)
+        if row is not None:
+            return times[row]
         if "ms_per_image" not in summary:
             return None
         return {"ms": summary["ms_per_image"], "batch": summary["ms_per_image_batch"], "how": ALONE, "place": None}
 
 
-def _read(path: Path) -> dict[str, dict]:
-    return {row["model"]: _time(row, f"{path.parent.name}/{path.name}") for row in csv_rows(path)}
+def _is_of(row: str, record: RunRecord) -> bool:
+    """The model at the tier's width, or at the width that meets the row's budget."""
+    budget = budget_of(row)
+    if model_of(row) != record.model:
+        return False
+    if budget is None:
+        return record.config["model"]["width"] == tier_width(record.tier)
+    return abs(record.summary.get("macs", 0) / budget - 1) <= FARTHEST
+
+
+def _read(folder: Path) -> dict[str, dict]:
+    """A row that two files have as the first has it: latency.csv."""
+    times: dict[str, dict] = {}
+    for path in sorted(folder.glob("latency*.csv")):
+        times = {row["model"]: _time(row, f"{folder.name}/{path.name}") for row in csv_rows(path)} | times
+    return times
 
 
 def _time(row: dict[str, str], file: str) -> dict:
-    place = ", ".join(value for name, value in row.items() if name not in _FIGURES)
-    return {"ms": float(row["ms_per_image"]), "batch": int(row["batch_size"]), "how": TOGETHER, "place": f"{file}: {place}"}
+    place = f"{file}: {row['measured_on']}"
+    return {"ms": float(row["ms_per_image"]), "batch": int(row["batch_size"]), "how": TOGETHER, "place": place}
