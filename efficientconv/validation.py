@@ -72,3 +72,11 @@ def _sections_in(annotation: Any) -> list[type[Section]]:
 def _types_in(annotation: Any) -> list[Any]:
     inner = getattr(annotation, "__args__", ())
     return [annotation] + [t for a in inner for t in _types_in(a)]
+
+
+def flat(values: dict, prefix: str = "") -> dict[str, object]:
+    """Nested settings by their dotted names."""
+    leaves = {}
+    for key, value in values.items():
+        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return leaves

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import TYPE_CHECKING
 
 from efficientconv.config import RunConfig
-from efficientconv.data.fingerprint import Images
+
+if TYPE_CHECKING:
+    from efficientconv.data.fingerprint import Images  # with torch, which takes seconds
 
 # What may differ between two starts of one run: where things lie, what watches it, what it runs on.
 _NOT_IDENTITY = {

@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
 from efficientconv.config import RunConfig
-from efficientconv.data.fingerprint import Images
 from efficientconv.engine.identity import identity, name_stem, run_name
 from efficientconv.engine.status import lock
 from efficientconv.errors import UserError
@@ -25,7 +25,10 @@ from efficientconv.files import (
     remove_leftovers,
     write_atomically,
 )
-from efficientconv.validation import validate
+from efficientconv.validation import flat, validate
+
+if TYPE_CHECKING:
+    from efficientconv.data.fingerprint import Images  # with torch, which takes seconds
 
 TRAIN, TEST = "train_images_digest", "test_images_digest"  # in facts.json: what a run was begun on
 _RESULT = ("top1", "top5", "images", "loss")  # numbers of every summary
@@ -61,6 +64,7 @@ class RunFolder:
         self.summary_file = path / "summary.json"
         self.weights_file = path / "model.safetensors"
         self.damaged_file = path / "damaged.json"
+        self.note_file = path / "note.txt"  # a person's
         self.classes_file = path / "classes.json"  # by label
         self.checkpoints = path / "checkpoints"
 
@@ -116,7 +120,7 @@ class RunFolder:
             os.close(held)
 
     def _refuse_another(self, config: RunConfig) -> None:
-        old, new = _flat(identity(self.config())), _flat(identity(config))
+        old, new = flat(identity(self.config())), flat(identity(config))
         changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
         if changed:
             key = changed[0]
@@ -171,6 +175,10 @@ class RunFolder:
         state = self.read_json("status.json").get("state", "planned")
         return "trained" if state == "done" else state  # the summary was lost: the same command writes it again
 
+    def note(self) -> str:
+        """Empty where there is none."""
+        return (read_bytes(self.note_file) or b"").decode(errors="replace").strip()
+
     def read_json(self, name: str) -> dict:
         """A small file of the run; empty while it is not there. Raises UserError for a damaged one."""
         return read_json(self.path / name, dict, _REMEDIES.get(name, "put it back from a copy, or delete it")) or {}
@@ -191,10 +199,3 @@ def same_place(old: RunConfig, new: RunConfig) -> bool:
 def _is_foreign(path: Path) -> bool:
     """What a start that was stopped at once may have left is not."""
     return path.name != "run.lock" and path.suffix != ".tmp"
-
-
-def _flat(values: dict, prefix: str = "") -> dict[str, object]:
-    flat = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat

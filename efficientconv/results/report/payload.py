@@ -64,14 +64,6 @@ def curves(metrics: list[dict]) -> dict[str, list]:
     return {name: [_short(record.get(name)) for record in metrics] for name in names}
 
 
-def flat(values: dict, prefix: str = "") -> dict[str, object]:
-    """Sections joined by dots. Lists stay as they are."""
-    pairs: dict[str, object] = {}
-    for key, value in values.items():
-        pairs |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return pairs
-
-
 def finite(value: object) -> object:
     """JSON knows no NaN and no infinity."""
     return None if isinstance(value, float) and not math.isfinite(value) else value

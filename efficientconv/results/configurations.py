@@ -1,0 +1,69 @@
+"""Finished runs by configuration: what varies between the configurations, and each one's figures over its seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from efficientconv.engine.identity import identity
+from efficientconv.results.figures import FIGURES
+from efficientconv.results.record import RunRecord
+from efficientconv.results.statistics import spread
+from efficientconv.results.table import Column, Table
+from efficientconv.validation import flat
+
+Runs = Sequence[RunRecord]  # of one configuration: they differ in nothing but their seed
+
+
+def configuration_table(records: Runs) -> Table:
+    """A row a configuration, the most accurate first and marked. Settings are columns where they vary."""
+    groups = by_configuration(records)
+    columns = [Column(title, lambda runs, key=key: _setting(runs, key)) for title, key in _varying(groups).items()]
+    return Table(sorted(groups, key=_mean_top1, reverse=True), [
+        *(columns or [Column("model", lambda runs: runs[0].model)]),
+        FIGURES["top1_percent"].column(lambda runs: _over_seeds(runs, "top1_percent"), "top-1 % (seeds)"),
+        *(replace(FIGURES[name].column(lambda runs, name=name: _mean(runs, name)), better=None)
+          for name in ("macs", "train_seconds")),
+    ], best=True)  # fmt: skip
+
+
+def by_configuration(records: Runs) -> list[Runs]:
+    groups: dict[tuple, list[RunRecord]] = {}
+    for record in records:
+        groups.setdefault(record.group, []).append(record)
+    return list(groups.values())
+
+
+def _varying(groups: Sequence[Runs]) -> dict[str, str]:
+    """Title and key of each setting that tells configurations apart, without what another's name implies."""
+    settings = [flat(identity(runs[0].run_config)) for runs in groups]
+    keys = {key: None for of_group in settings for key in of_group if key != "seed"}
+    varying = [key for key in keys if len({str(of_group.get(key)) for of_group in settings}) > 1]
+    chosen = [key for key in varying if key.endswith(".name")]
+    implied = {key for key in varying for name in chosen if key != name and _implies(groups, name, key)}
+    return {key.removesuffix(".name"): key for key in varying if key not in implied}
+
+
+def _implies(groups: Sequence[Runs], name: str, key: str) -> bool:
+    if key.partition(".")[0] != name.partition(".")[0]:
+        return False
+    pairs = {(str(_setting(runs, name)), str(_setting(runs, key))) for runs in groups}
+    return len({pair[0] for pair in pairs}) == len(pairs)
+
+
+def _setting(runs: Runs, key: str) -> object:
+    value = flat(runs[0].run_config.model_dump()).get(key)
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
+
+
+def _over_seeds(runs: Runs, name: str) -> object:
+    return spread([run.summary[name] for run in runs])
+
+
+def _mean(runs: Runs, name: str) -> float | None:
+    values = [run.summary[name] for run in runs if run.summary.get(name) is not None]
+    return sum(values) / len(values) if values else None
+
+
+def _mean_top1(runs: Runs) -> float:
+    return _mean(runs, "top1_percent")

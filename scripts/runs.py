@@ -1,0 +1,163 @@
+"""Runs as they lie in their folders: listed, looked at, compared, annotated, removed.
+
+    python scripts/runs.py list                                those in outputs/, newest first
+    python scripts/runs.py list outputs/smoke results/cifar_small/runs
+    python scripts/runs.py show outputs/<run>                  its settings, result, machine and note
+    python scripts/runs.py diff outputs/<run> outputs/<other>  what differs
+    python scripts/runs.py note outputs/<run> "batch norm behind the addition: no gain"
+    python scripts/runs.py rm outputs/<run> outputs/<other>    asks first, unless --yes is given
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+import checkout  # noqa: F401  finds the package
+from efficientconv.signals import leave_on_signals
+
+if __name__ == "__main__":
+    leave_on_signals()
+
+from efficientconv.engine.guard import guarded
+from efficientconv.engine.run_folder import RunFolder
+from efficientconv.engine.status import in_use
+from efficientconv.errors import UserError
+from efficientconv.files import refused_in_one_line, write_atomically
+from efficientconv.results.figures import FIGURES
+from efficientconv.results.record import RunRecord, record_of
+from efficientconv.results.report.sources import Run, find_sources
+from efficientconv.results.table import Column, Table
+from efficientconv.text import printable
+from efficientconv.validation import flat
+
+OUTPUTS = Path("outputs")
+SHOWN = ("top1_percent", "top5_percent", "loss", "best_val_top1_percent", "macs", "params", "ms_per_image", "train_seconds")
+
+
+def main() -> None:
+    args = parse_args()
+    args.command(args)
+
+
+def list_runs(args: argparse.Namespace) -> None:
+    sources = find_sources(args.paths)
+    for warning in sources.warnings:
+        print(f"warning: {printable(warning)}", file=sys.stderr)
+    newest_first = sorted(sources.runs, key=lambda run: run.path.stat().st_mtime, reverse=True)
+    print(Table(newest_first, [
+        Column("run", lambda run: run.record.run),
+        Column("state", lambda run: run.record.state),
+        Column("epochs", lambda run: f"{len(run.record.metrics)}/{run.record.config['trainer']['epochs']}"),
+        *(FIGURES[name].column(lambda run, name=name: run.record.summary.get(name)) for name in ("top1_percent", "macs")),
+        Column("note", note_of),
+    ]).text())  # fmt: skip
+
+
+def show(args: argparse.Namespace) -> None:
+    record = record_of(RunFolder(args.run))
+    told = {"run": args.run, "state": record.state, "reason": record.reason, "note": note_of(Run(record, args.run))}
+    parts = told, results(record), settings(record), flat(record.environment)
+    print("\n\n".join(lines(part) for part in parts if part))
+
+
+def diff(args: argparse.Namespace) -> None:
+    records = [record_of(RunFolder(run)) for run in (args.run, args.other)]
+    sides = [results(record) | settings(record) | flat(record.environment) for record in records]
+    keys = [key for key in {**sides[0], **sides[1]} if sides[0].get(key) != sides[1].get(key)]
+    rows = [{"": key} | {name: str(side.get(key, "")) for name, side in zip("AB", sides)} for key in keys]
+    print(f"A: {args.run}\nB: {args.other}\n{parting(*records)}\n")
+    print(Table.of(rows).text() if rows else "nothing differs")
+
+
+def note(args: argparse.Namespace) -> None:
+    folder = existing(args.run)
+    with refused_in_one_line(f"write into {folder.path}", "make that possible"):
+        write_atomically(folder.note_file, f"{args.text}\n".encode(errors="surrogateescape"))
+
+
+def remove(args: argparse.Namespace) -> None:
+    """All are looked at before the first is removed."""
+    folders = [existing(run) for run in args.runs]
+    for folder in folders:
+        if in_use(folder.path):
+            raise UserError(f"{folder.path} is in use by another process; nothing was removed")
+    size = sum(path.lstat().st_size for folder in folders for path in folder.path.rglob("*"))
+    question = f"remove {len(folders)} run folder{'s' * (len(folders) > 1)}, {size / 1e6:.1f} MB"
+    if not args.yes and not confirmed(question):
+        raise UserError("nothing was removed; --yes does not ask")
+    for folder in folders:
+        with refused_in_one_line(f"remove {folder.path}", "what is left of it is no run any more"):
+            shutil.rmtree(folder.path)
+        print(f"removed {folder.path}")
+
+
+def confirmed(question: str) -> bool:
+    return sys.stdin.isatty() and input(f"{question}? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def existing(run: Path) -> RunFolder:
+    folder = RunFolder(run)
+    if run.is_symlink() or not folder.holds_run():
+        raise UserError(f"{run} is no run folder: it {'is a link' if run.is_symlink() else 'has no config.yaml'}")
+    return folder
+
+
+def note_of(run: Run) -> str:
+    return RunFolder(run.path).note() if run.path.is_dir() else ""
+
+
+def results(record: RunRecord) -> dict[str, str]:
+    return {
+        FIGURES[name].title: FIGURES[name].show(record.summary[name])
+        for name in SHOWN if record.summary.get(name) is not None
+    }  # fmt: skip
+
+
+def settings(record: RunRecord) -> dict[str, object]:
+    """Of the configuration, without the layers that the model's name stands for."""
+    return {key: value for key, value in flat(record.config).items() if not key.startswith("model.stages.")}
+
+
+def parting(one: RunRecord, other: RunRecord) -> str:
+    """From where on their training was another."""
+    for ours, theirs in zip(one.metrics, other.metrics):
+        if ours["train_loss"] != theirs["train_loss"]:
+            return f"training losses differ from epoch {ours['epoch']} on"
+    return f"training losses of {min(len(one.metrics), len(other.metrics))} epochs are equal"
+
+
+def lines(values: dict[str, object]) -> str:
+    width = max(map(len, values))
+    shown = {key: value for key, value in values.items() if value not in (None, "")}
+    return "\n".join(f"{printable(key):<{width}}  {printable(str(value))}" for key, value in shown.items())
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True, metavar="list|show|diff|note|rm")
+    for name, command, text in (
+        ("list", list_runs, "each run's state, accuracy and note"), ("show", show, "all that is known of a run"),
+        ("diff", diff, "what differs between two runs"), ("note", note, "keeps a text in the run's folder"),
+        ("rm", remove, "removes run folders"),
+    ):  # fmt: skip
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=command)
+        if name == "list":
+            sub.add_argument("paths", nargs="*", type=Path, default=[OUTPUTS], metavar="PATH", help=f"default: {OUTPUTS}")
+        elif name == "rm":
+            sub.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder")
+            sub.add_argument("--yes", action="store_true", help="do not ask")
+        else:
+            sub.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+        if name == "diff":
+            sub.add_argument("other", type=Path, metavar="OTHER", help="another run folder")
+        if name == "note":
+            sub.add_argument("text", help="takes the place of an earlier one")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    guarded(main)
