@@ -124,6 +124,9 @@ class LayoutConfig(Section):
 
 # ---------------------------------------------------------------- data, optim, schedule, trainer, logger
 
+# names that runs give to whatever lies at data.root, imagenet.PART among them; other sets have one content, or should have
+OWN_SETS = ("folder", "part of imagenet")
+
 
 class DataConfig(Section):
     """Which images, and how they reach the network."""

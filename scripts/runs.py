@@ -46,7 +46,7 @@ def list_runs(args: argparse.Namespace) -> None:
     sources = find_sources(args.paths)
     for warning in sources.warnings:
         print(f"warning: {printable(warning)}", file=sys.stderr)
-    newest_first = sorted(sources.runs, key=lambda run: run.path.stat().st_mtime, reverse=True)
+    newest_first = sorted(sources.runs, key=last_change, reverse=True)
     print(Table(newest_first, [
         Column("run", lambda run: run.record.run),
         Column("state", lambda run: run.record.state),
@@ -54,6 +54,12 @@ def list_runs(args: argparse.Namespace) -> None:
         *(FIGURES[name].column(lambda run, name=name: run.record.summary.get(name)) for name in ("top1_percent", "macs")),
         Column("note", note_of),
     ]).text())  # fmt: skip
+
+
+def last_change(run: Run) -> float:
+    """Of the run itself, not of the note beside it."""
+    status = run.path / "status.json"
+    return (status if status.exists() else run.path).stat().st_mtime
 
 
 def show(args: argparse.Namespace) -> None:

@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TypeVar
 
-from efficientconv.config import DataConfig
+from efficientconv.config import OWN_SETS, DataConfig
 from efficientconv.data.dataset import DataSet, FileSplit, Split, root_of
 from efficientconv.data.image_files import content_of
-from efficientconv.data.imagenet import PART
 from efficientconv.data.prepared import PreparedSplit
 
 T = TypeVar("T")
 
-OWN_SETS = ("folder", PART)  # whatever lies at data.root; the others have one content everywhere, or should have
 # Of how many files, evenly spaced, more than the name is looked at: a start is not to wait for a disk of a million images.
 SIZES, CONTENTS = 10_000, 100
 

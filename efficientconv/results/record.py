@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from efficientconv.config import RunConfig
+from efficientconv.config import OWN_SETS, RunConfig
 from efficientconv.engine.identity import identity
 from efficientconv.engine.records import read_records
 from efficientconv.engine.run_folder import TRAIN, RunFolder
@@ -58,8 +58,6 @@ class RunRecord:
     @property
     def own_images(self) -> str | None:
         """Which images a finished run was trained on, where the name of its set does not say it."""
-        from efficientconv.data.fingerprint import OWN_SETS  # here: with it comes torch, which takes seconds
-
         return self.summary.get(TRAIN) if self.summary.get("data_name") in OWN_SETS else None
 
     @property

@@ -9,6 +9,7 @@ from efficientconv.results.comparable import series_names
 from efficientconv.results.record import RunRecord
 from efficientconv.results.report.sources import Run
 from efficientconv.results.report.times import Times
+from efficientconv.validation import flat
 
 PARTS = ("config", "summary", "environment")
 DIGITS = 5

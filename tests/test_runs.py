@@ -1,0 +1,97 @@
+"""scripts/runs.py: what lies in run folders is shown as it is; nothing is removed that somebody uses or did not name."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from test_continuation import holder
+
+from conftest import ROOT, command
+from efficientconv.config import OWN_SETS
+from efficientconv.data.imagenet import PART
+from efficientconv.engine.run_folder import RunFolder
+from efficientconv.errors import UserError
+
+
+@pytest.fixture
+def runs(tmp_path: Path, finished_run: Path, monkeypatch) -> Path:
+    """outputs/ with a finished run, and one that another seed has begun; the current folder is above it."""
+    for name in ("one", "other"):
+        shutil.copytree(finished_run, tmp_path / "outputs" / name)
+    other = RunFolder(tmp_path / "outputs" / "other")
+    other.config_file.write_text(other.config_file.read_text().replace("seed: 0", "seed: 1"))
+    other.summary_file.unlink()
+    other.metrics_file.write_text(other.metrics_file.read_text().splitlines(True)[0])
+    other.write_json("status.json", other.read_json("status.json") | {"state": "preempted"})
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "outputs"
+
+
+def say(monkeypatch, capsys, *args: str) -> str:
+    monkeypatch.setattr(sys, "argv", ["runs.py", *args])
+    importlib.import_module("scripts.runs").main()
+    return capsys.readouterr().out
+
+
+def test_list_has_a_line_a_run_with_what_it_reached(runs, monkeypatch, capsys):
+    head, newest, oldest = (line.split() for line in say(monkeypatch, capsys, "list").splitlines())
+    top1 = RunFolder(runs / "one").summary()["top1_percent"]
+    assert newest[:3] == ["other", "preempted", "1/2"]
+    assert oldest[:4] == ["one", "done", "2/2", f"{top1:.2f}"] and head[0] == "run"
+
+
+def test_a_note_is_kept_shown_and_does_no_harm(runs, monkeypatch, capsys):
+    say(monkeypatch, capsys, "note", "outputs/one", "no gain\x1b[2J, see é")
+    assert RunFolder(runs / "one").note() == "no gain\x1b[2J, see é"
+    for shown in (say(monkeypatch, capsys, "list"), say(monkeypatch, capsys, "show", "outputs/one")):
+        assert r"no gain\x1b[2J, see é" in shown and "\x1b" not in shown
+
+
+def test_show_and_diff(runs, monkeypatch, capsys):
+    shown = say(monkeypatch, capsys, "show", "outputs/other")
+    assert "state   preempted" in shown and "optim.lr " in shown and "model.stages" not in shown
+    lines = [line.split() for line in say(monkeypatch, capsys, "diff", "outputs/one", "outputs/other").splitlines()]
+    assert ["seed", "0", "1"] in lines and not any(line[:1] == ["optim.lr"] for line in lines)
+    assert "training losses of 1 epochs are equal".split() in lines
+
+
+def test_removing_asks_and_leaves_what_is_used(runs, monkeypatch, capsys):
+    with pytest.raises(UserError, match="nothing was removed; --yes does not ask"):
+        say(monkeypatch, capsys, "rm", "outputs/one")
+    other = holder(runs / "other")
+    with pytest.raises(UserError, match="other is in use by another process; nothing was removed"):
+        say(monkeypatch, capsys, "rm", "outputs/one", "outputs/other", "--yes")
+    other.kill()
+    other.wait()
+    assert sorted(path.name for path in runs.iterdir()) == ["one", "other"]
+    say(monkeypatch, capsys, "rm", "outputs/other", "--yes")
+    assert [path.name for path in runs.iterdir()] == ["one"]
+
+
+def test_only_run_folders_are_removed(runs, monkeypatch, capsys):
+    (runs / "link").symlink_to(runs / "one")
+    for path, reason in (("outputs", "has no config.yaml"), ("outputs/link", "is a link"), ("nowhere", "has no config")):
+        with pytest.raises(UserError, match=f"{path} is no run folder: it {reason}"):
+            say(monkeypatch, capsys, "rm", path, "--yes")
+    assert (runs / "one" / "config.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [("scripts/runs.py", "list", "results"), ("scripts/runs.py", "show", "nowhere"), ("train.py", "force=true"),
+     ("train.py", "optim.lr=-1"), ("train.py", "-m", "optim.lr=0.1,-1"), ("train.py", "--help"),
+     ("train.py", "-sc", "install=bash"), ("eval.py", "run=2017")],
+)  # fmt: skip
+def test_what_needs_no_torch_does_not_wait_for_it(call, tmp_path, monkeypatch):
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    done = command(call[0], *call[1:], cwd=ROOT)
+    assert "torch was imported" not in done.stderr and done.returncode in (0, 2), done.stderr
+
+
+def test_a_part_of_imagenet_is_the_users_own():
+    assert PART in OWN_SETS
