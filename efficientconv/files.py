@@ -7,7 +7,6 @@ So nothing is written through a link, nothing that is read is waited for, and wh
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import secrets
@@ -20,10 +19,22 @@ from typing import IO, BinaryIO, TypeVar
 
 from efficientconv.errors import UserError
 
+try:
+    import fcntl
+except ImportError:
+    fcntl = None
+try:
+    import msvcrt  # Windows
+except ImportError:
+    msvcrt = None
+
 T = TypeVar("T", dict, list)
 
 _HELD = (errno.EACCES, errno.EAGAIN)  # another process has the lock
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # the file system knows none, or its server is away
+# Windows has none of the first three, and needs the last for bytes to stay what they are
+NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+_FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _JSON_KINDS = {dict: "object", list: "array"}
 
 
@@ -72,7 +83,9 @@ def make_folder(path: Path) -> None:
 
 def sync_folder(folder: Path) -> None:
     """So that the names in it outlast a power cut. Raises OSError."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    if not hasattr(os, "O_DIRECTORY"):  # Windows opens no folders
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -95,7 +108,7 @@ def refused_in_one_line(what: str, remedy: str) -> Iterator[None]:
 
 def open_to_append(path: Path) -> BinaryIO:
     """Made where it is missing. Raises UserError for a link or whatever else is no file of its own, and OSError."""
-    return os.fdopen(_open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW), "ab")
+    return os.fdopen(_open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | NO_LINK), "ab")
 
 
 def read_bytes(path: Path) -> bytes | None:
@@ -134,9 +147,9 @@ def lock(path: Path, busy: str) -> int:
         UserError: the file cannot be made or opened. A file system without locks is only warned of: people train there too.
     """
     with refused_in_one_line(f"take the lock {path}", "make it a file that you may write to"):
-        file = _open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+        file = _open(path, os.O_RDWR | os.O_CREAT | NO_LINK)
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(file)
         except OSError as error:
             if error.errno in _NO_LOCKS:
                 warnings.warn(f"cannot lock {path} ({error.strerror}): start no second process on it", stacklevel=2)
@@ -148,10 +161,29 @@ def lock(path: Path, busy: str) -> int:
     return file
 
 
+def wait_for_lock(file: int) -> None:
+    """Holds an open file for this process as soon as no other does; at once where there are no locks. Raises OSError."""
+    try:
+        _lock(file, wait=True)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+
+
+def _lock(file: int, wait: bool = False) -> None:
+    """Raises OSError where another process holds it, or where there are no locks."""
+    if fcntl is not None:
+        fcntl.lockf(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    elif msvcrt is not None:
+        msvcrt.locking(file, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+    else:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+
 def _open(path: Path, flags: int) -> int:
     """A descriptor of a plain file, without waiting for what may never come."""
     try:
-        file = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+        file = os.open(path, flags | _FLAGS, 0o666)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
             raise _no_file(path, path.lstat().st_mode) from None

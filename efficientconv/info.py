@@ -12,6 +12,7 @@ import platform
 from pathlib import Path
 
 import efficientconv
+from efficientconv.system import cores
 
 PACKAGES = (
     "torch", "torchvision", "numpy", "pydantic", "pyyaml", "hydra-core", "omegaconf", "safetensors", "pillow", "simplejpeg",
@@ -26,7 +27,7 @@ def facts() -> dict[str, str]:
         "efficientconv": f"{efficientconv.__version__} at {Path(efficientconv.__file__).parent}",
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cores": str(len(os.sched_getaffinity(0))),
+        "cores": str(cores()),
     }
     about |= {name: version(name) for name in PACKAGES}
     return about | (torch_facts() if about["torch"] != MISSING else {})

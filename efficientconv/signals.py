@@ -10,13 +10,14 @@ from __future__ import annotations
 import atexit
 import os
 import signal
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))  # Windows: two
 
 
 class Preempted(BaseException):
@@ -70,7 +71,13 @@ def counted_signals() -> Iterator[Counter]:
 
 @contextmanager
 def left_at_once() -> Iterator[None]:
-    """Around a call that may wait long without a return to Python, where handlers are run: a thread answers for it."""
+    """Around a call that may wait long without a return to Python, where handlers are run: a thread answers for it.
+
+    Not on Windows, which wakes no such thread: there the signal is answered after the call.
+    """
+    if sys.platform == "win32":
+        yield
+        return
     read, write = os.pipe()
     os.set_blocking(write, False)
     before = signal.set_wakeup_fd(write)

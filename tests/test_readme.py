@@ -223,7 +223,8 @@ def test_every_page_is_linked_from_readme_and_opens_with_what_it_answers():
 
 @pytest.mark.parametrize("line", [
     "python train.py model=nosuch", "python train.py trainer.epoch=1", "python eval.py rum=x", "nosuch x",
-    "python scripts/reproduce.py table=7 tier=smoke", "python scripts/nosuch.py", "bash scripts/no.sh", "python scripts/table.py --no",
+    "python scripts/reproduce.py table=7 tier=smoke", "python scripts/nosuch.py",
+    "bash scripts/no.sh", "python scripts/table.py --no",
     "python -m nosuch", "torchrun --nosuch train.py", "wandb nosuch", "python train.py -m model=a,nosuch optim.l=1",
 ])  # fmt: skip
 def test_a_command_that_does_not_exist_is_found(line: str):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from efficientconv.data.parallel import cores_of_this_process, processes_of_this_machine
 from efficientconv.errors import UserError
+from efficientconv.system import available_memory, can_fork
 
 BATCHES_AHEAD = 2  # of each worker: one under way, one done
 MEMORY_SHARE = 0.25  # of what is free, for the batches of all processes of this machine
@@ -37,12 +37,13 @@ def capacity(workers: int | None, batch_bytes: int, batches: int, available_byte
 
     Args:
         workers: as many as asked for, if they fit; None: one a core, divided among the processes that share the machine.
+            None at all where the system cannot fork: the memory that they share passes by it.
         available_bytes: of memory; None: what the machine or this container has left.
     Raises:
         UserError: not even the batch in use and one more fit.
     """
     workers = cores_of_this_process() if workers is None else workers
-    if not workers:
+    if not workers or not can_fork():
         return Capacity(0, 0, batch_bytes)
     available_bytes = available_memory() if available_bytes is None else available_bytes
     ahead = int(available_bytes * MEMORY_SHARE / processes_of_this_machine() / batch_bytes) - 1
@@ -53,13 +54,3 @@ def capacity(workers: int | None, batch_bytes: int, batches: int, available_byte
         )
     workers = min(workers, ahead, max(1, batches))
     return Capacity(workers, min(BATCHES_AHEAD, ahead // workers), batch_bytes)
-
-
-def available_memory(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Bytes that the machine, or this process's container, can still give."""
-    lines = dict(line.split(":") for line in meminfo.read_text().splitlines())
-    free = int(lines["MemAvailable"].split()[0]) * 1024
-    try:
-        return min(free, int((cgroup / "memory.max").read_text()) - int((cgroup / "memory.current").read_text()))
-    except (OSError, ValueError):  # no such limit, or "max"
-        return free

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from efficientconv.errors import UserError
 from efficientconv.signals import ignore_signals
+from efficientconv.system import cores
 
 CHUNK = 32  # images a task
 CORES = "EFFICIENTCONV_CORES"  # of the environment: a process's share, where several runs divide the cores
@@ -21,8 +22,7 @@ R = TypeVar("R")
 
 def available_cores() -> int:
     """The cores that this process may use, which can be fewer than the machine has."""
-    cores = len(os.sched_getaffinity(0))
-    return min(int(os.environ.get(CORES, cores)), cores)
+    return min(int(os.environ.get(CORES, cores())), cores())
 
 
 def processes_of_this_machine() -> int:

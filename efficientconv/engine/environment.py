@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import subprocess
 from pathlib import Path
 
 import torch
+
+from efficientconv.system import cores
 
 _PACKAGES = ("torch", "torchvision", "numpy", "pillow", "simplejpeg", "hydra-core", "omegaconf", "pydantic", "wandb")
 _ROOT = Path(__file__).resolve().parents[2]
@@ -21,7 +22,7 @@ def environment(device: torch.device) -> dict:
         "packages": {name: _version(name) for name in _PACKAGES},
         "platform": platform.platform(),
         "cpu": cpu_name(),
-        "cpu_cores": len(os.sched_getaffinity(0)),
+        "cpu_cores": cores(),
         "threads": torch.get_num_threads(),
         "device": device.type,
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -34,7 +35,10 @@ class Preemption:
     def ask(self) -> None:
         """To end, as a signal does, from any thread; where a signal came already, nothing more."""
         if not self.pending:
-            os.kill(os.getpid(), signal.SIGTERM)
+            if sys.platform == "win32":  # whose kill() ends the process at once
+                signal.raise_signal(signal.SIGTERM)
+            else:
+                os.kill(os.getpid(), signal.SIGTERM)
 
     @contextmanager
     def shield(self) -> Iterator[None]:

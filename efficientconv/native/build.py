@@ -31,6 +31,7 @@ from efficientconv.native.cache import BuildError, folder_to_build_in, remove_ki
 
 SOURCE_DIR = Path(__file__).parent / "csrc"
 TIME_LIMIT = 600  # seconds for the compiler; it needs about 30
+HAVE_OWNERS = hasattr(os, "getuid")  # not on Windows
 REMEMBER_SECONDS = 24 * 3600  # of a compiler's failure
 
 _one_thread = threading.Lock()
@@ -63,7 +64,7 @@ def library() -> Path:
 
 def compiled() -> Path | None:
     """The kernels, if they are compiled for this machine."""
-    return stored(_name())
+    return stored(_name()) if HAVE_OWNERS else None
 
 
 def _name() -> str:
@@ -74,6 +75,8 @@ def _name() -> str:
 
 def compiler() -> str:
     """Path of $CXX or of the first C++ compiler found. Raises BuildError."""
+    if not HAVE_OWNERS:
+        raise BuildError("Windows is not supported: files have no owner there that could be checked before they are run")
     for name in filter(None, (os.environ.get("CXX"), "g++", "c++", "clang++")):
         if found := shutil.which(name):
             return found

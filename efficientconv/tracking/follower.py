@@ -9,7 +9,6 @@ prints where the copy is and exits with 0, or prints what went wrong and exits w
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
@@ -25,6 +24,8 @@ from typing import Protocol
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[2])  # the package, in the place of this folder
 
+from efficientconv.files import NO_LINK, wait_for_lock
+from efficientconv.signals import SIGNALS
 from efficientconv.tracking.run_files import NewRecords
 
 POLL_S = 1.0
@@ -67,7 +68,7 @@ def watch_training(ended: threading.Event, leave: Callable[[str, int], None]) ->
 def main() -> None:
     logger, folder = sys.argv[1], Path(sys.argv[2]).resolve()
     settings = json.loads(sys.argv[3]) if len(sys.argv) > 3 else {}
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):  # a scheduler may send them to all of a job's processes
+    for number in SIGNALS:  # a scheduler may send them to all of a job's processes
         signal.signal(number, signal.SIG_IGN)
     report = os.dup(1)
 
@@ -81,7 +82,7 @@ def main() -> None:
     threading.Thread(target=watch_training, args=(ended, leave), daemon=True).start()
     try:
         _print_to(folder / f"{logger}.log")
-        fcntl.lockf(1, fcntl.LOCK_EX)  # of that file: the follower of a killed training may still be at work
+        wait_for_lock(1)  # on that file: the follower of a killed training may still be at work
         copy = import_module(f"efficientconv.tracking.{logger}_copy").Copy(folder, settings)
         leave(follow(copy, folder, ended), 0)
     except Exception as error:  # no server, a broken installation, a full disk: the training is told in one line
@@ -97,7 +98,7 @@ def one_line(error: Exception) -> str:
 
 def _print_to(path: Path) -> None:
     """All that this process and the logger's own print from here on."""
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | NO_LINK, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
 

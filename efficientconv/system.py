@@ -1,0 +1,33 @@
+"""What not every operating system has, and what stands in its place: macOS and Windows lack calls that Linux has.
+
+Locks and folders are in files.py, signals in signals.py, kernels in native/build.py, kept memory in engine/memory.py.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+
+def cores() -> int:
+    """Those that this process may use, which can be fewer than the machine has; all where the system does not say."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def can_fork() -> bool:
+    """Whether processes can be handed this one's memory. macOS has the call, but its libraries do not outlive it."""
+    return hasattr(os, "fork") and sys.platform != "darwin"
+
+
+def available_memory(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Bytes that the machine, or this process's container, can still give; no limit where the system does not say."""
+    try:
+        lines = dict(line.split(":") for line in meminfo.read_text().splitlines())
+    except OSError:
+        return sys.maxsize
+    free = int(lines["MemAvailable"].split()[0]) * 1024
+    try:
+        return min(free, int((cgroup / "memory.max").read_text()) - int((cgroup / "memory.current").read_text()))
+    except (OSError, ValueError):  # no such limit, or "max"
+        return free
