@@ -132,7 +132,7 @@ def test_sizes_of_the_day_are_not_those_of_the_trial():
 
 
 def test_what_the_bundle_leaves_out_is_not_missed():
-    """scripts/gpu_bundle.sh packs for a machine that has torch and torchvision; the trial that needs them all was by hand."""
+    """scripts/gpu_bundle.sh packs for a machine that has torch and torchvision; it was tried on one such by hand."""
     script = (ROOT / "scripts" / "gpu_bundle.sh").read_text()
     pinned = set(re.findall(r"^([\w-]+)==", (ROOT / "requirements.txt").read_text(), flags=re.MULTILINE))
     packed = set(re.search(r"packages=\((.*?)\)", script, flags=re.DOTALL)[1].split())
