@@ -106,7 +106,7 @@ def test_markdown_carries_tier_data_marks_and_verdict(reproduced: Path) -> None:
 def test_where_no_time_was_measured_accuracy_is_drawn_against_macs_alone(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "results" / "cifar_small" / "runs", tmp_path / "cifar_small" / "runs")
     tier = load_tier("cifar_small", [], tmp_path, lambda overrides: validate(RunConfig, compose("train", overrides)))
-    assert [path.name for path in write_plots(tier)] == ["accuracy_macs.png"]
+    assert [path.name for path in write_plots(tier)] == ["accuracy_macs.png", "accuracy_macs.svg"]
 
 
 def test_stopped_and_killed_and_started_again_it_ends_with_the_same_table(reproduced: Path, tmp_path: Path) -> None:

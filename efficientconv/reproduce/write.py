@@ -12,7 +12,7 @@ from efficientconv.results.arithmetic_tables import configuration_rows, topology
 from efficientconv.results.equal_cost import Needed
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.pages import page, write_files
-from efficientconv.results.plot import Point, plot, plot_curves
+from efficientconv.results.plot import Point, plot
 from efficientconv.results.statistics import Comparison
 from efficientconv.results.table import Table
 from efficientconv.results.table_columns import COSTS
@@ -72,7 +72,7 @@ def write_curves(name: str, config: TableConfig, rows: Sequence[TableRow], tier:
         known = [row for row in rows if row.runs and row.cost(kind)]
         points = [Point(row.name, row.cost(kind), row.accuracy(), series=model_of(row.name)) for row in known]
         if points:
-            picture = plot_curves(points, f"tier {tier.name}: {config.title}", FIGURES[figure])
+            picture = plot(points, f"tier {tier.name}: {config.title}", FIGURES[figure], joined=True)
             files |= {f"{name}_{kind}{ending}": content for ending, content in picture.items()}
     return write_files(tier.folder, files)
 
