@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import statistics
 from pathlib import Path
 
 import pytest
 
-from conftest import command
+from conftest import ROOT, command
+from efficientconv.benchmark.report import written_again
 
 
 def measured(tmp_path: Path, *arguments: object) -> tuple[list[dict[str, str]], str]:
@@ -42,3 +44,13 @@ def test_models_are_measured_against_a(tmp_path: Path):
     assert [row["name"] for row in rows] == ["a", "c", "k"] * 2
     assert all(float(row["gain"]) == 1 for row in rows if row["name"] == "a")
     assert all(float(row["ms"]) > 0 and float(row["peak_mb"]) > 0 for row in rows)
+
+
+@pytest.mark.parametrize("name", ["benchmark_models", "avx2/benchmark_layers"])
+def test_a_committed_page_is_made_again_from_its_figures_alone(name: str, tmp_path: Path):
+    committed, copy = ROOT / "results" / f"{name}.csv", tmp_path / "benchmark.csv"
+    shutil.copy(committed, copy)
+    shutil.copy(committed.with_suffix(".md"), copy.with_suffix(".md"))
+    written_again(copy)
+    assert copy.with_suffix(".md").read_text() == committed.with_suffix(".md").read_text()
+    assert copy.read_text() == committed.read_text() and copy.with_suffix(".svg").read_text().startswith("<?xml")

@@ -189,6 +189,12 @@ def pictures(folder: Path) -> Path:
     return folder / "pictures"
 
 
+def test_no_page_has_a_table_of_more_than_eight_columns():
+    paths = [*ROOT.glob("results/**/*.md"), *pages()]
+    rules = {path: re.findall(r"^\|[-| ]+\|$", path.read_text(), re.MULTILINE) for path in paths}
+    assert rules and not [path for path, found in rules.items() if any(rule.count("|") > 9 for rule in found)]
+
+
 def test_no_table_is_left_out():
     shown = {found[1] for text in TEXTS.values() for found in BLOCK.finditer(text)}
     assert shown == set(TABLES)
