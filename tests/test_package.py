@@ -129,3 +129,10 @@ def test_every_package_that_is_imported_is_declared() -> None:
     assert not undeclared([*package.rglob("*.py"), *scripts.glob("*.py")], CORE | extras | come_with_them)
     pinned = names([line for line in (ROOT / "requirements.txt").read_text().splitlines() if line[0] != "#"])
     assert extras - {"efficientconv"} <= pinned, "what an extra names is tested"
+
+
+def test_a_start_does_not_wait_for_torchvision() -> None:
+    """Which takes as long to import as torch, and which only some sets of images and networks need."""
+    modules = ("cli", "engine.run", "engine.evaluate_run")
+    code = f"import sys, {', '.join(f'efficientconv.{name}' for name in modules)}; print('torchvision' in sys.modules)"
+    assert run(sys.executable, "-c", code, cwd=ROOT).stdout == "False\n"

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from torchvision.datasets import CIFAR10, CIFAR100
 
 from efficientconv.config import DataConfig
 from efficientconv.data.dataset import DATA_SETS, DataSet, MemorySplit, root_of
 from efficientconv.errors import UserError
 
+if TYPE_CHECKING:  # to import torchvision takes as long as torch: whoever has other images does not wait for it
+    from torchvision.datasets import CIFAR10
+
 
 @DATA_SETS.register("cifar10")
 def cifar10(config: DataConfig) -> DataSet:
+    from torchvision.datasets import CIFAR10
+
     return _cifar(config, CIFAR10)
 
 
 @DATA_SETS.register("cifar100")
 def cifar100(config: DataConfig) -> DataSet:
+    from torchvision.datasets import CIFAR100
+
     return _cifar(config, CIFAR100)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms.functional import resize
 
 from efficientconv.config import DataConfig
 from efficientconv.data.damage import DamageLog
@@ -40,6 +39,8 @@ class MemorySplit:
         """Both sides of every image to `size` pixels, bilinear and antialiased; itself when nothing is to be done."""
         if self.images.shape[-1] == size:
             return self
+        from torchvision.transforms.functional import resize  # here: it takes as long as torch
+
         chunks = [resize(chunk, [size, size]) for chunk in self.images.split(RESIZE_CHUNK)]
         return MemorySplit(torch.cat(chunks), self.labels)
 

@@ -12,7 +12,6 @@ from functools import partial
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
-from torchvision.transforms.functional import resize
 from tqdm import tqdm
 
 from efficientconv.data.damage import DamagedImage, DamageLog, no_stand_in
@@ -106,6 +105,8 @@ def whole_image(path: str, size: int, resize_others: bool) -> Image.Image:
     if image.size == (size, size):
         return image
     if resize_others:
+        from torchvision.transforms.functional import resize  # here: it takes as long as torch
+
         return resize(image, [size, size])
     width, height = image.size
     raise UserError(f"'{path}' is {width} x {height}, others are {size} x {size}: data.image_size=N resizes them all")

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.nn.functional import pad
-from torchvision.datasets import FashionMNIST
 
 from efficientconv.config import DataConfig
 from efficientconv.data.dataset import DATA_SETS, DataSet, MemorySplit, root_of
@@ -30,6 +29,8 @@ CHECKSUMS = {
 @DATA_SETS.register("fashion_mnist")
 def fashion_mnist(config: DataConfig) -> DataSet:
     """60,000 training and 10,000 test images. Raises UserError when they can't be had."""
+    from torchvision.datasets import FashionMNIST  # here: it takes as long as torch
+
     folder, size = _idx_folder(root_of(config)), config.image_size or 32
     train, test = (_split(folder, part).resized(size) for part in ("train", "t10k"))
     return DataSet("fashion_mnist", FashionMNIST.classes, size, train, None, test)
@@ -39,6 +40,8 @@ def _idx_folder(root: Path) -> Path:
     """`root` when it holds the files itself, else torchvision's folder in it, filled when it is empty."""
     if _find(root, "train-images-idx3-ubyte"):
         return root
+    from torchvision.datasets import FashionMNIST
+
     try:
         return Path(FashionMNIST(root, download=True).raw_folder)
     except (OSError, RuntimeError) as error:

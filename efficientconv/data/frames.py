@@ -7,12 +7,11 @@ crops, RandAugment) it is a crop of the final size, and the device only flips.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from PIL import Image
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import RandAugment
 
 from efficientconv.config import DataConfig
 from efficientconv.data.decode import whole_image
@@ -20,6 +19,9 @@ from efficientconv.data.images import FolderImages, Images
 from efficientconv.data.resize import Resize, resized
 from efficientconv.data.sampling import image_generator
 from efficientconv.errors import UserError
+
+if TYPE_CHECKING:  # to import torchvision takes as long as torch
+    from torchvision.transforms.v2 import RandAugment
 
 ASPECTS = (3 / 4, 4 / 3)  # width / height of a random resized crop, as in torchvision
 ATTEMPTS = 10  # to find one that fits
@@ -117,6 +119,9 @@ def random_box(height: int, width: int, min_area: float, rng: np.random.Generato
 def _randaugment(config: DataConfig) -> RandAugment | None:
     if not config.randaugment_ops:
         return None
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.v2 import RandAugment
+
     return RandAugment(config.randaugment_ops, config.randaugment_magnitude, interpolation=InterpolationMode.BILINEAR)
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from torchvision.transforms.functional import resize
 
 from efficientconv.data.damage import DamagedImage
 from efficientconv.data.decode import read_rgb
@@ -47,6 +46,8 @@ def encoded(item: Item, recipe: Recipe) -> tuple[bytes, int, int]:
     if (rows.stop - rows.start, columns.stop - columns.start) != (image.height, image.width):
         image = image.crop((columns.start, rows.start, columns.stop, rows.stop))
     size = [recipe.resize_size] * (2 if recipe.resize_rule == "both" else 1)
+    from torchvision.transforms.functional import resize  # here: it takes as long as torch
+
     image = resize(image, size)
     if recipe.encoding == "raw":
         return image.tobytes(), image.height, image.width
