@@ -201,12 +201,12 @@ def test_a_table_shows_people_units_and_gives_files_what_was_stored():
     ]  # fmt: skip
 
 
-def test_a_table_fits_the_terminal_that_it_is_printed_on():
-    code = (
-        "from efficientconv.results.table import Table\nprint(Table.of([{'model': 'c', 'why': 'long words ' * 30}]).text())"
-    )
-    shown = in_terminal(code, columns=80)
-    assert len(shown.splitlines()) > 4 and max(map(len, re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines())) <= 80
+def test_a_table_fits_the_terminal_that_it_is_printed_on_and_breaks_no_word():
+    row = {"model": "c", "run": "c-cifar10_jpeg-s0-7f14352f", "why": "long words " * 30, "macs": 15_651_840}
+    code = f"from efficientconv.results.table import Table; print(Table.of([{row}, {row}]).text())"
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", in_terminal(code, columns=80))
+    assert len(shown.splitlines()) > 8 and max(map(len, shown.splitlines())) <= 80
+    assert shown.count(row["run"]) == shown.count("15651840") == 2 and shown.split().count("words") == 60
 
 
 def in_terminal(code: str, columns: int) -> str:

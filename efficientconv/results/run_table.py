@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from efficientconv.results.comparable import series_names
+from efficientconv.results.configurations import by_configuration
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.plot import Point
 from efficientconv.results.record import RunRecord
@@ -33,11 +34,9 @@ def run_table(records: Sequence[RunRecord], times: Times) -> Table:
 
 def points(records: Sequence[RunRecord]) -> list[Point]:
     """One for each configuration of finished runs: mean and deviation over its seeds."""
-    groups: dict[tuple, list[RunRecord]] = {}
-    for record in records:
-        groups.setdefault(record.group, []).append(record)
-    firsts = [group[0] for group in groups.values()]
-    described = zip(_names(firsts), series_names(firsts), groups.values())
+    groups = by_configuration(records)
+    firsts = [runs[0] for runs in groups]
+    described = zip(_names(firsts), series_names(firsts), groups)
     return [Point.of(name, runs[0].summary["macs"], runs, series) for name, series, runs in described]
 
 

@@ -18,6 +18,7 @@ from typing import Any, Literal, SupportsFloat
 from efficientconv.results.csv_files import csv_text
 from efficientconv.text import printable
 
+UNLIMITED, GAP = 100_000, 2  # characters
 _MARKDOWN = str.maketrans({"\\": r"\\", "|": r"\|", "[": r"\[", "<": "&lt;"})
 
 
@@ -57,19 +58,18 @@ class Table:
         return cls(rows, [Column(key, lambda row, key=key: row[key], name=key) for key in (rows[0] if rows else ())])
 
     def text(self) -> str:
-        """For printing: as wide as the terminal, else as it needs; numbers to the right."""
+        """For printing: as wide as the terminal, else as it needs; numbers to the right, no word and no number broken."""
         from rich import table  # here: to import it takes 0.1 s
         from rich.console import Console
         from rich.text import Text
 
-        console = Console(highlight=False)
-        if not console.is_terminal:
-            console.width = 100_000
-        laid_out = table.Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        head, *lines = self._lines(str, "* {}")
-        for title, column in zip(head, self._shown()):
+        console, laid_out = Console(highlight=False), table.Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
+        titles, *lines = self._lines(str, "* {}")
+        widths = _widths(list(zip(titles, *lines)), console.width if console.is_terminal else UNLIMITED)
+        console.width = UNLIMITED  # what is too wide all the same, the terminal breaks
+        for title, column, width in zip(titles, self._shown(), widths):
             right = all(isinstance(value, SupportsFloat) for value in self._values(column))
-            laid_out.add_column(Text(title), justify="right" if right else "left", overflow="fold")
+            laid_out.add_column(Text(title), justify="right" if right else "left", width=width)
         for line in lines:
             laid_out.add_row(*map(Text, line))
         with console.capture() as captured:
@@ -115,3 +115,13 @@ class Table:
         if len(set(map(float, values))) < 2:
             return None
         return (max if column.better == "higher" else min)(values, key=float)
+
+
+def _widths(columns: Sequence[Sequence[str]], room: int) -> list[int]:
+    """Of each column, its title first among its cells; none gets narrower than its longest word."""
+    widths = [max(map(len, cells)) for cells in columns]
+    words = [max(len(word) for cell in cells for word in [*cell.split(), ""]) for cells in columns]
+    while sum(widths) + GAP * (len(widths) - 1) > room and widths != words:
+        widest = max(range(len(widths)), key=lambda n: (widths[n] > words[n], widths[n]))
+        widths[widest] -= 1
+    return widths

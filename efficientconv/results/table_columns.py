@@ -29,7 +29,8 @@ def main_columns(table: TableConfig) -> list[Column]:
     return [
         ROW,
         Column(None if of_curves else "stages", lambda row: row.model.description),
-        Column("width" if of_curves else None, lambda row: row.model.width, ".4g", name="width"),
+        Column("width" if of_curves else None, lambda row: row.model.width, ".4g"),
+        Column(None, lambda row: f"{row.model.width:.9g}", name="width"),
         *([] if of_curves else printed),  # of full width, on ImageNet
         Column("ours: top-1 %", TableRow.accuracy, FIGURES["top1_percent"].form),
         *_parts(TableRow.accuracy, SPREAD),
