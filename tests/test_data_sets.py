@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from torchvision.datasets import CIFAR10
+from torchvision.transforms.functional import resize
 
 from efficientconv.config import CONFIG_DIR
 from efficientconv.data import DATA_SETS, FileSplit, MemorySplit, fashion_mnist, load_data
@@ -179,3 +180,9 @@ def test_files_of_the_same_names_that_are_another_sets_are_refused(tmp_path, suf
 
 def test_fashion_mnist_missing_and_offline(tmp_path, offline):
     assert_load_refused("fashion_mnist", str(tmp_path), "no network", "apt-get install", root=str(tmp_path))
+
+
+@pytest.mark.parametrize("size", [7, 20, 32])
+def test_images_in_memory_are_resized_as_torchvision_does_it(size: int):
+    images = torch.randint(0, 256, (3, 3, 13, 13), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    assert torch.equal(MemorySplit(images, torch.zeros(3)).resized(size).images, resize(images, [size, size]))
