@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -96,7 +97,7 @@ class _Counter(TorchDispatchMode):
         self._running = [("", False)]  # name of each module that runs, and whether its statement counts
         self._formulas = formulas()
 
-    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, operation: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
         formula = self._formulas.get(operation._overloadpacket)
         known = formula is not None or is_free(operation)

@@ -155,7 +155,7 @@ def _replacement(layer: str, conv: nn.Conv2d, init: str | None, args: dict) -> t
     new = conv_class(conv.in_channels, conv.out_channels, bias=conv.bias is not None, **sizes, **made, **args)
     error = None
     if init == "svd":
-        error = start_from_weight(new, conv.weight.detach())
+        error = start_from_weight(new, conv.weight.detach())  # type: ignore[arg-type]  # _check has seen to the layer
         if conv.bias is not None:
             new.bias.data.copy_(conv.bias.data)
     return new.train(conv.training).requires_grad_(conv.weight.requires_grad), error

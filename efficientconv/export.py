@@ -73,8 +73,8 @@ def exported(
     names = json.dumps(list(classes))
     if format == "pt2":
         data = io.BytesIO()
-        program = torch.export.export(network, (images,), dynamic_shapes=sizes)
-        torch.export.save(program, data, extra_files={"classes.json": names})
+        exported = torch.export.export(network, (images,), dynamic_shapes=sizes)
+        torch.export.save(exported, data, extra_files={"classes.json": names})
         return data.getvalue()
     if missing := [name for name in ("onnx", "onnxscript") if find_spec(name) is None]:
         raise UserError(f"format=onnx needs {' and '.join(missing)}: pip install {' '.join(missing)}")
@@ -123,14 +123,14 @@ def agreement(network: nn.Module, run: Run, shape: Sequence[int], batch: int | N
 
 
 def _dense(conv: TopologicalConv2d) -> nn.Conv2d:
-    sizes = (conv.kernel_size, conv.stride, conv.padding, conv.dilation)
-    made = {"device": conv.weight.device, "dtype": conv.weight.dtype}
     plain = nn.Conv2d(
-        conv.in_channels, conv.out_channels, *sizes, bias=conv.bias is not None, padding_mode=conv.padding_mode, **made
-    )
+        conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation,
+        bias=conv.bias is not None, padding_mode=conv.padding_mode,  # type: ignore[arg-type]
+        device=conv.weight.device, dtype=conv.weight.dtype,
+    )  # fmt: skip
     plain.weight.copy_(conv.dense_weight())
     if conv.bias is not None:
-        plain.bias.copy_(conv.bias)
+        plain.bias.copy_(conv.bias)  # type: ignore[arg-type]  # a parameter, which it registers by name
     return plain.eval()
 
 
@@ -143,7 +143,7 @@ def _fold(layer: ConvLayer) -> None:
     shift = -bn.running_mean * scale + (0 if bn.bias is None else bn.bias)
     conv.weight.mul_(scale.reshape(-1, 1, 1, 1))
     conv.bias = nn.Parameter(shift if conv.bias is None else conv.bias * scale + shift)
-    layer.bn = nn.Identity()
+    layer.bn = nn.Identity()  # type: ignore[assignment]  # nothing is left of it
 
 
 def _last(conv: nn.Module) -> nn.Module | None:

@@ -22,11 +22,11 @@ from efficientconv.errors import UserError
 try:
     import fcntl
 except ImportError:
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 try:
     import msvcrt  # Windows
 except ImportError:
-    msvcrt = None
+    msvcrt = None  # type: ignore[assignment]
 
 T = TypeVar("T", dict, list)
 

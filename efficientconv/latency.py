@@ -33,7 +33,7 @@ def measure_latency(
     """Inference: a forward pass of each of `models` on images of its own size (3 x S x S), channels-last, in eval mode,
     fp32; torch's global random numbers are not touched."""
     images = _images(models, image_sizes, batch_size, device)
-    passes = {name: partial(model.eval(), images[name]) for name, model in models.items()}
+    passes: dict[str, Callable[[], object]] = {name: partial(model.eval(), images[name]) for name, model in models.items()}
     with torch.inference_mode():
         return _measure(passes, batch_size, device, repeats)
 

@@ -65,8 +65,9 @@ def counted_signals() -> Iterator[Counter]:
         for number, handler in before.items():
             signal.signal(number, handler)
     for number in counts:
-        if callable(before[number]) and before[number] not in (stop, signal.default_int_handler):
-            before[number](number, None)
+        handler = before[number]
+        if callable(handler) and handler not in (stop, signal.default_int_handler):
+            handler(number, None)
 
 
 @contextmanager
@@ -81,7 +82,12 @@ def left_at_once() -> Iterator[None]:
     read, write = os.pipe()
     os.set_blocking(write, False)
     before = signal.set_wakeup_fd(write)
-    watch = threading.Thread(target=lambda: os.read(read, 1) and leave(), daemon=True)
+
+    def wait() -> None:
+        if os.read(read, 1):
+            leave()
+
+    watch = threading.Thread(target=wait, daemon=True)
     watch.start()
     try:
         yield

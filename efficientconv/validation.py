@@ -76,7 +76,7 @@ def _types_in(annotation: Any) -> list[Any]:
 
 def flat(values: dict, prefix: str = "") -> dict[str, object]:
     """Nested settings by their dotted names."""
-    leaves = {}
+    leaves: dict[str, object] = {}
     for key, value in values.items():
         leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return leaves

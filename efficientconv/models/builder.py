@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from torch import nn
 
@@ -120,7 +121,7 @@ def _layers(stage: StageConfig, channels: int, name: str, decisions: Decisions) 
         raise UserError(f"{name} ({channels} channels): {error}") from None
 
 
-def _layer(block: BlockConfig, channels: int, batch_norm: str) -> ConvLayer:
+def _layer(block: BlockConfig, channels: int, batch_norm: Literal["before", "behind"]) -> ConvLayer:
     args = dict(block.args)
     if "topology" in args:
         topology = validate(TopologyConfig, args["topology"], where="topology")
@@ -165,7 +166,8 @@ def _check_sizes(config: ModelConfig, layout: LayoutConfig, image_size: int | No
 
 def _last_map(layout: LayoutConfig, size: int) -> int:
     """Side of the feature map that reaches the head; less than 1 where a convolution or pool finds too little."""
-    for part in (layout.stem, *(stage.pool for stage in layout.stages.values() if stage.pool)):
+    parts: list[ConvConfig | PoolConfig] = [layout.stem, *(stage.pool for stage in layout.stages.values() if stage.pool)]
+    for part in parts:
         size = (size + 2 * part.padding - part.kernel_size) // part.stride + 1
         if size < 1:
             break

@@ -59,8 +59,9 @@ class FeatureNetwork(nn.Module):
 
 
 def _info(network: Network) -> FeatureInfo:
-    reduction = network.stem.conv.stride[0]
-    features = [Feature("stem", network.stem.conv.out_channels, reduction)]
+    first: nn.Conv2d = network.stem.conv  # type: ignore[assignment]  # of images: always a plain convolution
+    reduction = first.stride[0]
+    features = [Feature("stem", first.out_channels, reduction)]
     for name, stage in network.stages.items():
         reduction *= getattr(stage.pool, "stride", 1)
         features.append(Feature(f"stages.{name}", stage.layers[-1].bn.num_features, reduction))

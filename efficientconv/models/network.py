@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from efficientconv.layers.base import ConvLayer
 from efficientconv.layers.topological import TopologicalConv2d
 from efficientconv.models.entry import max_pool, stem_and_pool
 
@@ -13,7 +15,9 @@ from efficientconv.models.entry import max_pool, stem_and_pool
 class Stage(nn.Module):
     """Optional pool, 1x1 layer where the channels change, then layers of equal shape."""
 
-    def __init__(self, pool: nn.Module | None, transition: nn.Module | None, layers: list[nn.Module]):
+    pool: nn.Module
+
+    def __init__(self, pool: nn.Module | None, transition: nn.Module | None, layers: Sequence[nn.Module]):
         super().__init__()
         self.pool = pool or nn.Identity()
         self.transition = transition or nn.Identity()
@@ -46,7 +50,9 @@ class Head(nn.Module):
 class Network(nn.Module):
     """Images B x 3 x H x W -> logits B x classes. `stages` holds each stage under its name in the configuration."""
 
-    def __init__(self, stem: nn.Module, stages: dict[str, Stage], head: Head):
+    stem: ConvLayer
+
+    def __init__(self, stem: ConvLayer, stages: dict[str, Stage], head: Head):
         super().__init__()
         self.stem = stem
         self.stages = nn.ModuleDict(stages)
@@ -54,7 +60,8 @@ class Network(nn.Module):
         self.apply(init_weights)
 
     def forward(self, x: Tensor) -> Tensor:
-        first, *others = self.stages.values()
+        first: Stage
+        first, *others = self.stages.values()  # type: ignore[assignment]  # a ModuleDict of stages
         x = first.after_pool(stem_and_pool(self.stem, first.pool, x))
         for stage in others:
             x = stage(x)

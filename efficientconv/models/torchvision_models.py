@@ -37,8 +37,10 @@ def build(config: ModelConfig, num_classes: int, in_chans: int, image_size: int 
 def _take_channels(network: nn.Module, in_chans: int) -> None:
     """Its first convolution made anew for images of that many channels."""
     name, first = next((name, module) for name, module in network.named_modules() if isinstance(module, nn.Conv2d))
-    sizes = (first.kernel_size, first.stride, first.padding)
-    conv = nn.Conv2d(in_chans, first.out_channels, *sizes, bias=first.bias is not None)
+    conv = nn.Conv2d(
+        in_chans, first.out_channels, first.kernel_size, first.stride, first.padding,  # type: ignore[arg-type]
+        bias=first.bias is not None,
+    )  # fmt: skip
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     network.set_submodule(name, conv)
 

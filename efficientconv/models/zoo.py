@@ -38,7 +38,8 @@ def register_model(function: T) -> T:
     name = function.__name__
     if _is_configured(name):
         raise ValueError(f"model '{name}' is there already: configs/model/{name}.yaml")
-    return REGISTERED.register(name)(function)
+    REGISTERED.register(name)(function)
+    return function
 
 
 def model_config(name: str) -> ModelConfig:
