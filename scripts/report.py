@@ -23,7 +23,7 @@ if __name__ == "__main__":
 from efficientconv.engine.guard import guarded
 from efficientconv.errors import UserError
 from efficientconv.files import write_atomically
-from efficientconv.results.report.page import page, report_data
+from efficientconv.results.report.page import page
 from efficientconv.results.report.sources import find_sources
 from efficientconv.text import printable
 
@@ -32,7 +32,7 @@ def main() -> None:
     args = parse_args()
     paths = args.paths or [path for path in (Path("outputs"), *sorted(Path("results").glob("*/runs"))) if path.is_dir()]
     sources = find_sources(paths)
-    text = page(report_data(sources, paths)).encode()
+    text = page(sources, paths).encode()
     for warning in sources.warnings:
         print(f"warning: {printable(warning)}", file=sys.stderr)
     try:

@@ -36,14 +36,15 @@ def browser() -> Iterator[Browser]:
 class Report:
     """A report in a window of its own. `problems`: whatever the page complained of; `requests`: the addresses it asked."""
 
-    def __init__(self, browser: Browser, file: Path, scheme: str = "light"):
-        self.page: Page = browser.new_page(viewport={"width": 1400, "height": 900}, color_scheme=scheme)
+    def __init__(self, browser: Browser, file: Path, scheme: str = "light", width: int = 1400, choices: str = ""):
+        """`choices`: what the address says after #."""
+        self.page: Page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
         self.problems: list[str] = []
         self.requests: list[str] = []
         self.page.on("console", lambda message: self.problems.append(message.text))
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(file.as_uri())
+        self.page.goto(f"{file.as_uri()}{choices}")
         self.show("cost")
 
     def show(self, section: str) -> None:
@@ -64,6 +65,12 @@ class Report:
         return self.page.locator(f"{table} tbody tr").evaluate_all(
             "rows => rows.map(row => [...row.children].map(cell => cell.textContent))"
         )
+
+    def saved(self, button: str) -> str:
+        """The text of the file that a button gives."""
+        with self.page.expect_download() as download:
+            self.page.click(button)
+        return Path(download.value.path()).read_text()
 
     def options(self, select: str) -> list[str]:
         return self.page.locator(f"{select} option").all_inner_texts()

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import itertools
 import json
 import shutil
 import statistics
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from test_table import variation
 
 from conftest import command
 from efficientconv.engine.run_folder import RunFolder
 from efficientconv.errors import UserError
 from efficientconv.results.record import read_record, record_of, write_record
-from efficientconv.results.report.page import page, report_data
+from efficientconv.results.report.page import page
 from efficientconv.results.report.sources import Run, Sources, find_sources
 from report_pages import Report, browser, many_runs
 
@@ -71,6 +74,13 @@ def _summaries(outputs, model, key):
     return [RunFolder(folder).summary()[key] for folder in _folders(outputs, model)]
 
 
+def by_name(means):
+    """The marks of a trace of plotly.js."""
+    spreads = means["error_y"]["array"]
+    marks = zip(means["text"], means["x"], means["y"], spreads)
+    return {name: {"x": x, "y": y, "spread": spread} for name, x, y, spread in marks}
+
+
 def test_it_says_what_it_is_made_of_and_what_was_left_out(report, outputs):
     assert f"from {outputs}" in report.page.inner_text("#made")
     assert report.page.inner_text("#states").split() == ["1", "diverged", "5", "done"]
@@ -80,12 +90,12 @@ def test_it_says_what_it_is_made_of_and_what_was_left_out(report, outputs):
 
 def test_marks_are_means_over_seeds_and_bars_their_deviation(report, outputs):
     front, singles, means = report.traces("cost-chart")
-    assert means["text"] == ["A", "C"] and len(singles["x"]) == 4
-    for i, model in enumerate("ac"):
-        accuracies = _summaries(outputs, model, "top1_percent")
-        assert means["y"][i] == pytest.approx(statistics.mean(accuracies))
-        assert means["error_y"]["array"][i] == pytest.approx(statistics.stdev(accuracies))
-        assert means["x"][i] == pytest.approx(_summaries(outputs, model, "macs")[0] / 1e6)
+    assert sorted(means["text"]) == ["A", "C"] and len(singles["x"]) == 4
+    for model in "ac":
+        accuracies, mark = _summaries(outputs, model, "top1_percent"), by_name(means)[model.upper()]
+        assert mark["y"] == pytest.approx(statistics.mean(accuracies))
+        assert mark["spread"] == pytest.approx(statistics.stdev(accuracies))
+        assert mark["x"] == pytest.approx(_summaries(outputs, model, "macs")[0] / 1e6)
 
 
 def test_the_front_is_what_no_other_mark_matches(report):
@@ -96,9 +106,10 @@ def test_the_front_is_what_no_other_mark_matches(report):
 
 
 def test_cost_may_be_the_time_that_the_runs_measured(report, outputs):
-    report.page.check("text=measured time")
-    means = report.traces("cost-chart")[-1]
-    assert means["x"] == pytest.approx([statistics.mean(_summaries(outputs, model, "ms_per_image")) for model in "ac"])
+    report.page.select_option("#cost-x", "ms_per_image")
+    means = by_name(report.traces("cost-chart")[-1])
+    for model in "ac":
+        assert means[model.upper()]["x"] == pytest.approx(statistics.mean(_summaries(outputs, model, "ms_per_image")))
     assert "measured by each run at its end" in report.page.locator("#cost-chart .xtitle").text_content()
 
 
@@ -122,7 +133,7 @@ def test_filters_show_what_they_name(report):
     report.page.fill("#words", "s1")
     assert names() == {"c1"}
     report.page.fill("#words", "optim.lr=1e+30")
-    report.page.select_option("#model", "")
+    report.page.select_option("#model", "*")
     assert names() == {"k0"}
     report.page.fill("#words", "")
     report.page.select_option("#tier", "no tier")
@@ -142,10 +153,10 @@ def test_a_filter_that_leaves_nothing_says_so(report):
 
 
 def test_tiers_shown_together_are_told_apart(report):
-    report.page.select_option("#tier", "")
+    report.page.select_option("#tier", "*")
     named = [trace for trace in report.traces("cost-chart") if trace["mode"] == "markers+text"]
-    assert [trace["name"] for trace in named] == ["no tier, digits", "smoke, digits"]
-    assert len({trace["marker"]["line"]["color"] for trace in named}) == 2
+    assert sorted(trace["name"] for trace in named) == ["no tier, digits", "smoke, digits"]
+    assert len({trace["marker"]["symbol"] for trace in named}) == 2
 
 
 def test_fronts_join_what_can_be_compared(chromium, finished_run, tmp_path):
@@ -157,27 +168,35 @@ def test_fronts_join_what_can_be_compared(chromium, finished_run, tmp_path):
     traces = report.traces("cost-chart")
     assert [len(trace["x"]) for trace in traces if trace["mode"] == "lines"] == [1, 1]
     named = [trace["name"] for trace in traces if trace["mode"] == "markers+text"]
-    assert named == ["no tier, digits, epochs 2", "no tier, digits, epochs 15"]
+    assert sorted(named) == ["no tier, digits, epochs 15", "no tier, digits, epochs 2"]
     report.page.close()
 
 
 def test_the_picker_chooses_the_curves(report, outputs):
+    """A curve is the mean over a configuration's seeds, in a band of one standard deviation; or each run has its own."""
     report.show("curves")
     report.page.click("#pick-none")
     assert report.traces("curve-chart") == []
-    first, second = _folders(outputs, "c")
-    report.page.fill("#picker-search", "c-digits s1")
-    assert report.page.locator("#picker-list label").all_inner_texts() == [second.name]
-    report.page.check(f"text={second.name}")
-    report.page.select_option("#curve-metric", "train_loss")
-    (curve,) = report.traces("curve-chart")
-    losses = [record["train_loss"] for record in record_of(RunFolder(second)).metrics]
-    assert curve["name"] == second.name and curve["x"] == [1, 2] and curve["y"] == pytest.approx(losses, rel=1e-4)
+    folders = _folders(outputs, "c")
     report.page.fill("#picker-search", "c-digits")
+    assert [label.split()[0] for label in report.page.locator("#picker-list label").all_inner_texts()] == ["C,"]
+    report.page.check("#picker-list input")
+    report.page.select_option("#curve-metric", "train_loss")
+    band, curve = report.traces("curve-chart")
+    losses = [[record["train_loss"] for record in record_of(RunFolder(folder)).metrics] for folder in folders]
+    means, spreads = ([of(epoch) for epoch in zip(*losses)] for of in (statistics.mean, statistics.stdev))
+    assert curve["x"] == [1, 2] and curve["y"] == pytest.approx(means, rel=1e-4)
+    upper = [mean + spread for mean, spread in zip(means, spreads)]
+    lower = [mean - spread for mean, spread in zip(means, spreads)]
+    assert band["y"] == pytest.approx([*upper, *reversed(lower)], rel=1e-4)
+    report.page.check("#curve-single")
+    singles = {trace["name"]: trace["y"] for trace in report.traces("curve-chart")}
+    assert singles == {folder.name: pytest.approx(values, rel=1e-4) for folder, values in zip(folders, losses)}
+    report.page.fill("#picker-search", "")
+    report.page.uncheck("#curve-single")
     report.page.click("#pick-listed")
-    assert [trace["name"] for trace in report.traces("curve-chart")] == [first.name, second.name]
-    report.page.uncheck(f"#picker-list >> text={second.name}")
-    assert [trace["name"] for trace in report.traces("curve-chart")] == [first.name]
+    named = [trace for trace in report.traces("curve-chart") if trace["name"]]
+    assert len(named) == 2  # the third has diverged before its first record
 
 
 def test_a_diverged_run_is_shown_with_its_reason(report):
@@ -209,6 +228,123 @@ def test_rows_sort_from_the_keyboard(report):
         assert len(accuracies) == 4 and accuracies == sorted(accuracies, reverse=order)
 
 
+def test_any_figure_against_any_setting(report):
+    """The rate's axis is logarithmic; only costs have fronts."""
+    report.page.select_option("#tier", "*")
+    assert report.page.is_checked("#cost-log")
+    report.page.select_option("#cost-x", "trainer.epochs")
+    report.page.select_option("#cost-y", "train_seconds")
+    assert {*report.traces("cost-chart")[-1]["x"]} == {2}
+    report.page.select_option("#cost-x", "schedule.name")
+    assert not report.page.is_checked("#cost-log")
+    means = [trace for trace in report.traces("cost-chart") if trace["mode"] == "markers+text"]
+    assert {x for trace in means for x in trace["x"]} == {"onecycle", "step"}
+    assert all(trace["x"] == [] for trace in report.traces("cost-chart") if trace["mode"] == "lines")
+
+
+def test_configurations_are_grouped_and_show_only_what_differs(report, outputs):
+    report.show("configurations")
+    head = report.page.locator("#configuration-table th").all_inner_texts()
+    assert head == ["model", "lr", "n", "top-1 %", "M MACs", "ms per image"]
+    rows = {row[0]: row for row in report.rows("#configuration-table")}
+    accuracies = _summaries(outputs, "c", "top1_percent")
+    spread = f"{statistics.mean(accuracies):.2f} ± {statistics.stdev(accuracies):.2f}"
+    assert rows["C"][1:4] == ["0.1", "2", spread] and rows["K"][1:4] == ["1e+30", "0 of 1", ""]
+    lines = list(csv.reader(io.StringIO(report.saved("[data-csv=configurations]"))))
+    assert lines[0][:4] == ["model", "lr", "n", "top-1 %"] and float(lines[1][1]) > 0
+    saved = {line[0]: line for line in lines}
+    assert float(saved["C"][3]) == pytest.approx(statistics.mean(accuracies))
+    assert float(saved["C"][-1]) == pytest.approx(statistics.stdev(accuracies))
+
+
+def test_a_point_and_a_row_open_their_configuration(report, outputs):
+    report.show("configurations")
+    report.page.locator("#configuration-table .opener", has_text="A").press("Enter")
+    assert report.page.inner_text("#details-title") == "Model A on digits, smoke"
+    names = {row[0] for row in report.rows("#details-body")}
+    assert names == {folder.name for folder in _folders(outputs, "a")}
+    assert {trace["name"] for trace in report.traces("details-chart")} == names
+    report.page.keyboard.press("Escape")
+    assert report.page.is_hidden("#details")
+    report.page.locator("#cost-chart").scroll_into_view_if_needed()
+    mark = report.page.locator("#cost-chart .scatterlayer .trace:last-child .point").first.bounding_box()
+    report.page.mouse.click(mark["x"] + mark["width"] / 2, mark["y"] + mark["height"] / 2)
+    report.page.wait_for_selector("#details[open]")
+    assert report.page.inner_text("#details-title") in ("Model A on digits, smoke", "Model C on digits, smoke")
+
+
+def test_what_was_chosen_stands_in_the_address(chromium, file, report, outputs):
+    report.page.select_option("#model", "c")
+    report.page.fill("#words", "s0")
+    report.page.select_option("#cost-x", "params")
+    report.page.uncheck("#cost-log")
+    report.show("curves")
+    report.page.click("#pick-none")
+    report.page.check("#picker-list input")
+    report.show("compare")
+    report.show("configurations")
+    report.page.locator("#configuration-table .opener").press("Enter")
+    other = Report(chromium, file, choices="#" + report.page.url.partition("#")[2])
+    other.page.wait_for_selector("#details[open]")
+    other.page.keyboard.press("Escape")
+    assert [other.page.input_value(id) for id in ("#tier", "#model", "#words", "#cost-x")] == ["smoke", "c", "s0", "params"]
+    assert not other.page.is_checked("#cost-log") and other.page.inner_text("#count") == "1 of 6 runs"
+    other.show("curves")
+    assert other.page.locator("#picker-list input:checked").count() == 1
+    assert other.problems == []
+    other.page.close()
+
+
+def test_searches_show_what_the_settings_do_and_the_best_so_far(report, outputs):
+    assert report.page.is_visible("#search")  # the rate of K differs
+    report.page.select_option("#tier", "*")
+    report.show("search")
+    best, runs = report.traces("best-chart")
+    assert len(runs["y"]) == 5 and best["y"] == [max(runs["y"][: i + 1]) for i in range(5)]
+    lines = report.traces("parallel-chart")
+    assert len(lines) == 3 and all(0 <= y <= 1 for line in lines for y in line["y"])
+    report.page.select_option("#model", "a")
+    assert report.page.is_hidden("#search")
+
+
+def test_charts_can_be_taken_away(report):
+    svg = report.saved("[data-svg=cost-chart]")
+    assert svg.startswith("<svg") and "top-1 % on the test images" in svg
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1400])
+def test_everybody_can_use_it(chromium, outputs, tier_folder, tmp_path, width, scheme):
+    """axe-core finds nothing, at both widths, light and dark, with a configuration open and closed; nothing is cut off."""
+    assert command("scripts/report.py", outputs, tier_folder, "--output", tmp_path / "report.html").returncode == 0
+    report = Report(chromium, tmp_path / "report.html", scheme, width)
+    for section in ("configurations", "curves", "runs", "unfinished", "compare", "tables", "kernels"):
+        report.show(section)
+    assert findings(report) == []
+    assert report.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    report.page.locator("#configuration-table .opener").first.press("Enter")
+    assert findings(report) == []
+    report.page.close()
+
+
+def findings(report):
+    found = Axe().run(report.page).response["violations"]
+    return [(rule["id"], node["target"], node["failureSummary"]) for rule in found for node in rule["nodes"]]
+
+
+def test_paper_is_light_and_shows_everything(chromium, file):
+    report = Report(chromium, file, scheme="dark")
+    report.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    report.page.emulate_media(media="print")
+    assert report.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(252, 252, 250)"
+    assert report.page.is_hidden("#bar") and len(report.rows("#run-table")) == 5
+    assert report.page.locator("#runs").get_attribute("aria-busy") == "false"
+    report.page.evaluate("dispatchEvent(new Event('afterprint'))")
+    report.page.emulate_media(media="screen")
+    assert report.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 21, 23)"
+    report.page.close()
+
+
 def test_dark_where_the_reader_wants_it_dark(chromium, file, report):
     dark = Report(chromium, file, scheme="dark")
     shades = [it.page.evaluate("getComputedStyle(document.body).backgroundColor") for it in (report, dark)]
@@ -226,7 +362,10 @@ def tier_folder(outputs, tmp_path):
     (folder / "latency.csv").write_text("model,ms_per_image,batch_size,measured_on\na,3.5,64,a CPU\nc,1.25,64,a CPU\n")
     (folder / "table2.csv").write_text("row,macs,note\na,4024832,\nc,1530368,\n")
     (folder / "table2.md").write_text("# Table 2: layers\n")
-    (folder / "claims2.csv").write_text("sentence,verdict\nSIC is better,undecided\n")
+    (folder / "claims2.csv").write_text(
+        "row,than,sentence,verdict,difference_points,low,high,why\n"
+        "c,a,SIC is better,supported,0.4,0.1,0.7,p = 0.03\nl,resnet18,more is better,undecided,,,,not run for both\n"
+    )
     (folder / "table_order.md").write_text("# Order\n\n| model | top-1 % |\n|---|---|\n| a \\| c | **72 ± 1** |\n")
     shutil.copy("results/benchmark_models.png", folder / "kernels_c.png")
     return folder
@@ -236,16 +375,21 @@ def test_what_lies_beside_records_is_shown_with_them(chromium, outputs, tier_fol
     done = command("scripts/report.py", outputs, tier_folder.parent, "--output", tmp_path / "report.html")
     assert done.stdout.startswith(f"{tmp_path / 'report.html'}: 6 runs")  # each once, found in two places
     report = Report(chromium, tmp_path / "report.html")
-    report.page.check("text=measured time")
-    assert report.traces("cost-chart")[-1]["x"] == [3.5, 1.25]
+    report.page.select_option("#cost-x", "ms_per_image")
+    assert {name: mark["x"] for name, mark in by_name(report.traces("cost-chart")[-1]).items()} == {"A": 3.5, "C": 1.25}
     assert "measured all networks together" in report.page.locator("#cost-chart .xtitle").text_content()
     assert "smoke/latency.csv: a CPU, batches of 64" in report.page.inner_text("#cost-note")
     report.show("tables")
-    titles = ["Table 2: layers smoke/table2.csv", "Table 2: layers: what the paper claims smoke/claims2.csv"]
-    assert report.page.locator("#table-list h3").all_inner_texts() == [*titles, "Order smoke/table_order.md"]
-    assert report.rows("#table-list") == [
-        ["a", "4,024,832"], ["c", "1,530,368"], ["SIC is better", "undecided"], ["a | c", "72 ± 1"],
-    ]  # fmt: skip
+    titles = ["Table 2: layers smoke/table2.csv", "Order smoke/table_order.md"]
+    assert report.page.locator("#table-list h3").all_inner_texts() == titles
+    assert report.rows("#table-list") == [["a", "4,024,832"], ["c", "1,530,368"], ["a | c", "72 ± 1"]]
+    counts = report.page.locator("#claims .counts li").all_inner_texts()
+    assert counts == ["1 supported", "0 contradicted", "1 undecided"]
+    first, second = report.page.locator("#claims .claims li").all_inner_texts()
+    assert first.split("\n") == ["supported", "SIC is better C against A", "+0.40 +0.10 to +0.70"]
+    assert second.split("\n") == ["undecided", "more is better L against resnet18"]
+    report.page.click("#claims summary >> nth=0")
+    assert report.page.inner_text("#claims .claims p") == "p = 0.03; tier smoke."
     report.show("kernels")
     assert report.page.evaluate("document.querySelector('#kernels img').naturalWidth") > 0
     assert report.problems == [] and report.requests == [(tmp_path / "report.html").as_uri()]
@@ -287,20 +431,27 @@ def test_mistakes_are_one_line(tmp_path):
         find_sources([tmp_path])
 
 
-def test_a_thousand_runs_fit_and_answer(chromium, tier_folder, tmp_path):
+def test_thousands_of_runs_fit_and_answer(chromium, tier_folder, tmp_path):
     record = read_record(next(tier_folder.glob("runs/a-*")))
-    runs = [Run(record, tmp_path) for record in many_runs(record, 1000, epochs=100)]
+    runs = [Run(record, tmp_path) for record in many_runs(record, 3000, epochs=100)]
     file = tmp_path / "report.html"
-    file.write_text(page(report_data(Sources(runs), ["many"])))
-    assert file.stat().st_size < 20e6
+    file.write_text(page(Sources(runs), ["many"]))
+    assert file.stat().st_size < 40e6
     report = Report(chromium, file)
-    assert len(report.traces("cost-chart")[-1]["x"]) == 100  # ten models at ten rates
+    assert len(report.traces("cost-chart")[-1]["x"]) == 300  # ten models at thirty rates
     report.page.fill("#words", "lr=0.05")
-    assert report.page.inner_text("#count") == "100 of 1000 runs"
+    assert report.page.inner_text("#count") == "100 of 3000 runs"
     report.page.select_option("#model", "d")
     report.show("curves")
     report.page.click("#pick-none")
     report.page.click("#pick-listed")
-    assert len(report.traces("curve-chart")) == 10 and len(report.traces("curve-chart")[0]["y"]) == 100
+    band, curve = report.traces("curve-chart")
+    assert len(curve["y"]) == 100 and len(band["y"]) == 200
+    report.show("runs")
+    report.page.fill("#words", "")
+    report.page.select_option("#model", "*")
+    assert len(report.rows("#run-table")) == 200
+    report.page.click("#all-runs")
+    assert len(report.rows("#run-table")) == 3000
     assert report.problems == []
     report.page.close()

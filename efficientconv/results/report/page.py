@@ -1,16 +1,19 @@
-"""The page as one text: its own files in page/, plotly.js and the data, all inside."""
+"""The page as one text: the template, style and scripts in page/, plotly.js and the data, all inside."""
 
 from __future__ import annotations
 
 import datetime
 import json
-import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+import jinja2
+from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from efficientconv.engine.environment import git_state
+from efficientconv.results.report import claims
 from efficientconv.results.report.images import kernel_images
 from efficientconv.results.report.payload import pack
 from efficientconv.results.report.sources import Sources
@@ -20,30 +23,38 @@ from efficientconv.results.report.times import Times
 PAGE = Path(__file__).with_name("page")
 # in the order that they run in
 SCRIPTS = (
-    "data", "elements", "theme", "filters", "sections", "tables", "groups", "marks", "paper", "scatter", "metrics",
-    "curves", "runs", "compare", "main",
+    "data", "elements", "address", "theme", "filters", "sections", "tables", "groups", "axes", "marks", "paper", "scatter",
+    "configurations", "metrics", "search", "curves", "runs", "compare", "details", "main",
 )  # fmt: skip
 
 
-def report_data(sources: Sources, origins: Iterable[object]) -> dict:
-    """All that the page shows. `origins`: where the runs were looked for."""
-    tables = [sources.attempt(tier_tables, folder) or [] for folder in sources.tier_folders]
-    runs = pack(sources.runs, Times(sources))
-    images = kernel_images(sources)
-    made = {"at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="minutes"), **git_state()}
-    return {
-        "made": made | {"of": [str(origin) for origin in origins]}, "warnings": sources.warnings, **runs,
-        "tables": [table for of_tier in tables for table in of_tier], "paper": paper_points(), "kernels": images,
-    }  # fmt: skip
+def page(sources: Sources, origins: Iterable[object]) -> str:
+    """The HTML file's text. Whatever the runs hold, it stays data. `origins`: where the runs were looked for."""
+    templates = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(PAGE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    stated = [claim for folder in sources.tier_folders for claim in sources.attempt(claims.tier_claims, folder) or []]
+    data, images = _data(sources), kernel_images(sources)  # before the template lists what was left out
+    return templates.get_template("report.html").render(
+        origins=list(map(str, origins)), made=_now(), git=git_state(), warnings=sources.warnings, claims=stated,
+        counts=claims.counts(stated), scale=claims.scale(stated), kernels=images,
+        states=sorted(Counter(run.record.state for run in sources.runs).items()),
+        style=Markup((PAGE / "report.css").read_text()), plotly=Markup(get_plotlyjs()), scripts=Markup(_scripts()),
+        data=Markup(json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")),
+    )  # fmt: skip
 
 
-def page(data: dict) -> str:
-    """The HTML file's text. Whatever the data hold, they stay data."""
-    scripts = "\n".join(f"// {name}.js\n{(PAGE / f'{name}.js').read_text()}" for name in SCRIPTS)
-    parts = {
-        "css": (PAGE / "report.css").read_text(),
-        "plotly": get_plotlyjs(),
-        "data": json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
-        "scripts": f'(() => {{\n"use strict";\n{scripts}\n}})();',
-    }
-    return re.sub(r"/\* here: (\w+) \*/", lambda place: parts[place[1]], (PAGE / "report.html").read_text())
+def _data(sources: Sources) -> dict:
+    """What the scripts read as DATA."""
+    tables = [table for folder in sources.tier_folders for table in sources.attempt(tier_tables, folder) or []]
+    return pack(sources.runs, Times(sources)) | {"tables": tables, "paper": paper_points()}
+
+
+def _scripts() -> str:
+    texts = (f"// {name}.js\n{(PAGE / f'{name}.js').read_text()}" for name in SCRIPTS)
+    return "(() => {{\n\"use strict\";\n{}\n}})();".format("\n".join(texts))
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,19 +1,21 @@
-"""A thousand runs in a few megabytes: every setting's value once, curves as columns of five digits."""
+"""Thousands of runs in a few megabytes: every setting's value once, curves as columns of five digits."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+from dataclasses import asdict
 
+from efficientconv.engine.identity import identity
 from efficientconv.results.comparable import series_names
-from efficientconv.results.record import RunRecord
+from efficientconv.results.figures import FIGURES
 from efficientconv.results.report.sources import Run
 from efficientconv.results.report.times import Times
 from efficientconv.validation import flat
 
 PARTS = ("config", "summary", "environment")
 DIGITS = 5
-_FIGURES = {"top1": "top1_percent", "top5": "top5_percent", "macs": "macs", "params": "params"}
 _NO_CURVES = ("epoch", "step", "_top1", "_top5", "_images")  # the n-th record is epoch n; of counts the percentages are kept
 
 
@@ -38,25 +40,33 @@ class Values:
 
 
 def pack(runs: list[Run], times: Times) -> dict:
-    """What the page reads as DATA.runs, DATA.keys and DATA.values."""
-    records = [run.record for run in runs]
-    numbers = {group: number for number, group in enumerate(dict.fromkeys(record.group for record in records))}
-    series = series_names(records)
-    packed = [_run(record, numbers[record.group], name, times) for record, name in zip(records, series)]
+    """What the page reads as DATA.runs, .keys, .values, .figures and .settings: the settings that some run has changed."""
+    series = series_names([run.record for run in runs])
+    packed = [_run(run, name, times) for run, name in zip(runs, series)]
     values, keys = Values(), {}
     for part in PARTS:
         keys[part], rows = values.rows([flat(getattr(run.record, part)) for run in runs])
         for run, row in zip(packed, rows):
             run[part] = row
-    return {"runs": packed, "keys": keys, "values": values.values}
+    settings = dict.fromkeys(key for run in runs for key in flat(identity(run.record.run_config)))
+    figures = {name: asdict(figure) for name, figure in FIGURES.items()}
+    return {"runs": packed, "keys": keys, "values": values.values, "figures": figures, "settings": list(settings)}
 
 
-def _run(record: RunRecord, group: int, series: str, times: Times) -> dict:
-    return {key: finite(record.summary.get(name)) for key, name in _FIGURES.items()} | {
-        "name": record.run, "tier": record.tier, "state": record.state, "reason": record.reason, "group": group,
-        "series": series, "model": record.model, "data": record.config["data"]["name"], "seed": record.seed,
-        "epochs": len(record.metrics), "time": times.of(record), "curves": curves(record.metrics),
+def _run(run: Run, series: str, times: Times) -> dict:
+    record, time = run.record, times.of(run.record)
+    figures = {name: finite(record.summary[name]) for name in FIGURES if name in record.summary}
+    return {
+        "name": record.run, "tier": record.tier, "state": record.state, "reason": record.reason, "own": run.own,
+        "ended": run.ended, "group": _short_hash(record.group), "series": series, "model": record.model,
+        "data": record.config["data"]["name"], "seed": record.seed, "epochs": len(record.metrics), "time": time,
+        "figures": figures if time is None else figures | {"ms_per_image": time["ms"]}, "curves": curves(record.metrics),
     }  # fmt: skip
+
+
+def _short_hash(group: tuple) -> str:
+    """The same in every report: a page's address names groups by it."""
+    return hashlib.sha256(repr(group).encode()).hexdigest()[:8]
 
 
 def curves(metrics: list[dict]) -> dict[str, list]:

@@ -21,6 +21,12 @@ class Run:
 
     record: RunRecord
     path: Path
+    ended: str = ""  # when it last said something of itself, in UTC; empty: a kept record does not say
+
+    @property
+    def own(self) -> bool:
+        """Trained here; kept records came with the repository."""
+        return self.path.is_dir()
 
 
 @dataclass
@@ -43,7 +49,7 @@ class Sources:
 
 
 def find_sources(paths: Iterable[Path]) -> Sources:
-    """Every run once, in the order of tiers and names; where it lies in two places, the finished one before the other.
+    """Every run once, own ones before kept records, the newest first; where it lies in two places, the finished one.
 
     Raises:
         UserError: a path that is not there; no run at all.
@@ -56,7 +62,8 @@ def find_sources(paths: Iterable[Path]) -> Sources:
             found[key] = max(found.get(key, run), run, key=lambda run: run.record.state == "done")
         if place.suffix == ".json" and place.parent.name == RECORDS and place.parent.parent not in sources.tier_folders:
             sources.tier_folders.append(place.parent.parent)
-    sources.runs = [found[key] for key in sorted(found)]
+    by_name = [found[key] for key in sorted(found)]
+    sources.runs = sorted(by_name, key=lambda run: (run.own, run.ended), reverse=True)
     if not sources.runs:
         raise UserError("; ".join([*sources.warnings, "no run was found; train one, or name run folders"]))
     return sources
@@ -93,13 +100,10 @@ def _read(place: Path) -> Run:
     if place.is_file():
         run = Run(read_record(place), place)
     else:
-        run = Run(_with_last_sign(record_of(RunFolder(place)), place), place)
+        ended = str(RunFolder(place).read_json("status.json").get("heartbeat") or "")
+        record = record_of(RunFolder(place))
+        if record.state == "running":  # or it was killed: when it last said so is all that is known
+            record = replace(record, reason=f"last sign of life {ended}")
+        run = Run(record, place, ended)
     run.record.group  # noqa: B018  raises where the configuration is none
     return run
-
-
-def _with_last_sign(record: RunRecord, folder: Path) -> RunRecord:
-    """A run that says it runs may have been killed: when it last said so is all that is known."""
-    if record.state != "running":
-        return record
-    return replace(record, reason=f"last sign of life {RunFolder(folder).read_json('status.json')['heartbeat']}")

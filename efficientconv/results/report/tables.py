@@ -1,4 +1,4 @@
-"""The tables and verdicts of the tiers, and the paper's points, as the page shows them."""
+"""The tables of the tiers, and the paper's points, as the page shows them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ COMPLEXITY = CONFIG_DIR.parent / "results" / "complexity.csv"
 
 
 def tier_tables(folder: Path) -> list[dict]:
-    """Title, header and rows of each: of a csv file, or of the markdown file where there is no csv of that name."""
-    files = {path.stem: path for pattern in ("table*.md", "table*.csv", "claims*.csv") for path in folder.glob(pattern)}
-    return [_table(files[stem]) | {"tier": folder.name, "file": files[stem].name} for stem in sorted(files, key=_order)]
+    """Title, header and rows of each: the first table of a markdown file, or of a csv file where there is no such table."""
+    stems = {path.stem for pattern in ("table*.md", "table*.csv") for path in folder.glob(pattern)}
+    return [_table(folder / stem) | {"tier": folder.name} for stem in sorted(stems)]
 
 
 def paper_points() -> list[dict]:
@@ -32,33 +32,25 @@ def paper_points() -> list[dict]:
     ]  # fmt: skip
 
 
-def _order(stem: str) -> tuple[str, bool]:
-    """A table's verdicts after it."""
-    return stem.removeprefix("table").removeprefix("claims"), stem.startswith("claims")
-
-
-def _table(path: Path) -> dict:
-    rows = csv_lines(path) if path.suffix == ".csv" else _markdown_lines(path)
-    return {"title": _title(path), "header": rows[0] if rows else [], "rows": rows[1:]}
-
-
-def _title(path: Path) -> str:
-    """The markdown file's heading; verdicts have that of their table's."""
-    text = path.with_name(path.name.replace("claims", "table")).with_suffix(".md")
+def _table(stem: Path) -> dict:
+    text, figures = (Path(f"{stem}{suffix}") for suffix in (".md", ".csv"))
     lines = text.read_text().splitlines() if text.exists() else []
-    heading = next((line.lstrip("# ") for line in lines if line.startswith("#")), path.stem)
-    return f"{heading}: what the paper claims" if path.stem.startswith("claims") else heading
+    title = next((line.lstrip("# ") for line in lines if line.startswith("#")), stem.name)
+    if rows := _first_table(lines):
+        return {"title": title, "file": text.name, "header": rows[0], "rows": rows[1:]}
+    header, *rows = csv_lines(figures) or [[]] if figures.exists() else [[]]
+    return {"title": title, "file": figures.name, "header": header, "rows": rows}
 
 
-def _markdown_lines(path: Path) -> list[list[str]]:
-    """The cells of the first table in it."""
-    lines = []
-    for line in path.read_text().splitlines():
+def _first_table(lines: list[str]) -> list[list[str]]:
+    """The cells of the first table in a markdown file."""
+    rows = []
+    for line in lines:
         if line.startswith("|"):
-            lines.append([_plain(cell) for cell in re.split(r"(?<!\\)\|", line.strip()[1:-1])])
-        elif lines:
+            rows.append([_plain(cell) for cell in re.split(r"(?<!\\)\|", line.strip()[1:-1])])
+        elif rows:
             break
-    return [line for line in lines if any(cell.strip("-: ") for cell in line)]
+    return [row for row in rows if any(cell.strip("-: ") for cell in row)]
 
 
 def _plain(cell: str) -> str:

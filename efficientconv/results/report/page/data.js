@@ -1,12 +1,18 @@
 // What payload.py packed, as the other files read it.
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
+const FIGURES = DATA.figures; // by name: title, unit, about, form, scale, better (results/figures.py)
 const NO_TIER = "no tier";
 
-for (const run of DATA.runs) {
+DATA.runs.forEach((run, number) => {
+  run.number = number; // own runs before kept records, the newest first
   run.tier = run.tier ?? NO_TIER;
   run.words = [run.name, run.model, run.data, run.tier, run.state].join(" ").toLowerCase();
-}
+});
+
+const unique = (values) => [...new Set(values)];
+
+const isDone = (run) => run.state === "done";
 
 // The run's `part` ("config", "summary" or "environment") as a Map, of dotted keys.
 function settings(run, part) {
@@ -15,9 +21,11 @@ function settings(run, part) {
   return new Map(filled);
 }
 
-const isDone = (run) => run.state === "done" && run.top1 !== null;
+const KEY_NUMBERS = new Map(DATA.keys.config.map((key, i) => [key, i]));
 
-const unique = (values) => [...new Set(values)];
+const setting = (run, key) => DATA.values[run.config[KEY_NUMBERS.get(key)]] ?? null;
+
+const figure = (run, name) => run.figures[name] ?? null;
 
 // Models A to O as the paper writes them.
 const modelTitle = (model) => (model.length === 1 ? model.toUpperCase() : model);
@@ -27,6 +35,14 @@ function text(value) {
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
-const fixed = (value, digits) => (value === null || value === undefined ? "" : value.toFixed(digits));
+// By a format of figures.py: ",.2f", ".3g".
+function formatted(form, value) {
+  const [, comma, digits, kind] = form.match(/^(,?)\.(\d+)([fg])$/);
+  if (kind === "g") return String(Number(value.toPrecision(digits)));
+  const places = { minimumFractionDigits: Number(digits), maximumFractionDigits: Number(digits) };
+  return value.toLocaleString("en-US", { ...places, useGrouping: comma === "," });
+}
 
-const significant = (value) => Number(value.toPrecision(4)).toLocaleString("en-US", { maximumFractionDigits: 6 });
+const scaled = (name, value) => (value === null ? null : value / FIGURES[name].scale);
+
+const shown = (name, value) => (value === null ? "" : formatted(FIGURES[name].form, scaled(name, value)));

@@ -12,13 +12,27 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
-// Options as [value, title] or plain values; keeps the choice where it is still there, else takes `preferred` or the first.
+// Options as [value, title] or plain values, in groups by their third part. The choice: the address's, the one that was made
+// before, `preferred`, the first of them that is there.
 function fillSelect(select, options, preferred) {
-  const pairs = options.map((option) => (Array.isArray(option) ? option : [option, option]));
-  const values = pairs.map(([value]) => String(value));
-  const choice = [select.value, String(preferred)].find((value) => values.includes(value));
-  select.replaceChildren(...pairs.map(([value, title]) => element("option", { value }, title)));
+  const triples = options.map((option) => (Array.isArray(option) ? option : [option, option]));
+  const values = triples.map(([value]) => String(value));
+  const choice = [select.dataset.wanted, select.value, String(preferred)].find((value) => values.includes(value));
+  const made = unique(triples.map(([, , group]) => group)).flatMap((group) => {
+    const own = triples.filter((triple) => triple[2] === group);
+    const list = own.map(([value, title]) => element("option", { value }, title));
+    return group === undefined ? list : [element("optgroup", { label: group }, ...list)];
+  });
+  select.replaceChildren(...made);
   if (choice !== undefined) select.value = choice;
 }
 
-for (const form of document.forms) form.addEventListener("submit", (event) => event.preventDefault());
+function download(name, content, type) {
+  const link = element("a", { href: URL.createObjectURL(new Blob([content], { type })), download: name });
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
+for (const form of document.forms) {
+  if (form.method !== "dialog") form.addEventListener("submit", (event) => event.preventDefault());
+}

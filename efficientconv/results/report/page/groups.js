@@ -1,10 +1,10 @@
-// Groups of runs that differ in nothing but their seed: means, spreads, and which of them no other beats.
+// Configurations: groups of runs that differ in nothing but their seed, with means and spreads.
 
-const COSTS = {
-  macs: { title: "MACs", axis: "million MACs of one image", of: (run) => run.macs / 1e6, unit: "M MACs" },
-  time: { title: "measured time", axis: "ms per image", of: (run) => run.time?.ms ?? null, unit: "ms per image" },
-  params: { title: "parameters", axis: "million parameters", of: (run) => run.params / 1e6, unit: "M parameters" },
-};
+const DESCRIBED = /^(seed|tier|data\.name|model\.(name|description|source|trunk|stages\b.*))$/; // said by the model, elsewhere
+
+const GROUPS = [...Map.groupBy(DATA.runs, (run) => run.group).values()].map((runs, number) => ({
+  number, id: runs[0].group, runs, first: runs[0], model: runs[0].model, done: runs.filter(isDone),
+}));
 
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
@@ -15,34 +15,40 @@ function deviation(values) {
   return Math.sqrt(values.reduce((sum, value) => sum + (value - middle) ** 2, 0) / (values.length - 1));
 }
 
-// Of the finished ones among `runs` that have this cost.
-function groupsOf(runs, cost) {
-  const members = new Map();
-  for (const run of runs.filter((run) => isDone(run) && cost.of(run) !== null)) {
-    if (!members.has(run.group)) members.set(run.group, []);
-    members.get(run.group).push(run);
-  }
-  return [...members.values()].map((runs) => {
-    const accuracies = runs.map((run) => run.top1);
-    return { runs, first: runs[0], cost: mean(runs.map(cost.of)), top1: mean(accuracies), spread: deviation(accuracies) };
-  });
+// Of all that is visible, as far as it is; in the order of the runs.
+function visibleGroups() {
+  const kept = new Set(visible);
+  return GROUPS.filter((group) => group.runs.some((run) => kept.has(run))).map((group) => ({
+    ...group, runs: group.runs.filter((run) => kept.has(run)), done: group.done.filter((run) => kept.has(run)),
+  }));
 }
 
-// Those that no other group matches at the same cost or less, from the cheapest on.
-function paretoFront(groups) {
-  const front = [];
-  for (const group of [...groups].sort((one, other) => one.cost - other.cost || other.top1 - one.top1)) {
-    if (!front.length || group.top1 > front.at(-1).top1) front.push(group);
-  }
-  return front;
+// Mean and spread of a figure over the finished runs that have it.
+function over(group, name) {
+  const values = group.done.map((run) => figure(run, name)).filter((value) => value !== null);
+  return { mean: values.length ? mean(values) : null, spread: deviation(values), n: values.length };
 }
 
-// The settings in which the groups differ from each other, the seed and the model's own description aside.
+// Costs are all but the same for all seeds.
+function shownOver(group, name) {
+  const { mean: middle, spread } = over(group, name);
+  return spread === null || COSTS.includes(name) ? shown(name, middle) : `${shown(name, middle)} ± ${shown(name, spread)}`;
+}
+
+// The settings in which the groups differ, the seed and the model's own description aside.
 function differingKeys(groups) {
-  const configs = groups.map((group) => group.first.config);
-  return DATA.keys.config.map((_, i) => i).filter((i) => {
-    const key = DATA.keys.config[i];
-    return key !== "seed" && key !== "tier" && (key === "model.width" || !key.startsWith("model."))
-      && configs.some((config) => config[i] !== configs[0][i]);
-  });
+  return DATA.settings.filter((key) => KEY_NUMBERS.has(key) && !DESCRIBED.test(key) && groups.some((group) => {
+    const number = KEY_NUMBERS.get(key);
+    return group.first.config[number] !== groups[0].first.config[number];
+  }));
 }
+
+const shortKey = (key) => key.split(".").at(-1);
+
+// The model, and what else tells the group from the others.
+function groupTitle(group, keys) {
+  const told = keys.map((key) => `${shortKey(key)} ${shortValue(setting(group.first, key))}`);
+  return [modelTitle(group.model), ...told].join(", ");
+}
+
+const shortValue = (value) => (typeof value === "number" ? String(Number(value.toPrecision(4))) : text(value));

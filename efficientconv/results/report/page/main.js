@@ -1,38 +1,19 @@
-// What the page is about, and the start of everything.
+// The start of everything.
 
-function writeHeader() {
-  const { at, of, git_commit: commit, git_dirty: changed } = DATA.made;
-  const code = commit === null ? "" : `, by commit ${commit.slice(0, 10)}${changed ? " with changes" : ""}`;
-  byId("made").textContent = `Made ${at.replace("T", " ").replace("+00:00", " UTC")} from ${of.join(", ")}${code}.`;
-  for (const state of unique(DATA.runs.map((run) => run.state)).sort()) {
-    const { length } = DATA.runs.filter((run) => run.state === state);
-    byId("states").append(element("span", { className: `state ${state}` }, `${length} ${state}`), " ");
-  }
-}
-
-function writeWarnings() {
-  const { warnings } = DATA;
-  byId("warnings").hidden = !warnings.length;
-  byId("warnings").querySelector("summary").textContent = `${warnings.length} left out`;
-  byId("warnings").querySelector("ul").append(...warnings.map((warning) => element("li", {}, warning)));
-}
-
-function startKernels() {
-  byId("kernels").hidden = !DATA.kernels.length;
-  addSection("kernels", () => byId("kernel-list").replaceChildren(...DATA.kernels.flatMap(({ title, url }) => [
-    element("h3", {}, title), element("img", { src: url, alt: `Kernels: ${title}` }),
-  ])));
-}
-
-writeHeader();
-writeWarnings();
+fillMenu();
 startScatter();
+addSection("configurations", drawConfigurations);
+startSearch();
 startCurves();
-addSection("runs", drawRuns);
-addSection("unfinished", drawUnfinished);
+startRuns();
 startCompare();
 addSection("tables", drawTables);
-startKernels();
+startDetails();
+rememberControls("tier", "data-set", "model", "words");
+readAddress();
 startFilters();
 applyFilters();
-pickSome();
+if (!picked.size) pickSome();
+
+// An address that was typed or pasted, or the way back.
+addEventListener("hashchange", () => location.reload());

@@ -1,25 +1,48 @@
-// Named marks on a logarithmic axis of cost: where their names go, and the axis.
+// Named marks: where their names go, and an axis with round ticks.
 
-const CORNERS = ["top right", "bottom right", "top left", "bottom left"];
-const CROWDED = 0.07; // of an axis: names of marks nearer to each other than this go to different corners
 const NAMES_MARGIN = { l: 56, r: 40, t: 12, b: 48 }; // pixels; the outermost names reach into it
+const SIDES = [[1, -1], [1, 1], [-1, -1], [-1, 1], [1, 0], [-1, 0], [0, -1], [0, 1]]; // right and down are positive
+const MARK = 6; // pixels from a mark's middle to its rim
+const LETTER = { width: 7.5, height: 14 }; // pixels
 
-// Points have a `cost` and a `top1`.
-function labelCorners(points) {
-  const range = (values) => Math.max(...values) - Math.min(...values) || 1;
-  const across = range(points.map((point) => Math.log(point.cost)));
-  const up = range(points.map((point) => point.top1));
-  const near = (one, other) => Math.abs(Math.log(one.cost / other.cost)) < CROWDED * across
-    && Math.abs(one.top1 - other.top1) < CROWDED * up;
+const sideName = ([x, y]) => `${["top", "middle", "bottom"][y + 1]} ${["left", "center", "right"][x + 1]}`;
+
+// For points with x, y and a name: on which side of its mark each name covers neither a mark nor a name before it. Names
+// without room are left out: the pointer still finds them.
+function placeNames(points, logarithmic, { clientWidth, clientHeight }) {
+  const across = scaleOf(points.map((point) => point.x), logarithmic, clientWidth - NAMES_MARGIN.l - NAMES_MARGIN.r);
+  const down = scaleOf(points.map((point) => point.y), false, clientHeight - NAMES_MARGIN.t - NAMES_MARGIN.b);
+  const centres = points.map((point) => [across(point.x), -down(point.y)]);
+  const taken = centres.map(([x, y]) => [x - MARK, y - MARK, x + MARK, y + MARK]);
   return points.map((point, i) => {
-    const earlier = points.slice(0, i).filter((other) => near(point, other));
-    return CORNERS[earlier.length % CORNERS.length];
+    const free = point.name && SIDES.find((side) => {
+      const box = nameBox(centres[i], side, point.name.length);
+      return !taken.some((other) => overlap(box, other)) && taken.push(box);
+    });
+    return free ? { text: point.name, place: sideName(free) } : { text: "", place: "top right" };
   });
 }
 
+// From values, texts among them by their order, to pixels.
+function scaleOf(values, logarithmic, pixels) {
+  const texts = unique(values.map(String));
+  const number = (value) => (typeof value === "string" ? texts.indexOf(value) : logarithmic ? Math.log(value) : value);
+  const [low, high] = [Math.min(...values.map(number)), Math.max(...values.map(number))];
+  return (value) => ((number(value) - low) / (high - low || 1)) * pixels * 0.9;
+}
+
+function nameBox([x, y], [right, below], letters) {
+  const width = letters * LETTER.width;
+  const left = x + right * MARK - ((1 - right) / 2) * width;
+  const top = y + below * MARK - ((1 - below) / 2) * LETTER.height;
+  return [left, top, left + width, top + LETTER.height];
+}
+
+const overlap = (one, other) => one[0] < other[2] && other[0] < one[2] && one[1] < other[3] && other[1] < one[3];
+
 // Ticks at 1, 2 and 5 of each power of ten, or at even steps where all lies within a power.
-function costAxis(title, costs) {
-  const [low, high] = [Math.min(...costs), Math.max(...costs)];
+function logAxis(title, values) {
+  const [low, high] = [Math.min(...values), Math.max(...values)];
   const step = 10 ** Math.floor(Math.log10(high)) / 2;
   const room = 1.15; // for the names of the outer marks
   const range = [low / room, high * room ** 2].map(Math.log10);

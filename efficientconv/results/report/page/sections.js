@@ -1,4 +1,4 @@
-// Sections are drawn when they come near the window, and again, then, when their runs have changed.
+// Sections are drawn when they come near the window, and again, then, when their runs have changed; and the menu of them.
 
 const sections = new Map(); // by id: how it is drawn, whether it is near, whether it is out of date
 const NEAR = "300px";
@@ -33,10 +33,37 @@ function redrawSections() {
 
 function drawAllSections() {
   for (const section of sections.values()) {
-    drawIfDue(Object.assign(section, { near: true }));
+    drawIfDue(Object.assign(section, { near: true, due: true }));
   }
+}
+
+// On paper it is light, and as wide as the paper: before the browser lays the pages out.
+function print(printing) {
+  document.documentElement.classList.toggle("printing", printing);
+  drawAllSections();
+}
+
+// Not by the links' own way: the address has the reader's choices.
+function fillMenu() {
+  byId("menu").append(...[...document.querySelectorAll("[data-menu]")].map((section) => {
+    const link = element("a", { href: `#${section.id}` }, section.dataset.menu);
+    link.addEventListener("click", (event) => {
+      event.preventDefault();
+      const heading = section.querySelector("h2");
+      heading.tabIndex = -1;
+      heading.focus({ preventScroll: true });
+      section.scrollIntoView();
+    });
+    return link;
+  }));
+}
+
+function showSection(id, wanted) {
+  byId(id).hidden = !wanted;
+  byId("menu").querySelector(`[href="#${id}"]`).hidden = !wanted;
 }
 
 dark.addEventListener("change", redrawSections);
 addEventListener("resize", redrawSections);
-addEventListener("beforeprint", drawAllSections);
+addEventListener("beforeprint", () => print(true));
+addEventListener("afterprint", () => print(false));

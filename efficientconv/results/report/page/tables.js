@@ -1,15 +1,19 @@
-// Tables that sort by a click on a column's name, and the tiers' own tables.
+// Tables that sort by a click on a column's name and can be taken away as CSV, and the tiers' own tables.
 
 const isNumber = (value) => value !== "" && value !== null && !Number.isNaN(Number(value));
 const LONG = 28; // characters; such a column is wrapped
+const FORMULA = /^'*[=+@＝＋－＠-]/; // what a spreadsheet would compute; results/csv_files.py has the same rule
+
+const takeaways = new Map(); // by name: columns and rows, as the table of that name shows them now
 
 // Columns: {title, value(row), show(row)}: what is sorted by, and what is shown (a text or an element) where that differs.
-function sortableTable(columns, rows) {
+// `most`: no more rows are drawn; `open(row)`: what a click on a row does.
+function sortableTable(columns, rows, { most = Infinity, open } = {}) {
   const body = element("tbody");
   const kinds = columns.map((column) => kindOf(rows.map(column.value)));
   const heads = columns.map((column, i) => {
     const button = element("button", { type: "button" }, column.title);
-    const head = element("th", { scope: "col", className: kinds[i] }, button);
+    const head = element("th", { scope: "col", className: kinds[i], title: column.about ?? "" }, button);
     button.addEventListener("click", () => sortBy(i));
     return head;
   });
@@ -22,12 +26,16 @@ function sortableTable(columns, rows) {
   }
 
   function fill(sorted) {
-    const cells = (row) => columns.map((column, i) => cell(column, row, kinds[i]));
-    body.replaceChildren(...sorted.map((row) => element("tr", {}, ...cells(row))));
+    body.replaceChildren(...sorted.slice(0, most).map((row) => {
+      const made = element("tr", {}, ...columns.map((column, i) => cell(column, row, kinds[i])));
+      if (open) made.addEventListener("click", () => open(row));
+      return made;
+    }));
   }
 
   fill(rows);
-  return element("table", {}, element("thead", {}, element("tr", {}, ...heads)), body);
+  const className = open ? "opens" : "";
+  return element("table", { className }, element("thead", {}, element("tr", {}, ...heads)), body);
 }
 
 function kindOf(values) {
@@ -48,11 +56,23 @@ function compare(one, other, way) {
   return way * String(one).localeCompare(String(other), "en", { numeric: true });
 }
 
+function csvText(columns, rows) {
+  const inert = (value) => (typeof value === "string" && FORMULA.test(value) && !isNumber(value) ? `'${value}` : value);
+  const quoted = (value) => `"${String(inert(value) ?? "").replaceAll('"', '""')}"`;
+  const lines = [columns.map((column) => column.title), ...rows.map((row) => columns.map((column) => column.value(row)))];
+  return lines.map((line) => `${line.map(quoted).join(",")}\r\n`).join("");
+}
+
+for (const button of document.querySelectorAll("[data-csv]")) {
+  const name = button.dataset.csv;
+  button.setAttribute("aria-label", `Save the ${name} as CSV`);
+  button.addEventListener("click", () => download(`${name}.csv`, csvText(...takeaways.get(name)), "text/csv"));
+}
+
 function drawTables() {
-  const tier = filters.tier.value;
-  const shown = DATA.tables.filter((table) => tier === ALL || table.tier === tier);
-  byId("table-list").replaceChildren(...shown.flatMap(tierTable));
-  if (!shown.length) byId("table-list").append(element("p", { className: "note" }, noTables()));
+  const shownTables = DATA.tables.filter((table) => chosen("tier") || table.tier === filters.tier.value);
+  byId("table-list").replaceChildren(...shownTables.flatMap(tierTable));
+  if (!shownTables.length) byId("table-list").append(element("p", { className: "note" }, noTables()));
 }
 
 function noTables() {
@@ -65,7 +85,7 @@ function tierTable(table) {
     title: table.header[i].replaceAll("_", " "), value: (row) => row[i] ?? "", show: (row) => grouped(row[i] ?? ""),
   }));
   const head = element("h3", {}, table.title, " ", element("small", {}, `${table.tier}/${table.file}`));
-  const frame = { className: "scroll", tabIndex: 0, role: "region", "aria-label": table.title };
+  const frame = { className: "scroll", tabIndex: 0, role: "region", "aria-label": `${table.title}, ${table.file}` };
   return [head, element("div", frame, sortableTable(columns, table.rows))];
 }
 

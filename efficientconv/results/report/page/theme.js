@@ -1,13 +1,26 @@
-// plotly.js in the page's own type and colours, light or dark.
+// plotly.js in the page's own type and colours, light, dark or printed.
 
 const COLOURS = 8;
 const CLEAR = "rgba(0,0,0,0)";
-const CONFIG = { displaylogo: false, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
+const NARROW = 560; // pixels of a chart
+const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "pentagon", "star"];
+const DASHES = ["solid", "dash", "dot", "dashdot"]; // of curves of one colour
+const MODELS = unique(DATA.runs.map((run) => run.model)).sort();
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 const cssColour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
 const colour = (number) => cssColour(`c${number % COLOURS}`);
+
+// A model has one colour in all charts.
+const modelColour = (model) => colour(MODELS.indexOf(model));
+
+// Colours as #rrggbb; `share` of the second.
+function mixed(one, other, share) {
+  const part = (text, i) => parseInt(text.slice(1 + 2 * i, 3 + 2 * i), 16);
+  const parts = [0, 1, 2].map((i) => Math.round(part(one, i) * (1 - share) + part(other, i) * share));
+  return `#${parts.map((value) => value.toString(16).padStart(2, "0")).join("")}`;
+}
 
 // plotly.js reads tags and entities in its texts: names are to be shown as they are.
 const plain = (value) => text(value).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
@@ -20,18 +33,18 @@ function axis(title, more = {}) {
 }
 
 function draw(id, traces, layout) {
+  const width = byId(id).clientWidth; // said, because plotly.js itself notices only a change of the window
   const base = {
-    width: byId(id).clientWidth, // said, because plotly.js itself notices only a change of the window
-    paper_bgcolor: CLEAR, plot_bgcolor: CLEAR, margin: { l: 56, r: 12, t: 12, b: 48 }, hovermode: "closest",
+    width, height: byId(id).clientHeight, paper_bgcolor: CLEAR, plot_bgcolor: CLEAR, hovermode: "closest",
+    margin: { l: width < NARROW ? 44 : 56, r: 12, t: 12, b: 48 },
     font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: cssColour("ink") },
-    modebar: { bgcolor: CLEAR, color: cssColour("muted"), activecolor: cssColour("ink") },
     hoverlabel: {
       bgcolor: cssColour("raised"), bordercolor: cssColour("line"), font: { color: cssColour("ink") },
       align: "left", namelength: -1,
     },
     legend: { orientation: "h", x: 0, y: 1, yanchor: "bottom", font: { size: 12 } },
   };
-  return Plotly.react(id, traces, { ...base, ...layout }, CONFIG);
+  return Plotly.react(id, traces, { ...base, ...layout }, { displayModeBar: false });
 }
 
 // In place of a chart that would have nothing in it.
@@ -39,5 +52,21 @@ function drawNothing(id, why) {
   draw(id, [], {
     xaxis: { visible: false }, yaxis: { visible: false },
     annotations: [{ text: plain(why), showarrow: false, font: { color: cssColour("muted") } }],
+  });
+}
+
+// Marks carry the number of a group as their customdata.
+function openOnClick(id) {
+  byId(id).on("plotly_click", ({ points }) => {
+    const number = points.map((point) => point.customdata).find((value) => value !== undefined);
+    if (number !== undefined) openDetails(GROUPS[number]);
+  });
+}
+
+for (const button of document.querySelectorAll("[data-svg]")) {
+  button.setAttribute("aria-label", "Save this chart as SVG");
+  button.addEventListener("click", () => {
+    const { clientWidth: width, clientHeight: height } = byId(button.dataset.svg);
+    Plotly.downloadImage(button.dataset.svg, { format: "svg", filename: button.dataset.svg, width, height });
   });
 }

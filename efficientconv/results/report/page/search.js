@@ -1,0 +1,79 @@
+// Searches: configurations as lines through their settings, and the best after so many runs.
+
+const MOST_LINES = 300;
+const MOST_AXES = 8;
+const FEW_VALUES = 6; // of an axis, each is written at it
+
+function drawSearch() {
+  const groups = visibleGroups().filter((group) => group.done.length);
+  const keys = differingKeys(groups).slice(0, MOST_AXES - 1);
+  fillSelect(byId("search-figure"), RECORDED.map((name) => [name, FIGURES[name].title]), "top1_percent");
+  const aim = figureAxis(byId("search-figure").value);
+  drawParallel(groups.filter((group) => aim.value(group) !== null), keys, aim);
+  drawBest(aim);
+}
+
+function drawParallel(groups, keys, aim) {
+  const models = { name: "model", title: "model", value: (group) => modelTitle(group.model), show: (value) => value };
+  const several = unique(groups.map((group) => group.model)).length > 1;
+  const axes = [...(several ? [models] : []), ...keys.map((key) => settingAxis(key, groups)), aim];
+  const placed = axes.map((one) => placeOn(one, groups));
+  const sign = FIGURES[aim.name].better === "lower" ? -1 : 1;
+  const ranked = [...groups].sort((one, other) => sign * (aim.value(one) - aim.value(other)));
+  const drawn = ranked.slice(-MOST_LINES); // the best last, on top
+  draw("parallel-chart", drawn.map((group, i) => ({
+    mode: "lines", x: axes.map((_, j) => j), y: placed.map((place) => place.of(group)), showlegend: false,
+    line: { width: i === drawn.length - 1 ? 3 : 1.25, color: mixed(cssColour("line"), cssColour("accent"), (i + 1) / drawn.length) },
+    customdata: axes.map(() => group.number), hovertemplate: `${plain(groupHover(group, keys, aim))}<extra></extra>`,
+  })), {
+    margin: { l: 48, r: 64, t: 12, b: 56 }, yaxis: { visible: false, range: [-0.06, 1.06] },
+    xaxis: axis("", { tickvals: axes.map((_, j) => j), ticktext: axes.map((one) => plain(shortKey(one.title))), zeroline: false }),
+    annotations: placed.flatMap((place, j) => place.ticks.map(([y, label]) => ({
+      x: j, y, text: plain(label), showarrow: false, xanchor: "left", xshift: 4, font: { size: 11 }, bgcolor: cssColour("paper"),
+    }))),
+  }).then(() => openOnClick("parallel-chart"));
+  const left = ranked.length - drawn.length;
+  byId("parallel-note").textContent = `A line is a configuration; the better, the bluer; the best is thick.${
+    left ? ` The best ${MOST_LINES} of ${ranked.length} are drawn.` : ""}`;
+}
+
+const groupHover = (group, keys, aim) => `${groupTitle(group, keys)}: ${aim.show(aim.value(group))} ${aim.title}`;
+
+// Where a group lies on an axis, from 0 to 1, and what is written at it.
+function placeOn(one, groups) {
+  const values = unique(groups.map(one.value)).sort((a, b) => compare(a, b, 1));
+  if (values.some((value) => typeof value !== "number")) {
+    const at = (value) => (values.length > 1 ? values.indexOf(value) / (values.length - 1) : 0.5);
+    return { of: (group) => at(one.value(group)), ticks: values.map((value) => [at(value), shortValue(value)]) };
+  }
+  const step = one.logarithmic && values[0] > 0 ? Math.log : (value) => value;
+  const [low, high] = [step(values[0]), step(values.at(-1))];
+  const at = (value) => (high > low ? (step(value) - low) / (high - low) : 0.5);
+  const written = values.length <= FEW_VALUES ? values : [values[0], values.at(-1)];
+  return { of: (group) => at(one.value(group)), ticks: written.map((value) => [at(value), one.show(value)]) };
+}
+
+function drawBest(aim) {
+  const ended = visible.filter((run) => isDone(run) && run.ended && aim.of(run) !== null);
+  if (!ended.length) return drawNothing("best-chart", "Kept records do not say when their runs ended.");
+  const runs = ended.sort((one, other) => (one.ended < other.ended ? -1 : 1));
+  const best = FIGURES[aim.name].better === "lower" ? Math.min : Math.max;
+  const values = runs.map(aim.of);
+  const so_far = values.map((_, i) => best(...values.slice(0, i + 1)));
+  const x = runs.map((_, i) => i + 1);
+  draw("best-chart", [
+    { mode: "lines", name: "best so far", x, y: so_far, line: { shape: "hv", color: cssColour("accent"), width: 2 } },
+    {
+      mode: "markers", name: "run", x, y: values, hovertext: runs.map((run) => plain(run.name)),
+      marker: { size: 6, color: runs.map((run) => modelColour(run.model)) },
+      customdata: runs.map((run) => GROUPS.find((group) => group.id === run.group).number),
+    },
+  ], { xaxis: axis("finished runs, by the time they ended"), yaxis: axis(aim.about), showlegend: false })
+    .then(() => openOnClick("best-chart"));
+}
+
+function startSearch() {
+  rememberControls("search-figure");
+  byId("search-figure").addEventListener("input", drawSearch);
+  addSection("search", drawSearch);
+}
