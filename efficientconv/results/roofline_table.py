@@ -19,13 +19,16 @@ NOTE = """\
 - over a: the expected time against model A's, run the same way on the same device.
 - binds: what most of the expected time waits for: memory, arithmetic, or the host's launches."""
 
+WORK = (
+    Column("GFLOP an image", lambda row: row.gflop_per_image, ".2f", "gflop_per_image"),
+    Column("MB an image", lambda row: row.mb_per_image, ".1f", "mb_per_image"),
+    Column("operations", lambda row: row.operations, name="operations"),
+)
 COLUMNS = (
     Column("device", lambda row: row.device, name="device"),
     Column("model", lambda row: row.model, name="model"),
     Column("run", lambda row: row.execution, name="execution"),
-    Column("GFLOP an image", lambda row: row.gflop_per_image, ".2f", "gflop_per_image"),
-    Column("MB an image", lambda row: row.mb_per_image, ".1f", "mb_per_image"),
-    Column("operations", lambda row: row.operations, name="operations"),
+    *WORK,
     Column("limit, ms a step", lambda row: 1e3 * row.limit.seconds, ".2f", "limit_ms_per_step"),
     Column("expected, ms a step", lambda row: 1e3 * row.expected.seconds, ".2f", "expected_ms_per_step"),
     Column("expected, images/s", lambda row: row.images_per_s, ",.0f", "expected_images_per_s"),
@@ -43,9 +46,11 @@ def write(
     rows: Sequence[Expectation], setting: Setting, shares: Mapping[str, str], folder: Path, command: str
 ) -> list[Path]:
     """roofline.md and roofline.csv."""
-    table = Table(rows, COLUMNS)
-    page = f"# Rooflines of a training step\n\n`{command}`\n\n{_about(setting)}\n\n{_note(shares)}\n\n{table.markdown()}\n"
-    contents = {folder / "roofline.md": page, folder / "roofline.csv": table.csv()}
+    counted = Table([row for row in rows if row.device == rows[0].device], [*COLUMNS[1:3], *WORK]).markdown()
+    times = Table(rows, [column for column in COLUMNS if column not in WORK]).markdown()
+    tables = f"## Counted, on any device\n\n{counted}\n\n## Expected times\n\n{times}"
+    page = f"# Rooflines of a training step\n\n`{command}`\n\n{_about(setting)}\n\n{_note(shares)}\n\n{tables}\n"
+    contents = {folder / "roofline.md": page, folder / "roofline.csv": Table(rows, COLUMNS).csv()}
     for path, content in contents.items():
         write_atomically(path, content.encode())
     return list(contents)
