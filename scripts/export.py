@@ -29,6 +29,8 @@ from efficientconv.errors import UserError
 from efficientconv.export import Run, agreement, exported, prepare_for_export, runner
 from efficientconv.files import refused_in_one_line, write_atomically
 from efficientconv.latency import measure_latency
+from efficientconv.results.figures import FIGURES
+from efficientconv.results.table import Column, Table
 from efficientconv.validation import Section, validate
 
 BATCH = 16  # images of a measured pass where any number fits
@@ -92,8 +94,10 @@ def times(model: nn.Module, run: Run, image_size: int, order: Order) -> str:
     models = {"this network in PyTorch": model, f"the {order.format} file": Exported(run)}
     sizes = dict.fromkeys(models, image_size)
     measured = measure_latency(models, sizes, batch_size=batch, device=torch.device("cpu"), repeats=5)
-    lines = [f"{name:24} {time.ms_per_image:8.3f} ms an image" for name, time in measured.items()]
-    return "\n".join([f"{batch} images at a time, {torch.get_num_threads()} threads:", *lines])
+    table = Table(list(measured.items()), [
+        Column("", lambda row: row[0]), FIGURES["ms_per_image"].column(lambda row: row[1].ms_per_image),
+    ])  # fmt: skip
+    return f"{batch} images at a time, {torch.get_num_threads()} threads:\n{table.text()}"
 
 
 if __name__ == "__main__":

@@ -39,6 +39,8 @@ from efficientconv.engine.environment import environment
 from efficientconv.engine.guard import guarded
 from efficientconv.engine.records import read_records
 from efficientconv.errors import UserError, did_you_mean
+from efficientconv.results.pages import page
+from efficientconv.results.table import Column, Table
 
 EPOCHS, STEPS_PER_EPOCH, KILLS_A_RUN = 4, 20, 5
 COMMON = (
@@ -182,25 +184,24 @@ def untimed(record: dict) -> dict:
 def report(outcomes: list[Outcome], kills: int) -> str:
     facts = environment(torch.device("cpu"))
     equal = sum(not outcome.differences for outcome in outcomes)
-    lines = [
+    table = Table(outcomes, [
+        Column("model", lambda outcome: outcome.model),
+        Column("options", lambda outcome: outcome.options or "-"),
+        Column("seed", lambda outcome: outcome.seed),
+        *(Column(f"killed in {title}", lambda outcome, phase=phase: outcome.kills[phase])
+          for title, phase in zip(("a step", "a save", "an evaluation"), PHASES)),
+        Column("lost or different", lambda outcome: ", ".join(outcome.differences) or "nothing"),
+    ])  # fmt: skip
+    return page(
         "# Killed runs against unbroken ones",
-        "",
         f"Written by `python scripts/torture.py --kills {kills}` at commit {facts['git_commit']} on {facts['cpu']}, "
         f"{facts['threads']} threads, torch {facts['packages']['torch']}.",
-        "",
         f"Each run ({EPOCHS} epochs of {STEPS_PER_EPOCH} steps on digits, width 0.125, a checkpoint every 60 ms) was killed "
         "with SIGKILL and started again by the same command, until it had been killed that often; then it was left to end. "
         "Compared bitwise with an unbroken run: weights, moving average, metrics.jsonl and summary.json (timings aside).",
-        "",
         f"**{equal} of {len(outcomes)} runs ended bit for bit as the unbroken one.**",
-        "",
-        "| model | options | seed | killed in a step | in a save | in an evaluation | lost or different |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for o in outcomes:
-        counts = " | ".join(str(o.kills[phase]) for phase in PHASES)
-        lines.append(f"| {o.model} | {o.options or '-'} | {o.seed} | {counts} | {', '.join(o.differences) or 'nothing'} |")
-    return "\n".join(lines) + "\n"
+        table.markdown(),
+    )
 
 
 if __name__ == "__main__":
