@@ -30,8 +30,10 @@ from efficientconv.results.readme import BLOCK, TABLES, pages, updated
 from efficientconv.validation import validate
 
 TEXTS = {str(path.relative_to(ROOT)): path.read_text() for path in pages()}
-HYDRA = {"train.py": "train", "eval.py": "eval"} | {
-    f"scripts/{name}.py": name for name in ("export", "verify_data", "visualize_kernels")
+HYDRA = {"train.py": "train", "eval.py": "eval"} | {  # commands of Hydra's, and their configurations
+    f"scripts/{path.name}": entry[1]
+    for path in (ROOT / "scripts").glob("*.py")
+    if (entry := re.search(r"@cli\.entry\(\"(\w+)\"", path.read_text()))
 }
 TOOLS = ("git", "mypy", "pre-commit", "pytest", "ruff")  # whose arguments nobody here parses
 PROGRAMS = ("bash", "pip", "python", "source", "tensorboard", "torchrun", "wandb", *TOOLS)
