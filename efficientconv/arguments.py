@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 from argparse import ArgumentTypeError
+from collections.abc import Sequence
 from pathlib import Path
 
+from efficientconv import validation
 from efficientconv.errors import UserError
 from efficientconv.files import make_folder, refused_in_one_line
 
@@ -22,9 +23,29 @@ def positive(text: str) -> int:
 
 def file_name(text: str) -> str:
     """Of a file or folder inside another. Raises ArgumentTypeError."""
-    if not re.fullmatch(r"\w[\w.+-]{,99}", text):
-        raise ArgumentTypeError(f"give a name of letters, digits and . _ + -, not '{text}'")
-    return text
+    try:
+        return validation.file_name(text)
+    except ValueError as error:
+        raise ArgumentTypeError(f"'{text}' {error}") from None
+
+
+def settings(given: Sequence[str], example: str) -> dict[str, str]:
+    """Of key=value by key. Raises UserError."""
+    values = {}
+    for setting in given:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise UserError(f"'{setting}' is no key=value; write for example {example}")
+        values[key] = value
+    return values
+
+
+def seeds(text: str) -> list[int]:
+    """Of 0,1,2. Raises UserError."""
+    found = text.split(",")
+    if not all(seed.isascii() and seed.isdigit() for seed in found) or len(set(map(int, found))) < len(found):
+        raise UserError(f"seeds={text}: give whole numbers with commas, each once, for example seeds=0,1,2")
+    return list(map(int, found))
 
 
 def require_writable(folder: Path) -> None:

@@ -9,7 +9,7 @@ from efficientconv.signals import leave_on_signals, nothing_begun
 
 def train() -> None:
     """efficientconv-train model=c data=cifar10 trainer.epochs=100 optim.lr=0.1 seed=0"""
-    leave_on_signals()
+    leave_on_signals(continues=True)
     from efficientconv import cli
     from efficientconv.engine.configure import run_config
 

@@ -24,9 +24,10 @@ class Preempted(BaseException):
     """Not an Exception, so that nothing on its way takes it for a failure of its own. Its text says what becomes of it."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again later
+    otherwise = "the same command begins anew"  # where it has no text; leave_on_signals says what is true of the command
 
     def line(self) -> str:
-        return f"stopped by a signal; {str(self) or 'the same command continues'}"
+        return f"stopped by a signal; {str(self) or self.otherwise}"
 
 
 def answer(handler: Callable[[int, FrameType | None], object] | signal.Handlers) -> None:
@@ -34,8 +35,13 @@ def answer(handler: Callable[[int, FrameType | None], object] | signal.Handlers)
         signal.signal(number, handler)
 
 
-def leave_on_signals() -> None:
-    """From here on a signal ends the process at once. Where Python takes itself down, it can no longer be told."""
+def leave_on_signals(continues: bool = False) -> None:
+    """From here on a signal ends the process at once. Where Python takes itself down, it can no longer be told.
+
+    continues: the same command goes on from where it was stopped.
+    """
+    if continues:
+        Preempted.otherwise = "the same command continues"
     answer(leave)
     atexit.register(ignore_signals)  # registered first, called last
 

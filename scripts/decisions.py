@@ -17,15 +17,16 @@ from checkout import ROOT
 from efficientconv.signals import leave_on_signals
 
 if __name__ == "__main__":
-    leave_on_signals()  # now: the imports take seconds
+    leave_on_signals(continues=True)  # now: the imports take seconds
 
 from efficientconv import cli
+from efficientconv.arguments import seeds, settings
 from efficientconv.config import RunConfig
 from efficientconv.engine.guard import guarded
 from efficientconv.engine.identity import run_name
 from efficientconv.engine.run_folder import run_folder
 from efficientconv.errors import UserError
-from efficientconv.reproduce.plan import PlannedRun
+from efficientconv.reproduce.plan import PlannedRun, refuse_another_tier
 from efficientconv.results.decisions import HELD_OUT, decisions, ledger
 from efficientconv.results.pages import page, write_files
 from efficientconv.results.record import read_record
@@ -36,12 +37,11 @@ from efficientconv.validation import validate
 
 def main() -> None:
     args = parse_args()
-    values = dict(setting.partition("=")[::2] for setting in args.settings)
-    tier, seeds = values.pop("tier", None), values.pop("seeds", "0,1")
-    if tier is None or not seeds.replace(",", "").isdigit():
-        raise UserError("give a tier and whole seeds, for example tier=cifar_small seeds=0,1")
-    overrides = [f"{key}={value}" for key, value in values.items()]
-    runs = planned(tier, list(map(int, seeds.split(","))), overrides, args.results)
+    values = settings(args.settings, "tier=cifar_small seeds=0,1")
+    tier, chosen = values.pop("tier", None), seeds(values.pop("seeds", "0,1"))
+    if tier is None:
+        raise UserError("tier is missing: give tier=<name>, for example tier=cifar_small")
+    runs = planned(tier, chosen, [f"{key}={value}" for key, value in values.items()], args.results)
     for run in runs:
         run.keep_record()
     missing = [run for run in runs if run.state != "done"]
@@ -54,16 +54,21 @@ def main() -> None:
 
 
 def planned(tier: str, seeds: list[int], overrides: list[str], results: Path) -> list[PlannedRun]:
-    """Seed by seed, each variant of each decision once."""
+    """Seed by seed, each variant of each decision once. Raises UserError for overrides that change the tier's numbers."""
+    refuse_another_tier(composed([f"tier={tier}"]), composed([f"tier={tier}", *overrides]), tier)
     variants = {name: settings for decision in decisions() for name, settings in decision.variants.items()}
     runs = []
     for seed in seeds:
-        for name, settings in variants.items():
+        for name, changes in variants.items():
             common = [f"tier={tier}", f"data.val_fraction={HELD_OUT}", f"seed={seed}"]
-            config = validate(RunConfig, cli.compose("train", [*common, *settings, *overrides]))
+            config = composed([*common, *changes, *overrides])
             record = results / tier / "decisions" / f"{run_name(config)}.json"
             runs.append(PlannedRun(name, seed, config, run_folder(config), record))
     return runs
+
+
+def composed(overrides: list[str]) -> RunConfig:
+    return validate(RunConfig, cli.compose("train", overrides))
 
 
 def train(missing: list[PlannedRun]) -> int:

@@ -22,10 +22,10 @@ from checkout import ROOT
 from efficientconv.signals import leave_on_signals
 
 if __name__ == "__main__":
-    leave_on_signals()  # now: the imports take seconds
+    leave_on_signals(continues=True)  # now: the imports take seconds
 
 from efficientconv import cli
-from efficientconv.arguments import positive, require_writable
+from efficientconv.arguments import positive, require_writable, seeds, settings
 from efficientconv.config import RunConfig
 from efficientconv.engine.guard import guarded
 from efficientconv.engine.precision import choose_device
@@ -106,25 +106,14 @@ def rows_to_train(tables: Sequence[str], only: str | None) -> list[str]:
     return only.split(",")
 
 
-def parse_order(settings: Sequence[str]) -> Order:
+def parse_order(given: Sequence[str]) -> Order:
     """From key=value. Raises UserError for one that is missing or unreadable."""
-    values, overrides = {}, []
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals:
-            raise UserError(f"'{setting}' is no key=value; write for example table=2 tier=smoke seeds=0,1,2")
-        if key in ("table", "tier", "seeds"):
-            values[key] = value
-        else:
-            overrides.append(setting)
+    values = settings(given, "table=2 tier=smoke seeds=0,1,2")
     for key, example in (("table", "2"), ("tier", "smoke")):
         if not values.get(key):
             raise UserError(f"{key} is missing: give {key}=<value>, for example {key}={example}")
-    try:
-        seeds = [int(seed) for seed in values.get("seeds", "0").split(",")]
-    except ValueError:
-        raise UserError(f"seeds={values['seeds']}: give whole numbers with commas, for example seeds=0,1,2") from None
-    return Order(values["table"].split(","), values["tier"], seeds, overrides)
+    tables, tier, chosen = values.pop("table").split(","), values.pop("tier"), seeds(values.pop("seeds", "0"))
+    return Order(tables, tier, chosen, [f"{key}={value}" for key, value in values.items()])
 
 
 def command_of(order: Order, only: str | None) -> str:

@@ -15,7 +15,7 @@ from checkout import ROOT
 from efficientconv.signals import leave_on_signals
 
 if __name__ == "__main__":
-    leave_on_signals()
+    leave_on_signals(continues=True)
 
 from efficientconv.engine.guard import guarded
 

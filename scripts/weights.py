@@ -18,6 +18,7 @@ from efficientconv.signals import leave_on_signals
 if __name__ == "__main__":
     leave_on_signals()  # now: the imports take seconds
 
+from efficientconv.arguments import file_name
 from efficientconv.engine.guard import guarded
 from efficientconv.results.published import publish
 
@@ -30,7 +31,7 @@ def main() -> None:
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", help="of the folder")
+    parser.add_argument("name", type=file_name, help="of the folder")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a finished run")
     parser.add_argument("--folder", type=Path, default=ROOT / "results" / "weights", help="default: results/weights")
     return parser.parse_args()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import shutil
@@ -13,7 +14,11 @@ from pathlib import Path
 import pytest
 
 from conftest import SMALL_RUN, train_here
+from efficientconv.engine.run_folder import RunFolder
 from efficientconv.errors import UserError
+from efficientconv.results.kernels import kernels_of_run
+from efficientconv.results.record import read_record, record_of, write_record
+from efficientconv.results.tier_latency import read_times
 
 DAMAGES = {
     "empty": lambda path: path.write_bytes(b""),
@@ -92,6 +97,55 @@ def test_what_lies_in_the_way_of_an_unfinished_run_is_named(name, kind, finished
         with pytest.raises(UserError, match=str(path)):
             train_here(*SMALL_RUN, f"run_dir={folder}")
     assert target.read_text() == "precious"
+
+
+def changed(path: Path, **values: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+RECORD_DAMAGES = DAMAGES | {
+    "nested": lambda path: path.write_text("[" * 100_000),
+    "no configuration": lambda path: changed(path, config={}),
+    "a configuration without data": lambda path: changed(path, config={"seed": 0, "model": {"name": "c"}}),
+    "a list for a configuration": lambda path: changed(path, config=[1]),
+    "a word for a figure": lambda path: changed(path, summary={**json.loads(path.read_text())["summary"], "macs": "many"}),
+    "no figure": lambda path: changed(path, summary={"top1_percent": 99.0}),
+    "words for epochs": lambda path: changed(path, metrics=["epoch 1"]),
+}
+
+
+@pytest.mark.usefixtures("no_waiting")
+@pytest.mark.parametrize("damage", RECORD_DAMAGES)
+def test_a_damaged_record_is_one_line(damage, finished_run, tmp_path):
+    path = write_record(record_of(RunFolder(finished_run)), tmp_path / "runs")
+    assert read_record(path) == record_of(RunFolder(finished_run))
+    RECORD_DAMAGES[damage](path)
+    with pytest.raises(UserError) as caught:
+        read_record(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("no_waiting")
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_of_times_is_one_line(damage, tmp_path):
+    path = tmp_path / "latency.csv"
+    path.write_text("model,ms_per_image,ms_per_image_iqr,batch_size,measured_on\nc,0.1,0.01,64,a processor\n")
+    assert read_times(path)["c"].inference.ms_per_image == 0.1
+    DAMAGES[damage](path)
+    try:
+        assert read_times(path) == {} and damage == "empty"
+    except UserError as error:
+        assert str(path) in str(error) and "\n" not in str(error)
+
+
+@pytest.mark.usefixtures("no_waiting")
+@pytest.mark.parametrize("values", [{"num_classes": None}, {"model_name": "../../evil"}, {"image_size": "large"}])
+def test_a_summary_of_odd_figures_draws_no_kernels(values, finished_run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished_run, folder)
+    changed(folder / "summary.json", **values)
+    with pytest.raises(UserError, match="the summary of the finished run run (lacks|is of another model)"):
+        kernels_of_run(folder)
 
 
 # ------------------------------------------------------------------------------- places that this user may not look into

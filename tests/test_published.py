@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from conftest import command
 from efficientconv import create_model
+from efficientconv.engine.trained_run import read_run
 from efficientconv.errors import UserError
 from efficientconv.results.published import publish
+from efficientconv.weights import load_tensors
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +54,45 @@ def test_the_run_nearest_to_the_mean_is_taken(runs: list[Path], tmp_path: Path) 
     assert card["run"] == "run1" and card["runs"] == 3
     accuracies = [json.loads((run / "summary.json").read_text())["top1_percent"] for run in runs]
     assert card["mean_top1_percent"] == pytest.approx(sum(accuracies) / 3, abs=1e-4)
+
+
+def test_what_lies_in_the_way_is_not_overwritten(runs: list[Path], tmp_path: Path) -> None:
+    """A name that is a run folder's, or leads elsewhere."""
+    before = {path: path.read_bytes() for path in runs[1].rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match="holds something else"):
+        publish(runs[:1], runs[1])
+    assert before == {path: path.read_bytes() for path in runs[1].rglob("*") if path.is_file()}
+    publish(runs[:1], tmp_path / "c")
+    publish(runs[:2], tmp_path / "c")  # its own are made anew
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write"):
+        publish(runs[:1], tmp_path / "file" / "c")
+    done = command("scripts/weights.py", "../evil", runs[0], "--folder", tmp_path / "weights")
+    assert done.returncode == 2 and "../evil" in done.stderr and not (tmp_path / "evil").exists()
+
+
+@pytest.mark.parametrize("lost", ["facts.json", "classes.json"])
+def test_a_run_of_an_earlier_version_is_published_too(lost: str, runs: list[Path], tmp_path: Path) -> None:
+    shutil.copytree(runs[0], tmp_path / "run")
+    (tmp_path / "run" / lost).unlink()
+    publish([tmp_path / "run"], tmp_path / "c")
+    assert read_run(tmp_path / "c").classes == list("0123456789")
+
+
+def test_damage_is_not_published_under_a_new_checksum(runs: list[Path], tmp_path: Path) -> None:
+    """Weights without a checksum, as earlier versions wrote them, of which a bit was flipped: the checkpoint has one."""
+    run = tmp_path / "run"
+    shutil.copytree(runs[0], run)
+    tensors = load_tensors(run / "model.safetensors")
+    expected = {name: tensor.clone() for name, tensor in tensors.items()}
+    next(iter(tensors.values())).view(-1)[0] += 1
+    save_file(tensors, run / "model.safetensors")
+    publish([run], tmp_path / "c")
+    published = load_tensors(tmp_path / "c" / "model.safetensors")
+    assert all(torch.equal(published[name], tensor) for name, tensor in expected.items())
+    shutil.rmtree(run / "checkpoints")
+    with pytest.warns(UserWarning, match="has no checksum"):
+        publish([run], tmp_path / "again")
 
 
 def test_what_does_not_belong_together_is_refused(runs: list[Path], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ import pytest
 from conftest import SMALL_RUN, train_here
 from efficientconv.engine.checkpoint import load_newest, save_checkpoint
 from efficientconv.engine.records import Records, read_records
+from efficientconv.engine.run_folder import RunFolder
 from efficientconv.errors import UserError
+from efficientconv.results.record import record_of
 from efficientconv.tracking.run_files import NewRecords
 
 TIMINGS = ("train_seconds", "images_per_s", "data_wait_percent")
@@ -62,6 +65,22 @@ def test_a_resumed_run_has_all_records_whatever_became_of_the_file(damage, cut_o
     assert told == (damage not in ("nothing", "NUL bytes after it", "a line of the epoch that is trained again"))
 
 
+@pytest.mark.parametrize("damage", [name for name in DAMAGES if name != "a line of the epoch that is trained again"])
+def test_a_finished_run_that_lost_records_is_not_reported_as_if_it_had_them(damage, finished_run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished_run, folder)
+    DAMAGES[damage](folder / "metrics.jsonl")
+    whole = damage in ("nothing", "NUL bytes after it")
+    for look in (lambda: train_here(*SMALL_RUN, f"run_dir={folder}"), lambda: record_of(RunFolder(folder))):
+        with nullcontext() if whole else pytest.raises(UserError, match="metrics.jsonl.*summary.json.*restores both"):
+            look()
+    if not whole:  # as it says
+        (folder / "metrics.jsonl").unlink(missing_ok=True)
+        (folder / "summary.json").unlink()
+        train_here(*SMALL_RUN, f"run_dir={folder}")
+        assert untimed(record_of(RunFolder(folder)).metrics) == untimed(read_records(finished_run / "metrics.jsonl"))
+
+
 @pytest.mark.parametrize("damage", ["nothing", "deleted", "empty", "cut in mid-line", "garbage", "another record"])
 def test_a_checkpoint_of_an_earlier_version_needs_the_file(damage, cut_off):
     path, state = load_newest(cut_off / "checkpoints")
@@ -74,8 +93,10 @@ def test_a_checkpoint_of_an_earlier_version_needs_the_file(damage, cut_off):
         train_here(*SMALL_RUN, f"run_dir={cut_off}")
         assert [record["epoch"] for record in read_records(cut_off / "metrics.jsonl")] == [1, 2]
         return
-    with pytest.raises(UserError, match="lacks the record of epoch 1|line 1 of .*metrics.jsonl is damaged"):
+    with pytest.raises(UserError, match="lacks the record of epoch 1|line 1 of .*metrics.jsonl is damaged") as caught:
         train_here(*SMALL_RUN, f"run_dir={cut_off}")
+    assert f"put the file back, or delete the folder {cut_off} to train from the start" in str(caught.value)
+    assert "restores" not in str(caught.value)  # that checkpoint has none to restore
     assert before is None or (cut_off / "metrics.jsonl").read_bytes() == before
 
 

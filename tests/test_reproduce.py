@@ -224,6 +224,8 @@ MISTAKES = [
     (["tier=smoke"], "table is missing"),
     (["table=2"], "tier is missing"),
     (["table=2", "tier=smoke", "seeds=a"], "seeds=a"),
+    (["table=2", "tier=smoke", "seeds=0,0"], "seeds=0,0"),
+    (["table=2", "tier=smoke", "seeds="], "seeds="),
     (["table=2", "tier=smoke", "--only"], "no key=value"),
 ]
 

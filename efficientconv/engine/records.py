@@ -14,6 +14,10 @@ from pathlib import Path
 from efficientconv.errors import UserError
 from efficientconv.files import open_to_append, read_bytes, write_atomically
 
+RESTORE = (
+    "put the file back from a copy, or delete it and, if it is there, the summary.json beside it: the command that trained "
+    "the run restores both from the checkpoint"
+)
 _TOTALLED = ("train_seconds", "train_images")  # what a summary adds up
 
 
@@ -43,13 +47,17 @@ class Records:
         Raises:
             UserError: the file lacks one of them.
         """
-        values = read_records(self.path) if kept is None else _parsed(kept.encode(), "the checkpoint's records")
+        remedy = f"put the file back, or delete the folder {self.path.parent} to train from the start"
+        if kept is None:
+            values = _parsed(read_bytes(self.path) or b"", self.path, remedy)
+        else:
+            values = _parsed(kept.encode(), "the checkpoint's records", remedy)
         self.values, self._written = values[:epochs], None
         for epoch in range(1, epochs + 1):
             if epoch > len(self.values) or not _is_record(self.values[epoch - 1], epoch):
                 raise UserError(
-                    f"{self.path} lacks the record of epoch {epoch}, but the checkpoint goes on after epoch {epochs}; put "
-                    f"the file back, or delete the folder {self.path.parent} to train from the start"
+                    f"{self.path} lacks the record of epoch {epoch}, but the checkpoint goes on after epoch {epochs}; "
+                    f"{remedy}"
                 )
 
     def restore(self) -> None:
@@ -89,10 +97,10 @@ class Records:
 
 def read_records(path: Path) -> list[dict]:
     """Those whose lines have an end; none where there is no file. Raises UserError for a line that is no record."""
-    return _parsed(read_bytes(path) or b"", path)
+    return _parsed(read_bytes(path) or b"", path, RESTORE)
 
 
-def _parsed(content: bytes, origin: object) -> list[dict]:
+def _parsed(content: bytes, origin: object, remedy: str) -> list[dict]:
     records = []
     for number, line in enumerate(content.split(b"\n")[:-1], 1):
         try:
@@ -100,10 +108,7 @@ def _parsed(content: bytes, origin: object) -> list[dict]:
         except (ValueError, RecursionError):
             record = None
         if not isinstance(record, dict):
-            raise UserError(
-                f"line {number} of {origin} is damaged; put the file back from a copy, or delete it and, if it is there, "
-                "the summary.json beside it: the command that trained the run restores both from the checkpoint"
-            )
+            raise UserError(f"line {number} of {origin} is damaged; {remedy}")
         records.append(record)
     return records
 

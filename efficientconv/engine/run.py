@@ -51,6 +51,7 @@ def train(config: RunConfig, preemption: Preemption | None = None, with_test: bo
         run = Run(build_parts(config, world, preemption, found), folder)
         summary, copies = run.fit(with_test), run.copies
     elif world.is_main:
+        folder.records()  # a start after the end is the user's look at the run: what it lacks is said
         if images is not None:
             refuse_other_images(folder, config, images)
         print(f"already trained; delete {folder.path} to train it again")

@@ -14,6 +14,7 @@ import yaml
 
 from efficientconv.config import RunConfig
 from efficientconv.engine.identity import identity, name_stem, run_name
+from efficientconv.engine.records import RESTORE, read_records
 from efficientconv.engine.status import lock
 from efficientconv.errors import UserError
 from efficientconv.files import (
@@ -165,6 +166,14 @@ class RunFolder:
         if summary is None:
             raise UserError(f"{self.path} is not finished: it has no summary.json; the command that began it continues it")
         return summary
+
+    def records(self) -> list[dict]:
+        """An epoch each. Raises UserError for a damaged file, and where a finished run lacks some."""
+        records, summary = read_records(self.metrics_file), self.summary()
+        if summary is not None and len(records) < summary.get("epochs", 0):
+            epochs = f"{len(records)} of {summary['epochs']} epochs"
+            raise UserError(f"{self.metrics_file} has records of {epochs} of a finished run; {RESTORE}")
+        return records
 
     def state(self) -> str:
         """missing, planned (no step was made yet), or as status.json says; `running` may be a run that was killed."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from efficientconv.files import read_bytes
 from efficientconv.text import printable
 
 FLOAT_FORM = ".6g"
@@ -24,9 +27,12 @@ def csv_text(lines: Iterable[Sequence[object]]) -> str:
 
 
 def csv_lines(path: Path) -> list[list[str]]:
-    """All of its lines, the names of the columns first. Raises OSError, UnicodeDecodeError."""
-    with open(path, newline="") as file:
-        return [[cell[1:] if _TAKEN.match(cell) else cell for cell in line] for line in csv.reader(file)]
+    """All of its lines, the names of the columns first. Raises FileNotFoundError, UserError, UnicodeDecodeError."""
+    content = read_bytes(path)
+    if content is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    lines = csv.reader(io.StringIO(content.decode(), newline=""))
+    return [[cell[1:] if _TAKEN.match(cell) else cell for cell in line] for line in lines]
 
 
 def csv_rows(path: Path) -> list[dict[str, str]]:

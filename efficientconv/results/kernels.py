@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import nn
 
-from efficientconv.engine.checkpoint import load_weights
 from efficientconv.engine.run_folder import RunFolder
+from efficientconv.engine.trained_run import read_run
 from efficientconv.errors import UserError
-from efficientconv.models import create_model
 from efficientconv.models.network import Network
 from efficientconv.results.kernel_measures import Measures, joined, measure
-from efficientconv.weights import load_into
+from efficientconv.results.record import record_of
 
 
 @dataclass(frozen=True)
@@ -66,16 +66,17 @@ class RunKernels:
 def kernels_of_run(path: Path) -> RunKernels:
     """Of the weights that the run ended with. Raises UserError: no finished run, or a model without such kernels."""
     folder = RunFolder(path)
-    config, summary = folder.config(), folder.finished_summary()
-    model = create_model(config.model, num_classes=summary["num_classes"], image_size=summary["image_size"])
-    load_into(model, load_weights(folder.weights_file)[""], folder.weights_file)
+    folder.config()  # raises where it is no run
+    folder.finished_summary()
+    record = record_of(folder)
+    model = read_run(path, folder.weights_file).network("", torch.device("cpu"))
     layers = find_kernels(model)
     if not layers:
         raise UserError(
-            f"{path}: model {config.model.name} has no intra-channel kernels; models b to e and i to o have them, in their "
+            f"{path}: model {record.model} has no intra-channel kernels; models b to e and i to o have them, in their "
             "layers sic, unravelled, spatial_bottleneck and channel_bottleneck"
         )
-    return RunKernels(path.resolve().name, config.tier, summary, layers)
+    return RunKernels(path.resolve().name, record.tier, record.summary, layers)
 
 
 def find_kernels(model: nn.Module) -> list[LayerKernels]:

@@ -4,20 +4,21 @@ git, with a card. What reads run folders reads it: eval.py, predict.py, create_m
 from __future__ import annotations
 
 import hashlib
-import json
-import shutil
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 import yaml
 
 from efficientconv.engine.run_folder import RunFolder
+from efficientconv.engine.trained_run import TrainedRun, read_run
 from efficientconv.errors import UserError
-from efficientconv.files import make_folder, write_atomically
+from efficientconv.files import make_folder, refused_in_one_line, write_atomically
 from efficientconv.results.record import RunRecord, record_of
-from efficientconv.weights import read_weights, write_weights
+from efficientconv.weights import write_weights
 
+CARD = "card.json"
 FACTS = ("width", "image_size", "macs", "params", "top1_percent", "num_test", "num_classes")
 
 
@@ -30,14 +31,23 @@ def publish(runs: Sequence[Path], folder: Path) -> dict:
     _check(records)
     mean = statistics.mean(record.summary["top1_percent"] for record in records.values())
     chosen = min(runs, key=lambda run: (abs(records[run].summary["top1_percent"] - mean), records[run].seed))
-    record, source, target = records[chosen], RunFolder(chosen), RunFolder(folder)
-    found, config = read_weights(source.weights_file), record.run_config.model_dump()
-    make_folder(folder)
-    write_weights(target.weights_file, found.tensors, config, found.classes)
+    record, trained = records[chosen], read_run(chosen)  # of the checkpoint where it is there, which has a checksum
+    trained.network("", torch.device("cpu"))  # raises where the weights are another network's
+    with refused_in_one_line(f"write {folder}", "choose another --folder"):
+        return _write(RunFolder(folder), trained, record, _card(folder, record, mean, len(runs)))
+
+
+def _write(target: RunFolder, trained: TrainedRun, record: RunRecord, card: dict) -> dict:
+    """The card last: what it says is there. Raises UserError where something else lies there, and OSError."""
+    if target.path.exists() and any(target.path.iterdir()) and not (target.path / CARD).is_file():
+        raise UserError(f"{target.path} holds something else than weights with a card; choose another name")
+    config = record.run_config.model_dump()
+    make_folder(target.path)
+    write_weights(target.weights_file, trained.weights[""], config, trained.classes)
     write_atomically(target.config_file, yaml.safe_dump(config, sort_keys=False).encode())
-    shutil.copy(source.path / "facts.json", folder)
-    card = _card(folder, record, mean, len(runs), hashlib.sha256(target.weights_file.read_bytes()).hexdigest())
-    write_atomically(folder / "card.json", (json.dumps(card, indent=1) + "\n").encode())
+    target.write_json("facts.json", trained.facts)
+    card = card | {"sha256": hashlib.sha256(target.weights_file.read_bytes()).hexdigest()}
+    target.write_json(CARD, card)
     return card
 
 
@@ -49,11 +59,11 @@ def _check(records: dict[Path, RunRecord]) -> None:
         raise UserError("the runs differ in more than their seed: give those of one configuration")
 
 
-def _card(folder: Path, record: RunRecord, mean: float, runs: int, sha256: str) -> dict:
+def _card(folder: Path, record: RunRecord, mean: float, runs: int) -> dict:
     data = record.config["data"]["name"]
-    root = "" if data == "digits" else " data.root=<folder>"
+    root = "" if data in ("digits", "synthetic") else " data.root=<folder>"
     return {
         "name": folder.name, "model": record.model, "tier": record.tier, "run": record.run, "data": data,
-        **{key: record.summary[key] for key in FACTS}, "mean_top1_percent": round(mean, 4), "runs": runs, "sha256": sha256,
+        **{key: record.summary.get(key) for key in FACTS}, "mean_top1_percent": round(mean, 4), "runs": runs,
         "check": f"python eval.py run=results/weights/{folder.name} data={data}{root}",
     }  # fmt: skip

@@ -10,20 +10,20 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from efficientconv.config import OWN_SETS, RunConfig
 from efficientconv.engine.identity import identity
-from efficientconv.engine.records import read_records
 from efficientconv.engine.run_folder import TRAIN, RunFolder
 from efficientconv.errors import UserError
-from efficientconv.files import write_atomically
+from efficientconv.files import read_json, write_atomically
 from efficientconv.validation import validate
 
 _PLACES = {"": ("output_root", "run_dir", "logger"), "data": ("root", "workers")}  # where it ran, not what it was
 _PLACEHOLDERS = {"output_root": "outputs", "run_dir": None, "logger": {}, "data": {"root": None}}
-_FIGURES = (  # that a finished run has
-    "model_name", "data_name", "layout", "width", "image_size", "num_classes", "epochs", "seed", "macs", "params",
-    "top1_percent", "top5_percent",
-)  # fmt: skip
+_NAMES = ("model_name", "data_name", "layout")  # that a finished run's summary has
+_NUMBERS = ("width", "image_size", "num_classes", "epochs", "seed", "macs", "params", "top1_percent", "top5_percent")
+_REMEDY = "delete it, and reproduce.py makes it anew"
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,21 @@ class RunRecord:
     environment: dict = field(default_factory=dict)
 
     def __post_init__(self):
-        if missing := [key for key in _FIGURES if self.state == "done" and key not in self.summary]:
-            raise UserError(f"the summary of the finished run {self.run} lacks {', '.join(missing[:3])}")
+        if self.state == "done":
+            self._check_summary()
+
+    def _check_summary(self) -> None:
+        kinds = {key: str for key in _NAMES} | {key: (int, float) for key in _NUMBERS}
+        if wrong := [key for key, kind in kinds.items() if not isinstance(self.summary.get(key), kind)]:
+            raise UserError(f"the summary of the finished run {self.run} lacks {', '.join(wrong[:3])}")
+        if self.summary["model_name"] != self.run_config.model.name:
+            raise UserError(f"the summary of the finished run {self.run} is of another model than its configuration")
 
     @cached_property
     def run_config(self) -> RunConfig:
-        values = {**_PLACEHOLDERS, **self.config}
-        return validate(RunConfig, values | {"data": {"root": None} | self.config["data"]}, where=self.run)
+        """Raises UserError where the configuration is none."""
+        values, data = {**_PLACEHOLDERS, **self.config}, self.config.get("data")
+        return validate(RunConfig, values | ({"data": {"root": None} | data} if isinstance(data, dict) else {}), self.run)
 
     @cached_property
     def group(self) -> tuple:
@@ -69,13 +77,16 @@ class RunRecord:
         return self.config["seed"]
 
 
+_RECORD = TypeAdapter(RunRecord)
+
+
 def record_of(folder: RunFolder) -> RunRecord:
     """What a run folder holds, at whatever state the run is. Raises UserError when it holds no run."""
     config = folder.config()
     status = folder.read_json("status.json")
     return RunRecord(
         run=folder.path.name, tier=config.tier, state=folder.state(), reason=status.get("reason"),
-        config=_placeless(config), summary=folder.summary() or {}, metrics=read_records(folder.metrics_file),
+        config=_placeless(config), summary=folder.summary() or {}, metrics=folder.records(),
         environment=folder.read_json("environment.json"),
     )  # fmt: skip
 
@@ -90,10 +101,17 @@ def write_record(record: RunRecord, folder: Path) -> Path:
 
 def read_record(path: Path) -> RunRecord:
     """Raises UserError when the file is none of write_record's."""
+    values = read_json(path, dict, _REMEDY)
     try:
-        return RunRecord(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path} is no record of a run ({error}); delete it, and reproduce.py makes it anew") from None
+        record = _RECORD.validate_python(values)
+        record.run_config  # noqa: B018  raises where the configuration is none
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = "".join(f"{part}: " for part in fault["loc"])
+        raise UserError(f"{path} is no record of a run ({where}{fault['msg']}); {_REMEDY}") from None
+    except UserError as error:
+        raise UserError(f"{path} is no record of a run ({error}); {_REMEDY}") from None
+    return record
 
 
 def read_records_in(folder: Path) -> list[RunRecord]:

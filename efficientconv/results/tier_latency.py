@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,15 @@ import torch
 
 from efficientconv.config import ModelConfig
 from efficientconv.engine.environment import environment
+from efficientconv.errors import UserError
 from efficientconv.files import write_atomically
 from efficientconv.latency import Latency, measure_latency, measure_training
 from efficientconv.models import create_model, image_size_of
-from efficientconv.results.csv_files import csv_rows
+from efficientconv.results.csv_files import csv_lines
 from efficientconv.results.table import Table
 
 Measure = Literal["missing", "again", "never"]
+COLUMNS = ("model", "ms_per_image", "ms_per_image_iqr", "batch_size", "measured_on")  # and of training, where measured
 BATCH_SIZES = {64: 64, 1024: 16}  # by the largest image size, in pixels a side, that it is for
 
 
@@ -43,8 +46,13 @@ def tier_times(
 
 
 def read_times(path: Path) -> dict[str, Times]:
-    """By row; empty where nothing was measured yet."""
-    return {row["model"]: Times(_latency(row, ""), _latency(row, "training_")) for row in _read(path)}
+    """By row; empty where nothing was measured yet. Raises UserError for a damaged file."""
+    try:
+        return {row["model"]: _times(row) for row in _read(path)}
+    except (KeyError, ValueError, csv.Error) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path} is damaged; delete it, and reproduce.py measures the times anew") from None
 
 
 def measured_on(path: Path) -> str:
@@ -62,9 +70,11 @@ def _measure(
     return {name: Times(latency, training.get(name)) for name, latency in inference.items()}
 
 
-def _latency(row: Mapping[str, str], kind: str) -> Latency | None:
-    if f"{kind}ms_per_image" not in row:
-        return None
+def _times(row: Mapping[str, str]) -> Times:
+    return Times(_latency(row, ""), _latency(row, "training_") if "training_ms_per_image" in row else None)
+
+
+def _latency(row: Mapping[str, str], kind: str) -> Latency:
     return Latency(float(row[f"{kind}ms_per_image"]), float(row[f"{kind}ms_per_image_iqr"]), int(row["batch_size"]))
 
 
@@ -75,7 +85,10 @@ def _place(device: torch.device) -> str:
 
 
 def _read(path: Path) -> list[dict[str, str]]:
-    return csv_rows(path) if path.exists() else []
+    names, *lines = (csv_lines(path) if path.exists() else []) or [COLUMNS]
+    if not set(COLUMNS) <= set(names):
+        raise ValueError(f"{path} has other columns")
+    return [dict(zip(names, line)) for line in lines]
 
 
 def _write(path: Path, times: Mapping[str, Times], place: str) -> None:

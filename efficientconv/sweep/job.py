@@ -15,7 +15,7 @@ from pathlib import Path
 from efficientconv.signals import leave_on_signals
 
 if __name__ == "__main__":
-    leave_on_signals()  # now: the imports take seconds
+    leave_on_signals(continues=True)  # now: the imports take seconds
 
 import signal
 import subprocess
