@@ -26,7 +26,7 @@ if __name__ == "__main__":
 
 from efficientconv.files import NO_LINK, wait_for_lock
 from efficientconv.signals import SIGNALS
-from efficientconv.tracking.run_files import NewRecords
+from efficientconv.tracking.run_files import NewRecords, one_line
 
 POLL_S = 1.0
 END_LIMIT_S = 25.0  # from the training's end to this process's, whatever the logger does
@@ -90,10 +90,6 @@ def main() -> None:
             traceback.print_exc()
         finally:  # even where the disk has no room for that
             leave(one_line(error), 1)
-
-
-def one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
 
 
 def _print_to(path: Path) -> None:

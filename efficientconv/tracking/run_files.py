@@ -9,6 +9,15 @@ from pathlib import Path
 import yaml
 
 
+class Incomplete(Exception):
+    """A copy lacks something; the message says why, in one line."""
+
+
+def one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())[:300]
+    return text if isinstance(error, Incomplete) else f"{type(error).__name__}: {text}"
+
+
 def read_json(path: Path) -> dict:
     return json.loads(path.read_text()) if path.exists() else {}
 
