@@ -80,7 +80,7 @@ def test_a_layer_is_one_file(project: Path) -> None:
     )
     tables, chosen = [f"tests/{name}" for name in LAYER_TABLES], f"mirrored and not {' and not '.join(NEEDS_LOOPS)}"
     told = python(project, "-m", "pytest", "-p", "no:cacheprovider", *tables, "-k", chosen)
-    assert "passed" in told and "skipped" not in told
+    assert " passed" in told and " skipped" not in told
     model = (project / "configs" / "model" / "c.yaml").read_text().replace("layer: sic", "layer: mirrored")
     (project / "configs" / "model" / "mirrored.yaml").write_text(model.replace("name: c", "name: mirrored"))
     assert "mirrored" in python(project, "scripts/complexity.py", "--layers", "mirrored")
