@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from efficientconv.config import OptimConfig, ScheduleConfig, TrainerConfig
+from efficientconv.engine.batch_counts import batch_norms, batches_counted
 from efficientconv.engine.checkpoint import load_newest, save_checkpoint
 from efficientconv.engine.optim import build_optimizer
 from efficientconv.engine.precision import set_determinism, warn_of_slow_format
@@ -217,3 +218,23 @@ def test_seeds_give_other_dropout_and_steps_too():
 
     torch.manual_seed(0)
     assert logits(3, 0) != logits(4, 0)
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_batches_counted_together_are_those_counted_one_by_one(passes):
+    def state(together: bool) -> dict:
+        trainer = make_trainer(set_backend(small_model(), "reference"), accumulation_steps=passes)
+        trainer._counted_together = batch_norms(trainer.model) if together else []  # as on a GPU
+        for _ in trainer.train_epoch(Batches(4, STEPS * passes), 0):
+            pass
+        return trainer.state_dict()["model"]
+
+    together = state(True)
+    assert equal_states(together, state(False)) and together["stem.bn.num_batches_tracked"] == STEPS * passes
+
+
+def test_a_pass_that_fails_leaves_the_counts():
+    norms = batch_norms(small_model())
+    with pytest.raises(ZeroDivisionError), batches_counted(norms):
+        raise ZeroDivisionError
+    assert len(norms) == 17 and all(norm.num_batches_tracked == 0 for norm in norms)

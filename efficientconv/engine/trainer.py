@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from efficientconv.config import OptimConfig, ScheduleConfig, TrainerConfig
 from efficientconv.data import TrainLoader
+from efficientconv.engine.batch_counts import batch_norms, batches_counted
 from efficientconv.engine.distributed import World
 from efficientconv.engine.divergence import FiniteWatch
 from efficientconv.engine.ema import EMA
@@ -52,6 +53,8 @@ class Trainer:
         self.watch = FiniteWatch(device, config.accumulation_steps)
         self.step = 0
         self.lr_scale = 1.0  # lowered by a rollback
+        # on a CPU the kernels count, without a launch
+        self._counted_together = batch_norms(model) if device.type == "cuda" else []
         # beside the model, not in its place, so that its parameters keep their names
         self._parallel = _exchanging(model, device, config) if world.size > 1 else model
         self._forward = torch.compile(self._parallel, mode=config.compile_mode) if config.compile else self._parallel
@@ -101,7 +104,8 @@ class Trainer:
 
     def _accumulate(self, images: Tensor, labels: Tensor) -> None:
         with autocast(self.device, self.config.precision):
-            logits = self._forward(images)
+            with batches_counted(self._counted_together):
+                logits = self._forward(images)
             loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.config.label_smoothing)
         self.scaler.scale(loss / self.config.accumulation_steps).backward()
         self.meter.add(loss, logits, labels)

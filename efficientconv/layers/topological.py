@@ -67,7 +67,8 @@ class TopologicalConv2d(Conv2dAttributes):
     def dense_weight(self) -> Tensor:
         """The kernel of the standard layer that this one equals: n x n x k x k, zero where nothing is connected."""
         index = self.neighbours[:, :, None, None].expand_as(self.weight)
-        return self.weight.new_zeros(self.out_channels, self.in_channels, *self.kernel_size).scatter(1, index, self.weight)
+        dense = self.weight.new_zeros(self.out_channels, self.in_channels, *self.kernel_size)
+        return dense.scatter_(1, index, self.weight)  # in place: scatter would copy the zeros first
 
     @with_kernels
     def forward(self, x: Tensor) -> Tensor:
