@@ -10,3 +10,10 @@ def printable(text: str) -> str:
     UTF-8. What is printable, in whatever script, stays as it is.
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def duration(seconds: float) -> str:
+    """For people: 46 s, 12 min, 3.2 h."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5970 else f"{seconds / 3600:.1f} h"

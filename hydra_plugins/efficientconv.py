@@ -49,7 +49,7 @@ ConfigStore.instance().store(group="hydra/launcher", name="local", node=LocalCon
 
 
 class GridSweeper(Sweeper):
-    """Trains every combination, prints how each run ended, and leaves with the sweep's exit code."""
+    """Trains every combination, prints accuracy and cost by configuration, and leaves with the sweep's exit code."""
 
     def __init__(self, params: dict[str, str] | None = None):
         self.params = params or {}
@@ -63,13 +63,13 @@ class GridSweeper(Sweeper):
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise UserError("a sweep trains each run in one process; leave torchrun out, or leave -m out")
         from efficientconv.engine.configure import run_config
-        from efficientconv.sweep.outcome import outcome_table, sweep_exit_code
 
         configs = [run_config(values) for values in self.combinations(arguments)]
         with nothing_begun():
+            from efficientconv.sweep.outcome import answer, sweep_exit_code
             from efficientconv.sweep.pool import run_each
         outcomes = run_each(configs, self._launch)
-        print(f"\n{outcome_table(outcomes)}")
+        print(f"\n{answer(outcomes)}")
         sys.exit(sweep_exit_code(outcomes))
 
     def combinations(self, arguments: Sequence[str]) -> list[dict]:

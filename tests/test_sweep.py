@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -17,7 +20,7 @@ from efficientconv.cli import compose
 from efficientconv.config import RunConfig
 from efficientconv.data.parallel import CORES, available_cores
 from efficientconv.engine.run_folder import RunFolder, run_folder
-from efficientconv.sweep.outcome import Outcome, outcome_table, sweep_exit_code
+from efficientconv.sweep.outcome import Outcome, answer, outcome_table, sweep_exit_code
 from efficientconv.sweep.pool import run_jobs, shares
 from efficientconv.validation import validate
 
@@ -67,6 +70,24 @@ def test_runs_beside_each_other_divide_the_cores(swept):
     _, outcomes, _ = swept
     environment = RunFolder(outcomes[0].folder).read_json("environment.json")
     assert environment["threads"] == max(available_cores() // 2, 1)
+
+
+def test_the_answer_has_a_row_a_configuration_with_what_varies_and_marks_the_best(finished_run, tmp_path):
+    top1 = {("a", 0): 70.0, ("a", 1): 71.0, ("b", 0): 72.5, ("b", 1): 73.0, ("b", 2): 72.0}
+    outcomes = [Outcome(tmp_path / "nowhere", "failed", 2, 1.0, "no images")]
+    for (name, seed), accuracy in top1.items():
+        folder = RunFolder(Path(shutil.copytree(finished_run, tmp_path / f"{name}{seed}")))
+        text = folder.config_file.read_text().replace("seed: 0", f"seed: {seed}")
+        folder.config_file.write_text(text.replace("weight_decay: 0.0001", "weight_decay: 0.0005") if name == "b" else text)
+        folder.write_json("summary.json", folder.summary() | {"top1_percent": accuracy, "seed": seed})
+        outcomes.append(Outcome(folder.path, "skipped" if seed else "ok", 0, 0.0, ""))
+    macs = folder.summary()["macs"]
+    head, *rows = (re.split("  +", line) for line in answer(outcomes).splitlines())
+    assert head == ["optim.weight_decay", "top-1 % (seeds)", "M MACs", "seconds of training"]
+    spreads = [f"72.50 ± {statistics.stdev([72.5, 73, 72]):.2f} (3)", f"70.50 ± {statistics.stdev([70, 71]):.2f} (2)"]
+    assert [row[-3] for row in rows[:2]] == [f"* {spreads[0]}", spreads[1]]
+    assert [row[-4].strip() for row in rows[:2]] == ["0.0005", "0.0001"] and {row[-2] for row in rows[:2]} == {f"{macs / 1e6:.2f}"}
+    assert rows[2] == [""] and rows[4][:2] == ["nowhere", "failed"] and rows[5] == ["6 runs: 2 ok, 3 skipped, 1 failed"]
 
 
 def test_what_is_done_and_what_another_process_trains_is_left_alone(swept, capfd):

@@ -28,9 +28,11 @@ from efficientconv.engine.guard import guarded
 from efficientconv.engine.preemption import Preemption
 from efficientconv.engine.run import train
 from efficientconv.engine.run_folder import RunFolder
+from efficientconv.errors import UserError
 from efficientconv.files import open_to_append
 from efficientconv.signals import Preempted
 from efficientconv.sweep.outcome import Outcome
+from efficientconv.text import duration, printable
 
 ROOT = Path(__file__).resolve().parents[2]
 ERROR_LINES = 40  # of a traceback, at most
@@ -68,11 +70,22 @@ class Job:
         self.asked = True
         self.process.stdin.close()
 
-    def new_output(self) -> str:
-        """What the run has printed since this was last called."""
+    def new_warnings(self) -> list[str]:
+        """Those that the run has printed since this was last called."""
         data = self._log_from(self.shown)
-        self.shown += len(data)
-        return data.decode(errors="replace")
+        whole = data[: data.rfind(b"\n") + 1]
+        self.shown += len(whole)
+        return [line for line in whole.decode(errors="replace").splitlines() if line.startswith("warning: ")]
+
+    def line(self) -> str:
+        """Where the run stands, from its status.json."""
+        try:
+            status = RunFolder(self.folder).read_json("status.json")
+            now = status["progress"] if status["pid"] == self.process.pid else {}
+            at = f"epoch {now['epoch']}/{now['epochs']}, loss {now['loss']:.3f}, {duration(now['seconds_left'])} left"
+        except (UserError, KeyError, TypeError, ValueError):  # not there yet, or damaged
+            at = f"starting, {duration(time.monotonic() - self.started)}"
+        return f"{printable(self.folder.name)}: {at}"
 
     def error(self) -> str:
         """The run's traceback, or the line that says what was wrong."""

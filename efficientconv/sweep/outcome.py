@@ -1,4 +1,4 @@
-"""How the runs of a sweep ended: one record each, the table at the end, the exit code."""
+"""How the runs of a sweep ended, one record each; what they say together; the sweep's exit code."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
 
+from efficientconv.results.configurations import configuration_table
+from efficientconv.results.report.sources import find_sources
+from efficientconv.results.table import Table
 from efficientconv.signals import Preempted
 from efficientconv.text import printable
 
-STATES = ("ok", "skipped", "failed", "diverged", "preempted")
 REASON_WIDTH = 100  # characters
+STATES = ("ok", "skipped", "failed", "diverged", "preempted")
 
 
 @dataclass(frozen=True)
@@ -30,17 +33,26 @@ def skipped(folder: Path) -> Outcome:
     return Outcome(folder, "skipped", 0, 0.0, "")
 
 
+def answer(outcomes: Sequence[Outcome]) -> str:
+    """Accuracy and cost by configuration, from the runs of this sweep and of earlier ones; then `outcome_table`."""
+    folders = [outcome.folder for outcome in outcomes if outcome.state in ("ok", "skipped")]
+    parts = [outcome_table(outcomes)]
+    if folders:
+        found = find_sources(folders)
+        warnings = [f"warning: {printable(text)}" for text in found.warnings]
+        parts = [*warnings, configuration_table([run.record for run in found.runs]).text(), "", *parts]
+    return "\n".join(parts)
+
+
 def outcome_table(outcomes: Sequence[Outcome]) -> str:
-    """As plain text, a line a run, and a last line that counts them."""
-    rows = [("run", "state", "seconds", "reason")]
-    rows += [
-        (printable(o.folder.name), o.state, f"{o.seconds:.0f}", printable(shorten(o.reason, REASON_WIDTH))) for o in outcomes
-    ]
-    name, state, seconds = (max(len(row[column]) for row in rows) for column in range(3))
-    lines = [f"{row[0]:<{name}}  {row[1]:<{state}}  {row[2]:>{seconds}}  {row[3]}".rstrip() for row in rows]
+    """A line for each run that did not end well, and a last line that counts all."""
+    rows = [
+        {"run": o.folder.name, "state": o.state, "seconds": round(o.seconds), "reason": shorten(o.reason, REASON_WIDTH)}
+        for o in outcomes if o.state not in ("ok", "skipped")
+    ]  # fmt: skip
     counts = Counter(outcome.state for outcome in outcomes)
     total = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
-    return "\n".join([*lines, f"{len(outcomes)} runs: {total}"])
+    return "\n".join([*([Table.of(rows).text()] if rows else []), f"{len(outcomes)} runs: {total}"])
 
 
 def sweep_exit_code(outcomes: Sequence[Outcome]) -> int:

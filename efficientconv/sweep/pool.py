@@ -21,8 +21,10 @@ from efficientconv.engine.continuation import found_data, refuse_other_images
 from efficientconv.engine.run_folder import RunFolder, run_folder
 from efficientconv.errors import UserError
 from efficientconv.signals import Preempted, counted_signals
+from efficientconv.sweep.board import Board
 from efficientconv.sweep.job import Job
 from efficientconv.sweep.outcome import Outcome, skipped
+from efficientconv.text import duration
 
 POLL_S = 0.1
 
@@ -35,8 +37,8 @@ def run_jobs(
 ) -> list[Outcome]:
     """Trains what is not done yet, `jobs` at a time, and says how each distinct run ended, in the order of `configs`.
 
-    A run's output is in log.txt of its folder; of one at a time it is shown too. After SIGINT, SIGTERM or SIGUSR1 the
-    runs save their state and end `preempted`, as do those not started; a second signal ends them at once.
+    A run's output is in log.txt of its folder; its warnings are shown, and where it stands. After SIGINT, SIGTERM or SIGUSR1
+    the runs save their state and end `preempted`, as do those not started; a second signal ends them at once.
 
     Args:
         ended: called with each run that was started, as soon as it has ended.
@@ -128,48 +130,46 @@ class Pool:
         self, folders: Sequence[RunFolder], jobs: int, log: Callable[[str], None], ended: Callable[[Outcome], None]
     ):
         self.waiting = deque(folder.path for folder in folders)
-        self.total, self.live, self.log, self.ended = len(folders), jobs == 1, log, ended
+        self.total, self.log, self.ended = len(folders), log, ended
         self.shares = dict(enumerate(shares(jobs)))
         self.running: dict[int, Job] = {}
         self.outcomes: dict[Path, Outcome] = {}
         self.obeyed = 0  # signals
 
     def run(self) -> None:
-        with counted_signals() as signals, tqdm(total=self.total, unit="run", disable=True if self.live else None) as bar:
+        with counted_signals() as signals, Board(len(self.shares), self.log) as board:
             while self.waiting or self.running:
                 if signals.total() > self.obeyed:
                     self._stop(signals.total())
                 self._start()
                 time.sleep(POLL_S)
-                self._collect(bar)
-                bar.refresh()  # the time left
+                self._collect()
+                board.show(self.running)
 
     def _start(self) -> None:
         for slot, share in self.shares.items():
             if self.waiting and slot not in self.running:
-                folder = self.waiting.popleft()
-                if self.live:
-                    self.log(f"[{len(self.outcomes) + 1}/{self.total}] {folder}")
-                self.running[slot] = Job(folder, share)
+                self.running[slot] = Job(self.waiting.popleft(), share)
 
-    def _collect(self, bar: tqdm) -> None:
+    def _collect(self) -> None:
         for slot, job in list(self.running.items()):
             ended = not job.running()  # asked before its last output is read
-            if self.live:
-                print(job.new_output(), end="", flush=True)
+            for warning in job.new_warnings():
+                self.log(f"{job.folder.name}: {warning}")
             if ended:
                 outcome = job.outcome()
                 self.outcomes[job.folder] = outcome
                 del self.running[slot]
                 self._report(outcome, job)
                 self.ended(outcome)
-                bar.update()
 
     def _report(self, outcome: Outcome, job: Job) -> None:
-        reason = f": {outcome.reason}" if outcome.reason and not self.live else ""  # live, it was just shown
-        self.log(f"[{len(self.outcomes)}/{self.total}] {job.folder.name} {outcome.state}, {outcome.seconds:.0f} s{reason}")
+        summary = RunFolder(job.folder).summary() if outcome.state == "ok" else None
+        result = f"top-1 {summary['top1_percent']:.2f} %" if summary else outcome.reason
+        said = ": ".join(filter(None, [f"{outcome.state}, {duration(outcome.seconds)}", result]))
+        self.log(f"[{len(self.outcomes)}/{self.total}] {job.folder.name} {said}")
         error = job.error()
-        if outcome.state == "failed" and error != outcome.reason and not self.live:
+        if outcome.state == "failed" and error != outcome.reason:
             self.log(f"{error}\n(all of it: {job.folder / 'log.txt'})")
 
     def _stop(self, signals: int) -> None:

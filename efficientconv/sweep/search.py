@@ -105,7 +105,6 @@ class Search:
             time.sleep(POLL_S)
             running = job.running()  # asked before its last record and line are read
             _report(trial, folder, reported)
-            print(job.new_output(), end="", flush=True)
             if running and not job.asked and (signals or trial.should_prune()):
                 pruned = not signals
                 job.ask_to_end()
