@@ -86,7 +86,8 @@ def test_the_answer_has_a_row_a_configuration_with_what_varies_and_marks_the_bes
     assert head == ["optim.weight_decay", "top-1 % (seeds)", "M MACs", "seconds of training"]
     spreads = [f"72.50 ± {statistics.stdev([72.5, 73, 72]):.2f} (3)", f"70.50 ± {statistics.stdev([70, 71]):.2f} (2)"]
     assert [row[-3] for row in rows[:2]] == [f"* {spreads[0]}", spreads[1]]
-    assert [row[-4].strip() for row in rows[:2]] == ["0.0005", "0.0001"] and {row[-2] for row in rows[:2]} == {f"{macs / 1e6:.2f}"}
+    assert [row[-4].strip() for row in rows[:2]] == ["0.0005", "0.0001"]
+    assert {row[-2] for row in rows[:2]} == {f"{macs / 1e6:.2f}"}
     assert rows[2] == [""] and rows[4][:2] == ["nowhere", "failed"] and rows[5] == ["6 runs: 2 ok, 3 skipped, 1 failed"]
 
 

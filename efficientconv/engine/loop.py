@@ -40,15 +40,16 @@ class Loop:
     def _train(self, epoch: int) -> None:
         steps = self.trainer.steps_per_epoch
         title = f"epoch {epoch + 1}/{self.epochs}"
-        with EpochProgress(title, steps, self.trainer.step - epoch * steps, self.world.is_main) as progress:
+        done, later = self.trainer.step - epoch * steps, (self.epochs - epoch - 1) * steps
+        with EpochProgress(title, steps, done, later, self.world.is_main) as progress:
             for _ in self.trainer.train_epoch(self.parts.loader, epoch):
                 progress.update(self.trainer.meter)
-                self._between_steps()
+                self._between_steps(progress)
         # before the evaluation, which is cheap to repeat: the epoch is not
         self._save()
         self.parts.share_damage()
 
-    def _between_steps(self) -> None:
+    def _between_steps(self, progress: EpochProgress) -> None:
         """The processes decide alike: a signal, a clock or a bad loss in one of them counts for all."""
         bad = self.trainer.watch.found(self.trainer.step)
         stop, save, bad = self.world.any(self.parts.preemption.pending, self.saver.due(), bad)
@@ -59,7 +60,15 @@ class Loop:
         if save:
             self._save()
         if self.world.is_main:
-            self.status.beat(self.trainer.step)
+            self.status.beat(self.trainer.step, lambda: self._stands(progress))
+
+    def _stands(self, progress: EpochProgress) -> dict:
+        """What status.json says of a run that goes on."""
+        meter = self.trainer.meter
+        return {
+            "epoch": self.trainer.epoch + 1, "epochs": self.epochs, "loss": meter.result().loss,
+            "seconds_left": progress.seconds_left(meter),
+        }  # fmt: skip
 
     def _save(self) -> None:
         self.parts.require_finite()

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from efficientconv import files
@@ -16,23 +17,23 @@ STATES = ("running", "trained", "done", "preempted", "failed", "diverged")
 
 
 class Status:
-    """status.json: state, the last step, a heartbeat while it runs, and why it ended."""
+    """status.json: state, the last step, a heartbeat and how far it is while it runs, and why it ended."""
 
     def __init__(self, folder: Path):
         self.path = folder / "status.json"
         self.next_beat = 0.0
 
-    def beat(self, step: int) -> None:
-        """While running: often called, seldom written."""
+    def beat(self, step: int, progress: Callable[[], dict]) -> None:
+        """While running: often called, seldom written. `progress` is asked for only then: it may wait for the device."""
         if time.monotonic() >= self.next_beat:
-            self.set("running", step)
+            self.set("running", step, progress=progress())
             self.next_beat = time.monotonic() + HEARTBEAT_S
 
-    def set(self, state: str, step: int, reason: str | None = None) -> None:
+    def set(self, state: str, step: int, reason: str | None = None, progress: dict | None = None) -> None:
         assert state in STATES, state
         values = {
             "state": state, "step": step, "reason": reason, "heartbeat": _now(),
-            "host": socket.gethostname(), "pid": os.getpid(),
+            "host": socket.gethostname(), "pid": os.getpid(), "progress": progress or {},
         }  # fmt: skip
         try:
             files.write_atomically(self.path, (json.dumps(values, indent=2) + "\n").encode())
