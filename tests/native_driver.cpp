@@ -7,6 +7,7 @@
 
 #include "kernels.h"
 #include "parallel.h"
+#include "plan.h"
 #include "vec.h"
 
 namespace efficientconv {
@@ -46,15 +47,12 @@ static double total(const Floats& values) {
   return sum;
 }
 
-struct PlanData {
-  std::vector<int32_t> tiles, segments, steps, weights;
-  explicit PlanData(int) : tiles(read_ints()), segments(read_ints()), steps(read_ints()), weights(read_ints()) {}
-  bool dense() const { return weights.size() == 2; }
-  PlanArrays arrays(int64_t outputs) const {
-    return {outputs, static_cast<int64_t>(tiles.size()) - 1, static_cast<int64_t>(steps.size()) / 2, tiles.data(),
-            segments.data(), steps.data(), dense() ? nullptr : weights.data(), dense() ? weights[0] : 0, dense() ? weights[1] : 0};
-  }
-};
+// dims and connections of a topology, and whether it is anchored at the corner; no dims: every row sees every output
+static Plans read_plans(int64_t rows, int64_t outputs, int64_t kernel) {
+  const auto dims = read_ints(), connections = read_ints(), corner = read_ints();
+  if (dims.empty()) return Plans::full(rows, outputs);
+  return Plans::of(Connections::of(dims, connections, corner[0]), rows, kernel);
+}
 
 static const PoolWindow pools[] = {{1, 1, 0}, {2, 2, 0}, {3, 2, 1}, {4, 3, 2}};
 
@@ -71,19 +69,20 @@ int main(int, char** argv) {
   for (std::vector<int32_t> h; !(h = read_ints()).empty();) {
     const Shape shape{h[0], h[1], h[2], h[3]};
     const int64_t kernel = h[4], multiplier = h[5], outputs = h[6], pixels = shape.height * shape.width;
-    const PlanData forward(0), backward(0);
+    const int64_t rows = multiplier ? shape.channels * multiplier : shape.channels;
+    const Plans plans = read_plans(rows, outputs, multiplier ? 1 : kernel);
+    const PlanArrays forward = plans.forward.arrays(), backward = plans.backward.arrays();
     const Floats x = numbers(shape.images * shape.channels * pixels), weight = numbers(h[7]), scale = numbers(outputs);
     const Floats filters = numbers(shape.channels * multiplier * kernel * kernel);
     const Filters depthwise{multiplier ? filters.data() : nullptr, kernel, multiplier ? multiplier : 1};
-    const int64_t rows = multiplier ? shape.channels * multiplier : shape.channels;
     Floats y(shape.images * outputs * pixels), residual = numbers(y.size()), grad(weight.size());
-    run_convolution(shape, x.data(), depthwise, forward.arrays(outputs), weight.data(),
+    run_convolution(shape, x.data(), depthwise, forward, weight.data(),
                     {scale.data(), scale.data(), residual.data(), true}, y.data());
-    if (forward.dense()) run_dense_weight_gradient(shape, x.data(), depthwise, outputs, y.data(), grad.data());
-    else run_weight_gradient(shape, x.data(), depthwise, forward.arrays(outputs), y.data(), grad.data());
+    if (plans.dense) run_dense_weight_gradient(shape, x.data(), depthwise, outputs, y.data(), grad.data());
+    else run_weight_gradient(shape, x.data(), depthwise, forward, y.data(), grad.data());
     const Shape out_shape{shape.images, outputs, shape.height, shape.width};
     Floats between(shape.images * rows * pixels);
-    run_convolution(out_shape, y.data(), {nullptr, multiplier ? 1 : kernel, 1}, backward.arrays(rows), weight.data(),
+    run_convolution(out_shape, y.data(), {nullptr, multiplier ? 1 : kernel, 1}, backward, weight.data(),
                     {nullptr, nullptr, nullptr, false}, between.data());
     if (multiplier) {
       Floats grad_x(x.size()), grad_filters(filters.size());
@@ -100,10 +99,10 @@ int main(int, char** argv) {
       sum += total(gy) + total(g);
     }
     for (bool adds : {false, true}) {
-      if (!multiplier || !forward.dense() || (adds && outputs != shape.channels)) continue;
+      if (!multiplier || !plans.dense || (adds && outputs != shape.channels)) continue;
       Floats gx(x.size()), gf(filters.size());
       const NormedLayer layer{residual.data(), y.data(), mean.data(), var.data(), scale.data(), scale.data(), 1e-5, adds};
-      run_sic_backward(shape, x.data(), depthwise, outputs, backward.arrays(rows), weight.data(), layer,
+      run_sic_backward(shape, x.data(), depthwise, outputs, backward, weight.data(), layer,
                        {gx.data(), gf.data(), grad.data(), gg.data(), gb.data()});
       sum += total(gx) + total(gf) + total(grad);
     }
@@ -127,7 +126,7 @@ int main(int, char** argv) {
     }
     if (multiplier == 1) {  // the plan is a projection of the channels themselves
       Floats whole(y.size()), back = numbers(outputs * cell * cell);
-      run_bottleneck(shape, cell, padding, x.data(), taps.data(), forward.arrays(outputs), weight.data(), back.data(),
+      run_bottleneck(shape, cell, padding, x.data(), taps.data(), forward, weight.data(), back.data(),
                      {scale.data(), scale.data(), residual.data(), true}, whole.data());
       sum += total(whole);
     }
@@ -137,7 +136,7 @@ int main(int, char** argv) {
         const auto size = [&](int64_t n) { return pooled((n + 2 * edge - kernel) / stride + 1, pool); };
         if (size(shape.height) < 1 || size(shape.width) < 1) continue;
         Floats first(shape.images * outputs * size(shape.height) * size(shape.width));
-        run_stem(shape, x.data(), kernel, stride, edge, forward.arrays(outputs), weight.data(),
+        run_stem(shape, x.data(), kernel, stride, edge, forward, weight.data(),
                  {scale.data(), scale.data(), nullptr, true}, pool, first.data());
         sum += total(first);
       }

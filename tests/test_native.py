@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from efficientconv.errors import UserError
 from efficientconv.layers import ConvLayer, SICConv2d, Topology, build_layer
-from efficientconv.layers.backend import runs_native, set_backend
+from efficientconv.layers.backend import runs_kernels, set_backend
 from efficientconv.models import create_model
 from efficientconv.models.entry import stem_and_pool
 from efficientconv.native import build
@@ -90,7 +90,7 @@ def test_layer_and_its_gradients_equal_the_float64_reference(name: str, order: t
         x = torch.randn(images, channels_of(name), height, width).contiguous(memory_format=order)
         x64 = x.double().requires_grad_()
         x.requires_grad_()
-        assert runs_native(layer, x) and not runs_native(reference, x64)
+        assert runs_kernels(layer, x) and not runs_kernels(reference, x64)
         y, y64 = layer(x), reference(x64)
         grad = torch.randn_like(y)
         y.backward(grad)
@@ -248,7 +248,7 @@ def test_running_statistics_with_cumulative_average():
     reference = set_backend(copy.deepcopy(layer), "reference")
     for seed in range(3):
         x = torch.randn(2, 17, 6, 6, generator=torch.Generator().manual_seed(seed))
-        assert runs_native(layer.conv, x)
+        assert runs_kernels(layer.conv, x)
         torch.testing.assert_close(layer(x), reference(x), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(layer.bn.running_var, reference.bn.running_var)
     assert layer.bn.num_batches_tracked == reference.bn.num_batches_tracked == 3
@@ -264,17 +264,22 @@ def test_autograd_sees_that_running_statistics_were_written():
 
 
 @needs_kernels
-@pytest.mark.parametrize("name", ["standard", "sic", "sic_topology", "bottleneck"])
+@pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("alone", [False, True])
-def test_gradients_of_gradients_are_refused_where_they_are_asked_for(name: str, alone: bool):
-    layer = make_layer(name).train()
-    x = torch.randn(2, channels_of(name), 8, 8, requires_grad=True)
-    y = (layer.conv if alone else layer)(x)
-    (grad,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
-    if alone and name == "standard":
-        return grad.sum().backward()  # the library's own
-    with pytest.raises(RuntimeError, match="layers.backend=reference"):
-        grad.sum().backward()
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("name", ["standard", "sic", "sic_topology", "topology_2d", "bottleneck", "sic_alone", "channel_bottleneck"])
+def test_gradients_of_gradients_equal_the_float64_reference(name: str, order: torch.memory_format, alone: bool, training: bool):
+    layer = make_layer(name).train(training)
+    reference = set_backend(copy.deepcopy(layer).double(), "reference")
+    x = torch.randn(2, channels_of(name), 8, 8).contiguous(memory_format=order).requires_grad_()
+    found = []
+    for module, maps in ((layer, x), (reference, x.detach().double().requires_grad_())):
+        module = module.conv if alone else module
+        (grad,) = torch.autograd.grad(module(maps).square().sum(), maps, create_graph=True)
+        grad.square().sum().backward()
+        found.append([grad, maps.grad, *(p.grad for p in module.parameters() if p.grad is not None)])
+    for ours, theirs in zip(*found, strict=True):
+        assert difference(ours, theirs.detach()) < TOLERANCE
 
 
 @needs_kernels
@@ -444,12 +449,21 @@ class TestChoice:
     x = torch.randn(1, 17, 5, 5)
 
     @needs_kernels
-    def test_auto_falls_back_where_the_kernels_do_not_apply(self):
-        layer = make_layer("sic").eval()
-        assert runs_native(layer, self.x)
-        assert not runs_native(layer, self.x.double())
-        assert not runs_native(layer, self.x.to("meta"))
-        assert not runs_native(layer.to(torch.bfloat16), self.x)
+    @pytest.mark.parametrize("training", [True, False])
+    @pytest.mark.parametrize("name", ["sic", "topology_2d", "bottleneck_padded"])
+    def test_what_the_kernels_do_not_take_is_the_references_to_the_bit(self, name: str, training: bool):
+        layer = make_layer(name).train(training)
+        reference = set_backend(copy.deepcopy(layer), "reference")
+        x = torch.randn(2, channels_of(name), 7, 8)
+        for kind in (torch.float64, torch.bfloat16, "meta"):
+            ours, theirs, maps = layer.to(kind), reference.to(kind), x.to(kind).requires_grad_()
+            y, expected = ours(maps), theirs(maps)
+            assert y.shape == expected.shape and y.dtype == expected.dtype and y.device == expected.device
+            if kind != "meta":
+                assert torch.equal(y, expected)
+                for one, other in zip(*(torch.autograd.grad(m.sum(), maps) for m in (y, expected))):
+                    assert torch.equal(one, other)
+
     @needs_kernels
     @pytest.mark.parametrize("training", [True, False])
     def test_under_autocast_what_has_no_faster_kernels_is_autocast(self, training: bool):
@@ -493,7 +507,7 @@ class TestChoice:
         handle = layer.conv.depthwise.register_forward_hook(lambda *_: seen.append(1))
         layer(self.x)
         handle.remove()
-        assert seen and runs_native(layer, self.x)
+        assert seen and runs_kernels(layer, self.x)
 
     @needs_kernels
     @pytest.mark.parametrize("name", ["sic", "topology_2d", "standard_1x1_alone", "unravelled"])
@@ -599,7 +613,6 @@ class TestChoice:
         x = torch.randn(2, 16, 9, 9)
         with torch.no_grad(), torch.autograd.profiler.profile() as seen:
             layer(x)
-        assert not runs_native(layer, x)
         assert inside not in ("", "conv") or not any("efficientconv" in event.name for event in seen.function_events)
 
     def test_empty_batch(self):

@@ -1,17 +1,13 @@
-"""Which implementation a layer runs: the native kernels or plain PyTorch, the reference. Same parameters, same results.
+"""Which implementation a layer runs: its operator (operators.py) or the modules that it is made of, the reference.
 
     model = set_backend(create_model("i", num_classes=1000), "reference")
 
-`auto`, what every layer starts with, takes the native kernels wherever they apply and pay: float32 on the CPU, outside
-torch.compile, function transforms, forward-mode differentiation and anything that records operations, for maps on which
-they were measured to be no slower. `native` takes them for all maps, and refuses to start where they cannot be built.
-Gradients of gradients need `reference`.
+Same parameters, same results. `auto`, what every layer starts with, takes the operator on devices that have kernels for it,
+for maps on which they were measured to be no slower. `native` takes it for all maps, and refuses to start where the CPU's
+kernels cannot be built.
 
-Kernels stand for whole modules. Where someone has put hooks, another class or another forward on one of those, the
-reference runs them.
-
-Under autocast a convolution that says `float32_under_autocast` stays in float32 on its kernels, which were measured to be
-faster than the reference in bfloat16; everything else is autocast as usual.
+An operator stands for whole modules. Where someone has put hooks, another class, another forward or a weight of a class of its
+own on one of those, they run themselves.
 """
 
 from __future__ import annotations
@@ -21,12 +17,11 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 from torch.nn.modules.module import _has_any_global_hook
 
 from efficientconv.errors import UserError, did_you_mean
+from efficientconv.layers.operators import DEVICES, Norm
 from efficientconv.native import build
-from efficientconv.native.convolutions import Convolution, Epilogue
 
 BACKENDS = ("auto", "reference", "native")
 Forward = TypeVar("Forward", bound=Callable)
@@ -53,130 +48,88 @@ def compile_kernels(model: nn.Module) -> None:
         build.available()
 
 
-class WithKernels:
-    """What a module says of its native kernels, beside nn.Module.
-
-    In training they are `native()` around `native_params()`, in inference `native_infer`. All has a default, also because
-    torch takes its time over an attribute that a module lacks.
-    """
+class HasOperator:
+    """What a convolution says of its operator, beside nn.Module."""
 
     layer_backend = "auto"
     float32_under_autocast = False
 
-    def takes_kernels(self, x: Tensor) -> bool:
-        """Whether there are kernels for a layer around this convolution and maps like x, on whichever backend."""
-        return True
+    def takes_operator(self, x: Tensor) -> bool:
+        """Whether its sizes are those of the operator, and, under auto, whether kernels for maps like x pay."""
+        return False
 
-    def kernels_pay(self, x: Tensor) -> bool:
-        """Whether auto takes them."""
-        return True
-
-    def kernels_fit(self) -> bool:
-        """Whether sizes and weights are those of the kernels: stride, dilation and bias may differ, weights be others'."""
+    def operator(self, x: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def native(self) -> Convolution | None:
-        """The convolution without its parameters; None: only `native_infer`, its own, and batch norm's kernels."""
-        return None
-
-    def native_params(self) -> tuple[Tensor, ...]:
-        return ()
-
-    def native_infer(self, x: Tensor, epilogue: Epilogue) -> Tensor:
-        return self.native().infer(x, tuple(p.contiguous() for p in self.native_params()), epilogue)
+    def layer_operator(self, x: Tensor, residual: Tensor | None, norm: Norm) -> Tensor:
+        """relu(batch norm of it + residual), or without the residual."""
+        raise NotImplementedError
 
 
-# What the kernels compute is what these compute; with_kernels adds those of the layers.
+# What an operator computes is what these compute; stands_for adds those of the layers.
 _forwards: set[Callable] = {nn.Conv2d.forward, nn.ConvTranspose2d.forward, nn.BatchNorm2d.forward}
 
 
-def with_kernels(forward: Forward) -> Forward:
-    """Decorator of a module's `forward` in whose place kernels may run, also from around the module."""
+def stands_for(forward: Forward) -> Forward:
+    """Decorator of a module's `forward` in whose place an operator may run, also from around the module."""
     _forwards.add(forward)
     return forward
 
 
-def runs_native(module: nn.Module, x: Tensor, *inside: nn.Module) -> bool:
-    """Whether `module` takes the native kernels for the input x, B x n x H x W.
-
-    inside: those of its modules for which they stand; none named: all.
-    """
+def runs_operator(module: nn.Module, x: Tensor, conv: nn.Module | None = None) -> bool:
+    """Whether `module`, around its convolution `conv` or a convolution itself, is left to the operator for the input x."""
+    conv = module if conv is None else conv
     return (
-        getattr(module, "layer_backend", "auto") != "reference"
-        and _plain_cpu_maps(module, x)
-        and not _watched()
-        and (not isinstance(module, WithKernels) or _takes(module, x))
-        and _plain_parameters(module)
-        and _plain_modules(inside or module._modules.values())
-        and build.available()
-    )
+        runs_kernels(module, x) and x.dim() == 4
+        and (conv.float32_under_autocast or not torch.is_autocast_enabled(x.device.type)) and conv.takes_operator(x)
+        and _have_plain_weights(module) and are_plain(module._modules.values())
+    )  # fmt: skip
 
 
-def has_kernels(conv: nn.Module, x: Tensor) -> bool:
-    """Whether there are kernels for a layer around `conv` at all, worth taking for inputs like x."""
-    if type(x) is not Tensor or x.dim() != 4 or torch.compiler.is_compiling():  # a tracer's sizes may not be asked for
-        return False
-    return isinstance(conv, WithKernels) and conv.takes_kernels(x) and _takes(conv, x)
+def runs_kernels(module: nn.Module, x: Tensor) -> bool:
+    """Whether `module` may run kernels of x's device, if it has any."""
+    return (
+        getattr(module, "layer_backend", "auto") != "reference" and type(x) is Tensor and x.device.type in DEVICES
+        and (not x.is_cpu or _has_kernels())
+    )  # fmt: skip
 
 
-def _takes(conv: WithKernels, x: Tensor) -> bool:
-    """Whether maps, B x n x H x W, and weights fit each other; else torch's own operators say what is wrong.
-
-    Under auto, a layer may also leave to PyTorch what PyTorch was measured to do faster.
-    """
-    backend = conv.layer_backend
-    wanted = backend == "native" or backend == "auto" and conv.kernels_pay(x)
-    return wanted and x.shape[1] == conv.in_channels and conv.kernels_fit()
+def are_plain(modules: Iterable[nn.Module | None]) -> bool:
+    """Whether nobody wants to see or to change what these and the modules inside them do."""
+    return not _has_any_global_hook() and _are_plain(modules)
 
 
-def own_weights(*modules: nn.Module) -> tuple[Tensor | None, ...]:
-    """Read where torch keeps them, since its attributes take their time. None: a weight that is computed, parametrized."""
-    return tuple([module._parameters.get("weight") for module in modules])
+def takes_norm(bn: nn.Module) -> bool:
+    """Whether `bn` is a batch norm as `norm_of` reads it."""
+    return type(bn) is nn.BatchNorm2d and (bn.track_running_stats or bn._buffers.get("running_mean") is None)
 
 
-def have_shapes(tensors: tuple[Tensor | None, ...], *shapes: tuple[int, ...]) -> bool:
-    for t, shape in zip(tensors, shapes):
-        if t is None or t.shape != shape:
-            return False
-    return True
+def norm_of(bn: nn.BatchNorm2d) -> Norm:
+    """Batch norm as operators have it. Read where torch keeps it: attributes are slow."""
+    p, b = bn._parameters, bn._buffers
+    return (
+        p["weight"], p["bias"], b["running_mean"], b["running_var"], b["num_batches_tracked"], bn.training, bn.momentum, bn.eps
+    )  # fmt: skip
 
 
-def takes_norm(bn: nn.Module, channels: int) -> bool:
-    """Whether `bn` is a batch norm of as many channels, without tensors that are torch's own to refuse."""
-    if type(bn) is not nn.BatchNorm2d:
-        return False
-    get, size = bn._buffers.get, (channels,)
-    mean, var, batches = get("running_mean"), get("running_var"), get("num_batches_tracked")
-    for p in bn._parameters.values():
-        if p is not None and p.shape != size:
-            return False
-    if mean is None or var is None or batches is None:
-        return mean is None and var is None and batches is None
-    plain = mean.dtype == var.dtype == torch.float32 and batches.dtype == torch.int64
-    return plain and mean.shape == size and var.shape == size
+def is_inference(x: Tensor, *parameters: Tensor) -> bool:
+    """Whether no gradient will be asked for."""
+    return not torch.is_grad_enabled() or not (x.requires_grad or any(p.requires_grad for p in parameters))
 
 
-def _plain_cpu_maps(module: nn.Module, x: Tensor) -> bool:
-    if type(x) is not Tensor or not x.is_cpu or x.dim() != 4 or x.numel() == 0:
-        return False
-    if not torch.is_autocast_enabled("cpu"):
-        return x.dtype == torch.float32
-    return _keeps_float32(module) and x.dtype in (torch.float32, torch.bfloat16, torch.float16)
+def has_hooks(module: nn.Module) -> bool:
+    """Whether someone wants to see what goes in and comes out."""
+    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks)
 
 
-def _keeps_float32(module: nn.Module) -> bool:
-    return getattr(getattr(module, "conv", module), "float32_under_autocast", False)
-
-
-def _plain_parameters(module: nn.Module) -> bool:
-    """Its own ones."""
+def _have_plain_weights(module: nn.Module) -> bool:
     for p in module._parameters.values():
-        if p is not None and not (type(p) is nn.Parameter and p.dtype == torch.float32 and p.is_cpu):
+        if p is not None and type(p) is not nn.Parameter:
             return False
     return True
 
 
-def _plain_modules(modules: Iterable[nn.Module | None]) -> bool:
+def _are_plain(modules: Iterable[nn.Module | None]) -> bool:
     """In a plain loop: going through module.modules() takes longer than the kernels on small maps."""
     for inner in modules:
         if inner is None:
@@ -184,26 +137,13 @@ def _plain_modules(modules: Iterable[nn.Module | None]) -> bool:
         own = inner.__dict__
         if type(inner).forward not in _forwards or "forward" in own or own.get("layer_backend") == "reference":
             return False
-        if has_hooks(inner) or own["_parameters"] and not _plain_parameters(inner):
+        if has_hooks(inner) or own["_parameters"] and not _have_plain_weights(inner):
             return False
-        if own["_modules"] and not _plain_modules(own["_modules"].values()):
+        if own["_modules"] and not _are_plain(own["_modules"].values()):
             return False
     return True
 
 
-def _watched() -> bool:
-    """Whether something is at work that the native path would pass by: a tracer, a recorder, tangents, global hooks."""
-    return (
-        torch.compiler.is_compiling()
-        or _has_any_global_hook()
-        or forward_ad._current_level >= 0
-        or torch.jit.is_tracing()
-        or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._len_torch_function_stack() > 0
-        or torch._C._functorch.peek_interpreter_stack() is not None
-    )
-
-
-def has_hooks(module: nn.Module) -> bool:
-    """Whether someone wants to see what goes in and comes out."""
-    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks)
+@torch.compiler.assume_constant_result
+def _has_kernels() -> bool:
+    return build.available()

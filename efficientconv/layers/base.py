@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from efficientconv.errors import UserError, did_you_mean
-from efficientconv.layers.backend import has_kernels, runs_native, takes_norm, with_kernels
+from efficientconv.layers.backend import HasOperator, are_plain, norm_of, runs_kernels, runs_operator, stands_for, takes_norm
 from efficientconv.layers.geometry import Device, Geometry
-from efficientconv.native.layer import normalise, run_layer
+from efficientconv.layers.operators import ops
 from efficientconv.registry import Registry
 
 LAYERS: Registry[type[nn.Module]] = Registry("layer")
@@ -62,23 +62,20 @@ class ConvLayer(nn.Module):
         self.conv.reset_parameters()
         self.bn.reset_parameters()
 
-    @with_kernels
+    @stands_for
     def forward(self, x: Tensor) -> Tensor:
         modules = self._modules  # as attributes they would take a tenth of a small layer's time
         conv, bn = modules["conv"], modules["bn"]
         if self.norm_behind:
             return F.relu(bn(conv(x) + x))
-        if has_kernels(conv, x) and self._has_end((conv.in_channels,), (conv.out_channels,)) and runs_native(self, x):
-            return run_layer(conv, bn, x, self.residual)
+        plain_norm = takes_norm(bn)
+        if plain_norm and isinstance(conv, HasOperator) and runs_operator(self, x, conv):
+            return conv.layer_operator(x, x if self.residual else None, norm_of(bn))
         y = conv(x)
-        if bn.training and runs_native(self, y, bn) and y.dtype == torch.float32 and self._has_end(x.shape[1:], y.shape[1:]):
-            return normalise(bn, y, x if self.residual else None)
+        if plain_norm and bn.training and runs_kernels(self, y) and are_plain([bn]):
+            return ops.norm_relu.default(y, x if self.residual else None, *norm_of(bn))
         y = bn(y)
         return F.relu(y + x if self.residual else y)
-
-    def _has_end(self, x: tuple[int, ...], y: tuple[int, ...]) -> bool:
-        """Whether there are kernels for what follows the convolution; channels first, of the maps before and after it."""
-        return (x == y or not self.residual) and takes_norm(self._modules["bn"], y[0])
 
     def extra_repr(self) -> str:
         return f"residual={self.residual}"

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from efficientconv.complexity import Cost
 from efficientconv.errors import UserError
-from efficientconv.layers.backend import with_kernels
+from efficientconv.layers.backend import stands_for
 from efficientconv.layers.base import LAYERS, ConvLayer
 from efficientconv.layers.geometry import Conv2dAttributes, Device, Padding, Size, geometry, out_size
+from efficientconv.layers.operators import Norm
 from efficientconv.layers.sic import SICConv2d
-from efficientconv.native.convolutions import Epilogue
 
 
 @LAYERS.register("channel_bottleneck")
@@ -52,28 +52,20 @@ class ChannelBottleneckConv2d(Conv2dAttributes):
     def bias(self) -> Tensor | None:
         return self.expansion.bias
 
-    @with_kernels
+    @stands_for
     def forward(self, x: Tensor) -> Tensor:
         modules = self._modules
         return modules["expansion"](modules["reduction"](x))
 
-    def kernels_pay(self, x: Tensor) -> bool:
-        return self._first().kernels_pay(x)
+    def takes_operator(self, x: Tensor) -> bool:
+        """For the layer around it; the pair alone is two of them."""
+        first, second = self._modules["reduction"]._modules["conv"], self._modules["expansion"]
+        return first.takes_operator(x) and second.takes_operator(x)
 
-    def kernels_fit(self) -> bool:
-        first, second = self._first(), self._modules["expansion"]
-        ends = first.in_channels, first.out_channels, second.out_channels
-        alike = ends == (self.in_channels, second.in_channels, self.out_channels)
-        return alike and first.kernels_fit() and second.kernels_fit()
-
-    def native_infer(self, x: Tensor, epilogue: Epilogue) -> Tensor:
-        """The pair with the epilogue on its second half, for inference."""
+    def layer_operator(self, x: Tensor, residual: Tensor | None, norm: Norm) -> Tensor:
         modules = self._modules
-        return modules["expansion"].native_infer(modules["reduction"](x).float().contiguous(), epilogue)
+        return modules["expansion"].layer_operator(modules["reduction"](x), residual, norm)
 
     def cost(self, h: int, w: int) -> Cost:
         batch_norm = Cost(params=2 * self.reduction.bn.num_features)
         return self.reduction.conv.cost(h, w) + batch_norm + self.expansion.cost(*out_size(self, h, w))
-
-    def _first(self) -> SICConv2d:
-        return self._modules["reduction"]._modules["conv"]

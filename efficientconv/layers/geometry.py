@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from efficientconv.errors import UserError
-from efficientconv.layers.backend import WithKernels
+from efficientconv.layers.backend import HasOperator
 
 Pair = tuple[int, int]  # rows, columns
 Size = int | Pair
@@ -86,21 +86,19 @@ def out_size(conv: nn.Module, h: int, w: int) -> Pair:
     return rows, columns
 
 
-def is_plain(conv: nn.Module, shape: tuple[int, ...]) -> bool:
-    """Whether a convolution is what native kernels compute: k x k, k odd, each pixel once, zeros around, without bias.
+def is_plain(conv: nn.Module) -> bool:
+    """Whether a convolution is what operators compute: k x k, k odd, each pixel once, zeros around, without bias.
 
-    Its weight must have that shape and be no parametrization's. Asked at each call, for networks are adapted by writing to
-    the attributes of their convolutions.
+    Asked at each call, for networks are adapted by writing to the attributes of their convolutions.
     """
-    weight = conv._parameters.get("weight")
     return (
-        weight is not None and weight.shape == shape and conv.padding == KEEPING_SIZE.get(conv.kernel_size)
-        and conv.stride == ONES and conv.dilation == ONES
+        conv.padding == KEEPING_SIZE.get(conv.kernel_size) and conv.stride == ONES and conv.dilation == ONES
         and conv.padding_mode == "zeros" and conv._parameters.get("bias", conv) is None
+        and conv._parameters.get("weight") is not None
     )  # fmt: skip
 
 
-class Conv2dAttributes(WithKernels, nn.Module):
+class Conv2dAttributes(HasOperator, nn.Module):
     """nn.Conv2d's attributes and repr, for layers that are made of other modules or have a weight of another shape."""
 
     groups = 1

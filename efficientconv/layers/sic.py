@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from efficientconv.layers.backend import is_inference
 from efficientconv.layers.base import LAYERS
 from efficientconv.layers.geometry import Device, Padding, Size
 from efficientconv.layers.topology import Topology
 from efficientconv.layers.unravelled import UnravelledConv2d
-from efficientconv.native.layer import is_inference
 
 
 @LAYERS.register("sic")
@@ -39,17 +39,21 @@ class SICConv2d(UnravelledConv2d):
             bases=1, groups=groups, topology=topology, device=device, dtype=dtype,
         )  # fmt: skip
 
-    def kernels_pay(self, x: Tensor) -> bool:
+    def takes_operator(self, x: Tensor) -> bool:
+        return (self.layer_backend == "native" or self._pays(x)) and super().takes_operator(x)
+
+    def _pays(self, x: Tensor) -> bool:
         """On small maps PyTorch's depthwise layer and matrix product are faster in training, and in bfloat16 under autocast.
 
-        The bounds were measured on models whose maps are channels-last at first, which they stay where PyTorch runs.
+        The bounds were measured on a CPU, on models whose maps are channels-last at first, which they stay where PyTorch runs.
         """
-        _, _, h, w = x.shape
-        positions = h * w
+        positions = x.shape[2] * x.shape[3]
+        if not x.is_cpu:
+            return True
         if torch.is_autocast_enabled("cpu"):
             return positions >= 1024 or self.topology is not None
-        if is_inference(x, self):
-            return True
         if self.topology is not None:
-            return positions * self.in_channels >= 2048
-        return positions >= (36 if self.kernel_size <= (3, 3) else 256)
+            pays = positions * self.in_channels >= 2048
+        else:
+            pays = positions >= (36 if self.kernel_size <= (3, 3) else 256)
+        return pays or is_inference(x, *self.parameters())

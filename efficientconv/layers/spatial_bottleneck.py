@@ -10,12 +10,10 @@ from torch.nn import functional as F
 
 from efficientconv.complexity import Cost, conv_cost
 from efficientconv.errors import UserError
-from efficientconv.layers.backend import have_shapes, own_weights, runs_native, with_kernels
+from efficientconv.layers.backend import runs_operator, stands_for
 from efficientconv.layers.base import LAYERS
 from efficientconv.layers.geometry import Conv2dAttributes, Device, Geometry, Pair, Size, geometry
-from efficientconv.native.convolutions import Bottleneck
-from efficientconv.native.layer import run_conv
-from efficientconv.native.plan import dense_plans
+from efficientconv.layers.operators import Norm, crop, ops
 
 
 @LAYERS.register("spatial_bottleneck")
@@ -57,31 +55,34 @@ class SpatialBottleneckConv2d(Conv2dAttributes):
     def bias(self) -> Tensor | None:
         return self.expansion.bias
 
-    @with_kernels
+    @stands_for
     def forward(self, x: Tensor) -> Tensor:
-        if runs_native(self, x):
-            return run_conv(self, x)
+        if runs_operator(self, x):
+            return self.operator(x)
+        if x.dim() not in (3, 4):
+            return self.reduction(x)  # which refuses it
         h, w = x.shape[-2:]
         (rows, columns), (top, left) = self.kernel_size, self.padding
         mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
         # enough for the last cell in any case: the reduction leaves out what is too much
         x = F.pad(x, (left, columns - 1, top, rows - 1), mode)
         y = self.expansion(self.projection(self.reduction(x)))
-        # cropped by padding: torch.export cannot prove for all sizes that a slice ends inside whole cells
-        return F.pad(y, (-left, left + w - y.shape[-1], -top, top + h - y.shape[-2]))
+        return crop(y, top, left, h, w)
 
-    def native(self) -> Bottleneck:
-        return Bottleneck(self.padding[0], dense_plans(self.in_channels, self.out_channels))
+    def takes_operator(self, x: Tensor) -> bool:
+        (k, columns), (p, left) = self.kernel_size, self.padding
+        return k == columns and p == left and self.padding_mode == "zeros" and self.bias is None
 
-    def native_params(self) -> tuple[Tensor, ...]:
+    def operator(self, x: Tensor) -> Tensor:
+        return ops.spatial_bottleneck.default(x, *self._arguments())[0]
+
+    def layer_operator(self, x: Tensor, residual: Tensor | None, norm: Norm) -> Tensor:
+        return ops.spatial_bottleneck_layer.default(x, *self._arguments(), residual, *norm)
+
+    def _arguments(self) -> tuple[object, ...]:
         modules = self._modules
-        return own_weights(modules["reduction"], modules["projection"], modules["expansion"])
-
-    def kernels_fit(self) -> bool:
-        (n, m), (k, columns), (p, left) = (self.in_channels, self.out_channels), self.kernel_size, self.padding
-        unbiased = self._modules["expansion"]._parameters["bias"] is None
-        fit = k == columns and p == left and unbiased and self.padding_mode == "zeros"
-        return fit and have_shapes(self.native_params(), (n, 1, k, k), (m, n, 1, 1), (m, 1, k, k))
+        weights = (modules[name]._parameters["weight"] for name in ("reduction", "projection", "expansion"))
+        return *weights, self.kernel_size[0], self.padding[0]
 
     def cost(self, h: int, w: int) -> Cost:
         n, m, area, bias = self.in_channels, self.out_channels, math.prod(self.kernel_size), self.bias is not None

@@ -8,16 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from efficientconv.complexity import Cost, conv_cost
-from efficientconv.layers.backend import WithKernels, own_weights
+from efficientconv.layers.backend import HasOperator, is_inference
 from efficientconv.layers.base import LAYERS
 from efficientconv.layers.geometry import Device, Padding, Size, check_channels, geometry, is_plain, out_size
-from efficientconv.native.convolutions import Connected
-from efficientconv.native.layer import is_inference
-from efficientconv.native.plan import dense_plans
+from efficientconv.layers.operators import Norm, ops
+from efficientconv.layers.topology import as_arguments
 
 
 @LAYERS.register("standard")
-class StandardConv2d(WithKernels, nn.Conv2d):
+class StandardConv2d(HasOperator, nn.Conv2d):
     """k x k convolution over all channels, n x h x w -> m x h' x w'.
 
     MACs: n m k^2 h' w' (paper, section 2 [S]).
@@ -39,18 +38,14 @@ class StandardConv2d(WithKernels, nn.Conv2d):
         super().__init__(in_channels, out_channels, bias=bias, device=device, dtype=dtype, **sizes._asdict())
         self.keeps_size = sizes.keeps_size
 
-    def takes_kernels(self, x: Tensor) -> bool:
+    def takes_operator(self, x: Tensor) -> bool:
         """The library's own are as fast; but a 1 x 1 layer leaves contiguous maps to the layers around it that need them."""
-        return self.kernel_size == (1, 1) and x.is_contiguous() and not self.training and is_inference(x, self)
+        if self.kernel_size != (1, 1) or self.training or not x.is_contiguous() or not is_plain(self):
+            return False
+        return is_inference(x, self._parameters["weight"])
 
-    def native(self) -> Connected:
-        return Connected(1, dense_plans(self.in_channels, self.out_channels))
-
-    def native_params(self) -> tuple[Tensor, ...]:
-        return own_weights(self)
-
-    def kernels_fit(self) -> bool:
-        return is_plain(self, (self.out_channels, self.in_channels, *self.kernel_size))
+    def layer_operator(self, x: Tensor, residual: Tensor | None, norm: Norm) -> Tensor:
+        return ops.topological_layer.default(x, self._parameters["weight"], 0, *as_arguments(None), residual, *norm)
 
     def cost(self, h: int, w: int) -> Cost:
         area, positions = math.prod(self.kernel_size), math.prod(out_size(self, h, w))

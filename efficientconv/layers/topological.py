@@ -12,13 +12,11 @@ from torch.nn import functional as F
 
 from efficientconv.complexity import Cost, conv_cost
 from efficientconv.errors import UserError
-from efficientconv.layers.backend import own_weights, runs_native, with_kernels
+from efficientconv.layers.backend import runs_operator, stands_for
 from efficientconv.layers.base import LAYERS
 from efficientconv.layers.geometry import Conv2dAttributes, Device, Padding, Size, geometry, is_plain, out_size
-from efficientconv.layers.topology import Topology
-from efficientconv.native.convolutions import Connected
-from efficientconv.native.layer import run_conv
-from efficientconv.native.plan import topological_plans
+from efficientconv.layers.operators import Norm, dense_weight, ops
+from efficientconv.layers.topology import Topology, as_arguments
 
 
 @LAYERS.register("topological")
@@ -66,28 +64,28 @@ class TopologicalConv2d(Conv2dAttributes):
 
     def dense_weight(self) -> Tensor:
         """The kernel of the standard layer that this one equals: n x n x k x k, zero where nothing is connected."""
-        index = self.neighbours[:, :, None, None].expand_as(self.weight)
-        dense = self.weight.new_zeros(self.out_channels, self.in_channels, *self.kernel_size)
-        return dense.scatter_(1, index, self.weight)  # in place: scatter would copy the zeros first
+        return dense_weight(self.weight, self.neighbours, self.in_channels, self.out_channels)
 
-    @with_kernels
+    @stands_for
     def forward(self, x: Tensor) -> Tensor:
-        if runs_native(self, x):
-            return run_conv(self, x)
+        if runs_operator(self, x):
+            return self.operator(x)
         rows, columns = self.padding
         if self.padding_mode != "zeros":
             x, rows, columns = F.pad(x, (columns, columns, rows, rows), self.padding_mode), 0, 0
         return F.conv2d(x, self.dense_weight(), self.bias, self.stride, (rows, columns), self.dilation)
 
-    def native(self) -> Connected:
-        k = self.kernel_size[0]
-        return Connected(k, topological_plans(self.topology, k))
+    def takes_operator(self, x: Tensor) -> bool:
+        return is_plain(self)
 
-    def native_params(self) -> tuple[Tensor, ...]:
-        return own_weights(self)
+    def operator(self, x: Tensor) -> Tensor:
+        return ops.topological.default(x, *self._arguments())
 
-    def kernels_fit(self) -> bool:
-        return is_plain(self, (self.out_channels, self.topology.fan, *self.kernel_size))
+    def layer_operator(self, x: Tensor, residual: Tensor | None, norm: Norm) -> Tensor:
+        return ops.topological_layer.default(x, *self._arguments(), residual, *norm)
+
+    def _arguments(self) -> tuple[object, ...]:
+        return self._parameters["weight"], self.padding[0], *as_arguments(self.topology)
 
     def cost(self, h: int, w: int) -> Cost:
         area, positions = math.prod(self.kernel_size), math.prod(out_size(self, h, w))

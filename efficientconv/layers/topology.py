@@ -106,6 +106,11 @@ class Topology:
         return Topology(dims, connections, self.anchor)
 
 
+def as_arguments(topology: Topology | None) -> tuple[tuple[int, ...], tuple[int, ...], str]:
+    """As operators have it; None: every output sees every input."""
+    return ((), (), "center") if topology is None else (topology.dims, topology.connections, topology.anchor)
+
+
 def _factorizations(n: int, parts: int) -> list[tuple[int, ...]]:
     """All ordered ways to write n as a product of `parts` factors."""
     if parts == 1:

@@ -9,14 +9,12 @@ from torch import Tensor, nn
 
 from efficientconv.complexity import Cost, conv_cost
 from efficientconv.errors import UserError
-from efficientconv.layers.backend import own_weights, runs_native, with_kernels
+from efficientconv.layers.backend import runs_operator, stands_for
 from efficientconv.layers.base import LAYERS
 from efficientconv.layers.geometry import Conv2dAttributes, Device, Padding, Size, check_groups, geometry, is_plain, out_size
+from efficientconv.layers.operators import Norm, ops
 from efficientconv.layers.topological import TopologicalConv2d
-from efficientconv.layers.topology import Topology
-from efficientconv.native.convolutions import DepthwiseConnected
-from efficientconv.native.layer import run_conv
-from efficientconv.native.plan import dense_plans, topological_plans
+from efficientconv.layers.topology import Topology, as_arguments
 
 
 @LAYERS.register("unravelled")
@@ -71,29 +69,27 @@ class UnravelledConv2d(Conv2dAttributes):
         filters = self.depthwise.weight.reshape(blocks, inputs, self.bases, *self.kernel_size)
         return torch.einsum("gmnb,gnbhw->gmnhw", shares, filters).flatten(0, 1)
 
-    @with_kernels
+    @stands_for
     def forward(self, x: Tensor) -> Tensor:
-        if runs_native(self, x):
-            return run_conv(self, x)
+        if runs_operator(self, x):
+            return self.operator(x)
         return self.projection(self.depthwise(x))
 
-    def native(self) -> DepthwiseConnected:
-        if self.topology is None:
-            plans = dense_plans(self.bases * self.in_channels, self.out_channels)
-        else:
-            plans = topological_plans(self.topology, kernel_size=1)
-        return DepthwiseConnected(self.kernel_size[0], plans)
-
-    def native_params(self) -> tuple[Tensor, ...]:
+    def takes_operator(self, x: Tensor) -> bool:
         modules = self._modules
-        return own_weights(modules["depthwise"], modules["projection"])
+        return is_plain(modules["depthwise"]) and is_plain(modules["projection"]) and self.groups == 1
 
-    def kernels_fit(self) -> bool:
+    def operator(self, x: Tensor) -> Tensor:
+        return ops.sic.default(x, *self._arguments())
+
+    def layer_operator(self, x: Tensor, residual: Tensor | None, norm: Norm) -> Tensor:
+        return ops.sic_layer.default(x, *self._arguments(), residual, *norm)
+
+    def _arguments(self) -> tuple[object, ...]:
+        """The operator's; read where torch keeps them, since its attributes take their time."""
         modules = self._modules
-        depthwise, projection = modules["depthwise"], modules["projection"]
-        rows = self.bases * self.in_channels
-        seen = rows if self.topology is None else self.topology.fan
-        return is_plain(depthwise, (rows, 1, *self.kernel_size)) and is_plain(projection, (self.out_channels, seen, 1, 1))
+        filters, weight = (modules[name]._parameters["weight"] for name in ("depthwise", "projection"))
+        return filters, weight, self.in_channels, self.padding[0], *as_arguments(self.topology)
 
     def cost(self, h: int, w: int) -> Cost:
         positions, inner = math.prod(out_size(self, h, w)), self.bases * self.in_channels

@@ -1,103 +1,178 @@
-// Convolutions over planned connections and the layers around them, in training.
+// Convolutions over connections, with or without a depthwise one before them: sic, topological, and the layers around them.
 #pragma once
 
-#include "autograd.h"
-#include "connected_ops.h"
-#include "norm_ops.h"
+#include "layer_end.h"
 #include "parallel.h"
 
 namespace efficientconv {
 
-// A k x k convolution over connections, or a depthwise one and a 1 x 1.
-struct Connected {
+// filters: of the depthwise convolution, or null.
+inline Tensor convolve(const Tensor& x, const MaybeTensor& filters, const Tensor& weight, int64_t kernel, const Plan& plan,
+                       const Output& output = {}) {
+  const Shape shape = shape_of(x);
+  const Filters f{data(filters), kernel, filters ? filters->size(0) / shape.channels : 1};
+  Tensor y = new_tensor({shape.images, plan.outputs, shape.height, shape.width});
+  run_convolution(shape, data(x), f, plan.arrays(), data(weight), output, written(y));
+  return y;
+}
+
+// relu(batch norm of it + residual), where the layer is whole.
+struct ConnectedConv {
   Tensor x;
-  MaybeTensor filters;  // of the depthwise convolution
+  MaybeTensor filters;
   Tensor weight;
-  const Plans& plans;
+  int64_t channels, padding;
+  Topology topology;
 
-  int64_t kernel() const { return filters ? 1 : weight.size(-1); }
-  int64_t inputs() const { return filters ? filters->size(0) : x.size(1); }
-
-  Tensor forward() const {
-    return convolve(x, filters, weight, kernel(), plans.forward, weight.size(0));
+  // Whether sizes and types are those of the kernels: odd, and as many channels as connections. The reference says what is wrong.
+  bool fits() const {
+    const bool square = weight.dim() == 4 && weight.size(2) == weight.size(3) && weight.size(2) % 2 == 1 && weight.size(0) > 0;
+    if (!plain_maps(x) || !plain(weight) || !square || !topology.sound() || channels < 1 || x.size(1) != channels) return false;
+    if (filters) {
+      const bool odd = plain(*filters) && filters->dim() == 4 && filters->size(2) % 2 == 1;
+      if (!odd || filters->size(0) < 1 || filters->size(0) % channels || weight.size(2) != 1) return false;
+      if (filters->sizes() != at::IntArrayRef({filters->size(0), 1, filters->size(2), filters->size(2)})) return false;
+    }
+    if (padding != kernel() / 2) return false;
+    if (topology.full()) return weight.size(1) == rows() && (filters || weight.size(2) == 1);
+    return topology.channels() == rows() && weight.size(0) == rows() && weight.size(1) == topology.fan();
   }
+
+  int64_t rows() const { return filters ? filters->size(0) : channels; }
+  std::vector<int64_t> sizes() const { return {x.size(0), weight.size(0), x.size(2), x.size(3)}; }
+  const Plans& plans() const { return PlanCache::get(topology, rows(), weight.size(0), weight.size(2)); }
+  ConnectedConv contiguous() const {
+    return {x.contiguous(), efficientconv::contiguous(filters), weight.contiguous(), channels, padding, topology};
+  }
+  variable_list tensors() const {
+    return filters ? variable_list{x, *filters, weight} : variable_list{x, weight};
+  }
+  int64_t kernel() const { return filters ? filters->size(2) : weight.size(2); }
+
+  // What follows wants contiguous tensors.
+  Tensor forward(const Output& end = {}) const { return convolve(x, filters, weight, kernel(), plans().forward, end); }
+
+  Tensor infer(const Output& end) const { return forward(end); }
 
   // of x, with `add` added, of filters and weight
   variable_list gradients(const Tensor& grad, const MaybeTensor& add) const {
-    const auto to_inputs = [&](const MaybeTensor& add) {
-      return convolve(grad, std::nullopt, weight, kernel(), plans.backward, inputs(), NormTensors(), 0, add);
+    const Plans& both = plans();
+    const Shape shape = shape_of(x);
+    const Filters f{data(filters), kernel(), rows() / channels};
+    Tensor grad_weight = new_tensor(weight.sizes());
+    const auto to_rows = [&](const MaybeTensor& end) {
+      return convolve(grad, std::nullopt, weight, weight.size(2), both.backward, {nullptr, nullptr, data(end), false});
     };
     const auto of_weight = [&] {
-      if (plans.dense()) return dense_weight_gradient(x, filters, weight, grad);
-      return weight_gradient(x, filters, weight, kernel(), plans.forward, weight.size(0), grad);
+      if (both.dense) run_dense_weight_gradient(shape, data(x), f, weight.size(0), data(grad), written(grad_weight));
+      else run_weight_gradient(shape, data(x), f, both.forward.arrays(), data(grad), written(grad_weight));
+      return grad_weight;
     };
-    if (!filters) return {to_inputs(add), Tensor(), of_weight()};
-    const auto [grad_x, grad_filters] = depthwise_backward(x, *filters, to_inputs(std::nullopt), add);
+    if (!filters) return {to_rows(add), Tensor(), of_weight()};
+    Tensor grad_x = new_tensor(x.sizes()), grad_filters = at::zeros_like(*filters);
+    run_depthwise_backward(shape, data(x), f, data(to_rows(std::nullopt)), data(add), written(grad_x), written(grad_filters));
     return {grad_x, grad_filters, of_weight()};
   }
 
   // Whether the whole backward pass may share images out between threads: as many for each, of enough pixels.
   bool image_by_image() const {
     const int64_t images = x.size(0), pixels = x.size(2) * x.size(3);
-    return filters && plans.dense() && images % thread_count() == 0 && images * pixels > weight.size(0);
+    return filters && topology.full() && images % thread_count() == 0 && images * pixels > weight.size(0);
+  }
+
+  // Of the whole layer, image by image.
+  variable_list sic_gradients(const NormedLayer& layer, const Tensor& like_gamma) const {
+    Tensor grad_x = new_tensor(x.sizes()), grad_filters = at::empty_like(*filters), grad_weight = new_tensor(weight.sizes());
+    Tensor grad_gamma = at::empty_like(like_gamma), grad_beta = at::empty_like(like_gamma);
+    run_sic_backward(shape_of(x), data(x), {data(filters), kernel(), rows() / channels}, weight.size(0), plans().backward.arrays(),
+                     data(weight), layer,
+                     {written(grad_x), written(grad_filters), written(grad_weight), written(grad_gamma), written(grad_beta)});
+    return {grad_x, grad_filters, grad_weight, grad_gamma, grad_beta};
+  }
+
+  // The reference of its operator or, with a layer's end, of the layer around it.
+  template <class Out, class... Ends>
+  Out reference(const std::string& kind, DispatchKey key, const Ends&... ends) const {
+    const auto& [dims, connections, anchor] = topology;
+    if (filters) return call_reference<Out>("sic" + kind, key, x, *filters, weight, channels, padding, dims, connections, anchor, ends...);
+    return call_reference<Out>("topological" + kind, key, x, weight, padding, dims, connections, anchor, ends...);
   }
 };
 
-class ConnectedFunction : public torch::autograd::Function<ConnectedFunction> {
- public:
-  static Tensor forward(AutogradContext* ctx, const Tensor& x, const MaybeTensor& filters, const Tensor& weight,
-                        const Plans& plans) {
-    ctx->save_for_backward({x, filters.value_or(Tensor()), weight});
-    plans.save(ctx);
-    return Connected{x, filters, weight, plans}.forward();
-  }
-
-  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
-    return differentiable_once([&]() -> variable_list {
-      const variable_list saved = ctx->get_saved_variables();
-      const Plans plans(ctx);
-      const Connected conv{saved[0], maybe(saved[1]), saved[2], plans};
-      variable_list found = conv.gradients(grads[0].contiguous(), std::nullopt);
-      found.emplace_back();
-      return found;
-    });
-  }
-};
-
-// relu(batch_norm(convolution(x)) + x) with the batch's own statistics, or without the + x; also mean and biased variance.
+// relu(batch_norm(convolution(x)) + x) with the batch's own statistics, or without the + x.
 class ConnectedLayer : public torch::autograd::Function<ConnectedLayer> {
  public:
+  static variable_list train(const ConnectedConv& conv, const End& end) {
+    return apply(conv.x, conv.filters, conv.weight, *end.gamma, *end.beta, conv, end);
+  }
+
   static variable_list forward(AutogradContext* ctx, const Tensor& x, const MaybeTensor& filters, const Tensor& weight,
-                               const Tensor& gamma, const Tensor& beta, const Plans& plans, const LayerEnd& end) {
-    const Connected conv{x, filters, weight, plans};
-    const Tensor y = conv.forward();
-    const auto [out, mean, var] = batch_norm(y, only_if(end.residual, x), gamma, beta, end.eps);
-    const bool by_image = conv.image_by_image();
-    ctx->save_for_backward({x, filters.value_or(Tensor()), weight, gamma, beta, y, mean, var, by_image ? Tensor() : out});
-    plans.save(ctx);
-    return end.result(ctx, out, mean, var);
+                               const Tensor& gamma, const Tensor& beta, const ConnectedConv& conv, const End& end) {
+    const ConnectedConv here = conv.contiguous();
+    const Tensor y = here.forward();
+    const auto [out, mean, var] = batch_norm(y, only_if(end.residual.has_value(), here.x), gamma.contiguous(), beta.contiguous(), end.eps);
+    ctx->save_for_backward({x, filters.value_or(Tensor()), weight, gamma, beta, y, mean, var,
+                            here.image_by_image() ? Tensor() : out});
+    ctx->saved_data["channels"] = conv.channels;
+    ctx->saved_data["padding"] = conv.padding;
+    ctx->saved_data["dims"] = conv.topology.dims;
+    ctx->saved_data["connections"] = conv.topology.connections;
+    ctx->saved_data["anchor"] = std::string(conv.topology.anchor);
+    ctx->saved_data["eps"] = end.eps;
+    ctx->saved_data["residual"] = end.residual.has_value();
+    return layer_result(ctx, out.contiguous(order_of(x)), mean, var);
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
-    return differentiable_once([&]() -> variable_list {
-      const variable_list saved = ctx->get_saved_variables();
-      const Plans plans(ctx);
-      const Connected conv{saved[0], maybe(saved[1]), saved[2], plans};
-      const Tensor grad = grads[0].contiguous(), &gamma = saved[3], &beta = saved[4], &y = saved[5], &mean = saved[6],
-                   &var = saved[7], &out = saved[8];
-      const LayerEnd end(ctx);
-      if (!out.defined()) {
-        const auto [grad_x, grad_filters, grad_weight, grad_gamma, grad_beta] =
-            sic_backward(grad, y, conv.x, *conv.filters, conv.weight, plans.backward, mean, var, gamma, beta, end.eps,
-                         end.residual);
-        return {grad_x, grad_filters, grad_weight, grad_gamma, grad_beta, {}, {}};
-      }
-      const auto [grad_residual, grad_y, grad_gamma, grad_beta] =
-          batch_norm_backward(grad, out, y, mean, var, gamma, end.eps, end.residual);
-      const variable_list found = conv.gradients(grad_y, only_if(end.residual, grad_residual));
-      return {found[0], found[1], found[2], grad_gamma, grad_beta, {}, {}};
+    const variable_list saved = ctx->get_saved_variables();
+    const auto dims = ctx->saved_data["dims"].toIntVector(), connections = ctx->saved_data["connections"].toIntVector();
+    const std::string anchor = ctx->saved_data["anchor"].toStringRef();
+    const ConnectedConv conv{saved[0], only_if(saved[1].defined(), saved[1]), saved[2], ctx->saved_data["channels"].toInt(),
+                             ctx->saved_data["padding"].toInt(), {dims, connections, anchor}};
+    const double eps = ctx->saved_data["eps"].toDouble();
+    const bool residual = ctx->saved_data["residual"].toBool();
+    variable_list found = at::GradMode::is_enabled() ? differentiable(conv, saved, grads[0], eps, residual)
+                                                     : gradients(conv.contiguous(), saved, grads[0].contiguous(), eps, residual);
+    if (found[0].defined()) found[0] = found[0].contiguous(order_of(conv.x));
+    found.resize(7);
+    return found;
+  }
+
+ private:
+  static variable_list gradients(const ConnectedConv& conv, const variable_list& saved, const Tensor& grad, double eps,
+                                 bool residual) {
+    const Tensor gamma = saved[3].contiguous(), beta = saved[4].contiguous();
+    const Tensor &y = saved[5], &mean = saved[6], &var = saved[7], &out = saved[8];
+    if (!out.defined())
+      return conv.sic_gradients({data(grad), data(y), data(mean), data(var), data(gamma), data(beta), eps, residual}, gamma);
+    const auto [grad_residual, grad_y, grad_gamma, grad_beta] = batch_norm_backward(grad, out, y, mean, var, gamma, eps, residual);
+    variable_list found = conv.gradients(grad_y, only_if(residual, grad_residual));
+    found.insert(found.end(), {grad_gamma, grad_beta});
+    return found;
+  }
+
+  static variable_list differentiable(const ConnectedConv& conv, const variable_list& saved, const Tensor& grad, double eps,
+                                      bool residual) {
+    return reference_gradients({saved.begin(), saved.begin() + 5}, grad, [&](const variable_list& views) {
+      const MaybeTensor none, filters = only_if(views[1].defined(), views[1]);
+      const ConnectedConv here{views[0], filters, views[2], conv.channels, conv.padding, conv.topology};
+      return here.reference<Tensor>("_layer", kComposite, only_if(residual, here.x), views[3], views[4], none, none, none, true, 0., eps);
     });
   }
 };
+
+// ---- the operators
+
+inline Tensor connected(const ConnectedConv& conv) {
+  if (!conv.fits()) return conv.reference<Tensor>("", kReference);
+  return conv.contiguous().forward().contiguous(order_of(conv.x));
+}
+
+// of x, the filters where there are any, and the weight
+inline variable_list connected_backward(const Tensor& grad, const ConnectedConv& conv) {
+  variable_list found = conv.contiguous().gradients(grad.contiguous(), std::nullopt);
+  found[0] = found[0].contiguous(order_of(conv.x));
+  return found;
+}
 
 }  // namespace efficientconv

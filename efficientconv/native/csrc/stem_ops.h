@@ -1,45 +1,48 @@
-// The first layer and the max pools, on tensors.
+// A network's first layer and max pools, for inference.
 #pragma once
 
-#include "tensors.h"
+#include "layer_end.h"
 
 namespace efficientconv {
 
-// kernel, stride, padding
-inline PoolWindow pool_of(at::IntArrayRef pool) {
-  TORCH_CHECK(pool.size() == 3 && pool[0] > 0 && pool[1] > 0 && pool[2] >= 0 && 2 * pool[2] <= pool[0],
-              "efficientconv: expected a pool's kernel, stride and padding");
-  return {pool[0], pool[1], pool[2]};
+// kernel, stride and padding of a max pool that the kernels know
+inline bool pool_fits(at::IntArrayRef pool, int64_t height, int64_t width) {
+  return pool.size() == 3 && pool[0] > 0 && pool[1] > 0 && pool[2] >= 0 && 2 * pool[2] <= pool[0] &&
+         std::min(height, width) + 2 * pool[2] >= pool[0];
 }
 
-inline int64_t pooled_size(int64_t size, const PoolWindow& pool) {
-  TORCH_CHECK(size + 2 * pool.padding >= pool.kernel, "efficientconv: maps too small for their pool");
-  return (size + 2 * pool.padding - pool.kernel) / pool.stride + 1;
-}
+inline int64_t pooled(int64_t size, at::IntArrayRef pool) { return (size + 2 * pool[2] - pool[0]) / pool[1] + 1; }
 
-inline Tensor stem(const Tensor& x, const Tensor& weight, int64_t stride, int64_t padding, at::TensorList plan, int64_t outputs,
-                   const NormTensors& norm, double eps, at::IntArrayRef pool) {
-  const Shape shape = shape_of(x);
-  const PoolWindow p = pool_of(pool);
-  TORCH_CHECK(stride > 0 && padding >= 0 && outputs > 0 && weight.dim() == 4 && weight.size(0) == outputs && weight.size(2) > 0 &&
-                  weight.size(2) == weight.size(3),
-              "efficientconv: no first layer");
-  const int64_t kernel = weight.size(3);
-  TORCH_CHECK(shape.height + 2 * padding >= kernel && shape.width + 2 * padding >= kernel && weight.size(1) == shape.channels,
-              "efficientconv: images too small for the first layer, or of other channels");
-  const auto size = [&](int64_t n) { return pooled_size((n + 2 * padding - kernel) / stride + 1, p); };
-  Tensor y = new_tensor({shape.images, outputs, size(shape.height), size(shape.width)});
-  const Folded folded(norm, eps, outputs);
-  run_stem(shape, data(x), kernel, stride, padding, arrays(plan, outputs, shape.channels * kernel * kernel, weight), data(weight), folded.output(nullptr, true), p,
-           y.mutable_data_ptr<float>());
-  return y;
+// max_pool(relu(batch_norm(conv(x)))), of every input by every output.
+inline Tensor stem(const Tensor& x, const Tensor& weight, int64_t stride, int64_t padding, const MaybeTensor& gamma,
+                   const MaybeTensor& beta, const Tensor& mean, const Tensor& var, double eps, at::IntArrayRef pool) {
+  variable_list tensors{x, weight, mean, var};
+  for (const MaybeTensor& t : {gamma, beta})
+    if (t) tensors.push_back(*t);
+  const bool square = weight.dim() == 4 && weight.size(0) > 0 && weight.size(2) > 0 && weight.size(2) == weight.size(3);
+  const bool fits = eager(tensors) && !wants_gradient(tensors) && plain_maps(x) && plain(weight) && square && stride > 0 &&
+                    padding >= 0 && weight.size(1) == x.size(1) && plain(gamma, {weight.size(0)}) &&
+                    plain(beta, {weight.size(0)}) && plain(mean, {weight.size(0)}) && plain(var, {weight.size(0)});
+  const std::array<int64_t, 3> window{fits ? weight.size(3) : 1, stride, padding};
+  const auto size = [&](int64_t n) { return pooled(n, window); };
+  const bool room = fits && std::min(x.size(2), x.size(3)) + 2 * padding >= window[0];
+  if (!room || !pool_fits(pool, size(x.size(2)), size(x.size(3))))
+    return call_reference<Tensor>("stem", kComposite, x, weight, stride, padding, gamma, beta, mean, var, eps, pool);
+  at::AutoDispatchBelowADInplaceOrView below;
+  const Tensor images = x.contiguous(), kernels = weight.contiguous();
+  const Plans& plans = PlanCache::get({}, x.size(1), weight.size(0), window[0]);
+  Tensor y = new_tensor({x.size(0), weight.size(0), pooled(size(x.size(2)), pool), pooled(size(x.size(3)), pool)});
+  const Folded folded(mean, var, gamma, beta, eps);
+  run_stem(shape_of(images), data(images), window[0], stride, padding, plans.forward.arrays(), data(kernels),
+           folded.output(std::nullopt), {pool[0], pool[1], pool[2]}, written(y));
+  return y.contiguous(order_of(x));
 }
 
 inline Tensor max_pool(const Tensor& x, at::IntArrayRef pool) {
-  const Shape shape = shape_of(x);
-  const PoolWindow p = pool_of(pool);
-  Tensor y = new_tensor({shape.images, shape.channels, pooled_size(shape.height, p), pooled_size(shape.width, p)});
-  run_max_pool(shape, data(x), p, y.mutable_data_ptr<float>());
+  if (!eager(x) || wants_gradient(x) || !plain_maps(x) || !x.is_contiguous() || !pool_fits(pool, x.size(2), x.size(3)))
+    return call_reference<Tensor>("max_pool", kComposite, x, pool);
+  Tensor y = new_tensor({x.size(0), x.size(1), pooled(x.size(2), pool), pooled(x.size(3), pool)});
+  run_max_pool(shape_of(x), data(x), {pool[0], pool[1], pool[2]}, written(y));
   return y;
 }
 

@@ -1,0 +1,237 @@
+"""The layers as operators, torch.ops.efficientconv.*: one meaning on every device, which torch.compile and export can name.
+
+A convolution (`sic`, `topological`, `spatial_bottleneck`) has a reference here, a shape for tracers, and its gradients as an
+operator of its own. The layer around one (`..._layer`: batch norm, residual connection and ReLU), its end alone (`norm_relu`),
+`stem` and `max_pool` are composites: a tracer sees what they are made of. The CPU has kernels for all of them (native/csrc),
+which run the reference where they do not apply. `register` gives another device its own.
+
+Maps are B x n x H x W, float32 on the kernels; what comes out is channels-last where x is. Weights are those of the modules;
+`dims`, `connections` and `anchor` are a Topology's, no dims: every output sees every input. Shapes that do not fit are refused
+in the words of torch.nn.functional.conv2d.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.library import Library, impl, register_autograd, register_fake
+from torch.nn import functional as F
+
+from efficientconv.layers.topology import Topology
+
+Sizes = tuple[int, ...]
+Norm = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor | None, bool, float | None, float]
+
+DEVICES = {"cpu"}  # those whose kernels the layers take; on others they are made of torch's own convolutions
+library = Library("efficientconv", "DEF")
+ops = torch.ops.efficientconv
+
+
+def register(name: str, device: str, kernel: Callable) -> None:
+    """Another device's kernel of an operator, as of its gradients, <name>_backward; the layers take it from now on there."""
+    impl(f"efficientconv::{name}", device, kernel, lib=library)
+    DEVICES.add(device)
+
+
+# ---------------------------------------------------------------- references
+
+
+def dense_weight(weight: Tensor, neighbours: Tensor, inputs: int, outputs: int) -> Tensor:
+    """The kernel of the standard layer that a topological one equals: zero where nothing is connected."""
+    index = neighbours[:, :, None, None].expand_as(weight)
+    return weight.new_zeros(outputs, inputs, *weight.shape[2:]).scatter(1, index, weight)
+
+
+def crop(y: Tensor, top: int, left: int, h: int, w: int) -> Tensor:
+    """By padding: torch.export cannot prove for all sizes that a slice ends inside whole cells."""
+    return F.pad(y, (-left, left + w - y.shape[-1], -top, top + h - y.shape[-2]))
+
+
+def _sic(
+    x: Tensor, filters: Tensor, weight: Tensor, channels: int, padding: int, dims: Sizes, connections: Sizes, anchor: str
+) -> Tensor:
+    return _topological(F.conv2d(x, filters, padding=padding, groups=channels), weight, 0, dims, connections, anchor)
+
+
+def _topological(x: Tensor, weight: Tensor, padding: int, dims: Sizes, connections: Sizes, anchor: str) -> Tensor:
+    if dims:
+        topology = Topology(tuple(dims), tuple(connections), anchor)
+        weight = dense_weight(weight, topology.neighbours().to(weight.device), topology.channels, topology.channels)
+    return F.conv2d(x, weight, padding=padding)
+
+
+def _spatial_bottleneck(
+    x: Tensor, reduction: Tensor, projection: Tensor, expansion: Tensor, stride: int, padding: int
+) -> tuple[Tensor, ...]:
+    """Also the cells, reduced and projected, which the gradients want."""
+    if x.dim() not in (3, 4):
+        return (F.conv2d(x, reduction, stride=stride, groups=len(reduction)),)  # which refuses it
+    (h, w), k, p = x.shape[-2:], stride, padding
+    reduced = F.conv2d(F.pad(x, (p, k - 1, p, k - 1)), reduction, stride=k, groups=len(reduction))
+    projected = F.conv2d(reduced, projection)
+    y = F.conv_transpose2d(projected, expansion, stride=k, groups=len(projection))
+    return crop(y, p, p, h, w), reduced, projected
+
+
+def _conv_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0, groups: int = 1, transposed: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Of x and the weight of a convolution of batches; autograd may be switched off here."""
+    sizes = ([stride] * 2, [padding] * 2, [1, 1], transposed, [0, 0], groups)
+    return torch.ops.aten.convolution_backward(grad, x, weight, None, *sizes, [True, True, False])[:2]
+
+
+def _sic_backward(
+    grad: Tensor, x: Tensor, filters: Tensor, weight: Tensor, channels: int, padding: int, *topology: Any
+) -> tuple[Tensor, ...]:
+    y = F.conv2d(x, filters, padding=padding, groups=channels)
+    grad_y, grad_weight = _topological_backward(grad, y, weight, 0, *topology)
+    return *_conv_backward(grad_y, x, filters, padding=padding, groups=channels), grad_weight
+
+
+def _topological_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, padding: int, dims: Sizes, connections: Sizes, anchor: str
+) -> tuple[Tensor, ...]:
+    if not dims:
+        return _conv_backward(grad, x, weight, padding=padding)
+    neighbours = Topology(tuple(dims), tuple(connections), anchor).neighbours().to(weight.device)
+    dense = dense_weight(weight, neighbours, x.shape[1], len(weight))
+    grad_x, grad_dense = _conv_backward(grad, x, dense, padding=padding)
+    return grad_x, grad_dense.gather(1, neighbours[:, :, None, None].expand_as(weight))
+
+
+def _spatial_bottleneck_backward(
+    grad: Tensor, x: Tensor, reduction: Tensor, projection: Tensor, expansion: Tensor, reduced: Tensor, projected: Tensor,
+    stride: int, padding: int,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    (h, w), (rows, columns), k, p = x.shape[-2:], reduced.shape[-2:], stride, padding
+    grad = F.pad(grad, (p, columns * k - p - w, p, rows * k - p - h))
+    grad, grad_expansion = _conv_backward(grad, projected, expansion, k, groups=len(projection), transposed=True)
+    grad, grad_projection = _conv_backward(grad, reduced, projection)
+    whole = F.pad(x, (p, k - 1, p, k - 1))
+    grad, grad_reduction = _conv_backward(grad, whole, reduction, k, groups=len(reduction))
+    return grad[..., p : p + h, p : p + w], grad_reduction, grad_projection, grad_expansion
+
+
+def _norm_relu(
+    y: Tensor, residual: Tensor | None, gamma: Tensor | None, beta: Tensor | None, mean: Tensor | None, var: Tensor | None,
+    batches: Tensor | None, training: bool, momentum: float | None, eps: float,
+) -> Tensor:  # fmt: skip
+    """relu(nn.BatchNorm2d(y) + residual), or without the residual; the running statistics are written to."""
+    if y.dim() != 4:
+        raise ValueError(f"expected 4D input (got {y.dim()}D input)")
+    if training and batches is not None:
+        batches.add_(1)
+        momentum = 1 / float(batches) if momentum is None else momentum
+    own = training or mean is None and var is None
+    y = F.batch_norm(y, mean, var, gamma, beta, own, momentum or 0.0, eps)
+    return F.relu(y if residual is None else y + residual)
+
+
+def _stem(
+    x: Tensor, weight: Tensor, stride: int, padding: int, gamma: Tensor | None, beta: Tensor | None, mean: Tensor, var: Tensor,
+    eps: float, pool: Sizes,
+) -> Tensor:  # fmt: skip
+    """max_pool(relu(batch norm(convolution))), for inference; pool: kernel, stride, padding."""
+    y = F.relu(F.batch_norm(F.conv2d(x, weight, stride=stride, padding=padding), mean, var, gamma, beta, False, 0.0, eps))
+    return F.max_pool2d(y, *pool)
+
+
+# ---------------------------------------------------------------- registration
+
+
+def _in_order(y: Tensor, x: Tensor) -> Tensor:
+    """Of the kernels' results, for tracers."""
+    last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return y.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+
+
+def _convolution(name: str, reference: Callable, gradients: Callable, weights: str, rest: str, between: int = 0) -> None:
+    """An operator x, weights, rest -> y and its gradients; between: tensors that come out beside y and go into those."""
+    wanted = 1 + weights.count("Tensor")
+    cells = "".join(f", Tensor cells{i}" for i in range(between))
+    library.define(f"{name}(Tensor x, {weights}, {rest}) -> ({', '.join(['Tensor'] * (1 + between))})")
+    library.define(f"{name}_backward(Tensor grad, Tensor x, {weights}{cells}, {rest}) -> ({', '.join(['Tensor'] * wanted)})")
+    whole, backward = f"efficientconv::{name}", getattr(ops, f"{name}_backward")
+
+    def fake(x: Tensor, *args: Any) -> Any:
+        found = reference(x, *args)
+        return tuple(_in_order(y, x) if i == 0 else y.contiguous() for i, y in enumerate(found)) if between else _in_order(found, x)
+
+    def fake_gradients(grad: Tensor, x: Tensor, *args: Any) -> tuple[Tensor, ...]:
+        return (_in_order(torch.empty_like(x), x), *(torch.empty_like(w).contiguous() for w in args[: wanted - 1]))
+
+    def gradients_of(grad: Tensor, x: Tensor, *args: Any) -> tuple[Tensor, ...]:
+        if x.dim() == 4:
+            grad_x, *others = gradients(grad, x, *args)
+            return _in_order(grad_x, x), *(g.contiguous() for g in others)
+        cells = [t[None] for t in args[wanted - 1 : wanted - 1 + between]]
+        args = (*args[: wanted - 1], *cells, *args[wanted - 1 + between :])
+        grad_x, *others = gradients(grad[None], x[None], *args)
+        return grad_x[0], *others
+
+    def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
+        cells = output[1:] if between else ()
+        ctx.save_for_backward(*inputs[:wanted], *cells)
+        ctx.mark_non_differentiable(*cells)
+        ctx.rest = inputs[wanted:]
+
+    def backward_of(ctx: Any, grad: Tensor, *_: Any) -> tuple:
+        return (*backward(grad, *ctx.saved_tensors, *ctx.rest), *[None] * len(ctx.rest))
+
+    _implement(name, reference, "CompositeExplicitAutograd")
+    _implement(f"{name}_backward", gradients_of, "CompositeExplicitAutograd")
+    register_fake(whole, fake, lib=library)
+    register_fake(f"{whole}_backward", fake_gradients, lib=library)
+    register_autograd(whole, backward_of, setup_context=setup_context, lib=library)
+
+
+END = (
+    "Tensor? residual, Tensor? gamma, Tensor? beta, Tensor(a!)? mean, Tensor(b!)? var, Tensor(c!)? batches, bool training, "
+    "float? momentum, float eps"
+)
+
+
+def _implement(name: str, reference: Callable, key: str) -> None:
+    library.impl(name, reference, key)
+    library.impl(name, reference, "FuncTorchBatched")  # torch.vmap
+
+
+def _composite(schema: str, reference: Callable) -> None:
+    library.define(schema)
+    _implement(schema.partition("(")[0], reference, "CompositeImplicitAutograd")
+
+
+def _layer(name: str, arguments: str) -> None:
+    """norm_relu of an operator's maps."""
+    of = len(arguments.split(","))
+
+    def reference(*args: Any) -> Tensor:
+        y = getattr(ops, name)(*args[:of])
+        return ops.norm_relu(y[0] if isinstance(y, tuple) else y, *args[of:])
+
+    _composite(f"{name}_layer({arguments}, {END}) -> Tensor", reference)
+
+
+TOPOLOGY = "int[] dims, int[] connections, str anchor"
+CONVOLUTIONS = {
+    "sic": (_sic, _sic_backward, "Tensor filters, Tensor weight", f"int channels, int padding, {TOPOLOGY}"),
+    "topological": (_topological, _topological_backward, "Tensor weight", f"int padding, {TOPOLOGY}"),
+    "spatial_bottleneck": (
+        _spatial_bottleneck, _spatial_bottleneck_backward, "Tensor reduction, Tensor projection, Tensor expansion",
+        "int stride, int padding", 2,
+    ),
+}
+for _name, (_reference, _gradients, _weights, _rest, *_between) in CONVOLUTIONS.items():
+    _convolution(_name, _reference, _gradients, _weights, _rest, *_between)
+    _layer(_name, f"Tensor x, {_weights}, {_rest}")
+_composite(f"norm_relu(Tensor y, {END}) -> Tensor", _norm_relu)
+_composite(
+    "stem(Tensor x, Tensor weight, int stride, int padding, Tensor? gamma, Tensor? beta, Tensor mean, Tensor var, float eps, "
+    "int[] pool) -> Tensor",
+    _stem,
+)
+_composite("max_pool(Tensor x, int[] pool) -> Tensor", lambda x, pool: F.max_pool2d(x, *pool))

@@ -1,0 +1,142 @@
+// What all operators do with PyTorch's dispatcher: when the kernels here do not apply, the reference of layers/operators.py runs.
+#pragma once
+
+#include <ATen/FuncTorchTLS.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <c10/core/impl/TorchDispatchModeTLS.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/autograd/functions/utils.h>
+
+#include "tensors.h"
+
+namespace efficientconv {
+
+using c10::DispatchKey;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+using torch::jit::Stack;
+
+// A convolution's reference is registered for all devices, a whole layer's also for autograd, which sees the operators inside.
+constexpr DispatchKey kReference = DispatchKey::CompositeExplicitAutograd, kComposite = DispatchKey::CompositeImplicitAutograd;
+
+inline c10::OperatorHandle handle_of(const std::string& name) {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(("efficientconv::" + name).c_str(), "");
+}
+
+inline c10::IValue value_of(std::string_view text) { return std::string(text); }
+template <class T>
+c10::IValue value_of(const T& value) {
+  return c10::IValue(value);
+}
+
+template <class Out, class... Args>
+Out call_reference(const std::string& name, DispatchKey key, const Args&... args) {
+  Stack stack{value_of(args)...};
+  handle_of(name).callBoxedForDispatchKey(key, stack);
+  if constexpr (requires { std::tuple_size<Out>::value; }) return c10::IValue(c10::ivalue::Tuple::create(stack)).to<Out>();
+  else return stack.back().to<Out>();
+}
+
+// Whether autograd would miss something here: a function transform, or a tangent of forward-mode differentiation.
+inline bool transformed(at::TensorList tensors) {
+  return c10::impl::tls_is_dispatch_key_included(DispatchKey::FuncTorchDynamicLayerBackMode) ||
+         torch::autograd::isFwGradDefinedTensorList(tensors);
+}
+
+// Whether nobody but the CPU is to see what happens to these tensors: no tracer, no mode, no transform.
+inline bool eager(at::TensorList tensors) {
+  constexpr c10::DispatchKeySet others = c10::python_ks | c10::DispatchKeySet(DispatchKey::Functionalize);
+  const auto seen = [&](const Tensor& t) { return t.key_set().has_any(others); };
+  return !c10::impl::dispatch_mode_enabled() && !transformed(tensors) && std::none_of(tensors.begin(), tensors.end(), seen);
+}
+
+inline bool wants_gradient(at::TensorList tensors) {
+  return at::GradMode::is_enabled() &&
+         std::any_of(tensors.begin(), tensors.end(), [](const Tensor& t) { return t.requires_grad(); });
+}
+
+// The gradients of reference(inputs), which can themselves be differentiated.
+template <class F>
+variable_list reference_gradients(const variable_list& inputs, const Tensor& grad, F reference) {
+  variable_list views, wanted, grads(inputs.size());  // views: an input may be made of another
+  for (const Tensor& t : inputs) {
+    views.push_back(t.defined() ? t.view_as(t) : t);
+    if (t.defined() && t.requires_grad()) wanted.push_back(views.back());
+  }
+  const variable_list found = torch::autograd::grad({reference(views)}, wanted, {grad}, true, true, true);
+  for (size_t i = 0, next = 0; i < inputs.size(); ++i)
+    if (inputs[i].defined() && inputs[i].requires_grad()) grads[i] = found[next++];
+  return grads;
+}
+
+// A convolution whose gradients the operator <its name>_backward gives. Of several results, the others are what that one wants.
+class Differentiable : public torch::autograd::Function<Differentiable> {
+ public:
+  static variable_list forward(AutogradContext* ctx, at::TensorList tensors, const c10::OperatorHandle& op, const Stack& arguments) {
+    Stack stack = arguments;
+    {
+      at::AutoDispatchBelowADInplaceOrView below;
+      op.callBoxed(stack);
+    }
+    variable_list results, saved = tensors.vec();
+    for (const c10::IValue& result : stack) results.push_back(result.toTensor());
+    saved.insert(saved.end(), results.begin() + 1, results.end());
+    ctx->save_for_backward(saved);
+    ctx->mark_non_differentiable({results.begin() + 1, results.end()});
+    ctx->saved_data["name"] = op.operator_name().name;
+    ctx->saved_data["rest"] = c10::ivalue::Tuple::create({arguments.begin() + tensors.size(), arguments.end()});
+    ctx->saved_data["inputs"] = static_cast<int64_t>(tensors.size());
+    return results;
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const variable_list saved = ctx->get_saved_variables();
+    const variable_list inputs(saved.begin(), saved.begin() + ctx->saved_data["inputs"].toInt());
+    const auto& rest = ctx->saved_data["rest"].toTupleRef().elements();
+    const std::string name = ctx->saved_data["name"].toStringRef();
+    variable_list found;
+    if (at::GradMode::is_enabled()) {
+      found = reference_gradients(inputs, grads[0], [&](const variable_list& views) {
+        Stack stack(views.begin(), views.end());
+        stack.insert(stack.end(), rest.begin(), rest.end());
+        c10::Dispatcher::singleton().findSchemaOrThrow(name.c_str(), "").callBoxedForDispatchKey(kReference, stack);
+        return stack.front().toTensor();
+      });
+    } else {
+      Stack stack{grads[0]};
+      stack.insert(stack.end(), saved.begin(), saved.end());
+      stack.insert(stack.end(), rest.begin(), rest.end());
+      c10::Dispatcher::singleton().findSchemaOrThrow((name + "_backward").c_str(), "").callBoxed(stack);
+      for (const c10::IValue& grad : stack) found.push_back(grad.toTensor());
+    }
+    found.resize(inputs.size() + 2);  // the operator and its arguments have none
+    return found;
+  }
+};
+
+// Of a convolution, for autograd on the CPU. Its tensors come first among its arguments.
+inline void differentiate(const c10::OperatorHandle& op, c10::DispatchKeySet, Stack* stack) {
+  variable_list tensors;
+  for (const c10::IValue& value : *stack)
+    if (value.isTensor()) tensors.push_back(value.toTensor());
+  const auto others = [](const Tensor& t) { return t.scalar_type() != at::kFloat; };
+  if (transformed(tensors) || std::any_of(tensors.begin(), tensors.end(), others))
+    return op.callBoxedForDispatchKey(kReference, *stack);
+  if (!wants_gradient(tensors)) {
+    at::AutoDispatchBelowADInplaceOrView below;
+    return op.callBoxed(stack);
+  }
+  const variable_list results = Differentiable::apply(at::TensorList(tensors), op, *stack);
+  stack->assign(results.begin(), results.end());
+}
+
+// Operators stay in float32, which was measured to be faster than the reference in bfloat16.
+inline void keep_float32(const c10::OperatorHandle& op, c10::DispatchKeySet, Stack* stack) {
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(DispatchKey::AutocastCPU);
+  for (c10::IValue& value : *stack)
+    if (value.isTensor() && (value.toTensor().scalar_type() == at::kHalf || value.toTensor().scalar_type() == at::kBFloat16))
+      value = value.toTensor().to(at::kFloat);
+  op.callBoxed(stack);
+}
+
+}  // namespace efficientconv
