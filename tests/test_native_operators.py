@@ -79,7 +79,7 @@ def _worked_or_refused(name: str, args: list) -> None:
         first = found[0] if isinstance(found, tuple) else found
         if isinstance(first, Tensor) and first.requires_grad:
             first.sum().backward()
-    except (RuntimeError, IndexError, NotImplementedError, ValueError, UserError):
+    except (RuntimeError, IndexError, NotImplementedError, TypeError, ValueError, UserError):
         pass
 
 
