@@ -96,6 +96,13 @@ def test_unbatched_maps_work_where_torchs_do(name: str) -> None:
 
 
 @EACH_LAYER
+@pytest.mark.parametrize("shape", [(8,), (7, 8)])
+def test_maps_of_too_few_dimensions_are_refused_in_torchs_words(name: str, shape: tuple[int, ...]) -> None:
+    with pytest.raises(RuntimeError, match="conv2d, but got input of size|Padding length should be less than"):
+        make(name)(torch.randn(shape))
+
+
+@EACH_LAYER
 def test_device_and_dtype_reach_every_weight(name: str) -> None:
     n, m, args = NEEDS[name]
     layer = build_layer(name, n, m, **args, kernel_size=3, bias=True, device="meta", dtype=torch.bfloat16)

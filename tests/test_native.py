@@ -267,8 +267,12 @@ def test_autograd_sees_that_running_statistics_were_written():
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("alone", [False, True])
 @pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("name", ["standard", "sic", "sic_topology", "topology_2d", "bottleneck", "sic_alone", "channel_bottleneck"])
-def test_gradients_of_gradients_equal_the_float64_reference(name: str, order: torch.memory_format, alone: bool, training: bool):
+@pytest.mark.parametrize(
+    "name", ["standard", "sic", "sic_topology", "topology_2d", "bottleneck", "sic_alone", "channel_bottleneck"]
+)
+def test_gradients_of_gradients_equal_the_float64_reference(
+    name: str, order: torch.memory_format, alone: bool, training: bool
+):
     layer = make_layer(name).train(training)
     reference = set_backend(copy.deepcopy(layer).double(), "reference")
     x = torch.randn(2, channels_of(name), 8, 8).contiguous(memory_format=order).requires_grad_()

@@ -1,5 +1,4 @@
-"""The native operators called directly, with what does not fit: they raise, or leave it to the reference, and touch no memory
-but their own.
+"""The native operators called directly, with what does not fit: they raise or run the reference, in their own memory.
 
 Without sanitizers a fault shows as a crash or not at all; run with them, as test_native_sanitizers.py says, it always does.
 """

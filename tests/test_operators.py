@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -42,9 +43,8 @@ def call(name: str, order: torch.memory_format = torch.contiguous_format, dtype:
 
 
 def end(channels: int, residual: Tensor | None, training: bool) -> tuple:
-    vector = torch.rand
-    return residual, *(vector(channels).requires_grad_() for _ in range(2)), vector(channels), vector(channels), torch.tensor(3), \
-        training, 0.1, 1e-5  # fmt: skip
+    gamma, beta, mean, var = torch.rand(4, channels)
+    return residual, gamma.requires_grad_(), beta.requires_grad_(), mean, var, torch.tensor(3), training, 0.1, 1e-5
 
 
 def all_calls(order: torch.memory_format, dtype: torch.dtype) -> dict[str, tuple]:
@@ -63,7 +63,9 @@ def all_calls(order: torch.memory_format, dtype: torch.dtype) -> dict[str, tuple
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("name", [f"{name}{kind}" for name in CONVOLUTIONS for kind in ("", "_backward")])
-def test_convolutions_and_their_gradients_pass_torchs_checks(name: str, order: torch.memory_format, dtype: torch.dtype) -> None:
+def test_convolutions_and_their_gradients_pass_torchs_checks(
+    name: str, order: torch.memory_format, dtype: torch.dtype
+) -> None:
     arguments = all_calls(order, dtype)[name]
     wanted = ["test_schema", "test_faketensor", "test_aot_dispatch_dynamic"]
     if not name.endswith("_backward"):
@@ -72,7 +74,7 @@ def test_convolutions_and_their_gradients_pass_torchs_checks(name: str, order: t
 
 
 COMPOSITES = {
-    **{f"{name}_layer, training {training}": (f"{name}_layer", training) for name in CONVOLUTIONS for training in (True, False)},
+    **{f"{name}_layer, training {now}": (f"{name}_layer", now) for name in CONVOLUTIONS for now in (True, False)},
     "norm_relu": ("norm_relu", True),
 }  # fmt: skip
 
@@ -219,11 +221,14 @@ def test_the_operators_called_alone_have_tangents_second_derivatives_and_samples
         y = f(x, *others)
         return y[0] if isinstance(y, tuple) else y
 
+    def image_of(f: object, image: Tensor) -> Tensor:
+        return maps(f, image[None])
+
     found = []
     for f in (operator, reference):
         (first,) = torch.autograd.grad(maps(f, x).pow(3).sum(), x, create_graph=True)
         second = torch.autograd.grad(first.square().sum(), (x, others[0]))
-        found.append([first, *second, vmap(lambda image: maps(f, image[None]))(x)])
+        found.append([first, *second, vmap(partial(image_of, f))(x)])
         if f is reference or build.available():
             with forward_ad.dual_level():
                 found[-1].append(forward_ad.unpack_dual(maps(f, forward_ad.make_dual(x, torch.ones_like(x)))).tangent)

@@ -6,8 +6,8 @@ Same parameters, same results. `auto`, what every layer starts with, takes the o
 for maps on which they were measured to be no slower. `native` takes it for all maps, and refuses to start where the CPU's
 kernels cannot be built.
 
-An operator stands for whole modules. Where someone has put hooks, another class, another forward or a weight of a class of its
-own on one of those, they run themselves.
+An operator stands for whole modules. Where someone has put hooks, another class, another forward or a weight of a class of
+its own on one of those, they run themselves.
 """
 
 from __future__ import annotations
@@ -108,7 +108,8 @@ def norm_of(bn: nn.BatchNorm2d) -> Norm:
     """Batch norm as operators have it. Read where torch keeps it: attributes are slow."""
     p, b = bn._parameters, bn._buffers
     return (
-        p["weight"], p["bias"], b["running_mean"], b["running_var"], b["num_batches_tracked"], bn.training, bn.momentum, bn.eps
+        p["weight"], p["bias"], b["running_mean"], b["running_var"], b["num_batches_tracked"], bn.training, bn.momentum,
+        bn.eps,
     )  # fmt: skip
 
 

@@ -1,13 +1,13 @@
 """The layers as operators, torch.ops.efficientconv.*: one meaning on every device, which torch.compile and export can name.
 
 A convolution (`sic`, `topological`, `spatial_bottleneck`) has a reference here, a shape for tracers, and its gradients as an
-operator of its own. The layer around one (`..._layer`: batch norm, residual connection and ReLU), its end alone (`norm_relu`),
-`stem` and `max_pool` are composites: a tracer sees what they are made of. The CPU has kernels for all of them (native/csrc),
-which run the reference where they do not apply. `register` gives another device its own.
+operator of its own. The layer around one (`..._layer`: batch norm, residual connection and ReLU), its end alone
+(`norm_relu`), `stem` and `max_pool` are composites: a tracer sees what they are made of. The CPU has kernels for all of them
+(native/csrc), which run the reference where they do not apply. `register` gives another device its own.
 
 Maps are B x n x H x W, float32 on the kernels; what comes out is channels-last where x is. Weights are those of the modules;
-`dims`, `connections` and `anchor` are a Topology's, no dims: every output sees every input. Shapes that do not fit are refused
-in the words of torch.nn.functional.conv2d.
+`dims`, `connections` and `anchor` are a Topology's, no dims: every output sees every input. Shapes that do not fit are
+refused in the words of torch.nn.functional.conv2d.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def register(name: str, device: str, kernel: Callable) -> None:
 def dense_weight(weight: Tensor, neighbours: Tensor, inputs: int, outputs: int) -> Tensor:
     """The kernel of the standard layer that a topological one equals: zero where nothing is connected."""
     index = neighbours[:, :, None, None].expand_as(weight)
-    return weight.new_zeros(outputs, inputs, *weight.shape[2:]).scatter(1, index, weight)
+    return weight.new_zeros(outputs, inputs, weight.shape[2], weight.shape[3]).scatter(1, index, weight)
 
 
 def crop(y: Tensor, top: int, left: int, h: int, w: int) -> Tensor:
@@ -67,13 +67,11 @@ def _spatial_bottleneck(
     x: Tensor, reduction: Tensor, projection: Tensor, expansion: Tensor, stride: int, padding: int
 ) -> tuple[Tensor, ...]:
     """Also the cells, reduced and projected, which the gradients want."""
-    if x.dim() not in (3, 4):
-        return (F.conv2d(x, reduction, stride=stride, groups=len(reduction)),)  # which refuses it
-    (h, w), k, p = x.shape[-2:], stride, padding
+    k, p = stride, padding
     reduced = F.conv2d(F.pad(x, (p, k - 1, p, k - 1)), reduction, stride=k, groups=len(reduction))
     projected = F.conv2d(reduced, projection)
     y = F.conv_transpose2d(projected, expansion, stride=k, groups=len(projection))
-    return crop(y, p, p, h, w), reduced, projected
+    return crop(y, p, p, x.shape[-2], x.shape[-1]), reduced, projected
 
 
 def _conv_backward(
@@ -137,8 +135,8 @@ def _norm_relu(
 
 
 def _stem(
-    x: Tensor, weight: Tensor, stride: int, padding: int, gamma: Tensor | None, beta: Tensor | None, mean: Tensor, var: Tensor,
-    eps: float, pool: Sizes,
+    x: Tensor, weight: Tensor, stride: int, padding: int, gamma: Tensor | None, beta: Tensor | None, mean: Tensor,
+    var: Tensor, eps: float, pool: Sizes,
 ) -> Tensor:  # fmt: skip
     """max_pool(relu(batch norm(convolution))), for inference; pool: kernel, stride, padding."""
     y = F.relu(F.batch_norm(F.conv2d(x, weight, stride=stride, padding=padding), mean, var, gamma, beta, False, 0.0, eps))
@@ -164,7 +162,9 @@ def _convolution(name: str, reference: Callable, gradients: Callable, weights: s
 
     def fake(x: Tensor, *args: Any) -> Any:
         found = reference(x, *args)
-        return tuple(_in_order(y, x) if i == 0 else y.contiguous() for i, y in enumerate(found)) if between else _in_order(found, x)
+        if not between:
+            return _in_order(found, x)
+        return _in_order(found[0], x), *(cells.contiguous() for cells in found[1:])
 
     def fake_gradients(grad: Tensor, x: Tensor, *args: Any) -> tuple[Tensor, ...]:
         return (_in_order(torch.empty_like(x), x), *(torch.empty_like(w).contiguous() for w in args[: wanted - 1]))
@@ -235,8 +235,8 @@ for _name, (_reference, _gradients, _weights, _rest, *_between) in CONVOLUTIONS.
     _layer(_name, f"Tensor x, {_weights}, {_rest}")
 _composite(f"norm_relu(Tensor y, {END}) -> Tensor", _norm_relu)
 _composite(
-    "stem(Tensor x, Tensor weight, int stride, int padding, Tensor? gamma, Tensor? beta, Tensor mean, Tensor var, float eps, "
-    "int[] pool) -> Tensor",
+    "stem(Tensor x, Tensor weight, int stride, int padding, Tensor? gamma, Tensor? beta, Tensor mean, Tensor var, "
+    "float eps, int[] pool) -> Tensor",
     _stem,
 )
 _composite("max_pool(Tensor x, int[] pool) -> Tensor", lambda x, pool: F.max_pool2d(x, *pool))

@@ -45,7 +45,7 @@ class SICConv2d(UnravelledConv2d):
     def _pays(self, x: Tensor) -> bool:
         """On small maps PyTorch's depthwise layer and matrix product are faster in training, and in bfloat16 under autocast.
 
-        The bounds were measured on a CPU, on models whose maps are channels-last at first, which they stay where PyTorch runs.
+        The bounds were measured on a CPU, on models whose maps are channels-last at first and stay so where PyTorch runs.
         """
         positions = x.shape[2] * x.shape[3]
         if not x.is_cpu:

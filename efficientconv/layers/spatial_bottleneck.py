@@ -59,15 +59,12 @@ class SpatialBottleneckConv2d(Conv2dAttributes):
     def forward(self, x: Tensor) -> Tensor:
         if runs_operator(self, x):
             return self.operator(x)
-        if x.dim() not in (3, 4):
-            return self.reduction(x)  # which refuses it
-        h, w = x.shape[-2:]
         (rows, columns), (top, left) = self.kernel_size, self.padding
         mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
         # enough for the last cell in any case: the reduction leaves out what is too much
-        x = F.pad(x, (left, columns - 1, top, rows - 1), mode)
-        y = self.expansion(self.projection(self.reduction(x)))
-        return crop(y, top, left, h, w)
+        padded = F.pad(x, (left, columns - 1, top, rows - 1), mode)
+        y = self.expansion(self.projection(self.reduction(padded)))
+        return crop(y, top, left, x.shape[-2], x.shape[-1])
 
     def takes_operator(self, x: Tensor) -> bool:
         (k, columns), (p, left) = self.kernel_size, self.padding

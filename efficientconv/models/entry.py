@@ -12,7 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from efficientconv.layers.backend import are_plain, has_hooks, is_inference, norm_of, runs_kernels, runs_operator, takes_norm
+from efficientconv.layers.backend import (
+    HasOperator,
+    are_plain,
+    has_hooks,
+    is_inference,
+    norm_of,
+    runs_kernels,
+    runs_operator,
+    takes_norm,
+)  # fmt: skip
 from efficientconv.layers.base import ConvLayer
 from efficientconv.layers.operators import ops
 
@@ -56,9 +65,10 @@ def takes_stem_kernel(stem: nn.Module, x: Tensor) -> bool:
 
 def in_order_of(layer: nn.Module, x: Tensor) -> Tensor:
     """Maps as `layer` wants them: its kernels' are contiguous, and so are those that come out, for the layers behind it."""
-    if type(x) is Tensor and not x.is_contiguous() and isinstance(layer, ConvLayer) and runs_operator(layer, x, layer.conv):
-        return _Contiguous.apply(x)
-    return x
+    if type(x) is not Tensor or x.is_contiguous() or not isinstance(layer, ConvLayer):
+        return x
+    conv = layer.conv
+    return _Contiguous.apply(x) if isinstance(conv, HasOperator) and runs_operator(layer, x, conv) else x
 
 
 class _Contiguous(Function):
