@@ -42,7 +42,8 @@ def register(name: str, device: str, kernel: Callable) -> None:
 def dense_weight(weight: Tensor, neighbours: Tensor, inputs: int, outputs: int) -> Tensor:
     """The kernel of the standard layer that a topological one equals: zero where nothing is connected."""
     index = neighbours[:, :, None, None].expand_as(weight)
-    return weight.new_zeros(outputs, inputs, weight.shape[2], weight.shape[3]).scatter(1, index, weight)
+    dense = weight.new_zeros(outputs, inputs, weight.shape[2], weight.shape[3])
+    return dense.scatter_(1, index, weight)  # in place: scatter would copy the zeros first
 
 
 def crop(y: Tensor, top: int, left: int, h: int, w: int) -> Tensor:
