@@ -84,7 +84,7 @@ def many_runs(record: RunRecord, number: int, epochs: int) -> list[RunRecord]:
         config = record.config | {"seed": seed, "model": record.config["model"] | {"name": name}}
         config["optim"] = record.config["optim"] | {"lr": lr}
         metrics = [_varied(record.metrics[-1], chance) for _ in range(epochs)]
-        summary = _varied(record.summary, chance)
+        summary = _varied(record.summary, chance) | {"model_name": name}
         runs.append(replace(record, run=f"run{i:04}", config=config, summary=summary, metrics=metrics))
     return runs
 

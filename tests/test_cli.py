@@ -219,7 +219,7 @@ def test_a_study_is_named_like_a_folder(name, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["tune", "seed=0,1", "--trials", "1", f"--study={name}"])
     with pytest.raises(SystemExit):
         importlib.import_module("scripts.tune").main()
-    assert f"argument --study: give a name of letters, digits and . _ + -, not '{name}'" in capsys.readouterr().err
+    assert f"argument --study: '{name}' names a folder: up to 100 letters, digits, . _ + and -" in capsys.readouterr().err
 
 
 def test_a_range_without_an_end_is_none():

@@ -22,7 +22,7 @@ from efficientconv.results.tier_latency import read_times
 
 DAMAGES = {
     "empty": lambda path: path.write_bytes(b""),
-    "cut off": lambda path: path.write_bytes(path.read_bytes()[:-20]),
+    "cut off": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
     "NUL bytes": lambda path: path.write_bytes(bytes(200)),
     "garbage": lambda path: path.write_bytes(b"\xff\xfegarbage"),
     "a list": lambda path: path.write_text("[1]"),

@@ -50,6 +50,9 @@ def variation(run: Path, folder: Path, **figures: object) -> Path:
         (config[section] if section else config)[name] = figures[key]
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     (folder / "summary.json").write_text(json.dumps(summary | figures))
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    epochs = [json.loads(lines[min(i, len(lines) - 1)]) | {"epoch": i + 1} for i in range(config["trainer"]["epochs"])]
+    (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(epoch)}\n" for epoch in epochs))
     return folder
 
 
