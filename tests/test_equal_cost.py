@@ -58,6 +58,13 @@ def test_what_the_curve_needs_is_where_it_is_as_accurate() -> None:
     assert found.low == pytest.approx(4e6 * 4**low, rel=1e-3) and found.high == pytest.approx(4e6 * 4**high, rel=1e-3)
 
 
+def test_a_row_that_a_cheaper_one_beats_is_no_part_of_the_curve() -> None:
+    """At 8 M, with a row of 70 there: still half way from 78 to 82."""
+    costs = {**COSTS, "low": 8e6}
+    assert Curve(comparison_of(), costs).difference("c", 8e6).mean == pytest.approx(-1.0)
+    assert Curve(comparison_of(), costs).needed("c") == Curve(comparison_of(), COSTS).needed("c")
+
+
 def test_less_and_more_than_the_curve_has() -> None:
     curve = Curve(comparison_of(), COSTS)
     low, high = curve.needed("low"), curve.needed("high")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,13 +29,16 @@ class Needed:
 class Curve:
     """Mean accuracies of rows of one model, joined by straight lines over the logarithm of the cost.
 
+    Rows that are no more accurate than a cheaper one are left out. MACs always buy accuracy here, but time does not: a width
+    may be both slow and inaccurate, and nobody who has that much time takes it.
+
     Args:
         costs: of those of its rows that have runs, one at least.
     """
 
     def __init__(self, comparison: Comparison, costs: Mapping[str, float]):
         self.comparison = comparison
-        self.rows = sorted(costs, key=costs.get)
+        self.rows = _front(sorted(costs, key=costs.get), lambda row: comparison.contrast({row: 1.0}).mean)
         self.costs = [costs[row] for row in self.rows]
 
     def difference(self, row: str, cost: float) -> Difference | None:
@@ -61,6 +64,15 @@ class Curve:
         """Of the rows on both sides of `cost`, or of the row at the end that it lies beyond."""
         shares = [np.interp(math.log(cost), np.log(self.costs), unit) for unit in np.eye(len(self.rows))]
         return {row: float(share) for row, share in zip(self.rows, shares) if share}
+
+
+def _front(rows: Sequence[str], accuracy: Callable[[str], float]) -> list[str]:
+    """Of rows from the cheapest to the dearest: those more accurate than all before them."""
+    front: list[str] = []
+    for row in rows:
+        if not front or accuracy(row) > accuracy(front[-1]):
+            front.append(row)
+    return front
 
 
 def _first(grid: np.ndarray, values: np.ndarray) -> float:

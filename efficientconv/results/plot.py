@@ -44,7 +44,7 @@ class Point:
 def plot(points: Sequence[Point], title: str, cost: Figure, joined: bool = False) -> Picture:
     """A point a network on a logarithmic axis of cost, coloured by family.
 
-    joined: a line through the points of each series, which are one model at several widths; else each series' front.
+    A line joins the front of each series. joined: a series is one model at several widths, and the line is in its colour.
     """
     scaled = [Point(p.name, p.cost / cost.scale, p.top1, p.series) for p in points]
     with plt.rc_context(STYLE):
@@ -98,14 +98,14 @@ def _draw(axes: Axes, points: Sequence[Point], joined: bool, equal: str | None) 
     seeds = sorted({point.top1.n for point in points})
     counted = f"{seeds[0]} seed{'s' * (seeds[0] > 1)}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
     axes.legend(fontsize=8, title_fontsize=8, frameon=False, title=f"mean of {counted}; bars: ± standard deviation")
-    ends = [(name, line[-1]) for name, line in series.items()] if joined else [(p.name, p) for p in points]
+    ends = [(name, pareto_front(line)[-1]) for name, line in series.items()] if joined else [(p.name, p) for p in points]
     named = [(name, family_of(p.name).colour, (p.cost, p.top1.mean)) for name, p in ends]
     label(axes, named, [*map(_bar, points), *(line for path in paths for line in zip(path, path[1:]))])
 
 
 def _draw_lines(axes: Axes, number: int, name: str, line: list[Point], joined: bool, of: int) -> list[Place]:
-    """Through all points of a series, or its front; `number`, of `of` series. Returns its corners."""
-    path = [(p.cost, p.top1.mean) for p in (line if joined else pareto_front(line))]
+    """Through the front of a series; `number`, of `of` series. Returns its corners."""
+    path = [(p.cost, p.top1.mean) for p in pareto_front(line)]
     front = "front: no cheaper network is as accurate" + (f"; {name}" if of > 1 else "")
     style = {"color": family_of(name).colour} if joined else {"color": FAINT, "label": shown(front)}
     axes.plot(*zip(*path), LINES[number % len(LINES)], linewidth=1.3, zorder=1, **style)
