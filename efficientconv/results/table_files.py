@@ -97,9 +97,9 @@ def _needed_text(config: TableConfig, found: Findings) -> list[str]:
         f"## What {curve} needs for the same accuracy",
         *(_needed_table(config, found, kind).markdown() for kind in found.needed),
         f"Read off {curve}'s rows above, joined by straight lines over the logarithm of the cost; a row that is no more "
-        f"accurate than a cheaper one is left out. In brackets every cost at which the difference from that line is not significant (test inversion, {CONFIDENCE:.0%}). less, more: than the "
-        f"cheapest and the dearest {curve} trained. Beside it the same as a multiple of the row's own cost: above 1, the "
-        f"row needs less than {curve}.",
+        f"accurate than a cheaper one is left out. In brackets every cost at which the difference from that line is not "
+        f"significant (test inversion, {CONFIDENCE:.0%}). less, more: than the cheapest and the dearest {curve} trained. "
+        f"Beside it the same as a multiple of the row's own cost: above 1, the row needs less than {curve}.",
     ]
 
 

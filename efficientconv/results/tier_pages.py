@@ -20,7 +20,8 @@ VERDICTS = ("supported", "contradicted", "undecided")
 def result_table(folder: Path) -> str:
     """A row a trained model, in the paper's order."""
     tables = map(csv_rows, sorted(folder.glob("table*.csv")))
-    rows = {row["row"]: row for table in tables for row in table if row.get("top1_mean_percent")}
+    at_tiers_width = (table for table in tables if table and "paper_top1_percent" in table[0])
+    rows = {row["row"]: row for table in at_tiers_width for row in table if row.get("top1_mean_percent")}
     macs_of_a = int(rows["a"]["macs"]) if "a" in rows else None
     return Table([rows[name] for name in list_models() if name in rows], [
         Column("model", lambda row: row["row"]),
