@@ -22,6 +22,15 @@ SMALL_RUN = (
     "data=digits", "model.width=0.125", "schedule=onecycle", "optim.lr=0.1", "trainer.epochs=2",
     "trainer.global_batch_size=64", "logger=jsonl",
 )  # fmt: skip
+# files whose tests take a minute and more: begun first, so that none of them is left to one worker alone at the end
+LONG = (
+    "test_reproduce.py", "test_report.py", "test_torture.py", "test_run.py", "test_distributed.py", "test_native_sanitizers.py",
+    "test_equal_cost.py", "test_sweep_cluster.py", "test_sweep.py", "test_tune.py", "test_tracker_failures.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 def command(script: str, *args: object, cwd: Path = ROOT, env: dict | None = None) -> subprocess.CompletedProcess:
