@@ -24,8 +24,8 @@ SMALL_RUN = (
 )  # fmt: skip
 # files whose tests take a minute and more: begun first, so that none of them is left to one worker alone at the end
 LONG = (
-    "test_reproduce.py", "test_report.py", "test_torture.py", "test_run.py", "test_distributed.py", "test_native_sanitizers.py",
-    "test_equal_cost.py", "test_sweep_cluster.py", "test_sweep.py", "test_tune.py", "test_tracker_failures.py",
+    "test_reproduce.py", "test_report.py", "test_torture.py", "test_run.py", "test_distributed.py", "test_equal_cost.py",
+    "test_native_sanitizers.py", "test_sweep_cluster.py", "test_sweep.py", "test_tune.py", "test_tracker_failures.py",
 )  # fmt: skip
 
 

@@ -41,10 +41,11 @@ def _is_of(row: str, record: RunRecord) -> bool:
 
 
 def _read(folder: Path) -> dict[str, dict]:
-    """A row that two files have as the first has it: latency.csv."""
+    """Of what two files have, the first's: latency.csv."""
     times: dict[str, dict] = {}
     for path in sorted(folder.glob("latency*.csv")):
-        times = {row["model"]: _time(row, f"{folder.name}/{path.name}") for row in csv_rows(path)} | times
+        for row in csv_rows(path):
+            times.setdefault(row["model"], _time(row, f"{folder.name}/{path.name}"))
     return times
 
 
