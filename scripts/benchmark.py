@@ -2,9 +2,11 @@
 
     python scripts/benchmark.py layers                     each layer at the shapes of both layouts, batch 1 and 16
     python scripts/benchmark.py models --layout imagenet   models A to O against A
+    python scripts/benchmark.py peers --models acfikm      inference beside plain PyTorch, ONNX Runtime and OpenVINO
     python scripts/benchmark.py layers --backend reference --output-dir outputs    plain PyTorch, files elsewhere
 
-Writes benchmark_<what>.csv, .md, .png and .svg into results/. Close what else needs the processor first.
+Writes benchmark_<what>.csv and .md into results/, and pictures of layers and models. Close what else needs the processor
+first.
 """
 
 from __future__ import annotations
@@ -25,9 +27,10 @@ import torch
 from tqdm import tqdm
 
 from efficientconv.arguments import positive, require_writable
-from efficientconv.benchmark import report, subjects
+from efficientconv.benchmark import peers, peers_report, report, subjects
 from efficientconv.benchmark.timing import measure, peak_bytes, peak_jobs
 from efficientconv.engine.guard import guarded
+from efficientconv.engine.memory import keep_freed_memory
 from efficientconv.engine.precision import choose_device
 from efficientconv.layers.backend import BACKENDS
 
@@ -36,12 +39,15 @@ def main() -> None:
     args = parse_args()
     require_writable(args.output_dir)
     torch.set_num_threads(args.threads or torch.get_num_threads())
-    run(args, choose_device(args.device))
+    if args.what == "peers":
+        run_peers(args)
+    else:
+        run(args, choose_device(args.device))
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("layers", "models"))
+    parser.add_argument("what", choices=("layers", "models", "peers"))
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--threads", type=positive, help="of the CPU (default: torch's choice)")
     parser.add_argument("--repeats", type=positive, default=15, help="interleaved repeats of each measurement (default 15)")
@@ -57,10 +63,8 @@ def parse_args() -> argparse.Namespace:
 def run(args: argparse.Namespace, device: torch.device) -> None:
     kinds, rows = args.passes or list(subjects.PASSES), []
     todo = places(args)
-    with tqdm(total=(1 + len(todo) * len(kinds)) * args.repeats, desc=args.what, unit="round", disable=None) as bar:
-        jobs = peak_jobs(device)
-        times = measure({name: job for name, (job, _) in jobs.items()}, args.repeats, device, bar)
-        peak = {name: macs / times[name].median for name, (_, macs) in jobs.items()}
+    with progress(args, 1 + len(todo) * len(kinds)) as bar:
+        peak = peaks(args.repeats, device, bar)
         for layout, stage, batch in todo:
             if args.what == "layers":
                 chosen = subjects.layer_subjects(layout, stage, batch, args.backend, device)
@@ -73,6 +77,32 @@ def run(args: argparse.Namespace, device: torch.device) -> None:
     about = report.conditions(peak, device, args.repeats)
     text = report.write(rows, args.output_dir / f"benchmark_{args.what}", title, about, command())
     print(f"{text}\nwrote {args.output_dir}/benchmark_{args.what}.csv, .md, .png and .svg")
+
+
+def run_peers(args: argparse.Namespace) -> None:
+    """On the CPU, with the memory settings of train.py and eval.py."""
+    if missing := peers.missing():
+        print(f"without {' and '.join(missing)}: pip install onnx onnxscript onnxruntime openvino", file=sys.stderr)
+    device, names, rows = torch.device("cpu"), [*dict.fromkeys("a" + args.models)], []
+    keep_freed_memory(device)
+    todo = places(args)
+    with progress(args, 1 + len(todo)) as bar:
+        peak = max(peaks(args.repeats, device, bar).values())
+        for layout, _, batch in todo:
+            rows += peers.rows_of(names, layout, batch, args.repeats, bar)
+    text = peers_report.write(rows, args.output_dir, peak, args.repeats, command())
+    print(f"{text}\nwrote {args.output_dir}/benchmark_peers.csv and .md")
+
+
+def progress(args: argparse.Namespace, groups: int) -> tqdm:
+    return tqdm(total=groups * args.repeats, desc=args.what, unit="round", disable=None)
+
+
+def peaks(repeats: int, device: torch.device, bar: tqdm) -> dict[str, float]:
+    """MACs a second of the library's own, by what was computed."""
+    jobs = peak_jobs(device)
+    times = measure({name: job for name, (job, _) in jobs.items()}, repeats, device, bar)
+    return {name: macs / times[name].median for name, (_, macs) in jobs.items()}
 
 
 # what holds the processor back, and what has the C library keep freed memory

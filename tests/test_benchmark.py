@@ -46,6 +46,24 @@ def test_models_are_measured_against_a(tmp_path: Path):
     assert all(float(row["ms"]) > 0 and float(row["peak_mb"]) > 0 for row in rows)
 
 
+def test_peers_are_measured_on_the_same_models(tmp_path: Path, monkeypatch):
+    """Without torch's compiler, which takes long. A program that computes other logits ends the command."""
+    monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
+    order = ("--layout", "cifar", "--batch", "1", "--models", "c", "--repeats", "1", "--output-dir", tmp_path)
+    done = command("scripts/benchmark.py", "peers", *order)
+    assert done.returncode == 0, done.stderr
+    with open(tmp_path / "benchmark_peers.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["model"] for row in rows] == ["a", "c"]
+    programs = [key for key in rows[0] if key.endswith("_ms_median")]
+    assert programs[:4] == ["ours_ms_median", "torch_ms_median", "compiled_ms_median", "onnx_runtime_ms_median"]
+    times = [{name: float(row[name]) for name in programs} for row in rows]
+    assert all(time > 0 for row in times for time in row.values())
+    text = (tmp_path / "benchmark_peers.md").read_text()
+    fastest_a = min(times[0].values())
+    assert f"| c | 3.45 | {fastest_a / times[1]['ours_ms_median']:.2f} |" in text  # 245,059,584 / 70,963,200 MACs
+
+
 @pytest.mark.parametrize("name", ["benchmark_models", "avx2/benchmark_layers"])
 def test_a_committed_page_is_made_again_from_its_figures_alone(name: str, tmp_path: Path):
     committed, copy = ROOT / "results" / f"{name}.csv", tmp_path / "benchmark.csv"

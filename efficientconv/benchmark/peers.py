@@ -1,0 +1,133 @@
+"""Inference of whole models by each program that somebody may run them with: ours, PyTorch (eager, compiled), ONNX Runtime,
+OpenVINO. The same weights, images and threads, float32, interleaved in one run.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from efficientconv.benchmark.subjects import Subject, model_subject
+from efficientconv.benchmark.timing import Job, Spread, measure
+from efficientconv.export import exported, prepare_for_export
+
+OURS = "ours"
+PACKAGES = {"torch": ("torch",), "compiled": ("torch",), "ONNX Runtime": ("onnxruntime", "onnx", "onnxscript"),
+            "OpenVINO": ("openvino", "onnx", "onnxscript")}  # fmt: skip
+TOLERANCE = 1e-3  # of the largest logit
+
+
+@dataclass(frozen=True)
+class PeerRow:
+    """One model in one place; times are of a batch, by program."""
+
+    layout: str
+    side: int  # pixels
+    batch: int
+    model: str
+    macs: float  # of one image
+    times: dict[str, Spread]
+
+    @property
+    def lead(self) -> float:
+        """The fastest other program's time, in times of ours."""
+        return min(time.median for name, time in self.times.items() if name != OURS) / self.times[OURS].median
+
+    @property
+    def fastest(self) -> float:
+        """Seconds of whichever program is fastest."""
+        return min(time.median for time in self.times.values())
+
+
+def missing() -> list[str]:
+    """Programs that a package is missing of."""
+    return [name for name, packages in PACKAGES.items() if any(find_spec(package) is None for package in packages)]
+
+
+def versions() -> str:
+    packages = dict.fromkeys(package for name, (package, *_) in PACKAGES.items() if name not in missing())
+    return ", ".join(f"{name} {version(name)}" for name in packages)
+
+
+def rows_of(models: Sequence[str], layout: str, batch: int, repeats: int, bar: tqdm) -> list[PeerRow]:
+    """All of them in turn, round by round. Raises RuntimeError where a program computes something else."""
+    subjects = [model_subject(name, layout, batch, "auto", torch.device("cpu")) for name in models]
+    jobs = {(subject.name, program): job for subject in subjects for program, job in _jobs(subject).items()}
+    times = measure(jobs, repeats, torch.device("cpu"), bar)
+    return [
+        PeerRow(
+            layout, s.shape[-1], batch, s.name, s.macs, {job: time for (name, job), time in times.items() if name == s.name}
+        )
+        for s in subjects
+    ]
+
+
+def _jobs(subject: Subject) -> dict[str, Job]:
+    """By program. Batch norms have statistics as after training: those of a fresh network are nothing to fold."""
+    network = subject.network.eval()
+    _randomize(network)
+    images = torch.randn(subject.shape)
+    plain = prepare_for_export(network).to(memory_format=torch.channels_last)
+    last = images.to(memory_format=torch.channels_last)
+    jobs = {
+        OURS: subject.job("forward", images.device, images), "torch": _inference(plain, last),
+        "compiled": _inference(torch.compile(copy.deepcopy(plain), options={"freezing": True}), last),
+    }  # fmt: skip
+    if others := {name: run for name, run in ONNX_PROGRAMS.items() if name not in missing()}:
+        onnx = exported(prepare_for_export(network), "onnx", subject.shape[1:], batch=subject.shape[0])
+        jobs |= {name: run(onnx, images) for name, run in others.items()}
+    expected = torch.as_tensor(jobs["torch"]())
+    for program, job in jobs.items():
+        difference = (torch.as_tensor(job()) - expected).abs().max() / expected.abs().max()
+        if not difference < TOLERANCE:
+            raise RuntimeError(f"{program} computes other logits of model {subject.name}: {difference:.1e} of the largest")
+    return jobs
+
+
+@torch.no_grad()
+def _randomize(network: nn.Module) -> None:
+    noise = torch.Generator().manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1, generator=noise)
+            module.running_var.uniform_(0.5, 1.5, generator=noise)
+
+
+def _inference(network: nn.Module, images: Tensor) -> Job:
+    @torch.inference_mode()
+    def run() -> Tensor:
+        return network(images)
+
+    return run
+
+
+def _onnxruntime(onnx: bytes, images: Tensor) -> Job:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
+    session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+    feed = {session.get_inputs()[0].name: images.numpy()}
+    return lambda: session.run(None, feed)[0]
+
+
+def _openvino(onnx: bytes, images: Tensor) -> Job:
+    import openvino
+
+    core = openvino.Core()
+    settings = {
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32",
+    }  # fmt: skip
+    compiled = core.compile_model(core.read_model(onnx), "CPU", settings)
+    request, feed = compiled.create_infer_request(), [images.numpy()]
+    return lambda: request.infer(feed)[compiled.output(0)]
+
+
+ONNX_PROGRAMS = {"ONNX Runtime": _onnxruntime, "OpenVINO": _openvino}

@@ -1,0 +1,76 @@
+"""Rows of `peers` as csv and as a page: milliseconds by program, and each model against the fastest A that can be had."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from pathlib import Path
+
+import torch
+
+from efficientconv.benchmark.peers import OURS, PeerRow, versions
+from efficientconv.engine.environment import environment
+from efficientconv.results.pages import page, write_files
+from efficientconv.results.table import Column, Table
+
+ABOUT = """\
+{place}, float32, {versions}.
+Medians of {repeats} interleaved repeats; freed memory is kept, as train.py and eval.py have it. PyTorch runs channels-last,
+compiled with frozen weights; ONNX Runtime and OpenVINO run what `scripts/export.py` writes, for a batch of this size.
+Share of the limit: the model's MACs at the machine's peak, {peak:.0f} GFLOP/s in the same run, as a share of our time."""
+
+
+def write(rows: Sequence[PeerRow], folder: Path, peak: float, repeats: int, command: str) -> str:
+    """benchmark_peers.csv and .md; returns the page. peak: MACs a second."""
+    facts = environment(torch.device("cpu"))
+    place = f"{facts['cpu']}, {torch.get_num_threads()} threads of {os.cpu_count()} cores"
+    about = ABOUT.format(place=place, versions=versions(), repeats=repeats, peak=2 * peak / 1e9)
+    text = page("# Inference beside other programs", about, _against_fastest_a(rows), *_tables(rows, peak), f"`{command}`")
+    write_files(folder, {"benchmark_peers.csv": Table(rows, _csv_columns(rows)).csv(), "benchmark_peers.md": text})
+    return text
+
+
+def _tables(rows: Sequence[PeerRow], peak: float) -> list[str]:
+    """A heading and a table for each layout, image size and batch."""
+    columns = [
+        Column("model", lambda row: row.model), *(Column(f"{name}, ms", _ms(name), ".2f") for name in rows[0].times),
+        Column("fastest peer / ours", lambda row: row.lead, ".2f"),
+        Column("share of the limit", lambda row: row.batch * row.macs / peak / row.times[OURS].median, ".2f"),
+    ]  # fmt: skip
+    return [part for place, group in _places(rows).items() for part in (f"## {place}", Table(group, columns).markdown())]
+
+
+def _against_fastest_a(rows: Sequence[PeerRow]) -> str:
+    """The honest ratio: nobody runs A by a slower program than need be."""
+    fastest = {(row.layout, row.batch): row for row in rows if row.model == "a"}
+    lines: dict[str, dict[str, object]] = {}
+    for row in rows:
+        a, line = fastest[row.layout, row.batch], lines.setdefault(row.model, {"model": row.model})
+        line[f"{row.layout}: MACs"] = f"{a.macs / row.macs:.2f}"
+        line[f"{row.layout}, batch {row.batch}"] = f"{a.fastest / row.times[OURS].median:.2f}"
+    table = Table.of([*lines.values()]).markdown()
+    return f"How many times faster than A by whichever program runs A fastest:\n\n{table}"
+
+
+def _places(rows: Sequence[PeerRow]) -> dict[str, list[PeerRow]]:
+    places: dict[str, list[PeerRow]] = {}
+    for row in rows:
+        places.setdefault(f"{row.layout}, 3 x {row.side} x {row.side}, batch {row.batch}", []).append(row)
+    return places
+
+
+def _csv_columns(rows: Sequence[PeerRow]) -> list[Column]:
+    columns = [Column(None, attrgetter(name), name=name) for name in ("layout", "side", "batch", "model", "macs")]
+    for program in rows[0].times:
+        prefix = re.sub(r"\W+", "_", program.lower())
+        for end in ("median", "low", "high"):
+            columns.append(
+                Column(None, lambda row, p=program, e=end: 1e3 * getattr(row.times[p], e), name=f"{prefix}_ms_{end}")
+            )
+    return columns
+
+
+def _ms(program: str) -> Callable[[PeerRow], float]:
+    return lambda row: 1e3 * row.times[program].median
