@@ -15,6 +15,7 @@ import argparse
 import os
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 
 from checkout import ROOT
@@ -52,6 +53,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--threads", type=positive, help="of the CPU (default: torch's choice)")
     parser.add_argument("--repeats", type=positive, default=15, help="interleaved repeats of each measurement (default 15)")
     parser.add_argument("--backend", choices=BACKENDS, default="auto", help="of the layers (default auto)")
+    parser.add_argument("--precision", choices=tuple(report.FORMATS), default="fp32", help="default fp32")
     parser.add_argument("--layout", choices=tuple(subjects.SHAPES), action="append", help="default: both")
     parser.add_argument("--batch", type=positive, action="append", help="default: 1 and 16")
     parser.add_argument("--passes", choices=subjects.PASSES, action="append", help="default: both")
@@ -67,14 +69,15 @@ def run(args: argparse.Namespace, device: torch.device) -> None:
         peak = peaks(args.repeats, device, bar)
         for layout, stage, batch in todo:
             if args.what == "layers":
-                chosen = subjects.layer_subjects(layout, stage, batch, args.backend, device)
+                chosen = subjects.layer_subjects(layout, stage, batch, args.backend, device, args.precision)
             else:
                 names = dict.fromkeys("a" + args.models)
-                chosen = [subjects.model_subject(name, layout, batch, args.backend, device) for name in names]
+                model = partial(subjects.model_subject, layout=layout, batch=batch, backend=args.backend, device=device)
+                chosen = [model(name, precision=args.precision) for name in names]
             for kind in kinds:
                 rows += rows_of(chosen, layout, kind, max(peak.values()), args.repeats, device, bar)
     title = f"{args.what.capitalize()} against {'the standard layer' if args.what == 'layers' else 'model A'}"
-    about = report.conditions(peak, device, args.repeats)
+    about = report.conditions(peak, device, args.repeats, args.precision)
     text = report.write(rows, args.output_dir / f"benchmark_{args.what}", title, about, command())
     print(f"{text}\nwrote {args.output_dir}/benchmark_{args.what}.csv, .md, .png and .svg")
 

@@ -40,7 +40,8 @@ def test_layers_are_measured_against_the_standard_one(tmp_path: Path):
 
 
 def test_models_are_measured_against_a(tmp_path: Path):
-    rows, _ = measured(tmp_path, "models", "--layout", "cifar", "--batch", "2", "--models", "ck")
+    rows, text = measured(tmp_path, "models", "--layout", "cifar", "--batch", "2", "--models", "ck", "--precision", "bf16")
+    assert "bfloat16 by autocast" in text
     assert [row["name"] for row in rows] == ["a", "c", "k"] * 2
     assert all(float(row["gain"]) == 1 for row in rows if row["name"] == "a")
     assert all(float(row["ms"]) > 0 and float(row["peak_mb"]) > 0 for row in rows)

@@ -23,6 +23,7 @@ from efficientconv.results.pages import page, write_files
 from efficientconv.results.plot import MARKERS, STYLE, Picture, log_axis, rendered
 from efficientconv.results.table import Column, Table
 
+FORMATS = {"fp32": "float32", "bf16": "bfloat16 by autocast", "fp16": "float16 by autocast"}
 MODEL_OF = {name: model for model, name in LAYER_MODELS.items()}
 
 
@@ -80,13 +81,13 @@ def _write_page(rows: Sequence[Row], path: Path, title: str, about: str, command
     return text
 
 
-def conditions(peak: dict[str, float], device: torch.device, repeats: int) -> str:
+def conditions(peak: dict[str, float], device: torch.device, repeats: int, precision: str) -> str:
     facts = environment(device)
     place = facts["gpu"] or f"{facts['cpu']}, {torch.get_num_threads()} threads of {os.cpu_count()} cores"
     load = f", load average {os.getloadavg()[0]:.1f} at the end" if hasattr(os, "getloadavg") else ""
     peaks = "; ".join(f"{name} {2 * macs / 1e9:.0f}" for name, macs in peak.items())
     return (
-        f"{place}, torch {torch.__version__}, float32{load}.\n"
+        f"{place}, torch {torch.__version__}, {FORMATS[precision]}{load}.\n"
         f"Medians of {repeats} interleaved repeats, quartiles in brackets. "
         f"Peak of the library's own, GFLOP/s (2 FLOPs a MAC): {peaks}. Share = measured gain / gain in MACs."
     )

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from efficientconv.benchmark.timing import Job
 from efficientconv.complexity import count
+from efficientconv.engine.precision import autocast
 from efficientconv.layers import ConvLayer, Topology, build_layer
 from efficientconv.layers.backend import HasOperator, runs_operator, set_backend
 from efficientconv.models import create_model, image_size_of, model_config
@@ -39,6 +40,7 @@ class Subject:
     shape: tuple[int, ...]
     macs: float
     layers: int = 1  # in `network`; times are divided by it
+    precision: str = "fp32"  # of the forward pass, as trainer.precision has it
 
     def job(self, kind: str, device: torch.device, images: Tensor | None = None) -> Job:
         """forward: inference without gradients. training: forward and backward; of a model with loss and step of SGD.
@@ -66,11 +68,15 @@ class Subject:
         if self.network.training != training:  # to go through all modules in each pass would be part of its time
             self.network.train(training)
 
+    def _logits(self, x: Tensor) -> Tensor:
+        with autocast(x.device, self.precision):
+            return self.network(x)
+
     def _forward(self, x: Tensor) -> Job:
         @torch.inference_mode()
         def run() -> Tensor:
             self._set_training(False)
-            return self.network(x)
+            return self._logits(x)
 
         return run
 
@@ -80,12 +86,12 @@ class Subject:
     def _layer_step(self, x: Tensor) -> Job:
         """From a gradient that is given: a loss would be a third of a fast layer's time."""
         with torch.no_grad():
-            grad = torch.randn_like(self.network(x))  # in the memory format of the outputs
+            grad = torch.randn_like(self._logits(x))  # in the memory format of the outputs
 
         def run() -> None:
             self._set_training(True)
             self.network.zero_grad()
-            self.network(x.detach().requires_grad_()).backward(grad)
+            self._logits(x.detach().requires_grad_()).backward(grad)
 
         return run
 
@@ -96,13 +102,15 @@ class Subject:
         def run() -> None:
             self._set_training(True)
             self.network.zero_grad()
-            F.cross_entropy(self.network(x), labels).backward()
+            F.cross_entropy(self._logits(x).float(), labels).backward()
             optimizer.step()
 
         return run
 
 
-def layer_subjects(layout: str, stage: str, batch: int, backend: str, device: torch.device) -> list[Subject]:
+def layer_subjects(
+    layout: str, stage: str, batch: int, backend: str, device: torch.device, precision: str = "fp32"
+) -> list[Subject]:
     """One of each layer at a stage's shape; the blocks of a model that differ make one subject together."""
     _, channels, side = next(shape for shape in SHAPES[layout] if shape[0] == stage)
     subjects = []
@@ -110,16 +118,20 @@ def layer_subjects(layout: str, stage: str, batch: int, backend: str, device: to
         blocks = model_config(model).stages[stage].blocks
         network = nn.Sequential(*(_layer(block.layer, channels, block.args) for block in blocks)).to(device)
         macs = count(network, (channels, side, side)).macs / len(blocks)
-        subjects.append(Subject(name, set_backend(network, backend), (batch, channels, side, side), macs, len(blocks)))
+        shape = batch, channels, side, side
+        subjects.append(Subject(name, set_backend(network, backend), shape, macs, len(blocks), precision))
     return subjects
 
 
-def model_subject(model: str, layout: str, batch: int, backend: str, device: torch.device) -> Subject:
+def model_subject(
+    model: str, layout: str, batch: int, backend: str, device: torch.device, precision: str = "fp32"
+) -> Subject:
     classes = 1000 if layout == "imagenet" else 10
     size = image_size_of(model_config(model), None if layout == "imagenet" else 32)
     network = create_model(model, classes, layout=layout, image_size=size)
     macs = count(network, (3, size, size)).macs
-    return Subject(model, set_backend(network.to(device), backend), (batch, 3, size, size), macs)
+    network = set_backend(network.to(device), backend)
+    return Subject(model, network, (batch, 3, size, size), macs, precision=precision)
 
 
 def _layer(layer: str, channels: int, args: dict) -> nn.Module:
