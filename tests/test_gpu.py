@@ -18,6 +18,7 @@ from efficientconv.data import train_loader
 from efficientconv.engine.precision import set_determinism, set_tf32
 from efficientconv.engine.trainer import Trainer
 from efficientconv.errors import UserError
+from efficientconv.gpu_day.correctness import PRECISIONS, ROUNDINGS, compared, logits
 from efficientconv.latency import measure_latency
 from efficientconv.layers.backend import set_backend
 from efficientconv.models import create_model
@@ -30,8 +31,6 @@ pytestmark = [
 ]
 GPU = torch.device("cuda", 0)
 MODELS = ["a", "c", "f", "i", "k", "m"]
-# of a logit after one step; of rounding alone, with batch norm's division by small deviations
-TOLERANCE = {"fp32": 1e-3, "bf16": 0.2, "fp16": 0.05}
 
 
 class OnGPU(Batches):
@@ -57,12 +56,6 @@ def trained(trainer: Trainer, steps: int) -> Trainer:
     return trainer
 
 
-def logits(trainer: Trainer) -> torch.Tensor:
-    images = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(7)).to(trainer.device)
-    with torch.no_grad():
-        return trainer.model.eval()(images).cpu()
-
-
 @pytest.fixture
 def full_float32():
     set_tf32(False)
@@ -70,12 +63,10 @@ def full_float32():
     set_tf32(True)
 
 
-@pytest.mark.parametrize("precision", TOLERANCE)
 @pytest.mark.parametrize("name", MODELS)
-def test_a_step_is_the_cpus(name, precision, full_float32):
-    ours, cpu = (trained(trainer_on(device, name, precision=precision), 1) for device in (GPU, CPU))
-    assert ours.meter.result().images == cpu.meter.result().images == 8
-    torch.testing.assert_close(logits(ours), logits(cpu), rtol=0, atol=TOLERANCE[precision])
+def test_a_step_is_the_cpus(name):
+    rows = list(compared(GPU, name))
+    assert len(rows) == len(PRECISIONS) and all(row["right"] for row in rows), rows
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -89,7 +80,7 @@ def test_deterministic_runs_are_bitwise_equal(name):
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
-@pytest.mark.parametrize("precision", TOLERANCE)
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_cut_run_ends_as_an_unbroken_one(precision):
     set_determinism(True)
     try:
@@ -107,9 +98,9 @@ def test_a_cut_run_ends_as_an_unbroken_one(precision):
 
 @pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
 def test_a_compiled_step_is_the_eager_one(mode, full_float32):
-    compiled = trained(trainer_on(GPU, "c", compile=True, compile_mode=mode), STEPS)
-    eager = trained(trainer_on(GPU, "c"), STEPS)
-    torch.testing.assert_close(logits(compiled), logits(eager), rtol=0, atol=0.05)
+    compiled, eager = (logits(GPU, "c", "fp32", STEPS, compile=compile, compile_mode=mode) for compile in (True, False))
+    rounding = (eager - logits(CPU, "c", "float64", STEPS)).abs().max()
+    assert (compiled - eager).abs().max() <= ROUNDINGS * rounding
 
 
 def test_captured_dropout_is_a_function_of_seed_and_step():

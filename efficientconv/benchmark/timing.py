@@ -74,6 +74,19 @@ def peak_bytes(job: Job, device: torch.device) -> int:
     return most
 
 
+def held_bytes(job: Job, device: torch.device) -> int | None:
+    """What torch holds of a GPU's memory while `job` runs: models, optimizers and the pools of CUDA graphs among it.
+
+    None on a CPU, where nothing counts it.
+    """
+    if device.type != "cuda":
+        return None
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    job()
+    return torch.cuda.max_memory_reserved(device)
+
+
 def _seconds(job: Job, passes: int, device: torch.device) -> float:
     _synchronize(device)
     start = time.perf_counter()

@@ -11,7 +11,7 @@ import yaml
 from torch import Tensor
 from tqdm import tqdm
 
-from efficientconv.benchmark.timing import Job, Spread, measure, peak_bytes
+from efficientconv.benchmark.timing import Job, Spread, held_bytes, measure, peak_bytes
 from efficientconv.complexity import count
 from efficientconv.config import CONFIG_DIR, OptimConfig, ScheduleConfig, TrainerConfig
 from efficientconv.engine.trainer import Trainer
@@ -51,12 +51,17 @@ class Bench:
         return names[:1] if self.tiny else names
 
     def spread(self, job: Job) -> Spread:
-        """Seconds of `job`, by CUDA events on a GPU."""
+        """Seconds of `job`, until the device has done it."""
         return measure({"": job}, self.repeats, self.device, tqdm(disable=True))[""]
 
     def step_row(self, name: str, **settings: object) -> Row:
-        """The time of a training step of a model at `layout`, `batch`, bf16, or as the settings of `trainer` say."""
+        """The time of a training step of a model at `layout`, `batch`, bf16, or as the settings of `trainer` say.
+
+        peak_mb: what the step's tensors take beside weights, momentum and images; not known of a CUDA graph, whose
+        replay allocates nothing. held_mb: all that torch holds of the device for this model and its step.
+        """
         layout = settings.pop("layout", self.layout)
+        before = held_bytes(lambda: None, self.device)
         trainer = self.trainer(name, layout, **settings)
         job = steps(trainer, layout)
         started = time.perf_counter()
@@ -64,17 +69,20 @@ class Bench:
         self._wait()
         first_s = time.perf_counter() - started
         time_s, config = self.spread(job), trainer.config
+        captured = config.compile and config.compile_mode != "default"
+        peak = None if captured else peak_bytes(job, self.device) / 2**20
+        held = None if before is None else (held_bytes(job, self.device) - before) / 2**20
         return {
             "model": name, "layout": layout, "batch": config.global_batch_size, "precision": config.precision,
             "compiled": config.compile_mode if config.compile else "no", "macs": self._macs(name, layout),
             "ms_per_step": 1e3 * time_s.median, "ms_low": 1e3 * time_s.low, "ms_high": 1e3 * time_s.high,
-            "images_per_s": config.global_batch_size / time_s.median, "peak_mb": peak_bytes(job, self.device) / 2**20,
+            "images_per_s": config.global_batch_size / time_s.median, "peak_mb": peak, "held_mb": held,
             "first_step_s": first_s,
         }  # fmt: skip
 
     def trainer(self, name: str, layout: str, **settings: object) -> Trainer:
         """Of seed 0, with the settings of configs/trainer/default.yaml, bf16, and those given."""
-        config = _trainer_config(global_batch_size=self.batch, **{"precision": "bf16"} | settings)
+        config = _trainer_config(**{"global_batch_size": self.batch, "precision": "bf16"} | settings)
         torch.manual_seed(0)
         memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
         model = self.network(name, layout).to(self.device, memory_format=memory_format)
@@ -109,7 +117,8 @@ class OneBatch:
         memory_format = torch.channels_last if trainer.config.channels_last else torch.contiguous_format
         noise = torch.Generator().manual_seed(0)
         images = torch.randn(batch, 3, size, size, generator=noise)
-        self.images = images.to(trainer.device, memory_format=memory_format)
+        dtype = next(trainer.model.parameters()).dtype
+        self.images = images.to(trainer.device, dtype, memory_format=memory_format)
         self.labels = torch.randint(0, classes, (batch,), generator=noise).to(trainer.device)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:

@@ -2,40 +2,65 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
 from efficientconv.engine.precision import set_determinism, set_tf32
+from efficientconv.engine.trainer import Trainer
 from efficientconv.gpu_day.bench import Bench, Row, steps
 from efficientconv.layers.backend import set_backend
 
-# Largest difference of a logit after a step: rounding alone, behind batch norm's division by small deviations.
-TOLERANCES = {"fp32": 1e-3, "bf16": 0.2, "fp16": 0.05}
+CPU = torch.device("cpu")
+PRECISIONS = ("fp32", "bf16", "fp16")
+ROUNDINGS = 10  # times the CPU's own rounding, which varies by 5 between one thread and two in model m: other sums, no more
 STEPS = 4
-SMALL = {"layout": "cifar", "global_batch_size": 8}
+LAYOUT = "cifar"
 
 
 def against_cpu(bench: Bench) -> Iterator[Row]:
     """A step of each model on the device and in plain PyTorch on the CPU, from equal weights, without TF32."""
-    set_tf32(False)
-    narrow = Bench(bench.device, tiny=True)
     for name in bench.models("cafikm"):
-        for precision, tolerance in TOLERANCES.items():
-            ours, cpu = (_logits(place, name, precision) for place in (narrow, Bench(torch.device("cpu"), tiny=True)))
-            difference = (ours - cpu).abs().max().item()
-            yield {
-                "model": name, "precision": precision, "largest_difference": difference, "tolerance": tolerance,
-                "finite": math.isfinite(difference), "right": difference <= tolerance,
-            }  # fmt: skip
+        yield from compared(bench.device, name)
+
+
+def compared(device: torch.device, name: str) -> Iterator[Row]:
+    """By precision. Right is what differs from the CPU by no more than rounding does: the CPU's own, against float64.
+
+    No fixed tolerance fits: after a step the running statistics are far from the maps', so that logits reach 4,000 in
+    model i and 2 in model a, and rounding grows with them.
+    """
+    set_tf32(False)
+    exact = logits(CPU, name, "float64")
+    for precision in PRECISIONS:
+        ours, cpu = (logits(place, name, precision) for place in (device, CPU))
+        difference, rounding = ((a - b).abs().max().item() for a, b in ((ours, cpu), (cpu, exact)))
+        yield {
+            "model": name, "precision": precision, "largest_logit": exact.abs().max().item(),
+            "largest_difference": difference, "cpu_rounding": rounding, "right": difference <= ROUNDINGS * rounding,
+        }  # fmt: skip
+    set_tf32(True)
+
+
+def logits(device: torch.device, name: str, precision: str, trained: int = 1, **settings: object) -> Tensor:
+    """Of a narrow network after `trained` steps in fp32, bf16, fp16 or float64; as float64 on the CPU."""
+    bench = Bench(device, tiny=True)
+    dtype = torch.float64 if precision == "float64" else torch.float32
+    trainer = bench.trainer(name, LAYOUT, precision="fp32" if precision == "float64" else precision, **settings)
+    set_backend(trainer.model.to(dtype), "reference")
+    trainer.model.head.dropout.p = 0.0  # devices draw other numbers
+    _train(trainer, trained)
+    noise = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        return trainer.model.eval()(noise.to(device, dtype)).double().cpu()
 
 
 def twice(bench: Bench) -> Iterator[Row]:
     """Deterministic runs of a few steps, from the same seed: equal bits? And what a step of them takes."""
     for name in bench.models("ck"):
         set_determinism(True)
-        first, second = (_trained(Bench(bench.device, tiny=True), name) for _ in range(2))
+        first, second = (_trained(bench.device, name) for _ in range(2))
         equal = all(torch.equal(a, b) for a, b in zip(first.values(), second.values()))
         deterministic = bench.step_row(name)
         set_determinism(False)
@@ -46,19 +71,13 @@ def twice(bench: Bench) -> Iterator[Row]:
         }  # fmt: skip
 
 
-def _logits(bench: Bench, name: str, precision: str) -> torch.Tensor:
-    trainer = bench.trainer(name, SMALL["layout"], precision=precision)
-    set_backend(trainer.model, "reference")
-    trainer.model.head.dropout.p = 0.0  # devices draw other numbers
-    steps(trainer, SMALL["layout"])()
-    noise = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        return trainer.model.eval()(noise.to(bench.device)).float().cpu()
-
-
-def _trained(bench: Bench, name: str) -> dict[str, torch.Tensor]:
-    trainer = bench.trainer(name, SMALL["layout"])
-    step = steps(trainer, SMALL["layout"])
-    for _ in range(STEPS):
-        step()
+def _trained(device: torch.device, name: str) -> dict[str, Tensor]:
+    trainer = Bench(device, tiny=True).trainer(name, LAYOUT)
+    _train(trainer, STEPS)
     return trainer.model.state_dict()
+
+
+def _train(trainer: Trainer, number: int) -> None:
+    step = steps(trainer, LAYOUT)
+    for _ in range(number):
+        step()

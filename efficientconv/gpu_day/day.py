@@ -1,4 +1,7 @@
-"""The stages one after another, each in a process of its own under its time limit; its results are written as it ends."""
+"""The stages one after another, each in a process of its own under its time limit; its results are written as it ends.
+
+A stage that is cut off once more, with fewer rows than it had, keeps those that it had.
+"""
 
 from __future__ import annotations
 
@@ -62,14 +65,15 @@ class Day:
 
     def _run(self, stage: Stage) -> Outcome:
         rows, log = self.folder / f"{stage.name}.rows.jsonl", self.folder / f"{stage.name}.log"
-        started = time.monotonic()
+        earlier, started = self.outcome(stage), time.monotonic()
         with open(rows, "wb") as out, open(log, "wb") as err:
             state, reason = self._waited_for(stage, out, err)
         about, *measured = _whole_lines(rows) or [{}]
         if state == "failed":
             reason = ([reason, *log.read_text(errors="replace").strip().splitlines()])[-1]
         outcome = Outcome(stage.name, state, reason, round(time.monotonic() - started, 1), about, measured)
-        write_atomically(self.folder / f"{stage.name}.json", (json.dumps(asdict(outcome), indent=1) + "\n").encode())
+        if state == "done" or earlier is None or len(measured) >= len(earlier.rows):
+            write_atomically(self.folder / f"{stage.name}.json", (json.dumps(asdict(outcome), indent=1) + "\n").encode())
         rows.unlink()
         if state == "done":
             log.unlink()
