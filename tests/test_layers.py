@@ -19,6 +19,7 @@ from efficientconv.layers import (
     UnravelledConv2d,
     build_layer,
 )
+from efficientconv.layers.cells import spatial_bottleneck_by_cells
 from efficientconv.models import model_config
 from efficientconv.registry import Registry
 from reference import CASES, LINE, NEEDS, ORACLES, PLANE, SIZED_CASES, SOLID
@@ -177,6 +178,30 @@ def test_spatial_bottleneck_takes_any_map(k: int, padding: int, h: int, w: int) 
     conv, x = make("spatial_bottleneck", 2, 2, args), image(2, h, w)
     expected = reference.on_batch(lambda maps: reference.spatial_bottleneck(conv, maps, **args), x)
     torch.testing.assert_close(conv(x), expected)
+
+
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("h, w", [(1, 1), (4, 7), (6, 6)])
+@pytest.mark.parametrize("k, padding", [(1, 0), (2, 0), (2, 1), (3, 2)])
+def test_spatial_bottleneck_by_cells_is_that_by_convolutions(
+    k: int, padding: int, h: int, w: int, order: torch.memory_format
+) -> None:
+    """CUDA takes sums over cells; their values, gradients and order of memory are the same."""
+    conv = SpatialBottleneckConv2d(5, 3, k, padding=padding).double()
+    inputs = [torch.randn(2, 5, h, w).double().contiguous(memory_format=order).requires_grad_(), *conv.parameters()]
+    y, expected = spatial_bottleneck_by_cells(*inputs, k, padding), conv(inputs[0])
+    dy = torch.randn_like(expected)
+    torch.testing.assert_close(y, expected)
+    torch.testing.assert_close(torch.autograd.grad(y, inputs, dy), torch.autograd.grad(expected, inputs, dy))
+    assert y.is_contiguous(memory_format=order)
+
+
+def test_spatial_bottleneck_by_cells_computes_in_autocasts_type() -> None:
+    conv, x = SpatialBottleneckConv2d(5, 3, 2, padding=1), torch.randn(2, 5, 6, 6)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = spatial_bottleneck_by_cells(x, *conv.parameters(), 2, 1)
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close(y.float(), conv(x), rtol=0.02, atol=0.02)
 
 
 def reach(paddings: list[int], at: int) -> list[int]:

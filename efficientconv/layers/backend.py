@@ -82,8 +82,13 @@ def runs_operator(module: nn.Module, x: Tensor, conv: nn.Module | None = None) -
     return (
         runs_kernels(module, x) and x.dim() == 4
         and (conv.float32_under_autocast or not torch.is_autocast_enabled(x.device.type)) and conv.takes_operator(x)
-        and _have_plain_weights(module) and are_plain(module._modules.values())
+        and is_plain_inside(module)
     )  # fmt: skip
+
+
+def is_plain_inside(module: nn.Module) -> bool:
+    """Whether nobody wants to see or to change what the modules inside `module` do, and its weights are plain ones."""
+    return _have_plain_weights(module) and are_plain(module._modules.values())
 
 
 def runs_kernels(module: nn.Module, x: Tensor) -> bool:

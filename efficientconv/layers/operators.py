@@ -147,8 +147,8 @@ def _stem(
 # ---------------------------------------------------------------- registration
 
 
-def _in_order(y: Tensor, x: Tensor) -> Tensor:
-    """Of the kernels' results, for tracers."""
+def in_order(y: Tensor, x: Tensor) -> Tensor:
+    """y, contiguous or channels-last as x is: the order of what kernels make."""
     last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
     return y.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
@@ -164,16 +164,16 @@ def _convolution(name: str, reference: Callable, gradients: Callable, weights: s
     def fake(x: Tensor, *args: Any) -> Any:
         found = reference(x, *args)
         if not between:
-            return _in_order(found, x)
-        return _in_order(found[0], x), *(cells.contiguous() for cells in found[1:])
+            return in_order(found, x)
+        return in_order(found[0], x), *(cells.contiguous() for cells in found[1:])
 
     def fake_gradients(grad: Tensor, x: Tensor, *args: Any) -> tuple[Tensor, ...]:
-        return (_in_order(torch.empty_like(x), x), *(torch.empty_like(w).contiguous() for w in args[: wanted - 1]))
+        return (in_order(torch.empty_like(x), x), *(torch.empty_like(w).contiguous() for w in args[: wanted - 1]))
 
     def gradients_of(grad: Tensor, x: Tensor, *args: Any) -> tuple[Tensor, ...]:
         if x.dim() == 4:
             grad_x, *others = gradients(grad, x, *args)
-            return _in_order(grad_x, x), *(g.contiguous() for g in others)
+            return in_order(grad_x, x), *(g.contiguous() for g in others)
         cells = [t[None] for t in args[wanted - 1 : wanted - 1 + between]]
         args = (*args[: wanted - 1], *cells, *args[wanted - 1 + between :])
         grad_x, *others = gradients(grad[None], x[None], *args)

@@ -10,8 +10,9 @@ from torch.nn import functional as F
 
 from efficientconv.complexity import Cost, conv_cost
 from efficientconv.errors import UserError
-from efficientconv.layers.backend import runs_operator, stands_for
+from efficientconv.layers.backend import is_plain_inside, runs_operator, stands_for
 from efficientconv.layers.base import LAYERS
+from efficientconv.layers.cells import spatial_bottleneck_by_cells
 from efficientconv.layers.geometry import Conv2dAttributes, Device, Geometry, Pair, Size, geometry
 from efficientconv.layers.operators import Norm, crop, ops
 
@@ -59,6 +60,8 @@ class SpatialBottleneckConv2d(Conv2dAttributes):
     def forward(self, x: Tensor) -> Tensor:
         if runs_operator(self, x):
             return self.operator(x)
+        if x.is_cuda and x.dim() == 4 and self.takes_operator(x) and is_plain_inside(self):
+            return spatial_bottleneck_by_cells(x, *self._arguments())
         (rows, columns), (top, left) = self.kernel_size, self.padding
         mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
         # enough for the last cell in any case: the reduction leaves out what is too much

@@ -1,0 +1,53 @@
+"""The spatial bottleneck as sums and products over cells of k x k, for devices whose grouped convolutions are slow.
+
+On a GPU the library's kernels for a depthwise convolution of stride k and its transpose take many times as long as reading
+and writing the maps does; plain sums and products take about that, and a compiler fuses them.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from efficientconv.layers.operators import crop, in_order
+
+
+def spatial_bottleneck_by_cells(
+    x: Tensor, reduction: Tensor, projection: Tensor, expansion: Tensor, stride: int, padding: int
+) -> Tensor:
+    """What operators.spatial_bottleneck computes, up to rounding, also under autocast; channels-last where x is."""
+    (h, w), k, p = x.shape[-2:], stride, padding
+    x, reduction, projection, expansion = _as_autocast(x, reduction, projection, expansion)
+    rows, columns = -(-(h + p) // k), -(-(w + p) // k)
+    fits = (rows * k, columns * k) == (h, w)
+    whole = x if fits else F.pad(x, (p, columns * k - p - w, p, rows * k - p - h))
+    y = expand(F.conv2d(reduce(whole, reduction), projection), expansion)
+    return y if fits else crop(y, p, p, h, w)
+
+
+def reduce(x: Tensor, weight: Tensor) -> Tensor:
+    """Depthwise convolution whose stride is the kernel's size: B x n x ka x kb, n x 1 x k x k -> B x n x a x b."""
+    n, _, rows, columns = weight.shape
+    cells = _channels_behind(x).unflatten(2, (-1, columns)).unflatten(1, (-1, rows))  # B a k b k n
+    summed = (cells * weight.view(n, rows, 1, columns).permute(1, 2, 3, 0)).sum((2, 4))
+    return in_order(summed.permute(0, 3, 1, 2), x)
+
+
+def expand(x: Tensor, weight: Tensor) -> Tensor:
+    """Its transpose: B x m x a x b, m x 1 x k x k -> B x m x ka x kb."""
+    m, _, rows, columns = weight.shape
+    spread = _channels_behind(x)[:, :, None, :, None] * weight.view(m, rows, 1, columns).permute(1, 2, 3, 0)
+    return in_order(spread.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2), x)
+
+
+def _channels_behind(x: Tensor) -> Tensor:
+    return x.permute(0, 2, 3, 1)
+
+
+def _as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Products and sums are none of those operations that autocast gives its type."""
+    device = tensors[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return tensors
+    return tuple(t.to(torch.get_autocast_dtype(device)) for t in tensors)
