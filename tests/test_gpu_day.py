@@ -84,7 +84,9 @@ def test_operations_have_the_work_of_their_shapes(rows):
     depthwise = rows["depthwise 3x3, gradient of weights", "fp32"]
     assert depthwise["flops"] == 2 * places * channels * 9 and depthwise["kind"] == "depthwise_weights"
     assert rows["batch norm", "bf16"]["bytes"] == pytest.approx(3 * 2 * places * channels, rel=0.01)
-    assert rows["copy", "fp32"]["gb_per_s"] > 0
+    maps = 4 * places * channels
+    assert rows["copy", "fp32"]["bytes"] == 2 * 4 * 2**20  # from here, to there
+    assert rows["residual connection and ReLU", "fp32"]["bytes"] == 4 * maps  # x + x reads x once
 
 
 def test_a_stage_that_is_done_is_not_repeated(day):

@@ -15,7 +15,7 @@ if __name__ == "__main__":
 
 from efficientconv.engine.environment import environment
 from efficientconv.engine.guard import guarded
-from efficientconv.engine.precision import choose_device, set_determinism
+from efficientconv.engine.precision import choose_device, set_determinism, set_tf32
 from efficientconv.gpu_day.bench import Bench
 from efficientconv.gpu_day.stages import BY_NAME
 
@@ -24,6 +24,7 @@ def main() -> None:
     name, device, *tiny = sys.argv[1:]
     bench = Bench(choose_device(device), bool(tiny))
     set_determinism(False)  # torch tries out which convolution is fastest, as in training
+    set_tf32(True)  # as in training, in products too
     print(json.dumps(environment(bench.device)), flush=True)
     for row in BY_NAME[name].measure(bench):
         print(json.dumps(row), flush=True)

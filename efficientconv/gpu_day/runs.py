@@ -10,6 +10,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from PIL import Image
+
 from efficientconv.errors import UserError
 from efficientconv.gpu_day.bench import Bench, Row, pixels
 from efficientconv.latency import measure_latency
@@ -20,18 +22,27 @@ _TEST = re.compile(r"tests/test_gpu.py::(\S+) (PASSED|FAILED|SKIPPED|ERROR)")
 
 
 def whole_run(bench: Bench) -> Iterator[Row]:
-    """train.py from the first step to the summary, then eval.py, on images that need no file."""
+    """train.py from the first step to the summary on images that need no file, then what is done with a run.
+
+    A network is drawn and exported on the CPU, wherever it was trained.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        run = Path(folder) / "run"
+        run, picture, device = Path(folder) / "run", Path(folder) / "1.png", f"device={bench.device.type}"
         order = (
             "model=c", f"model.width={bench.width}", "data=synthetic", f"data.num_images={16 * bench.batch}",
-            f"trainer.device={bench.device.type}", f"trainer.global_batch_size={bench.batch}", "trainer.epochs=2",
+            f"trainer.{device}", f"trainer.global_batch_size={bench.batch}", "trainer.epochs=2",
             "trainer.precision=bf16", "schedule=onecycle", "logger=jsonl", f"run_dir={run}",
         )  # fmt: skip
         yield from _called("train.py", *order)
         summary = json.loads((run / "summary.json").read_text())
         yield {"command": "its summary", "exit_code": 0, "last_line": f"{summary['ms_per_image']:.4f} ms an image"}
-        yield from _called("eval.py", f"run={run}", f"device={bench.device.type}")
+        yield from _called("eval.py", f"run={run}", device)
+        if bench.tiny:  # the others have tests of their own
+            return
+        Image.new("RGB", (48, 40), "green").save(picture)
+        yield from _called("scripts/predict.py", f"run={run}", f"images={picture}", "topk=1", device)
+        yield from _called("scripts/visualize_kernels.py", f"run={run}")
+        yield from _called("scripts/export.py", f"run={run}", "format=pt2")
 
 
 def inference(bench: Bench) -> Iterator[Row]:
@@ -61,7 +72,7 @@ def _called(script: str, *arguments: str) -> Iterator[Row]:
     """Raises UserError, once its row is out, where the command fails."""
     done = subprocess.run([sys.executable, script, *arguments], cwd=ROOT, capture_output=True, text=True)
     line = (done.stderr if done.returncode else done.stdout).strip().splitlines()[-1]
-    yield {"command": f"{script} {arguments[0]}", "exit_code": done.returncode, "last_line": line}
+    yield {"command": script, "exit_code": done.returncode, "last_line": line}
     if done.returncode:
         print(done.stderr, file=sys.stderr)
         raise UserError(f"{script}: {line}")

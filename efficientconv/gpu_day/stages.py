@@ -24,7 +24,7 @@ class Stage:
 
 STAGES = (
     Stage("against_cpu", 120, correctness.against_cpu, "a step in fp32, bf16 and fp16: what the CPU computes?"),
-    Stage("whole_run", 120, runs.whole_run, "train.py and eval.py from start to end"),
+    Stage("whole_run", 120, runs.whole_run, "train.py from start to end, then all that is done with a run"),
     Stage("operations", 60, operations.operations, "bandwidth, products, each kind of operation in model C's shapes"),
     Stage("models", 100, training.models, "steps of a, c, f, i, k, m, h and l, eager"),
     Stage("small_images", 150, training.small_images, "the same for CIFAR's images: eager and CUDA graphs"),

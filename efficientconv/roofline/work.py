@@ -17,6 +17,7 @@ KINDS = (
 )  # fmt: skip
 # Without work of their own, beside the views: memory is named, not touched.
 _FREE = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "detach", "_unsafe_view"}
+_OVERWRITES = {"copy_", "zero_", "fill_"}  # their first argument
 _NAMES = {"pool": "pool", "scatter": "spread", "gather": "spread", "new_zeros": "spread", "mm": "product"}  # parts of names
 NORM_PASSES, NORM_BACKWARD_PASSES = 3, 5  # over the maps: R, R W; and R R, R R W, as there are two passes in either
 
@@ -41,7 +42,7 @@ class Recorder(TorchDispatchMode):
         output = operation(*args, **(kwargs or {}))
         name = operation._overloadpacket.__name__
         if not operation.is_view and name not in _FREE:
-            self.work += _work(name, args, [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)], output)
+            self.work += _work(name, args, _tensors((args[name in _OVERWRITES :], kwargs)), output)
         return output
 
 
@@ -59,9 +60,14 @@ def _work(name: str, args: tuple, inputs: list[Tensor], output: object) -> list[
         maps = max(inputs, key=lambda t: t.numel())
         return [Work("batch_norm", 0, size(maps) * (NORM_BACKWARD_PASSES if "backward" in name else NORM_PASSES))]
     kind = next((kind for part, kind in _NAMES.items() if part in name), "elementwise")
-    outputs = [t for t in tree_leaves(output) if isinstance(t, Tensor)]
+    outputs = _tensors(output)
     flops = _product_flops(inputs, outputs[0]) if kind == "product" else 0
-    return [Work(kind, flops, size(*inputs, *outputs))]
+    read = {id(tensor): tensor for tensor in inputs}.values()
+    return [Work(kind, flops, size(*read, *outputs))]
+
+
+def _tensors(tree: object) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
 def _product_flops(inputs: list[Tensor], output: Tensor) -> int:
