@@ -1,10 +1,11 @@
-"""What a training step must move and multiply, and what it is expected to take on a GPU. Expected, not measured.
+"""What a training step must move and multiply, what it is expected to take on a GPU, and what it was measured to take.
 
     python scripts/roofline.py model=c device=h100      eager, compiled and with fused layers; prints
     python scripts/roofline.py model=c images=cifar batch=64 precision=fp32
     python scripts/roofline.py                          models A to M on all devices; writes results/roofline.md and .csv
 
-Once scripts/gpu_day.py has measured on such a device, its shares of the peaks take the place of the guessed ones.
+Where scripts/gpu_day.py has measured on such a device, the shares of its peaks take the place of the guessed ones, and the
+measured time of a step stands beside the expected one.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ from efficientconv.config import ModelConfig, Positive
 from efficientconv.errors import UserError, did_you_mean
 from efficientconv.models import model_config
 from efficientconv.results import roofline_table
-from efficientconv.roofline.expect import Setting, expectations
+from efficientconv.roofline.expect import expectations
 from efficientconv.roofline.machine import MACHINES
 from efficientconv.roofline.measured import with_measured
+from efficientconv.roofline.step import Setting
 from efficientconv.validation import Section, validate
 
 MODELS = "acfhijklm"
@@ -49,15 +51,15 @@ class Order(Section):
 def main(values: dict) -> None:
     order = validate(Order, values)
     setting = Setting(order.batch, order.precision, order.images)
-    found = {name: with_measured(name, MACHINES[name], ROOT / "results" / "gpu") for name in devices(order.device)}
-    machines, shares, sources = ({name: parts[i] for name, parts in found.items()} for i in range(3))
+    gpus = ROOT / "results" / "gpu"
+    machines = {name: with_measured(name, MACHINES[name], gpus, setting) for name in devices(order.device)}
     models = [order.model] if order.model else [model_config(name) for name in MODELS]
-    rows = expectations(models, machines, shares, setting)
-    print(roofline_table.text(rows, setting, sources))
+    found = roofline_table.Found(expectations(models, machines, setting), machines, setting)
+    print(roofline_table.text(found))
     if order.model is None:
         folder = Path(order.output_dir or ROOT / "results")
         require_writable(folder)
-        for path in roofline_table.write(rows, setting, sources, folder, "python scripts/roofline.py"):
+        for path in roofline_table.write(found, folder, "python scripts/roofline.py"):
             print(f"wrote {path}")
 
 

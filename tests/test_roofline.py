@@ -13,12 +13,13 @@ from conftest import command
 from efficientconv import count, create_model
 from efficientconv.layers import ConvLayer
 from efficientconv.models import model_config
+from efficientconv.results import roofline_table
 from efficientconv.roofline.execution import EXECUTIONS
-from efficientconv.roofline.expect import Setting, ways_of
+from efficientconv.roofline.expect import expectations, ways_of
 from efficientconv.roofline.limit import expected, limit
 from efficientconv.roofline.machine import GUESSED, Machine, Share
-from efficientconv.roofline.measured import with_measured
-from efficientconv.roofline.step import step_of
+from efficientconv.roofline.measured import Device, with_measured
+from efficientconv.roofline.step import Setting, step_of
 from efficientconv.roofline.work import Work
 
 SHAPE, BATCH = (3, 32, 32), 2
@@ -92,22 +93,45 @@ def test_time_is_that_of_what_binds():
 
 
 def test_measured_shares_take_the_place_of_guessed_ones(tmp_path: Path):
-    """From a file as scripts/gpu_day.py writes it, of a device whose name has the machine's; tiny ones are not looked at."""
+    """From files as scripts/gpu_day.py writes them, of a device with the machine's name in its own; not from tiny ones."""
+    setting = Setting(256, "bf16", "imagenet")
     rows = [
         {"kind": "depthwise", "precision": "bf16", "flops": 0, "bytes": 1e6, "ms": 4000.0},
+        {"kind": "depthwise", "precision": "bf16", "flops": 0, "bytes": 3e6, "ms": 4000.0},
+        {"kind": "depthwise", "precision": "fp32", "flops": 0, "bytes": 1e6, "ms": 1000.0},
         {"kind": "elementwise", "precision": "bf16", "flops": 0, "bytes": 1e6, "ms": 2000.0},
         {"kind": "convolution", "precision": "bf16", "flops": 1e9, "bytes": 0, "ms": 1250.0},
         {"kind": "launch", "precision": "fp32", "flops": 0, "bytes": 0, "ms": 7.0},
     ]
+    step = {"model": "c", "layout": "imagenet", "batch": 256, "precision": "bf16", "compiled": "no", "ms_per_step": 500.0}
+    steps = [step, step | {"compiled": "reduce-overhead"}, step | {"batch": 8}, step | {"compiled": "default", "model": "a"}]
     for folder in ("nvidia-slow-80gb-tiny", "nvidia-slow-80gb"):
-        machine, shares, source = with_measured("slow", SLOW, tmp_path)
-        assert (shares, source) == (GUESSED, "guessed")
+        device = with_measured("slow", SLOW, tmp_path, setting)
+        assert (device.shares, device.source, device.seconds) == (GUESSED, "guessed", {})
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "operations.json").write_text(json.dumps({"rows": rows}))
-    machine, shares, source = with_measured("slow", SLOW, tmp_path)
-    assert shares["depthwise"] == Share(0.25, 0.25) and shares["convolution"] == Share(0.8, 0.8)
-    assert shares["optimizer"] == Share(0.5, 0.5) and shares.keys() == GUESSED.keys()
-    assert machine.launch_s == pytest.approx(7e-3) and source == "measured, results/gpu/nvidia-slow-80gb"
+        (tmp_path / folder / "compiled.json").write_text(json.dumps({"rows": steps}))
+    device = with_measured("slow", SLOW, tmp_path, setting)
+    assert device.shares["depthwise"] == Share(0.5, 0.5) and device.shares["convolution"] == Share(0.8, 0.8)
+    assert device.shares["optimizer"] == Share(0.5, 0.5) and device.shares.keys() == GUESSED.keys()
+    assert device.machine.launch_s == pytest.approx(7e-3) and device.source == "measured, results/gpu/nvidia-slow-80gb"
+    assert device.seconds == {("c", "eager"): 0.5, ("a", "compiled"): 0.5}
+    fp32 = with_measured("slow", SLOW, tmp_path, Setting(256, "fp32", "imagenet"))
+    assert fp32.shares["depthwise"] == Share(1, 1) and fp32.seconds == {}
+
+
+def test_a_measured_step_stands_beside_what_was_guessed_and_what_is_expected(tmp_path: Path):
+    device = Device(SLOW, dict.fromkeys(GUESSED, Share(0.5, 0.5)), "measured", {("c", "eager"): 2e6, ("a", "eager"): 1e6})
+    setting = Setting(2, "bf16", "cifar")
+    rows = {row.execution: row for row in expectations([model_config("c")], {"slow": device}, setting)}
+    eager = rows["eager"]
+    assert eager.expected.seconds == pytest.approx(2 * eager.limit.seconds) != pytest.approx(eager.guessed.seconds)
+    assert eager.measured_over_a == 2 and eager.share == eager.limit.seconds / 2e6
+    assert rows["fused"].measured_s is rows["fused"].share is None
+    roofline_table.write(roofline_table.Found(list(rows.values()), {"slow": device}, setting), tmp_path, "-")
+    page = (tmp_path / "roofline.md").read_text()
+    assert "guessed before, and measured" in page and "**Expected, and measured only where it says so.**" in page
+    assert all(line.count("|") <= 9 for line in page.splitlines())
 
 
 def test_a_model_is_printed_and_all_are_written(tmp_path: Path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,8 +12,9 @@ from efficientconv.errors import UserError
 from efficientconv.models import create_model, image_size_of, model_config
 from efficientconv.roofline.execution import EXECUTIONS
 from efficientconv.roofline.limit import Time, expected, limit
-from efficientconv.roofline.machine import Machine, Share
-from efficientconv.roofline.step import step_of
+from efficientconv.roofline.machine import GUESSED, MACHINES
+from efficientconv.roofline.measured import Device
+from efficientconv.roofline.step import Setting, step_of
 from efficientconv.roofline.work import Work
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -24,15 +25,11 @@ Ways = Mapping[str, Sequence[Work]]  # a step by the way of running it
 
 
 @dataclass(frozen=True)
-class Setting:
-    batch: int
-    precision: str
-    layout: str
-
-
-@dataclass(frozen=True)
 class Expectation:
-    """Of one model, run one way on one device."""
+    """Of one model, run one way on one device; `over_a`: against model A's time, run the same way.
+
+    guessed: expected without any measurement. expected: with the measured shares of the peaks, where there are some.
+    """
 
     device: str
     model: str
@@ -41,23 +38,27 @@ class Expectation:
     mb_per_image: float
     operations: int
     limit: Time
+    guessed: Time
     expected: Time
+    measured_s: float | None
     images_per_s: float  # expected
-    over_a: float  # expected time against model A's, run the same way
+    guessed_over_a: float
+    over_a: float
+    measured_over_a: float | None
+
+    @property
+    def share(self) -> float | None:
+        """Of the limit, that the measured time reaches."""
+        return None if self.measured_s is None else self.limit.seconds / self.measured_s
 
 
-def expectations(
-    models: Sequence[ModelConfig],
-    machines: Mapping[str, Machine],
-    shares: Mapping[str, Mapping[str, Share]],
-    setting: Setting,
-) -> list[Expectation]:
-    """Device by device, model by model. `shares` by device. Raises UserError for a network without this project's layers."""
+def expectations(models: Sequence[ModelConfig], devices: Mapping[str, Device], setting: Setting) -> list[Expectation]:
+    """Device by device, model by model. Raises UserError for a network without this project's layers."""
     a = ways_of(model_config(BASELINE), setting)
     steps = {model.name: ways_of(model, setting) for model in models}
     return [
-        row for device, machine in machines.items() for model, ways in steps.items()
-        for row in _on_device(device, machine, shares[device], model, ways, a, setting)
+        _expectation(name, device, model, execution, works, a[execution], setting) for name, device in devices.items()
+        for model, ways in steps.items() for execution, works in ways.items()
     ]  # fmt: skip
 
 
@@ -71,13 +72,17 @@ def ways_of(model: ModelConfig, setting: Setting) -> Ways:
     return {name: run(step) for name, run in EXECUTIONS.items()}
 
 
-def _on_device(
-    device: str, machine: Machine, shares: Mapping[str, Share], model: str, ways: Ways, a: Ways, setting: Setting
-) -> Iterator[Expectation]:
-    for execution, works in ways.items():
-        time, of_a = (expected(done, machine, setting.precision, shares) for done in (works, a[execution]))
-        flops, moved = sum(work.flops for work in works), sum(work.bytes for work in works)
-        yield Expectation(
-            device, model, execution, flops / setting.batch / 1e9, moved / setting.batch / 1e6, len(works),
-            limit(works, machine, setting.precision), time, setting.batch / time.seconds, time.seconds / of_a.seconds,
-        )  # fmt: skip
+def _expectation(
+    name: str, device: Device, model: str, execution: str, works: Sequence[Work], a: Sequence[Work], setting: Setting
+) -> Expectation:
+    unmeasured = MACHINES.get(name, device.machine)
+    guessed, guessed_a = (expected(done, unmeasured, setting.precision, GUESSED) for done in (works, a))
+    time, of_a = (expected(done, device.machine, setting.precision, device.shares) for done in (works, a))
+    measured, measured_a = (device.seconds.get((letter, execution)) for letter in (model, BASELINE))
+    flops, moved = sum(work.flops for work in works), sum(work.bytes for work in works)
+    return Expectation(
+        name, model, execution, flops / setting.batch / 1e9, moved / setting.batch / 1e6, len(works),
+        limit(works, device.machine, setting.precision), guessed, time, measured, setting.batch / time.seconds,
+        guessed.seconds / guessed_a.seconds, time.seconds / of_a.seconds,
+        measured / measured_a if measured and measured_a else None,
+    )  # fmt: skip

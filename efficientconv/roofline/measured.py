@@ -1,38 +1,70 @@
-"""The shares of its peaks that a GPU was measured to reach, in the place of the guessed ones: from scripts/gpu_day.py."""
+"""What was measured on a GPU, from scripts/gpu_day.py: the shares of its peaks that kernels reach, and the time of steps."""
 
 from __future__ import annotations
 
-import statistics
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from efficientconv.files import read_json
 from efficientconv.roofline.limit import limit
 from efficientconv.roofline.machine import GUESSED, Machine, Share
+from efficientconv.roofline.step import Setting
 from efficientconv.roofline.work import Work
 
 REMEDY = "delete it, and scripts/gpu_day.py measures it again"
+EXECUTIONS = {"no": "eager", "default": "compiled"}  # by what a row says of torch.compile
+STAGES = ("models", "compiled", "small_images")  # those that measure steps of a model
 
 
-def with_measured(device: str, machine: Machine, folder: Path) -> tuple[Machine, Mapping[str, Share], str]:
-    """The machine and its shares as `folder` (results/gpu) has them, else as guessed; and which of the two, in words."""
-    found = [path for path in folder.glob(f"*{device}*/operations.json") if not path.parent.name.endswith("-tiny")]
-    if not found:
-        return machine, GUESSED, "guessed"
-    rows = read_json(found[0], dict, REMEDY)["rows"]
+@dataclass(frozen=True)
+class Device:
+    """A machine, the shares of its peaks that kernels reach, and where these come from, in words.
+
+    seconds: of a measured step, by model and execution.
+    """
+
+    machine: Machine
+    shares: Mapping[str, Share] = field(default_factory=lambda: GUESSED)
+    source: str = "guessed"
+    seconds: Mapping[tuple[str, str], float] = field(default_factory=dict)
+
+
+def with_measured(device: str, machine: Machine, folder: Path, setting: Setting) -> Device:
+    """The machine as `folder` (results/gpu) has it, else as guessed. Raises UserError for a damaged file."""
+    found = [path for path in folder.glob(f"*{device}*") if not path.name.endswith("-tiny")]
+    rows = _rows(found[0], "operations") if found else []
+    if not rows:
+        return Device(machine)
     launches = [row["ms"] / 1e3 for row in rows if row["kind"] == "launch"]
     machine = replace(machine, launch_s=launches[0]) if launches else machine
-    return machine, _shares(rows, machine), f"measured, results/gpu/{found[0].parent.name}"
+    shares, source = _shares(rows, machine, setting.precision), f"measured, results/gpu/{found[0].name}"
+    return Device(machine, shares, source, dict(_steps(found[0], setting)))
 
 
-def _shares(rows: list[dict], machine: Machine) -> dict[str, Share]:
-    """Of each kind the median of its operations; of a kind that was not measured by itself, that of element by element."""
-    reached = defaultdict(list)
+def _shares(rows: list[dict], machine: Machine, precision: str) -> dict[str, Share]:
+    """Of each kind the least time of its operations over the measured one, in this precision (fp16 as bf16).
+
+    A kind that was not measured by itself has the share of what goes element by element.
+    """
+    least, taken = defaultdict(float), defaultdict(float)
     for row in rows:
-        if row["kind"] != "launch":
-            least = limit([Work(row["kind"], row["flops"], row["bytes"])], machine, row["precision"]).seconds
-            reached[row["kind"]].append(1e3 * least / row["ms"])
-    shares = {kind: Share(value, value) for kind, values in reached.items() if (value := statistics.median(values))}
+        if row["kind"] != "launch" and row["precision"] == ("fp32" if precision == "fp32" else "bf16"):
+            work = Work(row["kind"], row["flops"], row["bytes"])
+            least[row["kind"]] += limit([work], machine, row["precision"]).seconds
+            taken[row["kind"]] += row["ms"] / 1e3
+    shares = {kind: Share(least[kind] / taken[kind], least[kind] / taken[kind]) for kind in taken}
     return {kind: shares.get(kind, shares.get("elementwise", guess)) for kind, guess in GUESSED.items()}
+
+
+def _steps(folder: Path, setting: Setting) -> Iterator[tuple[tuple[str, str], float]]:
+    for row in (row for stage in STAGES for row in _rows(folder, stage)):
+        if (row["batch"], row["precision"], row["layout"]) == (setting.batch, setting.precision, setting.layout):
+            if execution := EXECUTIONS.get(row["compiled"]):
+                yield (row["model"], execution), row["ms_per_step"] / 1e3
+
+
+def _rows(folder: Path, stage: str) -> list[dict]:
+    """Empty where the stage was not tried."""
+    return (read_json(folder / f"{stage}.json", dict, REMEDY) or {"rows": []})["rows"]

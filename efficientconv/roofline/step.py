@@ -14,6 +14,15 @@ from efficientconv.roofline.work import Recorder, Work, on_meta, size
 
 
 @dataclass(frozen=True)
+class Setting:
+    """Of a training step that is looked at."""
+
+    batch: int
+    precision: str
+    layout: str
+
+
+@dataclass(frozen=True)
 class LayerMaps:
     """One call of a layer: what its convolution gets and the layer gives. Of a channel-bottleneck pair, the second half."""
 
