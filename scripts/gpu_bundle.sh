@@ -11,7 +11,7 @@ python=python3
 [ -x .venv/bin/python ] && python=.venv/bin/python
 # what scripts/gpu_day.py, train.py and the tests of a GPU import, and what these need in turn
 packages=(
-    hydra-core omegaconf pydantic pyyaml tqdm rich safetensors simplejpeg numpy pillow matplotlib pytest
+    hydra-core omegaconf pydantic pyyaml tqdm rich safetensors simplejpeg numpy pillow matplotlib pytest pytest-xdist
 )
 wanted=$(mktemp)
 trap 'rm -f "$wanted"' EXIT

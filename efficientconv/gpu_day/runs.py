@@ -18,7 +18,7 @@ from efficientconv.latency import measure_latency
 
 ROOT = Path(__file__).resolve().parents[2]
 INFERENCE_BATCHES = (1, 64)
-_TEST = re.compile(r"tests/test_gpu.py::(\S+) (PASSED|FAILED|SKIPPED|ERROR)")
+_TEST, _OUTCOME = re.compile(r"tests/test_gpu.py::(\S+)"), re.compile(r"PASSED|FAILED|SKIPPED|ERROR")
 
 
 def whole_run(bench: Bench) -> Iterator[Row]:
@@ -59,13 +59,14 @@ def inference(bench: Bench) -> Iterator[Row]:
 
 
 def gpu_tests(bench: Bench) -> Iterator[Row]:
-    """tests/test_gpu.py, a row a test as soon as it has ended; what is skipped is not passed."""
-    call = [sys.executable, "-m", "pytest", "tests/test_gpu.py", "-vv", "--tb=short", "-p", "no:cacheprovider"]
+    """tests/test_gpu.py, four at a time, a row a test as soon as it has ended; what is skipped is not passed."""
+    call = [sys.executable, "-m", "pytest", "tests/test_gpu.py", "-vv", "-rN", "--tb=short", "-p", "no:cacheprovider"]
+    call += [] if bench.tiny else ["-n", "4"]
     with subprocess.Popen(call, cwd=ROOT, stdout=subprocess.PIPE, text=True) as running:
         for line in running.stdout:
             print(line, end="", file=sys.stderr)
-            if ended := _TEST.match(line):
-                yield {"test": ended[1], "outcome": ended[2].lower()}
+            if (test := _TEST.search(line)) and (outcome := _OUTCOME.search(line)):
+                yield {"test": test[1], "outcome": outcome[0].lower()}
 
 
 def _called(script: str, *arguments: str) -> Iterator[Row]:
