@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from efficientconv import layers
     from efficientconv.complexity import Cost, NetworkCost, count
     from efficientconv.conversion import convert
-    from efficientconv.engine.predict import load_run
+    from efficientconv.engine.trained_run import load_run
     from efficientconv.export import prepare_for_export
     from efficientconv.models import create_model, list_models, register_model
     from efficientconv.native.memory import empty_cache
@@ -25,7 +25,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "complexity": ("Cost", "NetworkCost", "count"),
     "conversion": ("convert",),
-    "engine.predict": ("load_run",),
+    "engine.trained_run": ("load_run",),
     "export": ("prepare_for_export",),
     "models": ("create_model", "list_models", "register_model"),
     "native.memory": ("empty_cache",),

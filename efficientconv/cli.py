@@ -12,16 +12,21 @@ from typing import NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from efficientconv.config import CONFIG_DIR, RunConfig
+from efficientconv.data_settings import data_settings
 from efficientconv.engine.guard import guarded
 from efficientconv.errors import UserError, did_you_mean
 from efficientconv.overrides import completed
 from efficientconv.validation import known_keys
+
+for _name, _settings in data_settings().items():  # data=<name>; the other groups are files in configs/
+    ConfigStore.instance().store(group="data", name=_name, node=_settings)
 
 Task = Callable[[dict], object]
 _REFUSED = {
@@ -77,7 +82,8 @@ def explain(error: Exception) -> str:
     """One line that says what was wrong and what to do."""
     if isinstance(error, MissingConfigException) and "/" in error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
-        options = error.options or sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))  # of a list: none
+        files = (path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
+        options = error.options or sorted(data_settings() if group == "data" else files)  # of a list Hydra names none
         return f"unknown {group} '{name}': {did_you_mean(name, options)}"
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key} is missing: give {error.full_key}=<value>"

@@ -36,7 +36,7 @@ def evaluate() -> None:
         with nothing_begun():
             from efficientconv.engine.distributed import leave_world, start_world
             from efficientconv.engine.evaluate_run import evaluate_run
-            from efficientconv.engine.report import result_lines
+            from efficientconv.engine.reporter import result_lines
         world = start_world()
         results = evaluate_run(config.run, config.checkpoint, config.data, config.device, world)
         if world.is_main:

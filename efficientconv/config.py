@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from efficientconv.data_settings import data_settings
 from efficientconv.validation import Section, file_name
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -160,10 +161,9 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def check(self) -> DataConfig:
-        if self.name in ("digits", "synthetic") and self.root is not None:
-            raise ValueError(f"{self.name} brings its images along: leave out root")
-        if self.name != "synthetic" and (self.num_classes, self.num_images) != (None, None):
-            raise ValueError("num_classes and num_images are for data=synthetic: leave them out")
+        for key in ("root", "num_classes", "num_images"):
+            if getattr(self, key) is not None and key not in data_settings().get(self.name, (key,)):
+                raise ValueError(f"data={self.name} has no use for {key}: leave it out")
         if self.resize_rule == "shorter" and self.resize_size is None:
             raise ValueError("resize_rule=shorter says which sides become resize_size: give that, too")
         return self
@@ -181,7 +181,7 @@ class OptimConfig(Section):
 
 
 class ScheduleConfig(Section):
-    """The learning rate as a function of the step alone: efficientconv/engine/schedule.py."""
+    """The learning rate as a function of the step alone: efficientconv/engine/optim.py."""
 
     name: Literal["step", "cosine", "onecycle"]
     warmup_epochs: Rate = 0.0  # linear, from 0; the last step of the warm-up has the full rate

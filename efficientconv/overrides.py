@@ -61,7 +61,7 @@ def _completed(override: Override, known: set[str], several: bool) -> str:
         return line
     if key in known:
         return f"++{line.lstrip('+')}"  # adds it where it is missing
-    if (CONFIG_DIR / key).is_dir() or key.startswith("hydra/"):
+    if key == "data" or (CONFIG_DIR / key).is_dir() or key.startswith("hydra/"):
         if override.is_sweep_override():
             return line
         is_name = isinstance(override.value(), (str, list))  # Hydra ends with a ValueError at a number for a file's name

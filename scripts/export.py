@@ -24,7 +24,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from efficientconv import cli
-from efficientconv.engine.predict import load_run
+from efficientconv.engine.trained_run import load_run
 from efficientconv.errors import UserError
 from efficientconv.export import Run, agreement, exported, prepare_for_export, runner
 from efficientconv.files import refused_in_one_line, write_atomically

@@ -28,14 +28,14 @@ if __name__ == "__main__":
 from pydantic import Field
 from tqdm import tqdm
 
-from efficientconv.data.pictures import find_pictures
-from efficientconv.data.progress import Progress
+from efficientconv.data.inference import find_pictures
 from efficientconv.engine.guard import guarded
 from efficientconv.engine.memory import keep_freed_memory
 from efficientconv.engine.precision import set_tf32
-from efficientconv.engine.predict import Classifier, Prediction, load_run
+from efficientconv.engine.trained_run import Classifier, Prediction, load_run
 from efficientconv.errors import UserError
 from efficientconv.files import make_folder, refused_in_one_line, replacing
+from efficientconv.preparation.progress import Progress
 from efficientconv.results.table import Table
 from efficientconv.text import printable
 from efficientconv.validation import Section, validate

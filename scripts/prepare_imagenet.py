@@ -21,11 +21,11 @@ if __name__ == "__main__":
 
 from efficientconv.arguments import positive
 from efficientconv.data.parallel import available_cores
-from efficientconv.data.prepare.build import build
-from efficientconv.data.prepare.plan import Plan, estimated_bytes, is_done, require_space
-from efficientconv.data.prepare.source import find_source
 from efficientconv.data.prepared import Recipe
 from efficientconv.engine.guard import guarded
+from efficientconv.preparation.build import build
+from efficientconv.preparation.plan import Plan, estimated_bytes, is_done, require_space
+from efficientconv.preparation.source import find_source
 
 
 def main() -> None:

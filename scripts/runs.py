@@ -22,8 +22,7 @@ if __name__ == "__main__":
     leave_on_signals()
 
 from efficientconv.engine.guard import guarded
-from efficientconv.engine.run_folder import RunFolder
-from efficientconv.engine.status import in_use
+from efficientconv.engine.run_folder import RunFolder, in_use
 from efficientconv.errors import UserError
 from efficientconv.files import refused_in_one_line, write_atomically
 from efficientconv.results.figures import FIGURES

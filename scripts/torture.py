@@ -36,8 +36,8 @@ from tqdm import tqdm
 from efficientconv.arguments import positive, require_writable
 from efficientconv.engine.checkpoint import load_newest
 from efficientconv.engine.environment import environment
+from efficientconv.engine.epoch_log import read_records
 from efficientconv.engine.guard import guarded
-from efficientconv.engine.records import read_records
 from efficientconv.errors import UserError, did_you_mean
 from efficientconv.results.pages import page
 from efficientconv.results.table import Column, Table

@@ -25,8 +25,8 @@ from efficientconv.arguments import file_name, positive
 from efficientconv.cli import compose
 from efficientconv.config import RunConfig
 from efficientconv.engine.configure import run_config
+from efficientconv.engine.epoch_log import read_records
 from efficientconv.engine.guard import guarded
-from efficientconv.engine.records import read_records
 from efficientconv.errors import UserError
 from efficientconv.files import write_atomically
 from efficientconv.results.table import Table

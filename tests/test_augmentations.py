@@ -13,9 +13,9 @@ from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms.v2 import RandAugment
 
 from efficientconv.data import FileSplit, Shard
-from efficientconv.data.frames import random_box
-from efficientconv.data.mixing import Mixing
+from efficientconv.data.augment import Mixing
 from efficientconv.data.sampling import image_generator
+from efficientconv.data.transforms import random_box
 from efficientconv.engine.metrics import Meter
 from test_data_helpers import CPU, NUM_IMAGES, SIZE, assert_refused, evaluate, make_memory, make_photos, train
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from efficientconv.data.capacity import Capacity, capacity
-from efficientconv.data.parallel import available_cores
+from efficientconv.data.parallel import Capacity, available_cores, capacity
 from efficientconv.system import available_memory
 from test_data_helpers import assert_refused, make_photos, train
 

@@ -39,9 +39,10 @@ MISTAKES = [
 SETTINGS = [
     ("a number for a text", ["run_dir=2017"], """should be a valid string, got 2017; a text is quoted twice, '"2017"'"""),
     ("unknown data", ["data=cifar11"], "unknown data 'cifar11': did you mean 'cifar10'?"),
+    ("unknown data in a list", ["data=[digits,q]"], "unknown data 'q': known: cifar10, "),
     ("unknown key", ["optim.lrr=1"], "unknown key 'optim.lrr': did you mean 'optim.lr'?"),
-    ("a set without files", ["data=digits", "data.root=x"], "data: digits brings its images along: leave out root"),
-    ("another set's key", ["data=digits", "data.num_images=9"], "num_classes and num_images are for data=synthetic"),
+    ("a set without files", ["data=digits", "data.root=x"], "data: data=digits has no use for root: leave it out"),
+    ("another set's key", ["data=digits", "data.num_images=9"], "data=digits has no use for num_images: leave it out"),
     ("a number for a name", ["model=3"], "unknown model '3': known: a, "),
     ("null for a name", ["model=null"], "unknown model 'null': known: a, "),
     ("no key", ["=3"], "'=3' is no key=value"),

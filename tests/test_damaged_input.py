@@ -16,12 +16,11 @@ from efficientconv.data import DamageLog, FileSplit, Shard, load_data
 from efficientconv.data.damage import DamagedImage
 from efficientconv.data.decode import read_rgb
 from efficientconv.data.fingerprint import digest_of
-from efficientconv.data.images import FolderImages
-from efficientconv.data.prepare.archive import write_archive
-from efficientconv.data.prepare.source import Item
 from efficientconv.data.prepared import Recipe
 from efficientconv.data.sampling import candidates
-from efficientconv.data.verify import check_images
+from efficientconv.preparation.archive import write_archive
+from efficientconv.preparation.source import Item
+from efficientconv.preparation.verify import check_images
 from test_data_helpers import (
     NUM_IMAGES,
     assert_load_refused,
@@ -80,7 +79,7 @@ def test_gigabytes_that_take_no_disk_take_no_memory(tmp_path):
     item = Item("cat/a.jpg", str(path), 0, None)
     (damaged,) = write_archive(tmp_path / "train.zip", [item], RECIPE, lambda: None)
     with pytest.raises(DamagedImage) as caught:
-        FolderImages(split, RECIPE.resize).stored(0)
+        split.pixels(0)
     assert {finding.damage, damaged.reason, caught.value.reason} == {"File too large"}
     assert digest_of(split, config("folder", root=str(tmp_path)))
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from omegaconf import OmegaConf
 from PIL import Image
 
-from efficientconv.config import CONFIG_DIR, DataConfig
+from efficientconv.config import DataConfig
 from efficientconv.data import FileSplit, MemorySplit, Shard, eval_loader, load_data, train_loader
+from efficientconv.data_settings import data_settings
 from efficientconv.errors import UserError
 from efficientconv.validation import validate
 
@@ -71,9 +71,8 @@ def evaluate(split, shard=Shard(), batch=5, size=SIZE, channels_last=False, **ch
 
 
 def config(name: str, /, **changes) -> DataConfig:
-    """configs/data/<name>.yaml with changes, as the command line makes it."""
-    values = OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / "data" / f"{name}.yaml"))
-    return validate(DataConfig, {**values, **changes}, "data")
+    """data=<name> with changes, as the command line makes it."""
+    return validate(DataConfig, {**data_settings()[name], **changes}, "data")
 
 
 def tree(root: Path, *paths: str, size: tuple[int, int] = (8, 8)) -> str:

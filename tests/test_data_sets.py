@@ -13,15 +13,17 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
-from torchvision.datasets import CIFAR10
+from scipy.io import savemat
+from torchvision.datasets import CIFAR10, SVHN
 from torchvision.transforms.functional import resize
 
-from efficientconv.config import CONFIG_DIR
-from efficientconv.data import DATA_SETS, FileSplit, MemorySplit, fashion_mnist, load_data
+from efficientconv.cli import compose
+from efficientconv.config import DataConfig
+from efficientconv.data import DATA_SETS, FileSplit, MemorySplit, load_data
 from efficientconv.data.dataset import hold_out
+from efficientconv.data.sets import fashion_mnist
+from efficientconv.validation import validate
 from test_data_helpers import assert_load_refused, assert_refused, config
-
-CONFIG_FILES = sorted((CONFIG_DIR / "data").glob("*.yaml"))
 
 
 @pytest.fixture
@@ -35,14 +37,15 @@ def offline(monkeypatch):
 # ------------------------------------------------------------------------------------- configuration and holding out
 
 
-@pytest.mark.parametrize("file", CONFIG_FILES, ids=lambda file: file.stem)
-def test_configuration_file_is_valid_and_names_its_set(file):
-    assert config(file.stem).name == file.stem
-    assert next(line for line in file.read_text().splitlines() if not line.startswith("#")) == f"name: {file.stem}"
+@pytest.mark.parametrize("name", DATA_SETS.names())
+def test_settings_are_valid_and_what_the_command_line_takes_them_for(name):
+    assert config(name).name == name
+    assert validate(DataConfig, compose("train", ["model=c", f"data={name}"])["data"]) == config(name)
 
 
-def test_every_set_has_a_configuration_file():
-    assert DATA_SETS.names() == [file.stem for file in CONFIG_FILES]
+def test_settings_that_a_set_does_not_have_are_refused():
+    for key, value in (("root", "data"), ("num_images", 100), ("num_classes", 7)):
+        assert_load_refused("digits", f"data=digits has no use for {key}", **{key: value})
 
 
 def test_unknown_name_gets_the_nearest():
@@ -126,6 +129,32 @@ def test_cifar_is_read_from_its_folder(tmp_path, monkeypatch, offline):
     assert np.array_equal(data.train.images[0].flatten(), raw[0])  # stored as 3 x 32 x 32
     assert data.train.labels.tolist() == [3, 5] * 5 and len(data.test) == 2
     assert load_data(config("cifar10", root=str(tmp_path), image_size=48)).image_size == 48
+
+
+def fake_svhn(root: Path, monkeypatch) -> np.ndarray:
+    """SVHN with 3 images a part, 32 x 32 x 3 x N and labels 1 to 10 as its authors store them; returns the images."""
+    images, files = np.random.default_rng(0).integers(0, 256, (32, 32, 3, 3), np.uint8), {}
+    for part in ("train", "test"):
+        name = f"{part}_32x32.mat"
+        savemat(root / name, {"X": images, "y": np.array([[1], [10], [9]], np.uint8)})
+        files[part] = [f"http://localhost/{name}", name, md5((root / name).read_bytes()).hexdigest()]
+    monkeypatch.setattr(SVHN, "split_list", files)
+    return images
+
+
+def test_svhn_is_read_from_its_files(tmp_path, monkeypatch, offline):
+    stored = fake_svhn(tmp_path, monkeypatch)
+    data = load_data(config("svhn", root=str(tmp_path), val_fraction=0.0))
+    assert data.train.labels.tolist() == data.test.labels.tolist() == [1, 0, 9] and data.classes[9] == "9"
+    assert np.array_equal(data.train.images.permute(2, 3, 1, 0).numpy(), stored) and data.train.images.is_contiguous()
+    assert load_data(config("svhn", root=str(tmp_path), image_size=48)).test.images.shape == (3, 3, 48, 48)
+
+
+def test_svhn_that_is_damaged_or_absent_is_told(tmp_path, monkeypatch, offline):
+    assert_load_refused("svhn", "no intact SVHN", "train_32x32.mat", str(tmp_path), root=str(tmp_path))
+    fake_svhn(tmp_path, monkeypatch)
+    (tmp_path / "test_32x32.mat").write_bytes(b"cut off")
+    assert_load_refused("svhn", "no intact SVHN", root=str(tmp_path))
 
 
 def test_cifar_with_a_wrong_checksum_is_not_read(tmp_path, monkeypatch, offline):

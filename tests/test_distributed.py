@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from conftest import ROOT, SMALL_RUN, command
 from efficientconv.engine.checkpoint import load_newest
-from efficientconv.engine.records import read_records
+from efficientconv.engine.epoch_log import read_records
 from efficientconv.engine.run_folder import RunFolder
 
 

@@ -10,11 +10,11 @@ import torch
 from efficientconv.engine.checkpoint import load_newest
 from efficientconv.engine.distributed import World
 from efficientconv.engine.divergence import Diverged, require_finite
-from efficientconv.engine.loop import Loop
 from efficientconv.engine.preemption import Preemption
-from efficientconv.engine.records import Records
-from efficientconv.engine.saver import Saver
-from efficientconv.engine.status import Status
+from efficientconv.engine.reporter import Reporter
+from efficientconv.engine.run import Run
+from efficientconv.engine.run_folder import RunFolder
+from efficientconv.engine.store import RunStore
 from test_trainer import Batches, make_trainer, small_model
 
 
@@ -32,8 +32,8 @@ class Poisoned(Batches):
             yield images, labels
 
 
-class Parts:
-    """What Loop needs of a run's parts, around a trainer without data files."""
+class Training:
+    """What Run needs of what is trained, around a trainer without data files."""
 
     def __init__(self, trainer, loader, on_divergence: str):
         self.trainer, self.loader, self.world, self.preemption = trainer, loader, World(), Preemption()
@@ -48,18 +48,17 @@ class Parts:
         require_finite(self.trainer, self.world)
 
 
-def run_loop(tmp_path, on_divergence: str, limit: float):
+def train_epochs(tmp_path, on_divergence: str, limit: float):
     trainer = make_trainer(small_model())
-    parts = Parts(trainer, Poisoned(trainer, limit), on_divergence)
-    records = Records(tmp_path / "metrics.jsonl")
-    saver = Saver(trainer, records, tmp_path / "checkpoints", 10.0, World(), parts.preemption)
-    Loop(parts, saver, records, Status(tmp_path)).run()
-    return trainer, records
+    training = Training(trainer, Poisoned(trainer, limit), on_divergence)
+    store = RunStore(RunFolder(tmp_path), trainer, 10.0, World(), training.preemption)
+    Run(training, store, Reporter(tmp_path, is_main=True)).train_epochs()
+    return trainer, store.log
 
 
 def test_stop_names_the_step_and_keeps_the_last_good_weights(tmp_path):
     with pytest.raises(Diverged, match="the loss of step 6 is not finite"):
-        run_loop(tmp_path, "stop", limit=0.0)
+        train_epochs(tmp_path, "stop", limit=0.0)
     state = load_newest(tmp_path / "checkpoints")[1]
     assert state["step"] == 4
     assert all(torch.isfinite(tensor).all() for tensor in state["model"].values())
@@ -67,16 +66,16 @@ def test_stop_names_the_step_and_keeps_the_last_good_weights(tmp_path):
 
 def test_rollback_goes_back_and_lowers_the_rate(tmp_path):
     with pytest.warns(UserWarning, match="the loss of step 6 is not finite; back to step 4 with 0.5 times the rate"):
-        trainer, records = run_loop(tmp_path, "rollback", limit=0.5)
+        trainer, log = train_epochs(tmp_path, "rollback", limit=0.5)
     assert trainer.step == 8 and trainer.lr_scale == 0.5
-    assert [record["epoch"] for record in records.values] == [1, 2]
+    assert [record["epoch"] for record in log.values] == [1, 2]
     cosine = (1 + math.cos(math.pi * 7 / 8)) / 2  # step 7 of 8
-    assert records.values[1]["lr"] == pytest.approx(0.1 * 0.5 * cosine)
+    assert log.values[1]["lr"] == pytest.approx(0.1 * 0.5 * cosine)
 
 
 def test_rollback_gives_up_when_it_does_not_help(tmp_path):
     with pytest.warns(UserWarning, match="0.125 times"), pytest.raises(Diverged):
-        run_loop(tmp_path, "rollback", limit=0.0)
+        train_epochs(tmp_path, "rollback", limit=0.0)
 
 
 def test_weights_that_are_not_finite_are_never_saved():

@@ -12,12 +12,12 @@ from collections import namedtuple
 import pytest
 
 from conftest import ROOT, SMALL_RUN, command
-from efficientconv.engine import saver as saver_module
+from efficientconv.engine import store as store_module
 from efficientconv.engine.checkpoint import load_newest
 from efficientconv.engine.distributed import World
 from efficientconv.engine.preemption import Preemption
-from efficientconv.engine.records import Records
-from efficientconv.engine.saver import Saver
+from efficientconv.engine.run_folder import RunFolder
+from efficientconv.engine.store import RunStore
 from efficientconv.errors import UserError
 from test_trainer import Batches, make_trainer, small_model
 
@@ -52,27 +52,27 @@ def test_training_goes_on_and_says_at_the_end_that_nothing_was_saved(tmp_path):
 
 def test_a_save_that_fails_leaves_the_one_before(tmp_path, monkeypatch):
     trainer = make_trainer(small_model())
-    saver = Saver(trainer, Records(tmp_path / "metrics.jsonl"), tmp_path, 10.0, World(), Preemption())
+    store = RunStore(RunFolder(tmp_path), trainer, 10.0, World(), Preemption())
     steps = trainer.train_epoch(Batches(4, 4), 0)
     next(steps)
-    saver.save()
+    store.save()
     next(steps)
     real = os.replace
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.warns(UserWarning, match="step 2 could not be saved .*No space left on device"):
-        saver.save()
+        store.save()
     monkeypatch.setattr(os, "replace", real)
-    assert load_newest(tmp_path)[1]["step"] == 1 and saver.saved_step == 1
-    assert len(list(tmp_path.iterdir())) == 1
+    checkpoints = tmp_path / "checkpoints"
+    assert load_newest(checkpoints)[1]["step"] == 1 and store.saved_step == 1
+    assert len(list(checkpoints.iterdir())) == 1
 
 
 def test_too_little_space_is_found_at_the_start(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(saver_module.shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 1000, 1000))
-    records = Records(tmp_path / "metrics.jsonl")
-    saver = Saver(make_trainer(small_model()), records, tmp_path / "checkpoints", 10.0, World(), Preemption())
+    monkeypatch.setattr(store_module.shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 1000, 1000))
+    store = RunStore(RunFolder(tmp_path), make_trainer(small_model()), 10.0, World(), Preemption())
     with pytest.raises(UserError, match="has 0 MB free, and checkpoints need .* MB; free some"):
-        saver.check_space()
+        store.check_space()
 
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path):

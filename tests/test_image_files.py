@@ -16,10 +16,9 @@ from torchvision.datasets import ImageFolder
 
 from conftest import command
 from efficientconv.data import load_data
-from efficientconv.data.decode import read_rgb
+from efficientconv.data.decode import read_rgb, rgb_pixels
 from efficientconv.data.image_files import EXTENSIONS, FORMATS, PassedOver, images_in
-from efficientconv.data.jpeg import rgb_pixels
-from efficientconv.data.prepare.source import find_source
+from efficientconv.preparation.source import find_source
 from test_data_helpers import assert_load_refused, assert_refused, config, tree
 
 CLASSES = ("cat", "dog")

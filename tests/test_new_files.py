@@ -43,6 +43,21 @@ class MirroredConv2d(nn.Conv2d):
         area = self.kernel_size[0] * self.kernel_size[1]
         return conv_cost(self.in_channels, self.out_channels, area, 1, h * w, bias=self.bias is not None)
 '''
+DATA_SET = '''"""Stripes across or down."""
+
+import torch
+
+from efficientconv.config import DataConfig
+from efficientconv.data.dataset import DATA_SETS, DataSet, MemorySplit
+
+
+@DATA_SETS.register("stripes", image_size=32, flip=True, mean=[0.5, 0.5, 0.5], std=[0.5, 0.5, 0.5], val_fraction=0.25)
+def stripes(config: DataConfig) -> DataSet:
+    across = (torch.arange(config.image_size) % 4 < 2).expand(config.image_size, -1).mul(255).to(torch.uint8)
+    images = torch.stack([across, across.T])[:, None].expand(-1, 3, -1, -1).repeat(64, 1, 1, 1)
+    split = MemorySplit(images, torch.arange(len(images)) % 2)
+    return DataSet("stripes", ["across", "down"], config.image_size, split, None, split)
+'''
 # what needs no more of a layer than its file: that it equals its definition as plain loops is for whoever adds the loops
 LAYER_TABLES = ("test_complexity.py", "test_models.py", "test_export.py", "test_layers.py", "test_conv2d_interface.py")
 NEEDS_LOOPS = ("the_loops", "where_the_padding_is_given", "has_cases_and_an_oracle")
@@ -52,9 +67,9 @@ NEEDS_LOOPS = ("the_loops", "where_the_padding_is_given", "has_cases_and_an_orac
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project's code, tests and configuration."""
     copy = tmp_path_factory.mktemp("project")
-    for name in ("efficientconv", "configs", "scripts", "tests", "results"):
+    for name in ("efficientconv", "hydra_plugins", "configs", "scripts", "tests", "results", "docs"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "runs", "*.png"))
-    for name in ("train.py", "pytest.ini", "README.md"):
+    for name in ("train.py", "eval.py", "pytest.ini", "README.md"):
         shutil.copy(ROOT / name, copy)
     return copy
 
@@ -86,3 +101,22 @@ def test_a_layer_is_one_file(project: Path) -> None:
     assert "mirrored" in python(project, "scripts/complexity.py", "--layers", "mirrored")
     file.unlink()
     assert layer_names(project) == before
+
+
+def data_names(project: Path) -> list[str]:
+    return python(project, "-c", "from efficientconv.data import DATA_SETS; print(*DATA_SETS.names())").split()
+
+
+def test_a_data_set_is_one_file(project: Path) -> None:
+    before, file = data_names(project), project / "efficientconv" / "data" / "sets" / "stripes.py"
+    file.write_text(DATA_SET)
+    assert data_names(project) == sorted([*before, "stripes"])
+    small = ("model=c", "model.width=0.125", "data=stripes", "trainer.epochs=1", "trainer.global_batch_size=32")
+    told = python(project, "train.py", *small, "logger=jsonl", "run_dir=run")
+    assert "on stripes" in told and "96 training images" in told
+    assert "top-1" in python(project, "eval.py", "run=run")
+    told = python(project, "-m", "pytest", "-p", "no:cacheprovider", "tests/test_data_sets.py", "-k", "stripes")
+    assert " passed" in told and " skipped" not in told
+    assert "no image files to decode" in python(project, "scripts/verify_data.py", "data=stripes")
+    file.unlink()
+    assert data_names(project) == before

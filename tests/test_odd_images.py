@@ -17,12 +17,11 @@ from torchvision.datasets.folder import pil_loader
 
 from conftest import ROOT
 from efficientconv.data import FileSplit, load_data
-from efficientconv.data.decode import read_rgb
-from efficientconv.data.jpeg import rgb_pixels
+from efficientconv.data.decode import read_rgb, rgb_pixels
 from efficientconv.data.parallel import in_parallel
-from efficientconv.data.prepare.archive import encoded
-from efficientconv.data.prepare.source import Item
 from efficientconv.data.prepared import Recipe
+from efficientconv.preparation.archive import encoded
+from efficientconv.preparation.source import Item
 from test_data_helpers import assert_load_refused, assert_refused, config, evaluate, photos, train, tree
 
 
@@ -106,8 +105,7 @@ def test_one_pixel_becomes_a_flat_image_where_it_is_resized(tmp_path):
 
 PEAK_GROWTH_KIB = """
 import re, sys
-from efficientconv.data.decode import read_rgb
-from efficientconv.data.jpeg import rgb_pixels
+from efficientconv.data.decode import read_rgb, rgb_pixels
 def peak():  # getrusage's would be that of the process which started this one, where that is higher
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
 before = peak()
@@ -133,7 +131,7 @@ def test_huge_images_are_read_in_bounded_memory_up_to_a_limit(tmp_path, recwarn)
 def test_a_large_image_is_copied_by_rows(tmp_path, monkeypatch):
     path = tmp_path / "image.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8)).save(path)
-    monkeypatch.setattr("efficientconv.data.jpeg.COPIED_AT_ONCE", 500)
+    monkeypatch.setattr("efficientconv.data.decode.COPIED_AT_ONCE", 500)
     assert np.array_equal(rgb_pixels(path.read_bytes(), str(path)), pil_loader(path))
 
 
@@ -150,9 +148,8 @@ def test_a_killed_decoding_process_is_one_line():
 PEAK_OF_A_STRIP = PEAK_GROWTH_KIB.replace("read_rgb(sys.argv[1])", """
 import torch
 from efficientconv.data.dataset import FileSplit
-from efficientconv.data.images import FolderImages
 from efficientconv.data.resize import Resize
-FolderImages(FileSplit([sys.argv[1]], torch.tensor([0])), Resize(256, "shorter")).sized(0)
+Resize(256, "shorter").apply(FileSplit([sys.argv[1]], torch.tensor([0])).pixels(0))
 """)  # fmt: skip
 
 

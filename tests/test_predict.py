@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from conftest import SMALL_RUN, command, train_here
 from efficientconv.engine.distributed import World
 from efficientconv.engine.evaluate_run import evaluate_run
-from efficientconv.engine.predict import load_run
 from efficientconv.engine.run_folder import RunFolder
+from efficientconv.engine.trained_run import load_run
 from efficientconv.errors import UserError
 from efficientconv.models import create_model
 from efficientconv.results.csv_files import csv_rows

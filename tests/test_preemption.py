@@ -14,8 +14,8 @@ import pytest
 
 from conftest import ROOT, SMALL_RUN, command
 from efficientconv.engine.checkpoint import load_newest
+from efficientconv.engine.epoch_log import read_records
 from efficientconv.engine.preemption import Preemption
-from efficientconv.engine.records import read_records
 from efficientconv.signals import SIGNALS, Preempted
 
 LONG_RUN = [*SMALL_RUN, "trainer.epochs=200"]

@@ -20,10 +20,10 @@ from torchvision.transforms.functional import resize
 
 from conftest import ROOT, command
 from efficientconv.data import load_data
-from efficientconv.data.prepare.build import build
-from efficientconv.data.prepare.plan import Plan, estimated_bytes, is_done, require_space
-from efficientconv.data.prepare.source import Item, find_source
 from efficientconv.data.prepared import PreparedManifest, Recipe, read_split
+from efficientconv.preparation.build import build
+from efficientconv.preparation.plan import Plan, estimated_bytes, is_done, require_space
+from efficientconv.preparation.source import Item, find_source
 from test_data_helpers import assert_load_refused, assert_refused, config, official, tree
 
 SCRIPT = "scripts/prepare_imagenet.py"

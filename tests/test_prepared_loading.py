@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from efficientconv.data import DamageLog, PreparedSplit, Shard, load_data, load_test_images
-from efficientconv.data.prepare.build import build
-from efficientconv.data.prepare.plan import Plan
-from efficientconv.data.prepare.source import find_source
 from efficientconv.data.prepared import Recipe
 from efficientconv.errors import UserError
+from efficientconv.preparation.build import build
+from efficientconv.preparation.plan import Plan
+from efficientconv.preparation.source import find_source
 from test_data_helpers import assert_load_refused, assert_refused, config, evaluate, official, train
 
 PLAIN = dict(crop_padding=0, mean=[0.0] * 3, std=[1.0] * 3, resize_size=256)

@@ -23,7 +23,7 @@ from conftest import ROOT
 from efficientconv import count, create_model
 from efficientconv.cli import compose
 from efficientconv.config import CONFIG_DIR, RunConfig
-from efficientconv.data.imagenet import COMPLETE
+from efficientconv.data.sets.imagenet import COMPLETE
 from efficientconv.layers import LAYERS
 from efficientconv.results.findings import findings
 from efficientconv.results.readme import BLOCK, TABLES, pages, updated
@@ -126,7 +126,7 @@ def first_value(override: Override) -> str:
 
 def settings_in(text: str) -> Iterator[list[str]]:
     """What stands between backticks and is key=value all through, for keys of train.py."""
-    groups = {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()} - {"table", "sweep"}
+    groups = {"data", *(path.name for path in CONFIG_DIR.iterdir() if path.is_dir())} - {"table", "sweep"}
     for code in re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
         words = code.split()
         keys = [re.match(r"([\w.]+)=\S", word) for word in words]

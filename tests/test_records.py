@@ -12,7 +12,7 @@ import pytest
 
 from conftest import SMALL_RUN, train_here
 from efficientconv.engine.checkpoint import load_newest, save_checkpoint
-from efficientconv.engine.records import Records, read_records
+from efficientconv.engine.epoch_log import EpochLog, read_records
 from efficientconv.engine.run_folder import RunFolder
 from efficientconv.errors import UserError
 from efficientconv.results.record import record_of
@@ -101,7 +101,7 @@ def test_a_checkpoint_of_an_earlier_version_needs_the_file(damage, cut_off):
 
 
 def test_a_record_is_added_at_the_end_of_the_file(tmp_path):
-    records = Records(tmp_path / "metrics.jsonl")
+    records = EpochLog(tmp_path / "metrics.jsonl")
     records.add({"epoch": 1})
     file, size = os.stat(records.path).st_ino, os.stat(records.path).st_size
     assert records.add({"epoch": 2})
@@ -111,7 +111,7 @@ def test_a_record_is_added_at_the_end_of_the_file(tmp_path):
 
 @pytest.mark.parametrize("change", ["deleted", "cut off", "half a line more"])
 def test_what_becomes_of_the_file_meanwhile_is_mended_with_the_next_record(change, tmp_path):
-    records = Records(tmp_path / "metrics.jsonl")
+    records = EpochLog(tmp_path / "metrics.jsonl")
     for epoch in (1, 2):
         records.add({"epoch": epoch})
     content = records.path.read_bytes()
@@ -124,7 +124,7 @@ def test_what_becomes_of_the_file_meanwhile_is_mended_with_the_next_record(chang
 
 
 def test_a_full_disk_cuts_no_line_off_for_good(tmp_path, monkeypatch):
-    records = Records(tmp_path / "metrics.jsonl")
+    records = EpochLog(tmp_path / "metrics.jsonl")
     records.add({"epoch": 1})
     real = os.fsync
 
@@ -150,7 +150,7 @@ def test_a_damaged_line_is_named(line, tmp_path):
 
 
 def test_the_follower_reads_each_line_once_and_a_new_file_from_its_start(tmp_path):
-    records, follower = Records(tmp_path / "metrics.jsonl"), NewRecords(tmp_path / "metrics.jsonl")
+    records, follower = EpochLog(tmp_path / "metrics.jsonl"), NewRecords(tmp_path / "metrics.jsonl")
     assert follower.read() == []
     for epoch in (1, 2):
         records.add({"epoch": epoch})

@@ -20,7 +20,7 @@ from conftest import ROOT, command
 from efficientconv.cli import compose
 from efficientconv.config import RunConfig
 from efficientconv.engine.identity import run_name
-from efficientconv.engine.status import in_use
+from efficientconv.engine.run_folder import in_use
 from efficientconv.errors import UserError
 from efficientconv.models import create_model, image_size_of
 from efficientconv.models.zoo import layout_config

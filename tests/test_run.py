@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from conftest import ROOT, SMALL_RUN, command
-from efficientconv.engine.records import read_records
+from efficientconv.engine.epoch_log import read_records
 from efficientconv.engine.run_folder import RunFolder
 
 TIMINGS = ("train_seconds", "images_per_s", "data_wait_percent")

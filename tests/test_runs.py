@@ -12,7 +12,7 @@ from test_continuation import holder
 
 from conftest import ROOT, command
 from efficientconv.config import OWN_SETS
-from efficientconv.data.imagenet import PART
+from efficientconv.data.sets.imagenet import PART
 from efficientconv.engine.run_folder import RunFolder
 from efficientconv.errors import UserError
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from efficientconv.config import ScheduleConfig
-from efficientconv.engine.schedule import lr_factor
+from efficientconv.engine.optim import lr_factor
 
 STEPS_PER_EPOCH, EPOCHS = 7, 6
 

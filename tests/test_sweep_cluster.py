@@ -12,7 +12,7 @@ from pathlib import Path
 
 import slurm_stand_in
 from conftest import ROOT
-from efficientconv.engine.records import read_records
+from efficientconv.engine.epoch_log import read_records
 from efficientconv.engine.run_folder import RunFolder
 
 EPOCHS = 15  # some seconds after the first, for the signal to come in time

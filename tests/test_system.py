@@ -17,7 +17,7 @@ import pytest
 
 from conftest import ROOT, command
 from efficientconv import files, system
-from efficientconv.data.capacity import Capacity, capacity
+from efficientconv.data.parallel import Capacity, capacity
 from efficientconv.native import build
 from test_data_helpers import make_photos, train
 

@@ -10,8 +10,8 @@ import tarfile
 import pytest
 
 from efficientconv.data.image_files import PassedOver
-from efficientconv.data.prepare.source import find_source
-from efficientconv.data.prepare.tar import images_in_archive
+from efficientconv.preparation.source import find_source
+from efficientconv.preparation.tar import images_in_archive
 from test_data_helpers import assert_refused, tree
 
 IMAGES = {"a.JPEG": b"first", "b.JPEG": b"second" * 200}

@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT, command
 from efficientconv.cli import compose
 from efficientconv.config import RunConfig
-from efficientconv.engine.records import read_records
+from efficientconv.engine.epoch_log import read_records
 from efficientconv.engine.run_folder import RunFolder
 from efficientconv.errors import UserError
 from efficientconv.sweep.ranges import split_ranges

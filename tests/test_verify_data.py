@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from conftest import ROOT, command
-from efficientconv.data.verify import manifest_at
+from efficientconv.preparation.verify import manifest_at
 from test_data_helpers import assert_refused, tree
 
 SCRIPT = "scripts/verify_data.py"

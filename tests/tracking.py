@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from efficientconv.config import LoggerConfig, WandbConfig
-from efficientconv.engine.records import Records, read_records
+from efficientconv.engine.epoch_log import EpochLog, read_records
 from efficientconv.tracking.tracker import Tracker, start_tracker
 from efficientconv.tracking.wandb_copy import read_copy
 from wandb_server import API_KEY
@@ -38,8 +38,8 @@ def start(folder: Path, logger: LoggerConfig | None = None) -> Tracker:
 
 
 def write(folder: Path, epochs: range, summary: bool) -> None:
-    """Records of a resumed run's epochs, the earlier ones being there or not; and its summary, if it is done."""
-    records = Records(folder / "metrics.jsonl")
+    """EpochLog of a resumed run's epochs, the earlier ones being there or not; and its summary, if it is done."""
+    records = EpochLog(folder / "metrics.jsonl")
     records.values = read_records(records.path)[: epochs[0] - 1]
     for epoch in epochs:
         records.add({"epoch": epoch, "step": 10 * epoch, "train_loss": 1 / epoch, "train_seconds": 1.5})

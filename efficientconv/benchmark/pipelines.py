@@ -18,11 +18,11 @@ from torchvision.transforms import Compose, Normalize, RandomCrop, RandomHorizon
 from efficientconv.config import DataConfig
 from efficientconv.data import load_data, train_loader
 from efficientconv.data.parallel import follow_parent
-from efficientconv.data.prepare.archive import encoded
-from efficientconv.data.prepare.build import build
-from efficientconv.data.prepare.plan import Plan
-from efficientconv.data.prepare.source import find_source
 from efficientconv.data.prepared import PARTS, Recipe
+from efficientconv.preparation.archive import encoded
+from efficientconv.preparation.build import build
+from efficientconv.preparation.plan import Plan
+from efficientconv.preparation.source import find_source
 
 CROP, SIZE, BATCH = 221, 256, 64  # pixels, of the paper's recipe; images
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]

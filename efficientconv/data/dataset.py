@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,11 +13,12 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from efficientconv.config import DataConfig
-from efficientconv.data.damage import DamageLog
-from efficientconv.data.image_files import PassedOver, require_searchable
+from efficientconv.data.damage import DamagedImage, DamageLog
+from efficientconv.data.decode import rgb_pixels
+from efficientconv.data.image_files import PassedOver, content_of, require_searchable
 from efficientconv.data.prepared import PreparedSplit
 from efficientconv.errors import UserError
-from efficientconv.registry import Registry
+from efficientconv.registry import Registry, T
 
 HOLD_OUT_SEED = 1608_04337  # not the run's seed: all runs are compared on the same held-out images
 ORIGINAL = "original"
@@ -48,18 +50,36 @@ class MemorySplit:
         return MemorySplit(torch.cat([_resized(chunk, size) for chunk in self.images.split(RESIZE_CHUNK)]), self.labels)
 
 
-@dataclass(frozen=True)
 class FileSplit:
-    """Images to be decoded when they are needed: a path each, `labels` int64 N."""
+    """Images to be decoded when they are needed: a file each, `labels` int64 N."""
 
-    paths: list[str]
-    labels: Tensor
+    def __init__(self, paths: Sequence[str] | np.ndarray, labels: Tensor):
+        # An array of bytes: a list's reference counts would be written to, and so copied, in every worker.
+        self.files = paths if isinstance(paths, np.ndarray) else np.array([os.fsencode(path) for path in paths], bytes)
+        self.labels = labels
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def paths(self) -> list[str]:
+        return list(map(os.fsdecode, self.files))
+
     def subset(self, indices: Tensor) -> FileSplit:
-        return FileSplit([self.paths[i] for i in indices.tolist()], self.labels[indices])
+        return FileSplit(self.files[indices.numpy()], self.labels[indices])
+
+    def name(self, index: int) -> str:
+        """For messages."""
+        return os.fsdecode(self.files[index])
+
+    def pixels(self, index: int) -> np.ndarray:
+        """uint8 H x W x 3, as large as it is stored. Raises DamagedImage."""
+        path = self.name(index)
+        try:
+            content = content_of(path)
+        except OSError as error:
+            raise DamagedImage(path, error.strerror) from None
+        return rgb_pixels(content, path)
 
 
 Split = MemorySplit | FileSplit | PreparedSplit
@@ -85,7 +105,15 @@ class DataSet:
         return len(self.classes)
 
 
-DATA_SETS: Registry[Callable[[DataConfig], DataSet]] = Registry("data set")  # these leave `val` to load_data
+class DataSets(Registry[Callable[[DataConfig], DataSet]]):
+    """Functions that find a data set and leave `val` to load_data."""
+
+    def register(self, name: str, **settings: object) -> Callable[[T], T]:
+        """Decorator. `settings`, literals, are what `data=<name>` stands for; data_settings.py reads them in the file."""
+        return super().register(name)
+
+
+DATA_SETS = DataSets("data set")
 # Those whose images are files of their own: the same sets with all files listed, and no look at any image.
 FILE_SETS: Registry[Callable[[DataConfig], DataSet]] = Registry("data set of image files")
 

@@ -1,25 +1,27 @@
-"""Image files to pixels, with one line that names the file when that fails."""
+"""Image files to pixels, with one line that names the file when that fails.
+
+JPEGs go through libjpeg-turbo, bit for bit as PIL gives them and in less time; PIL judges all that is odd.
+"""
 
 from __future__ import annotations
 
 import io
 import os
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
-import torch
+import simplejpeg
 from PIL import Image, UnidentifiedImageError
-from tqdm import tqdm
 
-from efficientconv.data.damage import DamagedImage, DamageLog, no_stand_in
-from efficientconv.data.dataset import FileSplit, MemorySplit
+from efficientconv.data.damage import DamagedImage
 from efficientconv.data.image_files import FORMATS, open_image
-from efficientconv.data.parallel import in_parallel
-from efficientconv.data.sampling import candidates
 from efficientconv.errors import UserError
+
+FAST_COLOURS = ("YCbCr", "Gray", "RGB")  # CMYK is PIL's: the two convert it differently
+COPIED_AT_ONCE = 2**22  # pixels
+JPEG_START = b"\xff\xd8\xff"
 
 
 def read_rgb(path: str, content: bytes | None = None) -> Image.Image:
@@ -40,63 +42,25 @@ def read_rgb(path: str, content: bytes | None = None) -> Image.Image:
         return image.convert("RGB")
 
 
+def rgb_pixels(content: bytes, name: str) -> np.ndarray:
+    """An image file's content -> uint8 H x W x 3, as read_rgb reads it. `name` is for messages.
+
+    Raises DamagedImage as read_rgb does: whatever libjpeg-turbo stumbles over, even where it could go on, is PIL's.
+    """
+    if content.startswith(JPEG_START):
+        try:
+            height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
+            if colours in FAST_COLOURS and height * width <= Image.MAX_IMAGE_PIXELS:
+                return simplejpeg.decode_jpeg(content)
+        except ValueError:
+            pass
+    return _copied(read_rgb(name, content))
+
+
 def header_of(path: str) -> tuple[tuple[int, int], str]:
     """((width, height) in pixels, PIL's name of the colour mode); the pixels may yet be damaged."""
     with _opened(path) as image:
         return image.size, image.mode
-
-
-def decode_for_evaluation(split: FileSplit, size: int, resize_others: bool) -> MemorySplit:
-    """All images as size x size pixels in memory. Others are resized, both sides; else UserError names the first.
-
-    Raises DamagedImage for the first damaged one.
-    """
-
-    def refuse(path: str, reason: str) -> None:
-        raise DamagedImage(path, reason)
-
-    return _decode_all(split, size, resize_others, refuse)[0]
-
-
-def decode_for_training(split: FileSplit, size: int, resize_others: bool, damage: DamageLog) -> MemorySplit:
-    """As for evaluation, but another image, with its label, stands in for a damaged one (sampling.candidates)."""
-    memory, damaged = _decode_all(split, size, resize_others, damage.add)
-    for index in damaged:
-        sound = next((other for other in candidates(index, len(split)) if other not in damaged), None)
-        if sound is None:
-            raise no_stand_in(split.paths[index], damage.reasons[split.paths[index]])
-        memory.images[index], memory.labels[index] = memory.images[sound], memory.labels[sound]
-    return memory
-
-
-def _decode_all(
-    split: FileSplit, size: int, resize_others: bool, on_damage: Callable[[str, str], None]
-) -> tuple[MemorySplit, set[int]]:
-    """(the images, the indices of the damaged ones, which are black)."""
-    images, damaged, done = torch.empty(len(split), 3, size, size, dtype=torch.uint8), set(), 0
-    with (
-        closing(in_parallel(partial(_decode_chunk, size=size, resize_others=resize_others), split.paths)) as chunks,
-        tqdm(total=len(split), desc="decoding", unit=" images", disable=None, leave=False) as bar,  # on a terminal
-    ):
-        for pixels, reasons in chunks:
-            for offset, reason in reasons.items():
-                damaged.add(done + offset)
-                on_damage(split.paths[done + offset], reason)
-            images[done : done + len(pixels)] = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-            done += len(pixels)
-            bar.update(len(pixels))
-    return MemorySplit(images, split.labels.clone()), damaged
-
-
-def _decode_chunk(paths: list[str], size: int, resize_others: bool) -> tuple[np.ndarray, dict[int, str]]:
-    """(pixels, why images could not be read by their place in `paths`)."""
-    pixels, reasons = np.zeros((len(paths), size, size, 3), np.uint8), {}
-    for place, path in enumerate(paths):
-        try:
-            pixels[place] = whole_image(path, size, resize_others)
-        except DamagedImage as error:
-            reasons[place] = error.reason
-    return pixels, reasons
 
 
 def whole_image(path: str, size: int, resize_others: bool) -> Image.Image:
@@ -131,3 +95,13 @@ def _reason(error: Exception, size_bytes: int) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror  # without the path, which str(error) has
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
+def _copied(image: Image.Image) -> np.ndarray:
+    """A copy, which may be written to; by rows, as numpy would copy a large image three times over."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    rows = max(1, COPIED_AT_ONCE // image.width)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        pixels[top:bottom] = image if rows >= image.height else image.crop((0, top, image.width, bottom))
+    return pixels

@@ -38,7 +38,7 @@ def digest_of(split: Split, config: DataConfig) -> str:
     """Of the images of one split, before any is decoded."""
     digest = sha256(str(len(split)).encode())
     if isinstance(split, FileSplit):
-        for part in _of_files(split.paths, f"{root_of(config)}{os.sep}"):
+        for part in _of_files(split.files.tolist(), os.fsencode(f"{root_of(config)}{os.sep}")):
             digest.update(part)
     elif isinstance(split, PreparedSplit):
         digest.update(split.records.view("u1"))  # each image's name and checksum
@@ -47,9 +47,9 @@ def digest_of(split: Split, config: DataConfig) -> str:
     return digest.hexdigest()[:16]
 
 
-def _of_files(paths: list[str], place: str) -> Iterable[bytes]:
+def _of_files(paths: list[bytes], place: bytes) -> Iterable[bytes]:
     """Names as they lie at the place, in order; then what some of the files are."""
-    yield "\0".join(path.removeprefix(place) for path in paths).encode(errors="surrogateescape")
+    yield b"\0".join(path.removeprefix(place) for path in paths)
     for path in spaced(paths, SIZES):
         yield _size(path)
     for path in spaced(paths, CONTENTS):
@@ -61,14 +61,14 @@ def spaced(values: list[T], most: int) -> list[T]:
     return values[:: -(-len(values) // most) or 1]
 
 
-def _size(path: str) -> bytes:
+def _size(path: bytes) -> bytes:
     try:
         return os.stat(path).st_size.to_bytes(8, "little")
     except OSError:
         return b"unreadable"  # a damaged image, which training replaces
 
 
-def _content(path: str) -> bytes:
+def _content(path: bytes) -> bytes:
     try:
         return sha256(content_of(path)).digest()
     except OSError:

@@ -47,13 +47,13 @@ def require_size(image_bytes: int) -> None:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
 
 
-def open_image(path: str) -> BinaryIO:
+def open_image(path: str | bytes) -> BinaryIO:
     """Raises OSError, also for a file that is too large."""
     require_size(os.path.getsize(path))
     return open(path, "rb")
 
 
-def content_of(path: str) -> bytes:
+def content_of(path: str | bytes) -> bytes:
     """Of an image's file. Raises OSError as open_image."""
     with open_image(path) as file:
         return file.read()

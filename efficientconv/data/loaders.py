@@ -1,4 +1,4 @@
-"""The loader that fits a split: the one place that knows there are two kinds."""
+"""Batches for training and for evaluation: images from memory or from workers, augmented a batch at a time on the device."""
 
 from __future__ import annotations
 
@@ -9,43 +9,99 @@ import torch
 from torch import Tensor
 
 from efficientconv.config import DataConfig
-from efficientconv.data.damage import DamageLog
+from efficientconv.data.augment import Mixing, Normalise, crop_and_flip, crop_centre
+from efficientconv.data.damage import DamagedImage, DamageLog
 from efficientconv.data.dataset import MemorySplit, Split
-from efficientconv.data.file_loader import FileEvalLoader, FileTrainLoader
-from efficientconv.data.frames import EvalFrames, TrainFrames
-from efficientconv.data.images import images_of
-from efficientconv.data.memory_loader import MemoryEvalLoader, MemoryTrainLoader
-from efficientconv.data.mixing import Mixing
-from efficientconv.data.normalise import Normalise
 from efficientconv.data.resize import Resize
-from efficientconv.data.sampling import ALONE, Shard, TrainPlan
+from efficientconv.data.sampling import ALONE, Shard, TrainPlan, eval_indices
+from efficientconv.data.transforms import EvalTransform, SmallTransform, TrainTransform
+from efficientconv.data.workers import DecodedImages, Frames, Task
 from efficientconv.errors import UserError
 
+Batch = tuple[Tensor, Tensor]
 
-class TrainLoader(Protocol):
-    batch_size: int  # images of one micro-batch of this process
-    batches_per_epoch: int  # micro-batches of this process
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+class Source(Protocol):
+    """MemoryImages, or workers.DecodedImages."""
+
+    def read(self, tasks: Iterator[Task]) -> Iterator[Frames]:
+        """The frames of each task, in order, on the device or on their way to it."""
+
+
+class MemoryImages:
+    """Small images, all held on the device."""
+
+    def __init__(self, split: MemorySplit, device: torch.device):
+        self.images, self.labels = split.images.to(device), split.labels.to(device)
+
+    def read(self, tasks: Iterator[Task]) -> Iterator[Frames]:
+        for task in tasks:
+            indices = torch.from_numpy(task.indices).to(self.images.device, non_blocking=True)
+            yield Frames(task, self.images[indices], self.labels[indices], {})
+
+    def __str__(self) -> str:
+        return f"held in memory ({self.images.device.type}, {self.images.nbytes / 1e6:.0f} MB)"
+
+
+class TrainLoader:
+    """Shuffled and augmented batches, `batch_size` images in one micro-batch of this process.
+
+    `padding` is what crops are padded with on the device; str() says where the images come from and by what means.
+    """
+
+    def __init__(
+        self, source: Source, plan: TrainPlan, image_size: int, padding: int, flip: bool, normalise: Normalise,
+        mixing: Mixing | None, damage: DamageLog,
+    ):  # fmt: skip
+        self.batch_size, self.batches_per_epoch = plan.batch_size, plan.batches_per_epoch
+        self._source, self._plan, self._image_size, self._padding, self._flip = source, plan, image_size, padding, flip
+        self._normalise, self._mixing, self._damage = normalise, mixing, damage
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """(images, labels) of the micro-batches from number `start` on; those before it are not even decoded.
 
         images: float32 B x 3 x S x S, normalised; labels: int64 B, or with mixup or cutmix the classes' shares, float32
         B x classes; both on the device.
         """
+        draws = self._mixing and self._mixing.draws(self._plan.seed, epoch, self._plan.num_images)
+        batches = self._plan.batches(epoch, start)
+        for task, frames, labels, damaged in self._source.read(Task(i.numpy(), n.numpy(), epoch) for i, n in batches):
+            for name, reason in damaged.items():
+                self._damage.add(name, reason)
+            numbers = torch.from_numpy(task.numbers).to(self._normalise.device, non_blocking=True)
+            images = self._normalise(crop_and_flip(frames, numbers, self._image_size, self._padding, self._flip))
+            yield (images, labels) if draws is None else self._mixing(images, labels, draws, task.indices)
 
     def __str__(self) -> str:
-        """Where the images come from and by what means, for people."""
+        return str(self._source)
 
 
-class EvalLoader(Protocol):
-    batch_size: int
-    num_images: int  # of this shard; all shards together have each image once
+class EvalLoader:
+    """Every image of the shard, cropped at its centre, in a fixed order; all shards together have each image once."""
+
+    def __init__(
+        self, source: Source, num_images: int, image_size: int, batch_size: int, shard: Shard, normalise: Normalise
+    ):
+        self._indices = eval_indices(num_images, shard).numpy()
+        self.batch_size, self.num_images = batch_size, len(self._indices)
+        self._source, self._image_size, self._normalise = source, image_size, normalise
 
     def __len__(self) -> int:
         """Batches; the last may be smaller than the others."""
+        return -(-self.num_images // self.batch_size)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """(images, labels) as in TrainLoader."""
+    def __iter__(self) -> Iterator[Batch]:
+        """(images, labels) as in TrainLoader. Raises DamagedImage."""
+        for frames, images in self.batches():
+            for name, reason in frames.damaged.items():
+                raise DamagedImage(name, reason)
+            yield images, frames.labels
+
+    def batches(self) -> Iterator[tuple[Frames, Tensor]]:
+        """(what became of a batch, its images as in TrainLoader): damaged ones are black and named."""
+        firsts = range(0, self.num_images, self.batch_size)  # none, where there are more processes than images
+        for frames in self._source.read(Task(self._indices[first : first + self.batch_size]) for first in firsts):
+            yield frames, self._normalise(crop_centre(frames.images, self._image_size))
 
 
 def train_loader(
@@ -73,11 +129,13 @@ def train_loader(
     normalise, mixing = Normalise(config.mean, config.std, device, channels_last), _mixing(config, plan, num_classes)
     if isinstance(split, MemorySplit):
         _check_memory(split, config, image_size)
-        return MemoryTrainLoader(split, plan, config.crop_padding, config.flip, normalise, mixing)
-    resize = _resize(config, image_size)
-    frames = TrainFrames(images_of(split, resize), resize, image_size, config, seed)
+        source, padding = MemoryImages(split, device), config.crop_padding
+    else:
+        transform = TrainTransform(split, _resize(config, image_size), image_size, config, seed)
+        source = DecodedImages(transform, plan.batch_size, plan.batches_per_epoch, config.workers, device)
+        padding = transform.padding_of_device
     damage = damage or DamageLog(len(split), config.max_damaged_fraction)
-    return FileTrainLoader(frames, plan, config.workers, config.flip, normalise, mixing, damage)
+    return TrainLoader(source, plan, image_size, padding, config.flip, normalise, mixing, damage)
 
 
 def eval_loader(
@@ -94,10 +152,19 @@ def eval_loader(
     normalise = Normalise(config.mean, config.std, device, channels_last)
     if isinstance(split, MemorySplit):
         _check_memory(split, config, image_size)
-        return MemoryEvalLoader(split, batch_size, shard, normalise)
-    resize = _resize(config, image_size)
-    frames = EvalFrames(images_of(split, resize), resize, image_size)
-    return FileEvalLoader(frames, batch_size, shard, config.workers, normalise)
+        return EvalLoader(MemoryImages(split, device), len(split), image_size, batch_size, shard, normalise)
+    transform = EvalTransform(split, _resize(config, image_size), image_size)
+    return file_eval_loader(transform, batch_size, shard, config.workers, normalise)
+
+
+def file_eval_loader(
+    transform: EvalTransform | SmallTransform, batch_size: int, shard: Shard, workers: int | None, normalise: Normalise
+) -> EvalLoader:
+    """Of images in files."""
+    num_images = len(transform.images)
+    own = len(eval_indices(num_images, shard))
+    source = DecodedImages(transform, max(1, min(batch_size, own)), -(-own // batch_size), workers, normalise.device)
+    return EvalLoader(source, num_images, transform.image_size, batch_size, shard, normalise)
 
 
 def _check_batch(global_batch_size: int, accumulation: int, shard: Shard, images: int, config: DataConfig) -> None:

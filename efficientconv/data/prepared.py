@@ -66,7 +66,7 @@ class PreparedManifest:
     files: dict[str, dict]  # bytes and sha256, by name
     made_with: dict[str, str]  # versions
     format: int = FORMAT
-    contents: str | None = None  # SHA-256 of what some of the images are (prepare/source.py); earlier versions: not noted
+    contents: str | None = None  # SHA-256 of what some of the images are (preparation/source.py); earlier versions: None
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1) + "\n"

@@ -43,6 +43,11 @@ class Resize:
         shorter = min(height, width)
         return self.size * height // shorter, self.size * width // shorter
 
+    def apply(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 H x W x 3; what was resized so already stays as it is."""
+        pixels = pixels[self.middle(*pixels.shape[:2])]
+        return resized(pixels, *self.shape(*pixels.shape[:2]))
+
     def __str__(self) -> str:
         if self.size is None:
             return "no resizing"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from efficientconv.data.workshop import Made
+T = TypeVar("T")
 
 
-def to_gpu_ahead(batches: Iterator[tuple[Made, Tensor]], device: torch.device) -> Iterator[tuple[Made, Tensor]]:
+def to_gpu_ahead(batches: Iterator[tuple[T, Tensor]], device: torch.device) -> Iterator[tuple[T, Tensor]]:
     """(a worker's answer, its frames in page-locked memory) -> the same with the frames on `device`, in order.
 
     The copy of a batch runs beside the step of the batch before it. The frames' memory is free again once the next of
@@ -31,7 +32,7 @@ def to_gpu_ahead(batches: Iterator[tuple[Made, Tensor]], device: torch.device) -
         yield _ready(*waiting)
 
 
-def _ready(made: Made, copy: Tensor, copied: torch.cuda.Event) -> tuple[Made, Tensor]:
+def _ready(made: T, copy: Tensor, copied: torch.cuda.Event) -> tuple[T, Tensor]:
     """What is launched from here on waits for the copy, on the device."""
     stream = torch.cuda.current_stream(copy.device)
     stream.wait_event(copied)

@@ -20,10 +20,10 @@ def run_config(values: dict) -> RunConfig:
     budget = config.model.macs
     if budget is None:
         return config
-    from efficientconv.data import DATA_SETS  # here: torch takes seconds, and most configurations ask for no budget
+    from efficientconv.data import find_data  # here: torch takes seconds, and most configurations ask for no budget
     from efficientconv.models.budget import at_width, width_for
 
-    data = DATA_SETS.get(config.data.name)(config.data)
+    data = find_data(config.data)
     fit = width_for(config.model, budget, data.num_classes, data.image_size)
     if os.environ.get("RANK", "0") == "0":
         print(f"model.macs={budget:g}: model {config.model.name} has {fit}", flush=True)

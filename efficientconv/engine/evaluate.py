@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from efficientconv.config import RunConfig
+from efficientconv.data import Split, eval_loader
 from efficientconv.engine.distributed import World
 from efficientconv.engine.metrics import Meter, Result
 from efficientconv.engine.precision import autocast
@@ -30,3 +32,17 @@ def evaluate(
         meter.add(F.cross_entropy(logits.float(), labels), logits, labels)
     model.train(was_training)
     return meter.reduce(world.add).result()
+
+
+def evaluate_split(
+    model: nn.Module, split: Split, config: RunConfig, image_size: int, device: torch.device, world: World
+) -> Result:
+    """`model` on `split`, in the batches and the precision of the configuration, so that it gives one number always."""
+    trainer = config.trainer
+    loader = eval_loader(
+        split, config.data, image_size=image_size, device=device, channels_last=trainer.channels_last,
+        batch_size=trainer.global_batch_size // trainer.accumulation_steps, shard=world.shard,
+    )  # fmt: skip
+    result = evaluate(model, loader, device, trainer.precision, world)
+    assert result.images == len(split), f"{result.images} of {len(split)} images were evaluated"
+    return result

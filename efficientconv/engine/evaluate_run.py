@@ -7,11 +7,11 @@ from pathlib import Path
 
 from efficientconv.config import DataConfig
 from efficientconv.data import Split, load_test_images
-from efficientconv.data.pictures import prepared_alike
+from efficientconv.data.inference import prepared_alike
 from efficientconv.engine.distributed import World
+from efficientconv.engine.evaluate import evaluate_split
 from efficientconv.engine.memory import keep_freed_memory
 from efficientconv.engine.metrics import Result
-from efficientconv.engine.parts import evaluate_split
 from efficientconv.engine.precision import choose_device, set_tf32
 from efficientconv.engine.run_folder import TEST
 from efficientconv.engine.trained_run import TrainedRun, read_run

@@ -48,6 +48,14 @@ class Meter:
         hits = self.hits.tolist()
         return Result(self.images, hits[0], sum(hits), self.loss_sum.item() / max(1, self.images))
 
+    @property
+    def images_per_s(self) -> float:
+        return self.images / self.seconds if self.seconds else 0.0
+
+    @property
+    def wait_percent(self) -> float:
+        return 100 * self.wait_seconds / self.seconds if self.seconds else 0.0
+
     def state_dict(self) -> dict:
         """`correct`: top-1 and top-5, as checkpoints have always had it."""
         values = {name: value for name, value in vars(self).items() if name not in ("device", "hits")}

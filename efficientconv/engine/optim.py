@@ -1,11 +1,20 @@
-"""The optimizer and its parameter groups."""
+"""The optimizer and its parameter groups, the learning rate of each step, and the moving average of the weights.
+
+Schedules are pure functions of the step: a resumed run needs no state for them.
+"""
 
 from __future__ import annotations
+
+import copy
+import math
 
 import torch
 from torch import nn
 
-from efficientconv.config import OptimConfig
+from efficientconv.config import OptimConfig, ScheduleConfig
+
+# One-cycle, as torch's OneCycleLR has it by default.
+ONECYCLE_RISE, ONECYCLE_START, ONECYCLE_END = 0.3, 1 / 25, 1 / 250_000
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
@@ -22,3 +31,48 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = lr
+
+
+def lr_factor(schedule: ScheduleConfig, step: int, steps_per_epoch: int, epochs: int) -> float:
+    """What the learning rate is multiplied by at optimizer step `step` = 0 .. steps_per_epoch * epochs - 1."""
+    warmup_steps = round(schedule.warmup_epochs * steps_per_epoch)
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    total_steps = steps_per_epoch * epochs
+    if schedule.name == "step":
+        return schedule.decay_factor ** (step // steps_per_epoch // schedule.decay_every_epochs)
+    if schedule.name == "cosine":
+        return _cosine(1.0, 0.0, (step - warmup_steps) / (total_steps - warmup_steps))
+    return _onecycle(step, total_steps)
+
+
+def _onecycle(step: int, total_steps: int) -> float:
+    peak = ONECYCLE_RISE * total_steps - 1
+    if step <= peak:
+        return _cosine(ONECYCLE_START, 1.0, step / peak)
+    return _cosine(1.0, ONECYCLE_END, (step - peak) / (total_steps - 1 - peak))
+
+
+def _cosine(start: float, end: float, fraction: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * fraction)) / 2
+
+
+class EMA:
+    """`model` is a copy whose floating-point state trails the trained one's.
+
+    The decay at step t (counted from 0) is min(decay, (1 + t) / (10 + t)), so that short runs are not held by their start.
+    """
+
+    def __init__(self, model: nn.Module, decay: float):
+        self.model = copy.deepcopy(model).requires_grad_(False).eval()
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """All tensors of a kind in one call: a launch or two on a GPU, not one each."""
+        weight = 1 - min(self.decay, (1 + step) / (10 + step))
+        pairs = list(zip(self.model.state_dict().values(), model.state_dict().values()))
+        means, values = zip(*(pair for pair in pairs if pair[0].is_floating_point()))
+        torch._foreach_lerp_(means, values, weight)
+        if counts := [pair for pair in pairs if not pair[0].is_floating_point()]:
+            torch._foreach_copy_(*zip(*counts))

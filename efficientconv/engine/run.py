@@ -1,4 +1,4 @@
-"""A training run from its configuration to its summary."""
+"""A training run from its configuration to its summary: train, save, evaluate, record; back when training diverges."""
 
 from __future__ import annotations
 
@@ -6,25 +6,21 @@ import warnings
 
 from efficientconv.config import RunConfig
 from efficientconv.data import fingerprint
-from efficientconv.engine.continuation import found_data, refuse_other_images, refuse_other_processes
+from efficientconv.engine.continuation import found_data, refuse_other_images
 from efficientconv.engine.distributed import leave_world, start_world
 from efficientconv.engine.divergence import Diverged
-from efficientconv.engine.environment import environment, git_state
-from efficientconv.engine.loop import Loop
+from efficientconv.engine.environment import git_state
+from efficientconv.engine.epoch_log import training_totals
 from efficientconv.engine.metrics import Result
-from efficientconv.engine.parts import Parts, build_parts
 from efficientconv.engine.precision import device_name
 from efficientconv.engine.preemption import Preemption
-from efficientconv.engine.records import Records
-from efficientconv.engine.report import headline, result_lines, training_totals
-from efficientconv.engine.run_folder import RunFolder, run_folder
-from efficientconv.engine.saver import Saver
-from efficientconv.engine.status import Status
-from efficientconv.errors import UserError
-from efficientconv.files import make_folder, refused_in_one_line
+from efficientconv.engine.reporter import EpochProgress, Reporter, epoch_line, headline, result_lines
+from efficientconv.engine.run_folder import run_folder
+from efficientconv.engine.store import RunStore
+from efficientconv.engine.training import Training, build_training
 from efficientconv.signals import Preempted
-from efficientconv.tracking.tracker import Tracker, start_tracker
-from efficientconv.weights import write_weights
+
+ROLLBACKS, ROLLBACK_LR_SCALE = 3, 0.5
 
 
 def train(config: RunConfig, preemption: Preemption | None = None, with_test: bool = True) -> dict:
@@ -43,136 +39,170 @@ def train(config: RunConfig, preemption: Preemption | None = None, with_test: bo
     images = None if found is None else fingerprint(found, config.data)
     folder = run_folder(config, images)
     folder.check(config)
-    summary, copies = folder.summary(), []
+    summary, reporter = folder.summary(), Reporter(folder.path, world.is_main)
     if summary is None:
         preemption = preemption or Preemption()
         preemption.together = world.size > 1
         preemption.install()
-        run = Run(build_parts(config, world, preemption, found), folder)
-        summary, copies = run.fit(with_test), run.copies
+        training = build_training(config, world, preemption, found)
+        store = RunStore(folder, training.trainer, config.trainer.checkpoint_minutes, world, preemption)
+        summary = Run(training, store, reporter).fit(with_test)
     elif world.is_main:
         folder.records()  # a start after the end is the user's look at the run: what it lacks is said
         if images is not None:
             refuse_other_images(folder, config, images)
-        print(f"already trained; delete {folder.path} to train it again")
-    if world.is_main:
-        names = [name for name in ("", "ema_") if f"{name}top1" in summary]
-        results = result_lines({name: Result.from_record(summary, name) for name in names})
-        print(*results, f"run folder: {folder.path}", *copies, sep="\n")
+        reporter.say(f"already trained; delete {folder.path} to train it again")
+    names = [name for name in ("", "ema_") if f"{name}top1" in summary]
+    results = result_lines({name: Result.from_record(summary, name) for name in names})
+    reporter.say(*results, f"run folder: {folder.path}", *reporter.copies)
     leave_world()
     return summary
 
 
 class Run:
-    """One start of a run: its parts at work in its folder. Only the main process writes."""
+    """One start of a run: `training` is what is trained, `store` where it is kept, `reporter` tells of it."""
 
-    def __init__(self, parts: Parts, folder: RunFolder):
-        self.parts, self.folder, self.world, self.trainer = parts, folder, parts.world, parts.trainer
-        self.config = parts.config
-        minutes = self.config.trainer.checkpoint_minutes
-        self.records = Records(folder.metrics_file)
-        self.saver = Saver(self.trainer, self.records, folder.checkpoints, minutes, self.world, parts.preemption)
-        self.status = Status(folder.path)
-        self.copies: list[str] = []  # where the loggers have them, a line each
+    def __init__(self, training: Training, store: RunStore, reporter: Reporter):
+        self.training, self.store, self.reporter = training, store, reporter
+        self.config, self.trainer, self.world = training.config, training.trainer, training.world
+        self.epochs = self.config.trainer.epochs
         self.code = git_state()  # now: by the end, the files may have become others
 
     def fit(self, with_test: bool = True) -> dict:
         """Trains the epochs that are left, evaluates the last one's weights on the test images, returns the summary."""
         self.world.main_first(self._take_folder)
-        tracker = start_tracker(self.config.logger, self.folder.path) if self.world.is_main else Tracker()
+        self.reporter.start_tracker(self.config.logger)
         try:
             self._resume()
-            Loop(self.parts, self.saver, self.records, self.status).run()
+            self.train_epochs()
             summary = self._finish() if with_test else self._pause()
         except BaseException as error:
             self._end_early(error)
             if not isinstance(error, Preempted):  # then there is no time to wait: the loggers' copies end by themselves
-                tracker.finish()
+                self.reporter.finish()
             raise
-        self.copies = tracker.finish()
+        self.reporter.finish()
         return summary
 
     def _take_folder(self) -> None:
-        """From here on the folder is this run's: whatever a user could have mistaken was refused before."""
         if not self.world.is_main:
             return
-        self.lock = self.folder.hold(self.config)
-        refuse_other_images(self.folder, self.config, self.parts.images)
-        refuse_other_processes(self.folder, self.world.size)
-        self.folder.read_json(self.folder.damaged_file.name)  # a damaged one is told now, not at the first damaged image
-        self.saver.check_space()
-        self.folder.claim(self.config)
-        with refused_in_one_line(f"write into {self.folder.path}", "put out of the way what lies there, or make space"):
-            make_folder(self.folder.checkpoints)
-            self.folder.write_json("environment.json", environment(self.parts.device))
-            self.folder.write_json("facts.json", self.parts.facts)
-            self.folder.write_json(self.folder.classes_file.name, self.parts.data.classes)
-        self.parts.data.damage.listen(self._note_damage)
-        batch_size = self.config.trainer.global_batch_size
-        print(headline(self.folder.path, self.parts.facts, batch_size, device_name(self.parts.device)))
-        if passed_over := self.parts.data.passed_over:
-            print(f"images: {passed_over}")
-        print(f"images: {self.parts.loader}", flush=True)
-
-    def _note_damage(self, image: str, reason: str) -> None:
-        warnings.warn(f"the training image '{image}' is damaged ({reason}); another takes its place", stacklevel=2)
-        try:
-            self.folder.add_damaged(image, reason)
-        except OSError as error:  # a full disk does not end a run, and the name was printed
-            warnings.warn(f"could not note it in {self.folder.damaged_file} ({error.strerror})", stacklevel=2)
+        self.store.take(self.training)
+        facts, batch_size = self.training.facts, self.config.trainer.global_batch_size
+        self.reporter.say(headline(self.store.folder.path, facts, batch_size, device_name(self.training.device)))
+        if passed_over := self.training.data.passed_over:
+            self.reporter.say(f"images: {passed_over}")
+        self.reporter.say(f"images: {self.training.loader}")
 
     def _resume(self) -> None:
-        path = self.saver.load()
+        path, folder = self.store.load(), self.store.folder
+        if path is not None:
+            self.reporter.say(f"continuing after step {self.trainer.step} ({path.name})")
+        elif folder.metrics_file.exists():
+            self.reporter.say(f"{folder.path} has no checkpoint: training starts anew")
         if self.world.is_main:
-            if path is not None:
-                print(f"continuing after step {self.trainer.step} ({path.name})", flush=True)
-            elif self.folder.metrics_file.exists():
-                print(f"{self.folder.path} has no checkpoint: training starts anew", flush=True)
             # the epoch under way writes its record again, even if the record was written before the run was cut off
-            self.records.restore()
-            self.status.set("running", self.trainer.step)
+            self.store.log.restore()
+        self.reporter.set_state("running", self.trainer.step)
+
+    def train_epochs(self) -> None:
+        """Those that are left. Raises Preempted, with the state as it was after a step; Diverged."""
+        for rollback in range(ROLLBACKS + 1):
+            try:
+                for epoch in range(self.trainer.epoch, self.epochs):
+                    self._train(epoch)
+                    self._evaluate(epoch)
+                return
+            except Diverged as error:
+                if self.config.trainer.on_divergence == "stop" or rollback == ROLLBACKS:
+                    raise
+                self._roll_back(error)
+
+    def _train(self, epoch: int) -> None:
+        steps = self.trainer.steps_per_epoch
+        title = f"epoch {epoch + 1}/{self.epochs}"
+        done, later = self.trainer.step - epoch * steps, (self.epochs - epoch - 1) * steps
+        with self.reporter.epoch(title, steps, done, later) as progress:
+            for _ in self.trainer.train_epoch(self.training.loader, epoch):
+                progress.update(self.trainer.meter)
+                self._between_steps(progress)
+        # before the evaluation, which is cheap to repeat: the epoch is not
+        self._save()
+        self.training.share_damage()
+
+    def _between_steps(self, progress: EpochProgress) -> None:
+        """The processes decide alike: a signal, a clock or a bad loss in one of them counts for all."""
+        bad = self.trainer.watch.found(self.trainer.step)
+        stop, save, bad = self.world.any(self.training.preemption.pending, self.store.due(), bad)
+        if bad:
+            self.training.require_finite()
+        if stop:
+            raise Preempted
+        if save:
+            self._save()
+        self.reporter.beat(self.trainer.step, lambda: self._stands(progress))
+
+    def _stands(self, progress: EpochProgress) -> dict:
+        """What status.json says of a run that goes on."""
+        meter = self.trainer.meter
+        return {
+            "epoch": self.trainer.epoch + 1, "epochs": self.epochs, "loss": meter.result().loss,
+            "seconds_left": progress.seconds_left(meter),
+        }  # fmt: skip
+
+    def _save(self) -> None:
+        self.training.require_finite()
+        self.store.save()
+
+    def _evaluate(self, epoch: int) -> None:
+        """On the held-out images; the epoch's record is written."""
+        meter = self.trainer.meter.reduce(self.world.add)
+        record = {"epoch": epoch + 1, "step": self.trainer.step, "lr": self.trainer.lr_at(self.trainer.step - 1)}
+        record |= meter.result().record("train_")
+        if self.training.data.val is not None:
+            for name, result in self.training.evaluate(self.training.data.val).items():
+                record |= result.record(f"{name}val_")
+        record |= {
+            "train_seconds": meter.seconds,
+            "images_per_s": meter.images_per_s,
+            "data_wait_percent": meter.wait_percent,
+        }
+        if self.world.is_main:
+            self.store.log.add(record)
+            self.reporter.say(epoch_line(record, self.epochs))
+
+    def _roll_back(self, error: Diverged) -> None:
+        lr_scale = self.trainer.lr_scale * ROLLBACK_LR_SCALE
+        if self.store.load() is None:
+            raise error
+        self.trainer.lr_scale = lr_scale
+        if self.world.is_main:
+            reason = str(error).partition(";")[0]
+            warnings.warn(f"{reason}; back to step {self.trainer.step} with {lr_scale:g} times the rate", stacklevel=2)
 
     def _pause(self) -> dict:
         """Every epoch is trained; the same command goes on from here and looks at the test images."""
-        self.saver.save_if_newer()
-        if self.world.is_main:
-            self.status.set("trained", self.trainer.step)
+        self.store.save_if_newer()
+        self.reporter.set_state("trained", self.trainer.step)
         return {}
 
     def _finish(self) -> dict:
         """The one look at the test images, the final weights, the summary."""
-        self.saver.save_if_newer()  # where the disk was full when the last epoch ended
-        summary = dict(self.parts.facts)
-        for name, result in self.parts.evaluate(self.parts.data.test).items():
+        self.store.save_if_newer()  # where the disk was full when the last epoch ended
+        summary = dict(self.training.facts)
+        for name, result in self.training.evaluate(self.training.data.test).items():
             summary |= result.record(name)
-        summary |= training_totals(self.records.values) | self.code
+        summary |= training_totals(self.store.log.values) | self.code
         if self.world.is_main:
-            summary |= self.parts.measured_time()  # last, so that nothing of the run comes after it
-            self._write_results(summary)
-            self.status.set("done", self.trainer.step)
+            summary |= self.training.measured_time()  # last, so that nothing of the run comes after it
+            self.store.write_results(summary, self.config, self.training.data.classes)
+        self.reporter.set_state("done", self.trainer.step)
         return summary
-
-    def _write_results(self, summary: dict) -> None:
-        if self.saver.saved_step < self.trainer.step or not self.records.write():
-            raise UserError(
-                f"training is done, but its last state could not be saved in {self.folder.path}; make space there, and the "
-                f"same command continues after step {self.saver.saved_step}"
-            )
-        weights = self.trainer.model.state_dict(), self.config.model_dump(), self.parts.data.classes
-        try:
-            write_weights(self.folder.weights_file, *weights)
-            self.folder.write_json("summary.json", summary)
-        except OSError as error:
-            raise UserError(
-                f"training is done, but the results could not be written to {self.folder.path} ({error.strerror}); make "
-                "space there, and the same command writes them"
-            ) from None
 
     def _end_early(self, error: BaseException) -> None:
         """Says in status.json why, and loses nothing that a signal asked to keep."""
         if isinstance(error, Preempted):
-            self.saver.save_if_newer()
+            self.store.save_if_newer()
         states = {Preempted: "preempted", Diverged: "diverged"}
-        if self.world.is_main:
-            reason = str(error) or type(error).__name__
-            self.status.set(states.get(type(error), "failed"), self.saver.saved_step, reason)
+        reason = str(error) or type(error).__name__
+        self.reporter.set_state(states.get(type(error), "failed"), self.store.saved_step, reason)

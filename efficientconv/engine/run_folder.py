@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from efficientconv import files
 from efficientconv.config import RunConfig
+from efficientconv.engine.epoch_log import RESTORE, read_records
 from efficientconv.engine.identity import identity, name_stem, run_name
-from efficientconv.engine.records import RESTORE, read_records
-from efficientconv.engine.status import lock
 from efficientconv.errors import UserError
 from efficientconv.files import (
     InUse,
@@ -198,6 +198,20 @@ class RunFolder:
 
     def write_json(self, name: str, values: dict | list) -> None:
         write_atomically(self.path / name, (json.dumps(values, indent=2) + "\n").encode())
+
+
+def lock(folder: Path) -> int:
+    """Holds the run folder for this process until it ends. Raises InUse when another one has it, else UserError."""
+    return files.lock(folder / "run.lock", f"{folder} is in use by another process; wait for it, or choose another run_dir")
+
+
+def in_use(folder: Path) -> bool:
+    """Whether another process holds the run folder now. Not for a process that holds it: looking would drop its lock."""
+    try:
+        os.close(lock(folder))
+    except InUse:
+        return True
+    return False
 
 
 def same_place(old: RunConfig, new: RunConfig) -> bool:

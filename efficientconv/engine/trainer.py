@@ -18,13 +18,11 @@ from efficientconv.data import TrainLoader
 from efficientconv.engine.batch_counts import batch_norms, batches_counted
 from efficientconv.engine.distributed import World
 from efficientconv.engine.divergence import FiniteWatch
-from efficientconv.engine.ema import EMA
 from efficientconv.engine.memory import batch_that_fits_named
 from efficientconv.engine.metrics import Meter
-from efficientconv.engine.optim import build_optimizer, set_lr
+from efficientconv.engine.optim import EMA, build_optimizer, lr_factor, set_lr
 from efficientconv.engine.precision import autocast, grad_scaler
 from efficientconv.engine.preemption import Preemption
-from efficientconv.engine.schedule import lr_factor
 from efficientconv.engine.state_check import difference, optimizer_difference
 
 Batches = Iterator[tuple[Tensor, Tensor]]

@@ -9,7 +9,7 @@ from operator import attrgetter
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from efficientconv.data.mixing import Mixing
+from efficientconv.data.augment import Mixing
 from efficientconv.engine.precision import set_tf32
 from efficientconv.gpu_day.bench import Bench, Row, steps
 

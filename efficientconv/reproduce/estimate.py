@@ -12,9 +12,9 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from efficientconv.config import DataConfig
-from efficientconv.data import DATA_SETS
+from efficientconv.data import find_data
+from efficientconv.engine.epoch_log import read_records
 from efficientconv.engine.precision import choose_device
-from efficientconv.engine.records import read_records
 from efficientconv.errors import UserError
 from efficientconv.models import create_model, image_size_of
 from efficientconv.reproduce.plan import PlannedRun
@@ -53,7 +53,7 @@ def estimate(pending: Sequence[PlannedRun], everything: Sequence[PlannedRun], fa
 def data_facts(config: DataConfig) -> DataFacts:
     """Of the set that lies at data.root. Raises UserError when that is only a part: a tier's tables are of the whole."""
     try:
-        data = DATA_SETS.get(config.name)(config)
+        data = find_data(config)
     except UserError:
         return DataFacts(None, 1000 if config.image_size is None else 10)
     if data.name != config.name:

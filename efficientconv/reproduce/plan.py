@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from efficientconv.config import ModelConfig, RunConfig
+from efficientconv.engine.epoch_log import read_records
 from efficientconv.engine.identity import identity, run_name
-from efficientconv.engine.records import read_records
-from efficientconv.engine.run_folder import RunFolder, run_folder
-from efficientconv.engine.status import in_use
+from efficientconv.engine.run_folder import RunFolder, in_use, run_folder
 from efficientconv.errors import UserError
 from efficientconv.results.record import record_of, write_record
 from efficientconv.validation import validate

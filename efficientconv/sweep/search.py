@@ -19,8 +19,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from efficientconv.config import RunConfig
 from efficientconv.data import fingerprint
 from efficientconv.engine.continuation import found_data
+from efficientconv.engine.epoch_log import read_records
 from efficientconv.engine.identity import identity, run_name
-from efficientconv.engine.records import read_records
 from efficientconv.engine.run_folder import RunFolder
 from efficientconv.errors import UserError
 from efficientconv.files import lock, make_folder

@@ -1,0 +1,134 @@
+"""Images for a network that is trained: labelled ones to evaluate it on, and pictures to say what it takes them for.
+
+Its training images may be gone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from efficientconv.config import DataConfig
+from efficientconv.data.augment import Normalise
+from efficientconv.data.class_folders import class_names, list_images, listed, spelt_as
+from efficientconv.data.dataset import DATA_SETS, FILE_SETS, ORIGINAL, FileSplit, Split, root_of
+from efficientconv.data.fingerprint import digest_of
+from efficientconv.data.image_files import PassedOver, images_in, sub_folders
+from efficientconv.data.load import decode_for_evaluation
+from efficientconv.data.loaders import EvalLoader, file_eval_loader
+from efficientconv.data.prepared import is_prepared
+from efficientconv.data.resize import Resize
+from efficientconv.data.sampling import ALONE
+from efficientconv.data.sets.folder import evaluated_folder, fits_in_memory
+from efficientconv.data.sets.imagenet import prepared_test
+from efficientconv.data.transforms import EvalTransform, SmallTransform
+from efficientconv.errors import UserError
+
+FEW = 16  # pictures are sooner decoded than a process is started for them
+
+
+@dataclass(frozen=True)
+class TestImages:
+    """Labelled by their place among the network's classes. `pixels`, `passed_over`: as of a DataSet."""
+
+    split: Split
+    digest: str  # Images.test
+    pixels: str
+    passed_over: PassedOver
+
+
+def load_test_images(config: DataConfig, classes: list[str], image_size: int) -> TestImages:
+    """Those of the set `config`, which may lack some of `classes` and, as a folder, its training images.
+
+    Small files are decoded here, as load_data does. Raises UserError for images without labels or of other classes, for a
+    set that is not there, and DamagedImage.
+    """
+    if config.name == "imagenet" and is_prepared(root_of(config)):
+        found, split, pixels = prepared_test(root_of(config), config)
+        return TestImages(_relabelled(split, found, classes, config.name), digest_of(split, config), pixels, PassedOver())
+    if config.name in FILE_SETS.names():
+        root, passed_over = root_of(config), PassedOver()
+        if config.name == "imagenet" and (root / "val").is_dir():
+            root = root / "val"  # ImageNet's test/ has no labels
+        split = _labelled_files(root, classes, passed_over)
+        digest = digest_of(split, config)
+        if config.name != "imagenet" and fits_in_memory(config, image_size):
+            split = decode_for_evaluation(split, image_size, resize_others=config.image_size is not None)
+        return TestImages(split, digest, ORIGINAL, passed_over)
+    data = DATA_SETS.get(config.name)(config)
+    split = _relabelled(data.test, data.classes, classes, config.name)
+    return TestImages(split, digest_of(data.test, config), data.pixels, data.passed_over)
+
+
+def _labelled_files(root: Path, classes: list[str], passed_over: PassedOver) -> FileSplit:
+    """The images in root/test/<class>/, root/val/<class>/ or root/<class>/. Raises UserError as load_test_images."""
+    if not root.is_dir():
+        raise UserError(f"no folder '{root}': name one that holds a folder of images for each class")
+    folder = _folder_of_classes(root, classes)
+    if not sub_folders(folder) and images_in(folder, PassedOver()):
+        raise UserError(
+            f"the images in '{folder}' have no labels, as they are not sorted into a folder for each class: "
+            f"python scripts/predict.py run=<run> images={folder} says what the network takes each for"
+        )
+    _refuse_unknown(f"'{folder}'", spelt_as(classes, class_names(folder)), classes)
+    return list_images(folder, classes, passed_over)
+
+
+def _folder_of_classes(root: Path, classes: list[str]) -> Path:
+    """`root` itself, where its folders are classes, whatever those are called; else test/ or val/ in it."""
+    folders = spelt_as(classes, sub_folders(root))
+    if folders and set(folders) <= set(classes):
+        return root
+    return evaluated_folder(root) if {"train", "test", "val"} & set(folders) else root
+
+
+def _relabelled(split: Split, found: list[str], classes: list[str], name: str) -> Split:
+    """Labels that are places in `found` become places in `classes`."""
+    _refuse_unknown(f"data={name}", found, classes)
+    places = torch.tensor([classes.index(one) for one in found])
+    return replace(split, labels=places[split.labels])
+
+
+def _refuse_unknown(where: str, names: list[str], classes: list[str]) -> None:
+    known = set(classes)
+    if unknown := [name for name in names if name not in known]:
+        raise UserError(
+            f"{where} has classes that the run was not trained on: {listed(unknown)}; it knows {listed(classes)}: leave the "
+            "others out, or name their folders like the classes that they are"
+        )
+
+
+def find_pictures(place: Path) -> tuple[list[str], PassedOver]:
+    """The path of a file, or of all images in a folder and the folders in it. Raises UserError where there is none."""
+    passed_over = PassedOver()
+    if place.is_file():
+        return [str(place)], passed_over
+    if not place.is_dir():
+        raise UserError(f"images={place} is no file or folder of pictures")
+    paths = images_in(place, passed_over)
+    if not paths:
+        raise UserError(f"images={place} has no pictures in it{f' ({passed_over})' if passed_over else ''}")
+    return paths, passed_over
+
+
+def prepared_alike(config: DataConfig, own: DataConfig, image_size: int) -> DataConfig:
+    """`config` with the preparation of a network's `own` images; whole pictures where those were squares as they were."""
+    prepared = {key: getattr(own, key) for key in ("resize_size", "resize_rule", "mean", "std")}
+    if own.resize_size is None and not fits_in_memory(own, image_size):
+        prepared |= {"resize_size": image_size, "resize_rule": "both"}
+    return config.model_copy(update=prepared | {"image_size": image_size})
+
+
+def picture_loader(
+    paths: list[str], own: DataConfig, image_size: int, batch_size: int, device: torch.device, channels_last: bool
+) -> EvalLoader:
+    """Batches of all `paths`, for a network whose own images `own` describes. Damaged ones are named in each batch."""
+    config = prepared_alike(own, own, image_size)
+    resize = Resize(config.resize_size, config.resize_rule)
+    split = FileSplit(paths, torch.zeros(len(paths), dtype=torch.int64))
+    small = fits_in_memory(config, image_size)
+    transform = SmallTransform(split, image_size) if small else EvalTransform(split, resize, image_size)
+    normalise = Normalise(config.mean, config.std, device, channels_last)
+    return file_eval_loader(transform, batch_size, ALONE, 0 if len(paths) <= FEW else None, normalise)

@@ -1,0 +1,45 @@
+"""Images made up on the spot, a coarse pattern for each class under noise: for tests, and for timing without data."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from efficientconv.config import DataConfig
+from efficientconv.data.dataset import DATA_SETS, DataSet, MemorySplit
+from efficientconv.errors import UserError
+
+PATTERN_SIZE = 4  # pixels a side before it is enlarged to the image
+
+
+@DATA_SETS.register(
+    "synthetic",
+    num_classes=10,
+    num_images=1024,  # to train on; a quarter as many again are the test set
+    image_size=32,  # pixels a side
+    crop_padding=4,  # pixels
+    flip=True,
+    mean=[0.5, 0.5, 0.5],
+    std=[0.25, 0.25, 0.25],
+    val_fraction=0.1,
+)
+def synthetic(config: DataConfig) -> DataSet:
+    """data.num_images to train on and a quarter as many to test on, the same in all runs."""
+    for key in ("num_classes", "num_images", "image_size"):
+        if getattr(config, key) is None:
+            raise UserError(f"data=synthetic makes its own images: set data.{key}")
+    generator = torch.Generator().manual_seed(0)
+    shape = (config.num_classes, 3, PATTERN_SIZE, PATTERN_SIZE)
+    coarse = torch.randint(0, 128, shape, generator=generator, dtype=torch.uint8)
+    patterns = MemorySplit(coarse, torch.arange(config.num_classes)).resized(config.image_size).images
+    train = _noisy(patterns, config.num_images, generator)
+    test = _noisy(patterns, max(1, config.num_images // 4), generator)
+    classes = [f"{label:0{len(str(config.num_classes - 1))}d}" for label in range(config.num_classes)]
+    return DataSet("synthetic", classes, config.image_size, train, None, test)
+
+
+def _noisy(patterns: Tensor, num_images: int, generator: torch.Generator) -> MemorySplit:
+    """Pattern and noise have a range of 0 to 127 each, so that their sum fits a byte."""
+    labels = torch.arange(num_images) % len(patterns)
+    noise = torch.randint(0, 128, (num_images, *patterns.shape[1:]), generator=generator, dtype=torch.uint8)
+    return MemorySplit(noise.add_(patterns[labels]), labels)

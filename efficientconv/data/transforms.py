@@ -1,0 +1,148 @@
+"""From an image as it is stored to a frame, uint8, of one size for all, for the device to crop and flip by the batch.
+
+Where all images are resized to squares, the frame is the whole image. Otherwise (images of several shapes, random resized
+crops, RandAugment) it is a crop of the final size, and the device only flips.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+
+from efficientconv.config import DataConfig
+from efficientconv.data.dataset import FileSplit
+from efficientconv.data.prepared import PreparedSplit
+from efficientconv.data.resize import Resize, resized
+from efficientconv.data.sampling import image_generator
+from efficientconv.errors import UserError
+
+if TYPE_CHECKING:  # to import torchvision takes as long as torch
+    from torchvision.transforms.v2 import RandAugment
+
+ASPECTS = (3 / 4, 4 / 3)  # width / height of a random resized crop, as in torchvision
+ATTEMPTS = 10  # to find one that fits
+
+Images = FileSplit | PreparedSplit
+
+
+class EvalTransform:
+    """The whole image, or its centre."""
+
+    def __init__(self, images: Images, resize: Resize, image_size: int):
+        self.images, self.resize, self.image_size = images, resize, image_size
+        self.size = resize.fixed_size or image_size
+
+    def frame(self, index: int) -> np.ndarray:
+        """uint8 size x size x 3. Raises DamagedImage; UserError for an image smaller than `image_size`."""
+        pixels = self.resize.apply(self.images.pixels(index))
+        if pixels.shape[0] == pixels.shape[1] == self.size:
+            return pixels
+        _require_size(pixels, self.image_size, self.images.name(index))
+        return _window(pixels, *(round((side - self.image_size) / 2) for side in pixels.shape[:2]), self.image_size)
+
+
+class SmallTransform:
+    """The whole image, as small ones are decoded into memory (load.py), for a pass over more than memory holds."""
+
+    def __init__(self, images: FileSplit, image_size: int):
+        self.images, self.image_size, self.size = images, image_size, image_size
+
+    def frame(self, index: int) -> np.ndarray:
+        """uint8 size x size x 3. Raises DamagedImage."""
+        from torchvision.transforms.functional import resize  # here: it takes as long as torch
+
+        return np.asarray(resize(Image.fromarray(self.images.pixels(index)), [self.size, self.size]))
+
+
+class TrainTransform:
+    """The whole image, or a random crop by data.min_crop_area, data.crop_padding and data.randaugment_*."""
+
+    def __init__(self, images: Images, resize: Resize, image_size: int, config: DataConfig, seed: int):
+        self.images, self.resize, self.image_size, self.seed = images, resize, image_size, seed
+        self.min_crop_area = config.min_crop_area
+        self.randaugment = _randaugment(config)
+        whole = resize.fixed_size is not None and self.min_crop_area is None and self.randaugment is None
+        self.size = resize.fixed_size if whole else image_size
+        self.padding_of_device, self.padding = (config.crop_padding, 0) if whole else (0, config.crop_padding)
+        self.whole = whole
+
+    def pixels(self, index: int) -> np.ndarray:
+        """What `frame` cuts. Raises DamagedImage."""
+        pixels = self.images.pixels(index)
+        return self.resize.apply(pixels) if self.min_crop_area is None else pixels
+
+    def frame(self, pixels: np.ndarray, index: int, numbers: np.ndarray, epoch: int) -> np.ndarray:
+        """uint8 size x size x 3, a pure function. Raises UserError for an image that is too small.
+
+        Args:
+            pixels: of image `index` or of what stands in for it.
+            numbers: 3 in [0, 1), of which the first two choose the crop; resized crops draw their own.
+        """
+        if self.whole:
+            return pixels
+        if self.min_crop_area is None and self.randaugment is None:
+            return self._cropped(pixels, index, numbers)
+        rng = image_generator(self.seed, epoch, index)
+        pixels = self._cropped(pixels, index, numbers) if self.min_crop_area is None else self._box_of(pixels, rng)
+        return pixels if self.randaugment is None else _augmented(pixels, self.randaugment, int(rng.integers(2**63)))
+
+    def _box_of(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        top, left, height, width = random_box(*pixels.shape[:2], self.min_crop_area, rng)
+        box = np.ascontiguousarray(pixels[top : top + height, left : left + width])
+        return resized(box, self.image_size, self.image_size)
+
+    def _cropped(self, pixels: np.ndarray, index: int, numbers: np.ndarray) -> np.ndarray:
+        _require_size(pixels, self.image_size, self.images.name(index))
+        if self.padding:
+            pixels = np.pad(pixels, ((self.padding,) * 2, (self.padding,) * 2, (0, 0)))
+        height, width, _ = pixels.shape
+        top, left = (int(n * (side - self.image_size + 1)) for n, side in zip(numbers[:2], (height, width)))
+        return _window(pixels, top, left, self.image_size)
+
+
+Transform = TrainTransform | EvalTransform | SmallTransform
+
+
+def random_box(height: int, width: int, min_area: float, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """(top, left, height, width) as torchvision's RandomResizedCrop draws it, of min_area to all of the image."""
+    for _ in range(ATTEMPTS):
+        area = height * width * rng.uniform(min_area, 1)
+        aspect = math.exp(rng.uniform(*map(math.log, ASPECTS)))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            return int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w
+    w = min(width, round(height * ASPECTS[1]))  # the largest central box of an allowed aspect
+    h = min(height, round(width / ASPECTS[0]))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def _randaugment(config: DataConfig) -> RandAugment | None:
+    if not config.randaugment_ops:
+        return None
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.v2 import RandAugment
+
+    return RandAugment(config.randaugment_ops, config.randaugment_magnitude, interpolation=InterpolationMode.BILINEAR)
+
+
+def _augmented(pixels: np.ndarray, randaugment: RandAugment, seed: int) -> np.ndarray:
+    """torchvision draws from torch's global generator, which is lent to it and given back as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return np.array(randaugment(Image.fromarray(pixels)))
+
+
+def _window(pixels: np.ndarray, top: int, left: int, size: int) -> np.ndarray:
+    return pixels[top : top + size, left : left + size]
+
+
+def _require_size(pixels: np.ndarray, size: int, name: str) -> None:
+    height, width, _ = pixels.shape
+    if min(height, width) < size:
+        raise UserError(
+            f"'{name}' is {width} x {height}, too small for crops of {size}: set data.resize_size={size} or more"
+        )

@@ -1,0 +1,203 @@
+"""The worker processes: which batches they get, what they make of each, and the memory in which they leave it."""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import mmap
+import weakref
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from efficientconv.data.damage import DamagedImage, no_stand_in
+from efficientconv.data.parallel import capacity
+from efficientconv.data.sampling import candidates
+from efficientconv.data.transfer import to_gpu_ahead
+from efficientconv.data.transforms import Transform
+from efficientconv.errors import UserError
+from efficientconv.signals import ignore_signals
+
+Damaged = dict[str, str]  # why images could not be read, by name
+
+
+class Task(NamedTuple):
+    """Which images a batch has, and how they are augmented."""
+
+    indices: np.ndarray  # int64 B
+    numbers: np.ndarray | None = None  # B x 3 of augmentation; None: to evaluate
+    epoch: int = 0
+
+
+class Frames(NamedTuple):
+    """A batch before the device augments it."""
+
+    task: Task
+    images: Tensor  # uint8 B x 3 x F x F
+    labels: Tensor  # int64 B
+    damaged: Damaged
+
+
+class Decoded(NamedTuple):
+    """A worker's answer. Arrays, not tensors: those would go through shared memory of their own."""
+
+    slot: int  # of the ring, where the frames are
+    task: Task
+    labels: np.ndarray  # int64 B
+    damaged: Damaged
+
+
+class DecodeDataset(Dataset):
+    """(slot, task) -> Decoded, and the frames in the ring: a pure function, so it does not matter which worker does it.
+
+    A UserError is the answer itself: raised in a worker it would arrive with that worker's traceback as its message, and
+    with references that keep the other workers alive.
+    """
+
+    def __init__(self, transform: Transform, ring: Ring):
+        self.transform, self.ring = transform, ring
+        self.labels = transform.images.labels.numpy()
+
+    def __getitem__(self, slot_and_task: tuple[int, Task]) -> Decoded | UserError:
+        slot, task = slot_and_task
+        target = self.ring.frames[slot].numpy()
+        try:
+            labels, damaged = self._to_evaluate(task, target) if task.numbers is None else self._to_train(task, target)
+        except UserError as error:
+            return error
+        return Decoded(slot, task, labels, damaged)
+
+    def _to_evaluate(self, task: Task, target: np.ndarray) -> tuple[np.ndarray, Damaged]:
+        """A damaged image is black; the loader says what becomes of it."""
+        damaged = {}
+        for place, index in enumerate(task.indices.tolist()):
+            try:
+                target[place] = self.transform.frame(index)
+            except DamagedImage as error:
+                target[place], damaged[error.path] = 0, error.reason
+        return self.labels[task.indices], damaged
+
+    def _to_train(self, task: Task, target: np.ndarray) -> tuple[np.ndarray, Damaged]:
+        """Another image stands in for one that is damaged, with its own label and the other's augmentation."""
+        sound, damaged = task.indices.copy(), {}
+        for place, index in enumerate(task.indices.tolist()):
+            pixels, sound[place] = self._first_sound(index, damaged)
+            target[place] = self.transform.frame(pixels, index, task.numbers[place], task.epoch)
+        return self.labels[sound], damaged
+
+    def _first_sound(self, index: int, damaged: Damaged) -> tuple[np.ndarray, int]:
+        """Image `index` or what stands in for it, and that one's index; fills in those that proved `damaged`."""
+        for candidate in candidates(index, len(self.labels)):
+            try:
+                return self.transform.pixels(candidate), candidate
+            except DamagedImage as error:
+                damaged[error.path] = error.reason
+        raise no_stand_in(*next(iter(damaged.items())))
+
+
+class Ring:
+    """`frames`: uint8 slots x B x size x size x 3, which all workers write to and the main process reads, over and over.
+
+    Batch number n of an epoch lies in slot n % slots. Anonymous shared memory: it passes to the workers by fork, no tensor
+    is sent through a queue, and /dev/shm with its limit (64 MB in a container) is not used. As its pages are touched once a
+    run, not once a batch, a third of the loader's time is saved. What it takes is fixed at the start.
+    """
+
+    def __init__(self, slots: int, batch_size: int, size: int, device: torch.device):
+        """Page-locked where `device` is a GPU, once: its copies then need no help of the CPU."""
+        self.slots = slots
+        self.bytes = slots * slot_bytes(batch_size, size)
+        memory = mmap.mmap(-1, self.bytes)
+        self.frames: Tensor = torch.frombuffer(memory, dtype=torch.uint8).view(slots, batch_size, size, size, 3)
+        if device.type == "cuda":
+            address, cuda = self.frames.data_ptr(), torch.cuda.cudart()
+            torch.cuda.check_error(cuda.cudaHostRegister(address, self.bytes, 0))
+            weakref.finalize(self, cuda.cudaHostUnregister, address).atexit = False  # the process's end does it too
+
+
+def slot_bytes(batch_size: int, size: int) -> int:
+    return batch_size * size * size * 3
+
+
+class Pass:
+    """The sampler of a loader: the tasks of a pass, set before it, each with the next slot of the ring."""
+
+    def __init__(self, slots: int):
+        self.slots = slots
+        self.tasks: Iterator[Task] = iter(())
+
+    def __iter__(self) -> Iterator[tuple[int, Task]]:
+        yield from zip(itertools.cycle(range(self.slots)), self.tasks)
+
+
+class DecodedImages:
+    """Images in files, decoded by workers: `batches` in a pass, of up to `batch_size` images."""
+
+    def __init__(self, transform: Transform, batch_size: int, batches: int, workers: int | None, device: torch.device):
+        self.device = device
+        self.capacity = capacity(workers, slot_bytes(batch_size, transform.size), batches)
+        self.ring = Ring(self.capacity.slots, batch_size, transform.size, device)
+        self._pass, workers = Pass(self.ring.slots), self.capacity.workers
+        self._loader = DataLoader(
+            DecodeDataset(transform, self.ring),
+            sampler=self._pass,
+            batch_size=None,  # a task is a batch
+            collate_fn=_as_it_is,
+            num_workers=workers,
+            prefetch_factor=self.capacity.ahead or None,
+            persistent_workers=workers > 0,
+            worker_init_fn=_leave_signals_to_the_parent,
+            multiprocessing_context="fork" if workers else None,  # the ring passes by fork
+            generator=torch.Generator(),  # else each pass would draw from the global one, and a resumed run draw otherwise
+        )
+
+    def read(self, tasks: Iterator[Task]) -> Iterator[Frames]:
+        """In order. On a CPU the images are the ring's own, and are overwritten after the next batch was asked for."""
+        self._pass.tasks = tasks
+        decoded = self._decoded()
+        for answer, images in to_gpu_ahead(decoded, self.device) if self.device.type == "cuda" else decoded:
+            labels = torch.from_numpy(answer.labels).to(self.device, non_blocking=True)
+            yield Frames(answer.task, images.permute(0, 3, 1, 2), labels, answer.damaged)
+
+    def _decoded(self) -> Iterator[tuple[Decoded, Tensor]]:
+        answers = iter(self._loader)
+        _end_before_exit(self._loader)
+        for answer in answers:
+            if isinstance(answer, UserError):
+                raise UserError(str(answer))  # a new one: it must not hold the frame that holds the loader that holds it
+            yield answer, self.ring.frames[answer.slot, : len(answer.labels)]
+
+    def __str__(self) -> str:
+        return f"{self.capacity}{', page-locked for the GPU' if self.device.type == 'cuda' else ''}"
+
+
+_LOADERS: weakref.WeakSet[DataLoader] = weakref.WeakSet()
+
+
+def _end_before_exit(loader: DataLoader) -> None:
+    """Whatever ends the process, its workers are asked to end first: torch waits, then sends them a signal that they ignore.
+
+    What is registered last is called first, so that this comes before torch's own, which was registered with the workers.
+    """
+    _LOADERS.add(loader)
+    atexit.unregister(_end_workers)
+    atexit.register(_end_workers)
+
+
+def _end_workers() -> None:
+    for loader in _LOADERS:
+        workers = loader._iterator  # torch has no public name for it
+        if workers is not None:
+            workers._shutdown_workers()
+
+
+def _leave_signals_to_the_parent(worker: int) -> None:
+    ignore_signals()
+
+
+def _as_it_is(answer: Decoded | UserError) -> Decoded | UserError:
+    return answer

@@ -1,0 +1,154 @@
+"""What a run tells, and whom: people by lines and a bar, sweeps and schedulers by status.json, trackers by copies."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tqdm import tqdm
+
+from efficientconv.config import LoggerConfig
+from efficientconv.engine.metrics import Meter, Result
+from efficientconv.files import write_atomically
+from efficientconv.text import duration
+from efficientconv.tracking.tracker import Tracker, start_tracker
+
+HEARTBEAT_S = 15.0
+STATES = ("running", "trained", "done", "preempted", "failed", "diverged")
+LINE_S = 30.0  # between plain lines
+REFRESH_S = 0.5  # between refreshed figures on the bar: reading them waits for the device
+
+
+class Reporter:
+    """Of the run in `folder`, by its main process: elsewhere nothing is told."""
+
+    def __init__(self, folder: Path, is_main: bool):
+        self.folder, self.is_main = folder, is_main
+        self.tracker = Tracker()
+        self.copies: list[str] = []  # where the loggers have them, a line each
+        self.next_beat = 0.0
+
+    def start_tracker(self, config: LoggerConfig) -> None:
+        """Needs config.yaml and facts.json in the folder."""
+        if self.is_main:
+            self.tracker = start_tracker(config, self.folder)
+
+    def finish(self) -> None:
+        """The training has ended, well or not."""
+        self.copies = self.tracker.finish()
+
+    def say(self, *lines: str) -> None:
+        if self.is_main:
+            print(*lines, sep="\n", flush=True)
+
+    def epoch(self, title: str, steps: int, done: int, later: int) -> EpochProgress:
+        return EpochProgress(title, steps, done, later, show=self.is_main)
+
+    def beat(self, step: int, progress: Callable[[], dict]) -> None:
+        """While running: often called, seldom written. `progress` is asked for only then: it may wait for the device."""
+        if self.is_main and time.monotonic() >= self.next_beat:
+            self.set_state("running", step, progress=progress())
+            self.next_beat = time.monotonic() + HEARTBEAT_S
+
+    def set_state(self, state: str, step: int, reason: str | None = None, progress: dict | None = None) -> None:
+        """Into status.json: with the last step, a heartbeat and how far it is while it runs, and why it ended."""
+        assert state in STATES, state
+        if not self.is_main:
+            return
+        values = {
+            "state": state, "step": step, "reason": reason, "heartbeat": _now(),
+            "host": socket.gethostname(), "pid": os.getpid(), "progress": progress or {},
+        }  # fmt: skip
+        try:
+            write_atomically(self.folder / "status.json", (json.dumps(values, indent=2) + "\n").encode())
+        except OSError:
+            pass  # a full disk: the run itself says so when it cannot save
+
+
+class EpochProgress:
+    """Shows steps, loss, top-1, images a second and the share of time spent waiting for data.
+
+        with EpochProgress("epoch 3/10", steps, done, later, show=True) as progress:
+            progress.update(meter)
+
+    later: steps of the epochs that follow, for the time left of the run.
+    """
+
+    def __init__(self, title: str, steps: int, done: int, later: int, show: bool):
+        self.title, self.steps, self.done, self.later, self.show = title, steps, done, later, show
+        self.on_terminal = show and sys.stderr.isatty()
+        self.bar = tqdm(
+            total=steps, initial=done, desc=title, unit="step", disable=not self.on_terminal, leave=False, dynamic_ncols=True
+        )
+        self.next_time = time.monotonic() + (REFRESH_S if self.on_terminal else LINE_S)
+
+    def __enter__(self) -> EpochProgress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def update(self, meter: Meter) -> None:
+        """After each step."""
+        self.done += 1
+        self.bar.update()
+        if not self.show or time.monotonic() < self.next_time:
+            return
+        if self.on_terminal:
+            self.bar.set_postfix_str(f"{describe(meter)}, {self._left(meter)}")
+            self.next_time = time.monotonic() + REFRESH_S
+        else:
+            print(f"{self.title}: step {self.done}/{self.steps}, {describe(meter)}, {self._left(meter)}", flush=True)
+            self.next_time = time.monotonic() + LINE_S
+
+    def seconds_left(self, meter: Meter) -> float:
+        """Of the run, at this epoch's rate; evaluation is not in it."""
+        return meter.seconds / max(self.done, 1) * (self.steps - self.done + self.later)
+
+    def _left(self, meter: Meter) -> str:
+        return f"{duration(self.seconds_left(meter))} left"
+
+
+def describe(meter: Meter) -> str:
+    result = meter.result()
+    return (
+        f"loss {result.loss:.3f}, top-1 {result.top1_percent:.2f} %, {meter.images_per_s:.0f} images/s, "
+        f"{meter.wait_percent:.0f} % waiting for data"
+    )
+
+
+def headline(path: object, facts: dict, batch_size: int, device: str) -> str:
+    return (
+        f"{path}: model {facts['model_name']} ({facts['layout']}, width {facts['width']:g}) on {facts['data_name']}, "
+        f"{facts['macs'] / 1e6:.2f} M MACs, {facts['params'] / 1e6:.3f} M parameters, {facts['num_train']} training images "
+        f"in batches of {batch_size}, {device}"
+    )
+
+
+def epoch_line(record: dict, epochs: int) -> str:
+    val = f"val top-1 {record['val_top1_percent']:.2f} %, " if "val_top1_percent" in record else ""
+    return (
+        f"epoch {record['epoch']}/{epochs}: loss {record['train_loss']:.3f}, top-1 {record['train_top1_percent']:.2f} %, "
+        f"{val}lr {record['lr']:.4g}, {record['train_seconds']:.0f} s, {record['images_per_s']:.0f} images/s, "
+        f"{record['data_wait_percent']:.0f} % waiting for data"
+    )
+
+
+def result_lines(results: dict[str, Result]) -> list[str]:
+    """By the name of the weights: "" for the weights themselves, "ema_" for their moving average."""
+    titles = {"": "test", "ema_": "test, moving average of the weights"}
+    return [
+        f"{titles[name]}: top-1 {result.top1_percent:.2f} % ({result.top1} of {result.images}), "
+        f"top-5 {result.top5_percent:.2f} %, loss {result.loss:.4f}"
+        for name, result in results.items()
+    ]
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

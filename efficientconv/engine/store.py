@@ -1,0 +1,124 @@
+"""Where a run is kept: its folder, the log of its epochs, its checkpoints.
+
+A state is saved on time, never with numbers that are not finite, and without dying of a full disk.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+import warnings
+from pathlib import Path
+
+from efficientconv.config import RunConfig
+from efficientconv.engine.checkpoint import KEPT, load_newest, save_checkpoint
+from efficientconv.engine.continuation import refuse_other_images, refuse_other_processes
+from efficientconv.engine.distributed import World
+from efficientconv.engine.environment import environment
+from efficientconv.engine.epoch_log import EpochLog
+from efficientconv.engine.preemption import Preemption
+from efficientconv.engine.run_folder import RunFolder
+from efficientconv.engine.trainer import Trainer
+from efficientconv.engine.training import Training
+from efficientconv.errors import UserError
+from efficientconv.files import make_folder, refused_in_one_line, remove_leftovers
+from efficientconv.weights import write_weights
+
+
+class RunStore:
+    """What one start of a run keeps of `trainer` in `folder`. All processes call it alike, and only the main one writes."""
+
+    def __init__(self, folder: RunFolder, trainer: Trainer, minutes: float, world: World, preemption: Preemption):
+        self.folder, self.trainer, self.world, self.preemption = folder, trainer, world, preemption
+        self.log = EpochLog(folder.metrics_file)
+        self.saved_step = 0
+        self.seconds = 60 * minutes  # between checkpoints inside an epoch
+        self.next_time = time.monotonic() + self.seconds
+
+    def take(self, training: Training) -> None:
+        """From here on the folder is this run's: whatever a user could have mistaken was refused before."""
+        folder, config = self.folder, training.config
+        self.lock = folder.hold(config)
+        refuse_other_images(folder, config, training.images)
+        refuse_other_processes(folder, self.world.size)
+        folder.read_json(folder.damaged_file.name)  # a damaged one is told now, not at the first damaged image
+        self.check_space()
+        folder.claim(config)
+        with refused_in_one_line(f"write into {folder.path}", "put out of the way what lies there, or make space"):
+            make_folder(folder.checkpoints)
+            folder.write_json("environment.json", environment(training.device))
+            folder.write_json("facts.json", training.facts)
+            folder.write_json(folder.classes_file.name, training.data.classes)
+        training.data.damage.listen(self._note_damage)
+
+    def due(self) -> bool:
+        return time.monotonic() >= self.next_time
+
+    def save(self) -> None:
+        """A failure is told, and tried again at the next occasion: the run goes on, the checkpoint before stays."""
+        self.next_time = time.monotonic() + self.seconds
+        with self.preemption.shield():
+            state = self.trainer.state_dict()  # all processes together
+            state["records"] = self.log.text(self.trainer.epoch)
+            if self.world.is_main:
+                try:
+                    save_checkpoint(self.folder.checkpoints, state)
+                except OSError as error:
+                    place = f"{self.folder.checkpoints} ({error.strerror})"
+                    warnings.warn(f"step {state['step']} could not be saved in {place}; training goes on", stacklevel=2)
+                    return
+            self.saved_step = state["step"]
+
+    def save_if_newer(self) -> None:
+        if self.trainer.step > self.saved_step:
+            self.save()
+
+    def load(self) -> Path | None:
+        """The newest sound checkpoint into trainer and log; its path, or None where there is none at all."""
+        with self.preemption.shield():
+            if self.world.is_main:
+                remove_leftovers(self.folder.checkpoints)
+            found = load_newest(self.folder.checkpoints, self.trainer.fault_in)
+            if found is None:
+                return None
+            path, state = found
+            self.trainer.load_state_dict(state)
+            self.log.resume(self.trainer.epoch, state.get("records"))
+            self.saved_step = self.trainer.step
+            return path
+
+    def check_space(self) -> None:
+        """Raises UserError when the disk cannot hold the checkpoints that a run keeps, and the one being written."""
+        values = sum(p.numel() for p in self.trainer.model.parameters())
+        copies = 2 if self.trainer.ema is None else 3  # weights, momentum, moving average
+        needed = values * 4 * copies * (KEPT + 1)
+        free = shutil.disk_usage(self.folder.path).free
+        if free < needed:
+            raise UserError(
+                f"{self.folder.path} has {free / 1e6:.0f} MB free, and checkpoints need {needed / 1e6:.0f} MB; "
+                "free some, or choose another output_root"
+            )
+
+    def write_results(self, summary: dict, config: RunConfig, classes: list[str]) -> None:
+        """model.safetensors and summary.json. Raises UserError where they, or the last state, could not be written."""
+        if self.saved_step < self.trainer.step or not self.log.write():
+            raise UserError(
+                f"training is done, but its last state could not be saved in {self.folder.path}; make space there, and the "
+                f"same command continues after step {self.saved_step}"
+            )
+        weights = self.trainer.model.state_dict(), config.model_dump(), classes
+        try:
+            write_weights(self.folder.weights_file, *weights)
+            self.folder.write_json("summary.json", summary)
+        except OSError as error:
+            raise UserError(
+                f"training is done, but the results could not be written to {self.folder.path} ({error.strerror}); make "
+                "space there, and the same command writes them"
+            ) from None
+
+    def _note_damage(self, image: str, reason: str) -> None:
+        warnings.warn(f"the training image '{image}' is damaged ({reason}); another takes its place", stacklevel=2)
+        try:
+            self.folder.add_damaged(image, reason)
+        except OSError as error:  # a full disk does not end a run, and the name was printed
+            warnings.warn(f"could not note it in {self.folder.damaged_file} ({error.strerror})", stacklevel=2)

@@ -1,0 +1,155 @@
+"""What is trained, made from the configuration of a run: device, data, network, loader, trainer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from efficientconv.complexity import NetworkCost, count
+from efficientconv.config import RunConfig
+from efficientconv.data import (
+    DataSet,
+    Images,
+    Split,
+    TrainLoader,
+    find_data,
+    fingerprint,
+    load_data,
+    train_loader,
+)  # fmt: skip
+from efficientconv.engine.distributed import World
+from efficientconv.engine.divergence import require_finite
+from efficientconv.engine.evaluate import evaluate_split
+from efficientconv.engine.memory import keep_freed_memory
+from efficientconv.engine.metrics import Result
+from efficientconv.engine.precision import choose_device, set_determinism, set_tf32, warn_of_slow_format
+from efficientconv.engine.preemption import Preemption
+from efficientconv.engine.run_folder import TEST, TRAIN
+from efficientconv.engine.trainer import Trainer
+from efficientconv.errors import UserError
+from efficientconv.latency import measure_latency
+from efficientconv.layers.backend import compile_kernels, set_backend
+from efficientconv.models import create_model, image_size_of, layout_name
+
+# images of one measured pass: enough to fill a device, few enough for a second or two on a CPU
+SMALL_IMAGE, SMALL_IMAGES_BATCH, LARGE_IMAGES_BATCH = 64, 64, 16  # SMALL_IMAGE: pixels a side
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a run trains, and what it trains on. `facts` is what it says of itself in its files."""
+
+    config: RunConfig
+    world: World
+    preemption: Preemption
+    device: torch.device
+    data: DataSet
+    images: Images
+    image_size: int
+    loader: TrainLoader
+    trainer: Trainer
+    facts: dict
+
+    def evaluate(self, split: Split) -> dict[str, Result]:
+        """By the prefix of their figures: "" for the weights, "ema_" for their moving average."""
+        trainer = self.trainer
+        trainer.share_buffers()
+        models = {"": trainer.model} | ({} if trainer.ema is None else {"ema_": trainer.ema.model})
+        return {
+            name: evaluate_split(model, split, self.config, self.image_size, self.device, self.world)
+            for name, model in models.items()
+        }
+
+    def measured_time(self) -> dict[str, float | int]:
+        """ms per image of a forward pass, for the summary. The network is left in eval mode, channels-last."""
+        batch_size = SMALL_IMAGES_BATCH if self.image_size <= SMALL_IMAGE else LARGE_IMAGES_BATCH
+        models, sizes = {"": self.trainer.model}, {"": self.image_size}
+        time = measure_latency(models, sizes, batch_size=batch_size, device=self.device, repeats=3)[""]
+        return {"ms_per_image": time.ms_per_image, "ms_per_image_batch": time.batch_size}
+
+    def share_damage(self) -> None:
+        """Each process counts the damaged images of all. Raises UserError, in all alike, when they are too many."""
+        for reasons in self.world.gather(self.data.damage.reasons):
+            for path, reason in reasons.items():
+                self.data.damage.add(path, reason)
+
+    def require_finite(self) -> None:
+        """Raises Diverged, in all processes alike, when the loss or the weights have left the finite numbers."""
+        require_finite(self.trainer, self.world)
+
+
+def build_training(config: RunConfig, world: World, preemption: Preemption, found: DataSet | None = None) -> Training:
+    """Raises UserError when the configuration, the data or the machine do not go together.
+
+    Args:
+        found: the data set, where `find_data` was asked for it before.
+    """
+    set_determinism(config.trainer.deterministic)
+    set_tf32(config.trainer.tf32)
+    device = choose_device(config.trainer.device, world.local_rank)
+    if world.is_main:
+        warn_of_slow_format(device, config.trainer.precision)
+    keep_freed_memory(device)
+    found = found or world.main_first(lambda: find_data(config.data))
+    images, data = fingerprint(found, config.data), load_data(config.data, found)
+    image_size = image_size_of(config.model, data.image_size)
+    loader = train_loader(
+        data.train, config.data, image_size=image_size, seed=config.seed, device=device, shard=world.shard,
+        global_batch_size=config.trainer.global_batch_size, accumulation_steps=config.trainer.accumulation_steps,
+        channels_last=config.trainer.channels_last, damage=data.damage, num_classes=data.num_classes,
+    )  # fmt: skip
+    torch.manual_seed(config.seed)
+    model = network(config, data.num_classes, data.image_size, device)
+    cost = count(model, (3, image_size, image_size))
+    facts = run_facts(config, data, images, image_size, cost, world.size)
+    if config.trainer.sync_batch_norm:
+        model = _synchronized(model, device)
+    trainer = Trainer(
+        model, config.trainer, config.optim, config.schedule, seed=config.seed, device=device, world=world,
+        steps_per_epoch=loader.batches_per_epoch // config.trainer.accumulation_steps, preemption=preemption,
+    )  # fmt: skip
+    return Training(config, world, preemption, device, data, images, image_size, loader, trainer, facts)
+
+
+def run_facts(
+    config: RunConfig, data: DataSet, images: Images, image_size: int, cost: NetworkCost, processes: int
+) -> dict:
+    """What was trained on what, and its cost: for summary.json and the tracker."""
+    return {
+        "model_name": config.model.name,
+        "data_name": data.name,
+        "data_pixels": images.pixels,
+        TRAIN: images.train,
+        TEST: images.test,
+        "layout": layout_name(config.model, data.image_size),
+        "width": config.model.width,
+        "image_size": image_size,
+        "seed": config.seed,
+        "epochs": config.trainer.epochs,
+        "processes": processes,
+        "macs": cost.macs,
+        "params": cost.params,
+        "activations": cost.activations,
+        "num_train": len(data.train),
+        "num_val": 0 if data.val is None else len(data.val),
+        "num_test": len(data.test),
+        "num_classes": data.num_classes,
+    }
+
+
+def network(config: RunConfig, num_classes: int, image_size: int | None, device: torch.device) -> nn.Module:
+    """The configuration's network, on the device, in the memory format that training uses."""
+    model = create_model(config.model, num_classes=num_classes, image_size=image_size)
+    set_backend(model, config.layers.backend)
+    if device.type == "cpu":
+        compile_kernels(model)
+    memory_format = torch.channels_last if config.trainer.channels_last else torch.contiguous_format
+    return model.to(device, memory_format=memory_format)
+
+
+def _synchronized(model: nn.Module, device: torch.device) -> nn.Module:
+    if device.type != "cuda":
+        raise UserError("trainer.sync_batch_norm=true needs GPUs: torch's SyncBatchNorm has no CPU form; set it to false")
+    return nn.SyncBatchNorm.convert_sync_batchnorm(model)
