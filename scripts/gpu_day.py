@@ -4,9 +4,11 @@
     python scripts/gpu_day.py                          measures what is left; a stage that is done is not repeated
     python scripts/gpu_day.py --only models,compiled   of those alone
     python scripts/gpu_day.py --tiny                   tries the stages out with tiny networks, on a CPU too
+    python scripts/gpu_day.py --pages                  writes the pages of what was measured anew; needs no GPU
 
-After every stage its results lie in results/gpu/<device>/: <stage>.json and .csv, and README.md with all tables. A stage
-that fails or is cut off keeps what it has measured, and its output in <stage>.log; the same command measures it again.
+After every stage its results lie in results/gpu/<device>/<stage>.json, and at the end README.md has all of them, with tables
+and pictures. A stage that fails or is cut off keeps what it has measured, and its output in <stage>.log; the same command
+measures it again.
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ from efficientconv.gpu_day.stages import BY_NAME, STAGES, Stage
 from efficientconv.results.gpu_page import write_page
 from efficientconv.results.table import Table
 
+TINY = "-tiny"  # ends the name of a folder whose times mean nothing
+
 
 class StagesMissing(UserError):
     """Some stages are not done."""
@@ -43,6 +47,8 @@ class StagesMissing(UserError):
 
 def main() -> None:
     args = parse_args()
+    if args.pages:
+        return write_pages(args.output_dir)
     stages = chosen(args.only)
     device = choose_device("auto")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
@@ -53,7 +59,10 @@ def main() -> None:
     if device.type == "cpu" and not args.tiny:
         raise UserError("torch finds no GPU here, and a CPU would take days; --tiny tries the stages out")
     require_writable(day.folder)
-    outcomes = day.run(lambda outcome: tell(day, outcome))
+    try:
+        outcomes = day.run(tell)
+    finally:
+        print(f"page: {write_page(day)}", flush=True)
     if failed := [outcome.stage for outcome in outcomes if outcome.state != "done"]:
         raise StagesMissing(f"not done: {', '.join(failed)}; see {day.folder}/<stage>.log, and the same command tries again")
 
@@ -63,6 +72,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--plan", action="store_true", help="print what would be measured, and measure nothing")
     parser.add_argument("--only", metavar="STAGE,STAGE", help="these stages alone")
     parser.add_argument("--tiny", action="store_true", help="tiny networks, to try the stages out: no time means anything")
+    parser.add_argument("--pages", action="store_true", help="write the pages of all devices anew, and measure nothing")
     parser.add_argument("--output-dir", type=Path, default=ROOT / "results" / "gpu")
     return parser.parse_args()
 
@@ -77,7 +87,7 @@ def chosen(names: str | None) -> Sequence[Stage]:
 
 
 def folder_name(device: str, tiny: bool) -> str:
-    return "-".join(re.findall(r"[a-z0-9]+", device.lower())) + ("-tiny" if tiny else "")
+    return "-".join(re.findall(r"[a-z0-9]+", device.lower())) + (TINY if tiny else "")
 
 
 def plan(day: Day) -> str:
@@ -94,10 +104,14 @@ def plan(day: Day) -> str:
     return Table.of(rows).text()
 
 
-def tell(day: Day, outcome: Outcome) -> None:
-    page = write_page(day)
+def write_pages(gpus: Path) -> None:
+    for folder in sorted(gpus.iterdir()):
+        print(write_page(Day(folder, "", folder.name.endswith(TINY))))
+
+
+def tell(outcome: Outcome) -> None:
     reason = f" ({outcome.reason})" if outcome.reason else ""
-    print(f"{outcome.stage}: {outcome.state}{reason}, {len(outcome.rows)} rows in {outcome.seconds:g} s: {page}", flush=True)
+    print(f"{outcome.stage}: {outcome.state}{reason}, {len(outcome.rows)} rows in {outcome.seconds:g} s", flush=True)
 
 
 if __name__ == "__main__":

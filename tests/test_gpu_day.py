@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -159,3 +160,21 @@ def test_what_the_bundle_leaves_out_is_not_missed():
     blocked = f"import sys; sys.modules.update(dict.fromkeys({names + ['joblib']})); import {imports}"
     done = subprocess.run([sys.executable, "-c", blocked], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_page_of_a_gpu_is_what_its_rows_say(tmp_path):
+    """Of rows as an H100 gave them: ratios by hand from its csv files, and nothing that was not measured."""
+    folder = tmp_path / "nvidia-h100-80gb-hbm3"
+    shutil.copytree(ROOT / "results" / "gpu" / folder.name, folder)
+    done = command("scripts/gpu_day.py", "--pages", "--output-dir", tmp_path)
+    assert done.returncode == 0, done.stderr
+    page = (folder / "README.md").read_text()
+    rows = {row["model"]: row for row in json.loads((folder / "models.json").read_text())["rows"]}
+    c, a = rows["c"], rows["a"]
+    (line,) = [line for line in page.splitlines() if line.startswith("| c | eager | 375.9 |")]
+    assert f"| {c['ms_per_step'] / a['ms_per_step']:.2f} |" in line
+    assert f"{max(row['ms_per_step'] for row in rows.values()) / a['ms_per_step']:.2f} of A's time (eager" in page
+    assert all(line.replace("\\|", "").count("|") <= 9 for line in page.splitlines())
+    for picture in ("time_against_macs", "operations"):
+        assert f"{picture}.png" in page and (folder / f"{picture}.svg").stat().st_size > 0
+    assert page == (ROOT / "results" / "gpu" / folder.name / "README.md").read_text()  # committed as made

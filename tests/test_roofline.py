@@ -105,18 +105,18 @@ def test_measured_shares_take_the_place_of_guessed_ones(tmp_path: Path):
     ]
     step = {"model": "c", "layout": "imagenet", "batch": 256, "precision": "bf16", "compiled": "no", "ms_per_step": 500.0}
     steps = [step, step | {"compiled": "reduce-overhead"}, step | {"batch": 8}, step | {"compiled": "default", "model": "a"}]
-    for folder in ("nvidia-slow-80gb-tiny", "nvidia-slow-80gb"):
-        device = with_measured("slow", SLOW, tmp_path, setting)
+    for folder in ("nvidia-a100-80gb-tiny", "nvidia-a100-80gb"):
+        device = with_measured("a100", SLOW, tmp_path, setting)
         assert (device.shares, device.source, device.seconds) == (GUESSED, "guessed", {})
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "operations.json").write_text(json.dumps({"rows": rows}))
         (tmp_path / folder / "compiled.json").write_text(json.dumps({"rows": steps}))
-    device = with_measured("slow", SLOW, tmp_path, setting)
+    device = with_measured("a100", SLOW, tmp_path, setting)
     assert device.shares["depthwise"] == Share(0.5, 0.5) and device.shares["convolution"] == Share(0.8, 0.8)
     assert device.shares["optimizer"] == Share(0.5, 0.5) and device.shares.keys() == GUESSED.keys()
-    assert device.machine.launch_s == pytest.approx(7e-3) and device.source == "measured, results/gpu/nvidia-slow-80gb"
+    assert device.machine.launch_s == pytest.approx(7e-3) and device.source == "measured, results/gpu/nvidia-a100-80gb"
     assert device.seconds == {("c", "eager"): 0.5, ("a", "compiled"): 0.5}
-    fp32 = with_measured("slow", SLOW, tmp_path, Setting(256, "fp32", "imagenet"))
+    fp32 = with_measured("a100", SLOW, tmp_path, Setting(256, "fp32", "imagenet"))
     assert fp32.shares["depthwise"] == Share(1, 1) and fp32.seconds == {}
 
 

@@ -20,7 +20,7 @@ from efficientconv.results.csv_files import csv_rows
 from efficientconv.results.families import family_of
 from efficientconv.results.labels import FAINT, Place, label
 from efficientconv.results.pages import page, write_files
-from efficientconv.results.plot import MARKERS, STYLE, Picture, log_axis, rendered
+from efficientconv.results.pictures import MARKERS, STYLE, Picture, log_axis, rendered
 from efficientconv.results.table import Column, Table
 
 FORMATS = {"fp32": "float32", "bf16": "bfloat16 by autocast", "fp16": "float16 by autocast"}

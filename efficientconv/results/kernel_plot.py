@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 
 from efficientconv.results.kernel_measures import KINDS, TEMPLATES, Measures, edges, of_random, templates
 from efficientconv.results.kernels import KernelGroup, RunKernels
-from efficientconv.results.plot import STYLE, rendered
+from efficientconv.results.pictures import STYLE, rendered
 
 SHOWN, COLUMNS = 128, 16  # kernels of a stage at most, and in a row
 TILE, FRAME, GAP = 30, 4, 6  # pixels: whole ones for each entry of 2 x 2, 3 x 3 and 5 x 5

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import matplotlib
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Drawing
 
 from efficientconv.results.families import Family, family_of
 from efficientconv.results.figures import FIGURES, Figure
 from efficientconv.results.labels import FAINT, Place, label, shown
+from efficientconv.results.pictures import STYLE, Picture, log_axis, rendered
 from efficientconv.results.record import RunRecord
 from efficientconv.results.statistics import Spread, spread
 
-matplotlib.use("Agg")  # no screen is needed
-
-MARKERS, LINES = "osD^v<>Pph*X", ("-", "--", ":", "-.")
-STYLE = {
-    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25,
-    "svg.hashsalt": "efficientconv",
-}  # fmt: skip
-Picture = Mapping[str, bytes]  # .png and .svg
+LINES = ("-", "--", ":", "-.")
 
 
 @dataclass(frozen=True)
@@ -65,25 +56,6 @@ def pareto_front(points: Sequence[Point]) -> list[Point]:
         if not front or point.top1.mean > front[-1].top1.mean:
             front.append(point)
     return front
-
-
-def rendered(drawing: Drawing, endings: Sequence[str] = (".png", ".svg")) -> Picture:
-    """The drawing is closed."""
-    images = {}
-    for ending in endings:
-        image = io.BytesIO()
-        metadata = {"Date": None} if ending == ".svg" else {}  # the same picture, the same file
-        drawing.savefig(image, format=ending[1:], dpi=150, metadata=metadata)
-        images[ending] = image.getvalue()
-    plt.close(drawing)
-    return images
-
-
-def log_axis(axis: matplotlib.axis.Axis) -> None:
-    """Ticks at 1, 2 and 5 of each power of ten, written out."""
-    axis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
-    axis.set_minor_formatter(matplotlib.ticker.NullFormatter())
 
 
 def _draw(axes: Axes, points: Sequence[Point], joined: bool, equal: str | None) -> None:

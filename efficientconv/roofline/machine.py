@@ -53,3 +53,9 @@ MACHINES = {
     "a100": _nvidia("NVIDIA A100 SXM 80 GB", 312, 156, 19.5, 2.0),
     "rtx4090": _nvidia("NVIDIA GeForce RTX 4090", 165, 82, 82, 1.0),
 }
+
+
+def machine_of(device: str) -> str | None:
+    """Of MACHINES, the one that a device's name, as torch gives it or as a folder is called, has in it."""
+    plain = "".join(filter(str.isalnum, device.lower()))
+    return next((name for name in MACHINES if name in plain), None)

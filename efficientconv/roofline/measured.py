@@ -9,7 +9,7 @@ from pathlib import Path
 
 from efficientconv.files import read_json
 from efficientconv.roofline.limit import limit
-from efficientconv.roofline.machine import GUESSED, Machine, Share
+from efficientconv.roofline.machine import GUESSED, Machine, Share, machine_of
 from efficientconv.roofline.step import Setting
 from efficientconv.roofline.work import Work
 
@@ -33,7 +33,8 @@ class Device:
 
 def with_measured(device: str, machine: Machine, folder: Path, setting: Setting) -> Device:
     """The machine as `folder` (results/gpu) has it, else as guessed. Raises UserError for a damaged file."""
-    found = [path for path in folder.glob(f"*{device}*") if not path.name.endswith("-tiny")]
+    folders = (path for path in sorted(folder.glob("*")) if not path.name.endswith("-tiny"))
+    found = [path for path in folders if machine_of(path.name) == device]
     rows = _rows(found[0], "operations") if found else []
     if not rows:
         return Device(machine)

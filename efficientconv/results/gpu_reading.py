@@ -1,0 +1,96 @@
+"""What the rows of a GPU's page say, in sentences that are made from them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from efficientconv.results.gpu_operations import share
+from efficientconv.results.gpu_steps import Step
+from efficientconv.roofline.expect import BASELINE
+from efficientconv.roofline.machine import Machine
+
+Rows = Mapping[str, Sequence[dict]]  # by stage
+KINDS = {"batch norm": "batch_norm", "max pools": "max_pool"}  # parts of kernels' names
+SLOW = 3  # operations that are named
+
+
+def reading(rows: Rows, steps: Sequence[Step], machine: Machine | None) -> list[str]:
+    """Sentences; none where nothing was measured that they are about."""
+    found = [
+        _arithmetic(steps), *_runs(steps), _operations(rows.get("operations", ()), machine),
+        *_profiles(rows.get("profiles", ())), _correctness(rows.get("against_cpu", ())),
+    ]  # fmt: skip
+    return [sentence for sentence in found if sentence]
+
+
+def _arithmetic(steps: Sequence[Step]) -> str:
+    eager = [s for s in steps if (s.run, s.layout) == ("eager", "imagenet") and s.model != BASELINE and s.over_a]
+    if not eager:
+        return ""
+    faster = [s.model.upper() for s in eager if s.over_a < 1]
+    some = f"faster than A: {', '.join(faster)}" if faster else "none is faster than A"
+    macs, times = ([f(s) for s in eager] for f in (lambda s: s.macs_over_a, lambda s: s.over_a))
+    verdict = "follows" if len(faster) == len(eager) else "does not follow"
+    return (
+        f"**Measured time {verdict} arithmetic.** With {_range(macs)} of A's MACs a step of {_names(eager)} takes "
+        f"{_range(times)} of A's time (eager, layout imagenet); {some}."
+    )
+
+
+def _runs(steps: Sequence[Step]) -> list[str]:
+    """What compiling and capturing gain, and where C stands with them."""
+    by_run = defaultdict(dict)
+    for step in steps:
+        by_run[step.layout, step.run][step.model] = step
+    return [
+        _gain(layout, run, by_run[layout, "eager"], found) for (layout, run), found in by_run.items()
+        if run != "eager" and by_run.get((layout, "eager"))
+    ]  # fmt: skip
+
+
+def _gain(layout: str, run: str, eager: Mapping[str, Step], found: Mapping[str, Step]) -> str:
+    gains = [f"{name.upper()} {eager[name].ms / step.ms:.2f}" for name, step in found.items() if name in eager]
+    c = found.get("c")
+    beside = f"; C then takes {c.over_a:.2f} of A's time with {c.macs_over_a:.2f} of its MACs" if c and c.over_a else ""
+    return f"Layout {layout}, {run}: times as fast as eager: {', '.join(gains)}{beside}." if gains else ""
+
+
+def _operations(rows: Sequence[dict], machine: Machine | None) -> str:
+    reached = {row["operation"]: (share(row, machine), row) for row in rows if row["precision"] == "bf16"}
+    known = sorted((s, name, row) for name, (s, row) in reached.items() if s is not None)
+    slow = [f"{name} {s:.0%} ({row['gb_per_s']:,.0f} GB/s)" for s, name, row in known[:SLOW]]
+    if not slow:
+        return ""
+    copy = f"; a copy reaches {reached['copy'][1]['gb_per_s']:,.0f} GB/s" if "copy" in reached else ""
+    return f"The kernels farthest from the limit, bf16: {', '.join(slow)}{copy}."
+
+
+def _profiles(rows: Sequence[dict]) -> list[str]:
+    sentences = []
+    for model in dict.fromkeys(row["model"] for row in rows):
+        kernels = [row for row in rows if row["model"] == model]
+        shares = {kind: sum(row["percent"] for row in kernels if part in row["kernel"]) for kind, part in KINDS.items()}
+        told = ", ".join(f"{kind} {percent:.0f} %" for kind, percent in shares.items())
+        sentences.append(f"Of the time of {model.upper()}'s kernels at least: {told}.")
+    return sentences
+
+
+def _correctness(rows: Sequence[dict]) -> str:
+    if not rows:
+        return ""
+    wrong = [f"{row['model'].upper()} {row['precision']}" for row in rows if not row["right"]]
+    those = f" (not: {', '.join(wrong)})" if wrong else ""
+    most = max(row["largest_difference"] / row["cpu_rounding"] for row in rows if row["cpu_rounding"])
+    return (
+        f"A step computes what the CPU computes in {len(rows) - len(wrong)} of {len(rows)} cases{those}: it differs by at "
+        f"most {most:.2g} times the CPU's own rounding."
+    )
+
+
+def _range(values: Sequence[float]) -> str:
+    return f"{min(values):.2f} to {max(values):.2f}"
+
+
+def _names(steps: Sequence[Step]) -> str:
+    return ", ".join(step.model.upper() for step in steps)

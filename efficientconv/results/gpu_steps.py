@@ -1,0 +1,138 @@
+"""Steps that were measured on a GPU: beside model A's, beside their limit, and as a picture against arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+
+from efficientconv.models import model_config
+from efficientconv.results.families import family_of
+from efficientconv.results.labels import FAINT, label
+from efficientconv.results.pictures import MARKERS, STYLE, Picture, log_axis, rendered
+from efficientconv.results.table import Column, Table
+from efficientconv.roofline.expect import BASELINE, Ways, ways_of
+from efficientconv.roofline.limit import limit
+from efficientconv.roofline.machine import Machine
+from efficientconv.roofline.step import Setting
+
+RUNS = {"no": "eager", "default": "compiled", "reduce-overhead": "CUDA graphs"}  # by torch.compile's mode in a row
+
+LEAST, MOST = 0.2, 1.1  # MACs against A's that a picture shows
+
+
+@dataclass(frozen=True)
+class Step:
+    """A measured one. `over_a`, `macs_over_a`: against model A, run the same way on the same images; None without it."""
+
+    model: str
+    layout: str
+    run: str
+    macs: int
+    ms: float
+    ms_low: float
+    ms_high: float
+    peak_mb: float | None
+    held_mb: float | None
+    over_a: float | None
+    macs_over_a: float | None
+    share: float | None  # of the limit; None where the machine's peaks are not known
+
+
+COLUMNS = (
+    Column("model", lambda step: step.model),
+    Column("run", lambda step: step.run),
+    Column("M MACs", lambda step: step.macs / 1e6, ".1f"),
+    Column("ms a step (quartiles)", lambda step: f"{step.ms:.2f} ({step.ms_low:.2f} to {step.ms_high:.2f})"),
+    Column("time over a's", lambda step: step.over_a, ".2f"),
+    Column("share of the limit", lambda step: step.share, ".0%"),
+    Column("MB, a step's tensors", lambda step: step.peak_mb, ",.0f"),
+    Column("MB held in all", lambda step: step.held_mb, ",.0f"),
+)
+
+
+def steps_of(rows: Sequence[dict], machine: Machine | None) -> list[Step]:
+    """Of a stage's rows, or several stages'."""
+    baselines = {_like(row): row for row in rows if row["model"] == BASELINE}
+    return [_step(row, baselines.get(_like(row)), machine) for row in rows]
+
+
+def _like(row: dict) -> tuple:
+    return row["layout"], row["batch"], row["precision"], row["compiled"]
+
+
+def _step(row: dict, a: dict | None, machine: Machine | None) -> Step:
+    share = machine and 1e3 * _limit_s(row, machine) / row["ms_per_step"]
+    over_a, macs_over_a = (a and row[key] / a[key] for key in ("ms_per_step", "macs"))
+    return Step(
+        row["model"], row["layout"], RUNS.get(row["compiled"], row["compiled"]), row["macs"], row["ms_per_step"],
+        row["ms_low"], row["ms_high"], row["peak_mb"], row.get("held_mb"), over_a, macs_over_a, share,
+    )  # fmt: skip
+
+
+def _limit_s(row: dict, machine: Machine) -> float:
+    ways = _ways(row["model"], Setting(row["batch"], row["precision"], row["layout"]))
+    return limit(ways["eager" if row["compiled"] == "no" else "compiled"], machine, row["precision"]).seconds
+
+
+@cache
+def _ways(model: str, setting: Setting) -> Ways:
+    return ways_of(model_config(model), setting)
+
+
+def over_a_table(steps: Sequence[Step]) -> Table:
+    """A row a model, a column a way of running it."""
+    ways = list(dict.fromkeys((step.layout, step.run) for step in steps))
+    found = {(step.model, step.layout, step.run): step for step in steps}
+    macs = {(step.model, step.layout): step.macs_over_a for step in steps}
+
+    def columns(layout: str) -> list[Column]:
+        runs = [run for place, run in ways if place == layout]
+        first = Column(f"{layout}: MACs over a's", lambda model: macs.get((model, layout)), ".2f")
+        times = [Column(f"time, {run}", lambda m, run=run: _over_a(found.get((m, layout, run))), ".2f") for run in runs]
+        return [first, *times]
+
+    layouts = dict.fromkeys(layout for layout, _ in ways)
+    models = dict.fromkeys(step.model for step in steps)
+    return Table(list(models), [Column("model", str), *(column for layout in layouts for column in columns(layout))])
+
+
+def _over_a(step: Step | None) -> float | None:
+    return step and step.over_a
+
+
+def plot(steps: Sequence[Step]) -> Picture:
+    """A panel a layout: time against A's over MACs against A's, with the lines of equal time and of time = MACs."""
+    shown = [step for step in steps if step.over_a and step.model != BASELINE]
+    layouts = list(dict.fromkeys(step.layout for step in shown))
+    with plt.rc_context(STYLE):
+        drawing, panels = plt.subplots(
+            1, len(layouts), figsize=(5.2 * len(layouts), 4.6), layout="constrained", squeeze=False, sharey=True
+        )
+        for axes, layout in zip(panels[0], layouts):
+            axes.set_title(f"a step of training, layout {layout}", loc="left")
+            axes.set(ylim=(LEAST, 1.2 * max(step.over_a for step in shown)))
+            _draw(axes, [step for step in shown if step.layout == layout])
+        return rendered(drawing)
+
+
+def _draw(axes: Axes, steps: Sequence[Step]) -> None:
+    axes.set(xscale="log", yscale="log", xlabel="MACs against A's, times", ylabel="time of a step against A's, times")
+    log_axis(axes.xaxis)
+    log_axis(axes.yaxis)
+    axes.set(xlim=(LEAST, MOST))
+    axes.plot((LEAST, MOST), (LEAST, MOST), color=FAINT, linewidth=1, zorder=1, label="time = MACs")
+    axes.plot((LEAST, MOST), (1, 1), ":", color=FAINT, linewidth=1, zorder=1, label="A's time")
+    for number, run in enumerate(RUNS.values()):
+        if not (chosen := [step for step in steps if step.run == run]):
+            continue
+        colours = [family_of(step.model).colour for step in chosen]
+        places = [step.macs_over_a for step in chosen], [step.over_a for step in chosen]
+        axes.scatter(*places, 26, colours, MARKERS[number], zorder=3)
+        axes.scatter([], [], 26, "0.4", MARKERS[number], label=run)
+    axes.legend(fontsize=8, frameon=False, loc="lower right")
+    named = [(step.model, family_of(step.model).colour, (step.macs_over_a, step.over_a)) for step in steps]
+    label(axes, named, [(place, place) for _, _, place in named])

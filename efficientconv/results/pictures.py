@@ -1,0 +1,38 @@
+"""What all pictures share: their style, their axes, and PNG and SVG of them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure as Drawing
+
+matplotlib.use("Agg")  # no screen is needed
+
+MARKERS = "osD^v<>Pph*X"
+STYLE = {
+    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25,
+    "svg.hashsalt": "efficientconv",
+}  # fmt: skip
+Picture = Mapping[str, bytes]  # .png and .svg
+
+
+def rendered(drawing: Drawing, endings: Sequence[str] = (".png", ".svg")) -> Picture:
+    """The drawing is closed."""
+    images = {}
+    for ending in endings:
+        image = io.BytesIO()
+        metadata = {"Date": None} if ending == ".svg" else {}  # the same picture, the same file
+        drawing.savefig(image, format=ending[1:], dpi=150, metadata=metadata)
+        images[ending] = image.getvalue()
+    plt.close(drawing)
+    return images
+
+
+def log_axis(axis: matplotlib.axis.Axis) -> None:
+    """Ticks at 1, 2 and 5 of each power of ten, written out."""
+    axis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+    axis.set_minor_formatter(matplotlib.ticker.NullFormatter())
