@@ -229,7 +229,7 @@ class TrainerConfig(Section):
 class LayersConfig(Section):
     """How the layers compute; what they compute and their parameters stay the same."""
 
-    backend: Literal["auto", "reference", "native"]  # efficientconv/layers/backend.py
+    backend: Literal["auto", "reference", "native", "triton"]  # efficientconv/layers/backend.py
 
 
 class WandbConfig(Section):

@@ -4,7 +4,8 @@
 
 Same parameters, same results. `auto`, what every layer starts with, takes the operator on devices that have kernels for it,
 for maps on which they were measured to be no slower. `native` takes it for all maps, and refuses to start where the CPU's
-kernels cannot be built.
+kernels cannot be built. `triton` takes layers in Triton on a GPU (efficientconv.fused) where there are such, elsewhere the
+reference.
 
 An operator stands for whole modules. Where someone has put hooks, another class, another forward or a weight of a class of
 its own on one of those, they run themselves.
@@ -12,6 +13,8 @@ its own on one of those, they run themselves.
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
@@ -23,20 +26,24 @@ from efficientconv.errors import UserError, did_you_mean
 from efficientconv.layers.operators import DEVICES, Norm
 from efficientconv.native import build
 
-BACKENDS = ("auto", "reference", "native")
+BACKENDS = ("auto", "reference", "native", "triton")
+TRITON_TYPES = (torch.float32, torch.bfloat16, torch.float16)
 Forward = TypeVar("Forward", bound=Callable)
 
 
 def set_backend(model: nn.Module, backend: str) -> nn.Module:
-    """`model`, each of whose layers now runs `backend`: auto, reference or native. Checkpoints know nothing of it.
+    """`model`, each of whose layers now runs `backend`, one of BACKENDS. Checkpoints know nothing of it.
 
     Raises:
-        UserError: another name; native where the kernels cannot be built or loaded (the message says why).
+        UserError: another name; native where the kernels cannot be built or loaded (the message says why); triton where
+            there is no Triton or no GPU.
     """
     if backend not in BACKENDS:
         raise UserError(f"layers.backend={backend}: {did_you_mean(backend, BACKENDS)}")
     if backend == "native" and (error := build.failure()):
         raise UserError(f"layers.backend=native: {error}; or choose auto or reference")
+    if backend == "triton" and (missing := _missing_for_triton()):
+        raise UserError(f"layers.backend=triton: {missing}; choose auto or reference")
     for module in model.modules():
         module.layer_backend = backend
     return model
@@ -44,7 +51,8 @@ def set_backend(model: nn.Module, backend: str) -> nn.Module:
 
 def compile_kernels(model: nn.Module) -> None:
     """Now, if a layer of a model on the CPU may take them: else its first step waits for the compiler."""
-    if any(hasattr(type(module), "layer_backend") and module.layer_backend != "reference" for module in model.modules()):
+    modules = (module for module in model.modules() if hasattr(type(module), "layer_backend"))
+    if any(module.layer_backend in ("auto", "native") for module in modules):
         build.available()
 
 
@@ -64,6 +72,12 @@ class HasOperator:
     def layer_operator(self, x: Tensor, residual: Tensor | None, norm: Norm) -> Tensor:
         """relu(batch norm of it + residual), or without the residual."""
         raise NotImplementedError
+
+    def triton_layer(self, x: Tensor, residual: Tensor | None, norm: Norm) -> Tensor:
+        """The same in Triton, where `has_triton_layer`."""
+        raise NotImplementedError
+
+    has_triton_layer = False
 
 
 # What an operator computes is what these compute; stands_for adds those of the layers.
@@ -94,8 +108,17 @@ def is_plain_inside(module: nn.Module) -> bool:
 def runs_kernels(module: nn.Module, x: Tensor) -> bool:
     """Whether `module` may run kernels of x's device, if it has any."""
     return (
-        getattr(module, "layer_backend", "auto") != "reference" and type(x) is Tensor and x.device.type in DEVICES
+        getattr(module, "layer_backend", "auto") in ("auto", "native") and type(x) is Tensor and x.device.type in DEVICES
         and (not x.is_cpu or _has_kernels())
+    )  # fmt: skip
+
+
+def runs_triton(layer: nn.Module, x: Tensor, conv: HasOperator, bn: nn.BatchNorm2d) -> bool:
+    """Whether `layer`, around its convolution and batch norm, is left to Triton for the input x."""
+    return (
+        layer.layer_backend == conv.layer_backend == "triton" and conv.has_triton_layer and type(x) is Tensor
+        and (x.is_cuda or _interprets_triton()) and x.dim() == 4 and x.dtype in TRITON_TYPES and bn.affine
+        and conv.takes_operator(x) and is_plain_inside(layer)
     )  # fmt: skip
 
 
@@ -148,6 +171,19 @@ def _are_plain(modules: Iterable[nn.Module | None]) -> bool:
         if own["_modules"] and not _are_plain(own["_modules"].values()):
             return False
     return True
+
+
+def _missing_for_triton() -> str | None:
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed (pip install triton; it is for Linux)"
+    if not (torch.cuda.is_available() or _interprets_triton()):
+        return "torch finds no CUDA device"
+    return None
+
+
+def _interprets_triton() -> bool:
+    """Triton's interpreter runs kernels on a CPU: slowly, for tests."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
 
 
 @torch.compiler.assume_constant_result

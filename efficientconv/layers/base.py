@@ -14,7 +14,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from efficientconv.errors import UserError, did_you_mean
-from efficientconv.layers.backend import HasOperator, are_plain, norm_of, runs_kernels, runs_operator, stands_for, takes_norm
+from efficientconv.layers.backend import (
+    HasOperator,
+    are_plain,
+    norm_of,
+    runs_kernels,
+    runs_operator,
+    runs_triton,
+    stands_for,
+    takes_norm,
+)
 from efficientconv.layers.geometry import Device, Geometry
 from efficientconv.layers.operators import ops
 from efficientconv.registry import Registry
@@ -69,8 +78,11 @@ class ConvLayer(nn.Module):
         if self.norm_behind:
             return F.relu(bn(conv(x) + x))
         plain_norm = takes_norm(bn)
-        if plain_norm and isinstance(conv, HasOperator) and runs_operator(self, x, conv):
-            return conv.layer_operator(x, x if self.residual else None, norm_of(bn))
+        if plain_norm and isinstance(conv, HasOperator):
+            if runs_operator(self, x, conv):
+                return conv.layer_operator(x, x if self.residual else None, norm_of(bn))
+            if runs_triton(self, x, conv, bn):
+                return conv.triton_layer(x, x if self.residual else None, norm_of(bn))
         y = conv(x)
         if plain_norm and bn.training and runs_kernels(self, y) and are_plain([bn]):
             return ops.norm_relu.default(y, x if self.residual else None, *norm_of(bn))

@@ -18,7 +18,7 @@ def spatial_bottleneck_by_cells(
 ) -> Tensor:
     """What operators.spatial_bottleneck computes, up to rounding, also under autocast; channels-last where x is."""
     (h, w), k, p = x.shape[-2:], stride, padding
-    x, reduction, projection, expansion = _as_autocast(x, reduction, projection, expansion)
+    x, reduction, projection, expansion = as_autocast(x, reduction, projection, expansion)
     rows, columns = -(-(h + p) // k), -(-(w + p) // k)
     fits = (rows * k, columns * k) == (h, w)
     whole = x if fits else F.pad(x, (p, columns * k - p - w, p, rows * k - p - h))
@@ -45,8 +45,8 @@ def _channels_behind(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1)
 
 
-def _as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Products and sums are none of those operations that autocast gives its type."""
+def as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """In autocast's type where it is on: it converts for convolutions, not for products and sums."""
     device = tensors[0].device.type
     if not torch.is_autocast_enabled(device):
         return tensors

@@ -31,6 +31,7 @@ class ChannelBottleneckConv2d(Conv2dAttributes):
     """
 
     float32_under_autocast = True
+    has_triton_layer = True
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: Size, stride: Size = 1, padding: Padding = "same",
@@ -65,6 +66,10 @@ class ChannelBottleneckConv2d(Conv2dAttributes):
     def layer_operator(self, x: Tensor, residual: Tensor | None, norm: Norm) -> Tensor:
         modules = self._modules
         return modules["expansion"].layer_operator(modules["reduction"](x), residual, norm)
+
+    def triton_layer(self, x: Tensor, residual: Tensor | None, norm: Norm) -> Tensor:
+        modules = self._modules
+        return modules["expansion"].triton_layer(modules["reduction"](x), residual, norm)
 
     def cost(self, h: int, w: int) -> Cost:
         batch_norm = Cost(params=2 * self.reduction.bn.num_features)

@@ -8,6 +8,7 @@ from torch import Tensor
 from efficientconv.layers.backend import is_inference
 from efficientconv.layers.base import LAYERS
 from efficientconv.layers.geometry import Device, Padding, Size
+from efficientconv.layers.operators import Norm
 from efficientconv.layers.topology import Topology
 from efficientconv.layers.unravelled import UnravelledConv2d
 
@@ -39,8 +40,15 @@ class SICConv2d(UnravelledConv2d):
             bases=1, groups=groups, topology=topology, device=device, dtype=dtype,
         )  # fmt: skip
 
+    has_triton_layer = True
+
+    def triton_layer(self, x: Tensor, residual: Tensor | None, norm: Norm) -> Tensor:
+        from efficientconv.fused.layer import sic_layer  # triton takes its time to import, and is not everywhere
+
+        return sic_layer(x, *self._arguments(), residual, *norm)
+
     def takes_operator(self, x: Tensor) -> bool:
-        return (self.layer_backend == "native" or self._pays(x)) and super().takes_operator(x)
+        return (self.layer_backend != "auto" or self._pays(x)) and super().takes_operator(x)
 
     def _pays(self, x: Tensor) -> bool:
         """On small maps PyTorch's depthwise layer and matrix product are faster in training, and in bfloat16 under autocast.

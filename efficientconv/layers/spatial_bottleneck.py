@@ -37,6 +37,7 @@ class SpatialBottleneckConv2d(Conv2dAttributes):
     """
 
     float32_under_autocast = True
+    has_triton_layer = True
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: Size, stride: Size = 1, padding: Size = 0,
@@ -78,6 +79,11 @@ class SpatialBottleneckConv2d(Conv2dAttributes):
 
     def layer_operator(self, x: Tensor, residual: Tensor | None, norm: Norm) -> Tensor:
         return ops.spatial_bottleneck_layer.default(x, *self._arguments(), residual, *norm)
+
+    def triton_layer(self, x: Tensor, residual: Tensor | None, norm: Norm) -> Tensor:
+        from efficientconv.fused.layer import spatial_bottleneck_layer  # triton takes its time to import
+
+        return spatial_bottleneck_layer(x, *self._arguments(), residual, *norm)
 
     def _arguments(self) -> tuple[object, ...]:
         modules = self._modules

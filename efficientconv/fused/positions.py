@@ -1,0 +1,97 @@
+"""How kernels share the work: a program has a tile of positions x channels, and a reduction is summed in a fixed order.
+
+Everything here follows from the shapes alone, so that equal inputs give equal bits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+TILE = 2048, 64  # numbers, and channels at most: 16 numbers a thread
+SUMMING_TILE = 1024, 32  # 8 a thread, each of which may have a sum for every tap of a filter
+CHUNKS = 512  # into which the tiles of a sum over all positions are divided at most
+
+
+def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **sizes: int) -> None:
+    """On the device of the first tensor, which need not be torch's current one."""
+    with torch.cuda.device_of(next(a for a in args if isinstance(a, Tensor))):
+        kernel[grid](*args, **sizes)
+
+
+def tiles(positions: int, channels: int) -> tuple[tuple[int, int], dict[str, int]]:
+    """The grid of programs, a tile each, and the tile's positions and channels."""
+    numbers, widest = TILE
+    width = min(widest, triton.next_power_of_2(channels))
+    height = numbers // width
+    return (triton.cdiv(positions, height), triton.cdiv(channels, width)), {"BP": height, "BC": width}
+
+
+def chunks(positions: int, channels: int) -> tuple[tuple[int, int], dict[str, int]]:
+    """The grid of programs, a chunk of EACH tiles for each, which sum over positions, and the tile's size."""
+    numbers, widest = SUMMING_TILE
+    width = min(widest, triton.next_power_of_2(channels))
+    height = numbers // width
+    number = triton.cdiv(positions, height)
+    each = triton.cdiv(number, CHUNKS)
+    return (triton.cdiv(number, each), triton.cdiv(channels, width)), {"EACH": each, "BP": height, "BC": width}
+
+
+def by_tap(weight: Tensor) -> Tensor:
+    """C x 1 x k x l -> k l x C: a program reads its channels side by side."""
+    return weight.flatten(1).t().contiguous()
+
+
+def by_channel(sums: Tensor, weight: Tensor) -> Tensor:
+    """The gradient of `weight` from chunks x k l x C."""
+    return sums.sum(0).t().reshape(weight.shape).to(weight.dtype)
+
+
+@triton.jit
+def pixel(cell, tap: tl.constexpr, ROWS, COLUMNS, H, W, K: tl.constexpr, PAD: tl.constexpr):
+    """Place in B x H x W of pixel `tap` of each cell of B x ROWS x COLUMNS, and whether the map has it."""
+    if K == 1:
+        return cell, cell >= 0
+    h = cell // COLUMNS % ROWS * K + tap // K - PAD
+    w = cell % COLUMNS * K + tap % K - PAD
+    inside = (h >= 0) & (h < H) & (w >= 0) & (w < W)
+    return (cell // (ROWS * COLUMNS) * H + h) * W + w, inside
+
+
+@triton.jit
+def load(maps, place, inside, c, C):
+    """Of positions x channels, in float32; zero where there is nothing."""
+    ok = inside[:, None] & (c < C)[None, :]
+    return tl.load(maps + place.to(tl.int64)[:, None] * C + c[None, :], mask=ok, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def store(maps, values, place, inside, c, C):
+    ok = inside[:, None] & (c < C)[None, :]
+    tl.store(maps + place.to(tl.int64)[:, None] * C + c[None, :], values.to(maps.dtype.element_ty), mask=ok)
+
+
+@triton.jit
+def load_row(rows, number, c, C):
+    """Row `number` of a matrix of C columns, in float32: 1 x BC."""
+    return tl.load(rows + number * C + c, mask=c < C, other=0.0).to(tl.float32)[None, :]
+
+
+@triton.jit
+def zeros(NUMBER: tl.constexpr, BP: tl.constexpr, BC: tl.constexpr):
+    """A tile of sums for each tap."""
+    sums = ()
+    for _ in tl.static_range(NUMBER):
+        sums = sums + (tl.zeros((BP, BC), tl.float32),)
+    return sums
+
+
+@triton.jit
+def store_sums(parts, sums, c, C, NUMBER: tl.constexpr):
+    """Over positions, into this chunk's rows of chunks x NUMBER x C."""
+    for tap in tl.static_range(NUMBER):
+        tl.store(parts + (tl.program_id(0) * NUMBER + tap) * C + c, tl.sum(sums[tap], 0), mask=c < C)
