@@ -5,11 +5,13 @@
 
 Ranges are Hydra's: interval(low,high), tag(log,interval(low,high)), int(interval(low,high)), range(from,to,step), a,b,c.
 The same command continues a search that was cut off; more --trials widen it. Writes <output_root>/tune/<study>/trials.csv.
+With --jobs 2, two trials run at a time.
 """
 
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections import Counter
 from pathlib import Path
 
@@ -29,11 +31,10 @@ from efficientconv.engine.epoch_log import read_records
 from efficientconv.engine.guard import guarded
 from efficientconv.errors import UserError
 from efficientconv.files import write_atomically
-from efficientconv.results.table import Table
-from efficientconv.sweep.ranges import split_ranges
-from efficientconv.sweep.search import OBJECTIVE, Search
-
-STATES = {"COMPLETE": "ok", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
+from efficientconv.results.figures import FIGURES
+from efficientconv.results.table import Column, Table
+from efficientconv.sweep.ranges import short, split_ranges
+from efficientconv.sweep.search import OBJECTIVE, STATES, Search
 
 
 def main() -> None:
@@ -45,47 +46,54 @@ def main() -> None:
         return run_config(compose("train", [*fixed, *overrides]))
 
     search = Search(Path(configure([]).output_root) / "tune" / args.study, ranges, configure)
-    table = search.folder / "trials.csv"
-    search.run(args.trials, after_each=lambda: write_atomically(table, csv_of(search).encode()))
-    write_atomically(table, csv_of(search).encode())
-    print(f"trials: {table}\n{best(search, fixed)}")
+    file = search.folder / "trials.csv"
+
+    def keep() -> None:
+        write_atomically(file, trial_table(search).csv().encode())
+
+    keep()
+    search.run(args.trials, args.jobs, after_each=keep)
+    print(f"\n{trial_table(search).text()}\n\ntrials: {file}\n{best(search, fixed)}")
 
 
 def best(search: Search, fixed: list[str]) -> str:
     """The trial with the highest accuracy, and the command that trains its setting."""
-    counts = Counter(STATES[trial.state.name] for trial in search.study.trials)
+    counts = Counter(STATES[trial.state] for trial in search.study.trials)
     found = ", ".join(f"{number} {state}" for state, number in counts.items())
-    if not counts["ok"]:
+    trial = search.best()
+    if trial is None:
         raise UserError(f"no trial ended well ({found}); each says why in log.txt of its folder in {search.folder}")
-    trial = search.study.best_trial
     settings = [f"{key}={value}" for key, value in trial.params.items()]
     return (
-        f"best of {len(search.study.trials)} trials ({found}): trial {trial.number}, {OBJECTIVE} {trial.value:.2f}\n"
-        f"python train.py {' '.join(map(quoted, [*fixed, *settings]))}"
+        f"best of {len(search.study.trials)} trials ({found}): trial {trial.number}, "
+        f"held-out top-1 {FIGURES[OBJECTIVE].show(trial.value)} %\n"
+        f"{shlex.join(['python', 'train.py', *fixed, *settings])}"
     )
 
 
-def quoted(override: str) -> str:
-    return f"'{override}'" if set(override) & set(" ()[]{}*?$&;") else override
-
-
-def csv_of(search: Search) -> str:
-    """A row a trial: its state, held-out accuracy in the end, epochs, seconds of training, settings, run folder."""
-    rows = []
-    for trial in search.study.trials:
-        records = read_records(search.run_of(trial).metrics_file) if "run" in trial.user_attrs else []
-        rows.append({
-            "trial": trial.number, "state": STATES[trial.state.name], OBJECTIVE: trial.value, "epochs": len(records),
-            "train_seconds": round(sum(record["train_seconds"] for record in records), 1),
-            **{key: trial.params.get(key) for key in search.ranges}, "run": trial.user_attrs.get("run"),
-        })  # fmt: skip
-    return Table.of(rows).csv()
+def trial_table(search: Search) -> Table:
+    """The best first; pruned and failed ones behind the finished. The run folder is for the csv file."""
+    trials = sorted(search.study.trials, key=lambda trial: (list(STATES).index(trial.state), -(trial.value or 0)))
+    claimed = [trial for trial in trials if "run" in trial.user_attrs]
+    records = {trial.number: read_records(search.run_of(trial).metrics_file) for trial in claimed}
+    return Table(trials, [
+        Column("trial", lambda trial: trial.number, name="trial"),
+        Column("state", lambda trial: STATES[trial.state], name="state"),
+        FIGURES[OBJECTIVE].column(lambda trial: trial.value),
+        Column("epochs", lambda trial: len(records.get(trial.number, ())), name="epochs"),
+        FIGURES["train_seconds"].column(
+            lambda trial: sum(record["train_seconds"] for record in records.get(trial.number, ())), "seconds"
+        ),
+        *(Column(key, lambda trial, key=key: trial.params.get(key), short, key) for key in search.ranges),
+        Column(None, lambda trial: trial.user_attrs.get("run"), name="run"),
+    ])  # fmt: skip
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="+", metavar="KEY=RANGE or KEY=VALUE", help="as of train.py, with ranges")
     parser.add_argument("--trials", type=positive, required=True, help="in all, those of earlier starts among them")
+    parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="trials at a time, which share the cores")
     parser.add_argument("--study", type=file_name, required=True, help="its name, and that of its folder")
     return parser.parse_intermixed_args()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import shlex
 import subprocess
 import sys
@@ -27,16 +28,17 @@ ARGS = (*RANGES, "tier=smoke", "output_root=out", "--study", "rate", "--trials")
 
 
 def rows(root: Path) -> list[dict]:
+    """In the order of the trials; the file has the best first."""
     with open(root / "out/tune/rate/trials.csv") as file:
-        return list(csv.DictReader(file))
+        return sorted(csv.DictReader(file), key=lambda row: int(row["trial"]))
 
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess, str]:
-    """Two trials, the second killed with its search after an epoch, and the search continued."""
+    """Two trials at a time, killed with their search after an epoch of the second, and the search continued."""
     root = tmp_path_factory.mktemp("tune")
     killed = subprocess.Popen(
-        [sys.executable, ROOT / "scripts/tune.py", *ARGS, "2"], cwd=root, stdout=subprocess.PIPE, text=True
+        [sys.executable, ROOT / "scripts/tune.py", *ARGS, "2", "--jobs", "2"], cwd=root, stdout=subprocess.PIPE, text=True
     )
     trained: list[RunFolder] = []
     while len(trained) < 2 or not read_records(trained[1].metrics_file):
@@ -46,21 +48,47 @@ def searched(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess, str]:
         time.sleep(0.02)
     killed.kill()
     killed.wait()
-    while trained[1].state() == "running":
+    while any(folder.state() == "running" for folder in trained):
         time.sleep(0.02)
-    return root, command("scripts/tune.py", *ARGS, "2", cwd=root), trained[1].path.name
+    return root, command("scripts/tune.py", *ARGS, "2", "--jobs", "2", cwd=root), trained[1].path.name
 
 
 def test_a_killed_search_continues_and_counts_its_trials(searched):
     root, done, cut_off = searched
     assert done.returncode == 0, done.stdout + done.stderr
-    assert [(row["trial"], row["state"], row["epochs"]) for row in rows(root)] == [("0", "ok", "3"), ("1", "ok", "3")]
+    assert [(row["trial"], row["state"], row["epochs"]) for row in rows(root)] == [
+        ("0", "finished", "3"), ("1", "finished", "3"),
+    ]  # fmt: skip
     assert rows(root)[1]["run"] == cut_off
     assert "continuing after step" in (root / "out/tune/rate" / cut_off / "log.txt").read_text()
     for row in rows(root):
         records = read_records(root / "out/tune/rate" / row["run"] / "metrics.jsonl")
         assert row["val_top1_percent"] == f"{records[-1]['val_top1_percent']:.6g}"
         assert 0.05 <= float(row["optim.lr"]) <= 0.2 and row["schedule"] in ("onecycle", "cosine")
+
+
+def test_each_trial_is_told_with_the_best_so_far_and_a_table_ranks_them(searched):
+    root, done, _ = searched
+    ranked = sorted(rows(root), key=lambda row: -float(row["val_top1_percent"]))
+    rates = {row["trial"]: f"{float(row['optim.lr']):.4g}" for row in ranked}
+    for number, rate in rates.items():
+        assert f"trial {number}: optim.lr={rate} schedule=" in done.stdout
+        assert re.search(rf"trial {number} finished after \d+ s: [\d.]+; best so far [\d.]+ \(trial [01]\)", done.stdout)
+    best = f"{float(ranked[0]['val_top1_percent']):.2f}"
+    assert re.search(rf"\[2/2\] trial . finished after .*; best so far {best} \(trial {ranked[0]['trial']}\)", done.stdout)
+    _, table, _ = done.stdout.split("\n\n")
+    head, *lines = (re.split("  +", line.strip()) for line in table.splitlines())
+    assert head == ["trial", "state", "held-out top-1 %", "epochs", "seconds", "optim.lr", "schedule"]
+    assert [(line[0], line[2], line[5]) for line in lines] == [
+        (row["trial"], f"{float(row['val_top1_percent']):.2f}", rates[row["trial"]]) for row in ranked
+    ]
+
+
+def test_two_trials_with_one_setting_at_a_time_have_folders_of_their_own(tmp_path):
+    same = search(tmp_path / "study", "optim.lr=choice(0.1)")
+    same.trials = 2
+    first, second = (start.folder.name for start in same._starts())
+    assert second == f"{first}-trial1"
 
 
 def test_no_trial_looks_at_the_test_images(searched):
@@ -91,6 +119,7 @@ def test_a_trial_below_the_median_is_pruned(searched):
     assert done.returncode == 0, done.stderr
     last = rows(root)[-1]
     assert (last["trial"], last["state"]) == ("5", "pruned") and int(last["epochs"]) < 3
+    assert re.search(r"\[6/6\] trial 5 pruned after .*; best so far 100.00 \(trial 2\)", done.stdout)
     assert "stopped by a signal" in (root / "out/tune/rate" / last["run"] / "log.txt").read_text()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 from efficientconv.signals import leave_on_signals
@@ -39,23 +40,31 @@ ERROR_LINES = 40  # of a traceback, at most
 _STATES = {0: "ok", Diverged.exit_code: "diverged", Preempted.exit_code: "preempted"}
 
 
+@dataclass(frozen=True)
+class Start:
+    """Of the run that is frozen in `folder`."""
+
+    folder: Path
+    title: str  # for people
+    options: tuple[str, ...] = ()  # of `main`
+
+
 class Job:
-    """Starts the run of a folder. Its output goes to log.txt there, after what earlier starts wrote.
+    """Starts a run. Its output goes to log.txt there, after what earlier starts wrote.
 
     The process has a session of its own, so that a Ctrl-C reaches it through the sweep only, and once. A pipe ties the
     two together: when it ends, because the sweep closed it or died, the run saves its state and leaves.
 
     Args:
         environment: variables beside the sweep's own.
-        options: of `main`.
     """
 
-    def __init__(self, folder: Path, environment: dict[str, str], *options: str):
-        self.folder, self.started, self.asked = folder, time.monotonic(), False
-        with open_to_append(folder / "log.txt") as log:
+    def __init__(self, start: Start, environment: dict[str, str]):
+        self.folder, self.title, self.started, self.asked = start.folder, printable(start.title), time.monotonic(), False
+        with open_to_append(self.folder / "log.txt") as log:
             self.begin = self.shown = log.tell()
             self.process = subprocess.Popen(
-                [sys.executable, "-u", "-m", "efficientconv.sweep.job", folder, "--until-stdin-ends", *options],
+                [sys.executable, "-u", "-m", "efficientconv.sweep.job", self.folder, "--until-stdin-ends", *start.options],
                 stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
                 env=os.environ | {"PYTHONPATH": python_path()} | environment,
             )  # fmt: skip
@@ -85,7 +94,7 @@ class Job:
             at = f"epoch {now['epoch']}/{now['epochs']}, loss {now['loss']:.3f}, {duration(now['seconds_left'])} left"
         except (UserError, KeyError, TypeError, ValueError):  # not there yet, or damaged
             at = f"starting, {duration(time.monotonic() - self.started)}"
-        return f"{printable(self.folder.name)}: {at}"
+        return f"{self.title}: {at}"
 
     def error(self) -> str:
         """The run's traceback, or the line that says what was wrong."""

@@ -33,6 +33,11 @@ def skipped(folder: Path) -> Outcome:
     return Outcome(folder, "skipped", 0, 0.0, "")
 
 
+def not_started(folder: Path) -> Outcome:
+    """A signal came first."""
+    return Outcome(folder, "preempted", Preempted.exit_code, 0.0, "not started")
+
+
 def answer(outcomes: Sequence[Outcome]) -> str:
     """Accuracy and cost by configuration, from the runs of this sweep and of earlier ones; then `outcome_table`."""
     folders = [outcome.folder for outcome in outcomes if outcome.state in ("ok", "skipped")]

@@ -6,9 +6,9 @@ What is done is skipped, so that a repeated or widened sweep does only what is n
 from __future__ import annotations
 
 import os
+import sys
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -20,19 +20,25 @@ from efficientconv.data.parallel import CORES, available_cores
 from efficientconv.engine.continuation import found_data, refuse_other_images
 from efficientconv.engine.run_folder import RunFolder, run_folder
 from efficientconv.errors import UserError
-from efficientconv.signals import Preempted, counted_signals
+from efficientconv.signals import counted_signals
 from efficientconv.sweep.board import Board
-from efficientconv.sweep.job import Job
-from efficientconv.sweep.outcome import Outcome, skipped
+from efficientconv.sweep.job import Job, Start
+from efficientconv.sweep.outcome import Outcome, not_started, skipped
 from efficientconv.text import duration
 
 POLL_S = 0.1
 
 
+def say(line: str) -> None:
+    """Above what a terminal shows in place, and at once."""
+    tqdm.write(line)
+    sys.stdout.flush()
+
+
 def run_jobs(
     configs: Sequence[RunConfig],
     jobs: int = 1,
-    log: Callable[[str], None] = tqdm.write,
+    log: Callable[[str], None] = say,
     ended: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
     """Trains what is not done yet, `jobs` at a time, and says how each distinct run ended, in the order of `configs`.
@@ -51,7 +57,7 @@ def run_jobs(
 def run_each(
     configs: Sequence[RunConfig],
     launch: Callable[[list[RunFolder]], list[Outcome]],
-    log: Callable[[str], None] = tqdm.write,
+    log: Callable[[str], None] = say,
 ) -> list[Outcome]:
     """As `run_jobs`; `launch` trains what is not done yet. Raises UserError."""
     folders = freeze(configs)
@@ -66,13 +72,28 @@ def run_each(
 def train_folders(
     folders: Sequence[RunFolder],
     jobs: int = 1,
-    log: Callable[[str], None] = tqdm.write,
+    log: Callable[[str], None] = say,
     ended: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
     """Trains what is frozen in each folder, `jobs` at a time. Arguments as of `run_jobs`."""
-    pool = Pool(folders, min(jobs, len(folders)), log, ended)
-    pool.run()
-    return [pool.outcomes[folder.path] for folder in folders]
+    outcomes: dict[Path, Outcome] = {}
+
+    def collect(job: Job, outcome: Outcome) -> None:
+        outcomes[job.folder] = outcome
+        log(f"[{len(outcomes)}/{len(folders)}] {job.title} {_said(outcome)}")
+        error = job.error()
+        if outcome.state == "failed" and error != outcome.reason:
+            log(f"{error}\n(all of it: {job.folder / 'log.txt'})")
+        ended(outcome)
+
+    Pool(min(jobs, len(folders)), log).run((Start(folder.path, folder.path.name) for folder in folders), collect)
+    return [outcomes.get(folder.path) or not_started(folder.path) for folder in folders]
+
+
+def _said(outcome: Outcome) -> str:
+    summary = RunFolder(outcome.folder).summary() if outcome.state == "ok" else None
+    result = f"top-1 {summary['top1_percent']:.2f} %" if summary else outcome.reason
+    return ": ".join(filter(None, [f"{outcome.state}, {duration(outcome.seconds)}", result]))
 
 
 def freeze(configs: Sequence[RunConfig]) -> list[RunFolder]:
@@ -124,60 +145,58 @@ def _visible_gpus() -> list[str]:
 
 
 class Pool:
-    """The runs that wait, those that run, by the share of the machine that they have, and how the others ended."""
+    """Runs in processes, `jobs` at a time, each with its share of the machine. Each is shown, with its warnings."""
 
-    def __init__(
-        self, folders: Sequence[RunFolder], jobs: int, log: Callable[[str], None], ended: Callable[[Outcome], None]
-    ):
-        self.waiting = deque(folder.path for folder in folders)
-        self.total, self.log, self.ended = len(folders), log, ended
+    def __init__(self, jobs: int, log: Callable[[str], None] = say):
+        self.log = log
         self.shares = dict(enumerate(shares(jobs)))
-        self.running: dict[int, Job] = {}
-        self.outcomes: dict[Path, Outcome] = {}
+        self.running: dict[int, Job] = {}  # by share
         self.obeyed = 0  # signals
 
-    def run(self) -> None:
+    def run(
+        self,
+        starts: Iterator[Start],
+        ended: Callable[[Job, Outcome], None],
+        watch: Callable[[Job], None] = lambda job: None,
+    ) -> None:
+        """The next of `starts` is taken when a share is free. At a signal those that run save their state; none follows.
+
+        Args:
+            ended: called with each as soon as it has ended.
+            watch: called with each that runs, time and again.
+        """
         with counted_signals() as signals, Board(len(self.shares), self.log) as board:
-            while self.waiting or self.running:
-                if signals.total() > self.obeyed:
-                    self._stop(signals.total())
-                self._start()
-                time.sleep(POLL_S)
-                self._collect()
-                board.show(self.running)
+            try:
+                while self._start(starts):
+                    time.sleep(POLL_S)
+                    self._collect(ended, watch)
+                    board.show(self.running)
+                    if signals.total() > self.obeyed:
+                        self.obeyed, starts = signals.total(), iter(())
+                        self._ask_to_end()
+                        self.log("stopped by a signal; the same command continues")
+            finally:  # nothing is left behind where `starts`, `ended` or `watch` raise
+                self._ask_to_end()
+                for job in self.running.values():
+                    job.process.wait()
 
-    def _start(self) -> None:
-        for slot, share in self.shares.items():
-            if self.waiting and slot not in self.running:
-                self.running[slot] = Job(self.waiting.popleft(), share)
+    def _start(self, starts: Iterator[Start]) -> bool:
+        """Whether any runs."""
+        free = [slot for slot in self.shares if slot not in self.running]
+        for slot, start in zip(free, starts):
+            self.running[slot] = Job(start, self.shares[slot])
+        return bool(self.running)
 
-    def _collect(self) -> None:
+    def _collect(self, ended: Callable[[Job, Outcome], None], watch: Callable[[Job], None]) -> None:
         for slot, job in list(self.running.items()):
-            ended = not job.running()  # asked before its last output is read
+            over = not job.running()  # asked before its last output is read
             for warning in job.new_warnings():
-                self.log(f"{job.folder.name}: {warning}")
-            if ended:
-                outcome = job.outcome()
-                self.outcomes[job.folder] = outcome
+                self.log(f"{job.title}: {warning}")
+            watch(job)
+            if over:
                 del self.running[slot]
-                self._report(outcome, job)
-                self.ended(outcome)
+                ended(job, job.outcome())
 
-    def _report(self, outcome: Outcome, job: Job) -> None:
-        summary = RunFolder(job.folder).summary() if outcome.state == "ok" else None
-        result = f"top-1 {summary['top1_percent']:.2f} %" if summary else outcome.reason
-        said = ": ".join(filter(None, [f"{outcome.state}, {duration(outcome.seconds)}", result]))
-        self.log(f"[{len(self.outcomes)}/{self.total}] {job.folder.name} {said}")
-        error = job.error()
-        if outcome.state == "failed" and error != outcome.reason:
-            self.log(f"{error}\n(all of it: {job.folder / 'log.txt'})")
-
-    def _stop(self, signals: int) -> None:
-        """Those that run save their state; those that wait are not started."""
-        self.obeyed = signals
+    def _ask_to_end(self) -> None:
         for job in self.running.values():
             job.ask_to_end()
-        for folder in self.waiting:
-            self.outcomes[folder] = Outcome(folder, "preempted", Preempted.exit_code, 0.0, "not started")
-        self.waiting.clear()
-        self.log("stopped by a signal; the same command continues")

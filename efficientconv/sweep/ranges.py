@@ -35,6 +35,11 @@ def suggest(trial: Trial, key: str, distribution: BaseDistribution) -> str:
     return f"{key}={ask(key, distribution.low, distribution.high, step=distribution.step, log=distribution.log)}"
 
 
+def short(value: object) -> str:
+    """For people: a number at 4 significant digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def _distribution(override: Override) -> BaseDistribution:
     range_ = override.value()
     try:

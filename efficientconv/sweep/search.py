@@ -7,9 +7,8 @@ was cut off goes on in its folder, finished ones count. No trial looks at the te
 from __future__ import annotations
 
 import json
-import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
@@ -24,13 +23,27 @@ from efficientconv.engine.identity import identity, run_name
 from efficientconv.engine.run_folder import RunFolder
 from efficientconv.errors import UserError
 from efficientconv.files import lock, make_folder
-from efficientconv.signals import Preempted, counted_signals
-from efficientconv.sweep.job import Job
+from efficientconv.results.figures import FIGURES
+from efficientconv.signals import Preempted
+from efficientconv.sweep.job import Job, Start
 from efficientconv.sweep.outcome import Outcome
-from efficientconv.sweep.ranges import suggest
+from efficientconv.sweep.pool import Pool, say
+from efficientconv.sweep.ranges import short, suggest
+from efficientconv.text import duration
 
 OBJECTIVE = "val_top1_percent"
-POLL_S = 0.1
+STATES = {
+    TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed", TrialState.RUNNING: "running",
+}  # fmt: skip
+
+
+@dataclass
+class Attempt:
+    """At a trial, in a process."""
+
+    trial: Trial
+    reported: set[int]  # epochs
+    pruned: bool = False
 
 
 class Search:
@@ -50,6 +63,8 @@ class Search:
         if not base.data.val_fraction:
             raise UserError("a search never looks at the test images: hold out some others, with data.val_fraction=0.1")
         self.folder, self.ranges, self.configure, self.seed = folder, ranges, configure, base.seed
+        self.under_way: dict[Path, Attempt] = {}  # by run folder
+        self.preempted = False
         found = found_data(base)
         self.images = None if found is None else fingerprint(found, base.data)
         make_folder(folder)
@@ -63,66 +78,92 @@ class Search:
         question |= {"images": None if self.images is None else self.images.train}
         self._refuse_another(json.loads(json.dumps(question)))
 
-    def run(self, trials: int, after_each: Callable[[], None]) -> None:
-        """Until that many trials are finished, those of earlier starts among them. Raises Preempted, UserError."""
-        with counted_signals() as signals:
-            while (finished := sum(trial.state.is_finished() for trial in self.study.trials)) < trials:
-                trial, reported = self._next()
-                overrides = [suggest(trial, key, distribution) for key, distribution in self.ranges.items()]
-                print(f"[{finished + 1}/{trials}] trial {trial.number}: {' '.join(overrides)}", flush=True)
-                folder = self._claim(trial, overrides)
-                outcome = self._train(trial, folder, reported, signals)
-                self._tell(trial, folder, outcome)
-                after_each()
+    def run(self, trials: int, jobs: int, after_each: Callable[[], None]) -> None:
+        """Until that many trials are over, those of earlier starts among them; `jobs` at a time.
+
+        Raises Preempted, and UserError for what no trial can do without.
+        """
+        self.trials, self.after_each = trials, after_each
+        Pool(jobs).run(self._starts(), self._ended, self._watch)
+        if self.preempted:
+            raise Preempted
+
+    def over(self) -> int:
+        return sum(trial.state.is_finished() for trial in self.study.trials)
+
+    def best(self) -> FrozenTrial | None:
+        finished = self.study.get_trials(states=(TrialState.COMPLETE,))
+        return max(finished, key=lambda trial: trial.value, default=None)
 
     def run_of(self, trial: FrozenTrial) -> RunFolder:
         return RunFolder(self.folder / trial.user_attrs["run"])
 
-    def _next(self) -> tuple[Trial, set[int]]:
-        """The trial that was cut off, with the epochs it reported, or a new one.
+    def _starts(self) -> Iterator[Start]:
+        """Asked whenever a trial can start: what those that are over have shown tells what to try."""
+        while not self.preempted and self.over() + len(self.under_way) < self.trials:
+            attempt = self._next()
+            overrides = [suggest(attempt.trial, key, distribution) for key, distribution in self.ranges.items()]
+            title = f"trial {attempt.trial.number}"
+            say(f"{title}: {' '.join(f'{key}={short(value)}' for key, value in attempt.trial.params.items())}")
+            folder = self._claim(attempt.trial, overrides)
+            self.under_way[folder.path] = attempt
+            yield Start(folder.path, title, ("--without-test",))
+
+    def _next(self) -> Attempt:
+        """At a trial that was cut off, or a new one.
 
         What is proposed depends on the seed, the trial's number and the results before it, not on where a search was cut.
         """
-        trials = self.study.trials
-        cut_off = [trial for trial in trials if trial.state == TrialState.RUNNING]
+        trials, under_way = self.study.trials, {attempt.trial.number for attempt in self.under_way.values()}
+        cut_off = [trial for trial in trials if trial.state == TrialState.RUNNING and trial.number not in under_way]
         number = cut_off[0].number if cut_off else len(trials)
         self.study.sampler = optuna.samplers.TPESampler(seed=self.seed + number)
         if cut_off:
-            return Trial(self.study, cut_off[0]._trial_id), set(cut_off[0].intermediate_values)
-        return self.study.ask(), set()
+            return Attempt(Trial(self.study, cut_off[0]._trial_id), set(cut_off[0].intermediate_values))
+        return Attempt(self.study.ask(), set())
 
     def _claim(self, trial: Trial, overrides: Sequence[str]) -> RunFolder:
         config = self.configure(overrides)
-        folder = RunFolder(self.folder / trial.user_attrs.get("run", run_name(config, self.images)))
+        name = trial.user_attrs.get("run", run_name(config, self.images))
+        if self.folder / name in self.under_way:  # of another trial with the same setting
+            name = f"{name}-trial{trial.number}"
+        folder = RunFolder(self.folder / name)
         folder.prepare(config.model_copy(update={"run_dir": str(folder.path)}))
-        trial.set_user_attr("run", folder.path.name)
+        trial.set_user_attr("run", name)
         return folder
 
-    def _train(self, trial: Trial, folder: RunFolder, reported: set[int], signals: Counter) -> Outcome | None:
-        """How the trial's run ended; None when it was pruned."""
-        job, running, pruned = Job(folder.path, {}, "--without-test"), True, False
-        while running:
-            time.sleep(POLL_S)
-            running = job.running()  # asked before its last record and line are read
-            _report(trial, folder, reported)
-            if running and not job.asked and (signals or trial.should_prune()):
-                pruned = not signals
-                job.ask_to_end()
-        if signals:
-            raise Preempted
-        return None if pruned else job.outcome()
+    def _watch(self, job: Job) -> None:
+        """Its epochs are told to Optuna, which may find the trial hopeless."""
+        attempt = self.under_way[job.folder]
+        for record in read_records(RunFolder(job.folder).metrics_file):
+            if record["epoch"] not in attempt.reported:
+                attempt.trial.report(record[OBJECTIVE], record["epoch"])
+                attempt.reported.add(record["epoch"])
+        if job.running() and not job.asked and attempt.trial.should_prune():
+            attempt.pruned = True
+            job.ask_to_end()
 
-    def _tell(self, trial: Trial, folder: RunFolder, outcome: Outcome | None) -> None:
-        if outcome is None:
-            self.study.tell(trial, state=TrialState.PRUNED)
+    def _ended(self, job: Job, outcome: Outcome) -> None:
+        attempt = self.under_way.pop(job.folder)
+        if attempt.pruned:
+            told = self.study.tell(attempt.trial, state=TrialState.PRUNED)
         elif outcome.state == "ok":
-            self.study.tell(trial, read_records(folder.metrics_file)[-1][OBJECTIVE])
+            told = self.study.tell(attempt.trial, read_records(RunFolder(job.folder).metrics_file)[-1][OBJECTIVE])
         elif outcome.state == "preempted":
-            raise Preempted  # by somebody who ended the run alone
+            self.preempted = True  # by a signal to the search, or by somebody who ended the run alone
+            return
         elif outcome.exit_code == UserError.exit_code:
             raise UserError(outcome.reason)  # once that is mended, the same trial goes on
         else:
-            self.study.tell(trial, state=TrialState.FAIL)
+            told = self.study.tell(attempt.trial, state=TrialState.FAIL)
+        self._say(told, outcome)
+        self.after_each()
+
+    def _say(self, told: FrozenTrial, outcome: Outcome) -> None:
+        best, value = self.best(), FIGURES[OBJECTIVE].show(told.value) or outcome.reason
+        so_far = f"; best so far {FIGURES[OBJECTIVE].show(best.value)} (trial {best.number})" if best else ""
+        at = f"{STATES[told.state]} after {duration(outcome.seconds)}"
+        say(f"[{self.over()}/{self.trials}] trial {told.number} {at}: {value}{so_far}")
 
     def _refuse_another(self, question: dict) -> None:
         asked = self.study.user_attrs.get("question")
@@ -139,10 +180,3 @@ class Search:
 def _placeless(fixed: dict) -> dict:
     """Earlier versions told the images by their place."""
     return fixed | {"data": {key: value for key, value in fixed["data"].items() if key != "root"}}
-
-
-def _report(trial: Trial, folder: RunFolder, reported: set[int]) -> None:
-    for record in read_records(folder.metrics_file):
-        if record["epoch"] not in reported:
-            trial.report(record[OBJECTIVE], record["epoch"])
-            reported.add(record["epoch"])
