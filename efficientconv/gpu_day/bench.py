@@ -15,6 +15,7 @@ from efficientconv.benchmark.timing import Job, Spread, held_bytes, measure, pea
 from efficientconv.complexity import count
 from efficientconv.config import CONFIG_DIR, OptimConfig, ScheduleConfig, TrainerConfig
 from efficientconv.engine.trainer import Trainer
+from efficientconv.layers.backend import set_backend
 from efficientconv.models import create_model, image_size_of, model_config
 from efficientconv.validation import validate
 
@@ -81,11 +82,12 @@ class Bench:
         }  # fmt: skip
 
     def trainer(self, name: str, layout: str, **settings: object) -> Trainer:
-        """Of seed 0, with the settings of configs/trainer/default.yaml, bf16, and those given."""
+        """Of seed 0, with the settings of configs/trainer/default.yaml, bf16, and those given; backend: of the layers."""
+        backend = settings.pop("backend", "auto")
         config = _trainer_config(**{"global_batch_size": self.batch, "precision": "bf16"} | settings)
         torch.manual_seed(0)
         memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
-        model = self.network(name, layout).to(self.device, memory_format=memory_format)
+        model = set_backend(self.network(name, layout), backend).to(self.device, memory_format=memory_format)
         optim = OptimConfig(name="sgd", lr=1e-3, momentum=0.9, nesterov=False, weight_decay=1e-4)
         schedule = ScheduleConfig(name="cosine")
         return Trainer(model, config, optim, schedule, seed=0, steps_per_epoch=ENDLESS, device=self.device)

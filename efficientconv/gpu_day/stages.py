@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from efficientconv.gpu_day import correctness, operations, runs, training
+from efficientconv.gpu_day import correctness, fused, operations, runs, training
 from efficientconv.gpu_day.bench import Bench, Row
 
 
@@ -29,6 +29,8 @@ STAGES = (
     Stage("models", 100, training.models, "steps of a, c, f, i, k, m, h and l, eager"),
     Stage("small_images", 150, training.small_images, "the same for CIFAR's images: eager and CUDA graphs"),
     Stage("compiled", 190, training.compiled, "steps of c, a and k, compiled, then as CUDA graphs"),
+    Stage("triton_layers", 60, fused.layers, "layers in Triton beside plain PyTorch: right, and how fast"),
+    Stage("triton_models", 120, fused.models, "steps of c, k, m, i and l with them, eager, then as CUDA graphs"),
     Stage("profiles", 60, training.profiles, "the kernels of a step of c and of k"),
     Stage("settings", 90, training.settings, "formats, moving average, mixing, accumulation, TF32, memory format"),
     Stage("twice", 60, correctness.twice, "determinism: equal bits, and what it costs"),

@@ -21,7 +21,7 @@ def models(bench: Bench) -> Iterator[Row]:
     """Eager; f beside h: the same cost by topology and by groups."""
     for name in bench.models("acfikmhl"):
         yield bench.step_row(name)
-        _give_back()
+        give_back()
 
 
 def compiled(bench: Bench) -> Iterator[Row]:
@@ -29,7 +29,7 @@ def compiled(bench: Bench) -> Iterator[Row]:
     orders = [("c", "default"), ("a", "default"), ("c", "reduce-overhead"), ("k", "default"), ("a", "reduce-overhead")]
     for name, mode in orders[:1] if bench.tiny else orders:
         yield bench.step_row(name, compile=True, compile_mode=mode)
-        _give_back()
+        give_back()
 
 
 def small_images(bench: Bench) -> Iterator[Row]:
@@ -38,7 +38,7 @@ def small_images(bench: Bench) -> Iterator[Row]:
     orders = [("c", {}), ("a", {}), ("c", graphs), ("a", graphs), ("k", {}), ("k", graphs)]
     for name, changed in orders[:1] if bench.tiny else orders:
         yield bench.step_row(name, layout="cifar", **changed)
-        _give_back()
+        give_back()
 
 
 def settings(bench: Bench) -> Iterator[Row]:
@@ -52,7 +52,7 @@ def settings(bench: Bench) -> Iterator[Row]:
         set_tf32(changed.get("tf32", True))
         row = bench.step_row("c", **changed)
         yield {"setting": name, **{key: row[key] for key in ("ms_per_step", "ms_low", "ms_high", "peak_mb")}}
-        _give_back()
+        give_back()
     yield _mixing(bench)
 
 
@@ -83,10 +83,10 @@ def profiles(bench: Bench) -> Iterator[Row]:
         whole = sum(us for us, _ in spent.values())
         for kernel, (us, calls) in sorted(spent.items(), key=lambda item: -item[1][0])[:KERNELS]:
             yield {"model": name, "kernel": kernel[:100], "calls": calls, "ms": us / 1e3, "percent": 100 * us / whole}
-        _give_back()
+        give_back()
 
 
-def _give_back() -> None:
+def give_back() -> None:
     """A model's memory before the next one is measured; compiled ones are in cycles."""
     gc.collect()
     torch.compiler.reset()

@@ -1,0 +1,104 @@
+"""Layers in Triton beside plain PyTorch: right, and how fast by themselves and in a step of training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from operator import attrgetter
+
+import torch
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+
+from efficientconv.benchmark.timing import Job
+from efficientconv.gpu_day.bench import Bench, Row
+from efficientconv.gpu_day.training import give_back
+from efficientconv.layers.backend import set_backend
+
+RUNS = 5  # of a pass, whose kernels are then counted
+KERNELS = 12  # of a pass: those that take longest
+
+
+def layers(bench: Bench) -> Iterator[Row]:
+    """The first layer of models c, k, m and i in bf16, forward and backward.
+
+    ms: of a pass, launches by Python included. ms_of_kernels: what the device works in it. relative_error: the largest of
+    what comes out, or of a gradient, against float32 without TF32.
+    """
+    for name in bench.models("ckmi"):
+        first = bench.network(name, bench.layout).stages["stage2"].layers[0].to(bench.device)
+        channels, side = first.conv.in_channels, 8 if bench.tiny else 36
+        x, dy = (torch.randn(bench.batch, channels, side, side, device=bench.device) for _ in range(2))
+        x, dy = (maps.bfloat16().contiguous(memory_format=torch.channels_last) for maps in (x, dy))
+        exact = _exact(first, x, dy)
+        for backend in _backends(bench):
+            yield from _passes(bench, name, backend, set_backend(first, backend), x, dy, exact)
+        give_back()
+
+
+def models(bench: Bench) -> Iterator[Row]:
+    """Steps of training in bf16, eager and as CUDA graphs."""
+    for compiled in (False, True)[: 1 if bench.tiny else 2]:
+        for name in bench.models("ck" if compiled else "ckmil"):
+            for backend in _backends(bench)[: 1 if compiled else 2]:
+                row = bench.step_row(name, backend=backend, compile=compiled, compile_mode="reduce-overhead")
+                keys = "model", "compiled", "ms_per_step", "ms_low", "ms_high", "peak_mb", "held_mb", "first_step_s"
+                yield {"backend": backend, **{key: row[key] for key in keys}}
+                give_back()
+
+
+def _backends(bench: Bench) -> tuple[str, ...]:
+    return ("triton", "reference") if bench.device.type == "cuda" else ("reference",)
+
+
+def _exact(layer: nn.Module, x: Tensor, dy: Tensor) -> list[Tensor]:
+    was = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    maps = x.float().requires_grad_()
+    y = set_backend(layer, "reference")(maps)
+    found = [y, *torch.autograd.grad(y, [maps, *layer.parameters()], dy.float())]
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = was
+    return [t.detach() for t in found]
+
+
+def _passes(
+    bench: Bench, name: str, backend: str, layer: nn.Module, x: Tensor, dy: Tensor, exact: list[Tensor]
+) -> Iterator[Row]:
+    maps = x.detach().requires_grad_()
+    wanted = [maps, *layer.parameters()]
+
+    def forward() -> Tensor:
+        with torch.autocast(bench.device.type, torch.bfloat16):
+            return layer(maps)
+
+    y = forward()
+
+    def backward() -> tuple[Tensor, ...]:
+        return torch.autograd.grad(y, wanted, dy, retain_graph=True)
+
+    found = [y, *backward()]
+    errors = [_relative(ours, expected) for ours, expected in zip(found, exact, strict=True)]
+    for of, job, error in (("forward", forward, errors[0]), ("backward", backward, max(errors[1:]))):
+        kernels = _kernels(job, bench.device)
+        yield {
+            "model": name, "backend": backend, "maps": "x".join(map(str, x.shape)), "pass": of,
+            "ms": 1e3 * bench.spread(job).median, "ms_of_kernels": sum(kernels.values()), "relative_error": error,
+            "kernels": ", ".join(f"{kernel[:40]} {ms:.3f}" for kernel, ms in list(kernels.items())[:KERNELS]),
+        }  # fmt: skip
+
+
+def _relative(ours: Tensor, expected: Tensor) -> float:
+    return ((ours.double() - expected.double()).norm() / expected.double().norm()).item()
+
+
+def _kernels(job: Job, device: torch.device) -> dict[str, float]:
+    """Milliseconds of each in one run of `job`, the longest first."""
+    on_gpu = device.type == "cuda"
+    job()
+    with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as seen:
+        for _ in range(RUNS):
+            job()
+        if on_gpu:
+            torch.cuda.synchronize(device)
+    time_us = attrgetter("self_device_time_total" if on_gpu else "self_cpu_time_total")
+    spent = {event.key: time_us(event) / RUNS / 1e3 for event in seen.key_averages()}
+    return dict(sorted(spent.items(), key=lambda item: -item[1]))
