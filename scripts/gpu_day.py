@@ -31,12 +31,10 @@ from efficientconv.engine.environment import cpu_name
 from efficientconv.engine.guard import guarded
 from efficientconv.engine.precision import choose_device
 from efficientconv.errors import UserError, did_you_mean
-from efficientconv.gpu_day.day import Day, Outcome
+from efficientconv.gpu_day.day import TINY, Day, Outcome
 from efficientconv.gpu_day.stages import BY_NAME, STAGES, Stage
 from efficientconv.results.gpu_page import write_page
 from efficientconv.results.table import Table
-
-TINY = "-tiny"  # ends the name of a folder whose times mean nothing
 
 
 class StagesMissing(UserError):

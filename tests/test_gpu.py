@@ -1,7 +1,7 @@
 """What only a GPU can show: steps as on the CPU, resume, determinism, compiled and captured steps, images and processes.
 
-Skipped where torch finds no CUDA device. Not one of these has run on a GPU yet; on a stand-in for CUDA they start and end,
-and what they compute there means nothing.
+Skipped where torch finds no CUDA device. `python scripts/gpu_day.py --only gpu_tests` runs them on a GPU, and its page says
+which passed there; until it has, none did. On a stand-in for CUDA they start and end, and compute nothing that counts.
 """
 
 from __future__ import annotations

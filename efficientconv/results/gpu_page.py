@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 
 from efficientconv.gpu_day.bench import Row
-from efficientconv.gpu_day.day import Day, Outcome
+from efficientconv.gpu_day.day import TINY, Day, Outcome
 from efficientconv.gpu_day.stages import STAGES, Stage
 from efficientconv.results import gpu_operations, gpu_steps
-from efficientconv.results.gpu_reading import Rows, reading
+from efficientconv.results.gpu_reading import Rows, of_c, reading, verdict
 from efficientconv.results.pages import page, write_files
 from efficientconv.results.pictures import Picture
 from efficientconv.results.table import Column, Table
@@ -26,41 +27,85 @@ images; not known under CUDA graphs, which allocate once for all steps. Held in 
 pools. `<stage>.csv` has more columns."""
 
 
+@dataclass(frozen=True)
+class Measured:
+    """On one device."""
+
+    outcomes: list[tuple[Stage, Outcome]]
+    machine: Machine | None  # None: its peaks are not known
+
+    @classmethod
+    def of(cls, day: Day) -> Measured:
+        outcomes = [(stage, outcome) for stage in STAGES if (outcome := day.outcome(stage)) is not None]
+        return cls(outcomes, MACHINES.get(machine_of(day.folder.name) or ""))
+
+    @property
+    def rows(self) -> Rows:
+        return {stage.name: outcome.rows for stage, outcome in self.outcomes if outcome.rows}
+
+    @property
+    def steps(self) -> list[gpu_steps.Step]:
+        return gpu_steps.steps_of([row for name in OF_STEPS for row in self.rows.get(name, ())], self.machine)
+
+    @property
+    def device(self) -> str:
+        about = next((outcome.environment for _, outcome in self.outcomes if outcome.environment), {})
+        return about.get("gpu") or about.get("cpu", "a device that did not start")
+
+    @property
+    def versions(self) -> str:
+        about = next((outcome.environment for _, outcome in self.outcomes if outcome.environment), {})
+        return f"torch {about.get('packages', {}).get('torch')}, CUDA {about.get('cuda')}, cuDNN {about.get('cudnn')}"
+
+
 def write_page(day: Day) -> Path:
     """README.md, <stage>.csv and the pictures, from the stages' json files."""
-    found = [(stage, outcome) for stage in STAGES if (outcome := day.outcome(stage)) is not None]
-    rows = {stage.name: outcome.rows for stage, outcome in found if outcome.rows}
-    machine = MACHINES.get(machine_of(day.folder.name) or "")
-    steps = gpu_steps.steps_of([row for name in OF_STEPS for row in rows.get(name, ())], machine)
-    files: dict[str, str | bytes] = {f"{name}.csv": Table.of(measured).csv() for name, measured in rows.items()}
-    pictures = {} if day.tiny else _pictures(rows, steps, machine)
-    parts = [_heading(day, [outcome for _, outcome in found])]
-    if not day.tiny:
-        parts += ["\n".join(f"- {sentence}" for sentence in reading(rows, steps, machine))]
-        parts += [gpu_steps.over_a_table(steps).markdown()] if any(step.over_a for step in steps) else []
-        parts += [f"![{name.replace('_', ' ')}]({name}.png)" for name in pictures]
-    parts += [part for stage, outcome in found for part in _section(stage, outcome, machine)]
+    found = Measured.of(day)
+    pictures = {} if day.tiny else _pictures(found)
+    made = f"`python scripts/gpu_day.py{' --tiny' if day.tiny else ''}`, {found.versions}."
+    told = ["Made to try the stages out, with tiny networks: **no time here means anything.**"] if day.tiny else _told(found)
+    images = [f"![{name.replace('_', ' ')}]({name}.png)" for name in pictures]
+    sections = [part for stage, outcome in found.outcomes for part in _section(stage, outcome, found.machine)]
+    files: dict[str, str | bytes] = {f"{name}.csv": Table.of(rows).csv() for name, rows in found.rows.items()}
     files |= {name + ending: image for name, picture in pictures.items() for ending, image in picture.items()}
-    write_files(day.folder, files | {"README.md": page(*parts)})
+    files["README.md"] = page(f"# Measured on {found.device}", made, *told, *images, *sections)
+    write_files(day.folder, files)
     return day.folder / "README.md"
 
 
-def _pictures(rows: Rows, steps: Sequence[gpu_steps.Step], machine: Machine | None) -> dict[str, Picture]:
-    pictures = {}
+def summary(gpus: Path) -> str:
+    """Of every device in `gpus` what its rows say: for other pages."""
+    parts = []
+    for found in measured_in(gpus):
+        parts += [f"On **{found.device}** ({found.versions}), batch 256, bf16 where nothing else is said:", *_told(found)]
+    return "\n\n".join(parts)
+
+
+def front(gpus: Path) -> str:
+    """The line of the front page on GPUs."""
+    (found, *_) = measured_in(gpus)
+    steps = found.steps
+    return f"- **{verdict(steps)}** on a GPU, measured on one ({found.device}): {of_c(steps)} ([GPU](docs/gpu.md))."
+
+
+def measured_in(gpus: Path) -> list[Measured]:
+    folders = (folder for folder in sorted(gpus.iterdir()) if not folder.name.endswith(TINY))
+    return [Measured.of(Day(folder, "cuda", tiny=False)) for folder in folders]
+
+
+def _told(found: Measured) -> list[str]:
+    steps = found.steps
+    sentences = "\n".join(f"- {sentence}" for sentence in reading(found.rows, steps, found.machine))
+    return [sentences, *([gpu_steps.over_a_table(steps).markdown()] if any(step.over_a for step in steps) else [])]
+
+
+def _pictures(found: Measured) -> dict[str, Picture]:
+    pictures, steps = {}, found.steps
     if any(step.over_a and step.model != BASELINE for step in steps):
         pictures["time_against_macs"] = gpu_steps.plot(steps)
-    if machine and "operations" in rows:
-        pictures["operations"] = gpu_operations.plot(rows["operations"], machine)
+    if found.machine and "operations" in found.rows:
+        pictures["operations"] = gpu_operations.plot(found.rows["operations"], found.machine)
     return pictures
-
-
-def _heading(day: Day, outcomes: Sequence[Outcome]) -> str:
-    about = next((outcome.environment for outcome in outcomes if outcome.environment), {})
-    device = about.get("gpu") or about.get("cpu", "a device that did not start")
-    made = f"`python scripts/gpu_day.py{' --tiny' if day.tiny else ''}`"
-    warning = "\n\nMade to try the stages out, with tiny networks: **no time here means anything.**" if day.tiny else ""
-    versions = f"torch {about.get('packages', {}).get('torch')}, CUDA {about.get('cuda')}, cuDNN {about.get('cudnn')}"
-    return f"# Measured on {device}\n\n{made}, {versions}.{warning}"
 
 
 def _section(stage: Stage, outcome: Outcome, machine: Machine | None) -> list[str]:

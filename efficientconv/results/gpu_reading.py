@@ -24,6 +24,19 @@ def reading(rows: Rows, steps: Sequence[Step], machine: Machine | None) -> list[
     return [sentence for sentence in found if sentence]
 
 
+def verdict(steps: Sequence[Step]) -> str:
+    """Whom a GPU's times tell to use these layers, in a word or two."""
+    faster = sorted({step.model.upper() for step in steps if step.over_a and step.over_a < 1})
+    return f"For speed of training only {', '.join(faster)}" if faster else "Not for speed of training"
+
+
+def of_c(steps: Sequence[Step]) -> str:
+    """Beside A's, as it is run."""
+    found = [step for step in steps if (step.model, step.layout) == ("c", "imagenet") and step.over_a]
+    times = ", ".join(f"{step.over_a:.2f} {step.run}" for step in found)
+    return f"a step of C takes this multiple of A's time with {found[0].macs_over_a:.2f} of A's MACs: {times}"
+
+
 def _arithmetic(steps: Sequence[Step]) -> str:
     eager = [s for s in steps if (s.run, s.layout) == ("eager", "imagenet") and s.model != BASELINE and s.over_a]
     if not eager:

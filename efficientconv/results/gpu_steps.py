@@ -131,8 +131,8 @@ def _draw(axes: Axes, steps: Sequence[Step]) -> None:
             continue
         colours = [family_of(step.model).colour for step in chosen]
         places = [step.macs_over_a for step in chosen], [step.over_a for step in chosen]
-        axes.scatter(*places, 26, colours, MARKERS[number], zorder=3)
-        axes.scatter([], [], 26, "0.4", MARKERS[number], label=run)
+        axes.scatter(*places, 26, colours, marker=MARKERS[number], zorder=3)
+        axes.scatter([], [], 26, "0.4", marker=MARKERS[number], label=run)
     axes.legend(fontsize=8, frameon=False, loc="lower right")
     named = [(step.model, family_of(step.model).colour, (step.macs_over_a, step.over_a)) for step in steps]
     label(axes, named, [(place, place) for _, _, place in named])

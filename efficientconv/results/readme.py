@@ -9,7 +9,7 @@ from pathlib import Path
 
 from efficientconv.layers import LAYERS
 from efficientconv.models import list_models, model_config
-from efficientconv.results import data_tables, paper, paper_pages, tier_pages
+from efficientconv.results import data_tables, gpu_page, paper, paper_pages, tier_pages
 from efficientconv.results.csv_files import csv_rows
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.findings import findings
@@ -81,6 +81,8 @@ TABLES: dict[str, Callable[..., str]] = {
     "training_costs": lambda: training_cost_table(_rows("complexity.csv"), _rows("benchmark_models.csv")),
     "paper_ratios": lambda: paper_pages.ratio_table(_rows("claims.csv")),
     "paper_others": lambda tier: paper_pages.others_table(csv_rows(paper.PAPER_DIR / "others.csv"), tier),
+    "gpu": lambda: gpu_page.summary(RESULTS / "gpu"),
+    "gpu_front": lambda: gpu_page.front(RESULTS / "gpu"),
     "findings": findings,
     "tier_results": tier_pages.result_table,
     "tier_claims": tier_pages.claim_table,
