@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from efficientconv.export import prepare_for_export
     from efficientconv.models import create_model, list_models, register_model
     from efficientconv.native.memory import empty_cache
+    from efficientconv.weights import list_weights
 
 __version__ = "0.1.0"
 _HOMES = {
@@ -29,10 +30,11 @@ _HOMES = {
     "export": ("prepare_for_export",),
     "models": ("create_model", "list_models", "register_model"),
     "native.memory": ("empty_cache",),
+    "weights": ("list_weights",),
 }
 __all__ = [
-    "Cost", "NetworkCost", "convert", "count", "create_model", "empty_cache", "layers", "list_models", "load_run",
-    "prepare_for_export", "register_model",
+    "Cost", "NetworkCost", "convert", "count", "create_model", "empty_cache", "layers", "list_models",
+    "list_weights", "load_run", "prepare_for_export", "register_model",
 ]  # fmt: skip
 
 

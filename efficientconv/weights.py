@@ -1,7 +1,7 @@
 """model.safetensors: the weights that a run ended with, its configuration, its classes, and a checksum of all of it.
 
 The format has no checksum. Ours stands in the header's metadata: the SHA-256 of the rest of the header, keys sorted, and of
-the tensors' bytes.
+the tensors' bytes. Published weights are small run folders, known by their names.
 """
 
 from __future__ import annotations
@@ -10,17 +10,36 @@ import hashlib
 import json
 import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from efficientconv.errors import UserError
+from efficientconv.errors import UserError, did_you_mean
 from efficientconv.files import read_bytes, write_atomically
 
 CHECKSUM, METADATA = "sha256", "__metadata__"
 OURS = {"config", "classes"}
+_PACKAGE = Path(__file__).resolve().parent
+# inside an installed package, in a checkout
+PUBLISHED = next(place for place in (_PACKAGE / "published", _PACKAGE.parent / "results" / "weights") if place.is_dir())
+
+
+def list_weights() -> list[str]:
+    """Names of the published weights: `load_run` and create_model(weights=...) take them."""
+    return sorted(path.parent.name for path in PUBLISHED.glob("*/model.safetensors"))
+
+
+def find_weights(source: str | Path) -> Path:
+    """`source` itself, a run's folder or a file, or the folder of the published weights of that name.
+
+    Raises UserError where neither is there.
+    """
+    path, names = Path(source), list_weights()
+    if not path.exists() and str(source) not in names:
+        raise UserError(f"{source} is no run folder and no name of published weights: {did_you_mean(str(source), names)}")
+    return path if path.exists() else PUBLISHED / path
 
 
 def write_weights(path: Path, tensors: dict[str, Tensor], config: dict, classes: list[str]) -> None:
@@ -32,10 +51,12 @@ def write_weights(path: Path, tensors: dict[str, Tensor], config: dict, classes:
 
 
 class Weights(NamedTuple):
-    """Of a run from before there were checksums, or of another program, nothing is `checked`; of the other, no `classes`."""
+    """Of a run from before there were checksums, or of another program, nothing is `checked`; of the other there are no
+    `classes` and no `config`."""
 
     tensors: dict[str, Tensor]
     classes: list[str] | None  # by label
+    config: dict | None  # the run's
     checked: bool
 
 
@@ -51,15 +72,15 @@ def read_weights(path: Path) -> Weights:
     header, data = _parts(content)
     metadata = header.get(METADATA, {})
     _check(path, metadata, _digest(header, data))
-    return Weights(tensors, _classes(path, metadata), CHECKSUM in metadata)
+    return Weights(tensors, _noted(path, metadata, "classes"), _noted(path, metadata, "config"), CHECKSUM in metadata)
 
 
-def load_tensors(path: Path) -> dict[str, Tensor]:
+def load_checked(path: Path) -> Weights:
     """As read_weights; of what is not checked it warns."""
     weights = read_weights(path)
     if not weights.checked:
         warnings.warn(f"{path} has no checksum, as files of earlier versions: damage to it would not show", stacklevel=2)
-    return weights.tensors
+    return weights
 
 
 def load_into(model: nn.Module, weights: dict[str, Tensor], origin: Path) -> None:
@@ -72,20 +93,18 @@ def load_into(model: nn.Module, weights: dict[str, Tensor], origin: Path) -> Non
         raise UserError(f"{origin} holds the weights of another network: {first}") from None
 
 
-def start_from(network: nn.Module, source: Path) -> None:
-    """Gives `network` the weights of `source`, a run's folder or its model.safetensors.
+def start_from(network: nn.Module, tensors: dict[str, Tensor], origin: Path) -> None:
+    """Gives `network` the weights of a run.
 
     The classifier, its last fully connected layer, keeps its own where the run has other classes.
-    Raises UserError for weights that are missing, damaged or another network's.
+    Raises UserError when the weights are another network's.
     """
-    path = source / "model.safetensors" if source.is_dir() else source
-    tensors = load_tensors(path)
     own = network.state_dict()
     *_, last = (name for name, module in network.named_modules() if isinstance(module, nn.Linear))
     classifier = {name: own[name] for name in (f"{last}.weight", f"{last}.bias") if name in own}
     if any(name in tensors and tensors[name].shape != tensor.shape for name, tensor in classifier.items()):
-        tensors |= classifier
-    load_into(network, tensors, path)
+        tensors = tensors | classifier
+    load_into(network, tensors, origin)
 
 
 def _check(path: Path, metadata: dict, digest: str) -> None:
@@ -97,11 +116,11 @@ def _check(path: Path, metadata: dict, digest: str) -> None:
         raise UserError(f"the weights in {path} are damaged: they do not match their checksum; copy the file again")
 
 
-def _classes(path: Path, metadata: dict) -> list[str] | None:
+def _noted(path: Path, metadata: dict, name: str) -> Any:
     try:
-        return json.loads(metadata["classes"]) if "classes" in metadata else None
+        return json.loads(metadata[name]) if name in metadata else None
     except ValueError:
-        raise UserError(f"the weights in {path} are damaged: their classes cannot be read; copy the file again") from None
+        raise UserError(f"the weights in {path} are damaged: their {name} cannot be read; copy the file again") from None
 
 
 def _digest(header: dict, data: bytes) -> str:

@@ -1,9 +1,9 @@
 """Keeps weights in results/weights/<name>: of runs that differ in their seed alone, those of the one nearest to their mean.
 
-    python scripts/weights.py c_cifar_small outputs/cifar_small/c-*
-    python eval.py run=results/weights/c_cifar_small data=cifar10_jpeg data.root=<folder>     has the accuracy of card.json
+    python scripts/weights.py c_cifar10 outputs/cifar_small/c-*
+    python eval.py run=c_cifar10 data=cifar10_jpeg data.root=<folder>     has the accuracy of card.json
 
-In Python: create_model("c", 10, layout="cifar", width=0.25, weights="results/weights/c_cifar_small").
+In Python: create_model("c", weights="c_cifar10"), load_run("c_cifar10").
 """
 
 from __future__ import annotations

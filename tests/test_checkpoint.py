@@ -180,11 +180,11 @@ def weights(tmp_path) -> Path:
     return tmp_path / "model.safetensors"
 
 
-def test_weights_and_classes_come_back(weights, recwarn):
-    tensors, classes, checked = read_weights(weights)
+def test_weights_classes_and_configuration_come_back(weights, recwarn):
+    tensors, classes, config, checked = read_weights(weights)
     assert checked and load_weights(weights)[""].keys() == tensors.keys() and not recwarn
     assert tensors["conv.weight"].shape == (2, 3) and tensors["bn.num_batches_tracked"] == 3
-    assert classes == ["cat", "dog"]
+    assert classes == ["cat", "dog"] and config == {"seed": 0}
 
 
 def test_no_bit_of_a_weight_file_can_flip_unseen(weights):

@@ -422,7 +422,11 @@ def test_weights_of_a_run_are_its_networks_and_its_classifier_only_for_its_class
     other = create_model("c", 3, weights=str(finished_run / "model.safetensors"), **options).state_dict()
     new = {name for name, tensor in tensors.items() if not torch.equal(other[name], tensor)}
     assert new == {"head.classifier.weight", "head.classifier.bias"}
+    as_trained = create_model("c", weights=finished_run).state_dict()  # with the run's classes, layout and width
+    assert all(torch.equal(as_trained[name], tensor) for name, tensor in tensors.items())
     with pytest.raises(UserError, match="holds the weights of another network"):
         create_model("d", 10, weights=finished_run, **options)
+    with pytest.raises(UserError, match="no name of published weights: did you mean 'c_cifar10'"):
+        create_model("c", weights="c_cifar")
     with pytest.raises(UserError, match="there is no such file"):
         create_model("c", 10, weights=finished_run / "checkpoints", **options)

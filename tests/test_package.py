@@ -55,6 +55,8 @@ def test_a_wheel_trains_and_evaluates_from_another_folder(installed: Path, tmp_p
     assert done.stderr.count("warning") == 0, "the C++ sources are in it"
     summary = (tmp_path / "run" / "summary.json").read_text()
     assert '"git_commit": null' in summary + (tmp_path / "run" / "environment.json").read_text()
+    named = run(installed / "python", "-c", "import efficientconv as ec; print(*ec.list_weights())", cwd=tmp_path)
+    assert "c_cifar10" in named.stdout.split(), named.stderr
     evaluated = run(installed / "efficientconv-eval", "run=run", cwd=tmp_path)
     top1 = re.search(r'"top1_percent": ([\d.]+)', summary)[1]
     assert evaluated.returncode == 0 and f"{float(top1):.2f}" in evaluated.stdout

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from conftest import command
-from efficientconv import create_model
+from efficientconv import count, create_model, list_weights, load_run
 from efficientconv.engine.trained_run import read_run
 from efficientconv.errors import UserError
 from efficientconv.results.published import publish
-from efficientconv.weights import load_tensors
+from efficientconv.weights import PUBLISHED, load_checked
 
 
 @pytest.fixture(scope="module")
@@ -83,12 +84,12 @@ def test_damage_is_not_published_under_a_new_checksum(runs: list[Path], tmp_path
     """Weights without a checksum, as earlier versions wrote them, of which a bit was flipped: the checkpoint has one."""
     run = tmp_path / "run"
     shutil.copytree(runs[0], run)
-    tensors = load_tensors(run / "model.safetensors")
+    tensors = load_checked(run / "model.safetensors").tensors
     expected = {name: tensor.clone() for name, tensor in tensors.items()}
     next(iter(tensors.values())).view(-1)[0] += 1
     save_file(tensors, run / "model.safetensors")
     publish([run], tmp_path / "c")
-    published = load_tensors(tmp_path / "c" / "model.safetensors")
+    published = load_checked(tmp_path / "c" / "model.safetensors").tensors
     assert all(torch.equal(published[name], tensor) for name, tensor in expected.items())
     shutil.rmtree(run / "checkpoints")
     with pytest.warns(UserWarning, match="has no checksum"):
@@ -105,3 +106,34 @@ def test_what_does_not_belong_together_is_refused(runs: list[Path], tmp_path: Pa
     with pytest.raises(UserError, match="not done"):
         publish([other], tmp_path / "c")
     assert not (tmp_path / "c").exists()
+
+
+# ---------------------------------------------------------------- those of this repository
+
+
+def waves(images: int = 300) -> Tensor:
+    """Pictures that every machine draws alike: a wave of its own frequencies in each colour."""
+    number, colour = torch.arange(images).view(-1, 1, 1, 1), torch.arange(3).view(1, -1, 1, 1)
+    row, column = torch.arange(32).view(1, 1, -1, 1), torch.arange(32).view(1, 1, 1, -1)
+    return torch.sin((number % 17 + colour) * row / 20 + (number % 13 - 2 * colour) * column / 15 + number * 0.1) * 1.5
+
+
+MEAN_LOGITS = {  # of the waves, by the reference
+    "a_cifar10": [4.0294, 1.8439, 1.1138, -0.4548, -3.3952, -2.242, -1.5168, -3.0759, 3.6831, -0.0413],
+    "c_cifar10": [3.6123, -0.9132, 2.1441, 0.6033, -2.389, -1.7462, -1.7638, -2.426, 2.2562, 0.6408],
+    "i_cifar10": [4.3761, -0.1849, 2.3878, 0.3181, -2.894, -2.2635, -1.3644, -3.0622, 2.5565, 0.2526],
+}
+
+
+@pytest.mark.parametrize("name", list_weights())
+def test_weights_of_the_repository_are_those_of_their_card(name: str) -> None:
+    """Their accuracy is the card's command's affair, for it takes the images; here it is that nothing has changed."""
+    card = json.loads((PUBLISHED / name / "card.json").read_text())
+    assert card["sha256"] == hashlib.sha256((PUBLISHED / name / "model.safetensors").read_bytes()).hexdigest()
+    network, classifier = create_model(card["model"], weights=name).eval(), load_run(name, device="cpu")
+    cost = count(network, (3, card["image_size"], card["image_size"]))
+    assert (cost.macs, cost.params, len(classifier.run.classes)) == (card["macs"], card["params"], card["num_classes"])
+    for model in (network, classifier.model):
+        with torch.no_grad():
+            logits = model(waves())
+        torch.testing.assert_close(logits.mean(0), torch.tensor(MEAN_LOGITS[name]), rtol=0, atol=1e-3)

@@ -18,7 +18,7 @@ import torch
 
 from efficientconv.errors import UserError
 from efficientconv.files import make_folder, read_bytes, write_atomically
-from efficientconv.weights import load_tensors
+from efficientconv.weights import load_checked
 
 KEPT = 2
 _NAME = re.compile(r"step-(\d+)-([0-9a-f]{16})\.pt")
@@ -83,7 +83,7 @@ def load_weights(path: Path) -> dict[str, dict[str, torch.Tensor]]:
     """{"": weights} and, where there is a moving average, {"ema_": its weights}, of a .pt or .safetensors file."""
     if path.suffix != ".safetensors":
         return weights_of(load_checkpoint(path))
-    return {"": load_tensors(path)}
+    return {"": load_checked(path).tensors}
 
 
 def weights_of(state: dict) -> dict[str, dict[str, torch.Tensor]]:

@@ -23,7 +23,7 @@ from efficientconv.engine.training import network
 from efficientconv.errors import UserError
 from efficientconv.files import read_json
 from efficientconv.models import image_size_of
-from efficientconv.weights import load_into, read_weights
+from efficientconv.weights import find_weights, load_into, read_weights
 
 REMEDY = "start the command that trained the run once more"
 
@@ -51,11 +51,12 @@ def read_run(path: Path, checkpoint: Path | None = None) -> TrainedRun:
     """A finished or unfinished run, whether its data are still there or not.
 
     Args:
+        path: the run's folder, or a name of `list_weights()`.
         checkpoint: a .pt or .safetensors file; None: the newest of the run, or where those are gone its model.safetensors.
     Raises:
         UserError: no run, no sound weights, or a run that does not say its classes.
     """
-    folder = RunFolder(path)
+    folder = RunFolder(find_weights(path))
     config, facts = folder.config(), folder.facts()
     weights, origin = _weights(folder) if checkpoint is None else (load_weights(checkpoint), checkpoint)
     classes, image_size = _classes(folder), facts.get("image_size")
@@ -120,7 +121,8 @@ class Classifier:
 
 
 def load_run(run: str | Path, checkpoint: str | Path | None = None, device: str = "auto") -> Classifier:
-    """The network of a run folder, with the newest weights in it or those of `checkpoint`, a .pt or .safetensors file.
+    """The network of a run folder, with the newest weights in it or those of `checkpoint`, a .pt or .safetensors file;
+    or published weights, by a name of `list_weights()`.
 
     Raises UserError: no run, no sound weights, weights of another network.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from torch import nn
 
@@ -26,10 +26,13 @@ from efficientconv.models.network import Head, Network, Stage
 from efficientconv.models.zoo import REGISTERED, layout_config, layout_name, model_config
 from efficientconv.validation import validate
 
+if TYPE_CHECKING:
+    from efficientconv.weights import Weights
+
 
 def create_model(
     model: str | ModelConfig,
-    num_classes: int = 1000,
+    num_classes: int | None = None,
     in_chans: int = 3,
     *,
     layout: str | None = None,
@@ -42,33 +45,57 @@ def create_model(
 
     Args:
         model: a name of `list_models()` or a configuration.
+        num_classes: None: as many as the weights tell apart; without weights 1000.
         layout: imagenet, cifar or auto; None: the configuration's.
         width: multiplies every channel count; None: the configuration's.
         image_size: S; None: the layout's own (221 or 224, 32).
-        weights: a run's folder, or its model.safetensors; None: new random ones. The classifier stays new where
+        weights: a name of `list_weights()`, a run's folder or its model.safetensors; None: new random ones. The run's
+            configuration and image size are the network's, but for what is given here. The classifier stays new where
             num_classes is another than the run's.
         features_only: the maps behind the stem and each stage in the place of logits: `FeatureNetwork`.
     Raises:
         UserError: an unknown name or layout, images that the layout cannot take, channels that a layer refuses, weights of
             another network, features of a network that is not of stages.
     """
+    if weights is not None:
+        from efficientconv.weights import find_weights, load_checked, start_from  # here: nothing else needs safetensors
+
+        origin = find_weights(weights)
+        origin = origin / "model.safetensors" if origin.is_dir() else origin
+        start = load_checked(origin)
+        model, num_classes, image_size = _as_trained(start, model, num_classes, image_size)
+    changes = {key: value for key, value in (("layout", layout), ("width", width)) if value is not None}
+    network = _network(model, 1000 if num_classes is None else num_classes, in_chans, image_size, changes)
+    if weights is not None:
+        start_from(network, start.tensors, origin)
+    return FeatureNetwork(network) if features_only else network
+
+
+def _as_trained(
+    start: Weights, model: str | ModelConfig, num_classes: int | None, image_size: int | None
+) -> tuple[str | ModelConfig, int | None, int | None]:
+    """The three, as they were where the weights come from, but for what was given."""
+    if num_classes is None and start.classes:
+        num_classes = len(start.classes)
+    if start.config is not None and start.config["model"]["name"] == model:
+        model = validate(ModelConfig, start.config["model"], where="model")
+        image_size = start.config["data"]["image_size"] if image_size is None else image_size
+    return model, num_classes, image_size
+
+
+def _network(
+    model: str | ModelConfig, num_classes: int, in_chans: int, image_size: int | None, changes: dict[str, str | float]
+) -> nn.Module:
     for name, value, purpose in (("num_classes", num_classes, "tell apart"), ("in_chans", in_chans, "look at")):
         if value < 1:
             raise UserError(f"{name}={value} leaves nothing to {purpose}; choose 1 or more")
-    changes = {key: value for key, value in (("layout", layout), ("width", width)) if value is not None}
     if isinstance(model, str) and model in REGISTERED.names():
         size = {} if image_size is None else {"image_size": image_size}
-        network = REGISTERED.get(model)(num_classes=num_classes, in_chans=in_chans, **changes, **size)
-    else:
-        config = model_config(model) if isinstance(model, str) else model
-        assert config.macs is None, "a budget is for models.budget.width_for"
-        config = validate(ModelConfig, {**config.model_dump(), **changes}, where="model") if changes else config
-        network = _configured(config, num_classes, in_chans, image_size)
-    if weights is not None:
-        from efficientconv.weights import start_from  # here: safetensors is needed for nothing else
-
-        start_from(network, Path(weights))
-    return FeatureNetwork(network) if features_only else network
+        return REGISTERED.get(model)(num_classes=num_classes, in_chans=in_chans, **changes, **size)
+    config = model_config(model) if isinstance(model, str) else model
+    assert config.macs is None, "a budget is for models.budget.width_for"
+    config = validate(ModelConfig, {**config.model_dump(), **changes}, where="model") if changes else config
+    return _configured(config, num_classes, in_chans, image_size)
 
 
 def _configured(config: ModelConfig, num_classes: int, in_chans: int, image_size: int | None) -> nn.Module:

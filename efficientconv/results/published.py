@@ -65,5 +65,5 @@ def _card(folder: Path, record: RunRecord, mean: float, runs: int) -> dict:
     return {
         "name": folder.name, "model": record.model, "tier": record.tier, "run": record.run, "data": data,
         **{key: record.summary.get(key) for key in FACTS}, "mean_top1_percent": round(mean, 4), "runs": runs,
-        "check": f"python eval.py run=results/weights/{folder.name} data={data}{root}",
+        "check": f"python eval.py run={folder.name} data={data}{root}",
     }  # fmt: skip

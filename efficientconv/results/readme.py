@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Callable
+from operator import itemgetter
 from pathlib import Path
 
 from efficientconv.layers import LAYERS
@@ -15,6 +17,7 @@ from efficientconv.results.figures import FIGURES
 from efficientconv.results.findings import findings
 from efficientconv.results.table import Column, Table
 from efficientconv.results.training_cost import training_cost_table
+from efficientconv.weights import PUBLISHED, list_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "results"
@@ -61,6 +64,18 @@ def layer_table() -> str:
     ]).markdown()  # fmt: skip
 
 
+def weights_table() -> str:
+    """The published weights, as their cards say it."""
+    cards = [json.loads((PUBLISHED / name / "card.json").read_text()) for name in list_weights()]
+    return Table(cards, [
+        Column("name", lambda card: f"`{card['name']}`"),
+        Column("model", lambda card: card["model"].upper()),
+        Column("width", lambda card: card["width"], ".3f"),
+        *(FIGURES[name].column(itemgetter(name)) for name in ("macs", "params", "top1_percent")),
+        Column("runs", itemgetter("runs")),
+    ]).markdown()  # fmt: skip
+
+
 def _formula(layer: type) -> str:
     return re.search(r"MACs: (.+?h' w'(?: / \w+)?)", inspect.getdoc(layer))[1].replace("^2", "²")
 
@@ -76,6 +91,7 @@ def _rows(name: str) -> list[dict[str, str]]:
 TABLES: dict[str, Callable[..., str]] = {
     "costs": cost_table,
     "layers": layer_table,
+    "weights": weights_table,
     "data_speed": lambda: data_tables.speed_table(_rows("data_throughput.csv")),
     "data_estimates": lambda: data_tables.estimate_table(_rows("data_throughput.csv")),
     "training_costs": lambda: training_cost_table(_rows("complexity.csv"), _rows("benchmark_models.csv")),
