@@ -166,12 +166,33 @@ def weight_normed(layer: nn.Module, _: Callable[[], nn.Module]) -> nn.Module:
     return new
 
 
-def exported(layer: nn.Module, _: Callable[[], nn.Module]) -> nn.Module:
+def program_of(layer: nn.Module) -> torch.export.ExportedProgram:
     """For maps of any size; a side of one cell is a case of its own for torch."""
     h, w = (torch.export.Dim(side, min=4, max=99) for side in "hw")
     x = torch.randn(2, layer.in_channels, 6, 6)
-    program = torch.export.export(layer, (x,), dynamic_shapes=({0: torch.export.Dim("batch"), 2: h, 3: w},))
-    return program.module()
+    return torch.export.export(layer, (x,), dynamic_shapes=({0: torch.export.Dim("batch"), 2: h, 3: w},))
+
+
+def exported(layer: nn.Module, _: Callable[[], nn.Module]) -> nn.Module:
+    return program_of(layer).module()
+
+
+class Session(nn.Module):
+    """What ONNX Runtime makes of a file."""
+
+    def __init__(self, file: bytes):
+        super().__init__()
+        runtime = pytest.importorskip("onnxruntime")
+        self.session = runtime.InferenceSession(file, providers=["CPUExecutionProvider"])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.from_numpy(self.session.run(None, {self.session.get_inputs()[0].name: x.numpy()})[0])
+
+
+def in_onnx(layer: nn.Module, _: Callable[[], nn.Module]) -> nn.Module:
+    pytest.importorskip("onnxscript")
+    file = torch.onnx.export(program_of(layer), dynamo=True, verbose=False).model_proto
+    return Session(file.SerializeToString())
 
 
 def deep_copied(layer: nn.Module, _: Callable[[], nn.Module]) -> nn.Module:
@@ -186,7 +207,7 @@ def traced(layer: nn.Module, _: Callable[[], nn.Module]) -> nn.Module:
     return torch.fx.symbolic_trace(layer)
 
 
-HABITS = [emptied, assigned, skipped, deep_copied, pickled, saved, weight_normed, traced, exported]
+HABITS = [emptied, assigned, skipped, deep_copied, pickled, saved, weight_normed, traced, exported, in_onnx]
 
 
 @EACH_LAYER

@@ -52,6 +52,19 @@ def test_a_layer_becomes_plain_convolutions_that_compute_the_same(name: str, n: 
     torch.testing.assert_close(prepare_for_export(conv)(x), conv.eval()(x), rtol=1e-10, atol=1e-10)
 
 
+def test_weights_are_stored_and_not_computed_as_quantization_wants_them() -> None:
+    """torchao's prepare_pt2e refuses another: "Expected get_attr node"."""
+    network = settled(create_model("i", 10, layout="cifar", width=0.125))
+    images = torch.zeros(2, 3, 32, 32)
+
+    def computed(model: nn.Module) -> list[str]:
+        graph = torch.export.export(model, (images,)).module().graph
+        convolutions = graph.find_nodes(op="call_function", target=torch.ops.aten.conv2d.default)
+        return [node.name for node in convolutions if node.args[1].op != "get_attr"]
+
+    assert not computed(prepare_for_export(network)) and computed(network)
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_a_whole_network_without_batch_norms_computes_the_same(name: str) -> None:
     network = settled(create_model(name, 10, layout="cifar", width=0.125).double())
