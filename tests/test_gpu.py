@@ -12,6 +12,7 @@ import pytest
 import torch
 from test_distributed import torchrun
 from torch import nn
+from triton_cases import CASES, errors
 
 from conftest import SMALL_RUN
 from efficientconv.data import train_loader
@@ -101,6 +102,14 @@ def test_a_compiled_step_is_the_eager_one(mode, full_float32):
     compiled, eager = (logits(GPU, "c", "fp32", STEPS, compile=compile, compile_mode=mode) for compile in (True, False))
     rounding = (eager - logits(CPU, "c", "float64", STEPS)).abs().max()
     assert (compiled - eager).abs().max() <= ROUNDINGS * rounding
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_layers_in_triton_compute_what_the_reference_does(name, full_float32):
+    pytest.importorskip("triton")
+    with GPU:
+        found = errors(CASES[name])
+    assert max(found) < (0.03 if CASES[name].autocast else 1e-5), found
 
 
 def test_captured_dropout_is_a_function_of_seed_and_step():

@@ -60,7 +60,7 @@ def layers(case: Case) -> list[nn.Module]:
 def tensors(layer: nn.Module, x: Tensor, dy: Tensor, autocast: bool = False) -> list[Tensor]:
     """What comes out, gradients and buffers."""
     x = x.clone(memory_format=torch.preserve_format).requires_grad_()
-    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=autocast):
         y = layer(x)
     y.backward(dy.to(y.dtype))
     assert y.dtype == (torch.bfloat16 if autocast else torch.float32)
