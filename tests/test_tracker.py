@@ -219,3 +219,16 @@ def test_sending_later_fails_in_one_line(tmp_path):
     unsent, unknown = done.stderr.splitlines()
     assert "No API key configured" in unsent and str(tmp_path / "c" / "wandb.log") in unsent
     assert "other is no run folder" in unknown
+
+
+def test_a_damaged_file_is_named_in_one_line(tmp_path):
+    damage = {"facts.json": '{"macs": 1', "summary.json": "[]", "config.yaml": "{", "metrics.jsonl": "{]\n"}
+    for name, content in damage.items():
+        folder = tmp_path / name
+        tracking.run(folder, range(1, 2), logger=LoggerConfig())
+        (folder / name).write_text(content)
+    done = command("scripts/track.py", *(tmp_path / name for name in damage), "--to", "tensorboard")
+    assert done.returncode == 2 and not done.stdout
+    for name, line in zip(damage, done.stderr.splitlines(), strict=True):
+        folder = tmp_path / name
+        assert line.startswith(f"error: {folder}: {folder / name} is damaged") and line.endswith("tensorboard.log")

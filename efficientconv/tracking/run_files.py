@@ -8,22 +8,27 @@ from pathlib import Path
 
 import yaml
 
-
-class Incomplete(Exception):
-    """A copy lacks something; the message says why, in one line."""
+from efficientconv import files
+from efficientconv.errors import UserError
 
 
 def one_line(error: Exception) -> str:
     text = " ".join(str(error).split())[:300]
-    return text if isinstance(error, Incomplete) else f"{type(error).__name__}: {text}"
+    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
 
 
 def read_json(path: Path) -> dict:
-    return json.loads(path.read_text()) if path.exists() else {}
+    """Empty where there is nothing. Raises UserError for a damaged file."""
+    return files.read_json(path, dict, "put it back from a copy, or delete it") or {}
 
 
 def read_config(folder: Path) -> dict:
-    return yaml.safe_load((folder / "config.yaml").read_text())
+    """Raises UserError for a damaged file."""
+    path = folder / "config.yaml"
+    try:
+        return yaml.safe_load(files.read_bytes(path) or b"") | {}
+    except (yaml.YAMLError, ValueError, RecursionError, TypeError):
+        raise UserError(f"{path} is damaged; put it back from a copy") from None
 
 
 class NewRecords:
@@ -45,4 +50,7 @@ class NewRecords:
         except FileNotFoundError:
             return []
         self.position += sum(len(line) + 1 for line in lines)
-        return [json.loads(line) for line in lines]
+        try:
+            return [json.loads(line) for line in lines]
+        except (ValueError, RecursionError):
+            raise UserError(f"{self.path} is damaged; the command that trained the run mends it") from None

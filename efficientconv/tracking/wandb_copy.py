@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from efficientconv.tracking.run_files import Incomplete, one_line, read_config, read_json
+from efficientconv.errors import UserError
+from efficientconv.tracking.run_files import one_line, read_config, read_json
 
 if TYPE_CHECKING:
     from wandb.proto.wandb_internal_pb2 import Record
@@ -84,7 +85,7 @@ class Copy:
             raise OSError("the offline copy is cut off; is the disk full?")  # W&B writes that to its log only
         copies = self.folder / "wandb"
         if self.problem:
-            raise Incomplete(f"{one_line(self.problem)}; an offline copy is in {copies}")
+            raise UserError(f"{one_line(self.problem)}; an offline copy is in {copies}")
         if not self.run.offline:
             return f"W&B: {self.epochs} epochs at {self.run.url}"
         show, send = shlex.join(["wandb", "leet", str(copies)]), shlex.join(["scripts/track.py", str(self.folder)])
