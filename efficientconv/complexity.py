@@ -69,12 +69,22 @@ def count(model: nn.Module, shape: Sequence[int], kind: str = "math") -> Network
     """
     if kind not in KINDS:
         raise UserError(f"count: unknown kind '{kind}': {did_you_mean(kind, KINDS)}")
-    meta = {name: tensor.to("meta") for name, tensor in [*model.named_parameters(), *model.named_buffers()]}
     counter = _Counter(model, by_statement=kind == "math")
     with counter.following_calls(), _evaluating(model), _plain_attention(), torch.no_grad(), counter:
-        torch.func.functional_call(model, meta, (torch.empty(1, *shape, device="meta", dtype=_dtype(model)),))
+        images = torch.empty(1, *shape, device="meta", dtype=_dtype(model))
+        torch.func.functional_call(model, _on_meta(model), (images,), tie_weights=False)
     total = sum(counter.layers.values(), Cost())
     return NetworkCost(total.macs, total.params, total.activations, counter.layers)
+
+
+def _on_meta(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The tensors of each module, once, whatever names it has: functional_call's own ties put back the wrong ones there."""
+    return {
+        f"{name}.{key}" if name else key: tensor.to("meta")
+        for name, module in model.named_modules()
+        for key, tensor in [*module._parameters.items(), *module._buffers.items()]
+        if tensor is not None
+    }
 
 
 def _dtype(model: nn.Module) -> torch.dtype:

@@ -6,10 +6,13 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 
 from torch import nn
 
@@ -67,6 +70,7 @@ def convert(
     where: Callable[[str, nn.Conv2d], bool] | None = None,
     init: str | None = None,
     shape: Sequence[int] | None = None,
+    budget: float | None = None,
     **args: object,
 ) -> Report:
     """Puts the registered `layer` in the place of standard convolutions of `model`, in place.
@@ -81,10 +85,17 @@ def convert(
         init: None: the layer's own random weights. "svd", for sic and unravelled: what comes nearest to the convolution's
             weights; exact with bases=k * k.
         shape: (channels, height, width) of an image, for MACs in the report; None: it has parameters only.
+        budget: MACs that the network may cost for an image of `shape`: "unravelled" layers get as many bases as that
+            allows, k * k at most.
         args: the layer's own: bases=4, topology=...
     Raises:
-        UserError: an unknown layer, argument, init or pattern, or a `model` that is itself a convolution: nothing changed.
+        UserError: an unknown layer, argument, init or pattern, or a `model` that is itself a convolution; a budget that one
+            basis exceeds: nothing changed.
     """
+    if budget is not None:
+        choice = {"include": include, "exclude": exclude, "where": where, "shape": shape}
+        asked: partial[Report] = partial(convert, layer=layer, **choice, **args)  # type: ignore[arg-type]
+        args = args | {"bases": _bases_within(budget, model, asked)}
     convolutions = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
     _check(layer, args, init, convolutions)
     chosen = _chosen(convolutions, include, exclude, where)
@@ -103,6 +114,22 @@ def convert(
     after = _costs(model, convolutions, shape)
     layers = [Converted(name, reasons[name], before[name], after[name], errors.get(name)) for name in convolutions]
     return Report(layers, before[""], after[""])
+
+
+def _bases_within(budget: float, model: nn.Module, converted: partial[Report]) -> int:
+    """The most bases that cost no more. Costs grow evenly with them, so that two tell all."""
+    asked = converted.keywords
+    if asked["layer"] != "unravelled" or "bases" in asked or asked["shape"] is None:
+        raise UserError("convert: a budget chooses the bases of 'unravelled' layers for a shape; give that, and no bases")
+    one, two = (converted(copy.deepcopy(model), bases=bases) for bases in (1, 2))
+    each = two.after.macs - one.after.macs
+    if budget < one.after.macs:
+        raise UserError(
+            f"convert: with one basis a channel the network costs {one.after.macs:,} MACs, more than budget={budget:g}; "
+            "choose a larger budget, or exclude fewer convolutions"
+        )
+    most = max((math.prod(model.get_submodule(layer.name).kernel_size) for layer in one.replaced), default=1)  # type: ignore[arg-type]
+    return min(1 + int((budget - one.after.macs) // each), most) if each else 1
 
 
 def _check(layer: str, args: dict, init: str | None, convolutions: dict[str, nn.Conv2d]) -> None:

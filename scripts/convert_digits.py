@@ -2,6 +2,7 @@
 
     python scripts/convert_digits.py                                        a minute on a CPU
     python scripts/convert_digits.py --layer unravelled --bases 2
+    python scripts/convert_digits.py --layer unravelled --budget 1e6        as many bases as 1 million MACs allow
 
 What it prints: accuracy on images that no training saw, MACs and parameters; before, after and after fine-tuning.
 """
@@ -39,7 +40,7 @@ def main() -> None:
     model = network()
     fit(model, *train, args.epochs, lr=0.1)
     tell("standard", model, test)
-    own = {} if args.bases is None else {"bases": args.bases}
+    own = {name: value for name in ("bases", "budget") if (value := getattr(args, name)) is not None}
     report = convert(model, args.layer, init="svd", shape=SHAPE, **own)
     tell("converted", model, test)
     fit(model, *train, args.epochs, lr=0.02)
@@ -79,6 +80,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layer", choices=("sic", "unravelled"), default="sic")
     parser.add_argument("--bases", type=int, help="filters a channel of the unravelled layer, 1 to 9")
+    parser.add_argument("--budget", type=float, metavar="MACS", help="of the converted network: chooses the bases")
     parser.add_argument("--epochs", type=int, default=5, help="of the training, and of the fine-tuning")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()

@@ -282,6 +282,8 @@ def state(model: nn.Module) -> tuple:
 @pytest.mark.parametrize("fails", [False, True])
 def test_count_leaves_the_model_as_it_was(fails: bool) -> None:
     model = create_model("i", num_classes=10, layout="cifar", width=0.125)
+    model.other_name, layers = model.head, model.stages["stage2"].layers
+    layers[0].bn.weight = layers[1].bn.weight
     model.train()
     model.stages["stage3"].eval()
     before, tensors = state(model), {name: t.clone() for name, t in model.state_dict().items()}

@@ -194,6 +194,7 @@ def test_what_a_layer_cannot_be_stays_with_the_layers_own_reason() -> None:
         ({"layer": "sik"}, "unknown layer 'sik': did you mean 'sic'"),
         ({"layer": "sic", "bases": 2}, "has no argument 'bases'"),
         ({"layer": "unravelled"}, "layer 'unravelled' needs bases"),
+        ({"layer": "sic", "budget": 1e6, "shape": (3, 8, 8)}, "a budget chooses the bases of 'unravelled' layers"),
         ({"layer": "sic", "init": "svt"}, "unknown init 'svt': did you mean 'svd'"),
         ({"layer": "spatial_bottleneck", "init": "svd"}, "init='svd' is for sic and unravelled"),
         ({"layer": "sic", "exclude": ["frist"]}, "no convolution is named 'frist': did you mean 'first'"),
@@ -208,6 +209,21 @@ def test_mistakes_are_said_and_change_nothing(arguments: dict, message: str) -> 
     assert model.state_dict().keys() == before.keys()
     with pytest.raises(UserError, match="itself a convolution"):
         convert(nn.Conv2d(3, 4, 3), "sic")
+
+
+@pytest.mark.parametrize("bases", [1, 3, 9])
+def test_a_budget_gives_as_many_bases_as_it_allows(bases: int) -> None:
+    shape, chosen = (3, 12, 12), {"exclude": ["first"]}
+    exact = convert(Net(), "unravelled", bases=bases, shape=shape, **chosen).after.macs
+    for budget, expected in ((exact, bases), (exact * 10, 9), (exact - 1, bases - 1)):
+        model = Net()
+        if expected:
+            report = convert(model, "unravelled", budget=budget, shape=shape, init="svd", **chosen)
+            assert model.twice.bases == model.wide.bases == expected and report.after.macs <= budget
+        else:
+            with pytest.raises(UserError, match=f"with one basis a channel the network costs {exact:,} MACs"):
+                convert(model, "unravelled", budget=budget, shape=shape, **chosen)
+            assert type(model.twice) is nn.Conv2d
 
 
 def test_without_a_shape_the_report_has_parameters_only() -> None:
