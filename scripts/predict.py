@@ -35,7 +35,7 @@ from efficientconv.engine.precision import set_tf32
 from efficientconv.engine.trained_run import Classifier, Prediction, load_run
 from efficientconv.errors import UserError
 from efficientconv.files import make_folder, refused_in_one_line, replacing
-from efficientconv.preparation.progress import Progress
+from efficientconv.progress import Progress
 from efficientconv.results.table import Table
 from efficientconv.text import printable
 from efficientconv.validation import Section, validate
@@ -74,7 +74,7 @@ def main() -> None:
 def predict(classifier: Classifier, paths: list[str], topk: int, file: TextIO | None) -> int:
     """Says and writes all predictions; returns how many pictures are damaged."""
     damaged = 0
-    with Progress("predicting", len(paths), "pictures", sys.stderr) as progress:
+    with Progress("predicting", len(paths), "pictures", lines=sys.stderr) as progress:
         for batch in classifier.batches(paths, topk):
             if not tell(batch) and file is None:
                 break

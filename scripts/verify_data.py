@@ -28,8 +28,8 @@ from efficientconv.data.dataset import hold_out, root_of
 from efficientconv.data.parallel import available_cores
 from efficientconv.data.prepared import PreparedManifest, is_prepared, sha256_of
 from efficientconv.errors import UserError
-from efficientconv.preparation.progress import Progress
 from efficientconv.preparation.verify import Manifest, check_images, manifest_at
+from efficientconv.progress import Progress
 from efficientconv.text import printable
 from efficientconv.validation import validate
 

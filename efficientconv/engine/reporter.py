@@ -6,23 +6,19 @@ import datetime
 import json
 import os
 import socket
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tqdm import tqdm
-
 from efficientconv.config import LoggerConfig
 from efficientconv.engine.metrics import Meter, Result
 from efficientconv.files import write_atomically
+from efficientconv.progress import Progress
 from efficientconv.text import duration
 from efficientconv.tracking.tracker import Tracker, start_tracker
 
 HEARTBEAT_S = 15.0
 STATES = ("running", "trained", "done", "preempted", "failed", "diverged")
-LINE_S = 30.0  # between plain lines
-REFRESH_S = 0.5  # between refreshed figures on the bar: reading them waits for the device
 
 
 class Reporter:
@@ -71,48 +67,26 @@ class Reporter:
             pass  # a full disk: the run itself says so when it cannot save
 
 
-class EpochProgress:
+class EpochProgress(Progress):
     """Shows steps, loss, top-1, images a second and the share of time spent waiting for data.
 
         with EpochProgress("epoch 3/10", steps, done, later, show=True) as progress:
-            progress.update(meter)
+            progress.step(meter)
 
     later: steps of the epochs that follow, for the time left of the run.
     """
 
     def __init__(self, title: str, steps: int, done: int, later: int, show: bool):
-        self.title, self.steps, self.done, self.later, self.show = title, steps, done, later, show
-        self.on_terminal = show and sys.stderr.isatty()
-        self.bar = tqdm(
-            total=steps, initial=done, desc=title, unit="step", disable=not self.on_terminal, leave=False, dynamic_ncols=True
-        )
-        self.next_time = time.monotonic() + (REFRESH_S if self.on_terminal else LINE_S)
+        super().__init__(title, steps, "steps", done, show=show)
+        self.later = later
 
-    def __enter__(self) -> EpochProgress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
-
-    def update(self, meter: Meter) -> None:
-        """After each step."""
-        self.done += 1
-        self.bar.update()
-        if not self.show or time.monotonic() < self.next_time:
-            return
-        if self.on_terminal:
-            self.bar.set_postfix_str(f"{describe(meter)}, {self._left(meter)}")
-            self.next_time = time.monotonic() + REFRESH_S
-        else:
-            print(f"{self.title}: step {self.done}/{self.steps}, {describe(meter)}, {self._left(meter)}", flush=True)
-            self.next_time = time.monotonic() + LINE_S
+    def step(self, meter: Meter) -> None:
+        """One more was made; `meter` has the sums of the epoch."""
+        self.update(1, lambda: f"{describe(meter)}, {duration(self.seconds_left(meter))} left")
 
     def seconds_left(self, meter: Meter) -> float:
         """Of the run, at this epoch's rate; evaluation is not in it."""
-        return meter.seconds / max(self.done, 1) * (self.steps - self.done + self.later)
-
-    def _left(self, meter: Meter) -> str:
-        return f"{duration(self.seconds_left(meter))} left"
+        return meter.seconds / max(self.done, 1) * (self.total - self.done + self.later)
 
 
 def describe(meter: Meter) -> str:

@@ -124,7 +124,7 @@ class Run:
         done, later = self.trainer.step - epoch * steps, (self.epochs - epoch - 1) * steps
         with self.reporter.epoch(title, steps, done, later) as progress:
             for _ in self.trainer.train_epoch(self.training.loader, epoch):
-                progress.update(self.trainer.meter)
+                progress.step(self.trainer.meter)
                 self._between_steps(progress)
         # before the evaluation, which is cheap to repeat: the epoch is not
         self._save()

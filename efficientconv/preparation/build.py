@@ -25,8 +25,8 @@ from efficientconv.errors import UserError
 from efficientconv.files import lock, make_folder, remove_leftovers, write_atomically
 from efficientconv.preparation.archive import Archive, read_archive, write_archive
 from efficientconv.preparation.plan import Plan
-from efficientconv.preparation.progress import Progress
 from efficientconv.preparation.source import Item
+from efficientconv.progress import Progress
 from efficientconv.signals import Preempted
 from efficientconv.text import printable
 

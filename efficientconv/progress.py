@@ -1,0 +1,58 @@
+"""How far a long piece of work is: a bar on a terminal, elsewhere a line now and then."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+from tqdm import tqdm
+
+from efficientconv.text import duration
+
+LINE_S = 30.0  # between lines where there is no terminal
+REFRESH_S = 0.5  # between refreshed figures on the bar
+
+
+class Progress:
+    """Of `total` units, `done` of them before. Lines go to `lines` (None: stdout).
+
+        with Progress("preparing", 1000, "images") as progress:
+            progress.update(16)
+    """
+
+    def __init__(
+        self, title: str, total: int, unit: str = "images", done: int = 0, lines: TextIO | None = None, show: bool = True
+    ):
+        self.title, self.total, self.unit, self.done, self.lines, self.show = title, total, unit, done, lines, show
+        self.bar = tqdm(
+            total=total, initial=done, desc=title, unit=f" {unit}", disable=None if show else True, leave=False,
+            dynamic_ncols=True,
+        )  # fmt: skip
+        self.start = time.monotonic()
+        self.next_time = self.start + (LINE_S if self.bar.disable else REFRESH_S)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def update(self, count: int, figures: Callable[[], str] | None = None) -> None:
+        """`figures` take the place of rate and time left. Asked for only where shown: that may wait for a device."""
+        self.done += count
+        self.bar.update(count)
+        now = time.monotonic()
+        if not self.show or now < self.next_time:
+            return
+        if self.bar.disable:
+            shown = figures() if figures else self._rate(now - self.start)
+            print(f"{self.title}: {self.done}/{self.total} {self.unit}, {shown}", file=self.lines, flush=True)
+            self.next_time = now + LINE_S
+        elif figures:
+            self.bar.set_postfix_str(figures())
+            self.next_time = now + REFRESH_S
+
+    def _rate(self, seconds: float) -> str:
+        per_s = self.done / seconds
+        return f"{per_s:.0f} {self.unit}/s, {duration((self.total - self.done) / per_s)} left"
