@@ -12,6 +12,8 @@ from efficientconv.data.dataset import FileSplit
 from efficientconv.data.image_files import PassedOver, count_beside_folders, images_in, sub_folders
 from efficientconv.errors import UserError
 
+NAMED = 5  # of many classes, in a message
+
 
 def class_names(folder: Path) -> list[str]:
     """The class folders of a split, sorted. Raises UserError when there are none, or two of one name."""
@@ -71,10 +73,10 @@ def list_images(folder: Path, names: list[str], passed_over: PassedOver) -> File
     return FileSplit(paths, torch.tensor(labels, dtype=torch.int64))
 
 
-def listed(names: list[str], most: int = 5) -> str:
+def listed(names: list[str]) -> str:
     """Names for a message of one line."""
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(f"'{name}'" for name in names[:most]) + rest
+    rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(f"'{name}'" for name in names[:NAMED]) + rest
 
 
 def _composed(name: str) -> str:

@@ -26,7 +26,7 @@ class FiniteWatch:
         losses_per_step: how often `add` is called in a step.
     """
 
-    def __init__(self, device: torch.device, losses_per_step: int = 1):
+    def __init__(self, device: torch.device, losses_per_step: int):
         self.every = CHECK_EVERY_STEPS[device.type]
         self.losses = torch.zeros(self.every * losses_per_step, device=device)
         self.steps: list[int] = []  # of the losses that were not looked at yet

@@ -92,7 +92,7 @@ class RunFolder:
                 raise UserError(f"run_dir={self.path} is not empty and holds no run; choose another folder")
 
     def hold(self, config: RunConfig) -> int:
-        """Makes the folder for `config` and locks it: status.lock. Nothing in it changes where that is refused."""
+        """Makes the folder for `config` and locks it. Nothing in it changes where that is refused."""
         self.check(config)
         with refused_in_one_line(f"make the run folder {self.path}", "choose another output_root or run_dir"):
             make_folder(self.path)

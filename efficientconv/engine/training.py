@@ -80,11 +80,11 @@ class Training:
         require_finite(self.trainer, self.world)
 
 
-def build_training(config: RunConfig, world: World, preemption: Preemption, found: DataSet | None = None) -> Training:
+def build_training(config: RunConfig, world: World, preemption: Preemption, found: DataSet | None) -> Training:
     """Raises UserError when the configuration, the data or the machine do not go together.
 
     Args:
-        found: the data set, where `find_data` was asked for it before.
+        found: the data set, where `find_data` was asked for it before; None: it is asked here.
     """
     set_determinism(config.trainer.deterministic)
     set_tf32(config.trainer.tf32)
