@@ -45,7 +45,7 @@ runpy.run_path(script, run_name="__main__")
 
 def without(script: str, *args: object) -> subprocess.CompletedProcess:
     call = [sys.executable, "-c", WITHOUT, str(ROOT / script), *map(str, args)]
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    env = os.environ | {"PYTHONPATH": str(ROOT), "USERNAME": "somebody"}  # as Windows sets it; torch asks for it
     return subprocess.run(call, cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)
 
 

@@ -186,6 +186,9 @@ def _interprets_triton() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-@torch.compiler.assume_constant_result
 def _has_kernels() -> bool:
     return build.available()
+
+
+# as torch.compiler.assume_constant_result does it, which imports the compiler: that takes as long as torch
+_has_kernels._dynamo_marked_constant = True  # type: ignore[attr-defined]
