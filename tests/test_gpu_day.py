@@ -21,6 +21,8 @@ from efficientconv.gpu_day.day import Day
 from efficientconv.gpu_day.operations import operations
 from efficientconv.gpu_day.stages import BY_NAME, STAGES, Stage
 from efficientconv.results.gpu_page import write_page
+from efficientconv.results.gpu_reading import reading, verdict
+from efficientconv.results.gpu_steps import steps_of
 
 BENCH = Bench(torch.device("cpu"), tiny=True)
 BY_COMMAND = ["whole_run", "models"]  # the others in this process: to start one takes longer than its stage
@@ -142,6 +144,23 @@ def test_a_second_try_that_comes_less_far_keeps_the_rows_of_the_first(tmp_path):
         outcome = measured_in(tmp_path, job, seconds=30)
     assert (outcome["state"], outcome["rows"]) == ("failed", [{"ms": 1}, {"ms": 2}])
     assert measured_in(tmp_path, "pass", seconds=30)["rows"] == [{"ms": 1}]  # done
+
+
+def test_layers_in_triton_stand_beside_the_same_a():
+    row = {"layout": "imagenet", "batch": 256, "precision": "bf16", "compiled": "no", "peak_mb": None, "macs": 4}
+    like = {"ms_low": 1.0, "ms_high": 9.0}
+    a, plain, triton = (
+        row | like | changed for changed in (
+            {"model": "a", "ms_per_step": 4.0}, {"model": "c", "ms_per_step": 5.0, "macs": 1},
+            {"model": "c", "ms_per_step": 2.0, "macs": 1, "backend": "triton"},
+        )
+    )  # fmt: skip
+    steps = steps_of([plain, triton], [a, plain, triton], None)
+    assert [(step.run, step.over_a, step.macs_over_a) for step in steps] == [("eager", 1.25, 0.25), ("eager, Triton", 0.5, 0.25)]
+    sentences = reading({}, steps, None)
+    assert any("eager, Triton: times as fast as eager: C 2.50; C then takes 0.50 of A's" in line for line in sentences)
+    assert verdict(steps) == "for speed of training only C (eager, Triton)"
+    assert verdict(steps[:1]) == "not for speed of training"
 
 
 def test_sizes_of_the_day_are_not_those_of_the_trial():

@@ -41,8 +41,7 @@ def models(bench: Bench) -> Iterator[Row]:
         for name in bench.models("ck" if compiled else "ckmil"):
             for backend in _backends(bench)[: 1 if compiled else 2]:
                 row = bench.step_row(name, backend=backend, compile=compiled, compile_mode="reduce-overhead")
-                keys = "model", "compiled", "ms_per_step", "ms_low", "ms_high", "peak_mb", "held_mb", "first_step_s"
-                yield {"backend": backend, **{key: row[key] for key in keys}}
+                yield {"backend": backend, **row}
                 give_back()
 
 

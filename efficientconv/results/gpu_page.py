@@ -18,12 +18,12 @@ from efficientconv.results.table import Column, Table
 from efficientconv.roofline.expect import BASELINE
 from efficientconv.roofline.machine import MACHINES, Machine, machine_of
 
-OF_STEPS = ("models", "compiled", "small_images")
+OF_STEPS = ("models", "compiled", "small_images", "triton_models")
 UNITS = {"ms": "ms", "percent": "%", "macs": "MACs", "mb": "MB", "s": "s"}
 ABOUT_STEPS = """\
 A step is forward, backward and SGD. Share of the limit: what memory and arithmetic need at the data sheet's peaks, operation
-by operation as it is run (CUDA graphs: as compiled), over the measured time. A step's tensors: without weights, momentum and
-images; not known under CUDA graphs, which allocate once for all steps. Held in all: what torch takes of the device, with its
+by operation as it is run (CUDA graphs: as compiled; Triton: a kernel a layer), over the measured time. A step's tensors:
+without weights, momentum and images; not known under CUDA graphs, which allocate once for all steps. Held in all: what torch takes of the device, with its
 pools. `<stage>.csv` has more columns."""
 
 
@@ -45,7 +45,13 @@ class Measured:
 
     @property
     def steps(self) -> list[gpu_steps.Step]:
-        return gpu_steps.steps_of([row for name in OF_STEPS for row in self.rows.get(name, ())], self.machine)
+        """Each way of running a model once: beside layers in Triton, others are measured again."""
+        rows = self.rows_of_steps
+        return gpu_steps.steps_of([row for row in rows if row.get("backend") != "reference"], rows, self.machine)
+
+    @property
+    def rows_of_steps(self) -> list[Row]:
+        return [row for name in OF_STEPS for row in self.rows.get(name, ())]
 
     @property
     def device(self) -> str:
@@ -65,7 +71,7 @@ def write_page(day: Day) -> Path:
     made = f"`python scripts/gpu_day.py{' --tiny' if day.tiny else ''}`, {found.versions}."
     told = ["Made to try the stages out, with tiny networks: **no time here means anything.**"] if day.tiny else _told(found)
     images = [f"![{name.replace('_', ' ')}]({name}.png)" for name in pictures]
-    sections = [part for stage, outcome in found.outcomes for part in _section(stage, outcome, found.machine)]
+    sections = [part for stage, outcome in found.outcomes for part in _section(stage, outcome, found)]
     files: dict[str, str | bytes] = {f"{name}.csv": Table.of(rows).csv() for name, rows in found.rows.items()}
     files |= {name + ending: image for name, picture in pictures.items() for ending, image in picture.items()}
     files["README.md"] = page(f"# Measured on {found.device}", made, *told, *images, *sections)
@@ -85,7 +91,7 @@ def front(gpus: Path) -> str:
     """The line of the front page on GPUs."""
     (found, *_) = measured_in(gpus)
     steps = found.steps
-    return f"- **{verdict(steps)}** on a GPU, measured on one ({found.device}): {of_c(steps)} ([GPU](docs/gpu.md))."
+    return f"- **On GPUs {verdict(steps)}**, measured on one ({found.device}): {of_c(steps)} ([GPU](docs/gpu.md))."
 
 
 def measured_in(gpus: Path) -> list[Measured]:
@@ -96,7 +102,7 @@ def measured_in(gpus: Path) -> list[Measured]:
 def _told(found: Measured) -> list[str]:
     steps = found.steps
     sentences = "\n".join(f"- {sentence}" for sentence in reading(found.rows, steps, found.machine))
-    return [sentences, *([gpu_steps.over_a_table(steps).markdown()] if any(step.over_a for step in steps) else [])]
+    return [sentences, *(table.markdown() for table in gpu_steps.over_a_tables(steps))]
 
 
 def _pictures(found: Measured) -> dict[str, Picture]:
@@ -108,7 +114,7 @@ def _pictures(found: Measured) -> dict[str, Picture]:
     return pictures
 
 
-def _section(stage: Stage, outcome: Outcome, machine: Machine | None) -> list[str]:
+def _section(stage: Stage, outcome: Outcome, found: Measured) -> list[str]:
     reason, commit = f" ({outcome.reason})" if outcome.reason else "", outcome.environment.get("git_commit") or "unknown"
     heading = [f"## {stage.name}: {stage.about}", f"{outcome.state}{reason}, {outcome.seconds:g} s, commit {commit[:12]}."]
     if not outcome.rows:
@@ -116,10 +122,10 @@ def _section(stage: Stage, outcome: Outcome, machine: Machine | None) -> list[st
     if stage.name in OF_STEPS:
         first = outcome.rows[0]
         setting = f"Layout {first['layout']}, {first['batch']} images a step, {first['precision']}."
-        steps = Table(gpu_steps.steps_of(outcome.rows, machine), gpu_steps.COLUMNS)
+        steps = Table(gpu_steps.steps_of(outcome.rows, found.rows_of_steps, found.machine), gpu_steps.COLUMNS)
         return [*heading, setting, steps.markdown(), *([ABOUT_STEPS] if stage.name == OF_STEPS[0] else [])]
     if stage.name == "operations":
-        return [*heading, gpu_operations.table(outcome.rows, machine).markdown()]
+        return [*heading, gpu_operations.table(outcome.rows, found.machine).markdown()]
     return [*heading, _table(outcome.rows).markdown()]
 
 

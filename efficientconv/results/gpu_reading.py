@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from efficientconv.results.gpu_operations import share
-from efficientconv.results.gpu_steps import Step
+from efficientconv.results.gpu_steps import IN_TRITON, Step
 from efficientconv.roofline.expect import BASELINE
 from efficientconv.roofline.machine import Machine
 
@@ -25,9 +25,9 @@ def reading(rows: Rows, steps: Sequence[Step], machine: Machine | None) -> list[
 
 
 def verdict(steps: Sequence[Step]) -> str:
-    """Whom a GPU's times tell to use these layers, in a word or two."""
-    faster = sorted({step.model.upper() for step in steps if step.over_a and step.over_a < 1})
-    return f"For speed of training only {', '.join(faster)}" if faster else "Not for speed of training"
+    """Whether to train with these layers for their speed, and with which, run in which ways."""
+    faster = [f"{step.model.upper()} ({step.run})" for step in steps if step.over_a and step.over_a < 1]
+    return f"for speed of training only {', '.join(faster)}" if faster else "not for speed of training"
 
 
 def of_c(steps: Sequence[Step]) -> str:
@@ -56,17 +56,19 @@ def _runs(steps: Sequence[Step]) -> list[str]:
     by_run = defaultdict(dict)
     for step in steps:
         by_run[step.layout, step.run][step.model] = step
-    return [
-        _gain(layout, run, by_run[layout, "eager"], found) for (layout, run), found in by_run.items()
-        if run != "eager" and by_run.get((layout, "eager"))
-    ]  # fmt: skip
+    sentences = []
+    for (layout, run), found in by_run.items():
+        slower = run.removesuffix(IN_TRITON) if run.endswith(IN_TRITON) else "eager"
+        if run != "eager":
+            sentences.append(_gain(layout, run, slower, by_run.get((layout, slower), {}), found))
+    return sentences
 
 
-def _gain(layout: str, run: str, eager: Mapping[str, Step], found: Mapping[str, Step]) -> str:
-    gains = [f"{name.upper()} {eager[name].ms / step.ms:.2f}" for name, step in found.items() if name in eager]
+def _gain(layout: str, run: str, slower: str, before: Mapping[str, Step], found: Mapping[str, Step]) -> str:
+    gains = [f"{name.upper()} {before[name].ms / step.ms:.2f}" for name, step in found.items() if name in before]
     c = found.get("c")
     beside = f"; C then takes {c.over_a:.2f} of A's time with {c.macs_over_a:.2f} of its MACs" if c and c.over_a else ""
-    return f"Layout {layout}, {run}: times as fast as eager: {', '.join(gains)}{beside}." if gains else ""
+    return f"Layout {layout}, {run}: times as fast as {slower}: {', '.join(gains)}{beside}." if gains else ""
 
 
 def _operations(rows: Sequence[dict], machine: Machine | None) -> str:

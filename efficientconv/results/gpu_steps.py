@@ -20,6 +20,7 @@ from efficientconv.roofline.machine import Machine
 from efficientconv.roofline.step import Setting
 
 RUNS = {"no": "eager", "default": "compiled", "reduce-overhead": "CUDA graphs"}  # by torch.compile's mode in a row
+IN_TRITON = ", Triton"  # ends the name of a run with layers.backend=triton
 
 LEAST, MOST = 0.2, 1.1  # MACs against A's that a picture shows
 
@@ -54,9 +55,9 @@ COLUMNS = (
 )
 
 
-def steps_of(rows: Sequence[dict], machine: Machine | None) -> list[Step]:
-    """Of a stage's rows, or several stages'."""
-    baselines = {_like(row): row for row in rows if row["model"] == BASELINE}
+def steps_of(rows: Sequence[dict], everything: Sequence[dict], machine: Machine | None) -> list[Step]:
+    """`everything`: where model A's rows are found. A has no layers in Triton, and is the same beside both."""
+    baselines = {_like(row): row for row in everything if row["model"] == BASELINE}
     return [_step(row, baselines.get(_like(row)), machine) for row in rows]
 
 
@@ -67,15 +68,21 @@ def _like(row: dict) -> tuple:
 def _step(row: dict, a: dict | None, machine: Machine | None) -> Step:
     share = machine and 1e3 * _limit_s(row, machine) / row["ms_per_step"]
     over_a, macs_over_a = (a and row[key] / a[key] for key in ("ms_per_step", "macs"))
+    run = RUNS[row["compiled"]] + IN_TRITON * _in_triton(row)
     return Step(
-        row["model"], row["layout"], RUNS.get(row["compiled"], row["compiled"]), row["macs"], row["ms_per_step"],
+        row["model"], row["layout"], run, row["macs"], row["ms_per_step"],
         row["ms_low"], row["ms_high"], row["peak_mb"], row.get("held_mb"), over_a, macs_over_a, share,
     )  # fmt: skip
 
 
 def _limit_s(row: dict, machine: Machine) -> float:
     ways = _ways(row["model"], Setting(row["batch"], row["precision"], row["layout"]))
-    return limit(ways["eager" if row["compiled"] == "no" else "compiled"], machine, row["precision"]).seconds
+    way = "fused" if _in_triton(row) else "eager" if row["compiled"] == "no" else "compiled"
+    return limit(ways[way], machine, row["precision"]).seconds
+
+
+def _in_triton(row: dict) -> bool:
+    return row.get("backend") == "triton"
 
 
 @cache
@@ -83,21 +90,21 @@ def _ways(model: str, setting: Setting) -> Ways:
     return ways_of(model_config(model), setting)
 
 
-def over_a_table(steps: Sequence[Step]) -> Table:
-    """A row a model, a column a way of running it."""
-    ways = list(dict.fromkeys((step.layout, step.run) for step in steps))
-    found = {(step.model, step.layout, step.run): step for step in steps}
-    macs = {(step.model, step.layout): step.macs_over_a for step in steps}
+def over_a_tables(steps: Sequence[Step]) -> list[Table]:
+    """One a layout: a row a model, a column a way of running it."""
+    compared = [step for step in steps if step.over_a]
+    layouts = dict.fromkeys(step.layout for step in compared)
+    return [_over_a_table(layout, [step for step in compared if step.layout == layout]) for layout in layouts]
 
-    def columns(layout: str) -> list[Column]:
-        runs = [run for place, run in ways if place == layout]
-        first = Column(f"{layout}: MACs over a's", lambda model: macs.get((model, layout)), ".2f")
-        times = [Column(f"time, {run}", lambda m, run=run: _over_a(found.get((m, layout, run))), ".2f") for run in runs]
-        return [first, *times]
 
-    layouts = dict.fromkeys(layout for layout, _ in ways)
-    models = dict.fromkeys(step.model for step in steps)
-    return Table(list(models), [Column("model", str), *(column for layout in layouts for column in columns(layout))])
+def _over_a_table(layout: str, steps: Sequence[Step]) -> Table:
+    found = {(step.model, step.run): step for step in steps}
+    macs = {step.model: step.macs_over_a for step in steps}
+    return Table(list(macs), [
+        Column(f"{layout}: model", str), Column("MACs over a's", macs.get, ".2f"),
+        *(Column(f"time over a's, {run}", lambda model, run=run: _over_a(found.get((model, run))), ".2f")
+          for run in dict.fromkeys(step.run for step in steps)),
+    ])  # fmt: skip
 
 
 def _over_a(step: Step | None) -> float | None:
@@ -126,7 +133,7 @@ def _draw(axes: Axes, steps: Sequence[Step]) -> None:
     axes.set(xlim=(LEAST, MOST))
     axes.plot((LEAST, MOST), (LEAST, MOST), color=FAINT, linewidth=1, zorder=1, label="time = MACs")
     axes.plot((LEAST, MOST), (1, 1), ":", color=FAINT, linewidth=1, zorder=1, label="A's time")
-    for number, run in enumerate(RUNS.values()):
+    for number, run in enumerate(run + end for end in ("", IN_TRITON) for run in RUNS.values()):
         if not (chosen := [step for step in steps if step.run == run]):
             continue
         colours = [family_of(step.model).colour for step in chosen]
