@@ -156,7 +156,7 @@ def test_layers_in_triton_stand_beside_the_same_a():
         )
     )  # fmt: skip
     steps = steps_of([plain, triton], [a, plain, triton], None)
-    assert [(step.run, step.over_a, step.macs_over_a) for step in steps] == [("eager", 1.25, 0.25), ("eager, Triton", 0.5, 0.25)]
+    assert [(step.run, step.over_a) for step in steps] == [("eager", 1.25), ("eager, Triton", 0.5)]
     sentences = reading({}, steps, None)
     assert any("eager, Triton: times as fast as eager: C 2.50; C then takes 0.50 of A's" in line for line in sentences)
     assert verdict(steps) == "for speed of training only C (eager, Triton)"

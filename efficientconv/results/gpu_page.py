@@ -23,8 +23,8 @@ UNITS = {"ms": "ms", "percent": "%", "macs": "MACs", "mb": "MB", "s": "s"}
 ABOUT_STEPS = """\
 A step is forward, backward and SGD. Share of the limit: what memory and arithmetic need at the data sheet's peaks, operation
 by operation as it is run (CUDA graphs: as compiled; Triton: a kernel a layer), over the measured time. A step's tensors:
-without weights, momentum and images; not known under CUDA graphs, which allocate once for all steps. Held in all: what torch takes of the device, with its
-pools. `<stage>.csv` has more columns."""
+without weights, momentum and images; not known under CUDA graphs, which allocate once for all steps. Held in all: what torch
+takes of the device, with its pools. `<stage>.csv` has more columns."""
 
 
 @dataclass(frozen=True)
