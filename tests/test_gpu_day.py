@@ -189,7 +189,7 @@ def test_the_page_of_a_gpu_is_what_its_rows_say(tmp_path):
     page = write_page(Day(folder, "cuda", tiny=False)).read_text()
     rows = {row["model"]: row for row in json.loads((folder / "models.json").read_text())["rows"]}
     c, a = rows["c"], rows["a"]
-    (line,) = [line for line in page.splitlines() if line.startswith("| c | eager | 375.9 |")]
+    line = next(line for line in page.splitlines() if line.startswith("| c | eager | 375.9 |"))
     assert f"| {c['ms_per_step'] / a['ms_per_step']:.2f} |" in line
     assert f"{max(row['ms_per_step'] for row in rows.values()) / a['ms_per_step']:.2f} of A's time (eager" in page
     assert all(line.replace("\\|", "").count("|") <= 9 for line in page.splitlines())
