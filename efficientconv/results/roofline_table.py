@@ -20,8 +20,9 @@ NOTE = """\
   share of the limit: the limit over the measured time.
 - expected: with the shares of the peaks that kernels reach, and a time that the host takes over a launch: {shares}.
 - eager: as torch runs the layers, those of j and k as grouped convolutions, as on a CPU (on CUDA they are sums and products
-  over cells, not counted here); compiled: batch norm, residual connection and ReLU in one pass; fused: one kernel a layer and
-  direction, computing connections only. `layers.backend=triton` has more kernels than that.
+  over cells, not counted here).
+- compiled: batch norm, residual connection and ReLU in one pass.
+- fused: one kernel a layer and direction, computing connections only. `layers.backend=triton` has more kernels than that.
 - over a: the time against model A's, run the same way on the same device.
 - binds: what most of the expected time waits for: memory, arithmetic, or the host's launches."""
 
