@@ -72,7 +72,8 @@ def main(values: dict) -> None:
 
 def output_path(order: Order) -> Path:
     """Raises UserError for a name that does not say the format: it might be another file."""
-    path = Path(order.run) / f"model.{order.format}" if order.output is None else Path(order.output).expanduser()
+    beside = Path(order.run, "model") if Path(order.run).is_dir() else Path(order.run)  # published weights: here
+    path = Path(f"{beside}.{order.format}" if order.output is None else order.output).expanduser()
     if path.suffix != f".{order.format}" or path.is_dir():
         raise UserError(f"output={order.output} is no name of such a file; end it with .{order.format}")
     return path

@@ -111,6 +111,12 @@ def test_a_run_is_exported_checked_and_measured(format: str, finished_run, tmp_p
     torch.testing.assert_close(run(images), load_run(finished_run, device="cpu").model(images), rtol=1e-3, atol=1e-4)
 
 
+def test_published_weights_are_exported_by_name_into_this_folder(tmp_path) -> None:
+    done = command("scripts/export.py", "run=a_cifar10", "format=pt2", "batch=2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["a_cifar10.pt2"]
+
+
 def test_classes_are_in_the_file(finished_run) -> None:
     onnx = pytest.importorskip("onnx")
     classifier = load_run(finished_run, device="cpu")

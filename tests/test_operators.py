@@ -214,7 +214,7 @@ def test_a_layer_after_itself_has_the_right_second_derivatives(name: str) -> Non
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_the_operators_called_alone_have_tangents_second_derivatives_and_samples(name: str) -> None:
-    operator, reference = getattr(ops, name), CONVOLUTIONS[name][0]
+    operator, reference = getattr(ops, name), CONVOLUTIONS[name]
     x, *others = call(name)
 
     def maps(f: object, x: Tensor) -> Tensor:
@@ -243,7 +243,7 @@ def test_what_the_kernels_do_not_take_has_gradients(name: str, shape: tuple) -> 
     x, *others = call(name)
     x = x.detach()[0, :, :5] if shape == (5, 7) else x.detach()[:, :, :0]
     found = []
-    for f in (getattr(ops, name), CONVOLUTIONS[name][0]):
+    for f in (getattr(ops, name), CONVOLUTIONS[name]):
         maps = x.clone().requires_grad_()
         try:
             y = f(maps, *others)
@@ -259,7 +259,7 @@ def test_what_the_kernels_do_not_take_has_gradients(name: str, shape: tuple) -> 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_gradients_of_many_outputs_at_once(name: str) -> None:
     arguments, found = call(name), []
-    for f in (getattr(ops, name), CONVOLUTIONS[name][0]):
+    for f in (getattr(ops, name), CONVOLUTIONS[name]):
         y = f(*arguments)
         y = y[0] if isinstance(y, tuple) else y
         along = torch.ones(3, *y.shape) * torch.tensor([1.0, 2.0, 3.0]).reshape(3, 1, 1, 1, 1)
@@ -277,7 +277,7 @@ def test_gradients_of_many_outputs_at_once(name: str) -> None:
 def test_another_device_is_one_registration(name: str, operator: str, alone: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """`meta` stands for it."""
     layer, seen = layer_of(name, device="meta").train(), []
-    reference = CONVOLUTIONS[operator][0]
+    reference = CONVOLUTIONS[operator]
 
     def kernel(*args: object) -> object:
         seen.append(args)

@@ -18,7 +18,8 @@ from efficientconv.fused.norm import End
 from efficientconv.fused.positions import by_channel, by_tap
 from efficientconv.fused.reduction import reduced, reduction_gradients
 from efficientconv.layers.cells import as_autocast
-from efficientconv.layers.operators import Sizes, dense_weight, in_order, library, ops
+from efficientconv.layers.operators import Sizes, in_order, library, ops
+from efficientconv.layers.topological import dense_weight
 from efficientconv.layers.topology import Topology
 
 INPUTS = "Tensor x, Tensor filters, Tensor weight, Tensor? expansion, Tensor? residual, Tensor gamma, Tensor beta"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from efficientconv.layers.operators import crop, in_order
+from efficientconv.layers.operators import in_order
 
 
 def spatial_bottleneck_by_cells(
@@ -39,6 +39,11 @@ def expand(x: Tensor, weight: Tensor) -> Tensor:
     m, _, rows, columns = weight.shape
     spread = _channels_behind(x)[:, :, None, :, None] * weight.view(m, rows, 1, columns).permute(1, 2, 3, 0)
     return in_order(spread.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2), x)
+
+
+def crop(y: Tensor, top: int, left: int, h: int, w: int) -> Tensor:
+    """By padding: torch.export cannot prove for all sizes that a slice ends inside whole cells."""
+    return F.pad(y, (-left, left + w - y.shape[-1], -top, top + h - y.shape[-2]))
 
 
 def _channels_behind(x: Tensor) -> Tensor:

@@ -1,9 +1,10 @@
 """The layers as operators, torch.ops.efficientconv.*: one meaning on every device, which torch.compile and export can name.
 
-A convolution (`sic`, `topological`, `spatial_bottleneck`) has a reference here, a shape for tracers, and its gradients as an
-operator of its own. The layer around one (`..._layer`: batch norm, residual connection and ReLU), its end alone
-(`norm_relu`), `stem` and `max_pool` are composites: a tracer sees what they are made of. The CPU has kernels for all of them
-(native/csrc), which run the reference where they do not apply. `register` gives another device its own.
+A convolution (`sic`, `topological`, `spatial_bottleneck`) stands in its layer's file: a reference, from which tracers have
+its shape, and its gradients, an operator of their own. The layer around one (`..._layer`: batch norm, residual connection
+and ReLU), its end alone (`norm_relu`), `stem` and `max_pool` are composites: a tracer sees what they are made of. The CPU
+has kernels for all of them (native/csrc), which run the reference where they do not apply. `register` gives another device
+its own.
 
 Maps are B x n x H x W, float32 on the kernels; what comes out is channels-last where x is. Weights are those of the modules;
 `dims`, `connections` and `anchor` are a Topology's, no dims: every output sees every input. Shapes that do not fit are
@@ -20,12 +21,11 @@ from torch import Tensor
 from torch.library import Library, impl, register_autograd, register_fake
 from torch.nn import functional as F
 
-from efficientconv.layers.topology import Topology
-
 Sizes = tuple[int, ...]
 Norm = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor | None, bool, float | None, float]
 
 DEVICES = {"cpu"}  # those whose kernels the layers take; on others they are made of torch's own convolutions
+CONVOLUTIONS: dict[str, Callable] = {}  # references of the operators that are convolutions
 library = Library("efficientconv", "DEF")
 ops = torch.ops.efficientconv
 
@@ -36,46 +36,7 @@ def register(name: str, device: str, kernel: Callable) -> None:
     DEVICES.add(device)
 
 
-# ---------------------------------------------------------------- references
-
-
-def dense_weight(weight: Tensor, neighbours: Tensor, inputs: int, outputs: int) -> Tensor:
-    """The kernel of the standard layer that a topological one equals: zero where nothing is connected."""
-    index = neighbours[:, :, None, None].expand_as(weight)
-    dense = weight.new_zeros(outputs, inputs, weight.shape[2], weight.shape[3])
-    return dense.scatter_(1, index, weight)  # in place: scatter would copy the zeros first
-
-
-def crop(y: Tensor, top: int, left: int, h: int, w: int) -> Tensor:
-    """By padding: torch.export cannot prove for all sizes that a slice ends inside whole cells."""
-    return F.pad(y, (-left, left + w - y.shape[-1], -top, top + h - y.shape[-2]))
-
-
-def _sic(
-    x: Tensor, filters: Tensor, weight: Tensor, channels: int, padding: int, dims: Sizes, connections: Sizes, anchor: str
-) -> Tensor:
-    return _topological(F.conv2d(x, filters, padding=padding, groups=channels), weight, 0, dims, connections, anchor)
-
-
-def _topological(x: Tensor, weight: Tensor, padding: int, dims: Sizes, connections: Sizes, anchor: str) -> Tensor:
-    if dims:
-        topology = Topology(tuple(dims), tuple(connections), anchor)
-        weight = dense_weight(weight, topology.neighbours().to(weight.device), topology.channels, topology.channels)
-    return F.conv2d(x, weight, padding=padding)
-
-
-def _spatial_bottleneck(
-    x: Tensor, reduction: Tensor, projection: Tensor, expansion: Tensor, stride: int, padding: int
-) -> tuple[Tensor, ...]:
-    """Also the cells, reduced and projected, which the gradients want."""
-    k, p = stride, padding
-    reduced = F.conv2d(F.pad(x, (p, k - 1, p, k - 1)), reduction, stride=k, groups=len(reduction))
-    projected = F.conv2d(reduced, projection)
-    y = F.conv_transpose2d(projected, expansion, stride=k, groups=len(projection))
-    return crop(y, p, p, x.shape[-2], x.shape[-1]), reduced, projected
-
-
-def _conv_backward(
+def conv_backward(
     grad: Tensor, x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0, groups: int = 1, transposed: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Of x and the weight of a convolution of batches; autograd may be switched off here."""
@@ -86,38 +47,6 @@ def _conv_backward(
         raise RuntimeError(f"expected a gradient of {tuple(y.shape)} in {x.dtype}, got {tuple(grad.shape)} in {grad.dtype}")
     sizes = ([stride] * 2, [padding] * 2, [1, 1], transposed, [0, 0], groups)
     return torch.ops.aten.convolution_backward(grad, x, weight, None, *sizes, [True, True, False])[:2]
-
-
-def _sic_backward(
-    grad: Tensor, x: Tensor, filters: Tensor, weight: Tensor, channels: int, padding: int, *topology: Any
-) -> tuple[Tensor, ...]:
-    y = F.conv2d(x, filters, padding=padding, groups=channels)
-    grad_y, grad_weight = _topological_backward(grad, y, weight, 0, *topology)
-    return *_conv_backward(grad_y, x, filters, padding=padding, groups=channels), grad_weight
-
-
-def _topological_backward(
-    grad: Tensor, x: Tensor, weight: Tensor, padding: int, dims: Sizes, connections: Sizes, anchor: str
-) -> tuple[Tensor, ...]:
-    if not dims:
-        return _conv_backward(grad, x, weight, padding=padding)
-    neighbours = Topology(tuple(dims), tuple(connections), anchor).neighbours().to(weight.device)
-    dense = dense_weight(weight, neighbours, x.shape[1], len(weight))
-    grad_x, grad_dense = _conv_backward(grad, x, dense, padding=padding)
-    return grad_x, grad_dense.gather(1, neighbours[:, :, None, None].expand_as(weight))
-
-
-def _spatial_bottleneck_backward(
-    grad: Tensor, x: Tensor, reduction: Tensor, projection: Tensor, expansion: Tensor, reduced: Tensor, projected: Tensor,
-    stride: int, padding: int,
-) -> tuple[Tensor, ...]:  # fmt: skip
-    (h, w), (rows, columns), k, p = x.shape[-2:], reduced.shape[-2:], stride, padding
-    grad = F.pad(grad, (p, columns * k - p - w, p, rows * k - p - h))
-    grad, grad_expansion = _conv_backward(grad, projected, expansion, k, groups=len(projection), transposed=True)
-    grad, grad_projection = _conv_backward(grad, reduced, projection)
-    whole = F.pad(x, (p, k - 1, p, k - 1))
-    grad, grad_reduction = _conv_backward(grad, whole, reduction, k, groups=len(reduction))
-    return grad[..., p : p + h, p : p + w], grad_reduction, grad_projection, grad_expansion
 
 
 def _norm_relu(
@@ -153,8 +82,13 @@ def in_order(y: Tensor, x: Tensor) -> Tensor:
     return y.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
-def _convolution(name: str, reference: Callable, gradients: Callable, weights: str, rest: str, between: int = 0) -> None:
-    """An operator x, weights, rest -> y and its gradients; between: tensors that come out beside y and go into those."""
+def convolution(name: str, reference: Callable, gradients: Callable, weights: str, rest: str, between: int = 0) -> None:
+    """Registers an operator x, weights, rest -> y, its gradients, and the layer around it.
+
+    `gradients` takes the gradient of y, then the operator's arguments; between: tensors that `reference` gives beside y and
+    `gradients` takes behind the weights.
+    """
+    CONVOLUTIONS[name] = reference
     wanted = 1 + weights.count("Tensor")
     cells = "".join(f", Tensor cells{i}" for i in range(between))
     library.define(f"{name}(Tensor x, {weights}, {rest}) -> ({', '.join(['Tensor'] * (1 + between))})")
@@ -193,6 +127,7 @@ def _convolution(name: str, reference: Callable, gradients: Callable, weights: s
     register_fake(whole, fake, lib=library)
     register_fake(f"{whole}_backward", fake_gradients, lib=library)
     register_autograd(whole, backward_of, setup_context=setup_context, lib=library)
+    _layer(name, f"Tensor x, {weights}, {rest}")
 
 
 END = (
@@ -222,18 +157,6 @@ def _layer(name: str, arguments: str) -> None:
     _composite(f"{name}_layer({arguments}, {END}) -> Tensor", reference)
 
 
-TOPOLOGY = "int[] dims, int[] connections, str anchor"
-CONVOLUTIONS = {
-    "sic": (_sic, _sic_backward, "Tensor filters, Tensor weight", f"int channels, int padding, {TOPOLOGY}"),
-    "topological": (_topological, _topological_backward, "Tensor weight", f"int padding, {TOPOLOGY}"),
-    "spatial_bottleneck": (
-        _spatial_bottleneck, _spatial_bottleneck_backward, "Tensor reduction, Tensor projection, Tensor expansion",
-        "int stride, int padding", 2,
-    ),
-}
-for _name, (_reference, _gradients, _weights, _rest, *_between) in CONVOLUTIONS.items():
-    _convolution(_name, _reference, _gradients, _weights, _rest, *_between)
-    _layer(_name, f"Tensor x, {_weights}, {_rest}")
 _composite(f"norm_relu(Tensor y, {END}) -> Tensor", _norm_relu)
 _composite(
     "stem(Tensor x, Tensor weight, int stride, int padding, Tensor? gamma, Tensor? beta, Tensor mean, Tensor var, "

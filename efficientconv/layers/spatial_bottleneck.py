@@ -12,9 +12,39 @@ from efficientconv.complexity import Cost, conv_cost
 from efficientconv.errors import UserError
 from efficientconv.layers.backend import is_plain_inside, runs_operator, stands_for
 from efficientconv.layers.base import LAYERS
-from efficientconv.layers.cells import spatial_bottleneck_by_cells
+from efficientconv.layers.cells import crop, spatial_bottleneck_by_cells
 from efficientconv.layers.geometry import Conv2dAttributes, Device, Geometry, Pair, Size, geometry
-from efficientconv.layers.operators import Norm, crop, ops
+from efficientconv.layers.operators import Norm, conv_backward, convolution, ops
+
+
+def _spatial_bottleneck(
+    x: Tensor, reduction: Tensor, projection: Tensor, expansion: Tensor, stride: int, padding: int
+) -> tuple[Tensor, ...]:
+    """Also the cells, reduced and projected, which the gradients want."""
+    k, p = stride, padding
+    reduced = F.conv2d(F.pad(x, (p, k - 1, p, k - 1)), reduction, stride=k, groups=len(reduction))
+    projected = F.conv2d(reduced, projection)
+    y = F.conv_transpose2d(projected, expansion, stride=k, groups=len(projection))
+    return crop(y, p, p, x.shape[-2], x.shape[-1]), reduced, projected
+
+
+def _spatial_bottleneck_backward(
+    grad: Tensor, x: Tensor, reduction: Tensor, projection: Tensor, expansion: Tensor, reduced: Tensor, projected: Tensor,
+    stride: int, padding: int,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    (h, w), (rows, columns), k, p = x.shape[-2:], reduced.shape[-2:], stride, padding
+    grad = F.pad(grad, (p, columns * k - p - w, p, rows * k - p - h))
+    grad, grad_expansion = conv_backward(grad, projected, expansion, k, groups=len(projection), transposed=True)
+    grad, grad_projection = conv_backward(grad, reduced, projection)
+    whole = F.pad(x, (p, k - 1, p, k - 1))
+    grad, grad_reduction = conv_backward(grad, whole, reduction, k, groups=len(reduction))
+    return grad[..., p : p + h, p : p + w], grad_reduction, grad_projection, grad_expansion
+
+
+convolution(
+    "spatial_bottleneck", _spatial_bottleneck, _spatial_bottleneck_backward,
+    "Tensor reduction, Tensor projection, Tensor expansion", "int stride, int padding", between=2,
+)  # fmt: skip
 
 
 @LAYERS.register("spatial_bottleneck")

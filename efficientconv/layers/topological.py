@@ -15,8 +15,37 @@ from efficientconv.errors import UserError
 from efficientconv.layers.backend import runs_operator, stands_for
 from efficientconv.layers.base import LAYERS
 from efficientconv.layers.geometry import Conv2dAttributes, Device, Padding, Size, geometry, is_plain, out_size
-from efficientconv.layers.operators import Norm, dense_weight, ops
+from efficientconv.layers.operators import Norm, Sizes, conv_backward, convolution, ops
 from efficientconv.layers.topology import Topology, as_arguments
+
+
+def dense_weight(weight: Tensor, neighbours: Tensor, inputs: int, outputs: int) -> Tensor:
+    """The kernel of the standard layer that a topological one equals: zero where nothing is connected."""
+    index = neighbours[:, :, None, None].expand_as(weight)
+    dense = weight.new_zeros(outputs, inputs, weight.shape[2], weight.shape[3])
+    return dense.scatter_(1, index, weight)  # in place: scatter would copy the zeros first
+
+
+def topological(x: Tensor, weight: Tensor, padding: int, dims: Sizes, connections: Sizes, anchor: str) -> Tensor:
+    if dims:
+        topology = Topology(tuple(dims), tuple(connections), anchor)
+        weight = dense_weight(weight, topology.neighbours().to(weight.device), topology.channels, topology.channels)
+    return F.conv2d(x, weight, padding=padding)
+
+
+def topological_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, padding: int, dims: Sizes, connections: Sizes, anchor: str
+) -> tuple[Tensor, ...]:
+    if not dims:
+        return conv_backward(grad, x, weight, padding=padding)
+    neighbours = Topology(tuple(dims), tuple(connections), anchor).neighbours().to(weight.device)
+    dense = dense_weight(weight, neighbours, x.shape[1], len(weight))
+    grad_x, grad_dense = conv_backward(grad, x, dense, padding=padding)
+    return grad_x, grad_dense.gather(1, neighbours[:, :, None, None].expand_as(weight))
+
+
+TOPOLOGY = "int[] dims, int[] connections, str anchor"
+convolution("topological", topological, topological_backward, "Tensor weight", f"int padding, {TOPOLOGY}")
 
 
 @LAYERS.register("topological")

@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from efficientconv.complexity import Cost, conv_cost
 from efficientconv.errors import UserError
 from efficientconv.layers.backend import runs_operator, stands_for
 from efficientconv.layers.base import LAYERS
 from efficientconv.layers.geometry import Conv2dAttributes, Device, Padding, Size, check_groups, geometry, is_plain, out_size
-from efficientconv.layers.operators import Norm, ops
-from efficientconv.layers.topological import TopologicalConv2d
+from efficientconv.layers.operators import Norm, Sizes, conv_backward, convolution, ops
+from efficientconv.layers.topological import TOPOLOGY, TopologicalConv2d, topological, topological_backward
 from efficientconv.layers.topology import Topology, as_arguments
+
+
+def _sic(
+    x: Tensor, filters: Tensor, weight: Tensor, channels: int, padding: int, dims: Sizes, connections: Sizes, anchor: str
+) -> Tensor:
+    return topological(F.conv2d(x, filters, padding=padding, groups=channels), weight, 0, dims, connections, anchor)
+
+
+def _sic_backward(
+    grad: Tensor, x: Tensor, filters: Tensor, weight: Tensor, channels: int, padding: int, *topology: Any
+) -> tuple[Tensor, ...]:
+    y = F.conv2d(x, filters, padding=padding, groups=channels)
+    grad_y, grad_weight = topological_backward(grad, y, weight, 0, *topology)
+    return *conv_backward(grad_y, x, filters, padding=padding, groups=channels), grad_weight
+
+
+convolution("sic", _sic, _sic_backward, "Tensor filters, Tensor weight", f"int channels, int padding, {TOPOLOGY}")
 
 
 @LAYERS.register("unravelled")
