@@ -1,4 +1,7 @@
-"""Evaluates a run: python eval.py run=<run folder> [checkpoint=<file>] [data=folder data.root=<images of its classes>]
+"""Evaluates a run.
+
+    python eval.py run=<run folder> [checkpoint=<file>]
+    python eval.py run=<run folder> data=folder data.root=<images of its classes>
 
 Network, classes, image size and normalisation are the run's own, and its training images may be gone. Without data=... the
 number is the one that training ended with. With it, images lie in <class>/, test/<class>/ or val/<class>/, of all classes or

@@ -7,7 +7,6 @@ from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from pathlib import Path
 
-from efficientconv import validation
 from efficientconv.errors import UserError
 from efficientconv.files import make_folder, refused_in_one_line
 
@@ -23,6 +22,8 @@ def positive(text: str) -> int:
 
 def file_name(text: str) -> str:
     """Of a file or folder inside another. Raises ArgumentTypeError."""
+    from efficientconv import validation  # here: pydantic takes 0.2 s
+
     try:
         return validation.file_name(text)
     except ValueError as error:

@@ -18,16 +18,19 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from efficientconv.config import CONFIG_DIR, RunConfig
+from efficientconv.config import RunConfig
 from efficientconv.data_settings import data_settings
 from efficientconv.engine.guard import guarded
 from efficientconv.errors import UserError, did_you_mean
+from efficientconv.files import CONFIG_DIR
+from efficientconv.help import choices
 from efficientconv.overrides import completed
 from efficientconv.validation import known_keys
 
 for _name, _settings in data_settings().items():  # data=<name>; the other groups are files in configs/
     ConfigStore.instance().store(group="data", name=_name, node=_settings)
 
+COMPLETIONS = ("install=", "uninstall=", "query=")  # of -sc
 Task = Callable[[dict], object]
 _REFUSED = {
     "multirun": "is for train.py; give this command one value a setting",
@@ -82,8 +85,7 @@ def explain(error: Exception) -> str:
     """One line that says what was wrong and what to do."""
     if isinstance(error, MissingConfigException) and "/" in error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
-        files = (path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
-        options = error.options or sorted(data_settings() if group == "data" else files)  # of a list Hydra names none
+        options = error.options or choices(group)  # of a list Hydra names none
         return f"unknown {group} '{name}': {did_you_mean(name, options)}"
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key} is missing: give {error.full_key}=<value>"
@@ -103,8 +105,8 @@ def _start(config_name: str, job: Callable[[], None], sweeps: bool) -> None:
     for name, refused in (("multirun", not sweeps), ("resolve", not options["cfg"]), ("experimental_rerun", True)):
         if options[name] and refused:
             raise UserError(f"--{name.replace('_', '-')} {_REFUSED[name]}")
-    if options["help"]:
-        print(sys.modules["__main__"].__doc__ or "")
+    if options["shell_completion"] and not any(override.startswith(COMPLETIONS) for override in overrides):
+        raise UserError("-sc goes with install=<shell> or uninstall=<shell>: bash, fish, zsh")
     flags = list(sys.argv[1:])
     for override in overrides:
         flags.remove(override)

@@ -4,12 +4,14 @@ What takes seconds to import, torch before all, is imported once signals are ans
 sound.
 """
 
+from efficientconv.help import answer_help
 from efficientconv.signals import leave_on_signals, nothing_begun
 
 
 def train() -> None:
     """efficientconv-train model=c data=cifar10 trainer.epochs=100 optim.lr=0.1 seed=0"""
     leave_on_signals(continues=True)
+    answer_help("train", sweeps=True)
     from efficientconv import cli
     from efficientconv.engine.configure import run_config
 
@@ -26,6 +28,7 @@ def train() -> None:
 def evaluate() -> None:
     """efficientconv-eval run=<run folder> [checkpoint=<file>] [data=folder data.root=<images of its classes>]"""
     leave_on_signals()
+    answer_help("eval")
     from efficientconv import cli
     from efficientconv.config import EvalConfig
     from efficientconv.validation import validate

@@ -6,17 +6,12 @@ Nothing below knows Hydra or OmegaConf. Units are in the names.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from efficientconv.data_settings import data_settings
 from efficientconv.validation import Section, file_name
-
-_PACKAGE = Path(__file__).resolve().parent
-# inside an installed package, beside the package in a checkout
-CONFIG_DIR = next(folder for folder in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if folder.is_dir())
 
 FileName = Annotated[str, AfterValidator(file_name)]
 # upper bounds are where memory, float32 or 32-bit sizes would end: far beyond use

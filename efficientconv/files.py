@@ -28,6 +28,10 @@ try:
 except ImportError:
     msvcrt = None  # type: ignore[assignment]
 
+_PACKAGE = Path(__file__).resolve().parent
+# inside an installed package, beside the package in a checkout
+CONFIG_DIR = next(folder for folder in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if folder.is_dir())
+
 T = TypeVar("T", dict, list)
 
 _HELD = (errno.EACCES, errno.EAGAIN)  # another process has the lock

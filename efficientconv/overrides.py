@@ -10,8 +10,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import OverrideParseException
 
-from efficientconv.config import CONFIG_DIR, RunConfig
+from efficientconv.config import RunConfig
 from efficientconv.errors import UserError
+from efficientconv.files import CONFIG_DIR
 from efficientconv.validation import known_keys
 
 RUN_FOLDER_KEYS = ("hydra.run.dir", "hydra.output_subdir")  # of folders that Hydra would make

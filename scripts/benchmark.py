@@ -19,21 +19,41 @@ from functools import partial
 from pathlib import Path
 
 from checkout import ROOT
+from efficientconv.arguments import positive
+from efficientconv.benchmark import FORMATS, MODELS, PASSES, SHAPES
+from efficientconv.help import parser_for
 from efficientconv.signals import leave_on_signals
 
+
+def parse_args() -> argparse.Namespace:
+    parser = parser_for(__doc__)
+    parser.add_argument("what", choices=("layers", "models", "peers"))
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--threads", type=positive, help="of the CPU (default: torch's choice)")
+    parser.add_argument("--repeats", type=positive, default=15, help="interleaved repeats of each measurement (default 15)")
+    parser.add_argument("--backend", default="auto", help="of the layers: auto, reference, native or triton (default auto)")
+    parser.add_argument("--precision", choices=tuple(FORMATS), default="fp32", help="default fp32")
+    parser.add_argument("--layout", choices=tuple(SHAPES), action="append", help="default: both")
+    parser.add_argument("--batch", type=positive, action="append", help="default: 1 and 16")
+    parser.add_argument("--passes", choices=PASSES, action="append", help="default: both")
+    parser.add_argument("--models", default=MODELS, help=f"letters (default {MODELS})")
+    parser.add_argument("--output-dir", type=Path, default=ROOT / "results")
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
-    leave_on_signals()  # now: the imports take seconds
+    leave_on_signals()
+    parse_args()  # a mistake and --help are answered now: the imports take seconds
 
 import torch
 from tqdm import tqdm
 
-from efficientconv.arguments import positive, require_writable
+from efficientconv.arguments import require_writable
 from efficientconv.benchmark import peers, peers_report, report, subjects
 from efficientconv.benchmark.timing import measure, peak_bytes, peak_jobs
 from efficientconv.engine.guard import guarded
 from efficientconv.engine.memory import keep_freed_memory
 from efficientconv.engine.precision import choose_device
-from efficientconv.layers.backend import BACKENDS
 
 
 def main() -> None:
@@ -46,24 +66,8 @@ def main() -> None:
         run(args, choose_device(args.device))
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("layers", "models", "peers"))
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--threads", type=positive, help="of the CPU (default: torch's choice)")
-    parser.add_argument("--repeats", type=positive, default=15, help="interleaved repeats of each measurement (default 15)")
-    parser.add_argument("--backend", choices=BACKENDS, default="auto", help="of the layers (default auto)")
-    parser.add_argument("--precision", choices=tuple(report.FORMATS), default="fp32", help="default fp32")
-    parser.add_argument("--layout", choices=tuple(subjects.SHAPES), action="append", help="default: both")
-    parser.add_argument("--batch", type=positive, action="append", help="default: 1 and 16")
-    parser.add_argument("--passes", choices=subjects.PASSES, action="append", help="default: both")
-    parser.add_argument("--models", default=subjects.MODELS, help=f"letters (default {subjects.MODELS})")
-    parser.add_argument("--output-dir", type=Path, default=ROOT / "results")
-    return parser.parse_args()
-
-
 def run(args: argparse.Namespace, device: torch.device) -> None:
-    kinds, rows = args.passes or list(subjects.PASSES), []
+    kinds, rows = args.passes or list(PASSES), []
     todo = places(args)
     with progress(args, 1 + len(todo) * len(kinds)) as bar:
         peak = peaks(args.repeats, device, bar)
@@ -121,8 +125,8 @@ def command() -> str:
 def places(args: argparse.Namespace) -> list[tuple[str, str, int]]:
     """(layout, stage, batch); a model has no stage."""
     result = []
-    for layout in args.layout or subjects.SHAPES:
-        stages = [name for name, _, _ in subjects.SHAPES[layout]] if args.what == "layers" else [""]
+    for layout in args.layout or SHAPES:
+        stages = [name for name, _, _ in SHAPES[layout]] if args.what == "layers" else [""]
         result += [(layout, stage, batch) for stage in stages for batch in args.batch or [1, 16]]
     return result
 

@@ -15,15 +15,29 @@ from functools import partial
 from pathlib import Path
 
 from checkout import ROOT
+from efficientconv.arguments import positive
+from efficientconv.help import parser_for
 from efficientconv.signals import leave_on_signals
 
+
+def parse_args() -> argparse.Namespace:
+    parser = parser_for(__doc__)
+    parser.add_argument("images", type=Path, metavar="IMAGES")
+    parser.add_argument("--count", type=positive, default=640, help="images an epoch, the same over and over (default 640)")
+    parser.add_argument("--repeats", type=positive, default=7, help="interleaved epochs of each (default 7)")
+    parser.add_argument("--workers", type=positive, nargs="+", help="numbers of workers (default: 1 to the number of cores)")
+    parser.add_argument("--output-dir", type=Path, default=ROOT / "results")
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
-    leave_on_signals()  # now: the imports take seconds
+    leave_on_signals()
+    parse_args()  # a mistake and --help are answered now: the imports take seconds
 
 import torch
 from tqdm import tqdm
 
-from efficientconv.arguments import positive, require_writable
+from efficientconv.arguments import require_writable
 from efficientconv.benchmark import pipelines, throughput_report
 from efficientconv.benchmark.throughput import measure_throughput
 from efficientconv.data.parallel import available_cores
@@ -67,16 +81,6 @@ def ready(args: argparse.Namespace, folder: Path) -> tuple[dict[tuple, pipelines
     workers = args.workers or range(1, available_cores() + 1)
     epochs = {(name, count): start(count) for count in workers for name, (start, _) in make.items()}
     return epochs, {name: kb for name, (_, kb) in make.items()}
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("images", type=Path, metavar="IMAGES")
-    parser.add_argument("--count", type=positive, default=640, help="images an epoch, the same over and over (default 640)")
-    parser.add_argument("--repeats", type=positive, default=7, help="interleaved epochs of each (default 7)")
-    parser.add_argument("--workers", type=positive, nargs="+", help="numbers of workers (default: 1 to the number of cores)")
-    parser.add_argument("--output-dir", type=Path, default=ROOT / "results")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """What every model costs for one image, and the abstracts' claims about it.
 
-    python scripts/complexity.py                            all of them; writes results/complexity.csv and claims.csv
-    python scripts/complexity.py --layers c --layout cifar  one model layer by layer; writes nothing
-    python scripts/complexity.py --budget 5.16e6 --layout cifar    the width at which each model costs that; writes nothing
+python scripts/complexity.py                            all of them; writes results/complexity.csv and claims.csv
+python scripts/complexity.py --layers c --layout cifar  one model layer by layer; writes nothing
+python scripts/complexity.py --budget 5.16e6 --layout cifar    the width at which each model costs that; writes nothing
 """
 
 from __future__ import annotations
@@ -12,10 +12,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from checkout import ROOT
+from efficientconv.help import parser_for
 from efficientconv.signals import leave_on_signals
 
+
+def parse_args() -> argparse.Namespace:
+    parser = parser_for(__doc__)
+    parser.add_argument("--layers", metavar="MODEL", help="print each layer of this model and write nothing")
+    parser.add_argument("--layout", choices=("imagenet", "cifar"), help="this one only (default of --layers: imagenet)")
+    parser.add_argument("--budget", type=float, metavar="MACS", help="print the widths that meet it and write nothing")
+    parser.add_argument("--output-dir", type=Path, default=ROOT / "results", help="folder of the csv files")
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
-    leave_on_signals()  # now: the imports take seconds
+    leave_on_signals()
+    parse_args()  # a mistake and --help are answered now: the imports take seconds
 
 from efficientconv.arguments import require_writable
 from efficientconv.config import ModelConfig
@@ -49,15 +61,6 @@ def main() -> None:
     else:
         require_writable(args.output_dir)
         write_tables(args.output_dir, args.layout)
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--layers", metavar="MODEL", help="print each layer of this model and write nothing")
-    parser.add_argument("--layout", choices=table.LAYOUTS, help="print this one only (default of --layers: imagenet)")
-    parser.add_argument("--budget", type=float, metavar="MACS", help="print the widths that meet it and write nothing")
-    parser.add_argument("--output-dir", type=Path, default=ROOT / "results", help="folder of the csv files")
-    return parser.parse_args()
 
 
 def print_layers(model: str, layout: str) -> None:

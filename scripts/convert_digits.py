@@ -12,10 +12,23 @@ from __future__ import annotations
 import argparse
 
 import checkout  # noqa: F401  finds the package
+from efficientconv.help import parser_for
 from efficientconv.signals import leave_on_signals
 
+
+def parse_args() -> argparse.Namespace:
+    parser = parser_for(__doc__)
+    parser.add_argument("--layer", choices=("sic", "unravelled"), default="sic")
+    parser.add_argument("--bases", type=int, help="filters a channel of the unravelled layer, 1 to 9")
+    parser.add_argument("--budget", type=float, metavar="MACS", help="of the converted network: chooses the bases")
+    parser.add_argument("--epochs", type=int, default=5, help="of the training, and of the fine-tuning")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
-    leave_on_signals()  # now: the imports take seconds
+    leave_on_signals()
+    parse_args()  # a mistake and --help are answered now: the imports take seconds
 
 import torch
 from sklearn.datasets import load_digits
@@ -74,16 +87,6 @@ def tell(what: str, model: nn.Module, test: tuple[Tensor, Tensor]) -> None:
     accuracy = (model.eval()(images).argmax(1) == labels).float().mean()
     cost = count(model, SHAPE)
     print(f"{what:10}  top-1 {accuracy:7.2%}  {cost.macs / 1e6:.2f} M MACs  {cost.params:,} parameters")
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--layer", choices=("sic", "unravelled"), default="sic")
-    parser.add_argument("--bases", type=int, help="filters a channel of the unravelled layer, 1 to 9")
-    parser.add_argument("--budget", type=float, metavar="MACS", help="of the converted network: chooses the bases")
-    parser.add_argument("--epochs", type=int, default=5, help="of the training, and of the fine-tuning")
-    parser.add_argument("--seed", type=int, default=0)
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -14,10 +14,21 @@ import sys
 from pathlib import Path
 
 from checkout import ROOT
+from efficientconv.help import parser_for
 from efficientconv.signals import leave_on_signals
 
+
+def parse_args() -> argparse.Namespace:
+    parser = parser_for(__doc__)
+    parser.add_argument("settings", nargs="+", metavar="KEY=VALUE", help="tier=, seeds=, and settings of every run")
+    parser.add_argument("--dry-run", action="store_true", help="train nothing")
+    parser.add_argument("--results", type=Path, default=ROOT / "results", metavar="FOLDER")
+    return parser.parse_intermixed_args()
+
+
 if __name__ == "__main__":
-    leave_on_signals(continues=True)  # now: the imports take seconds
+    leave_on_signals(continues=True)
+    parse_args()  # a mistake and --help are answered now: the imports take seconds
 
 from efficientconv import cli
 from efficientconv.arguments import seeds, settings
@@ -92,14 +103,6 @@ def write(runs: list[PlannedRun], tier: str, results: Path) -> None:
     )
     write_files(results, {"decisions.md": text})
     print(f"{text}\n{results / 'decisions.md'}")
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("settings", nargs="+", metavar="KEY=VALUE", help="tier=, seeds=, and settings of every run")
-    parser.add_argument("--dry-run", action="store_true", help="train nothing")
-    parser.add_argument("--results", type=Path, default=ROOT / "results", metavar="FOLDER")
-    return parser.parse_intermixed_args()
 
 
 if __name__ == "__main__":

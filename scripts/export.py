@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import checkout  # noqa: F401  finds the package
+from efficientconv.help import answer_help
 from efficientconv.signals import leave_on_signals
 
 if __name__ == "__main__":
-    leave_on_signals()  # now: the imports take seconds
+    leave_on_signals()
+    answer_help("export")  # now: the imports take seconds
 
 import torch
 from pydantic import Field

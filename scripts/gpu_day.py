@@ -19,10 +19,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from checkout import ROOT
+from efficientconv.help import parser_for
 from efficientconv.signals import leave_on_signals
 
+
+def parse_args() -> argparse.Namespace:
+    parser = parser_for(__doc__)
+    parser.add_argument("--plan", action="store_true", help="print what would be measured, and measure nothing")
+    parser.add_argument("--only", metavar="STAGE,STAGE", help="these stages alone")
+    parser.add_argument("--tiny", action="store_true", help="tiny networks, to try the stages out: no time means anything")
+    parser.add_argument("--pages", action="store_true", help="write the pages of all devices anew, and measure nothing")
+    parser.add_argument("--output-dir", type=Path, default=ROOT / "results" / "gpu")
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
-    leave_on_signals(continues=True)  # now: the imports take seconds
+    leave_on_signals(continues=True)
+    parse_args()  # a mistake and --help are answered now: the imports take seconds
 
 import torch
 
@@ -63,16 +76,6 @@ def main() -> None:
         print(f"page: {write_page(day)}", flush=True)
     if failed := [outcome.stage for outcome in outcomes if outcome.state != "done"]:
         raise StagesMissing(f"not done: {', '.join(failed)}; see {day.folder}/<stage>.log, and the same command tries again")
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--plan", action="store_true", help="print what would be measured, and measure nothing")
-    parser.add_argument("--only", metavar="STAGE,STAGE", help="these stages alone")
-    parser.add_argument("--tiny", action="store_true", help="tiny networks, to try the stages out: no time means anything")
-    parser.add_argument("--pages", action="store_true", help="write the pages of all devices anew, and measure nothing")
-    parser.add_argument("--output-dir", type=Path, default=ROOT / "results" / "gpu")
-    return parser.parse_args()
 
 
 def chosen(names: str | None) -> Sequence[Stage]:

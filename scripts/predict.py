@@ -20,10 +20,19 @@ from pathlib import Path
 from typing import Annotated, Literal, TextIO
 
 import checkout  # noqa: F401  finds the package
+from efficientconv.help import parser_for
 from efficientconv.signals import leave_on_signals
 
+
+def parse_args() -> argparse.Namespace:
+    parser = parser_for(__doc__)
+    parser.add_argument("settings", nargs="+", metavar="KEY=VALUE", help="run=, images= and, if wanted, the others")
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
-    leave_on_signals()  # now: the imports take seconds
+    leave_on_signals()
+    parse_args()  # a mistake and --help are answered now: the imports take seconds
 
 from pydantic import Field
 from tqdm import tqdm
@@ -156,12 +165,6 @@ def parse_order(settings: list[str]) -> Order:
 
 def say(text: str) -> None:
     print(printable(text), file=sys.stderr, flush=True)
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("settings", nargs="+", metavar="KEY=VALUE", help="run=, images= and, if wanted, the others")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

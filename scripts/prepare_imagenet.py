@@ -14,12 +14,33 @@ import argparse
 from pathlib import Path
 
 import checkout  # noqa: F401  finds the package
+from efficientconv.arguments import positive
+from efficientconv.help import parser_for
 from efficientconv.signals import leave_on_signals
 
-if __name__ == "__main__":
-    leave_on_signals(continues=True)  # now: the imports take seconds
 
-from efficientconv.arguments import positive
+def parse_args() -> argparse.Namespace:
+    parser = parser_for(__doc__)
+    parser.add_argument("source", type=Path, metavar="SOURCE", help="ImageNet as it is handed out")
+    parser.add_argument("destination", type=Path, metavar="DESTINATION", help="folder for the prepared set")
+    parser.add_argument("--size", type=positive, default=256, help="pixels, as data.resize_size (default 256)")
+    parser.add_argument(
+        "--resize", choices=("both", "shorter"), default="both",
+        help="sides that become SIZE, as data.resize_rule (default both, the paper's recipe)",
+    )  # fmt: skip
+    parser.add_argument("--encoding", choices=("jpeg", "raw"), default="jpeg", help="raw: uint8, five times as large")
+    parser.add_argument("--quality", type=int, choices=range(1, 101), metavar="1..100", default=95, help="default 95")
+    parser.add_argument("--workers", type=positive, help="processes (default: one a core)")
+    parser.add_argument("--subset", action="store_true", help="a part of ImageNet: its counts are not checked")
+    parser.add_argument("--val-labels", type=Path, metavar="FILE", help="development kit, or a synset a line")
+    parser.add_argument("--images-per-file", type=positive, default=5000, help="default 5000")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    leave_on_signals(continues=True)
+    parse_args()  # a mistake and --help are answered now: the imports take seconds
+
 from efficientconv.data.parallel import available_cores
 from efficientconv.data.prepared import Recipe
 from efficientconv.engine.guard import guarded
@@ -43,26 +64,8 @@ def main() -> None:
     needed = estimated_bytes(plan)
     free = require_space(args.destination, needed)
     print(f"{args.destination}: about {needed / 1e9:.3g} GB in all, {free / 1e9:.3g} GB are free", flush=True)
-    build(plan, args.workers)
+    build(plan, args.workers or available_cores())
     print(f"prepared: python train.py data=imagenet data.root={args.destination}")
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path, metavar="SOURCE", help="ImageNet as it is handed out")
-    parser.add_argument("destination", type=Path, metavar="DESTINATION", help="folder for the prepared set")
-    parser.add_argument("--size", type=positive, default=256, help="pixels, as data.resize_size (default 256)")
-    parser.add_argument(
-        "--resize", choices=("both", "shorter"), default="both",
-        help="sides that become SIZE, as data.resize_rule (default both, the paper's recipe)",
-    )  # fmt: skip
-    parser.add_argument("--encoding", choices=("jpeg", "raw"), default="jpeg", help="raw: uint8, five times as large")
-    parser.add_argument("--quality", type=int, choices=range(1, 101), metavar="1..100", default=95, help="default 95")
-    parser.add_argument("--workers", type=positive, default=available_cores(), help="processes (default: one a core)")
-    parser.add_argument("--subset", action="store_true", help="a part of ImageNet: its counts are not checked")
-    parser.add_argument("--val-labels", type=Path, metavar="FILE", help="development kit, or a synset a line")
-    parser.add_argument("--images-per-file", type=positive, default=5000, help="default 5000")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

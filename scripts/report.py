@@ -15,10 +15,20 @@ import sys
 from pathlib import Path
 
 import checkout  # noqa: F401  finds the package
+from efficientconv.help import parser_for
 from efficientconv.signals import leave_on_signals
 
+
+def parse_args() -> argparse.Namespace:
+    parser = parser_for(__doc__)
+    parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="default: outputs and results/*/runs")
+    parser.add_argument("--output", type=Path, default=Path("report.html"), help="default: report.html")
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
-    leave_on_signals()  # now: the imports take seconds
+    leave_on_signals()
+    parse_args()  # a mistake and --help are answered now: the imports take seconds
 
 from efficientconv.engine.guard import guarded
 from efficientconv.errors import UserError
@@ -40,13 +50,6 @@ def main() -> None:
     except OSError as error:
         raise UserError(f"{args.output} cannot be written ({error.strerror}); choose another --output") from None
     print(f"{args.output}: {len(sources.runs)} runs, {len(text) / 1e6:.1f} MB; open it in a browser")
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="default: outputs and results/*/runs")
-    parser.add_argument("--output", type=Path, default=Path("report.html"), help="default: report.html")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -16,16 +16,30 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import get_args
 
 from checkout import ROOT
+from efficientconv.arguments import positive
+from efficientconv.help import parser_for
 from efficientconv.signals import leave_on_signals
 
+
+def parse_args() -> argparse.Namespace:
+    parser = parser_for(__doc__)
+    parser.add_argument("settings", nargs="+", metavar="KEY=VALUE", help="table=, tier=, seeds=, and settings of every run")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="runs at a time, which share the cores")
+    parser.add_argument("--only", metavar="ROW,...", help="train these rows only; the table shows what there is")
+    parser.add_argument("--measure", choices=("missing", "again", "never"), default="missing", help="default missing")
+    parser.add_argument("--results", type=Path, default=ROOT / "results", metavar="FOLDER", help="tables are written in it")
+    return parser.parse_intermixed_args()
+
+
 if __name__ == "__main__":
-    leave_on_signals(continues=True)  # now: the imports take seconds
+    leave_on_signals(continues=True)
+    parse_args()  # a mistake and --help are answered now: the imports take seconds
 
 from efficientconv import cli
-from efficientconv.arguments import positive, require_writable, seeds, settings
+from efficientconv.arguments import require_writable, seeds, settings
 from efficientconv.config import RunConfig
 from efficientconv.engine.guard import guarded
 from efficientconv.engine.precision import choose_device
@@ -36,7 +50,6 @@ from efficientconv.reproduce.report import plan_text
 from efficientconv.reproduce.tier import load_tier
 from efficientconv.reproduce.write import write_plots, write_table
 from efficientconv.results.tables import needed_rows, table_config
-from efficientconv.results.tier_latency import Measure
 from efficientconv.signals import Preempted
 from efficientconv.sweep.outcome import outcome_table, sweep_exit_code
 from efficientconv.sweep.pool import run_jobs
@@ -121,17 +134,6 @@ def command_of(order: Order, only: str | None) -> str:
     seeds = ",".join(map(str, order.seeds))
     command = f"python scripts/reproduce.py table={','.join(order.tables)} tier={order.tier} seeds={seeds}"
     return command if only is None else f"{command} --only {only}"
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("settings", nargs="+", metavar="KEY=VALUE", help="table=, tier=, seeds=, and settings of every run")
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
-    parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="runs at a time, which share the cores")
-    parser.add_argument("--only", metavar="ROW,...", help="train these rows only; the table shows what there is")
-    parser.add_argument("--measure", choices=get_args(Measure), default="missing", help="the times (default missing)")
-    parser.add_argument("--results", type=Path, default=ROOT / "results", metavar="FOLDER", help="tables are written in it")
-    return parser.parse_intermixed_args()
 
 
 if __name__ == "__main__":

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from checkout import ROOT
+from efficientconv.help import answer_help
 from efficientconv.signals import leave_on_signals
 
 if __name__ == "__main__":
-    leave_on_signals()  # now: the imports take seconds
+    leave_on_signals()
+    answer_help("roofline")  # now: the imports take seconds
 
 from pydantic import Field
 

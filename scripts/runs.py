@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 import checkout  # noqa: F401  finds the package
+from efficientconv.help import parser_for
 from efficientconv.signals import leave_on_signals
 
 if __name__ == "__main__":
@@ -141,7 +142,7 @@ def lines(values: dict[str, object]) -> str:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_for(__doc__)
     commands = parser.add_subparsers(required=True, metavar="list|show|diff|note|rm")
     for name, command, text in (
         ("list", list_runs, "each run's state, accuracy and note"), ("show", show, "all that is known of a run"),

@@ -16,10 +16,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import checkout  # noqa: F401  finds the package
+from efficientconv.help import parser_for
 from efficientconv.signals import leave_on_signals
 
+
+def parse_args() -> argparse.Namespace:
+    parser = parser_for(__doc__)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="PATH", help="of runs, or of folders that contain them")
+    parser.add_argument("--output", type=Path, help="path of the files, without ending (default: table, beside the runs)")
+    parser.add_argument("--title", help="of the markdown file and of the plot")
+    parser.add_argument("--note", action="append", default=[], help="paragraph before the table in the markdown file")
+    parser.add_argument("--summaries", action="store_true", help="write each run's summary beside the table")
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
-    leave_on_signals()  # now: the imports take seconds
+    leave_on_signals()
+    parse_args()  # a mistake and --help are answered now: the imports take seconds
 
 from efficientconv.engine.guard import guarded
 from efficientconv.errors import UserError
@@ -82,16 +95,6 @@ def write_summaries(records: Sequence[RunRecord], folder: Path) -> None:
     make_folder(folder)
     for record in records:
         write_atomically(folder / f"{record.run}.json", (json.dumps(record.summary, indent=2) + "\n").encode())
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="PATH", help="of runs, or of folders that contain them")
-    parser.add_argument("--output", type=Path, help="path of the files, without ending (default: table, beside the runs)")
-    parser.add_argument("--title", help="of the markdown file and of the plot")
-    parser.add_argument("--note", action="append", default=[], help="paragraph before the table in the markdown file")
-    parser.add_argument("--summaries", action="store_true", help="write each run's summary beside the table")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -25,15 +25,35 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from checkout import ROOT
+from efficientconv.arguments import positive
+from efficientconv.help import parser_for
 from efficientconv.signals import leave_on_signals
 
+# with accumulation, with a moving average, with both, with neither
+VARIANTS = {
+    "a": ("trainer.accumulation_steps=2",),
+    "c": ("trainer.ema_decay=0.9",),
+    "f": ("trainer.ema_decay=0.9", "trainer.accumulation_steps=2"),
+    "k": (),
+}
+
+
+def parse_args() -> argparse.Namespace:
+    parser = parser_for(__doc__)
+    parser.add_argument("--kills", type=positive, default=50)
+    parser.add_argument("--models", default=",".join(VARIANTS), help="of a, c, f, k (default: all)")
+    parser.add_argument("--output-dir", type=Path, default=ROOT / "results")
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
-    leave_on_signals()  # now: the imports take seconds
+    leave_on_signals()
+    parse_args()  # a mistake and --help are answered now: the imports take seconds
 
 import torch
 from tqdm import tqdm
 
-from efficientconv.arguments import positive, require_writable
+from efficientconv.arguments import require_writable
 from efficientconv.engine.checkpoint import load_newest
 from efficientconv.engine.environment import environment
 from efficientconv.engine.epoch_log import read_records
@@ -47,13 +67,6 @@ COMMON = (
     "data=digits", "model.width=0.125", f"trainer.epochs={EPOCHS}", "trainer.global_batch_size=64", "schedule=onecycle",
     "logger=jsonl", "trainer.checkpoint_minutes=0.001",
 )  # fmt: skip
-# with accumulation, with a moving average, with both, with neither
-VARIANTS = {
-    "a": ("trainer.accumulation_steps=2",),
-    "c": ("trainer.ema_decay=0.9",),
-    "f": ("trainer.ema_decay=0.9", "trainer.accumulation_steps=2"),
-    "k": (),
-}
 PHASES = ("step", "save", "evaluation")
 TIMINGS = {
     "train_seconds", "images_per_s", "data_wait_percent", "train_images_per_s", "ms_per_image", "git_commit", "git_dirty",
@@ -90,14 +103,6 @@ def main() -> None:
     (args.output_dir / "reliability.md").write_text(text)
     print(text)
     sys.exit(any(outcome.differences for outcome in outcomes))
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=positive, default=50)
-    parser.add_argument("--models", default=",".join(VARIANTS), help="of a, c, f, k (default: all)")
-    parser.add_argument("--output-dir", type=Path, default=ROOT / "results")
-    return parser.parse_args()
 
 
 def torture(model: str, seed: int, kills: int, scratch: Path, bar: tqdm) -> Outcome:

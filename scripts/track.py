@@ -1,17 +1,17 @@
 """Sends runs to Weights & Biases afterwards, all that its server does not have yet; or writes their copy for TensorBoard.
 
-    python scripts/track.py RUN [RUN ...] [--to tensorboard]
+python scripts/track.py RUN [RUN ...] [--to tensorboard]
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 from checkout import ROOT
+from efficientconv.help import parser_for
 from efficientconv.signals import leave_on_signals
 
 if __name__ == "__main__":
@@ -23,7 +23,7 @@ FOLLOWER = ROOT / "efficientconv" / "tracking" / "follower.py"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_for(__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run, finished or not")
     parser.add_argument("--to", choices=("wandb", "tensorboard"), default="wandb", help="default: wandb")
     args = parser.parse_args()

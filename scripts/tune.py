@@ -16,14 +16,26 @@ from collections import Counter
 from pathlib import Path
 
 import checkout  # noqa: F401  finds the package
+from efficientconv.arguments import file_name, positive
+from efficientconv.help import parser_for
 from efficientconv.signals import leave_on_signals
 
+
+def parse_args() -> argparse.Namespace:
+    parser = parser_for(__doc__)
+    parser.add_argument("overrides", nargs="+", metavar="KEY=RANGE or KEY=VALUE", help="as of train.py, with ranges")
+    parser.add_argument("--trials", type=positive, required=True, help="in all, those of earlier starts among them")
+    parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="trials at a time, which share the cores")
+    parser.add_argument("--study", type=file_name, required=True, help="its name, and that of its folder")
+    return parser.parse_intermixed_args()
+
+
 if __name__ == "__main__":
-    leave_on_signals(continues=True)  # now: the imports take seconds
+    leave_on_signals(continues=True)
+    parse_args()  # a mistake and --help are answered now: the imports take seconds
 
 import optuna
 
-from efficientconv.arguments import file_name, positive
 from efficientconv.cli import compose
 from efficientconv.config import RunConfig
 from efficientconv.engine.configure import run_config
@@ -87,15 +99,6 @@ def trial_table(search: Search) -> Table:
         *(Column(key, lambda trial, key=key: trial.params.get(key), short, key) for key in search.ranges),
         Column(None, lambda trial: trial.user_attrs.get("run"), name="run"),
     ])  # fmt: skip
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("overrides", nargs="+", metavar="KEY=RANGE or KEY=VALUE", help="as of train.py, with ranges")
-    parser.add_argument("--trials", type=positive, required=True, help="in all, those of earlier starts among them")
-    parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="trials at a time, which share the cores")
-    parser.add_argument("--study", type=file_name, required=True, help="its name, and that of its folder")
-    return parser.parse_intermixed_args()
 
 
 if __name__ == "__main__":

@@ -14,10 +14,12 @@ from contextlib import closing
 from pathlib import Path
 
 import checkout  # noqa: F401  finds the package
+from efficientconv.help import answer_help
 from efficientconv.signals import Preempted, leave_on_signals
 
 if __name__ == "__main__":
-    leave_on_signals()  # now: the imports take seconds
+    leave_on_signals()
+    answer_help("verify_data")  # now: the imports take seconds
 
 from tqdm import tqdm
 

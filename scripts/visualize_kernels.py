@@ -11,10 +11,12 @@ random kernels of the same size below: a share means something where it differs 
 from pathlib import Path
 
 import checkout  # noqa: F401  finds the package
+from efficientconv.help import answer_help
 from efficientconv.signals import leave_on_signals
 
 if __name__ == "__main__":
-    leave_on_signals()  # now: the imports take seconds
+    leave_on_signals()
+    answer_help("visualize_kernels")  # now: the imports take seconds
 
 from efficientconv import cli
 from efficientconv.config import KernelsConfig

@@ -12,10 +12,20 @@ import os
 import sys
 
 import checkout  # noqa: F401  finds the package
+from efficientconv.help import parser_for
 from efficientconv.signals import leave_on_signals
 
+
+def parse_args() -> argparse.Namespace:
+    parser = parser_for(__doc__)
+    parser.add_argument("--entity", required=True, help="W&B user or team that the project belongs to")
+    parser.add_argument("--project", default="efficientconv", help="default: efficientconv, as configs/logger/wandb.yaml")
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
-    leave_on_signals()  # now: the imports take seconds
+    leave_on_signals()
+    parse_args()  # a mistake and --help are answered now: the imports take seconds
 
 os.environ.setdefault("WANDB_SILENT", "true")  # its lines about the login: the address is all that is asked for
 
@@ -67,10 +77,7 @@ def curve(key: str, title: str) -> LinePlot:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--entity", required=True, help="W&B user or team that the project belongs to")
-    parser.add_argument("--project", default="efficientconv", help="default: efficientconv, as configs/logger/wandb.yaml")
-    args = parser.parse_args()
+    args = parse_args()
     if not wandb.login(prompt=False, verify=False):
         raise UserError(
             "no W&B key is configured; run `wandb login` or set WANDB_API_KEY; without an account: python scripts/report.py"

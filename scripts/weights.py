@@ -13,12 +13,23 @@ import json
 from pathlib import Path
 
 from checkout import ROOT
+from efficientconv.arguments import file_name
+from efficientconv.help import parser_for
 from efficientconv.signals import leave_on_signals
 
-if __name__ == "__main__":
-    leave_on_signals()  # now: the imports take seconds
 
-from efficientconv.arguments import file_name
+def parse_args() -> argparse.Namespace:
+    parser = parser_for(__doc__)
+    parser.add_argument("name", type=file_name, help="of the folder")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a finished run")
+    parser.add_argument("--folder", type=Path, default=ROOT / "results" / "weights", help="default: results/weights")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    leave_on_signals()
+    parse_args()  # a mistake and --help are answered now: the imports take seconds
+
 from efficientconv.engine.guard import guarded
 from efficientconv.results.published import publish
 
@@ -27,14 +38,6 @@ def main() -> None:
     args = parse_args()
     card = publish(args.runs, args.folder / args.name)
     print(f"{json.dumps(card, indent=1)}\n{args.folder / args.name}")
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", type=file_name, help="of the folder")
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a finished run")
-    parser.add_argument("--folder", type=Path, default=ROOT / "results" / "weights", help="default: results/weights")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

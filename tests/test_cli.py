@@ -9,11 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from conftest import ROOT, SMALL_RUN, combinations, command
 from efficientconv.cli import compose
 from efficientconv.engine.configure import run_config
 from efficientconv.errors import UserError
+from efficientconv.files import CONFIG_DIR
 from efficientconv.sweep.ranges import split_ranges
 
 MISTAKES = [
@@ -238,14 +240,33 @@ def test_help_of_a_script_says_what_it_is_for_and_does_nothing(script, monkeypat
     monkeypatch.setattr(sys, "argv", [script, "--help"])
     with pytest.raises(SystemExit) as ended:
         module.main()
-    assert not ended.value.code and module.__doc__.strip() in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert not ended.value.code and " ".join(module.__doc__.split()) in " ".join(said.split())
+    assert max(map(len, said.splitlines())) <= 80
 
 
-@pytest.mark.parametrize("script", ["train.py", "eval.py", "scripts/verify_data.py", "scripts/visualize_kernels.py"])
-def test_help_of_a_command_says_what_it_is_for_and_lists_the_settings(script, tmp_path):
+@pytest.mark.parametrize(
+    ("script", "choices"),
+    [("train.py", "cosine, onecycle, step"), ("eval.py", "cifar10, cifar100"), ("scripts/verify_data.py", "cifar10, "),
+     ("scripts/visualize_kernels.py", ""), ("scripts/export.py", "onnx, or pt2"), ("scripts/roofline.py", "h200, h100")],
+)  # fmt: skip
+def test_help_of_a_command_has_examples_choices_settings_and_options_in_80_columns(script, choices, tmp_path):
     done = command(script, "--help", cwd=tmp_path)
     assert done.returncode == 0 and not done.stderr and not list(tmp_path.iterdir())
-    assert f"python {script} " in done.stdout and "== Config ==" in done.stdout
+    assert f"    python {script} " in done.stdout and choices in done.stdout
+    assert ("\n  -m  " in done.stdout) == (script == "train.py") and "\n  --hydra-help " in done.stdout
+    given = set(yaml.safe_load((CONFIG_DIR / f"{Path(script).stem}.yaml").read_text())) - {"defaults", "hydra"}
+    assert all(f"\n  {setting}: " in done.stdout or f"\n  {setting}:\n" in done.stdout for setting in given)
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_what_tab_completes_and_what_installs_it(tmp_path):
+    asked = os.environ | {"COMP_LINE": "python train.py tier=cifar_s"}
+    done = command("train.py", "-sc", "query=bash", cwd=tmp_path, env=asked)
+    assert done.stdout.split() == ["tier=cifar_small", "tier=cifar_small_48epochs"]
+    bare = command("train.py", "-sc", cwd=tmp_path)
+    assert bare.returncode == 2
+    assert bare.stderr == "error: -sc goes with install=<shell> or uninstall=<shell>: bash, fish, zsh\n"
 
 
 def test_options_may_stand_anywhere_and_leave_nothing_behind(tmp_path):

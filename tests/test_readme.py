@@ -22,8 +22,9 @@ from torch.distributed.run import get_args_parser
 from conftest import ROOT
 from efficientconv import count, create_model
 from efficientconv.cli import compose
-from efficientconv.config import CONFIG_DIR, RunConfig
+from efficientconv.config import RunConfig
 from efficientconv.data.sets.imagenet import COMPLETE
+from efficientconv.files import CONFIG_DIR
 from efficientconv.layers import LAYERS
 from efficientconv.results.findings import findings
 from efficientconv.results.readme import BLOCK, TABLES, pages, updated

@@ -25,6 +25,11 @@ CONTINUING = {"train.py", *(f"scripts/{name}.py" for name in (
 SCRIPTS = {path.name for path in (ROOT / "scripts").glob("*.py")} - {"checkout.py"}  # which the others import
 COMMANDS = sorted(["train.py", "eval.py", *(f"scripts/{name}" for name in SCRIPTS)])
 QUICK = ("scripts/runs.py", "scripts/track.py")  # without torch: they say what is missing before they can be stopped
+NEEDED = {  # what stands on a script's command line, without which it ends at once
+    "benchmark": "layers", "benchmark_data": "x", "decisions": "tier=smoke", "predict": "run=x", "prepare_imagenet": "x y",
+    "reproduce": "table=2", "table": "x", "tune": "seed=0,1 --trials 1 --study s", "wandb_workspace": "--entity e",
+    "weights": "x y",
+}  # fmt: skip
 RUN = [*SMALL_RUN, "trainer.epochs=200"]
 
 
@@ -52,7 +57,7 @@ def assert_stopped(process: subprocess.Popen, line: str = LINE) -> None:
 @pytest.mark.parametrize("script", COMMANDS)
 def test_while_a_command_imports(script):
     numbers = (signal.SIGINT, signal.SIGTERM)
-    processes = [start(script) for _ in numbers]
+    processes = [start(script, *NEEDED.get(Path(script).stem, "").split()) for _ in numbers]
     for process, number in zip(processes, numbers):
         if wait_until_answered(process):
             process.send_signal(number)

@@ -12,8 +12,9 @@ from wandb.wandb_agent import Agent
 
 from conftest import ROOT
 from efficientconv.cli import compose
-from efficientconv.config import CONFIG_DIR, RunConfig
+from efficientconv.config import RunConfig
 from efficientconv.errors import UserError
+from efficientconv.files import CONFIG_DIR
 from efficientconv.sweep.search import OBJECTIVE
 from efficientconv.validation import validate
 

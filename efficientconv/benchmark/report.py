@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
 
+from efficientconv.benchmark import FORMATS
 from efficientconv.benchmark.subjects import LAYER_MODELS
 from efficientconv.engine.environment import environment
 from efficientconv.results.csv_files import csv_rows
@@ -23,7 +24,6 @@ from efficientconv.results.pages import page, write_files
 from efficientconv.results.pictures import MARKERS, STYLE, Picture, log_axis, rendered
 from efficientconv.results.table import Column, Table
 
-FORMATS = {"fp32": "float32", "bf16": "bfloat16 by autocast", "fp16": "float16 by autocast"}
 MODEL_OF = {name: model for model, name in LAYER_MODELS.items()}
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from efficientconv.benchmark import SHAPES
 from efficientconv.benchmark.timing import Job
 from efficientconv.complexity import count
 from efficientconv.engine.precision import autocast
@@ -23,12 +24,6 @@ LAYER_MODELS = {
     "g": "3-D topology 3x3", "h": "4 groups 3x3", "i": "SIC 3x3, 2-D topology", "k": "bottleneck 2x2",
     "l": "channel-bottleneck pair",
 }  # fmt: skip
-PASSES = ("forward", "training")
-SHAPES = {  # the layout's stages: name, channels, pixels a side
-    "imagenet": (("stage2", 128, 36), ("stage3", 256, 18), ("stage4", 512, 6)),
-    "cifar": (("stage2", 128, 16), ("stage3", 256, 8), ("stage4", 512, 4)),
-}
-MODELS = "abcdefghijklmno"
 
 
 @dataclass

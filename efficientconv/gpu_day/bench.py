@@ -13,8 +13,9 @@ from tqdm import tqdm
 
 from efficientconv.benchmark.timing import Job, Spread, held_bytes, measure, peak_bytes
 from efficientconv.complexity import count
-from efficientconv.config import CONFIG_DIR, OptimConfig, ScheduleConfig, TrainerConfig
+from efficientconv.config import OptimConfig, ScheduleConfig, TrainerConfig
 from efficientconv.engine.trainer import Trainer
+from efficientconv.files import CONFIG_DIR
 from efficientconv.layers.backend import set_backend
 from efficientconv.models import create_model, image_size_of, model_config
 from efficientconv.validation import validate

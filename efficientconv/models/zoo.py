@@ -9,8 +9,9 @@ from typing import TypeVar
 import yaml
 from torch import nn
 
-from efficientconv.config import CONFIG_DIR, LayoutConfig, ModelConfig
+from efficientconv.config import LayoutConfig, ModelConfig
 from efficientconv.errors import UserError, did_you_mean
+from efficientconv.files import CONFIG_DIR
 from efficientconv.registry import Registry
 from efficientconv.validation import S, validate
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from efficientconv.config import CONFIG_DIR, ModelConfig, RunConfig
+from efficientconv.config import ModelConfig, RunConfig
 from efficientconv.errors import UserError, did_you_mean
+from efficientconv.files import CONFIG_DIR
 from efficientconv.models.budget import at_width, width_for
 from efficientconv.reproduce.estimate import DataFacts, data_facts
 from efficientconv.reproduce.plan import ComposeRun, recipe, refuse_another_tier

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import yaml
 
-from efficientconv.config import CONFIG_DIR
+from efficientconv.files import CONFIG_DIR
 from efficientconv.results.record import RunRecord
 from efficientconv.results.statistics import CONFIDENCE, Comparison, Difference, holm, spread
 from efficientconv.results.table import Column, Table

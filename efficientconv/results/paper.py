@@ -6,7 +6,7 @@ import csv
 from dataclasses import dataclass
 from functools import cache
 
-from efficientconv.config import CONFIG_DIR
+from efficientconv.files import CONFIG_DIR
 
 PAPER_DIR = CONFIG_DIR.parent / "results" / "paper"
 

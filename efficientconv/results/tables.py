@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import AfterValidator, Field, model_validator
 
-from efficientconv.config import CONFIG_DIR
 from efficientconv.errors import UserError, did_you_mean
+from efficientconv.files import CONFIG_DIR
 from efficientconv.validation import Section, validate
 
 Relation = Literal["better", "worse", "no_worse", "not_better"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import yaml
 
-from efficientconv.config import CONFIG_DIR
+from efficientconv.files import CONFIG_DIR
 from efficientconv.results import data_tables
 from efficientconv.results.table import Table
 from efficientconv.results.tables import needed_rows, table_config, table_names

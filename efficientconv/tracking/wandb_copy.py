@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from efficientconv.errors import UserError
+from efficientconv.files import CONFIG_DIR
 from efficientconv.tracking.run_files import one_line, read_config, read_json
 
 if TYPE_CHECKING:
@@ -32,8 +33,7 @@ if TYPE_CHECKING:
 START_LIMIT_S = 10.0  # for the server's first answer; without one the copy is kept offline
 UPLOAD_LIMIT_S = 10.0  # for what is still to be uploaded when the training has ended
 BLOCK_BYTES = 32768  # of a .wandb file
-CONFIGS = next(folder for home in Path(__file__).resolve().parents[1:3] if (folder := home / "configs").is_dir())
-DEFAULTS_FILE = CONFIGS / "logger" / "wandb.yaml"
+DEFAULTS_FILE = CONFIG_DIR / "logger" / "wandb.yaml"
 PATHS = {"": ("output_root", "run_dir"), "data": ("root",)}  # of the configuration
 # machine=false: no names of host and user, no paths, hardware, packages, git remote, load
 MACHINE_OFF = {
@@ -149,7 +149,7 @@ def described(folder: Path, machine: bool) -> dict:
 
 def labels(config: dict) -> list[str]:
     """The run's tier, and the paper's tables that its model is trained for."""
-    tables = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((CONFIGS / "table").glob("*.yaml"))}
+    tables = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((CONFIG_DIR / "table").glob("*.yaml"))}
     own = [
         f"table{name}" if name.isdigit() else f"table_{name}"
         for name, table in tables.items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from efficientconv.config import CONFIG_DIR
+from efficientconv.files import CONFIG_DIR
 from efficientconv.results import paper
 from efficientconv.results.csv_files import csv_lines, csv_rows
 
