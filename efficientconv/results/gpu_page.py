@@ -45,13 +45,17 @@ class Measured:
 
     @property
     def steps(self) -> list[gpu_steps.Step]:
-        """Each way of running a model once: beside layers in Triton, others are measured again."""
+        """Each way of running a model once, as the last stage that has it measured it."""
         rows = self.rows_of_steps
-        return gpu_steps.steps_of([row for row in rows if row.get("backend") != "reference"], rows, self.machine)
+        found = gpu_steps.steps_of(rows, rows, self.machine)
+        return list({(step.layout, step.model, step.run): step for step in found}.values())
 
     @property
     def rows_of_steps(self) -> list[Row]:
-        return [row for name in OF_STEPS for row in self.rows.get(name, ())]
+        """With the commit that was measured."""
+        stages = {stage.name: outcome for stage, outcome in self.outcomes if stage.name in OF_STEPS}
+        commits = {name: outcome.environment.get("git_commit") for name, outcome in stages.items()}
+        return [row | {"commit": commits[name]} for name in OF_STEPS if name in stages for row in stages[name].rows]
 
     @property
     def device(self) -> str:

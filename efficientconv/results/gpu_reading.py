@@ -52,7 +52,7 @@ def _arithmetic(steps: Sequence[Step]) -> str:
 
 
 def _runs(steps: Sequence[Step]) -> list[str]:
-    """What compiling and capturing gain, and where C stands with them."""
+    """What compiling, capturing and Triton gain, code of one commit with itself, and where C stands with them."""
     by_run = defaultdict(dict)
     for step in steps:
         by_run[step.layout, step.run][step.model] = step
@@ -65,7 +65,8 @@ def _runs(steps: Sequence[Step]) -> list[str]:
 
 
 def _gain(layout: str, run: str, slower: str, before: Mapping[str, Step], found: Mapping[str, Step]) -> str:
-    gains = [f"{name.upper()} {before[name].ms / step.ms:.2f}" for name, step in found.items() if name in before]
+    like = {name: step for name, step in before.items() if name in found and step.commit == found[name].commit}
+    gains = [f"{name.upper()} {step.ms / found[name].ms:.2f}" for name, step in like.items()]
     c = found.get("c")
     beside = f"; C then takes {c.over_a:.2f} of A's time with {c.macs_over_a:.2f} of its MACs" if c and c.over_a else ""
     return f"Layout {layout}, {run}: times as fast as {slower}: {', '.join(gains)}{beside}." if gains else ""

@@ -41,6 +41,7 @@ class Step:
     over_a: float | None
     macs_over_a: float | None
     share: float | None  # of the limit; None where the machine's peaks are not known
+    commit: str | None
 
 
 COLUMNS = (
@@ -72,6 +73,7 @@ def _step(row: dict, a: dict | None, machine: Machine | None) -> Step:
     return Step(
         row["model"], row["layout"], run, row["macs"], row["ms_per_step"],
         row["ms_low"], row["ms_high"], row["peak_mb"], row.get("held_mb"), over_a, macs_over_a, share,
+        row.get("commit"),
     )  # fmt: skip
 
 
