@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import TextIO
@@ -27,7 +28,7 @@ class Progress:
         self.title, self.total, self.unit, self.done, self.lines, self.show = title, total, unit, done, lines, show
         self.bar = tqdm(
             total=total, initial=done, desc=title, unit=f" {unit}", disable=None if show else True, leave=False,
-            dynamic_ncols=True,
+            dynamic_ncols=True, colour=None if os.environ.get("NO_COLOR") else "green",
         )  # fmt: skip
         self.start = time.monotonic()
         self.next_time = self.start + (LINE_S if self.bar.disable else REFRESH_S)
@@ -50,7 +51,8 @@ class Progress:
             print(f"{self.title}: {self.done}/{self.total} {self.unit}, {shown}", file=self.lines, flush=True)
             self.next_time = now + LINE_S
         elif figures:
-            self.bar.set_postfix_str(figures())
+            self.bar.bar_format = "{bar:8} {desc}"
+            self.bar.set_description_str(f"{self.title}: {figures()}")
             self.next_time = now + REFRESH_S
 
     def _rate(self, seconds: float) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -143,11 +145,11 @@ def test_moving_average_is_reported_under_its_own_name(tmp_path):
     args = ["model=a", "trainer.epochs=1", "trainer.ema_decay=0.9", f"run_dir={tmp_path / 'a'}"]
     done = command("train.py", *SMALL_RUN, *args)
     assert done.returncode == 0, done.stderr
-    assert "test, moving average of the weights: top-1" in done.stdout
+    assert "test, averaged weights: top-1" in done.stdout
     summary = RunFolder(tmp_path / "a").summary()
     assert {"top1_percent", "ema_top1_percent"} <= summary.keys()
     evaluated = command("eval.py", f"run={tmp_path / 'a'}")
-    assert f"moving average of the weights: top-1 {summary['ema_top1_percent']:.2f} %" in evaluated.stdout
+    assert f"averaged weights: top-1 {summary['ema_top1_percent']:.2f} %" in evaluated.stdout
 
 
 def test_wandb_without_a_key_keeps_an_offline_run_in_the_folder(tmp_path):
@@ -156,3 +158,28 @@ def test_wandb_without_a_key_keeps_an_offline_run_in_the_folder(tmp_path):
     done = command("train.py", *args, "trainer.epochs=1", f"run_dir={tmp_path / 'c'}", env=env)
     assert done.returncode == 0, done.stderr
     assert list((tmp_path / "c" / "wandb").glob("offline-run-*/run-*.wandb"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminal")
+def test_on_a_terminal_of_80_columns_no_line_is_wider_and_the_bar_tells_what_is_left_of_the_run(tmp_path):
+    import fcntl
+    import pty
+    import termios
+
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    call = [sys.executable, ROOT / "train.py", *SMALL_RUN, "model.width=0.25", "data.val_fraction=0.1", "run_dir=run"]
+    process = subprocess.Popen(call, cwd=tmp_path, stdin=its, stdout=its, stderr=its)
+    os.close(its)
+    shown = b""
+    with contextlib.suppress(OSError):  # which is how Linux tells of its end
+        while part := os.read(ours, 65536):
+            shown += part
+    os.close(ours)
+    assert process.wait() == 0, shown.decode()
+    assert "\x1b[32m" in shown.decode()  # green
+    lines = [re.sub(r"\x1b\[[0-9;]*\w", "", line) for line in re.split(r"[\r\n]+", shown.decode())]
+    assert max(map(len, lines)) <= 80
+    told = r"epoch 1/2: loss \d\.\d{3}, top-1 \d+\.\d\d %, (val \d+\.\d\d %, )?\d+ images/s, \d+ s left"
+    assert any(re.search(told, line) and "\u2588" in line for line in lines)
+    assert any(re.fullmatch(told, line) and "val" in line for line in lines)

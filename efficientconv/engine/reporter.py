@@ -18,6 +18,7 @@ from efficientconv.text import duration
 from efficientconv.tracking.tracker import Tracker, start_tracker
 
 HEARTBEAT_S = 15.0
+TELLING_WAIT_PERCENT = 10.0
 STATES = ("running", "trained", "done", "preempted", "failed", "diverged")
 
 
@@ -68,7 +69,7 @@ class Reporter:
 
 
 class EpochProgress(Progress):
-    """Shows steps, loss, top-1, images a second and the share of time spent waiting for data.
+    """Shows loss, top-1, images a second and the time left of the run.
 
         with EpochProgress("epoch 3/10", steps, done, later, show=True) as progress:
             progress.step(meter)
@@ -91,32 +92,33 @@ class EpochProgress(Progress):
 
 def describe(meter: Meter) -> str:
     result = meter.result()
-    return (
-        f"loss {result.loss:.3f}, top-1 {result.top1_percent:.2f} %, {meter.images_per_s:.0f} images/s, "
-        f"{meter.wait_percent:.0f} % waiting for data"
-    )
+    return f"loss {result.loss:.3f}, top-1 {result.top1_percent:.2f} %, {meter.images_per_s:.0f} images/s"
 
 
 def headline(path: object, facts: dict, batch_size: int, device: str) -> str:
     return (
-        f"{path}: model {facts['model_name']} ({facts['layout']}, width {facts['width']:g}) on {facts['data_name']}, "
-        f"{facts['macs'] / 1e6:.2f} M MACs, {facts['params'] / 1e6:.3f} M parameters, {facts['num_train']} training images "
-        f"in batches of {batch_size}, {device}"
+        f"{path}\n"
+        f"model {facts['model_name']}, {facts['layout']}, width {facts['width']:g}: "
+        f"{facts['macs'] / 1e6:.2f} M MACs, {facts['params'] / 1e6:.3f} M parameters\n"
+        f"data {facts['data_name']}: {facts['num_train']} training images, {batch_size} a step, {device}"
     )
 
 
 def epoch_line(record: dict, epochs: int) -> str:
-    val = f"val top-1 {record['val_top1_percent']:.2f} %, " if "val_top1_percent" in record else ""
+    """In 80 columns; where it waited for data much of its time, a second line says so."""
+    val = f"val {record['val_top1_percent']:.2f} %, " if "val_top1_percent" in record else ""
+    left = record["train_seconds"] * (epochs - record["epoch"])
+    wait = record["data_wait_percent"]
     return (
         f"epoch {record['epoch']}/{epochs}: loss {record['train_loss']:.3f}, top-1 {record['train_top1_percent']:.2f} %, "
-        f"{val}lr {record['lr']:.4g}, {record['train_seconds']:.0f} s, {record['images_per_s']:.0f} images/s, "
-        f"{record['data_wait_percent']:.0f} % waiting for data"
+        f"{val}{record['images_per_s']:.0f} images/s, {duration(left)} left"
+        + (f"\n{wait:.0f} % of the epoch's time went by waiting for data" if wait >= TELLING_WAIT_PERCENT else "")
     )
 
 
 def result_lines(results: dict[str, Result]) -> list[str]:
     """By the name of the weights: "" for the weights themselves, "ema_" for their moving average."""
-    titles = {"": "test", "ema_": "test, moving average of the weights"}
+    titles = {"": "test", "ema_": "test, averaged weights"}
     return [
         f"{titles[name]}: top-1 {result.top1_percent:.2f} % ({result.top1} of {result.images}), "
         f"top-5 {result.top5_percent:.2f} %, loss {result.loss:.4f}"
