@@ -54,11 +54,10 @@ static Plans read_plans(int64_t rows, int64_t outputs, int64_t kernel) {
   return Plans::of(Connections::of(dims, connections, corner[0]), rows, kernel);
 }
 
-static const PoolWindow pools[] = {{1, 1, 0}, {2, 2, 0}, {3, 2, 1}, {4, 3, 2}};
+static const Window pools[] = {{1, 1, 0}, {2, 2, 0}, {3, 2, 1}, {4, 3, 2}};
 
-static int64_t pooled(int64_t size, const PoolWindow& pool) {
-  const int64_t room = size + 2 * pool.padding - pool.kernel;
-  return room < 0 ? 0 : room / pool.stride + 1;
+static int64_t pooled(int64_t size, const Window& pool) {
+  return size + 2 * pool.padding < pool.kernel ? 0 : pool.outputs(size);
 }
 
 int main(int, char** argv) {
@@ -67,11 +66,11 @@ int main(int, char** argv) {
   double sum = 0;
   // images, channels, height, width, kernel, multiplier (0: no depthwise convolution), outputs, weights, cell, padding
   for (std::vector<int32_t> h; !(h = read_ints()).empty();) {
-    const Shape shape{h[0], h[1], h[2], h[3]};
+    const Maps shape{h[0], h[1], h[2], h[3]};
     const int64_t kernel = h[4], multiplier = h[5], outputs = h[6], pixels = shape.height * shape.width;
     const int64_t rows = multiplier ? shape.channels * multiplier : shape.channels;
     const Plans plans = read_plans(rows, outputs, multiplier ? 1 : kernel);
-    const PlanArrays forward = plans.forward.arrays(), backward = plans.backward.arrays();
+    const PlanView forward = plans.forward.view(), backward = plans.backward.view();
     const Floats x = numbers(shape.images * shape.channels * pixels), weight = numbers(h[7]), scale = numbers(outputs);
     const Floats filters = numbers(shape.channels * multiplier * kernel * kernel);
     const Filters depthwise{multiplier ? filters.data() : nullptr, kernel, multiplier ? multiplier : 1};
@@ -80,7 +79,7 @@ int main(int, char** argv) {
                     {scale.data(), scale.data(), residual.data(), true}, y.data());
     if (plans.dense) run_dense_weight_gradient(shape, x.data(), depthwise, outputs, y.data(), grad.data());
     else run_weight_gradient(shape, x.data(), depthwise, forward, y.data(), grad.data());
-    const Shape out_shape{shape.images, outputs, shape.height, shape.width};
+    const Maps out_shape{shape.images, outputs, shape.height, shape.width};
     Floats between(shape.images * rows * pixels);
     run_convolution(out_shape, y.data(), {nullptr, multiplier ? 1 : kernel, 1}, backward, weight.data(),
                     {nullptr, nullptr, nullptr, false}, between.data());
@@ -107,31 +106,31 @@ int main(int, char** argv) {
       sum += total(gx) + total(gf) + total(grad);
     }
     const int64_t cell = h[8], padding = h[9];
-    const int64_t cells = ((shape.height + padding + cell - 1) / cell) * ((shape.width + padding + cell - 1) / cell);
-    Floats small(shape.images * shape.channels * cells), taps = numbers(shape.channels * cell * cell), gt(taps.size());
+    const Grid grid(shape, cell, padding);
+    Floats small(shape.images * shape.channels * grid.cells()), taps = numbers(shape.channels * cell * cell), gt(taps.size());
     Floats big(x.size());
-    run_reduce(shape, cell, padding, x.data(), taps.data(), small.data());
-    run_expand(shape, cell, padding, small.data(), taps.data(), {nullptr, nullptr, x.data(), true}, big.data());
-    run_cell_filter_gradient(shape, cell, padding, small.data(), x.data(), gt.data());
+    run_reduce(grid, x.data(), taps.data(), small.data());
+    run_expand(grid, small.data(), taps.data(), {nullptr, nullptr, x.data(), true}, big.data());
+    run_cell_filter_gradient(grid, small.data(), x.data(), gt.data());
     Floats cell_mean(shape.channels), cell_var(shape.channels), gc(small.size()), cg(shape.channels), cb(shape.channels);
-    run_cell_statistics(shape, cell, padding, small.data(), taps.data(), cell_mean.data(), cell_var.data());
-    run_expand_backward(shape, cell, padding, x.data(), big.data(), small.data(), taps.data(), cell_mean.data(),
-                        cell_var.data(), taps.data(), 1e-5, gc.data(), gt.data(), cg.data(), cb.data());
+    run_cell_statistics(grid, small.data(), taps.data(), cell_mean.data(), cell_var.data());
+    run_expand_backward(grid, x.data(), big.data(), small.data(), taps.data(), cell_mean.data(),
+                        cell_var.data(), taps.data(), 1e-5, {gc.data(), gt.data(), cg.data(), cb.data()});
     sum += total(gc) + total(gt) + total(cg) + total(cb);
     for (const float* out : {static_cast<const float*>(nullptr), static_cast<const float*>(big.data())}) {
       Floats grad_x(x.size());
-      run_reduce_backward(shape, cell, padding, x.data(), taps.data(), gc.data(), out ? x.data() : nullptr, out, grad_x.data(),
+      run_reduce_backward(grid, x.data(), taps.data(), gc.data(), out ? x.data() : nullptr, out, grad_x.data(),
                           gt.data());
       sum += total(grad_x) + total(gt);
     }
     if (multiplier == 1) {  // the plan is a projection of the channels themselves
       Floats whole(y.size()), back = numbers(outputs * cell * cell);
-      run_bottleneck(shape, cell, padding, x.data(), taps.data(), forward, weight.data(), back.data(),
+      run_bottleneck(grid, x.data(), taps.data(), forward, weight.data(), back.data(),
                      {scale.data(), scale.data(), residual.data(), true}, whole.data());
       sum += total(whole);
     }
     for (int64_t stride = 1; !multiplier && stride <= 3; ++stride)
-      for (const PoolWindow& pool : pools) {
+      for (const Window& pool : pools) {
         const int64_t edge = kernel / 2;
         const auto size = [&](int64_t n) { return pooled((n + 2 * edge - kernel) / stride + 1, pool); };
         if (size(shape.height) < 1 || size(shape.width) < 1) continue;
@@ -140,7 +139,7 @@ int main(int, char** argv) {
                  {scale.data(), scale.data(), nullptr, true}, pool, first.data());
         sum += total(first);
       }
-    for (const PoolWindow& pool : pools) {
+    for (const Window& pool : pools) {
       if (pooled(shape.height, pool) < 1 || pooled(shape.width, pool) < 1) continue;
       Floats less(shape.images * shape.channels * pooled(shape.height, pool) * pooled(shape.width, pool));
       run_max_pool(shape, x.data(), pool, less.data());

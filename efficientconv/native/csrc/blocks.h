@@ -13,21 +13,6 @@
 
 namespace efficientconv {
 
-// Maps of a batch, B x C x H x W, contiguous.
-struct Maps {
-  int64_t images, channels, height, width;
-  int64_t pixels() const { return height * width; }
-  int64_t numel() const { return images * channels * pixels(); }
-};
-
-// What happens to an output before it is stored: y * scale + bias, + residual, ReLU. Null pointers: left out.
-struct Epilogue {
-  const float* scale = nullptr;
-  const float* bias = nullptr;
-  const float* residual = nullptr;  // of the output's shape
-  bool relu = false;
-};
-
 // Pixels whose sums may stay in the lanes of vectors: converting them for each small map took longer than adding it up.
 constexpr int64_t kMostPending = 2048;
 

@@ -7,7 +7,7 @@
 namespace efficientconv {
 
 // y = epilogue(expand(project(reduce(x)))): B x n x H x W -> B x m x H x W. The projection's plan has n inputs, m outputs.
-inline void bottleneck(const Grid& grid, const float* x, const float* reduce_filters, const PlanView& plan,
+void run_bottleneck(const Grid& grid, const float* x, const float* reduce_filters, const PlanView& plan,
                        const float* weight, const float* expand_filters, const Epilogue& epilogue, float* y) {
   const Maps& in = grid.maps;
   const int64_t m = plan.outputs, cells = grid.cells();

@@ -30,7 +30,7 @@ inline void add_filter_gradient(const Grid& grid, const float* cells, const floa
 }
 
 // The gradient of either half's filters: grad[c][dy][dx] = sum of cells times the pixels that they cover so.
-inline void cell_filter_gradient(const Grid& grid, const float* cells, const float* maps, float* grad) {
+void run_cell_filter_gradient(const Grid& grid, const float* cells, const float* maps, float* grad) {
   const int64_t area = grid.kernel * grid.kernel, size = grid.cells(), count = grid.maps.images * grid.maps.channels;
   std::vector<double> sums(count * area);
   parallel(count, 8, [&](int64_t first, int64_t last) {

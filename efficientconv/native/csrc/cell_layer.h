@@ -95,12 +95,8 @@ inline void subtract_mean_and_slope(const Grid& grid, const CellMasks& masks, co
   }
 }
 
-struct LayerGradients {
-  float *cells, *filters, *gamma, *beta;
-};
-
 // out = relu(batch_norm(expanded cells) + residual): given its gradient, those of the cells, the filters, gamma and beta.
-inline void expand_backward(const Grid& grid, const float* grad_out, const float* out, const float* cells, const float* filters,
+void run_expand_backward(const Grid& grid, const float* grad_out, const float* out, const float* cells, const float* filters,
                             const float* mean, const float* var, const float* gamma, double eps, const LayerGradients& grads) {
   const int64_t area = grid.kernel * grid.kernel, channels = grid.maps.channels, maps = grid.maps.images * channels;
   const double count = static_cast<double>(grid.maps.images) * grid.maps.pixels();
@@ -154,7 +150,7 @@ inline void reduce_backward_range(const Grid& grid, const float* x, const float*
 
 // cells = reduce(x): given their gradient, that of x and of the filters. With a residual connection around the layer, x also
 // gets what ReLU lets through of grad_out; without, both null.
-inline void reduce_backward(const Grid& grid, const float* x, const float* filters, const float* grad_cells, const float* grad_out,
+void run_reduce_backward(const Grid& grid, const float* x, const float* filters, const float* grad_cells, const float* grad_out,
                             const float* out, float* grad_x, float* grad_filters) {
   const int64_t area = grid.kernel * grid.kernel, maps = grid.maps.images * grid.maps.channels;
   std::vector<double> sums(maps * area);

@@ -48,7 +48,7 @@ std::vector<double> sums_over_cells(const Grid& grid, const CellMasks& masks, co
 }
 
 // Mean and (biased) variance of the expanded cells, one a channel.
-inline void cell_statistics(const Grid& grid, const float* cells, const float* filters, float* mean, float* var) {
+void run_cell_statistics(const Grid& grid, const float* cells, const float* filters, float* mean, float* var) {
   const int64_t area = grid.kernel * grid.kernel;
   const double count = static_cast<double>(grid.maps.images) * grid.maps.pixels();
   const CellMasks masks(grid);

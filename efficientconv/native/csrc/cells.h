@@ -9,18 +9,6 @@
 
 namespace efficientconv {
 
-struct Grid {
-  Maps maps;
-  int64_t kernel, padding, rows, columns;  // of cells
-
-  Grid(const Maps& maps, int64_t kernel, int64_t padding)
-      : maps(maps), kernel(kernel), padding(padding), rows((maps.height + padding + kernel - 1) / kernel),
-        columns((maps.width + padding + kernel - 1) / kernel) {}
-  int64_t cells() const { return rows * columns; }
-  int64_t width() const { return columns * kernel; }  // of a row of pixels, with what hangs over the edge
-  int64_t pixels() const { return cells() * kernel * kernel; }
-};
-
 constexpr int64_t kMargin = 2 * kLanes;  // floats that vectors may read before and after a map, whatever they are
 
 // The row of pixels that row `i` of the cells covers with its filters' row dy, from the first cell's first column on; what
@@ -180,14 +168,14 @@ inline void expand_range(const Grid& grid, const float* cells, const float* filt
 }
 
 // x: B x n x H x W -> B x n x rows x columns
-inline void reduce_maps(const Grid& grid, const float* x, const float* filters, float* cells) {
+void run_reduce(const Grid& grid, const float* x, const float* filters, float* cells) {
   parallel(grid.maps.images * grid.maps.channels, 8, [&](int64_t first, int64_t last) {
     reduce_range(grid, x, filters, first, last, CellScratch(grid), cells + first * grid.cells());
   });
 }
 
 // cells -> maps of grid.maps' size
-inline void expand_cells(const Grid& grid, const float* cells, const float* filters, const Epilogue& epilogue, float* y) {
+void run_expand(const Grid& grid, const float* cells, const float* filters, const Epilogue& epilogue, float* y) {
   parallel(grid.maps.images * grid.maps.channels, 8, [&](int64_t first, int64_t last) {
     expand_range(grid, cells + first * grid.cells(), filters, epilogue, first, last, CellScratch(grid), y);
   });

@@ -8,11 +8,11 @@ namespace efficientconv {
 
 // filters: of the depthwise convolution, or null.
 inline Tensor convolve(const Tensor& x, const MaybeTensor& filters, const Tensor& weight, int64_t kernel, const Plan& plan,
-                       const Output& output = {}) {
-  const Shape shape = shape_of(x);
-  const Filters f{data(filters), kernel, filters ? filters->size(0) / shape.channels : 1};
-  Tensor y = new_tensor({shape.images, plan.outputs, shape.height, shape.width});
-  run_convolution(shape, data(x), f, plan.arrays(), data(weight), output, written(y));
+                       const Epilogue& output = {}) {
+  const Maps maps = maps_of(x);
+  const Filters f{data(filters), kernel, filters ? filters->size(0) / maps.channels : 1};
+  Tensor y = new_tensor({maps.images, plan.outputs, maps.height, maps.width});
+  run_convolution(maps, data(x), f, plan.view(), data(weight), output, written(y));
   return y;
 }
 
@@ -50,27 +50,27 @@ struct ConnectedConv {
   int64_t kernel() const { return filters ? filters->size(2) : weight.size(2); }
 
   // What follows wants contiguous tensors.
-  Tensor forward(const Output& end = {}) const { return convolve(x, filters, weight, kernel(), plans().forward, end); }
+  Tensor forward(const Epilogue& end = {}) const { return convolve(x, filters, weight, kernel(), plans().forward, end); }
 
-  Tensor infer(const Output& end) const { return forward(end); }
+  Tensor infer(const Epilogue& end) const { return forward(end); }
 
   // of x, with `add` added, of filters and weight
   variable_list gradients(const Tensor& grad, const MaybeTensor& add) const {
     const Plans& both = plans();
-    const Shape shape = shape_of(x);
+    const Maps maps = maps_of(x);
     const Filters f{data(filters), kernel(), rows() / channels};
     Tensor grad_weight = new_tensor(weight.sizes());
     const auto to_rows = [&](const MaybeTensor& end) {
       return convolve(grad, std::nullopt, weight, weight.size(2), both.backward, {nullptr, nullptr, data(end), false});
     };
     const auto of_weight = [&] {
-      if (both.dense) run_dense_weight_gradient(shape, data(x), f, weight.size(0), data(grad), written(grad_weight));
-      else run_weight_gradient(shape, data(x), f, both.forward.arrays(), data(grad), written(grad_weight));
+      if (both.dense) run_dense_weight_gradient(maps, data(x), f, weight.size(0), data(grad), written(grad_weight));
+      else run_weight_gradient(maps, data(x), f, both.forward.view(), data(grad), written(grad_weight));
       return grad_weight;
     };
     if (!filters) return {to_rows(add), Tensor(), of_weight()};
     Tensor grad_x = new_tensor(x.sizes()), grad_filters = at::zeros_like(*filters);
-    run_depthwise_backward(shape, data(x), f, data(to_rows(std::nullopt)), data(add), written(grad_x), written(grad_filters));
+    run_depthwise_backward(maps, data(x), f, data(to_rows(std::nullopt)), data(add), written(grad_x), written(grad_filters));
     return {grad_x, grad_filters, of_weight()};
   }
 
@@ -84,7 +84,7 @@ struct ConnectedConv {
   variable_list sic_gradients(const NormedLayer& layer, const Tensor& like_gamma) const {
     Tensor grad_x = new_tensor(x.sizes()), grad_filters = at::empty_like(*filters), grad_weight = new_tensor(weight.sizes());
     Tensor grad_gamma = at::empty_like(like_gamma), grad_beta = at::empty_like(like_gamma);
-    run_sic_backward(shape_of(x), data(x), {data(filters), kernel(), rows() / channels}, weight.size(0), plans().backward.arrays(),
+    run_sic_backward(maps_of(x), data(x), {data(filters), kernel(), rows() / channels}, weight.size(0), plans().backward.view(),
                      data(weight), layer,
                      {written(grad_x), written(grad_filters), written(grad_weight), written(grad_gamma), written(grad_beta)});
     return {grad_x, grad_filters, grad_weight, grad_gamma, grad_beta};

@@ -7,15 +7,6 @@
 
 namespace efficientconv {
 
-struct PlanView {
-  int64_t outputs, tiles, steps;
-  const int32_t* tile_segments;  // tiles + 1
-  const Segment* segments;
-  const Offsets* offsets;       // of each step's inputs in a panel
-  const int32_t* step_weights;  // steps x 4, -1: none; null: every output sees all inputs, one a step, by strides
-  int64_t output_stride, step_stride;
-};
-
 constexpr int64_t kSerial = 128 * 1024;         // elements that one thread may as well copy
 constexpr int64_t kFirstCache = 32 * 1024;     // bytes
 constexpr int64_t kPanelFloats = 72 * 1024;  // panels of a group of blocks: 288 KiB of a second cache of 512

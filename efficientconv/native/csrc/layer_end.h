@@ -68,7 +68,7 @@ class Folded {
       values_[channels + c] = static_cast<float>((b ? b[c] : 0.) - m[c] * scale);
     }
   }
-  Output output(const MaybeTensor& residual) const {
+  Epilogue output(const MaybeTensor& residual) const {
     return {values_.data(), values_.data() + values_.size() / 2, data(residual), true};
   }
 
@@ -79,7 +79,7 @@ class Folded {
 inline std::tuple<Tensor, Tensor, Tensor> batch_norm(const Tensor& y, const MaybeTensor& residual, const Tensor& gamma,
                                                      const Tensor& beta, double eps) {
   Tensor out = new_tensor(y.sizes(), order_of(y)), mean = new_tensor({y.size(1)}), var = new_tensor({y.size(1)});
-  run_batch_norm_forward(shape_of(y), y.is_contiguous(), data(y), data(residual), data(gamma), data(beta), eps, written(out),
+  run_batch_norm_forward(maps_of(y), y.is_contiguous(), data(y), data(residual), data(gamma), data(beta), eps, written(out),
                          written(mean), written(var));
   return {out, mean, var};
 }
@@ -91,7 +91,7 @@ inline std::tuple<Tensor, Tensor, Tensor, Tensor> batch_norm_backward(const Tens
   Tensor grad_y = new_tensor(y.sizes(), order_of(y));
   Tensor grad_residual = residual ? new_tensor(y.sizes(), order_of(y)) : Tensor();
   Tensor grad_gamma = at::empty_like(mean), grad_beta = at::empty_like(mean);
-  run_batch_norm_backward(shape_of(y), y.is_contiguous(), data(grad_out), data(out), data(y), data(mean), data(var), data(gamma),
+  run_batch_norm_backward(maps_of(y), y.is_contiguous(), data(grad_out), data(out), data(y), data(mean), data(var), data(gamma),
                           eps, written(residual ? grad_residual : grad_y), written(grad_y), written(grad_gamma),
                           written(grad_beta));
   return {grad_residual, grad_y, grad_gamma, grad_beta};

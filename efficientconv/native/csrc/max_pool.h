@@ -11,14 +11,6 @@ namespace efficientconv {
 EC_INLINE float larger(float a, float b) { return a > b || a != a ? a : b; }  // NaN stays
 EC_INLINE Vec larger(Vec a, Vec b) { return (a > b) | (a != a) ? a : b; }
 
-// kernel x kernel pixels, stride apart, the first `padding` before the map; what fills none at the end is left out.
-struct Window {
-  int64_t kernel, stride, padding;
-  int64_t outputs(int64_t size) const { return (size + 2 * padding - kernel) / stride + 1; }
-  // of a row with its margins, and what vectors read past them
-  int64_t pitch(int64_t width) const { return round_up(width + 2 * padding + kLanes, kLanes); }
-};
-
 // to, a row with margins: the highest of rows [first, last) in each column. Rows are `pitch` floats apart, and `readable`
 // floats from the first row's start on may be read.
 inline void pool_rows(const Window& window, const float* rows, int64_t pitch, int64_t width, int64_t first, int64_t last,
@@ -57,7 +49,7 @@ inline void pool_columns(const Window& window, float* row, int64_t columns, floa
 }
 
 // maps: B x C x H x W -> B x C x .. x ..
-inline void max_pool(const Maps& maps, const float* x, const Window& window, float* y) {
+void run_max_pool(const Maps& maps, const float* x, const Window& window, float* y) {
   const int64_t rows = window.outputs(maps.height), columns = window.outputs(maps.width), pitch = window.pitch(maps.width);
   parallel(maps.images * maps.channels, 8, [&](int64_t begin, int64_t end) {
     float* highest = thread_scratch(kRows, rows * pitch);

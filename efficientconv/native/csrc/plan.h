@@ -56,10 +56,12 @@ struct Connections {
   }
 };
 
-// The steps of a convolution, in the form of PlanArrays.
+// The steps of a convolution.
 struct Plan {
   int64_t outputs;
-  std::vector<int32_t> tiles{0}, segments, steps, weights;
+  std::vector<int32_t> tiles{0}, weights;
+  std::vector<Segment> segments;
+  std::vector<Offsets> steps;
   int64_t output_stride = 0, step_stride = 0;  // in the place of `weights`, where they are empty
 
   // flip: the k x k kernels turned by 180 degrees, for the gradient of the input.
@@ -67,7 +69,7 @@ struct Plan {
       : outputs(connections.outputs), area_(kernel * kernel), flip_(flip) {
     for (int64_t first = 0; first < outputs; first += kOutputs) {
       add_tile(connections, first);
-      tiles.push_back(static_cast<int32_t>(segments.size() / 3));
+      tiles.push_back(static_cast<int32_t>(segments.size()));
     }
   }
 
@@ -79,8 +81,8 @@ struct Plan {
     return plan;
   }
 
-  PlanArrays arrays() const {
-    return {outputs, static_cast<int64_t>(tiles.size()) - 1, static_cast<int64_t>(steps.size()) / 2, tiles.data(), segments.data(),
+  PlanView view() const {
+    return {outputs, static_cast<int64_t>(tiles.size()) - 1, static_cast<int64_t>(steps.size()), tiles.data(), segments.data(),
             steps.data(), weights.empty() ? nullptr : weights.data(), output_stride, step_stride};
   }
 
@@ -137,13 +139,14 @@ struct Plan {
 
   void add_segment(int kind, const Rows& a, const Rows& b) {
     if (a.empty()) return;
-    const auto done = static_cast<int32_t>(steps.size() / 2);
-    segments.insert(segments.end(), {kind, done, done + static_cast<int32_t>(a.size() * area_)});
+    const auto done = static_cast<int32_t>(steps.size());
+    segments.push_back({kind, done, done + static_cast<int32_t>(a.size() * area_)});
     for (size_t i = 0; i < a.size(); ++i) {
       Row both = a[i];
       merge(b[i], both);
       for (int64_t tap = 0; tap < area_; ++tap) {
-        for (const Row& row : {a[i], b[i]}) steps.push_back(static_cast<int32_t>((row.channel * area_ + tap) * kBlock));
+        const auto start = [&](const Row& row) { return static_cast<int32_t>((row.channel * area_ + tap) * kBlock); };
+        steps.push_back({start(a[i]), start(b[i])});
         for (const int64_t slot : both.slots)
           weights.push_back(slot < 0 ? -1 : static_cast<int32_t>(slot * area_ + (flip_ ? area_ - 1 - tap : tap)));
       }

@@ -18,7 +18,8 @@ struct SpatialConv {
   }
 
   std::vector<int64_t> sizes() const { return {x.size(0), projection.size(0), x.size(2), x.size(3)}; }
-  Shape shape() const { return {x.size(0), projection.size(0), x.size(2), x.size(3)}; }  // of the maps that come out
+  Grid grid(const Tensor& maps) const { return {maps_of(maps), kernel, padding}; }
+  Grid grid() const { return {{x.size(0), projection.size(0), x.size(2), x.size(3)}, kernel, padding}; }  // of what comes out
   const Plans& plans() const { return PlanCache::get({}, x.size(1), projection.size(0), 1); }
   variable_list tensors() const { return {x, reduction, projection, expansion}; }
   SpatialConv contiguous() const {
@@ -27,36 +28,36 @@ struct SpatialConv {
 
   // What follows wants contiguous tensors.
   Tensor reduce(const Tensor& maps, const Tensor& filters) const {
-    const auto cells = [&](int64_t size) { return (size + padding + kernel - 1) / kernel; };
-    Tensor reduced = new_tensor({maps.size(0), maps.size(1), cells(maps.size(2)), cells(maps.size(3))});
-    run_reduce(shape_of(maps), kernel, padding, data(maps), data(filters), written(reduced));
+    const Grid cells = grid(maps);
+    Tensor reduced = new_tensor({maps.size(0), maps.size(1), cells.rows, cells.columns});
+    run_reduce(cells, data(maps), data(filters), written(reduced));
     return reduced;
   }
   Tensor project(const Tensor& cells) const { return convolve(cells, std::nullopt, projection, 1, plans().forward); }
-  Tensor expand(const Tensor& cells, const Tensor& filters, const Output& end = {}) const {
+  Tensor expand(const Tensor& cells, const Tensor& filters, const Epilogue& end = {}) const {
     Tensor y = new_tensor({x.size(0), cells.size(1), x.size(2), x.size(3)});
-    run_expand(shape_of(y), kernel, padding, data(cells), data(filters), end, written(y));
+    run_expand(grid(y), data(cells), data(filters), end, written(y));
     return y;
   }
 
-  Tensor infer(const Output& end) const {
+  Tensor infer(const Epilogue& end) const {
     if (x.size(0) < thread_count()) return expand(project(reduce(x, reduction)), expansion, end);
     // this one gives whole images to the threads
     Tensor y = new_tensor(sizes());
-    run_bottleneck(shape_of(x), kernel, padding, data(x), data(reduction), plans().forward.arrays(), data(projection),
+    run_bottleneck(grid(x), data(x), data(reduction), plans().forward.view(), data(projection),
                    data(expansion), end, written(y));
     return y;
   }
 
   Tensor filter_gradient(const Tensor& cells, const Tensor& maps, const Tensor& filters) const {
     Tensor grad = at::zeros_like(filters);
-    run_cell_filter_gradient(shape_of(maps), kernel, padding, data(cells), data(maps), written(grad));
+    run_cell_filter_gradient(grid(maps), data(cells), data(maps), written(grad));
     return grad;
   }
   // of the reduced cells and of the projection, given that of the projected cells
   std::tuple<Tensor, Tensor> project_backward(const Tensor& reduced, const Tensor& grad) const {
     Tensor grad_projection = new_tensor(projection.sizes());
-    run_dense_weight_gradient(shape_of(reduced), data(reduced), {nullptr, 1, 1}, projection.size(0), data(grad),
+    run_dense_weight_gradient(maps_of(reduced), data(reduced), {nullptr, 1, 1}, projection.size(0), data(grad),
                               written(grad_projection));
     return {convolve(grad, std::nullopt, projection, 1, plans().backward), grad_projection};
   }
@@ -80,7 +81,7 @@ class SpatialLayer : public torch::autograd::Function<SpatialLayer> {
     const SpatialConv conv = SpatialConv{x, reduction, projection, expansion, kernel, padding}.contiguous();
     const Tensor reduced = conv.reduce(conv.x, conv.reduction), projected = conv.project(reduced);
     Tensor mean = new_tensor({projected.size(1)}), var = new_tensor({projected.size(1)});
-    run_cell_statistics(conv.shape(), conv.kernel, padding, data(projected), data(conv.expansion), written(mean), written(var));
+    run_cell_statistics(conv.grid(), data(projected), data(conv.expansion), written(mean), written(var));
     const Folded folded(mean, var, gamma, beta, end.eps);
     const Tensor out = conv.expand(projected, conv.expansion, folded.output(only_if(end.residual.has_value(), conv.x)));
     ctx->save_for_backward({x, reduction, projection, expansion, gamma, beta, reduced, projected, mean, var, out});
@@ -119,12 +120,12 @@ class SpatialLayer : public torch::autograd::Function<SpatialLayer> {
     const Tensor gamma = saved[4].contiguous();
     Tensor grad_projected = new_tensor(projected.sizes()), grad_expansion = new_tensor(conv.expansion.sizes());
     Tensor grad_gamma = at::empty_like(mean), grad_beta = at::empty_like(mean);
-    run_expand_backward(conv.shape(), conv.kernel, conv.padding, data(grad), data(out), data(projected), data(conv.expansion),
-                        data(mean), data(var), data(gamma), eps, written(grad_projected), written(grad_expansion),
-                        written(grad_gamma), written(grad_beta));
+    run_expand_backward(conv.grid(), data(grad), data(out), data(projected), data(conv.expansion), data(mean), data(var),
+                        data(gamma), eps,
+                        {written(grad_projected), written(grad_expansion), written(grad_gamma), written(grad_beta)});
     const auto [cells, grad_projection] = conv.project_backward(reduced, grad_projected);
     Tensor grad_x = new_tensor(conv.x.sizes()), grad_reduction = new_tensor(conv.reduction.sizes());
-    run_reduce_backward(shape_of(conv.x), conv.kernel, conv.padding, data(conv.x), data(conv.reduction), data(cells),
+    run_reduce_backward(conv.grid(conv.x), data(conv.x), data(conv.reduction), data(cells),
                         residual ? data(grad) : nullptr, residual ? data(out) : nullptr, written(grad_x), written(grad_reduction));
     return {grad_x, grad_reduction, grad_projection, grad_expansion, grad_gamma, grad_beta};
   }

@@ -103,7 +103,7 @@ inline int64_t keep_overlap(const Strip& strip, const Window& pool, int64_t outp
 }
 
 // x: B x C x H x W, in.maps -> B x m x rows x columns, pooled
-inline void stem(const Maps& in, const float* x, int64_t kernel, int64_t stride, int64_t padding, const PlanView& plan,
+void run_stem(const Maps& in, const float* x, int64_t kernel, int64_t stride, int64_t padding, const PlanView& plan,
                  const float* weight, const Epilogue& epilogue, const Window& pool, float* y) {
   const int64_t height = (in.height + 2 * padding - kernel) / stride + 1;
   const int64_t width = (in.width + 2 * padding - kernel) / stride + 1, pitch = round_up(width, kLanes);

@@ -33,7 +33,7 @@ inline Tensor stem(const Tensor& x, const Tensor& weight, int64_t stride, int64_
   const Plans& plans = PlanCache::get({}, x.size(1), weight.size(0), window[0]);
   Tensor y = new_tensor({x.size(0), weight.size(0), pooled(size(x.size(2)), pool), pooled(size(x.size(3)), pool)});
   const Folded folded(mean, var, gamma, beta, eps);
-  run_stem(shape_of(images), data(images), window[0], stride, padding, plans.forward.arrays(), data(kernels),
+  run_stem(maps_of(images), data(images), window[0], stride, padding, plans.forward.view(), data(kernels),
            folded.output(std::nullopt), {pool[0], pool[1], pool[2]}, written(y));
   return y.contiguous(order_of(x));
 }
@@ -42,7 +42,7 @@ inline Tensor max_pool(const Tensor& x, at::IntArrayRef pool) {
   if (!eager(x) || wants_gradient(x) || !plain_maps(x) || !x.is_contiguous() || !pool_fits(pool, x.size(2), x.size(3)))
     return call_reference<Tensor>("max_pool", kComposite, x, pool);
   Tensor y = new_tensor({x.size(0), x.size(1), pooled(x.size(2), pool), pooled(x.size(3), pool)});
-  run_max_pool(shape_of(x), data(x), {pool[0], pool[1], pool[2]}, written(y));
+  run_max_pool(maps_of(x), data(x), {pool[0], pool[1], pool[2]}, written(y));
   return y;
 }
 

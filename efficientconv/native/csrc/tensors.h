@@ -29,7 +29,7 @@ inline const float* data(const Tensor& t) { return t.const_data_ptr<float>(); }
 inline const float* data(const MaybeTensor& t) { return t ? data(*t) : nullptr; }
 inline float* written(const Tensor& t) { return t.mutable_data_ptr<float>(); }
 
-inline Shape shape_of(const Tensor& x) { return {x.size(0), x.size(1), x.size(2), x.size(3)}; }
+inline Maps maps_of(const Tensor& x) { return {x.size(0), x.size(1), x.size(2), x.size(3)}; }
 
 // Results are in the order of the maps that came in, where that is channels-last.
 inline at::MemoryFormat order_of(const Tensor& x) {

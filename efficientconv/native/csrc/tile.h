@@ -3,25 +3,17 @@
 // A tile's work is a list of steps. A step reads the same pixels of input A and multiplies them by one weight for each
 // output that sees A. Neighbours in a topology see almost the same inputs; where A is seen by some of the four only, the
 // step reads a second input, B, for the others, so that all twelve accumulators stay busy and nothing is multiplied by
-// zero. The plan (plan.py) sorts the steps by who reads what, the step's kind: a mask of the outputs that read A, with
+// zero. The plan (plan.h) sorts the steps by who reads what, the step's kind: a mask of the outputs that read A, with
 // 16 added where the others read B. The kind is a template argument, so that a step has no branches.
 #pragma once
 
-#include "vec.h"
+#include "kernels.h"
 
 namespace efficientconv {
 
 constexpr int kOutputs = 4;
 constexpr int kVectors = 3;
 constexpr int kBlock = kVectors * kLanes;  // pixels
-
-struct Segment {
-  int32_t kind, begin, end;  // steps [begin, end)
-};
-
-struct Offsets {
-  int32_t a, b;  // where the step's inputs start, in floats from the block's first pixel
-};
 
 // f<kind>() for every kind that a plan can hold; a pair's first output always reads A.
 #define EC_FOR_EACH_KIND(f)                                                                                      \
