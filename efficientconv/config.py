@@ -14,6 +14,7 @@ from efficientconv.data_settings import data_settings
 from efficientconv.validation import Section, file_name
 
 FileName = Annotated[str, AfterValidator(file_name)]
+FARTHEST = 0.03  # from a budget of MACs, as a share of it: no width farther off meets it
 # upper bounds are where memory, float32 or 32-bit sizes would end: far beyond use
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
 Pixels = Annotated[int, Field(gt=0, le=2**14)]  # of a side

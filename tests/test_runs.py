@@ -87,7 +87,7 @@ COMMANDS = ["train.py", "eval.py", *(f"scripts/{path.name}" for path in (ROOT / 
     "call",
     [("scripts/runs.py", "list", "results"), ("scripts/runs.py", "show", "nowhere"), ("train.py", "force=true"),
      ("train.py", "optim.lr=-1"), ("train.py", "-m", "optim.lr=0.1,-1"), *((path, "--help") for path in COMMANDS),
-     ("train.py", "-sc", "install=bash"), ("eval.py", "run=2017")],
+     ("train.py", "-sc", "install=bash"), ("eval.py", "run=2017"), ("scripts/report.py", "nowhere")],
 )  # fmt: skip
 def test_what_needs_no_torch_does_not_wait_for_it(call, tmp_path, monkeypatch):
     for slow in ("torch", "matplotlib", "optuna"):

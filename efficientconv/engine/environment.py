@@ -6,10 +6,12 @@ import importlib.metadata
 import platform
 import subprocess
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from efficientconv.system import cores
+
+if TYPE_CHECKING:
+    import torch  # which takes seconds, and who asks for the commit alone does without it
 
 _PACKAGES = ("torch", "torchvision", "numpy", "pillow", "simplejpeg", "hydra-core", "omegaconf", "pydantic", "wandb")
 _ROOT = Path(__file__).resolve().parents[2]
@@ -17,6 +19,8 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 def environment(device: torch.device) -> dict:
     """For environment.json."""
+    import torch
+
     return {
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},
@@ -42,6 +46,8 @@ def git_state() -> dict[str, str | bool | None]:
 
 def cpu_name() -> str:
     """As the kernel names it, with the vector instructions that torch uses."""
+    import torch
+
     name = platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from efficientconv.complexity import NetworkCost, count
-from efficientconv.config import ModelConfig
+from efficientconv.config import FARTHEST, ModelConfig
 from efficientconv.errors import UserError
 from efficientconv.layers import TopologicalConv2d, Topology
 from efficientconv.layers.topology import MAX_RELATIVE_DRIFT
@@ -22,7 +22,7 @@ from efficientconv.models.builder import create_model, image_size_of
 
 STEPS = 512  # of width 1
 LARGEST = 4 * STEPS
-NEAR, FARTHEST = 0.01, 0.03  # of the budget: among widths as near as NEAR other things decide; beyond FARTHEST none is taken
+NEAR = 0.01  # of the budget: among widths as near as this other things decide; beyond FARTHEST none is taken
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import yaml
-from torch import nn
 
 from efficientconv.config import LayoutConfig, ModelConfig
 from efficientconv.errors import UserError, did_you_mean
@@ -15,7 +14,10 @@ from efficientconv.files import CONFIG_DIR
 from efficientconv.registry import Registry
 from efficientconv.validation import S, validate
 
-T = TypeVar("T", bound=Callable[..., nn.Module])
+if TYPE_CHECKING:
+    from torch import nn  # which takes seconds: names of models are looked at without it
+
+T = TypeVar("T", bound="Callable[..., nn.Module]")
 REGISTERED: Registry[Callable[..., nn.Module]] = Registry("model")
 
 # auto takes the cifar layout up to this many pixels a side: above, its first stage would run at more than 32 x 32

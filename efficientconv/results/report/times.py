@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from efficientconv.models.budget import FARTHEST
+from efficientconv.config import FARTHEST
 from efficientconv.results.csv_files import csv_rows
 from efficientconv.results.record import RunRecord
 from efficientconv.results.report.sources import Sources
