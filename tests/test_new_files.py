@@ -113,7 +113,7 @@ def test_a_data_set_is_one_file(project: Path) -> None:
     assert data_names(project) == sorted([*before, "stripes"])
     small = ("model=c", "model.width=0.125", "data=stripes", "trainer.epochs=1", "trainer.global_batch_size=32")
     told = python(project, "train.py", *small, "logger=jsonl", "run_dir=run")
-    assert "on stripes" in told and "96 training images" in told
+    assert "data stripes" in told and "96 training images" in told
     assert "top-1" in python(project, "eval.py", "run=run")
     told = python(project, "-m", "pytest", "-p", "no:cacheprovider", "tests/test_data_sets.py", "-k", "stripes")
     assert " passed" in told and " skipped" not in told
