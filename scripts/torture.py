@@ -199,13 +199,13 @@ def report(outcomes: list[Outcome], kills: int) -> str:
     ])  # fmt: skip
     return page(
         "# Killed runs against unbroken ones",
-        f"Written by `python scripts/torture.py --kills {kills}` at commit {facts['git_commit']} on {facts['cpu']}, "
-        f"{facts['threads']} threads, torch {facts['packages']['torch']}.",
         f"Each run ({EPOCHS} epochs of {STEPS_PER_EPOCH} steps on digits, width 0.125, a checkpoint every 60 ms) was killed "
         "with SIGKILL and started again by the same command, until it had been killed that often; then it was left to end. "
         "Compared bitwise with an unbroken run: weights, moving average, metrics.jsonl and summary.json (timings aside).",
         f"**{equal} of {len(outcomes)} runs ended bit for bit as the unbroken one.**",
         table.markdown(),
+        f"Written by `python scripts/torture.py --kills {kills}` at commit {facts['git_commit']} on {facts['cpu']}, "
+        f"{facts['threads']} threads, torch {facts['packages']['torch']}.",
     )
 
 
