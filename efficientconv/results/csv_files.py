@@ -41,6 +41,11 @@ def csv_rows(path: Path) -> list[dict[str, str]]:
     return [dict(zip(names, line)) for line in lines]
 
 
+def number(cell: str | None) -> float | None:
+    """None where the cell is empty, or not there."""
+    return float(cell) if cell else None
+
+
 def _inert(value: object) -> object:
     if isinstance(value, float):
         return format(value, FLOAT_FORM)

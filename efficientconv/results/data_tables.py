@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from efficientconv.results.table import Column, Table
+from efficientconv.text import duration
 
 Rows = list[dict[str, str]]
 
@@ -34,8 +35,8 @@ def estimate_table(rows: Rows) -> str:
     ]
     for cores in MACHINES:
         columns += [
-            Column(f"{cores} cores: an epoch", lambda row, cores=cores: _seconds(row) / cores, _readable),
-            Column(f"{cores} cores: {EPOCHS} epochs", lambda row, cores=cores: _all_epochs(row, cores), _readable),
+            Column(f"{cores} cores: an epoch", lambda row, cores=cores: _seconds(row) / cores, duration),
+            Column(f"{cores} cores: {EPOCHS} epochs", lambda row, cores=cores: _all_epochs(row, cores), duration),
         ]
     return Table([one[name] for name in (*WAYS, PREPARE)], columns).markdown()
 
@@ -51,12 +52,6 @@ def _seconds(row: dict[str, str]) -> float:
 
 def _all_epochs(row: dict[str, str], cores: int) -> float | None:
     return EPOCHS * _seconds(row) / cores if row["pipeline"] in WAYS else None
-
-
-def _readable(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 3600:.1f} h" if seconds > 5400 else f"{seconds / 60:.0f} min"
 
 
 def _of_one_worker(rows: Rows) -> dict[str, dict[str, str]]:

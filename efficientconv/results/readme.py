@@ -12,7 +12,7 @@ from pathlib import Path
 from efficientconv.layers import LAYERS
 from efficientconv.models import list_models, model_config
 from efficientconv.results import data_tables, gpu_page, paper, paper_pages, tier_pages
-from efficientconv.results.csv_files import csv_rows
+from efficientconv.results.csv_files import csv_rows, number
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.findings import findings
 from efficientconv.results.table import Column, Table
@@ -49,7 +49,7 @@ def cost_table() -> str:
         Column("stages", lambda name: model_config(name).description),
         Column("M MACs, ours", lambda name: int(costs[name]["macs"]), FIGURES["macs"].show),
         Column("M parameters, ours", lambda name: int(costs[name]["params"]), FIGURES["params"].show),
-        Column("stages' MACs over A's, ours", lambda name: _number(costs[name]["stage_macs_vs_a"]), ".3f"),
+        Column("stages' MACs over A's, ours", lambda name: number(costs[name]["stage_macs_vs_a"]), ".3f"),
         Column("paper: ideal (M)", lambda name: costs[name]["ideal_fraction"]),
         Column("paper: top-1 error % (M, unchecked)", lambda name: paper.value(name, "top1_error_percent")),
     ]).markdown()  # fmt: skip
@@ -78,10 +78,6 @@ def weights_table() -> str:
 
 def _formula(layer: type) -> str:
     return re.search(r"MACs: (.+?h' w'(?: / \w+)?)", inspect.getdoc(layer))[1].replace("^2", "²")
-
-
-def _number(cell: str) -> float | None:
-    return float(cell) if cell else None
 
 
 def _rows(name: str) -> list[dict[str, str]]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from efficientconv.models import list_models, model_config
-from efficientconv.results.csv_files import csv_rows
+from efficientconv.results.csv_files import csv_rows, number
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.record import RunRecord, read_records_in
 from efficientconv.results.statistics import Spread
@@ -28,9 +28,9 @@ def result_table(folder: Path) -> str:
         Column("stages", lambda row: model_config(row["row"]).description),
         Column("M MACs, ours", lambda row: int(row["macs"]), FIGURES["macs"].show),
         Column("of A's", lambda row: int(row["macs"]) / macs_of_a if macs_of_a else None, ".2f"),
-        Column("ms per image, ours", lambda row: _number(row["ms_per_image"]), FIGURES["ms_per_image"].show),
+        Column("ms per image, ours", lambda row: number(row["ms_per_image"]), FIGURES["ms_per_image"].show),
         Column("top-1 %, ours (seeds)", _accuracy),
-        Column("top-1 % on ImageNet, the paper's (M, unchecked)", lambda row: _number(row["paper_top1_percent"]), ".2f"),
+        Column("top-1 % on ImageNet, the paper's (M, unchecked)", lambda row: number(row["paper_top1_percent"]), ".2f"),
     ]).markdown()  # fmt: skip
 
 
@@ -76,14 +76,10 @@ def _mean_of_last_epochs(name: str, runs: Callable[[object], Sequence[RunRecord]
 
 
 def _accuracy(row: dict[str, str]) -> str:
-    std = _number(row["top1_std"])
+    std = number(row["top1_std"])
     return f"{Spread(float(row['top1_mean_percent']), std, int(row['n']), None, None):.2f}"
 
 
 def _difference(row: dict[str, str]) -> str:
     interval = f" ({float(row['low']):+.2f} to {float(row['high']):+.2f})" if row["low"] else ""
     return f"{row['row']} - {row['than']}: {float(row['difference_points']):+.2f}{interval}"
-
-
-def _number(cell: str) -> float | None:
-    return float(cell) if cell else None

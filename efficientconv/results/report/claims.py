@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from efficientconv.results.csv_files import csv_rows
+from efficientconv.results.csv_files import csv_rows, number
 
 VERDICTS = ("supported", "contradicted", "undecided")
 
@@ -52,9 +52,5 @@ def scale(claims: list[Claim]) -> tuple[float, float]:
 
 def _claim(row: dict[str, str], tier: str) -> Claim:
     texts = {key: row.get(key, "") for key in ("sentence", "row", "than", "verdict", "why")}
-    difference, low, high = (_number(row.get(key)) for key in ("difference_points", "low", "high"))
+    difference, low, high = (number(row.get(key)) for key in ("difference_points", "low", "high"))
     return Claim(tier=tier, **texts, difference=difference, low=low, high=high)
-
-
-def _number(cell: str | None) -> float | None:
-    return float(cell) if cell else None
