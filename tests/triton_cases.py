@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from efficientconv.layers import Topology, build_layer
 from efficientconv.layers.backend import set_backend
+from efficientconv.layers.operators import ops
 
 CONTIGUOUS, LAST = torch.contiguous_format, torch.channels_last
 
@@ -52,7 +53,7 @@ def layers(case: Case) -> list[nn.Module]:
     torch.manual_seed(0)
     layer = build_layer(case.layer, *case.channels, residual=case.residual, **case.args).train(case.training)
     bn = layer.bn
-    for values, low in ((bn.weight, 0.5), (bn.bias, -0.5), (bn.running_mean, 7.0), (bn.running_var, 0.5)):
+    for values, low in ((bn.weight, 0.5), (bn.bias, -0.5), (bn.running_mean, -0.5), (bn.running_var, 0.5)):
         nn.init.uniform_(values, low, low + 1)
     return [set_backend(copy.deepcopy(layer), backend) for backend in ("reference", "triton")]
 
@@ -103,12 +104,23 @@ def properties() -> dict[str, bool]:
         "double_left_to_reference": not takes_triton(copy.deepcopy(ours).double(), x.double()),
         "nan_stays": bool(ours(x * float("nan")).isnan().all()),
     }
+    for name in ("sic", "cells"):
+        torch.library.opcheck(ops.fused_layer.default, arguments(CASES[name]))  # raises
     for layer in (reference, ours):
         layer.bn.reset_running_stats()
         layer.bn.momentum = None
         layer(x), layer(dy)
     found["mean_over_batches"] = relative(ours.bn.running_var, reference.bn.running_var) < 1e-5
     return found
+
+
+def arguments(case: Case) -> tuple:
+    """Of its operator, in training."""
+    _, layer = layers(case)
+    (x, _), conv, bn = inputs(case), layer.conv, layer.bn
+    filters, weight, *expansion = conv.parameters()
+    tensors = x.requires_grad_(), filters, weight, *(expansion or [None]), None, bn.weight, bn.bias
+    return *tensors, None, None, True, True, 1e-5, conv.padding[0]
 
 
 def takes_triton(layer: nn.Module, x: Tensor) -> bool:

@@ -7,7 +7,7 @@ import triton.language as tl
 from torch import Tensor
 
 from efficientconv.fused.norm import End, gradient, load_norm
-from efficientconv.fused.positions import by_channel, by_tap, chunks, launch, load, load_row, store, store_sums, tiles, zeros
+from efficientconv.fused.positions import by_tap, chunks, launch, load, load_row, store, store_sums, tiles, zeros
 
 
 def filtered(x: Tensor, filters: Tensor, padding: int) -> Tensor:
@@ -32,13 +32,13 @@ def filter_gradients(
     rows, columns = filters.shape[2:]
     positions, dx = batch * h * w, x.new_empty(x.shape)
     grid, chunk = chunks(positions, channels)
-    parts = statistics.new_empty(grid[0], rows * columns, channels)
+    parts = statistics.new_empty(grid[0], channels, rows * columns)
     launch(
         _filter_gradients, grid, dy, x, by_tap(filters), grad, end.projected,
         statistics, end.gamma, end.beta, dx, parts, positions, h, w, dy.shape[1], dy.shape[2], channels,
         ROWS=rows, COLUMNS=columns, PAD=padding, RESIDUAL=own, **chunk,
     )  # fmt: skip
-    return dx, by_channel(parts, filters)
+    return dx, parts.sum(0).view(filters.shape)
 
 
 @triton.jit

@@ -15,7 +15,7 @@ from torch.library import register_autograd, register_fake
 
 from efficientconv.fused.filters import filter_gradients, filtered
 from efficientconv.fused.norm import End
-from efficientconv.fused.positions import by_channel, by_tap
+from efficientconv.fused.positions import by_tap
 from efficientconv.fused.reduction import reduced, reduction_gradients
 from efficientconv.layers.cells import as_autocast
 from efficientconv.layers.operators import Sizes, in_order, library, ops
@@ -29,7 +29,7 @@ library.define(
 )
 library.define(
     f"fused_layer_backward(Tensor grad, {INPUTS}, Tensor inner, Tensor projected, Tensor statistics, bool own, "
-    "bool training, int padding) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+    "bool training, int padding) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 
 
@@ -106,17 +106,17 @@ def _backward(
     gamma: Tensor, beta: Tensor, inner: Tensor, projected: Tensor, statistics: Tensor, own: bool, training: bool,
     padding: int,
 ) -> tuple[Tensor, ...]:  # fmt: skip
+    """Of maps, in their type; of filters, projection, expansion, beta and gamma, the last two in one."""
     grad, x = _behind(grad), _behind(x)
     end = _end(projected, expansion, residual, gamma, beta, x, own, padding)
     sums = end.sums(grad, statistics)
-    dprojected, parts = end.backward(grad, statistics, sums, training)
+    dprojected, dexpansion = end.backward(grad, statistics, sums, training)
     rows = dprojected.flatten(0, 2)
     dweight = (rows.t() @ inner.flatten(0, 2)).view(weight.shape)
     dinner = (rows @ weight.flatten(1)).view(inner.shape)
     back = filter_gradients if expansion is None else reduction_gradients
     dx, dfilters = back(dinner, x, filters, padding, end, own, grad, statistics)
-    dexpansion = sums.new_empty(0) if expansion is None else by_channel(parts, expansion)
-    return _ahead(dx), dfilters, dweight, dexpansion, sums[1].to(gamma.dtype), sums[0].to(beta.dtype)
+    return _ahead(dx), dfilters, dweight, dexpansion, sums
 
 
 def _behind(maps: Tensor) -> Tensor:
@@ -144,9 +144,9 @@ def _gradient_shapes(
     grad: Tensor, x: Tensor, filters: Tensor, weight: Tensor, expansion: Tensor | None, residual: Tensor | None,
     gamma: Tensor, beta: Tensor, *rest: Any,
 ) -> tuple[Tensor, ...]:  # fmt: skip
-    batch, n, h, w = x.shape
-    like = [filters, weight, x.new_empty(0, dtype=torch.float32) if expansion is None else expansion, gamma, beta]
-    return _ahead(x.new_empty(batch, h, w, n)), *(t.new_empty(t.shape) for t in like)
+    (batch, n, h, w), m, taps = x.shape, len(weight), 0 if expansion is None else expansion[0].numel()
+    dfilters, dexpansion, sums = (x.new_empty(size, dtype=torch.float32) for size in (filters.shape, (m, taps), (2, m)))
+    return _ahead(x.new_empty(batch, h, w, n)), dfilters, weight.new_empty(weight.shape), dexpansion, sums
 
 
 def _save(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
@@ -159,10 +159,12 @@ def _save(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
 
 def _gradients(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
     *saved, out = ctx.saved_tensors
-    dx, dfilters, dweight, dexpansion, dgamma, dbeta = ops.fused_layer_backward.default(grad, *saved, *ctx.rest)
+    _, filters, _, expansion, _, gamma, beta, *_ = saved
+    dx, dfilters, dweight, dexpansion, (dbeta, dgamma) = ops.fused_layer_backward.default(grad, *saved, *ctx.rest)
+    dexpansion = None if expansion is None else dexpansion.view(expansion.shape).to(expansion.dtype)
     dresidual = None if out is None else torch.ops.aten.threshold_backward(grad, out, 0)
-    found = dx, dfilters, dweight, None if saved[3] is None else dexpansion, dresidual, dgamma, dbeta
-    return *found, *[None] * 6
+    maps = dx, dfilters.to(filters.dtype), dweight, dexpansion, dresidual
+    return *maps, dgamma.to(gamma.dtype), dbeta.to(beta.dtype), *[None] * 6
 
 
 for _name, _kernels, _fake in (("fused_layer", _forward, _shapes), ("fused_layer_backward", _backward, _gradient_shapes)):

@@ -69,13 +69,13 @@ class End:
         return parts.sum(0)
 
     def backward(self, grad: Tensor, statistics: Tensor, sums: Tensor, training: bool) -> tuple[Tensor, Tensor]:
-        """Gradients of `projected` and, by chunk, of the expansion."""
+        """Gradients of `projected` and of the expansion, C x pixels."""
         grid, chunk = chunks(self.cells, self.channels)
         dprojected, taps = torch.empty_like(self.projected), 0 if self.expansion is None else len(self.expansion)
-        parts = sums.new_empty(grid[0], taps, self.channels)
+        parts = sums.new_empty(grid[0], self.channels, taps)
         args = (grad, *self._y, *self._norm(statistics), sums, dprojected, parts, *self._sizes, self.places)
         launch(_norm_backward, grid, *args, **self._ends, TAPS=taps, TRAINING=training, **chunk)
-        return dprojected, parts
+        return dprojected, parts.sum(0)
 
     @property
     def _y(self) -> tuple[Tensor, Tensor]:

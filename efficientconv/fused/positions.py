@@ -46,11 +46,6 @@ def by_tap(weight: Tensor) -> Tensor:
     return weight.flatten(1).t().contiguous()
 
 
-def by_channel(sums: Tensor, weight: Tensor) -> Tensor:
-    """The gradient of `weight` from chunks x k l x C."""
-    return sums.sum(0).t().reshape(weight.shape).to(weight.dtype)
-
-
 @triton.jit
 def pixel(cell, tap: tl.constexpr, ROWS, COLUMNS, H, W, K: tl.constexpr, PAD: tl.constexpr):
     """Place in B x H x W of pixel `tap` of each cell of B x ROWS x COLUMNS, and whether the map has it."""
@@ -92,6 +87,6 @@ def zeros(NUMBER: tl.constexpr, BP: tl.constexpr, BC: tl.constexpr):
 
 @triton.jit
 def store_sums(parts, sums, c, C, NUMBER: tl.constexpr):
-    """Over positions, into this chunk's rows of chunks x NUMBER x C."""
+    """Over positions, into this chunk's rows of chunks x C x NUMBER."""
     for tap in tl.static_range(NUMBER):
-        tl.store(parts + (tl.program_id(0) * NUMBER + tap) * C + c, tl.sum(sums[tap], 0), mask=c < C)
+        tl.store(parts + (tl.program_id(0) * C + c) * NUMBER + tap, tl.sum(sums[tap], 0), mask=c < C)

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from efficientconv.fused.norm import End, expanded, gradient, load_norm
 from efficientconv.fused.positions import (
-    by_channel,
     by_tap,
     chunks,
     launch,
@@ -41,13 +40,13 @@ def reduction_gradients(
     channels = x.shape[3]
     cells, dx = dreduced[..., 0].numel(), x.new_empty(x.shape)
     grid, chunk = chunks(cells, channels)
-    parts = statistics.new_empty(grid[0], k * k, channels)
+    parts = statistics.new_empty(grid[0], channels, k * k)
     launch(
         _reduce_gradients, grid, dreduced, x, by_tap(reduction), grad, end.projected,
         end.expansion, statistics, end.gamma, end.beta, dx, parts, cells, *dreduced.shape[1:3], *x.shape[1:],
         K=k, PAD=padding, RESIDUAL=own, **chunk,
     )  # fmt: skip
-    return dx, by_channel(parts, reduction)
+    return dx, parts.sum(0).view(reduction.shape)
 
 
 @triton.jit
