@@ -36,10 +36,10 @@ def layers(bench: Bench) -> Iterator[Row]:
 
 
 def models(bench: Bench) -> Iterator[Row]:
-    """Steps of training in bf16, eager and as CUDA graphs."""
+    """Steps of training in bf16, eager and as CUDA graphs; of A, which has no such layers, in plain PyTorch."""
     for compiled in (False, True)[: 1 if bench.tiny else 2]:
-        for name in bench.models("ck" if compiled else "ckmil"):
-            for backend in _backends(bench)[: 1 if compiled else 2]:
+        for name in bench.models("ck" if compiled else "cakmil"):
+            for backend in ("reference",) if name == "a" else _backends(bench)[: 1 if compiled else 2]:
                 row = bench.step_row(name, backend=backend, compile=compiled, compile_mode="reduce-overhead")
                 yield {"backend": backend, **row}
                 give_back()
