@@ -8,15 +8,25 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+READ_BY_LIBRARIES = ("PYTHON", "OMP_", "MKL_", "LD_", "LC_", "LANG", "MALLOC_", "CUDA_", "TORCH")
+AT_START = {name: value for name, value in os.environ.items() if name.startswith(READ_BY_LIBRARIES)}
 
 ROOT = Path(__file__).resolve().parent.parent
+SERVER = ROOT / "tests" / "warm_python.py"
+Environment = Mapping[str, str]
+at_end = ExitStack()
 # model C, an eighth of the width, on real digits: about a second an epoch
 SMALL_RUN = (
     "data=digits", "model.width=0.125", "schedule=onecycle", "optim.lr=0.1", "trainer.epochs=2",
@@ -33,10 +43,39 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
-def command(script: str, *args: object, cwd: Path = ROOT, env: dict | None = None) -> subprocess.CompletedProcess:
+def command(script: str, *args: object, cwd: Path = ROOT, env: Environment = os.environ) -> subprocess.CompletedProcess:
     """Runs `python <script> <args>` of the repository as a user would, and returns what it printed."""
-    call = [sys.executable, str(ROOT / script), *map(str, args)]
+    call = [*warm_python(env), str(ROOT / script), *map(str, args)]
     return subprocess.run(call, cwd=cwd, env=env, capture_output=True, text=True, timeout=600)
+
+
+def warm_python(env: Environment = os.environ) -> list[str]:
+    """What starts a script without torch's import (warm_python.py); a plain Python where libraries find `env` changed."""
+    known = {name: value for name, value in env.items() if name.startswith(READ_BY_LIBRARIES)}
+    if sys.platform != "linux" or known != AT_START:
+        return [sys.executable]
+    return [sys.executable, "-IS", str(SERVER), "ask", server_address()]
+
+
+@cache
+def server_address() -> str:
+    """Of the server of this test process, started when first asked for."""
+    folder = tempfile.TemporaryDirectory()
+    address = f"{folder.name}/python"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen()
+        number = listener.fileno()
+        call = [sys.executable, SERVER, "serve", str(number)]
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)  # as those of its processes are
+        server = subprocess.Popen(call, cwd=ROOT, pass_fds=[number], **pipes)
+    at_end.callback(folder.cleanup)
+    at_end.callback(server.communicate)
+    return address
+
+
+def pytest_sessionfinish() -> None:
+    at_end.close()
 
 
 def train_here(*overrides: object) -> dict:

@@ -1,0 +1,125 @@
+"""Python with large libraries imported: a server that forks a process for each command line, and its client.
+
+    python warm_python.py serve <descriptor of a listening socket>
+    python warm_python.py ask <socket> <script> <arguments>      as `python <script> <arguments>`, seconds sooner
+
+The process has its own arguments, environment, folder, standard streams, signals and exit code. The client hands signals on,
+and the process dies with it. Different from a plain one are libraries, which are there already, and the end (`end`).
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+from contextlib import suppress
+
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+# large and wanted by most commands; the package's own modules each process imports itself
+LIBRARIES = ("torch._dynamo", "sklearn.datasets", "scipy.stats", "hydra._internal.hydra", "pydantic", "rich.progress")
+
+
+def ask(address: str, call: list[str]) -> int:
+    """The exit code of `python <call>`: that of subprocess, negative where a signal ended it."""
+    server = socket.socket(socket.AF_UNIX)
+    server.connect(address)
+    socket.send_fds(server, [b"\0"], [0, 1, 2])
+    stream = server.makefile("rw")
+    print(json.dumps([call, os.getcwd(), dict(os.environ)]), file=stream, flush=True)
+    pid = int(stream.readline())
+    for number in FORWARDED:
+        signal.signal(number, lambda number, _: os.kill(pid, number))
+    return int(stream.readline())
+
+
+def serve(listener: socket.socket) -> list[str]:
+    """Returns in the process of each call, which it has become, with the call. The server ends with its standard input."""
+    while True:
+        ready, _, _ = select.select([sys.stdin, listener], [], [])
+        if sys.stdin in ready:
+            sys.exit()
+        connection, _ = listener.accept()
+        if not os.fork():
+            listener.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            return answer(connection)
+        connection.close()
+
+
+def answer(connection: socket.socket) -> list[str]:
+    """Forks the process, and says how it ended; ends it where the client has gone."""
+    _, streams, _, _ = socket.recv_fds(connection, 1, 3)
+    call, folder, environment = json.loads(connection.makefile().readline())
+    pid = os.fork()
+    if not pid:
+        connection.close()
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+            os.close(stream)
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(environment)
+        return call
+    for stream in (0, 1, 2, *streams):
+        os.close(stream)
+    connection.sendall(b"%d\n" % pid)
+    ready, _, _ = select.select([connection, process := os.pidfd_open(pid)], [], [])
+    if process not in ready:
+        os.kill(pid, signal.SIGKILL)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    with suppress(BrokenPipeError):
+        connection.sendall(b"%d\n" % code)
+    os._exit(0)
+
+
+def run(call: list[str]) -> int:
+    """What `python <call>` does once it is up; the exit code that it ends with."""
+    script = type(sys)("__main__")
+    script.__file__ = call[0]
+    sys.argv, sys.path[0], sys.modules["__main__"] = call, os.path.dirname(call[0]), script
+    code = None
+    try:
+        with open(call[0], "rb") as file:
+            exec(compile(file.read(), call[0], "exec"), script.__dict__)
+    except SystemExit as left:
+        code = left.code
+    except BaseException:  # of any kind: Python, too, shows it and ends
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    if isinstance(code, str):
+        print(code, file=sys.stderr)
+    return code if isinstance(code, int) else code is not None
+
+
+def end(code: int) -> None:
+    """As Python ends, without taking every imported module down first, which takes as long as an import."""
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def main(role: str, address: str, *call: str) -> None:
+    if role == "serve":
+        for name in LIBRARIES:
+            importlib.import_module(name)
+        signal.signal(signal.SIGCHLD, lambda *_: os.waitpid(-1, os.WNOHANG))
+        gc.freeze()  # or the processes would copy every object that they look through
+        end(run(serve(socket.socket(fileno=int(address)))))
+    elif (code := ask(address, list(call))) < 0:
+        if -code in FORWARDED:
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    else:
+        sys.exit(code)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
