@@ -110,7 +110,7 @@ def main(role: str, address: str, *call: str) -> None:
     if role == "serve":
         for name in LIBRARIES:
             importlib.import_module(name)
-        signal.signal(signal.SIGCHLD, lambda *_: os.waitpid(-1, os.WNOHANG))
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that answer
         gc.freeze()  # or the processes would copy every object that they look through
         end(run(serve(socket.socket(fileno=int(address)))))
     elif (code := ask(address, list(call))) < 0:
