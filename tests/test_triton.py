@@ -42,7 +42,7 @@ def test_layers_in_triton_compute_what_the_reference_does(name: str, interpreted
 @pytest.mark.parametrize(
     "name",
     ["equal_bits", "compiled", "is_taken", "left_to_hooks", "left_to_reference", "double_left_to_reference", "nan_stays",
-     "mean_over_batches"],
+     "counted_together", "mean_over_batches"],
 )  # fmt: skip
 def test_layers_in_triton_keep(name: str, interpreted: dict) -> None:
     assert interpreted["properties"][name]

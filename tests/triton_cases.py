@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from efficientconv.engine.batch_counts import batch_norms, batches_counted
 from efficientconv.layers import Topology, build_layer
 from efficientconv.layers.backend import set_backend
 from efficientconv.layers.operators import ops
@@ -106,6 +107,12 @@ def properties() -> dict[str, bool]:
     }
     for name in ("sic", "cells"):
         torch.library.opcheck(ops.fused_layer.default, arguments(CASES[name]))  # raises
+    ours.bn.reset_running_stats()  # it has seen a nan
+    counted = copy.deepcopy(ours)
+    with batches_counted(batch_norms(counted)):  # as the trainer does on a GPU
+        counted(x)
+    ours(x)
+    found["counted_together"] = all(map(torch.equal, counted.buffers(), ours.buffers()))
     for layer in (reference, ours):
         layer.bn.reset_running_stats()
         layer.bn.momentum = None

@@ -68,10 +68,14 @@ def _layer(
 
 
 @torch.no_grad()
-def _update(mean: Tensor, var: Tensor, batches: Tensor, statistics: Tensor, momentum: float | None) -> None:
-    """Running statistics, as nn.BatchNorm2d's; without a momentum, the mean over all batches."""
-    batches.add_(1)
-    share = 1 / float(batches) if momentum is None else momentum
+def _update(mean: Tensor, var: Tensor, batches: Tensor | None, statistics: Tensor, momentum: float | None) -> None:
+    """Running statistics, as nn.BatchNorm2d's; without a momentum, the mean over all batches.
+
+    batches: None where the trainer counts them all together.
+    """
+    if batches is not None:
+        batches.add_(1)
+    share = 1 / float(batches) if momentum is None else momentum  # type: ignore[arg-type]  # then they are counted here
     torch._foreach_lerp_([mean, var], [statistics[0].to(mean.dtype), statistics[2].to(var.dtype)], share)
 
 
