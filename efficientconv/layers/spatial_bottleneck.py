@@ -91,7 +91,7 @@ class SpatialBottleneckConv2d(Conv2dAttributes):
     def forward(self, x: Tensor) -> Tensor:
         if runs_operator(self, x):
             return self.operator(x)
-        if x.is_cuda and x.dim() == 4 and self.takes_operator(x) and is_plain_inside(self):
+        if type(x) is Tensor and x.is_cuda and x.dim() == 4 and self.takes_operator(x) and is_plain_inside(self):
             return spatial_bottleneck_by_cells(x, *self._arguments())
         (rows, columns), (top, left) = self.kernel_size, self.padding
         mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
