@@ -1,12 +1,12 @@
 """Inference of whole models by each program that somebody may run them with: ours, PyTorch (eager, compiled), ONNX Runtime,
-OpenVINO. The same weights, images and threads, float32, interleaved in one run.
+OpenVINO. The same weights and threads, images of noise, float32, interleaved in one run.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 
@@ -16,11 +16,12 @@ from tqdm import tqdm
 
 from efficientconv.benchmark.subjects import Subject, model_subject
 from efficientconv.benchmark.timing import Job, Spread, measure
-from efficientconv.export import exported, prepare_for_export
+from efficientconv.export import Run, agreement, exported, prepare_for_export, runner
 
 OURS = "ours"
 PACKAGES = {"torch": ("torch",), "compiled": ("torch",), "ONNX Runtime": ("onnxruntime", "onnx", "onnxscript"),
             "OpenVINO": ("openvino", "onnx", "onnxscript")}  # fmt: skip
+CHANNELS_LAST = ("torch", "compiled")  # the order of images in memory that suits them
 TOLERANCE = 1e-3  # of the largest logit
 
 
@@ -71,24 +72,27 @@ def rows_of(models: Sequence[str], layout: str, batch: int, repeats: int, bar: t
 
 def _jobs(subject: Subject) -> dict[str, Job]:
     """By program. Batch norms have statistics as after training: those of a fresh network are nothing to fold."""
-    network = subject.network.eval()
+    network, (batch, *shape) = subject.network.eval(), subject.shape
     _randomize(network)
     images = torch.randn(subject.shape)
-    plain = prepare_for_export(network).to(memory_format=torch.channels_last)
-    last = images.to(memory_format=torch.channels_last)
-    jobs = {
-        OURS: subject.job("forward", images.device, images), "torch": _inference(plain, last),
-        "compiled": _inference(torch.compile(copy.deepcopy(plain), options={"freezing": True}), last),
-    }  # fmt: skip
-    if others := {name: run for name, run in ONNX_PROGRAMS.items() if name not in missing()}:
-        onnx = exported(prepare_for_export(network), "onnx", subject.shape[1:], batch=subject.shape[0])
-        jobs |= {name: run(onnx, images) for name, run in others.items()}
-    expected = torch.as_tensor(jobs["torch"]())
-    for program, job in jobs.items():
-        difference = (torch.as_tensor(job()) - expected).abs().max() / expected.abs().max()
+    laid = dict.fromkeys(CHANNELS_LAST, images.to(memory_format=torch.channels_last))
+    jobs = {OURS: subject.job("forward", images.device)}
+    for program, run in _peers(network, batch, shape).items():
+        difference = agreement(network, run, shape, batch).largest_difference
         if not difference < TOLERANCE:
             raise RuntimeError(f"{program} computes other logits of model {subject.name}: {difference:.1e} of the largest")
+        jobs[program] = partial(run, laid.get(program, images))
     return jobs
+
+
+def _peers(network: nn.Module, batch: int, shape: Sequence[int]) -> dict[str, Run]:
+    plain, peers = prepare_for_export(network), {}
+    if others := {name: run for name, run in ONNX_PROGRAMS.items() if name not in missing()}:
+        onnx = exported(plain, "onnx", shape, batch=batch)
+        peers = {name: run(onnx) for name, run in others.items()}
+    plain = plain.to(memory_format=torch.channels_last)
+    compiled = torch.compile(plain, options={"freezing": True})
+    return {"torch": _inference(plain), "compiled": _inference(compiled)} | peers
 
 
 @torch.no_grad()
@@ -100,25 +104,15 @@ def _randomize(network: nn.Module) -> None:
             module.running_var.uniform_(0.5, 1.5, generator=noise)
 
 
-def _inference(network: nn.Module, images: Tensor) -> Job:
+def _inference(network: nn.Module) -> Run:
     @torch.inference_mode()
-    def run() -> Tensor:
-        return network(images)
+    def run(images: Tensor) -> Tensor:
+        return network(images.to(memory_format=torch.channels_last))
 
     return run
 
 
-def _onnxruntime(onnx: bytes, images: Tensor) -> Job:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
-    session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
-    feed = {session.get_inputs()[0].name: images.numpy()}
-    return lambda: session.run(None, feed)[0]
-
-
-def _openvino(onnx: bytes, images: Tensor) -> Job:
+def _openvino(onnx: bytes) -> Run:
     import openvino
 
     core = openvino.Core()
@@ -126,8 +120,8 @@ def _openvino(onnx: bytes, images: Tensor) -> Job:
         "INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32",
     }  # fmt: skip
     compiled = core.compile_model(core.read_model(onnx), "CPU", settings)
-    request, feed = compiled.create_infer_request(), [images.numpy()]
-    return lambda: request.infer(feed)[compiled.output(0)]
+    request = compiled.create_infer_request()
+    return lambda images: torch.from_numpy(request.infer([images.numpy()])[compiled.output(0)])
 
 
-ONNX_PROGRAMS = {"ONNX Runtime": _onnxruntime, "OpenVINO": _openvino}
+ONNX_PROGRAMS = {"ONNX Runtime": partial(runner, format="onnx"), "OpenVINO": _openvino}

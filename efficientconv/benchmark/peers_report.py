@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Sequence
 from operator import attrgetter
@@ -11,12 +10,12 @@ from pathlib import Path
 import torch
 
 from efficientconv.benchmark.peers import OURS, PeerRow, versions
-from efficientconv.engine.environment import environment
+from efficientconv.benchmark.report import machine
 from efficientconv.results.pages import page, write_files
 from efficientconv.results.table import Column, Table
 
 ABOUT = """\
-{place}, float32, {versions}.
+{machine}, float32, {versions}.
 Medians of {repeats} interleaved repeats; freed memory is kept, as train.py and eval.py have it. PyTorch runs channels-last,
 compiled with frozen weights; ONNX Runtime and OpenVINO run what `scripts/export.py` writes, for a batch of this size.
 Share of the limit: the model's MACs at the machine's peak, {peak:.0f} GFLOP/s in the same run, as a share of our time."""
@@ -24,9 +23,7 @@ Share of the limit: the model's MACs at the machine's peak, {peak:.0f} GFLOP/s i
 
 def write(rows: Sequence[PeerRow], folder: Path, peak: float, repeats: int, command: str) -> str:
     """benchmark_peers.csv and .md; returns the page. peak: MACs a second."""
-    facts = environment(torch.device("cpu"))
-    place = f"{facts['cpu']}, {torch.get_num_threads()} threads of {os.cpu_count()} cores"
-    about = ABOUT.format(place=place, versions=versions(), repeats=repeats, peak=2 * peak / 1e9)
+    about = ABOUT.format(machine=machine(torch.device("cpu")), versions=versions(), repeats=repeats, peak=2 * peak / 1e9)
     text = page("# Inference beside other programs", about, _against_fastest_a(rows), *_tables(rows, peak), f"`{command}`")
     write_files(folder, {"benchmark_peers.csv": Table(rows, _csv_columns(rows)).csv(), "benchmark_peers.md": text})
     return text

@@ -82,15 +82,18 @@ def _write_page(rows: Sequence[Row], path: Path, title: str, about: str, command
 
 
 def conditions(peak: dict[str, float], device: torch.device, repeats: int, precision: str) -> str:
-    facts = environment(device)
-    place = facts["gpu"] or f"{facts['cpu']}, {torch.get_num_threads()} threads of {os.cpu_count()} cores"
     load = f", load average {os.getloadavg()[0]:.1f} at the end" if hasattr(os, "getloadavg") else ""
     peaks = "; ".join(f"{name} {2 * macs / 1e9:.0f}" for name, macs in peak.items())
     return (
-        f"{place}, torch {torch.__version__}, {FORMATS[precision]}{load}.\n"
+        f"{machine(device)}, torch {torch.__version__}, {FORMATS[precision]}{load}.\n"
         f"Medians of {repeats} interleaved repeats, quartiles in brackets. "
         f"Peak of the library's own, GFLOP/s (2 FLOPs a MAC): {peaks}. Share = measured gain / gain in MACs."
     )
+
+
+def machine(device: torch.device) -> str:
+    facts = environment(device)
+    return facts["gpu"] or f"{facts['cpu']}, {torch.get_num_threads()} threads of {os.cpu_count()} cores"
 
 
 def plot(rows: Sequence[Row], title: str) -> Picture:

@@ -37,12 +37,9 @@ class Subject:
     layers: int = 1  # in `network`; times are divided by it
     precision: str = "fp32"  # of the forward pass, as trainer.precision has it
 
-    def job(self, kind: str, device: torch.device, images: Tensor | None = None) -> Job:
-        """forward: inference without gradients. training: forward and backward; of a model with loss and step of SGD.
-
-        images: of `shape`, on the device; None: of noise.
-        """
-        x = torch.randn(self.shape, device=device).relu_() if images is None else images
+    def job(self, kind: str, device: torch.device) -> Job:
+        """forward: inference without gradients. training: forward and backward; of a model with loss and step of SGD."""
+        x = torch.randn(self.shape, device=device).relu_()
         self._set_training(kind == "training")
         with torch.set_grad_enabled(kind == "training"):
             x = self._in_its_format(x)
