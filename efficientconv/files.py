@@ -29,8 +29,15 @@ except ImportError:
     msvcrt = None  # type: ignore[assignment]
 
 _PACKAGE = Path(__file__).resolve().parent
-# inside an installed package, beside the package in a checkout
-CONFIG_DIR = next(folder for folder in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if folder.is_dir())
+
+
+def shipped(installed: str, in_checkout: str) -> Path:
+    """A folder that a wheel has inside the package, and a checkout beside the package."""
+    inside = _PACKAGE / installed
+    return inside if inside.is_dir() else _PACKAGE.parent / in_checkout
+
+
+CONFIG_DIR = shipped("configs", "configs")
 
 T = TypeVar("T", dict, list)
 

@@ -17,13 +17,11 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from efficientconv.errors import UserError, did_you_mean
-from efficientconv.files import read_bytes, write_atomically
+from efficientconv.files import read_bytes, shipped, write_atomically
 
 CHECKSUM, METADATA = "sha256", "__metadata__"
 OURS = {"config", "classes"}
-_PACKAGE = Path(__file__).resolve().parent
-# inside an installed package, in a checkout
-PUBLISHED = next(place for place in (_PACKAGE / "published", _PACKAGE.parent / "results" / "weights") if place.is_dir())
+PUBLISHED = shipped("published", "results/weights")
 
 
 def list_weights() -> list[str]:
@@ -36,10 +34,12 @@ def find_weights(source: str | Path) -> Path:
 
     Raises UserError where neither is there.
     """
-    path, names = Path(source), list_weights()
-    if not path.exists() and str(source) not in names:
+    path = Path(source)
+    if path.exists():
+        return path
+    if str(source) not in (names := list_weights()):
         raise UserError(f"{source} is no run folder and no name of published weights: {did_you_mean(str(source), names)}")
-    return path if path.exists() else PUBLISHED / path
+    return PUBLISHED / path
 
 
 def write_weights(path: Path, tensors: dict[str, Tensor], config: dict, classes: list[str]) -> None:
