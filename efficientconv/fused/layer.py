@@ -19,8 +19,7 @@ from efficientconv.fused.positions import by_tap
 from efficientconv.fused.reduction import reduced, reduction_gradients
 from efficientconv.layers.cells import as_autocast
 from efficientconv.layers.operators import Sizes, in_order, library, ops
-from efficientconv.layers.topological import dense_weight
-from efficientconv.layers.topology import Topology
+from efficientconv.layers.topological import as_standard
 
 INPUTS = "Tensor x, Tensor filters, Tensor weight, Tensor? expansion, Tensor? residual, Tensor gamma, Tensor beta"
 library.define(
@@ -37,10 +36,7 @@ def sic_layer(
     x: Tensor, filters: Tensor, weight: Tensor, channels: int, padding: int, dims: Sizes, connections: Sizes, anchor: str,
     residual: Tensor | None, *norm: Any,
 ) -> Tensor:  # fmt: skip
-    if dims:
-        topology = Topology(tuple(dims), tuple(connections), anchor)
-        weight = dense_weight(weight, topology.neighbours().to(weight.device), topology.channels, topology.channels)
-    return _layer(x, filters, weight, None, padding, residual, *norm)
+    return _layer(x, filters, as_standard(weight, dims, connections, anchor), None, padding, residual, *norm)
 
 
 def spatial_bottleneck_layer(

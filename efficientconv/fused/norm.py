@@ -141,8 +141,7 @@ def _chunk_statistics(
         p = block * BP + tl.arange(0, BP)
         cells = load(projected, p, p < P, c, C)
         for tap in tl.static_range(K * K):
-            _, inside = pixel(p, tap, ROWS, COLUMNS, H, W, K, PAD)
-            inside = inside & (p < P)
+            _, inside = pixel(p, tap, P, ROWS, COLUMNS, H, W, K, PAD)
             y = expanded(cells, expansion, tap, c, C, EXPANDS)
             number += inside.to(tl.float32)
             difference = tl.where(inside[:, None], y - mean, 0.0)
@@ -184,8 +183,7 @@ def _norm_relu(
     norm = load_norm(statistics, gamma, beta, c, C)
     cells = load(projected, p, p < P, c, C)
     for tap in tl.static_range(K * K):
-        place, inside = pixel(p, tap, ROWS, COLUMNS, H, W, K, PAD)
-        inside = inside & (p < P)
+        place, inside = pixel(p, tap, P, ROWS, COLUMNS, H, W, K, PAD)
         y = expanded(cells, expansion, tap, c, C, EXPANDS)
         residual = load(x, place, inside, c, C) if RESIDUAL else 0.0
         z = before_relu(y, residual, norm)
@@ -205,8 +203,7 @@ def _chunk_sums(
         p = block * BP + tl.arange(0, BP)
         cells = load(projected, p, p < P, c, C)
         for tap in tl.static_range(K * K):
-            place, inside = pixel(p, tap, ROWS, COLUMNS, H, W, K, PAD)
-            inside = inside & (p < P)
+            place, inside = pixel(p, tap, P, ROWS, COLUMNS, H, W, K, PAD)
             y = expanded(cells, expansion, tap, c, C, EXPANDS)
             residual = load(x, place, inside, c, C) if RESIDUAL else 0.0
             dz = gradient(load(grad, place, inside, c, C), y, residual, norm)
@@ -233,8 +230,7 @@ def _norm_backward(
         total = tl.zeros((BP, BC), tl.float32)
         more = ()
         for tap in tl.static_range(K * K):
-            place, inside = pixel(p, tap, ROWS, COLUMNS, H, W, K, PAD)
-            inside = inside & (p < P)
+            place, inside = pixel(p, tap, P, ROWS, COLUMNS, H, W, K, PAD)
             y = expanded(cells, expansion, tap, c, C, EXPANDS)
             residual = load(x, place, inside, c, C) if RESIDUAL else 0.0
             dy = gradient(load(grad, place, inside, c, C), y, residual, norm)

@@ -47,13 +47,13 @@ def by_tap(weight: Tensor) -> Tensor:
 
 
 @triton.jit
-def pixel(cell, tap: tl.constexpr, ROWS, COLUMNS, H, W, K: tl.constexpr, PAD: tl.constexpr):
-    """Place in B x H x W of pixel `tap` of each cell of B x ROWS x COLUMNS, and whether the map has it."""
+def pixel(cell, tap: tl.constexpr, P, ROWS, COLUMNS, H, W, K: tl.constexpr, PAD: tl.constexpr):
+    """Place in B x H x W of pixel `tap` of each of the P cells of B x ROWS x COLUMNS, and whether the map has it."""
     if K == 1:
-        return cell, cell >= 0
+        return cell, cell < P
     h = cell // COLUMNS % ROWS * K + tap // K - PAD
     w = cell % COLUMNS * K + tap % K - PAD
-    inside = (h >= 0) & (h < H) & (w >= 0) & (w < W)
+    inside = (cell < P) & (h >= 0) & (h < H) & (w >= 0) & (w < W)
     return (cell // (ROWS * COLUMNS) * H + h) * W + w, inside
 
 

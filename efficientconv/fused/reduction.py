@@ -57,8 +57,8 @@ def _reduce(
     c = tl.program_id(1) * BC + tl.arange(0, BC)
     total = tl.zeros((BP, BC), tl.float32)
     for tap in tl.static_range(K * K):
-        place, inside = pixel(p, tap, ROWS, COLUMNS, H, W, K, PAD)
-        total += load(x, place, inside & (p < P), c, C) * load_row(reduction, tap, c, C)
+        place, inside = pixel(p, tap, P, ROWS, COLUMNS, H, W, K, PAD)
+        total += load(x, place, inside, c, C) * load_row(reduction, tap, c, C)
     store(y, total, p, p < P, c, C)
 
 
@@ -75,8 +75,7 @@ def _reduce_gradients(
         dcells = load(dreduced, p, p < P, c, C)
         more = ()
         for tap in tl.static_range(K * K):
-            place, inside = pixel(p, tap, ROWS, COLUMNS, H, W, K, PAD)
-            inside = inside & (p < P)
+            place, inside = pixel(p, tap, P, ROWS, COLUMNS, H, W, K, PAD)
             maps = load(x, place, inside, c, C)
             total = dcells * load_row(reduction, tap, c, C)
             if RESIDUAL:

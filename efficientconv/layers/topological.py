@@ -26,11 +26,16 @@ def dense_weight(weight: Tensor, neighbours: Tensor, inputs: int, outputs: int) 
     return dense.scatter_(1, index, weight)  # in place: scatter would copy the zeros first
 
 
+def as_standard(weight: Tensor, dims: Sizes, connections: Sizes, anchor: str) -> Tensor:
+    """`dense_weight` of an operator's arguments; a weight without dims is the standard layer's already."""
+    if not dims:
+        return weight
+    topology = Topology(tuple(dims), tuple(connections), anchor)
+    return dense_weight(weight, topology.neighbours().to(weight.device), topology.channels, topology.channels)
+
+
 def topological(x: Tensor, weight: Tensor, padding: int, dims: Sizes, connections: Sizes, anchor: str) -> Tensor:
-    if dims:
-        topology = Topology(tuple(dims), tuple(connections), anchor)
-        weight = dense_weight(weight, topology.neighbours().to(weight.device), topology.channels, topology.channels)
-    return F.conv2d(x, weight, padding=padding)
+    return F.conv2d(x, as_standard(weight, dims, connections, anchor), padding=padding)
 
 
 def topological_backward(
