@@ -172,6 +172,14 @@ def test_layers_in_triton_stand_beside_the_same_a():
     assert verdict(steps[:1]) == "not for speed of training"
 
 
+def test_a_layer_in_triton_is_told_beside_plain_pytorch():
+    passes = [("triton", 2.0, 0.25), ("triton", 3.0, 0.5), ("reference", 1.0, 1.0), ("reference", 1.5, 2.0)]
+    rows = [{"model": "k", "backend": name, "ms": ms, "ms_of_kernels": kernels} for name, ms, kernels in passes]
+    (sentence,) = reading({"triton_layers": rows}, [], None)
+    assert "ms of its kernels: K 0.75 against 3.00; eager, with the launches from Python: K 5.00 against 2.50." in sentence
+    assert not reading({"triton_layers": rows[2:]}, [], None)
+
+
 def test_sizes_of_the_day_are_not_those_of_the_trial():
     full, tiny = (Bench(torch.device("cpu"), tiny=tiny) for tiny in (False, True))
     assert (full.layout, full.batch, full.width) == ("imagenet", 256, 1.0) and tiny.batch < full.batch

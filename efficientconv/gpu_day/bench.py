@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from operator import attrgetter
+from typing import NamedTuple
 
 import torch
 import yaml
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 
 from efficientconv.benchmark.timing import Job, Spread, held_bytes, measure, peak_bytes
@@ -22,7 +25,14 @@ from efficientconv.validation import validate
 
 Row = dict[str, object]  # one measurement; units are in the names
 SIZES = {"imagenet": (1000, None), "cifar": (10, 32)}  # layout: classes, pixels a side (None: the layout's own)
+WARM_RUNS = 3  # before kernels are counted
 ENDLESS = 1_000_000  # steps an epoch: none ends while it is measured
+
+
+class Kernel(NamedTuple):
+    name: str
+    ms: float
+    calls: int
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,19 @@ class Bench:
     def spread(self, job: Job) -> Spread:
         """Seconds of `job`, until the device has done it."""
         return measure({"": job}, self.repeats, self.device, tqdm(disable=True))[""]
+
+    def kernels(self, job: Job, runs: int = 1) -> list[Kernel]:
+        """Those of a run of `job`, mean of `runs` once it is warm; the longest first. On a CPU, torch's operators."""
+        for _ in range(WARM_RUNS):
+            job()
+        on_gpu = self.device.type == "cuda"
+        with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as seen:
+            for _ in range(runs):
+                job()
+            self._wait()
+        time_us = attrgetter("self_device_time_total" if on_gpu else "self_cpu_time_total")
+        found = [Kernel(event.key, time_us(event) / runs / 1e3, event.count // runs) for event in seen.key_averages()]
+        return sorted(found, key=lambda kernel: -kernel.ms)
 
     def step_row(self, name: str, **settings: object) -> Row:
         """The time of a training step of a model at `layout`, `batch`, bf16, or as the settings of `trainer` say.

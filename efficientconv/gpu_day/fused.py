@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from operator import attrgetter
 
 import torch
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
 
-from efficientconv.benchmark.timing import Job
+from efficientconv.engine.precision import set_tf32
 from efficientconv.gpu_day.bench import Bench, Row
 from efficientconv.gpu_day.training import give_back
 from efficientconv.layers.backend import set_backend
@@ -50,12 +48,11 @@ def _backends(bench: Bench) -> tuple[str, ...]:
 
 
 def _exact(layer: nn.Module, x: Tensor, dy: Tensor) -> list[Tensor]:
-    was = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    set_tf32(False)
     maps = x.float().requires_grad_()
     y = set_backend(layer, "reference")(maps)
     found = [y, *torch.autograd.grad(y, [maps, *layer.parameters()], dy.float())]
-    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = was
+    set_tf32(True)
     return [t.detach() for t in found]
 
 
@@ -77,27 +74,14 @@ def _passes(
     found = [y, *backward()]
     errors = [_relative(ours, expected) for ours, expected in zip(found, exact, strict=True)]
     for of, job, error in (("forward", forward, errors[0]), ("backward", backward, max(errors[1:]))):
-        kernels = _kernels(job, bench.device)
+        kernels = bench.kernels(job, RUNS)
         yield {
             "model": name, "backend": backend, "maps": "x".join(map(str, x.shape)), "pass": of,
-            "ms": 1e3 * bench.spread(job).median, "ms_of_kernels": sum(kernels.values()), "relative_error": error,
-            "kernels": ", ".join(f"{kernel[:40]} {ms:.3f}" for kernel, ms in list(kernels.items())[:KERNELS]),
+            "ms": 1e3 * bench.spread(job).median, "ms_of_kernels": sum(kernel.ms for kernel in kernels),
+            "relative_error": error,
+            "kernels": ", ".join(f"{kernel.name[:40]} {kernel.ms:.3f}" for kernel in kernels[:KERNELS]),
         }  # fmt: skip
 
 
 def _relative(ours: Tensor, expected: Tensor) -> float:
     return ((ours.double() - expected.double()).norm() / expected.double().norm()).item()
-
-
-def _kernels(job: Job, device: torch.device) -> dict[str, float]:
-    """Milliseconds of each in one run of `job`, the longest first."""
-    on_gpu = device.type == "cuda"
-    job()
-    with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as seen:
-        for _ in range(RUNS):
-            job()
-        if on_gpu:
-            torch.cuda.synchronize(device)
-    time_us = attrgetter("self_device_time_total" if on_gpu else "self_cpu_time_total")
-    spent = {event.key: time_us(event) / RUNS / 1e3 for event in seen.key_averages()}
-    return dict(sorted(spent.items(), key=lambda item: -item[1]))

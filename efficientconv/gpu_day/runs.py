@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -28,21 +29,22 @@ def whole_run(bench: Bench) -> Iterator[Row]:
     """
     with tempfile.TemporaryDirectory() as folder:
         run, picture, device = Path(folder) / "run", Path(folder) / "1.png", f"device={bench.device.type}"
+        called = partial(_called, folder)
         order = (
             "model=c", f"model.width={bench.width}", "data=synthetic", f"data.num_images={16 * bench.batch}",
             f"trainer.{device}", f"trainer.global_batch_size={bench.batch}", "trainer.epochs=2",
             "trainer.precision=bf16", "schedule=onecycle", "logger=jsonl", f"run_dir={run}",
         )  # fmt: skip
-        yield from _called("train.py", *order)
+        yield from called("train.py", *order)
         summary = json.loads((run / "summary.json").read_text())
         yield {"command": "its summary", "exit_code": 0, "last_line": f"{summary['ms_per_image']:.4f} ms an image"}
-        yield from _called("eval.py", f"run={run}", device)
+        yield from called("eval.py", f"run={run}", device)
         if bench.tiny:  # the others have tests of their own
             return
         Image.new("RGB", (48, 40), "green").save(picture)
-        yield from _called("scripts/predict.py", f"run={run}", f"images={picture}", "topk=1", device)
-        yield from _called("scripts/visualize_kernels.py", f"run={run}")
-        yield from _called("scripts/export.py", f"run={run}", "format=pt2")
+        yield from called("scripts/predict.py", f"run={run}", f"images={picture}", "topk=1", device)
+        yield from called("scripts/visualize_kernels.py", f"run={run}")
+        yield from called("scripts/export.py", f"run={run}", "format=pt2")
 
 
 def inference(bench: Bench) -> Iterator[Row]:
@@ -69,10 +71,10 @@ def gpu_tests(bench: Bench) -> Iterator[Row]:
                 yield {"test": test[1], "outcome": outcome[0].lower()}
 
 
-def _called(script: str, *arguments: str) -> Iterator[Row]:
-    """Raises UserError, once its row is out, where the command fails."""
+def _called(folder: str, script: str, *arguments: str) -> Iterator[Row]:
+    """`folder` is another one each time, and is not told. Raises UserError, once its row is out, where the command fails."""
     done = subprocess.run([sys.executable, script, *arguments], cwd=ROOT, capture_output=True, text=True)
-    line = (done.stderr if done.returncode else done.stdout).strip().splitlines()[-1]
+    line = (done.stderr if done.returncode else done.stdout).strip().splitlines()[-1].replace(folder, "<folder>")
     yield {"command": script, "exit_code": done.returncode, "last_line": line}
     if done.returncode:
         print(done.stderr, file=sys.stderr)

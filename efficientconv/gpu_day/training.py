@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
-from operator import attrgetter
 
 import torch
-from torch.profiler import ProfilerActivity, profile
 
 from efficientconv.data.augment import Mixing
 from efficientconv.engine.precision import set_tf32
@@ -70,19 +68,14 @@ def _mixing(bench: Bench) -> Row:
 
 def profiles(bench: Bench) -> Iterator[Row]:
     """Which kernels a step's time goes to."""
-    on_gpu = bench.device.type == "cuda"
-    activities = [ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]
     for name in bench.models("ck"):
-        step = steps(bench.trainer(name, bench.layout), bench.layout)
-        for _ in range(3):
-            step()
-        with profile(activities=activities) as seen:
-            step()
-        time_us = attrgetter("self_device_time_total" if on_gpu else "self_cpu_time_total")
-        spent = {event.key: (time_us(event), event.count) for event in seen.key_averages()}
-        whole = sum(us for us, _ in spent.values())
-        for kernel, (us, calls) in sorted(spent.items(), key=lambda item: -item[1][0])[:KERNELS]:
-            yield {"model": name, "kernel": kernel[:100], "calls": calls, "ms": us / 1e3, "percent": 100 * us / whole}
+        kernels = bench.kernels(steps(bench.trainer(name, bench.layout), bench.layout))
+        whole_ms = sum(kernel.ms for kernel in kernels)
+        for kernel in kernels[:KERNELS]:
+            yield {
+                "model": name, "kernel": kernel.name[:100], "calls": kernel.calls, "ms": kernel.ms,
+                "percent": 100 * kernel.ms / whole_ms,
+            }  # fmt: skip
         give_back()
 
 

@@ -19,7 +19,8 @@ def reading(rows: Rows, steps: Sequence[Step], machine: Machine | None) -> list[
     """Sentences; none where nothing was measured that they are about."""
     found = [
         _arithmetic(steps), *_runs(steps), _operations(rows.get("operations", ()), machine),
-        *_profiles(rows.get("profiles", ())), _correctness(rows.get("against_cpu", ())),
+        *_profiles(rows.get("profiles", ())), _triton(rows.get("triton_layers", ())),
+        _correctness(rows.get("against_cpu", ())),
     ]  # fmt: skip
     return [sentence for sentence in found if sentence]
 
@@ -90,6 +91,21 @@ def _profiles(rows: Sequence[dict]) -> list[str]:
         told = ", ".join(f"{kind} {percent:.0f} %" for kind, percent in shares.items())
         sentences.append(f"Of the time of {model.upper()}'s kernels at least: {told}.")
     return sentences
+
+
+def _triton(rows: Sequence[dict]) -> str:
+    """Of one layer, forward and backward together."""
+    sums: dict[tuple, float] = defaultdict(float)
+    for row in rows:
+        for key in ("ms_of_kernels", "ms"):
+            sums[row["model"], row["backend"], key] += row[key]
+    models = [model for model, backend, key in sums if (backend, key) == ("triton", "ms")]
+    kernels, calls = (
+        ", ".join(f"{m.upper()} {sums[m, 'triton', key]:.2f} against {sums[m, 'reference', key]:.2f}" for m in models)
+        for key in ("ms_of_kernels", "ms")
+    )
+    about = "A layer in Triton against plain PyTorch (backend `reference`), forward and backward, ms of its kernels"
+    return f"{about}: {kernels}; eager, with the launches from Python: {calls}." if models else ""
 
 
 def _correctness(rows: Sequence[dict]) -> str:
