@@ -28,13 +28,14 @@ import yaml
 from conftest import ROOT, command
 from efficientconv.engine.run_folder import RunFolder
 from efficientconv.results.csv_files import csv_lines, csv_rows
+from efficientconv.results.families import family_of
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.labels import label
 from efficientconv.results.plot import pareto_front
 from efficientconv.results.record import read_records_in, record_of
 from efficientconv.results.report.sources import find_sources
 from efficientconv.results.report.times import Times
-from efficientconv.results.run_table import points
+from efficientconv.results.run_table import points, title_of
 from efficientconv.results.table import Column, Table
 from efficientconv.text import printable
 
@@ -117,6 +118,8 @@ def test_a_point_is_the_mean_of_a_configuration_and_fronts_join_what_can_be_comp
     assert (mean.top1.mean, mean.top1.std) == (75.0, pytest.approx(50**0.5))
     assert mean.series == other.series != apart.series and "epochs 15" in apart.series
     assert (mean.name, other.name) == ("c x 0.125", "c x 0.25")
+    assert family_of(mean.name) == family_of("c@5.16e6") == family_of("c") != family_of("nosuch x 0.25")
+    assert title_of(records(seeds[0], wide)) == "digits, width 0.125 to 0.25, 2 epochs"
     other_images = variation(finished_run, tmp_path / "other", data_name="folder", train_images_digest="0123")
     again = variation(finished_run, tmp_path / "again", data_name="folder", train_images_digest="4567")
     one, another = points(records(other_images, again))

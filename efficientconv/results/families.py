@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
-from efficientconv.models import list_models, model_config
+from efficientconv.errors import UserError
+from efficientconv.models import model_config
 from efficientconv.results.tables import model_of
 
 
@@ -25,8 +27,11 @@ _FAMILIES = {  # colours of Okabe and Ito, told apart by the colour-blind too
 _OTHERS = Family("other", "#e69f00")
 
 
-def family_of(row: str) -> Family:
-    """By the last layer of the model's last stage; `other` for networks of torchvision and unknown names."""
-    model = model_of(row)
-    stages = list(model_config(model).stages.values()) if model in list_models() else []
+@cache
+def family_of(name: str) -> Family:
+    """Of a row of a table, or of `<model> x <width>`: by the last layer of its last stage. Without stages it is `other`."""
+    try:
+        stages = list(model_config(model_of(name.partition(" x ")[0])).stages.values())
+    except UserError:
+        return _OTHERS
     return _FAMILIES.get(stages[-1].blocks[-1].layer, _OTHERS) if stages else _OTHERS

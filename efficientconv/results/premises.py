@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy  # its statistics are loaded where they are used first: it takes 1 s
 
 Groups = Mapping[str, Mapping[int, float]]  # accuracies, percent, by row and seed
 
@@ -43,7 +43,7 @@ def premises_of(groups: Groups) -> Premises:
     repeated = [list(values.values()) for values in groups.values() if len(values) > 1]
     df = sum(len(values) - 1 for values in repeated)
     squares = sum(np.var(values, ddof=1) * (len(values) - 1) for values in repeated)
-    bartlett, levene = (_spread_p(test, repeated) for test in (stats.bartlett, stats.levene))
+    bartlett, levene = (_spread_p(test, repeated) for test in (scipy.stats.bartlett, scipy.stats.levene))
     return Premises(bartlett, levene, seed_effect_p(groups), math.sqrt(squares / df) if df else math.nan, df)
 
 
@@ -59,7 +59,7 @@ def seed_effect_p(groups: Groups) -> float | None:
     effects, df = rank_with - rank, len(values) - rank_with
     if effects < 1 or df < 1 or not rest_with > 0:
         return None
-    return float(stats.f.sf((rest - rest_with) / effects / (rest_with / df), effects, df))
+    return float(scipy.stats.f.sf((rest - rest_with) / effects / (rest_with / df), effects, df))
 
 
 def _residual(design: np.ndarray, values: np.ndarray) -> tuple[float, int]:

@@ -43,7 +43,8 @@ def points(records: Sequence[RunRecord]) -> list[Point]:
 def title_of(records: Sequence[RunRecord]) -> str:
     """What the runs share, or all that they have."""
     data, widths, epochs = (sorted({r.summary[key] for r in records}) for key in ("data_name", "width", "epochs"))
-    return f"{', '.join(data)}, width {', '.join(f'{width:g}' for width in widths)}, {', '.join(map(str, epochs))} epochs"
+    width = f"width {widths[0]:.3g}" + (f" to {widths[-1]:.3g}" if len(widths) > 1 else "")
+    return f"{', '.join(data)}, {width}, {', '.join(map(str, epochs))} epochs"
 
 
 def _recorded(name: str) -> Column:
@@ -55,4 +56,4 @@ def _names(records: Sequence[RunRecord]) -> list[str]:
     widths: dict[str, set[float]] = {}
     for record in records:
         widths.setdefault(record.model, set()).add(record.summary["width"])
-    return [f"{r.model} x {r.summary['width']:g}" if len(widths[r.model]) > 1 else r.model for r in records]
+    return [f"{r.model} x {r.summary['width']:.3g}" if len(widths[r.model]) > 1 else r.model for r in records]

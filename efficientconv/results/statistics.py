@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy import stats
+import scipy  # its statistics are loaded where they are used first: it takes 1 s
 
 from efficientconv.results.premises import Groups, Premises, premises_of
 from efficientconv.results.tables import Relation
@@ -69,7 +69,7 @@ class Difference:
             return None
         if self.std_error == 0:
             return float(self.mean == bound)
-        return float(2 * stats.t.sf(abs(self.mean - bound) / self.std_error, self.df))
+        return float(2 * scipy.stats.t.sf(abs(self.mean - bound) / self.std_error, self.df))
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def seeds_needed(difference: Difference, bound: float) -> int | None:
 
 
 def t_quantile(df: float) -> float:
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, df))
+    return float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, df))
 
 
 def _untested(difference: Difference | None) -> Verdict:

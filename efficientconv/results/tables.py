@@ -5,6 +5,7 @@ A row is a model at the tier's width, or `<model>@<MACs>`: at the width at which
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated, Literal
 
 import yaml
@@ -88,6 +89,7 @@ def needed_rows(table: TableConfig) -> list[str]:
     return [row for row in dict.fromkeys([*table.rows, *compared]) if row not in table.quoted]
 
 
+@cache
 def tier_width(tier: str | None) -> float | None:
     """Of all models of a tier that have no budget; None: no such tier."""
     path = CONFIG_DIR / "tier" / f"{tier}.yaml"
