@@ -60,7 +60,7 @@ def versions() -> str:
 def rows_of(models: Sequence[str], layout: str, batch: int, repeats: int, bar: tqdm) -> list[PeerRow]:
     """All of them in turn, round by round. Raises RuntimeError where a program computes something else."""
     torch.compiler.reset()  # what was compiled for another place would count against the limit, and would make sizes dynamic
-    torch._dynamo.config.recompile_limit = 2 * len(models)  # one code object serves all models; beyond the limit they run eager
+    torch._dynamo.config.recompile_limit = 2 * len(models)  # one code object for all; beyond it they run eager
     subjects = [model_subject(name, layout, batch, "auto", torch.device("cpu")) for name in models]
     jobs = {(subject.name, program): job for subject in subjects for program, job in _jobs(subject).items()}
     times = measure(jobs, repeats, torch.device("cpu"), bar)
