@@ -22,8 +22,7 @@ from efficientconv import cli
 from efficientconv.config import KernelsConfig
 from efficientconv.errors import UserError
 from efficientconv.results.kernel_plot import draw_kernels
-from efficientconv.results.kernel_table import kernel_table, summary_table
-from efficientconv.results.kernels import RunKernels, kernels_of_run
+from efficientconv.results.kernels import RunKernels, kernel_table, kernels_of_run, summary_table
 from efficientconv.results.pages import write_files
 from efficientconv.validation import validate
 
@@ -53,7 +52,7 @@ def main(values: dict) -> None:
 
 def labelled(runs: list[RunKernels]) -> dict[str, RunKernels]:
     """By model, or by the run's name where that does not tell them apart."""
-    models = [run.model for run in runs]
+    models = [run.summary["model_name"] for run in runs]
     return dict(zip(models if len(set(models)) == len(runs) else [run.run for run in runs], runs))
 
 

@@ -6,6 +6,8 @@ kept in the cosines, and passed over in the kinds, since the projection after a 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 
@@ -19,8 +21,8 @@ RANDOM_KERNELS = 20_000
 
 
 @dataclass(frozen=True)
-class Measures:
-    """Of n kernels K, an entry a kernel.
+class Kernels:
+    """n kernels K of one size, n x k x k, and the measures of each.
 
     norms: of Frobenius.
     cosines: n x 4, <K, T> / (|K| |T|) with each of TEMPLATES, as `templates` and `edges` give them; of all edges that of
@@ -29,9 +31,17 @@ class Measures:
         norm is at most DEAD_SHARE of the median.
     """
 
+    entries: np.ndarray
     norms: np.ndarray
     cosines: np.ndarray
     kinds: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @property
+    def size(self) -> int:
+        return self.entries.shape[-1]
 
     def share_of(self, kind: str) -> float:
         """Of all kernels."""
@@ -43,26 +53,25 @@ class Measures:
         return np.abs(self.cosines[self.kinds != "dead", 0])
 
 
-def measure(kernels: np.ndarray) -> Measures:
+def measure(kernels: np.ndarray) -> Kernels:
     """Of the kernels of one layer, n x k x k with k > 1."""
-    size = kernels.shape[-1]
     flat = kernels.reshape(len(kernels), -1).astype(np.float64)
     norms = np.linalg.norm(flat, axis=1)
-    unit = flat / np.where(norms > 0, norms, 1)[:, None]
+    unit, size = flat / np.where(norms > 0, norms, 1)[:, None], kernels.shape[-1]
     edge = np.hypot(*(unit @ direction for direction in edges(size)))
     cosines = np.column_stack([*(unit @ template for template in templates(size)), edge])
     closeness = np.nan_to_num(np.abs(cosines))
     kinds = np.where(closeness.max(axis=1) ** 2 < KIND_ENERGY, "other", np.array(TEMPLATES)[closeness.argmax(axis=1)])
-    return Measures(norms, cosines, np.where(norms <= DEAD_SHARE * np.median(norms), "dead", kinds))
+    return Kernels(kernels, norms, cosines, np.where(norms <= DEAD_SHARE * np.median(norms), "dead", kinds))
 
 
-def joined(parts: list[Measures]) -> Measures:
-    """Of the kernels of several layers; each layer's dead are those of its own median."""
-    return Measures(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Measures)))
+def joined(parts: Sequence[Kernels]) -> Kernels:
+    """Of several layers; each layer's dead are those of its own median."""
+    return Kernels(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Kernels)))
 
 
 @cache
-def of_random(size: int) -> Measures:
+def of_random(size: int) -> Kernels:
     """Of kernels whose entries are independent and Gaussian, what a network starts from: what chance alone gives."""
     return measure(np.random.default_rng(0).standard_normal((RANDOM_KERNELS, size, size)))
 
@@ -76,10 +85,7 @@ def templates(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     NaN there.
     """
     smooth = np.outer(_binomial(size), _binomial(size)).ravel()
-    identity = np.full(size**2, np.nan)
-    if size % 2:
-        identity = np.zeros(size**2)
-        identity[size**2 // 2] = 1
+    identity = np.eye(1, size**2, size**2 // 2)[0] if size % 2 else np.full(size**2, np.nan)
     return tuple(kernel / np.linalg.norm(kernel) for kernel in (identity, smooth, identity - smooth / smooth.sum()))
 
 
@@ -96,8 +102,4 @@ def edges(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _binomial(length: int) -> np.ndarray:
-    row = np.ones(1)
-    for _ in range(length - 1):
-        row = np.convolve(row, [1, 1])
-    return row
-
+    return np.array([math.comb(length - 1, place) for place in range(length)], float)

@@ -10,9 +10,10 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 
-from efficientconv.results.kernel_measures import KINDS, TEMPLATES, Measures, edges, of_random, templates
-from efficientconv.results.kernels import KernelGroup, RunKernels
+from efficientconv.results.kernel_measures import KINDS, TEMPLATES, Kernels, edges, of_random, templates
+from efficientconv.results.kernels import RunKernels
 from efficientconv.results.pictures import STYLE, rendered
 
 SHOWN, COLUMNS = 128, 16  # kernels of a stage at most, and in a row
@@ -23,6 +24,7 @@ RUN_COLORS = ("#222222", "#d1495b")
 FOOTNOTE = """\
 Each kernel has its own scale: red is positive, blue negative, white zero. The frame is the kernel's kind: the template that
 holds at least half of its energy, whatever its sign; edges may have any direction. Random: independent Gaussian entries."""
+CONDITIONS = "{data_name}{tier}, layout {layout}, width {width:g}, epochs {epochs}, seed {seed}, top-1 {top1_percent:.2f} %"
 
 
 def draw_kernels(runs: dict[str, RunKernels]) -> bytes:
@@ -34,7 +36,8 @@ def draw_kernels(runs: dict[str, RunKernels]) -> bytes:
     size = (sum(widths) + 0.6, 0.5 + sum(heights) + 0.75 * len(keys) + 1.2)
     with plt.rc_context(STYLE | {"axes.grid": False, "axes.titlesize": 9}):
         figure = plt.figure(figsize=size, layout="constrained")
-        figure.suptitle(_title(runs), x=0.01, ha="left", fontsize=11)
+        title = "\n".join(["Intra-channel kernels", *(f"{label}: {_conditions(run)}" for label, run in runs.items())])
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
         figure.supxlabel(FOOTNOTE, x=0.01, ha="left", fontsize=8, color="0.35")
         rows = figure.add_gridspec(len(keys) + 1, len(widths), width_ratios=widths, height_ratios=[0.45, *heights])
         _draw_legend(figure.add_subplot(rows[0, :]))
@@ -46,14 +49,11 @@ def draw_kernels(runs: dict[str, RunKernels]) -> bytes:
 
 def tile(kernel: np.ndarray, kind: str) -> np.ndarray:
     """A k x k kernel, scaled by its largest entry, in a frame of its kind's colour: S x S x 3, of 0 .. 1."""
-    size = len(kernel)
-    zoom = TILE // size
-    scaled = kernel / max(np.abs(kernel).max(), np.finfo(float).tiny)
-    pixels = matplotlib.colormaps["RdBu_r"](scaled.repeat(zoom, axis=0).repeat(zoom, axis=1) / 2 + 0.5)[..., :3]
-    image = np.empty((TILE + 2 * FRAME, TILE + 2 * FRAME, 3))
-    image[:] = matplotlib.colors.to_rgb(COLORS[kind])
-    start = FRAME + (TILE - zoom * size) // 2
-    image[start : start + zoom * size, start : start + zoom * size] = pixels
+    zoom = TILE // len(kernel)
+    scaled = np.kron(kernel / max(np.abs(kernel).max(), np.finfo(float).tiny), np.ones((zoom, zoom)))
+    image = np.full((TILE + 2 * FRAME, TILE + 2 * FRAME, 3), to_rgb(COLORS[kind]))
+    inside = slice(start := FRAME + (TILE - len(scaled)) // 2, start + len(scaled))
+    image[inside, inside] = matplotlib.colormaps["RdBu_r"](scaled / 2 + 0.5)[..., :3]
     return image
 
 
@@ -67,34 +67,24 @@ def mosaic(kernels: np.ndarray, kinds: np.ndarray, columns: int) -> np.ndarray:
     return image
 
 
-def _draw_row(axes: list[Axes], stage: str, size: int, groups: dict[str, KernelGroup | None]) -> None:
+def _draw_row(axes: list[Axes], stage: str, size: int, groups: dict[str, Kernels | None]) -> None:
     """The kernels of one size in one stage; None for a run that has none."""
     *mosaics, kinds, identity = axes
-    for place, (label, group) in zip(mosaics, groups.items()):
+    for place, (label, kernels) in zip(mosaics, groups.items()):
         place.set_axis_off()
-        if group is not None:
-            _draw_mosaic(place, group, f"{label}, {stage}, {size} x {size}")
-    measures = {label: group.measures for label, group in groups.items() if group is not None}
-    _draw_kinds(kinds, measures | {"random": of_random(size)})
-    _draw_identity(identity, measures, size, dict(zip(groups, RUN_COLORS)))
-
-
-def _title(runs: dict[str, RunKernels]) -> str:
-    return "\n".join(["Intra-channel kernels", *(f"{label}: {_conditions(run)}" for label, run in runs.items())])
+        if kernels is not None:
+            _draw_mosaic(place, kernels, f"{label}, {stage}, {size} x {size}")
+    found = {label: kernels for label, kernels in groups.items() if kernels is not None}
+    _draw_kinds(kinds, found | {"random": of_random(size)})
+    _draw_identity(identity, found, size, dict(zip(groups, RUN_COLORS)))
 
 
 def _conditions(run: RunKernels) -> str:
-    s = run.summary
-    tier = f", tier {run.tier}" if run.tier else ""
-    return (
-        f"{s['data_name']}{tier}, layout {s['layout']}, width {s['width']:g}, epochs {s['epochs']}, seed {s['seed']}, "
-        f"top-1 {s['top1_percent']:.2f} %"
-    )
+    return CONDITIONS.format_map(run.summary | {"tier": f", tier {run.tier}" if run.tier else ""})
 
 
-def _mosaic_inches(group: KernelGroup) -> float:
-    rows = -(-min(SHOWN, len(group.kernels)) // COLUMNS)
-    return max(1.4, rows * MOSAIC_WIDTH / COLUMNS)
+def _mosaic_inches(kernels: Kernels) -> float:
+    return max(1.4, -(-min(SHOWN, len(kernels)) // COLUMNS) * MOSAIC_WIDTH / COLUMNS)
 
 
 def _draw_legend(axes: Axes) -> None:
@@ -102,33 +92,26 @@ def _draw_legend(axes: Axes) -> None:
     examples = dict(zip(TEMPLATES, (*templates(3), edges(3)[0])))
     axes.set_axis_off()
     for index, kind in enumerate(KINDS):
-        kernel = examples.get(kind, np.zeros(9)).reshape(3, 3)
         example = axes.inset_axes((0.08 * index, 0, 0.02, 1), anchor="W")
-        example.imshow(tile(kernel, kind))
+        example.imshow(tile(examples.get(kind, np.zeros(9)).reshape(3, 3), kind))
         example.set_axis_off()
         axes.text(0.08 * index + 0.024, 0.5, kind, va="center", transform=axes.transAxes)
 
 
-def _draw_mosaic(axes: Axes, group: KernelGroup, title: str) -> None:
-    chosen = _chosen(group.measures)
-    axes.imshow(mosaic(group.kernels[chosen], group.measures.kinds[chosen], COLUMNS))
+def _draw_mosaic(axes: Axes, kernels: Kernels, title: str) -> None:
+    """Sorted by kind, the clearest of each first, and taken from there at even distances."""
+    order = np.lexsort((-np.nan_to_num(np.abs(kernels.cosines)).max(axis=1), list(map(KINDS.index, kernels.kinds))))
+    chosen = order[np.linspace(0, len(order) - 1, min(SHOWN, len(order))).round().astype(int)]
+    axes.imshow(mosaic(kernels.entries[chosen], kernels.kinds[chosen], COLUMNS))
     axes.set_anchor("NW")
-    axes.set_title(f"{title}: {len(chosen)} of {len(group.kernels)} kernels", loc="left")
+    axes.set_title(f"{title}: {len(chosen)} of {len(kernels)} kernels", loc="left")
 
 
-def _chosen(measures: Measures) -> np.ndarray:
-    """Which kernels are drawn: sorted by kind, the clearest of each first, and taken from there at even distances."""
-    kind = [KINDS.index(kind) for kind in measures.kinds]
-    clearness = np.nan_to_num(np.abs(measures.cosines)).max(axis=1)
-    order = np.lexsort((-clearness, kind))
-    return order[np.linspace(0, len(order) - 1, min(SHOWN, len(order))).round().astype(int)]
-
-
-def _draw_kinds(axes: Axes, measures: dict[str, Measures]) -> None:
-    left = np.zeros(len(measures))
+def _draw_kinds(axes: Axes, groups: dict[str, Kernels]) -> None:
+    left = np.zeros(len(groups))
     for kind in KINDS:
-        shares = np.array([100 * found.share_of(kind) for found in measures.values()])
-        bars = axes.barh(list(measures), shares, left=left, color=COLORS[kind], height=0.6)
+        shares = np.array([100 * kernels.share_of(kind) for kernels in groups.values()])
+        bars = axes.barh(list(groups), shares, left=left, color=COLORS[kind], height=0.6)
         axes.bar_label(bars, [f"{share:.0f}" if share >= 6 else "" for share in shares], label_type="center", fontsize=8)
         left += shares
     axes.invert_yaxis()
@@ -138,16 +121,16 @@ def _draw_kinds(axes: Axes, measures: dict[str, Measures]) -> None:
     axes.set_title("kinds, % of all kernels", loc="left")
 
 
-def _draw_identity(axes: Axes, measures: dict[str, Measures], size: int, colors: dict[str, str]) -> None:
+def _draw_identity(axes: Axes, groups: dict[str, Kernels], size: int, colors: dict[str, str]) -> None:
     axes.set_title("|cosine| with identity, % of kernels", loc="left")
     if size % 2 == 0:
         axes.set_axis_off()
         axes.text(0.5, 0.5, f"{size} x {size} has no centre,\nand so no identity", ha="center", va="center")
         return
-    styles = {"random": {"histtype": "stepfilled", "color": "#d9d9d9"}}
-    styles |= {label: {"histtype": "step", "color": colors[label], "linewidth": 1.4} for label in measures}
-    for label, found in ({"random": of_random(size)} | measures).items():
-        weights = np.full(len(found.identity), 100 / max(1, len(found.identity)))
-        axes.hist(found.identity, np.linspace(0, 1, 11), weights=weights, label=label, **styles[label])
+    for label, kernels in ({"random": of_random(size)} | groups).items():
+        filled = {"histtype": "stepfilled", "color": "#d9d9d9"}
+        style = {"histtype": "step", "color": colors[label], "linewidth": 1.4} if label in groups else filled
+        weights = np.full(len(kernels.identity), 100 / max(1, len(kernels.identity)))
+        axes.hist(kernels.identity, np.linspace(0, 1, 11), weights=weights, label=label, **style)
     axes.set_xlim(0, 1)
     axes.legend(frameon=False, fontsize=8, loc="upper right")

@@ -1,7 +1,8 @@
-"""The intra-channel kernels of finished runs: each is the k x k filter of one channel, before the projection."""
+"""The intra-channel kernels of finished runs: each is the k x k filter of one channel, before the projection; and tables."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +14,14 @@ from efficientconv.engine.run_folder import RunFolder
 from efficientconv.engine.trained_run import read_run
 from efficientconv.errors import UserError
 from efficientconv.models.network import Network
-from efficientconv.results.kernel_measures import Measures, joined, measure
+from efficientconv.results.kernel_measures import KINDS, TEMPLATES, Kernels, joined, measure, of_random
 from efficientconv.results.record import record_of
+from efficientconv.results.table import Column, Table
 
 
 @dataclass(frozen=True)
 class LayerKernels:
-    """`layer` is the convolution's name in the network; `kernels`: n x k x k, in the order of its weight.
+    """`layer` is the convolution's name in the network; `kernels` are in the order of its weight.
 
     An unravelled layer's b kernels of one channel stand beside each other. A transposed convolution's kernel is what it
     paints for one value, any other's what it compares its input with.
@@ -27,16 +29,7 @@ class LayerKernels:
 
     stage: str
     layer: str
-    kernels: np.ndarray
-    measures: Measures
-
-
-@dataclass(frozen=True)
-class KernelGroup:
-    """All kernels of one size in one stage."""
-
-    kernels: np.ndarray
-    measures: Measures
+    kernels: Kernels
 
 
 @dataclass(frozen=True)
@@ -48,19 +41,12 @@ class RunKernels:
     summary: dict
     layers: list[LayerKernels]
 
-    @property
-    def model(self) -> str:
-        return self.summary["model_name"]
-
-    def groups(self) -> dict[tuple[str, int], KernelGroup]:
-        """By stage and k, in the network's order."""
-        parts: dict[tuple[str, int], list[LayerKernels]] = {}
+    def groups(self) -> dict[tuple[str, int], Kernels]:
+        """All of one size in one stage, by stage and k, in the network's order."""
+        parts: dict[tuple[str, int], list[Kernels]] = {}
         for layer in self.layers:
-            parts.setdefault((layer.stage, layer.kernels.shape[-1]), []).append(layer)
-        return {
-            key: KernelGroup(np.concatenate([one.kernels for one in same]), joined([one.measures for one in same]))
-            for key, same in parts.items()
-        }
+            parts.setdefault((layer.stage, layer.kernels.size), []).append(layer.kernels)
+        return {key: joined(same) for key, same in parts.items()}
 
 
 def kernels_of_run(path: Path) -> RunKernels:
@@ -69,8 +55,7 @@ def kernels_of_run(path: Path) -> RunKernels:
     folder.config()  # raises where it is no run
     folder.finished_summary()
     record = record_of(folder)
-    model = read_run(path, folder.weights_file).network("", torch.device("cpu"))
-    layers = find_kernels(model)
+    layers = find_kernels(read_run(path, folder.weights_file).network("", torch.device("cpu")))
     if not layers:
         raise UserError(
             f"{path}: model {record.model} has no intra-channel kernels; models b to e and i to o have them, in their "
@@ -81,20 +66,44 @@ def kernels_of_run(path: Path) -> RunKernels:
 
 def find_kernels(model: nn.Module) -> list[LayerKernels]:
     """Of every convolution of a stage whose filters are larger than 1 x 1 and see one channel each, whatever its name."""
-    stages = model.stages if isinstance(model, Network) else {}
     return [
-        _layer_kernels(stage_name, f"stages.{stage_name}.{name}", module)
-        for stage_name, stage in stages.items()
-        for name, module in stage.named_modules()
-        if _is_intra_channel(module)
+        LayerKernels(stage_name, f"stages.{stage_name}.{name}", measure(conv.weight.detach().double().flatten(0, 1).numpy()))
+        for stage_name, stage in (model.stages.items() if isinstance(model, Network) else ())
+        for name, conv in stage.named_modules()
+        if isinstance(conv, (nn.Conv2d, nn.ConvTranspose2d))
+        and conv.groups == conv.in_channels
+        and conv.kernel_size != (1, 1)
     ]
 
 
-def _is_intra_channel(module: nn.Module) -> bool:
-    is_convolution = isinstance(module, (nn.Conv2d, nn.ConvTranspose2d))
-    return is_convolution and module.groups == module.in_channels and module.kernel_size != (1, 1)
+def kernel_table(run: RunKernels) -> Table:
+    """For a file. `kernel` is the place in the layer's weight, `size` is k; for the others see `Kernels`. Empty: not defined
+    for k."""
+    names = [f"cosine_{name.replace('-', '_')}" for name in TEMPLATES]
+    return Table.of([
+        {"stage": layer.stage, "layer": layer.layer, "kernel": place, "size": layer.kernels.size, "norm": norm}
+        | {name: _defined(cosine) for name, cosine in zip(names, cosines)} | {"kind": str(kind)}
+        for layer in run.layers
+        for place, (norm, cosines, kind) in enumerate(zip(layer.kernels.norms, layer.kernels.cosines, layer.kernels.kinds))
+    ])  # fmt: skip
 
 
-def _layer_kernels(stage: str, layer: str, conv: nn.Conv2d | nn.ConvTranspose2d) -> LayerKernels:
-    kernels = conv.weight.detach().double().flatten(0, 1).numpy()
-    return LayerKernels(stage, layer, kernels, measure(kernels))
+def summary_table(runs: Mapping[str, RunKernels]) -> Table:
+    """For people: a row a stage, by the label of each run; at the end random kernels of the same sizes."""
+    groups = {label: run.groups() for label, run in runs.items()}
+    keys = list(dict.fromkeys(key for of_run in groups.values() for key in of_run))
+    rows = [
+        (stage, f"{label} {size}x{size}", of_run[stage, size])
+        for stage, size in keys for label, of_run in groups.items() if (stage, size) in of_run
+    ] + [("", f"random {size}x{size}", of_random(size)) for size in sorted({size for _, size in keys})]  # fmt: skip
+    return Table(rows, [
+        Column("stage", lambda row: row[0]),
+        Column("kernels", lambda row: row[1]),
+        Column("number", lambda row: len(row[2])),
+        *(Column(f"{kind} %", lambda row, kind=kind: 100 * row[2].share_of(kind), ".1f") for kind in KINDS),
+        Column("|cosine| identity", lambda row: _defined(row[2].identity.mean()) if len(row[2].identity) else None, ".2f"),
+    ])  # fmt: skip
+
+
+def _defined(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
