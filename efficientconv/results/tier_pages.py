@@ -7,14 +7,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from efficientconv.models import list_models, model_config
+from efficientconv.results.claims import counts, tested_claims
 from efficientconv.results.csv_files import csv_rows, number
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.record import RunRecord, read_records_in
 from efficientconv.results.statistics import Spread
 from efficientconv.results.table import Column, Table
 from efficientconv.results.tables import tier_width
-
-VERDICTS = ("supported", "contradicted", "undecided")
 
 
 def result_table(folder: Path) -> str:
@@ -36,15 +35,14 @@ def result_table(folder: Path) -> str:
 
 def claim_table(folder: Path) -> str:
     """Each claim that was tested, and what came out."""
-    claims = [row for path in sorted(folder.glob("claims*.csv")) for row in csv_rows(path) if row["difference_points"]]
-    counts = ", ".join(f"{sum(row['verdict'] == verdict for row in claims)} {verdict}" for verdict in VERDICTS)
+    claims = tested_claims(folder)
     table = Table(claims, [
-        Column("the paper's claim", lambda row: row["sentence"]),
-        Column("mark", lambda row: row["source"]),
-        Column("difference, points", _difference),
-        Column("here", lambda row: f"**{row['verdict']}**"),
+        Column("the paper's claim", lambda claim: claim.sentence),
+        Column("mark", lambda claim: claim.source),
+        Column("difference, points", lambda claim: f"{claim.row} - {claim.than}: {claim.shown}"),
+        Column("here", lambda claim: f"**{claim.verdict}**"),
     ])  # fmt: skip
-    return f"{table.markdown()}\n\nClaims: {counts}."
+    return f"{table.markdown()}\n\nClaims: {', '.join(f'{count} {verdict}' for verdict, count in counts(claims).items())}."
 
 
 def fit_table(folder: Path) -> str:
@@ -79,7 +77,3 @@ def _accuracy(row: dict[str, str]) -> str:
     std = number(row["top1_std"])
     return f"{Spread(float(row['top1_mean_percent']), std, int(row['n']), None, None):.2f}"
 
-
-def _difference(row: dict[str, str]) -> str:
-    interval = f" ({float(row['low']):+.2f} to {float(row['high']):+.2f})" if row["low"] else ""
-    return f"{row['row']} - {row['than']}: {float(row['difference_points']):+.2f}{interval}"

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from efficientconv.engine.environment import git_state
-from efficientconv.results.report import claims
+from efficientconv.results.claims import counts, tier_claims
 from efficientconv.results.report.images import kernel_images
 from efficientconv.results.report.payload import pack
 from efficientconv.results.report.sources import Sources
@@ -34,11 +34,11 @@ def page(sources: Sources, origins: Iterable[object]) -> str:
         loader=jinja2.FileSystemLoader(PAGE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    stated = [claim for folder in sources.tier_folders for claim in sources.attempt(claims.tier_claims, folder) or []]
+    stated = [claim for folder in sources.tier_folders for claim in sources.attempt(tier_claims, folder) or []]
     data, images = _data(sources), kernel_images(sources)  # before the template lists what was left out
     return templates.get_template("report.html").render(
         origins=list(map(str, origins)), made=_now(), git=git_state(), warnings=sources.warnings, claims=stated,
-        counts=claims.counts(stated), scale=claims.scale(stated), kernels=images,
+        counts=counts(stated), kernels=images,
         states=sorted(Counter(run.record.state for run in sources.runs).items()),
         style=Markup((PAGE / "report.css").read_text()), plotly=Markup(get_plotlyjs()), scripts=Markup(_scripts()),
         data=Markup(json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")),
