@@ -20,11 +20,11 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from efficientconv.config import RunConfig
 from efficientconv.data_settings import data_settings
-from efficientconv.engine.guard import guarded
 from efficientconv.errors import UserError, did_you_mean
 from efficientconv.files import CONFIG_DIR
 from efficientconv.help import choices
 from efficientconv.overrides import completed
+from efficientconv.signals import guarded
 from efficientconv.validation import known_keys
 
 for _name, _settings in data_settings().items():  # data=<name>; the other groups are files in configs/

@@ -1,8 +1,9 @@
-"""SIGTERM, SIGUSR1 and Ctrl-C to a command: one line and exit code 75, at any moment, its imports included.
+"""How a command ends: a mistake of the user is one line, a signal is one line, a bug of ours is a traceback.
 
-A command's first line is `leave_on_signals()`: until something is begun, the process ends there and then. `guarded`
-(engine/guard.py) then has them raise `Preempted`, so that files and processes are put away; a run saves its step first
-(engine/preemption.py). Nothing here imports more than the standard library's smallest parts.
+The signals are SIGTERM, SIGUSR1 and Ctrl-C. A command answers them at any moment, also while it imports: its first line is
+`leave_on_signals()`, and until the command has begun something, a signal ends the process at once with exit code 75. Under
+`guarded` a signal raises `Preempted`, so that the command can put away its files and processes. A run saves its step first
+(engine/preemption.py). This file imports only small parts of the standard library, so that it is imported at once.
 """
 
 from __future__ import annotations
@@ -12,10 +13,14 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from efficientconv.errors import UserError
+from efficientconv.text import printable
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))  # Windows: two
 
@@ -123,3 +128,39 @@ def stop(number: int, frame: FrameType | None) -> None:
 def ignore_signals() -> None:
     """In a worker: a terminal or a scheduler may send them to every process, and the parent alone answers."""
     answer(signal.SIG_IGN)
+
+
+def guarded(action: Callable[[], object], show_traceback: bool = False) -> None:
+    """Runs `action`; a mistake ends the process with the mistake's exit code, a signal with 75."""
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {printable(str(message))}", file=sys.stderr)
+    answer(stop)
+    afterwards: Callable[[int, FrameType | None], object] = leave
+    try:
+        with _killed_workers_named():
+            action()
+    except UserError as error:
+        if show_traceback:
+            raise
+        rank = os.environ.get("RANK", "0")
+        print(f"{f'[rank {rank}] ' if rank != '0' else ''}error: {printable(str(error))}", file=sys.stderr, flush=True)
+        sys.exit(error.exit_code)
+    except Preempted as stopped:
+        afterwards = leave_silently
+        print(stopped.line(), file=sys.stderr, flush=True)
+        sys.exit(stopped.exit_code)
+    finally:
+        answer(afterwards)
+
+
+@contextmanager
+def _killed_workers_named() -> Iterator[None]:
+    """torch tells of one by a RuntimeError, wherever the main process happens to be."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise UserError(
+            "a decoding process was killed, most likely for want of memory: free some or lower data.workers; the same "
+            "command continues the run"
+        ) from error

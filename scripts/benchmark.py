@@ -22,7 +22,7 @@ from checkout import ROOT
 from efficientconv.arguments import positive
 from efficientconv.benchmark import FORMATS, MODELS, PASSES, SHAPES
 from efficientconv.help import parser_for
-from efficientconv.signals import leave_on_signals
+from efficientconv.signals import guarded, leave_on_signals
 
 
 def parse_args() -> argparse.Namespace:
@@ -51,7 +51,6 @@ from tqdm import tqdm
 from efficientconv.arguments import require_writable
 from efficientconv.benchmark import peers, peers_report, report, subjects
 from efficientconv.benchmark.timing import measure, peak_bytes, peak_jobs
-from efficientconv.engine.guard import guarded
 from efficientconv.engine.memory import keep_freed_memory
 from efficientconv.engine.precision import choose_device
 

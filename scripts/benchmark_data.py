@@ -17,7 +17,7 @@ from pathlib import Path
 from checkout import ROOT
 from efficientconv.arguments import positive
 from efficientconv.help import parser_for
-from efficientconv.signals import leave_on_signals
+from efficientconv.signals import guarded, leave_on_signals
 
 
 def parse_args() -> argparse.Namespace:
@@ -41,7 +41,6 @@ from efficientconv.arguments import require_writable
 from efficientconv.benchmark import pipelines, throughput_report
 from efficientconv.benchmark.throughput import measure_throughput
 from efficientconv.data.parallel import available_cores
-from efficientconv.engine.guard import guarded
 from efficientconv.errors import UserError
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from checkout import ROOT
 from efficientconv.help import parser_for
-from efficientconv.signals import leave_on_signals
+from efficientconv.signals import guarded, leave_on_signals
 
 
 def parse_args() -> argparse.Namespace:
@@ -31,7 +31,6 @@ if __name__ == "__main__":
 
 from efficientconv.arguments import require_writable
 from efficientconv.config import ModelConfig
-from efficientconv.engine.guard import guarded
 from efficientconv.models import list_models, model_config
 from efficientconv.models.budget import fits
 from efficientconv.results import complexity_table as table

@@ -13,7 +13,7 @@ import argparse
 
 import checkout  # noqa: F401  finds the package
 from efficientconv.help import parser_for
-from efficientconv.signals import leave_on_signals
+from efficientconv.signals import guarded, leave_on_signals
 
 
 def parse_args() -> argparse.Namespace:
@@ -36,7 +36,6 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from efficientconv import convert, count
-from efficientconv.engine.guard import guarded
 
 SHAPE = (1, 8, 8)
 TRAIN_IMAGES = 1297  # of 1797

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from checkout import ROOT
 from efficientconv.help import parser_for
-from efficientconv.signals import leave_on_signals
+from efficientconv.signals import guarded, leave_on_signals
 
 
 def parse_args() -> argparse.Namespace:
@@ -33,7 +33,6 @@ if __name__ == "__main__":
 from efficientconv import cli
 from efficientconv.arguments import seeds, settings
 from efficientconv.config import RunConfig
-from efficientconv.engine.guard import guarded
 from efficientconv.engine.identity import run_name
 from efficientconv.engine.run_folder import run_folder
 from efficientconv.errors import UserError

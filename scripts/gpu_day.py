@@ -20,7 +20,7 @@ from pathlib import Path
 
 from checkout import ROOT
 from efficientconv.help import parser_for
-from efficientconv.signals import leave_on_signals
+from efficientconv.signals import guarded, leave_on_signals
 
 
 def parse_args() -> argparse.Namespace:
@@ -41,7 +41,6 @@ import torch
 
 from efficientconv.arguments import require_writable
 from efficientconv.engine.environment import cpu_name
-from efficientconv.engine.guard import guarded
 from efficientconv.engine.precision import choose_device
 from efficientconv.errors import UserError, did_you_mean
 from efficientconv.gpu_day.day import TINY, Day, Outcome

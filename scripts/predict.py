@@ -21,7 +21,7 @@ from typing import Annotated, Literal, TextIO
 
 import checkout  # noqa: F401  finds the package
 from efficientconv.help import parser_for
-from efficientconv.signals import leave_on_signals
+from efficientconv.signals import guarded, leave_on_signals
 
 
 def parse_args() -> argparse.Namespace:
@@ -38,7 +38,6 @@ from pydantic import Field
 from tqdm import tqdm
 
 from efficientconv.data.inference import find_pictures
-from efficientconv.engine.guard import guarded
 from efficientconv.engine.memory import keep_freed_memory
 from efficientconv.engine.precision import set_tf32
 from efficientconv.engine.trained_run import Classifier, Prediction, load_run

@@ -16,7 +16,7 @@ from pathlib import Path
 import checkout  # noqa: F401  finds the package
 from efficientconv.arguments import positive
 from efficientconv.help import parser_for
-from efficientconv.signals import leave_on_signals
+from efficientconv.signals import guarded, leave_on_signals
 
 
 def parse_args() -> argparse.Namespace:
@@ -43,7 +43,6 @@ if __name__ == "__main__":
 
 from efficientconv.data.parallel import available_cores
 from efficientconv.data.prepared import Recipe
-from efficientconv.engine.guard import guarded
 from efficientconv.preparation.build import build
 from efficientconv.preparation.plan import Plan, estimated_bytes, is_done, require_space
 from efficientconv.preparation.source import find_source

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import checkout  # noqa: F401  finds the package
 from efficientconv.help import parser_for
-from efficientconv.signals import leave_on_signals
+from efficientconv.signals import guarded, leave_on_signals
 
 if __name__ == "__main__":
     leave_on_signals()
     parser_for(__doc__).parse_args()  # a mistake and --help are answered now: the imports take seconds
 
 from efficientconv.benchmark.report import written_again
-from efficientconv.engine.guard import guarded
 from efficientconv.results.readme import RESULTS, pages, updated
 
 

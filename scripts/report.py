@@ -16,7 +16,7 @@ from pathlib import Path
 
 import checkout  # noqa: F401  finds the package
 from efficientconv.help import parser_for
-from efficientconv.signals import leave_on_signals
+from efficientconv.signals import guarded, leave_on_signals
 
 
 def parse_args() -> argparse.Namespace:
@@ -30,7 +30,6 @@ if __name__ == "__main__":
     leave_on_signals()
     parse_args()  # a mistake and --help are answered now: the imports take seconds
 
-from efficientconv.engine.guard import guarded
 from efficientconv.errors import UserError
 from efficientconv.files import write_atomically
 from efficientconv.results.report.page import page

@@ -20,7 +20,7 @@ from pathlib import Path
 from checkout import ROOT
 from efficientconv.arguments import positive
 from efficientconv.help import parser_for
-from efficientconv.signals import leave_on_signals
+from efficientconv.signals import Preempted, guarded, leave_on_signals
 
 
 def parse_args() -> argparse.Namespace:
@@ -41,7 +41,6 @@ if __name__ == "__main__":
 from efficientconv import cli
 from efficientconv.arguments import require_writable, seeds, settings
 from efficientconv.config import RunConfig
-from efficientconv.engine.guard import guarded
 from efficientconv.engine.precision import choose_device
 from efficientconv.errors import UserError, did_you_mean
 from efficientconv.reproduce.estimate import estimate
@@ -50,7 +49,6 @@ from efficientconv.reproduce.report import plan_text
 from efficientconv.reproduce.tier import load_tier
 from efficientconv.reproduce.write import write_plots, write_table
 from efficientconv.results.tables import needed_rows, table_config
-from efficientconv.signals import Preempted
 from efficientconv.sweep.outcome import outcome_table, sweep_exit_code
 from efficientconv.sweep.pool import run_jobs
 from efficientconv.validation import validate

@@ -17,12 +17,11 @@ from pathlib import Path
 
 import checkout  # noqa: F401  finds the package
 from efficientconv.help import parser_for
-from efficientconv.signals import leave_on_signals
+from efficientconv.signals import guarded, leave_on_signals
 
 if __name__ == "__main__":
     leave_on_signals()
 
-from efficientconv.engine.guard import guarded
 from efficientconv.engine.run_folder import RunFolder, in_use
 from efficientconv.errors import UserError
 from efficientconv.files import refused_in_one_line, write_atomically

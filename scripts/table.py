@@ -17,7 +17,7 @@ from pathlib import Path
 
 import checkout  # noqa: F401  finds the package
 from efficientconv.help import parser_for
-from efficientconv.signals import leave_on_signals
+from efficientconv.signals import guarded, leave_on_signals
 
 
 def parse_args() -> argparse.Namespace:
@@ -34,7 +34,6 @@ if __name__ == "__main__":
     leave_on_signals()
     parse_args()  # a mistake and --help are answered now: the imports take seconds
 
-from efficientconv.engine.guard import guarded
 from efficientconv.errors import UserError
 from efficientconv.files import make_folder, refused_in_one_line, write_atomically
 from efficientconv.results.figures import FIGURES

@@ -27,7 +27,7 @@ from pathlib import Path
 from checkout import ROOT
 from efficientconv.arguments import positive
 from efficientconv.help import parser_for
-from efficientconv.signals import leave_on_signals
+from efficientconv.signals import guarded, leave_on_signals
 
 # with accumulation, with a moving average, with both, with neither
 VARIANTS = {
@@ -57,7 +57,6 @@ from efficientconv.arguments import require_writable
 from efficientconv.engine.checkpoint import load_newest
 from efficientconv.engine.environment import environment
 from efficientconv.engine.epoch_log import read_records
-from efficientconv.engine.guard import guarded
 from efficientconv.errors import UserError, did_you_mean
 from efficientconv.results.pages import page
 from efficientconv.results.table import Column, Table

@@ -12,12 +12,11 @@ from pathlib import Path
 
 from checkout import ROOT
 from efficientconv.help import parser_for
-from efficientconv.signals import leave_on_signals
+from efficientconv.signals import guarded, leave_on_signals
 
 if __name__ == "__main__":
     leave_on_signals(continues=True)
 
-from efficientconv.engine.guard import guarded
 
 FOLLOWER = ROOT / "efficientconv" / "tracking" / "follower.py"
 

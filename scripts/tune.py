@@ -18,7 +18,7 @@ from pathlib import Path
 import checkout  # noqa: F401  finds the package
 from efficientconv.arguments import file_name, positive
 from efficientconv.help import parser_for
-from efficientconv.signals import leave_on_signals
+from efficientconv.signals import guarded, leave_on_signals
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,7 +40,6 @@ from efficientconv.cli import compose
 from efficientconv.config import RunConfig
 from efficientconv.engine.configure import run_config
 from efficientconv.engine.epoch_log import read_records
-from efficientconv.engine.guard import guarded
 from efficientconv.errors import UserError
 from efficientconv.files import write_atomically
 from efficientconv.results.figures import FIGURES

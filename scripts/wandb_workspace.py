@@ -13,7 +13,7 @@ import sys
 
 import checkout  # noqa: F401  finds the package
 from efficientconv.help import parser_for
-from efficientconv.signals import leave_on_signals
+from efficientconv.signals import guarded, leave_on_signals
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,7 +37,6 @@ except ModuleNotFoundError as missing:
     print(f"error: {missing.name} is not installed: pip install wandb wandb-workspaces", file=sys.stderr)
     sys.exit(2)
 
-from efficientconv.engine.guard import guarded
 from efficientconv.errors import UserError
 
 SUMMARY = ("top1_percent", "top5_percent", "macs", "params", "ms_per_image")  # keys of summary.json

@@ -13,7 +13,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from efficientconv.signals import leave_on_signals
+from efficientconv.signals import Preempted, guarded, leave_on_signals
 
 if __name__ == "__main__":
     leave_on_signals(continues=True)  # now: the imports take seconds
@@ -25,13 +25,11 @@ import time
 
 from efficientconv.config import RunConfig
 from efficientconv.engine.divergence import Diverged
-from efficientconv.engine.guard import guarded
 from efficientconv.engine.preemption import Preemption
 from efficientconv.engine.run import train
 from efficientconv.engine.run_folder import RunFolder
 from efficientconv.errors import UserError
 from efficientconv.files import open_to_append
-from efficientconv.signals import Preempted
 from efficientconv.sweep.outcome import Outcome
 from efficientconv.text import duration, printable
 
