@@ -25,7 +25,8 @@ from efficientconv.files import CONFIG_DIR
 from efficientconv.help import choices
 from efficientconv.overrides import completed
 from efficientconv.signals import guarded
-from efficientconv.validation import known_keys
+from efficientconv.tracking.tracker import require_loggers
+from efficientconv.validation import known_keys, validate
 
 for _name, _settings in data_settings().items():  # data=<name>; the other groups are files in configs/
     ConfigStore.instance().store(group="data", name=_name, node=_settings)
@@ -70,6 +71,27 @@ def compose(config_name: str, overrides: Sequence[str]) -> dict:
     """What `entry(config_name)` would hand to its command for these overrides. Raises UserError, of one line."""
     with one_line(), hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         return _composed(config_name, overrides)
+
+
+def run_config(values: dict) -> RunConfig:
+    """The composed `values` as the configuration of a run.
+
+    model.macs is a budget for one image. The width that meets the budget takes its place: a run is named by its width.
+    Raises UserError for a setting out of range, a setting that a logger would refuse, and a budget that no width meets.
+    """
+    config = validate(RunConfig, values)
+    require_loggers(config.logger)
+    budget = config.model.macs
+    if budget is None:
+        return config
+    from efficientconv.data import find_data  # here: torch takes seconds, and most configurations ask for no budget
+    from efficientconv.models.budget import at_width, width_for
+
+    data = find_data(config.data)
+    fit = width_for(config.model, budget, data.num_classes, data.image_size)
+    if os.environ.get("RANK", "0") == "0":
+        print(f"model.macs={budget:g}: model {config.model.name} has {fit}", flush=True)
+    return config.model_copy(update={"model": at_width(config.model, fit.width)})
 
 
 @contextmanager

@@ -13,11 +13,10 @@ def train() -> None:
     leave_on_signals(continues=True)
     answer_help("train", sweeps=True)
     from efficientconv import cli
-    from efficientconv.engine.configure import run_config
 
     @cli.entry("train", sweeps=True)
     def main(values: dict) -> None:
-        config = run_config(values)
+        config = cli.run_config(values)
         with nothing_begun():
             from efficientconv.engine import run
         run.train(config)

@@ -77,7 +77,7 @@ class ModelConfig(Section):
     trunk: Literal["plain", "resnet", "torchvision"]  # plain: A to M; resnet: N, O; torchvision: the comparisons
     layout: Literal["auto", "imagenet", "cifar"] = "auto"  # auto: the one that fits the data's image size
     width: Annotated[float, Field(gt=0, le=64)] = 1.0  # multiplies every channel count
-    macs: Annotated[float, Field(gt=0, lt=1e15)] | None = None  # of one image: engine/configure.py chooses the width by it
+    macs: Annotated[float, Field(gt=0, lt=1e15)] | None = None  # of one image: cli.run_config chooses the width by it
     stages: dict[str, StageConfig] = {}
     decisions: Decisions = Decisions()
 

@@ -1,7 +1,8 @@
-"""What a bug report needs: python -m efficientconv.info
+"""What the code runs on: versions, device, threads, compiled kernels, the commit. No environment variables.
 
-Versions, which backends there are, what is compiled, threads. Runs where packages are missing, torch included, and builds
-nothing.
+    python -m efficientconv.info        prints what a bug report needs
+
+The command works where packages are missing, torch included, and it compiles nothing.
 """
 
 from __future__ import annotations
@@ -9,16 +10,22 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import efficientconv
 from efficientconv.system import cores
+
+if TYPE_CHECKING:
+    import torch  # whose import takes seconds, and not every caller needs it
 
 PACKAGES = (
     "torch", "torchvision", "numpy", "pydantic", "pyyaml", "hydra-core", "omegaconf", "safetensors", "pillow", "simplejpeg",
     "scipy", "scikit-learn", "wandb", "onnx", "onnxruntime",
 )  # fmt: skip
 MISSING = "not installed"
+_ROOT = Path(__file__).resolve().parents[1]
 
 
 def facts() -> dict[str, str]:
@@ -29,21 +36,20 @@ def facts() -> dict[str, str]:
         "platform": platform.platform(),
         "cores": str(cores()),
     }
-    about |= {name: version(name) for name in PACKAGES}
+    about |= {name: version(name) or MISSING for name in PACKAGES}
     return about | (torch_facts() if about["torch"] != MISSING else {})
 
 
-def version(package: str) -> str:
+def version(package: str) -> str | None:
+    """None where the package is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return MISSING
+        return None
 
 
 def torch_facts() -> dict[str, str]:
     import torch
-
-    from efficientconv.engine.environment import cpu_name
 
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     return {
@@ -66,6 +72,55 @@ def kernels() -> str:
         return f"not yet compiled, compiler {build.compiler()}"
     except build.BuildError as error:
         return f"not compiled: {error}"
+
+
+def environment(device: torch.device) -> dict:
+    """The facts that a run keeps in environment.json."""
+    import torch
+
+    return {
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "cpu": cpu_name(),
+        "cpu_cores": cores(),
+        "threads": torch.get_num_threads(),
+        "device": device.type,
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "tf32": torch.backends.cuda.matmul.allow_tf32 if device.type == "cuda" else None,
+        "cudnn": torch.backends.cudnn.version() if device.type == "cuda" else None,
+        **git_state(),
+    }
+
+
+def git_state() -> dict[str, str | bool | None]:
+    """The commit of this project's code and whether files differ from it; null outside a git checkout."""
+    commit = _git("rev-parse", "HEAD")
+    changes = _git("status", "--porcelain", "--untracked-files=no")
+    return {"git_commit": commit, "git_dirty": None if commit is None else bool(changes)}
+
+
+def cpu_name() -> str:
+    """The processor's name, and the vector instructions that torch uses."""
+    import torch
+
+    name = platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    except OSError:
+        pass
+    return f"{name} ({torch.backends.cpu.get_cpu_capability()})"
+
+
+def _git(*args: str) -> str | None:
+    if not (_ROOT / ".git").exists():  # installed: a repository around it, if there is one, is another project's
+        return None
+    try:
+        return subprocess.run(["git", *args], cwd=_ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def main() -> None:

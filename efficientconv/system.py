@@ -1,6 +1,6 @@
 """What not every operating system has, and what stands in its place: macOS and Windows lack calls that Linux has.
 
-Locks and folders are in files.py, signals in signals.py, kernels in native/build.py, kept memory in engine/memory.py.
+Locks and folders are in files.py, signals in signals.py, kernels in native/build.py, kept memory in engine/device.py.
 """
 
 from __future__ import annotations

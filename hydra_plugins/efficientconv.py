@@ -62,7 +62,7 @@ class GridSweeper(Sweeper):
         """Raises UserError for a mistake in any of the runs' configurations, before the first is started."""
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise UserError("a sweep trains each run in one process; leave torchrun out, or leave -m out")
-        from efficientconv.engine.configure import run_config
+        from efficientconv.cli import run_config
 
         configs = [run_config(values) for values in self.combinations(arguments)]
         with nothing_begun():

@@ -51,8 +51,7 @@ from tqdm import tqdm
 from efficientconv.arguments import require_writable
 from efficientconv.benchmark import peers, peers_report, report, subjects
 from efficientconv.benchmark.timing import measure, peak_bytes, peak_jobs
-from efficientconv.engine.memory import keep_freed_memory
-from efficientconv.engine.precision import choose_device
+from efficientconv.engine.device import choose_device, keep_freed_memory
 
 
 def main() -> None:

@@ -40,11 +40,11 @@ if __name__ == "__main__":
 import torch
 
 from efficientconv.arguments import require_writable
-from efficientconv.engine.environment import cpu_name
-from efficientconv.engine.precision import choose_device
+from efficientconv.engine.device import choose_device
 from efficientconv.errors import UserError, did_you_mean
 from efficientconv.gpu_day.day import TINY, Day, Outcome
 from efficientconv.gpu_day.stages import BY_NAME, STAGES, Stage
+from efficientconv.info import cpu_name
 from efficientconv.results.gpu_page import write_page
 from efficientconv.results.table import Table
 

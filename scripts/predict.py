@@ -38,8 +38,7 @@ from pydantic import Field
 from tqdm import tqdm
 
 from efficientconv.data.inference import find_pictures
-from efficientconv.engine.memory import keep_freed_memory
-from efficientconv.engine.precision import set_tf32
+from efficientconv.engine.device import keep_freed_memory, set_tf32
 from efficientconv.engine.trained_run import Classifier, Prediction, load_run
 from efficientconv.errors import UserError
 from efficientconv.files import make_folder, refused_in_one_line, replacing

@@ -41,7 +41,7 @@ if __name__ == "__main__":
 from efficientconv import cli
 from efficientconv.arguments import require_writable, seeds, settings
 from efficientconv.config import RunConfig
-from efficientconv.engine.precision import choose_device
+from efficientconv.engine.device import choose_device
 from efficientconv.errors import UserError, did_you_mean
 from efficientconv.reproduce.estimate import estimate
 from efficientconv.reproduce.plan import PlannedRun, plan_runs

@@ -55,9 +55,9 @@ from tqdm import tqdm
 
 from efficientconv.arguments import require_writable
 from efficientconv.engine.checkpoint import load_newest
-from efficientconv.engine.environment import environment
 from efficientconv.engine.epoch_log import read_records
 from efficientconv.errors import UserError, did_you_mean
+from efficientconv.info import environment
 from efficientconv.results.pages import page
 from efficientconv.results.table import Column, Table
 

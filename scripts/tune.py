@@ -36,9 +36,8 @@ if __name__ == "__main__":
 
 import optuna
 
-from efficientconv.cli import compose
+from efficientconv.cli import compose, run_config
 from efficientconv.config import RunConfig
-from efficientconv.engine.configure import run_config
 from efficientconv.engine.epoch_log import read_records
 from efficientconv.errors import UserError
 from efficientconv.files import write_atomically

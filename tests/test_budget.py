@@ -9,9 +9,8 @@ import torch
 
 from conftest import command
 from efficientconv import count, create_model
-from efficientconv.cli import compose
+from efficientconv.cli import compose, run_config
 from efficientconv.config import ModelConfig, RunConfig
-from efficientconv.engine.configure import run_config
 from efficientconv.engine.identity import run_name
 from efficientconv.errors import UserError
 from efficientconv.models import model_config

@@ -12,8 +12,7 @@ import pytest
 import yaml
 
 from conftest import ROOT, SMALL_RUN, combinations, command
-from efficientconv.cli import compose
-from efficientconv.engine.configure import run_config
+from efficientconv.cli import compose, run_config
 from efficientconv.errors import UserError
 from efficientconv.files import CONFIG_DIR
 from efficientconv.sweep.ranges import split_ranges

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from efficientconv.engine.device import choose_device, device_name, set_tf32
 from efficientconv.engine.metrics import Meter
-from efficientconv.engine.precision import choose_device, device_name, set_tf32
 from efficientconv.errors import UserError
 from test_trainer import CPU, STEPS, Batches, make_trainer, small_model
 

@@ -16,7 +16,7 @@ from triton_cases import CASES, errors
 
 from conftest import SMALL_RUN
 from efficientconv.data import train_loader
-from efficientconv.engine.precision import set_determinism, set_tf32
+from efficientconv.engine.device import set_determinism, set_tf32
 from efficientconv.engine.trainer import Trainer
 from efficientconv.errors import UserError
 from efficientconv.gpu_day.correctness import PRECISIONS, ROUNDINGS, compared, logits

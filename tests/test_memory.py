@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FAULTS = """
 import resource, statistics, sys, torch
-from efficientconv.engine.memory import keep_freed_memory
+from efficientconv.engine.device import keep_freed_memory
 from efficientconv.models import create_model
 if sys.argv[1] == "keep":
     keep_freed_memory(torch.device('cpu'))

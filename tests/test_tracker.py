@@ -15,8 +15,8 @@ from tensorboard.util import tensor_util
 
 import tracking
 from conftest import SMALL_RUN, command
+from efficientconv import info
 from efficientconv.config import LoggerConfig, TensorboardConfig, WandbConfig
-from efficientconv.engine import environment
 from efficientconv.errors import UserError
 from efficientconv.tracking import tracker
 from efficientconv.tracking.tracker import Tracker, require_loggers, start_tracker
@@ -96,8 +96,8 @@ def test_without_the_loggers_package_it_says_so_at_the_start(monkeypatch, name):
 
 
 def test_a_package_that_is_not_there_has_no_version(monkeypatch):
-    monkeypatch.setattr(environment, "_PACKAGES", ("torch", "wandb-that-is-not"))
-    packages = environment.environment(torch.device("cpu"))["packages"]
+    monkeypatch.setattr(info, "PACKAGES", ("torch", "wandb-that-is-not"))
+    packages = info.environment(torch.device("cpu"))["packages"]
     assert packages["torch"] and packages["wandb-that-is-not"] is None
 
 

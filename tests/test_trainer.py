@@ -11,11 +11,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from efficientconv.config import OptimConfig, ScheduleConfig, TrainerConfig
-from efficientconv.engine.batch_counts import batch_norms, batches_counted
 from efficientconv.engine.checkpoint import load_newest, save_checkpoint
+from efficientconv.engine.device import set_determinism, warn_of_slow_format
 from efficientconv.engine.optim import build_optimizer
-from efficientconv.engine.precision import set_determinism, warn_of_slow_format
-from efficientconv.engine.trainer import Trainer
+from efficientconv.engine.trainer import Trainer, batch_norms, batches_counted
 from efficientconv.layers.backend import set_backend
 from efficientconv.models import create_model
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from efficientconv.engine.batch_counts import batch_norms, batches_counted
+from efficientconv.engine.trainer import batch_norms, batches_counted
 from efficientconv.layers import Topology, build_layer
 from efficientconv.layers.backend import set_backend
 from efficientconv.layers.operators import ops

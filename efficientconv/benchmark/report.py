@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 
 from efficientconv.benchmark import FORMATS
 from efficientconv.benchmark.subjects import LAYER_MODELS
-from efficientconv.engine.environment import environment
+from efficientconv.info import environment
 from efficientconv.results.csv_files import csv_rows
 from efficientconv.results.families import family_of
 from efficientconv.results.labels import FAINT, Place, label

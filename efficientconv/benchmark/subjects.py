@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from efficientconv.benchmark import SHAPES
 from efficientconv.benchmark.timing import Job
 from efficientconv.complexity import count
-from efficientconv.engine.precision import autocast
+from efficientconv.engine.device import autocast
 from efficientconv.layers import ConvLayer, Topology, build_layer
 from efficientconv.layers.backend import HasOperator, runs_operator, set_backend
 from efficientconv.models import create_model, image_size_of, model_config

@@ -12,7 +12,7 @@ import torch
 
 from efficientconv.benchmark.pipelines import BATCH, DECODE_PREPARED, FOLDERS, PREPARED, USUAL
 from efficientconv.benchmark.throughput import Throughput
-from efficientconv.engine.environment import environment
+from efficientconv.info import environment
 from efficientconv.results.pages import page, write_files
 from efficientconv.results.table import Column, Table
 

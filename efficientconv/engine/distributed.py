@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from efficientconv.data import Shard
 from efficientconv.errors import UserError
@@ -59,6 +61,22 @@ class World:
         if self.size > 1:
             for buffer in model.buffers():
                 dist.broadcast(buffer, 0)
+
+    def averaging_gradients(self, model: nn.Module, device: torch.device, accumulation_steps: int) -> nn.Module:
+        """`model`, whose gradients become the mean over the processes in the backward pass.
+
+        Buffers are not exchanged in each step: training does not read batch norm's running statistics, and `share_buffers`
+        copies them before they are saved or evaluated with.
+        """
+        if self.size == 1:
+            return model
+        new, old = "forward_sync_buffers", "broadcast_buffers"  # before torch 2.14
+        buffers = new if new in inspect.signature(DistributedDataParallel).parameters else old
+        return DistributedDataParallel(
+            model, **{buffers: False},
+            gradient_as_bucket_view=device.type == "cuda",  # no copy; a CPU's kernels give another memory order
+            static_graph=accumulation_steps == 1,  # torch refuses one whose first pass is not exchanged
+        )  # fmt: skip
 
     def main_first(self, action):
         """Runs `action` in the main process, then in the others: the first may download or write what the others read."""

@@ -8,11 +8,9 @@ from pathlib import Path
 from efficientconv.config import DataConfig
 from efficientconv.data import Split, load_test_images
 from efficientconv.data.inference import prepared_alike
+from efficientconv.engine.device import choose_device, keep_freed_memory, set_tf32
 from efficientconv.engine.distributed import World
-from efficientconv.engine.evaluate import evaluate_split
-from efficientconv.engine.memory import keep_freed_memory
-from efficientconv.engine.metrics import Result
-from efficientconv.engine.precision import choose_device, set_tf32
+from efficientconv.engine.metrics import Result, evaluate_split
 from efficientconv.engine.run_folder import TEST
 from efficientconv.engine.trained_run import TrainedRun, read_run
 from efficientconv.errors import UserError

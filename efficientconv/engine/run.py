@@ -7,17 +7,17 @@ import warnings
 from efficientconv.config import RunConfig
 from efficientconv.data import fingerprint
 from efficientconv.engine.continuation import found_data, refuse_other_images
+from efficientconv.engine.device import device_name
 from efficientconv.engine.distributed import leave_world, start_world
 from efficientconv.engine.divergence import Diverged
-from efficientconv.engine.environment import git_state
 from efficientconv.engine.epoch_log import training_totals
 from efficientconv.engine.metrics import Result
-from efficientconv.engine.precision import device_name
 from efficientconv.engine.preemption import Preemption
 from efficientconv.engine.reporter import EpochProgress, Reporter, epoch_line, headline, result_lines
 from efficientconv.engine.run_folder import run_folder
 from efficientconv.engine.store import RunStore
 from efficientconv.engine.training import Training, build_training
+from efficientconv.info import git_state
 from efficientconv.signals import Preempted
 
 ROLLBACKS, ROLLBACK_LR_SCALE = 3, 0.5

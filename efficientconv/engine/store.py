@@ -14,7 +14,6 @@ from efficientconv.config import RunConfig
 from efficientconv.engine.checkpoint import KEPT, load_newest, save_checkpoint
 from efficientconv.engine.continuation import refuse_other_images, refuse_other_processes
 from efficientconv.engine.distributed import World
-from efficientconv.engine.environment import environment
 from efficientconv.engine.epoch_log import EpochLog
 from efficientconv.engine.preemption import Preemption
 from efficientconv.engine.run_folder import RunFolder
@@ -22,6 +21,7 @@ from efficientconv.engine.trainer import Trainer
 from efficientconv.engine.training import Training
 from efficientconv.errors import UserError
 from efficientconv.files import make_folder, refused_in_one_line, remove_leftovers
+from efficientconv.info import environment
 from efficientconv.weights import write_weights
 
 

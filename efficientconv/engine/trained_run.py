@@ -17,7 +17,7 @@ from efficientconv.config import RunConfig
 from efficientconv.data import find_data
 from efficientconv.data.inference import find_pictures, picture_loader
 from efficientconv.engine.checkpoint import load_newest, load_weights, weights_of
-from efficientconv.engine.precision import autocast, choose_device
+from efficientconv.engine.device import autocast, choose_device
 from efficientconv.engine.run_folder import RunFolder
 from efficientconv.engine.training import network
 from efficientconv.errors import UserError

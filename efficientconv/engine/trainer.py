@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import inspect
 import time
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.parallel import DistributedDataParallel
 
 from efficientconv.config import OptimConfig, ScheduleConfig, TrainerConfig
 from efficientconv.data import TrainLoader
-from efficientconv.engine.batch_counts import batch_norms, batches_counted
+from efficientconv.engine.checkpoint import difference, optimizer_difference
+from efficientconv.engine.device import autocast, batch_that_fits_named, grad_scaler
 from efficientconv.engine.distributed import World
 from efficientconv.engine.divergence import FiniteWatch
-from efficientconv.engine.memory import batch_that_fits_named
 from efficientconv.engine.metrics import Meter
 from efficientconv.engine.optim import EMA, build_optimizer, lr_factor, set_lr
-from efficientconv.engine.precision import autocast, grad_scaler
 from efficientconv.engine.preemption import Preemption
-from efficientconv.engine.state_check import difference, optimizer_difference
 
 Batches = Iterator[tuple[Tensor, Tensor]]
 
@@ -54,7 +50,7 @@ class Trainer:
         # on a CPU the kernels count, without a launch
         self._counted_together = batch_norms(model) if device.type == "cuda" else []
         # beside the model, not in its place, so that its parameters keep their names
-        self._parallel = _exchanging(model, device, config) if world.size > 1 else model
+        self._parallel = world.averaging_gradients(model, device, config.accumulation_steps)
         self._forward = torch.compile(self._parallel, mode=config.compile_mode) if config.compile else self._parallel
 
     @property
@@ -163,21 +159,31 @@ class Trainer:
             self.world.share_buffers(self.ema.model)
 
 
-def _exchanging(model: nn.Module, device: torch.device, config: TrainerConfig) -> DistributedDataParallel:
-    """`model`, whose gradients are averaged over the processes.
-
-    Buffers are not exchanged in each step: training does not read batch norm's running statistics, and `share_buffers` hands
-    them on before they are saved or evaluated with.
-    """
-    parameters = inspect.signature(DistributedDataParallel).parameters
-    buffers = "forward_sync_buffers" if "forward_sync_buffers" in parameters else "broadcast_buffers"  # torch before 2.14
-    return DistributedDataParallel(
-        model, **{buffers: False},
-        gradient_as_bucket_view=device.type == "cuda",  # no copy; a CPU's kernels give gradients of another memory order
-        static_graph=config.accumulation_steps == 1,  # torch refuses one whose first pass is not exchanged
-    )  # fmt: skip
-
-
 def _mix(*numbers: int) -> int:
     """One well-mixed seed out of several numbers: neighbouring steps get unrelated generators."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+def batch_norms(model: nn.Module) -> list[nn.BatchNorm2d]:
+    """The batch norms that count their batches for the checkpoint alone: with a momentum, nothing else reads the count."""
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    return [norm for norm in norms if norm.num_batches_tracked is not None and norm.momentum is not None]
+
+
+@contextmanager
+def batches_counted(norms: Sequence[nn.BatchNorm2d]) -> Iterator[None]:
+    """Around a pass in training: one launch counts the batch for all of `norms`, where each would take one of its own.
+
+    The norms do not see their counters meanwhile.
+    """
+    training = [norm for norm in norms if norm.training]
+    counts: list[Tensor] = [norm._buffers["num_batches_tracked"] for norm in training]
+    for norm in training:
+        norm._buffers["num_batches_tracked"] = None
+    try:
+        yield
+    finally:
+        for norm, number in zip(training, counts):
+            norm._buffers["num_batches_tracked"] = number
+    if counts:
+        torch._foreach_add_(counts, 1)

@@ -19,12 +19,10 @@ from efficientconv.data import (
     load_data,
     train_loader,
 )  # fmt: skip
+from efficientconv.engine.device import choose_device, keep_freed_memory, set_determinism, set_tf32, warn_of_slow_format
 from efficientconv.engine.distributed import World
 from efficientconv.engine.divergence import require_finite
-from efficientconv.engine.evaluate import evaluate_split
-from efficientconv.engine.memory import keep_freed_memory
-from efficientconv.engine.metrics import Result
-from efficientconv.engine.precision import choose_device, set_determinism, set_tf32, warn_of_slow_format
+from efficientconv.engine.metrics import Result, evaluate_split
 from efficientconv.engine.preemption import Preemption
 from efficientconv.engine.run_folder import TEST, TRAIN
 from efficientconv.engine.trainer import Trainer

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from efficientconv.engine.precision import set_determinism, set_tf32
+from efficientconv.engine.device import set_determinism, set_tf32
 from efficientconv.engine.trainer import Trainer
 from efficientconv.gpu_day.bench import Bench, Row, steps
 from efficientconv.layers.backend import set_backend

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from efficientconv.engine.precision import set_tf32
+from efficientconv.engine.device import set_tf32
 from efficientconv.gpu_day.bench import Bench, Row
 from efficientconv.gpu_day.training import give_back
 from efficientconv.layers.backend import set_backend

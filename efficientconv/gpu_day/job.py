@@ -13,10 +13,10 @@ from efficientconv.signals import guarded, leave_on_signals
 if __name__ == "__main__":
     leave_on_signals()  # now: the imports take seconds
 
-from efficientconv.engine.environment import environment
-from efficientconv.engine.precision import choose_device, set_determinism, set_tf32
+from efficientconv.engine.device import choose_device, set_determinism, set_tf32
 from efficientconv.gpu_day.bench import Bench
 from efficientconv.gpu_day.stages import BY_NAME
+from efficientconv.info import environment
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 
 from efficientconv.data.augment import Mixing
-from efficientconv.engine.precision import set_tf32
+from efficientconv.engine.device import set_tf32
 from efficientconv.gpu_day.bench import Bench, Row, steps
 
 KERNELS = 15  # of a profile: those that take longest

@@ -13,8 +13,8 @@ from torch.nn.functional import cross_entropy
 
 from efficientconv.config import DataConfig
 from efficientconv.data import find_data
+from efficientconv.engine.device import choose_device
 from efficientconv.engine.epoch_log import read_records
-from efficientconv.engine.precision import choose_device
 from efficientconv.errors import UserError
 from efficientconv.models import create_model, image_size_of
 from efficientconv.reproduce.plan import PlannedRun

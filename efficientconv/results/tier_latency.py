@@ -11,9 +11,9 @@ from typing import Literal
 import torch
 
 from efficientconv.config import ModelConfig
-from efficientconv.engine.environment import environment
 from efficientconv.errors import UserError
 from efficientconv.files import write_atomically
+from efficientconv.info import environment
 from efficientconv.latency import Latency, measure_latency, measure_training
 from efficientconv.models import create_model, image_size_of
 from efficientconv.results.csv_files import csv_lines

@@ -12,7 +12,7 @@ import jinja2
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from efficientconv.engine.environment import git_state
+from efficientconv.info import git_state
 from efficientconv.results.claims import counts, tier_claims
 from efficientconv.results.report.images import kernel_images
 from efficientconv.results.report.payload import pack
