@@ -166,15 +166,22 @@ def weight_normed(layer: nn.Module, _: Callable[[], nn.Module]) -> nn.Module:
     return new
 
 
-def program_of(layer: nn.Module) -> torch.export.ExportedProgram:
+def program_of(layer: nn.Module, strict: bool = False) -> torch.export.ExportedProgram:
     """For maps of any size; a side of one cell is a case of its own for torch."""
     h, w = (torch.export.Dim(side, min=4, max=99) for side in "hw")
     x = torch.randn(2, layer.in_channels, 6, 6)
-    return torch.export.export(layer, (x,), dynamic_shapes=({0: torch.export.Dim("batch"), 2: h, 3: w},))
+    sizes = ({0: torch.export.Dim("batch"), 2: h, 3: w},)
+    return torch.export.export(layer, (x,), dynamic_shapes=sizes, strict=strict)
 
 
 def exported(layer: nn.Module, _: Callable[[], nn.Module]) -> nn.Module:
     return program_of(layer).module()
+
+
+def strictly_exported(layer: nn.Module, _: Callable[[], nn.Module]) -> nn.Module:
+    program = program_of(layer, strict=True)
+    assert "efficientconv" not in str(program.graph), "other programs have no such operators"
+    return program.module()
 
 
 class Session(nn.Module):
@@ -207,7 +214,9 @@ def traced(layer: nn.Module, _: Callable[[], nn.Module]) -> nn.Module:
     return torch.fx.symbolic_trace(layer)
 
 
-HABITS = [emptied, assigned, skipped, deep_copied, pickled, saved, weight_normed, traced, exported, in_onnx]
+HABITS = [
+    emptied, assigned, skipped, deep_copied, pickled, saved, weight_normed, traced, exported, strictly_exported, in_onnx
+]  # fmt: skip
 
 
 @EACH_LAYER
@@ -215,7 +224,7 @@ HABITS = [emptied, assigned, skipped, deep_copied, pickled, saved, weight_normed
 def test_layer_is_the_same_after(habit: Callable, name: str) -> None:
     layer = make(name)
     new = habit(layer, lambda: make(name))
-    if habit is not exported:
+    if habit not in (exported, strictly_exported):
         new.eval()
     x = maps(name, 11, 6, batch=3)
     for backend in ("auto", "reference"):

@@ -106,10 +106,10 @@ def is_plain_inside(module: nn.Module) -> bool:
 
 
 def runs_kernels(module: nn.Module, x: Tensor) -> bool:
-    """Whether `module` may run kernels of x's device, if it has any."""
+    """Whether `module` may run kernels of x's device, if it has any. An exported program is for others, who have none."""
     return (
         getattr(module, "layer_backend", "auto") in ("auto", "native") and type(x) is Tensor and x.device.type in DEVICES
-        and (not x.is_cpu or _has_kernels())
+        and (not x.is_cpu or _has_kernels()) and not torch.compiler.is_exporting()
     )  # fmt: skip
 
 
