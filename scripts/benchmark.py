@@ -50,7 +50,8 @@ from tqdm import tqdm
 
 from efficientconv.arguments import require_writable
 from efficientconv.benchmark import peers, peers_report, report, subjects
-from efficientconv.benchmark.timing import measure, peak_bytes, peak_jobs
+from efficientconv.benchmark.peaks import Peaks, measured_peaks
+from efficientconv.benchmark.timing import measure, peak_bytes
 from efficientconv.engine.device import choose_device, keep_freed_memory
 
 
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace, device: torch.device) -> None:
     kinds, rows = args.passes or list(PASSES), []
     todo = places(args)
     with progress(args, 1 + len(todo) * len(kinds)) as bar:
-        peak = peaks(args.repeats, device, bar)
+        peaks = measured_peaks(args.repeats, device, bar, args.precision)
         for layout, stage, batch in todo:
             if args.what == "layers":
                 chosen = subjects.layer_subjects(layout, stage, batch, args.backend, device, args.precision)
@@ -77,9 +78,9 @@ def run(args: argparse.Namespace, device: torch.device) -> None:
                 model = partial(subjects.model_subject, layout=layout, batch=batch, backend=args.backend, device=device)
                 chosen = [model(name, precision=args.precision) for name in names]
             for kind in kinds:
-                rows += rows_of(chosen, layout, kind, max(peak.values()), args.repeats, device, bar)
+                rows += rows_of(chosen, layout, kind, peaks, args.repeats, device, bar)
     title = f"{args.what.capitalize()} against {'the standard layer' if args.what == 'layers' else 'model A'}"
-    about = report.conditions(peak, device, args.repeats, args.precision)
+    about = report.conditions(peaks, device, args.repeats, args.precision)
     text = report.write(rows, args.output_dir / f"benchmark_{args.what}", title, about, command())
     print(f"{text}\nwrote {args.output_dir}/benchmark_{args.what}.csv, .md, .png and .svg")
 
@@ -92,22 +93,15 @@ def run_peers(args: argparse.Namespace) -> None:
     keep_freed_memory(device)
     todo = places(args)
     with progress(args, 1 + len(todo)) as bar:
-        peak = max(peaks(args.repeats, device, bar).values())
+        peaks = measured_peaks(args.repeats, device, bar)
         for layout, _, batch in todo:
-            rows += peers.rows_of(names, layout, batch, args.repeats, bar)
-    text = peers_report.write(rows, args.output_dir, peak, args.repeats, command())
+            rows += peers.rows_of(names, layout, batch, args.repeats, peaks, bar)
+    text = peers_report.write(rows, args.output_dir, peaks, args.repeats, command())
     print(f"{text}\nwrote {args.output_dir}/benchmark_peers.csv and .md")
 
 
 def progress(args: argparse.Namespace, groups: int) -> tqdm:
     return tqdm(total=groups * args.repeats, desc=args.what, unit="round", disable=None)
-
-
-def peaks(repeats: int, device: torch.device, bar: tqdm) -> dict[str, float]:
-    """MACs a second of the library's own, by what was computed."""
-    jobs = peak_jobs(device)
-    times = measure({name: job for name, (job, _) in jobs.items()}, repeats, device, bar)
-    return {name: macs / times[name].median for name, (_, macs) in jobs.items()}
 
 
 # what holds the processor back, and what has the C library keep freed memory
@@ -130,7 +124,7 @@ def places(args: argparse.Namespace) -> list[tuple[str, str, int]]:
 
 
 def rows_of(
-    chosen: list[subjects.Subject], layout: str, kind: str, peak: float, repeats: int, device: torch.device, bar: tqdm
+    chosen: list[subjects.Subject], layout: str, kind: str, peaks: Peaks, repeats: int, device: torch.device, bar: tqdm
 ) -> list[report.Row]:
     """The first is the one that the others are measured against."""
     jobs = {subject.name: subject.job(kind, device) for subject in chosen}
@@ -138,13 +132,13 @@ def rows_of(
     times = measure(jobs, repeats, device, bar)
     first, rows = chosen[0], []
     for s in chosen:
-        time, batch = times[s.name], s.shape[0]
+        time = times[s.name]
         ideal, gain = first.macs / s.macs, times[first.name].median / first.layers / (time.median / s.layers)
-        rate = batch * s.macs * s.layers * (1 if kind == "forward" else 3) / time.median
         ms = [1000 * t / s.layers for t in (time.median, time.low, time.high)]
         place = " x ".join(map(str, s.shape[1:]))
-        figures = (s.macs, *ms, ideal, gain, gain / ideal, rate / peak, memory[s.name])
-        rows.append(report.Row(layout, place, batch, kind, s.name, *figures))
+        of_limit = peaks.of_limit(s.least_work(kind), time.median)
+        figures = (s.macs, *ms, ideal, gain, gain / ideal, memory[s.name], *of_limit)
+        rows.append(report.Row(layout, place, s.shape[0], kind, s.name, *figures))
     return rows
 
 

@@ -33,6 +33,7 @@ def test_layers_are_measured_against_the_standard_one(tmp_path: Path):
         standard = next(r for r in rows if r["name"] == "standard 3x3" and all(r[k] == row[k] for k in ("place", "kind")))
         assert float(row["gain"]) == pytest.approx(float(standard["ms"]) / float(row["ms"]), rel=1e-4)
         assert float(row["share"]) == pytest.approx(float(row["gain"]) / float(row["ideal_gain"]), rel=1e-4)
+        assert f" {float(row['limit_share']):.2f} {row['binds']} |" in text and row["binds"] in ("arithmetic", "memory")
     sic = [row for row in rows if row["name"] == "SIC 3x3" and row["kind"] == "forward"]
     ideal, gain = (statistics.geometric_mean(float(row[key]) for row in sic) for key in ("ideal_gain", "gain"))
     assert f"| cifar | 1 | forward | SIC 3x3 | {ideal:.2f} | {gain:.2f} | {gain / ideal:.2f} |" in text

@@ -119,6 +119,7 @@ def test_a_table_of_budgets_is_trained_and_reported_like_any_other(reproduced: P
     assert {float(row["width"]) * 512 for row in trained.values()} == {47, 65, 80}
     for row in trained.values():
         assert float(row["ms_per_image"]) < float(row["training_ms_per_image"])
+        assert row["of_limit"].endswith(("arithmetic", "memory")) and float(row["training_of_limit"].split()[0]) > 0
         assert f"model.macs={float(row['row'].partition('@')[2]):g}" in row["command"]
     needed = rows_of(reproduced / "needed_equal_cost.csv")
     assert set(needed) == {"c@2.26e6"} and float(needed["c@2.26e6"]["macs"]) == float(rows["c@2.26e6"]["macs"])

@@ -34,7 +34,7 @@ from scripts.reproduce import parse_order, rows_to_train
 TIERS = sorted(path.stem for path in (ROOT / "configs" / "tier").glob("*.yaml"))
 SEEDS = (0, 1)
 ROWS = ("c", "c_noresidual")
-TIMED = ("ms_per_image",)  # may differ between two equal tables
+TIMED = ("ms_per_image", "of_limit")  # may differ between two equal tables
 
 
 def arguments(folder: Path, *more: str) -> list[str]:

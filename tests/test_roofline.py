@@ -11,10 +11,11 @@ import torch
 
 from conftest import command
 from efficientconv import count, create_model
+from efficientconv.benchmark.peaks import Peaks
 from efficientconv.layers import ConvLayer
 from efficientconv.models import model_config
 from efficientconv.results import roofline_table
-from efficientconv.roofline.execution import EXECUTIONS
+from efficientconv.roofline.execution import EXECUTIONS, least
 from efficientconv.roofline.expect import expectations, ways_of
 from efficientconv.roofline.limit import expected, limit
 from efficientconv.roofline.machine import GUESSED, Machine, Share
@@ -43,6 +44,26 @@ def test_flops_are_twice_the_counted_macs(name):
         assert eager == (3 * forward["executed"] - stem if training else forward["executed"])
         if not training:
             assert sum(work.flops for work in EXECUTIONS["fused"](step)) == forward["math"]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_least_work_computes_every_connection_once_each_way(name):
+    """And twice on the way back: for maps and weights, but not for the images."""
+    model = network(name)
+    macs = count(model, SHAPE, "math")
+    forward, stem = 2 * BATCH * macs.macs, 2 * BATCH * macs.layers["stem.conv"].macs
+    for training, flops in ((False, forward), (True, 3 * forward - stem)):
+        assert least(step_of(model, SHAPE, BATCH, torch.float32, training)).flops == flops
+    layer = model.stages["stage2"].layers
+    alone = step_of(layer, (16, 4, 4), BATCH, torch.float32, training=True, alone=True)
+    assert least(alone).flops == 3 * 2 * BATCH * count(layer, (16, 4, 4), "math").macs
+    assert not any(work.kind == "optimizer" for work in alone.operations)
+
+
+def test_a_share_of_the_limit_is_of_the_peak_that_binds():
+    peaks = Peaks({"product": 50.0, "convolution": 100.0}, bytes_per_s=10.0)
+    assert peaks.of_limit(Work("convolution", 400, 20), 8.0) == (0.5, "arithmetic")  # 4 s and 2 s
+    assert peaks.of_limit(Work("convolution", 100, 20), 8.0) == (0.25, "memory")
 
 
 def test_the_model_is_left_as_it_was():

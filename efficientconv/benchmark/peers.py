@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from efficientconv.benchmark.peaks import OfLimit, Peaks
 from efficientconv.benchmark.subjects import Subject, model_subject
 from efficientconv.benchmark.timing import Job, Spread, measure
 from efficientconv.export import Run, agreement, exported, prepare_for_export, runner
@@ -35,6 +36,7 @@ class PeerRow:
     model: str
     macs: float  # of one image
     times: dict[str, Spread]
+    of_limit: OfLimit  # ours
 
     @property
     def lead(self) -> float:
@@ -57,19 +59,19 @@ def versions() -> str:
     return ", ".join(f"{name} {version(name)}" for name in packages)
 
 
-def rows_of(models: Sequence[str], layout: str, batch: int, repeats: int, bar: tqdm) -> list[PeerRow]:
+def rows_of(models: Sequence[str], layout: str, batch: int, repeats: int, peaks: Peaks, bar: tqdm) -> list[PeerRow]:
     """All of them in turn, round by round. Raises RuntimeError where a program computes something else."""
     torch.compiler.reset()  # what was compiled for another place would count against the limit, and would make sizes dynamic
     torch._dynamo.config.recompile_limit = 2 * len(models)  # one code object for all; beyond it they run eager
     subjects = [model_subject(name, layout, batch, "auto", torch.device("cpu")) for name in models]
     jobs = {(subject.name, program): job for subject in subjects for program, job in _jobs(subject).items()}
     times = measure(jobs, repeats, torch.device("cpu"), bar)
-    return [
-        PeerRow(
-            layout, s.shape[-1], batch, s.name, s.macs, {job: time for (name, job), time in times.items() if name == s.name}
-        )
-        for s in subjects
-    ]
+    rows = []
+    for s in subjects:
+        own = {program: time for (name, program), time in times.items() if name == s.name}
+        of_limit = peaks.of_limit(s.least_work("forward"), own[OURS].median)
+        rows.append(PeerRow(layout, s.shape[-1], batch, s.name, s.macs, own, of_limit))
+    return rows
 
 
 def _jobs(subject: Subject) -> dict[str, Job]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from efficientconv.benchmark.peaks import OF_LIMIT, Peaks
 from efficientconv.benchmark.peers import OURS, PeerRow, versions
 from efficientconv.benchmark.report import machine
 from efficientconv.results.pages import page, write_files
@@ -18,23 +19,28 @@ ABOUT = """\
 {machine}, float32, {versions}.
 Medians of {repeats} interleaved repeats; freed memory is kept, as train.py and eval.py have it. PyTorch runs channels-last,
 compiled with frozen weights; ONNX Runtime and OpenVINO run what `scripts/export.py` writes, for a batch of this size.
-Share of the limit: the model's MACs at the machine's peak, {peak:.0f} GFLOP/s in the same run, as a share of our time."""
+{peaks}
+{of_limit}"""
 
 
-def write(rows: Sequence[PeerRow], folder: Path, peak: float, repeats: int, command: str) -> str:
-    """benchmark_peers.csv and .md; returns the page. peak: MACs a second."""
-    about = ABOUT.format(machine=machine(torch.device("cpu")), versions=versions(), repeats=repeats, peak=2 * peak / 1e9)
-    text = page("# Inference beside other programs", about, _against_fastest_a(rows), *_tables(rows, peak), f"`{command}`")
+CSV_NAMES = ("layout", "side", "batch", "model", "macs", "of_limit.limit_share", "of_limit.binds")
+
+
+def write(rows: Sequence[PeerRow], folder: Path, peaks: Peaks, repeats: int, command: str) -> str:
+    """benchmark_peers.csv and .md; returns the page."""
+    facts = {"machine": machine(torch.device("cpu")), "versions": versions(), "repeats": repeats}
+    about = ABOUT.format(**facts, peaks=peaks.about, of_limit=OF_LIMIT)
+    text = page("# Inference beside other programs", about, _against_fastest_a(rows), *_tables(rows), f"`{command}`")
     write_files(folder, {"benchmark_peers.csv": Table(rows, _csv_columns(rows)).csv(), "benchmark_peers.md": text})
     return text
 
 
-def _tables(rows: Sequence[PeerRow], peak: float) -> list[str]:
+def _tables(rows: Sequence[PeerRow]) -> list[str]:
     """A heading and a table for each layout, image size and batch."""
     columns = [
         Column("model", lambda row: row.model), *(Column(f"{name}, ms", _ms(name), ".2f") for name in rows[0].times),
         Column("fastest peer / ours", lambda row: row.lead, ".2f"),
-        Column("share of the limit", lambda row: row.batch * row.macs / peak / row.times[OURS].median, ".2f"),
+        Column("ours of limit", lambda row: str(row.of_limit)),
     ]  # fmt: skip
     return [part for place, group in _places(rows).items() for part in (f"## {place}", Table(group, columns).markdown())]
 
@@ -59,7 +65,7 @@ def _places(rows: Sequence[PeerRow]) -> dict[str, list[PeerRow]]:
 
 
 def _csv_columns(rows: Sequence[PeerRow]) -> list[Column]:
-    columns = [Column(None, attrgetter(name), name=name) for name in ("layout", "side", "batch", "model", "macs")]
+    columns = [Column(None, attrgetter(name), name=name.split(".")[-1]) for name in CSV_NAMES]
     for program in rows[0].times:
         prefix = re.sub(r"\W+", "_", program.lower())
         for end in ("median", "low", "high"):

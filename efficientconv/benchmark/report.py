@@ -15,6 +15,7 @@ import torch
 from matplotlib.axes import Axes
 
 from efficientconv.benchmark import FORMATS
+from efficientconv.benchmark.peaks import OF_LIMIT, Peaks
 from efficientconv.benchmark.subjects import LAYER_MODELS
 from efficientconv.info import environment
 from efficientconv.results.csv_files import csv_rows
@@ -43,8 +44,9 @@ class Row:
     ideal_gain: float  # in MACs
     gain: float  # in time
     share: float  # gain / ideal_gain
-    peak_share: float  # of the machine's measured peak; a training step counts three times the MACs of a forward pass
     peak_mb: float  # of memory: tensors, without the kernels' scratch space
+    limit_share: float | None  # as OfLimit has them; None of an old file
+    binds: str | None
 
 
 FIGURES = [
@@ -53,7 +55,8 @@ FIGURES = [
     Column("ms (quartiles)", lambda row: f"{row.ms:.2f} ({row.ms_low:.2f} to {row.ms_high:.2f})"),
     *(Column(title, attrgetter(name), form) for title, name, form in (
         ("gain in MACs", "ideal_gain", ".2f"), ("measured gain", "gain", ".2f"), ("share", "share", ".2f"),
-        ("of peak", "peak_share", ".2f"), ("MB", "peak_mb", ".1f"))),
+        ("MB", "peak_mb", ".1f"))),
+    Column("of limit", lambda row: row.limit_share and f"{row.limit_share:.2f} {row.binds}"),
 ]  # fmt: skip
 SUMMARY = ("layout", "batch", "pass", "name", "gain in MACs", "measured gain", "share")
 
@@ -67,7 +70,9 @@ def write(rows: Sequence[Row], path: Path, title: str, about: str, command: str)
 
 def written_again(path: Path) -> None:
     """The page and the pictures of path, a csv file; what the page says of the measurement stays."""
-    rows = [Row(**{field.name: _parsed(line[field.name], field.type) for field in fields(Row)}) for line in csv_rows(path)]
+    rows = [
+        Row(**{field.name: _parsed(line.get(field.name), field.type) for field in fields(Row)}) for line in csv_rows(path)
+    ]
     title, *parts = path.with_suffix(".md").read_text().strip().split("\n\n")
     command = next(part for part in parts if part.startswith("`"))
     about = next(part for part in parts if "interleaved repeats" in part)
@@ -81,13 +86,12 @@ def _write_page(rows: Sequence[Row], path: Path, title: str, about: str, command
     return text
 
 
-def conditions(peak: dict[str, float], device: torch.device, repeats: int, precision: str) -> str:
+def conditions(peaks: Peaks, device: torch.device, repeats: int, precision: str) -> str:
     load = f", load average {os.getloadavg()[0]:.1f} at the end" if hasattr(os, "getloadavg") else ""
-    peaks = "; ".join(f"{name} {2 * macs / 1e9:.0f}" for name, macs in peak.items())
     return (
         f"{machine(device)}, torch {torch.__version__}, {FORMATS[precision]}{load}.\n"
-        f"Medians of {repeats} interleaved repeats, quartiles in brackets. "
-        f"Peak of the library's own, GFLOP/s (2 FLOPs a MAC): {peaks}. Share = measured gain / gain in MACs."
+        f"Medians of {repeats} interleaved repeats, quartiles in brackets. {peaks.about} "
+        f"Share = measured gain / gain in MACs.\n{OF_LIMIT}"
     )
 
 
@@ -168,5 +172,5 @@ def _summary(rows: Sequence[Row]) -> str:
     return f"Geometric means over the shapes of a layout:\n\n{Table(lines, columns).markdown()}" if lines else ""
 
 
-def _parsed(cell: str, kind: str) -> str | int | float:
-    return {"str": str, "int": int, "float": float}[kind](cell)
+def _parsed(cell: str | None, kind: str) -> str | int | float | None:
+    return {"str": str, "int": int, "float": float}[kind.removesuffix(" | None")](cell) if cell else None

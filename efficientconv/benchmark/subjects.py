@@ -17,6 +17,10 @@ from efficientconv.layers.backend import HasOperator, runs_operator, set_backend
 from efficientconv.models import create_model, image_size_of, model_config
 from efficientconv.models.entry import takes_stem_kernel
 from efficientconv.models.network import Network
+from efficientconv.roofline.execution import least
+from efficientconv.roofline.expect import DTYPES
+from efficientconv.roofline.step import step_of
+from efficientconv.roofline.work import Work
 
 # the model that a layer is taken from, and the layer's name in the tables; the first is what the others are measured against
 LAYER_MODELS = {
@@ -44,6 +48,12 @@ class Subject:
         with torch.set_grad_enabled(kind == "training"):
             x = self._in_its_format(x)
         return self._forward(x) if kind == "forward" else self._training(x)
+
+    def least_work(self, kind: str) -> Work:
+        """What no run of the job can do without, in however few kernels."""
+        batch, *shape = self.shape
+        alone = not isinstance(self.network, Network)
+        return least(step_of(self.network, shape, batch, DTYPES[self.precision], kind == "training", alone))
 
     def _in_its_format(self, x: Tensor) -> Tensor:
         """x, and the network, in the memory format that suits them: channels-last for the library's convolutions, contiguous

@@ -6,10 +6,8 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
-from torch.nn import functional as F
 from tqdm import tqdm
 
 Job = Callable[[], object]
@@ -43,18 +41,6 @@ def measure(jobs: dict[str, Job], repeats: int, device: torch.device, bar: tqdm)
             times[name].append(_seconds(job, passes[name], device))
         bar.update()
     return {name: Spread.of(values) for name, values in times.items()}
-
-
-def peak_jobs(device: torch.device) -> dict[str, tuple[Job, int]]:
-    """What the peak is taken from, with the MACs of each: matrix products and a wide convolution of the library."""
-    jobs: dict[str, tuple[Job, int]] = {}
-    for size in (1024, 2048):
-        a, b = torch.randn(size, size, device=device), torch.randn(size, size, device=device)
-        jobs[f"matrix product {size}"] = (lambda a=a, b=b: a @ b, size**3)
-    for name, order in (("channels-last", torch.channels_last), ("contiguous", torch.contiguous_format)):
-        x, w = (torch.randn(shape, device=device).to(memory_format=order) for shape in ((16, 256, 18, 18), (256, 256, 3, 3)))
-        jobs[f"convolution 3x3, 256 channels, {name}"] = (partial(F.conv2d, x, w, padding=1), 16 * 256 * 256 * 9 * 18 * 18)
-    return jobs
 
 
 def peak_bytes(job: Job, device: torch.device) -> int:

@@ -52,6 +52,8 @@ def more_columns(table: TableConfig) -> list[Column]:
         *_parts(lambda row: row.accuracy("top5_percent"), {"mean": "top5_mean_percent"}),
         Column("paper: M MACs", lambda row: None if table.curve_of else paper.value(row.name, "quoted_macs")),
         FIGURES["params"].column(lambda row: row.counted.params),
+        Column("inference, of limit", lambda row: row.of_limit("inference"), name="of_limit"),
+        Column("training, of limit", lambda row: row.of_limit("training"), name="training_of_limit"),
     ]
 
 

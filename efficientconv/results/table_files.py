@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from efficientconv.benchmark.peaks import OF_LIMIT
 from efficientconv.results.equal_cost import Needed
 from efficientconv.results.pages import page, write_files
 from efficientconv.results.statistics import CONFIDENCE, MARGIN_POINTS, Comparison
@@ -75,7 +76,8 @@ def _text(config: TableConfig, found: Findings, context: Context) -> str:
         *(_needed_text(config, found) if found.needed else ()),
         "## The same runs: spread and size",
         Table(found.rows, more_columns(config)).markdown(),
-        f"The interval is a bootstrap's, {CONFIDENCE:.0%}, of the mean.",
+        f"The interval is a bootstrap's, {CONFIDENCE:.0%}, of the mean."
+        + (f" {OF_LIMIT}" if any(row.of_limit("inference") for row in found.rows) else ""),
         "## How it was made" if trained else "",
         Table(trained, run_columns(context.tier)).markdown() if trained else "",
         f"Made by `{context.command}` from the records in runs/.",

@@ -41,6 +41,12 @@ class TableRow:
         return None if latency is None else latency.ms_per_image
 
 
+    def of_limit(self, kind: Cost) -> str | None:
+        """What share of its limit a measured time reaches; None: not known."""
+        found = self.times and self.times.of_limit.get(kind)
+        return str(found) if found else None
+
+
 @dataclass(frozen=True)
 class JudgedClaim:
     claim: Claim

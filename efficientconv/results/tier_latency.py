@@ -4,32 +4,43 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import nn
+from tqdm import tqdm
 
+from efficientconv.benchmark.peaks import OfLimit, Peaks, measured_peaks
 from efficientconv.config import ModelConfig
 from efficientconv.errors import UserError
 from efficientconv.files import write_atomically
 from efficientconv.info import environment
 from efficientconv.latency import Latency, measure_latency, measure_training
 from efficientconv.models import create_model, image_size_of
-from efficientconv.results.csv_files import csv_lines
+from efficientconv.results.csv_files import csv_lines, number
 from efficientconv.results.table import Table
+from efficientconv.roofline.execution import least
+from efficientconv.roofline.step import step_of
 
 Measure = Literal["missing", "again", "never"]
 COLUMNS = ("model", "ms_per_image", "ms_per_image_iqr", "batch_size", "measured_on")  # and of training, where measured
 BATCH_SIZES = {64: 64, 1024: 16}  # by the largest image size, in pixels a side, that it is for
+PEAK_REPEATS = 5
+PREFIXES = {"inference": "", "training": "training_"}  # of columns, by kind of pass
 
 
 @dataclass(frozen=True)
 class Times:
-    """Of a network: of a forward pass, and where it was measured, of a training step."""
+    """Of a network: of a forward pass, and where it was measured, of a training step.
+
+    of_limit: of either, where the machine's peaks were measured in the same run.
+    """
 
     inference: Latency
     training: Latency | None = None
+    of_limit: Mapping[str, OfLimit] = field(default_factory=dict)
 
 
 def tier_times(
@@ -41,7 +52,8 @@ def tier_times(
     Times are comparable only within one run on one machine: nothing is ever added to an earlier measurement.
     """
     if measure == "again" or measure == "missing" and not models.keys() <= read_times(path).keys():
-        _write(path, _measure(models, image_size, num_classes, device, with_training), _place(device))
+        peaks = measured_peaks(PEAK_REPEATS, device, tqdm(disable=True))
+        _write(path, _measure(models, image_size, num_classes, device, with_training, peaks), _place(device, peaks))
     return read_times(path)
 
 
@@ -60,28 +72,43 @@ def measured_on(path: Path) -> str:
 
 
 def _measure(
-    models: Mapping[str, ModelConfig], image_size: int | None, num_classes: int, device: torch.device, with_training: bool
-) -> dict[str, Times]:
+    models: Mapping[str, ModelConfig], image_size: int | None, num_classes: int, device: torch.device, with_training: bool,
+    peaks: Peaks,
+) -> dict[str, Times]:  # fmt: skip
     sizes = {name: image_size_of(config, image_size) for name, config in models.items()}
     batch_size = next(batch for largest, batch in BATCH_SIZES.items() if max(sizes.values()) <= largest)
     networks = {name: create_model(config, num_classes, image_size=image_size) for name, config in models.items()}
     inference = measure_latency(networks, sizes, batch_size=batch_size, device=device)
     training = measure_training(networks, sizes, batch_size=batch_size, device=device) if with_training else {}
-    return {name: Times(latency, training.get(name)) for name, latency in inference.items()}
+    measured: dict[str, dict[str, OfLimit]] = {name: {} for name in networks}
+    for kind, latencies in (("inference", inference), ("training", training)):
+        for name, latency in latencies.items():
+            if of_limit := _of_limit(networks[name], sizes[name], latency, kind == "training", peaks):
+                measured[name][kind] = of_limit
+    return {name: Times(latency, training.get(name), measured[name]) for name, latency in inference.items()}
+
+
+def _of_limit(network: nn.Module, size: int, latency: Latency, training: bool, peaks: Peaks) -> OfLimit | None:
+    """None of a network without this project's layers: nobody counted what others move."""
+    step = step_of(network, (3, size, size), latency.batch_size, torch.float32, training)
+    return peaks.of_limit(least(step), latency.ms_per_image * latency.batch_size / 1000) if step.layers else None
 
 
 def _times(row: Mapping[str, str]) -> Times:
-    return Times(_latency(row, ""), _latency(row, "training_") if "training_ms_per_image" in row else None)
+    shares = {kind: number(row.get(f"{prefix}limit_share")) for kind, prefix in PREFIXES.items()}
+    of_limit = {kind: OfLimit(share, row[f"{PREFIXES[kind]}binds"]) for kind, share in shares.items() if share}
+    return Times(_latency(row, ""), _latency(row, "training_") if "training_ms_per_image" in row else None, of_limit)
 
 
 def _latency(row: Mapping[str, str], kind: str) -> Latency:
     return Latency(float(row[f"{kind}ms_per_image"]), float(row[f"{kind}ms_per_image_iqr"]), int(row["batch_size"]))
 
 
-def _place(device: torch.device) -> str:
+def _place(device: torch.device, peaks: Peaks) -> str:
     facts = environment(device)
     place = facts["gpu"] or f"{facts['cpu']}, threads: {facts['threads']}"
-    return f"{place}, torch {facts['packages']['torch']}"
+    reached = f"peaks {peaks.flops_per_s / 1e9:.0f} GFLOP/s, {peaks.bytes_per_s / 1e9:.1f} GB/s"
+    return f"{place}, torch {facts['packages']['torch']}, {reached}"
 
 
 def _read(path: Path) -> list[dict[str, str]]:
@@ -93,7 +120,7 @@ def _read(path: Path) -> list[dict[str, str]]:
 
 def _write(path: Path, times: Mapping[str, Times], place: str) -> None:
     rows = [
-        {"model": name, **_figures(time.inference, ""), **_figures(time.training, "training_")}
+        {"model": name, **_figures(time, "inference"), **_figures(time, "training")}
         | {"batch_size": time.inference.batch_size, "measured_on": place}
         for name, time in times.items()
     ]
@@ -101,7 +128,10 @@ def _write(path: Path, times: Mapping[str, Times], place: str) -> None:
     write_atomically(path, Table.of(rows).csv().encode())
 
 
-def _figures(latency: Latency | None, kind: str) -> dict[str, str]:
+def _figures(times: Times, kind: Literal["inference", "training"]) -> dict[str, str]:
+    latency, (share, binds) = getattr(times, kind), times.of_limit.get(kind, (None, ""))
     if latency is None:
         return {}
-    return {f"{kind}ms_per_image": f"{latency.ms_per_image:.4g}", f"{kind}ms_per_image_iqr": f"{latency.iqr_ms:.2g}"}
+    figures = {"ms_per_image": f"{latency.ms_per_image:.4g}", "ms_per_image_iqr": f"{latency.iqr_ms:.2g}"}
+    figures |= {"limit_share": "" if share is None else f"{share:.3g}", "binds": binds}
+    return {PREFIXES[kind] + name: figure for name, figure in figures.items()}

@@ -39,8 +39,18 @@ def fused(step: Step) -> list[Work]:
     others = [work for work in step.operations if work.kind in _NO_LAYERS]
     if not step.training:
         return others + [_whole(maps) for maps in step.layers]
-    first = step.layers[0]
+    first = None if step.alone else step.layers[0]
     return others + [w for maps in step.layers for w in (_fused(maps) if _fuses(maps) else _plain(maps, maps is first))]
+
+
+def least(step: Step) -> Work:
+    """The whole pass as one piece of work: what nothing that runs it layer by layer can do without.
+
+    A fused pass, but that no layer is computed once more on the way back.
+    """
+    works = fused(step)
+    again = sum(maps.flops for maps in step.layers if step.training and _fuses(maps))
+    return Work("convolution", sum(work.flops for work in works) - again, sum(work.bytes for work in works))
 
 
 def _whole(maps: LayerMaps) -> Work:

@@ -45,25 +45,32 @@ class LayerMaps:
 
 @dataclass(frozen=True)
 class Step:
-    """`training`: forward, backward and a step of SGD with momentum; else an inference."""
+    """`training`: forward, backward and a step of SGD with momentum; else an inference.
+
+    alone: of layers by themselves, whose maps have a gradient too, and which no optimizer moves.
+    """
 
     training: bool
+    alone: bool
     operations: list[Work]
     layers: list[LayerMaps]
 
 
-def step_of(model: nn.Module, shape: Sequence[int], batch: int, dtype: torch.dtype, training: bool = True) -> Step:
+def step_of(
+    model: nn.Module, shape: Sequence[int], batch: int, dtype: torch.dtype, training: bool = True, alone: bool = False
+) -> Step:
     """Of `model` on `batch` images, or maps, of shape (n, h, w). Nothing is computed, and the model is left as it was."""
     state = {name: on_meta(t, dtype) for name, t in [*model.named_parameters(), *model.named_buffers()]}
     weights = [state[name].requires_grad_(training) for name, _ in model.named_parameters()]
     x = torch.empty(batch, *shape, device="meta", dtype=dtype).to(memory_format=torch.channels_last)
+    x.requires_grad_(training and alone)
     with _mode(model, training), _maps(model) as layers, torch.set_grad_enabled(training), Recorder() as recorder:
         y = torch.func.functional_call(model, state, (x,))
         if training:
             y.backward(torch.empty_like(y))
-    if training:
+    if training and not alone:
         recorder.work.append(_sgd(weights))
-    return Step(training, recorder.work, layers)
+    return Step(training, alone, recorder.work, layers)
 
 
 def _sgd(weights: list[Tensor]) -> Work:

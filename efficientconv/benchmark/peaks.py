@@ -1,0 +1,89 @@
+"""What the machine reaches at most, measured in the run that it judges: arithmetic of the library's own, and memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from efficientconv.benchmark.timing import Job, measure
+from efficientconv.roofline.limit import limit
+from efficientconv.roofline.machine import Machine
+from efficientconv.roofline.work import Work
+
+TRIAD = 2**25  # numbers of an array: three of 128 MB, far more than caches hold
+PRECISION = "fp32"
+OF_LIMIT = """\
+Of limit: the least time that these peaks leave, over the measured one, and which of the two takes it. Arithmetic: of all
+connections. Memory: a layer reads and writes its maps and weights, in a pass of its own. What caches hold does not wait for
+memory, so that a share may be more than 1."""
+
+
+class OfLimit(NamedTuple):
+    """`limit_share`: the least time at the peaks over the measured one; `binds`: what takes it, arithmetic or memory."""
+
+    limit_share: float
+    binds: str
+
+    def __str__(self) -> str:
+        return f"{self.limit_share:.2f} {self.binds}"
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """flops: a second, by what was computed."""
+
+    flops: dict[str, float]
+    bytes_per_s: float
+
+    def of_limit(self, work: Work, seconds: float) -> OfLimit:
+        """Of a time that was measured for `work`."""
+        most = self.flops_per_s
+        time = limit([work], Machine("measured", {PRECISION: most}, most, self.bytes_per_s), PRECISION)
+        return OfLimit(time.seconds / seconds, time.binds)
+
+    @property
+    def flops_per_s(self) -> float:
+        return max(self.flops.values())
+
+    @property
+    def about(self) -> str:
+        flops = "; ".join(f"{name} {rate / 1e9:.0f}" for name, rate in self.flops.items())
+        return f"Peaks measured in this run: GFLOP/s (2 a MAC) {flops}; memory, triad, {self.bytes_per_s / 1e9:.1f} GB/s."
+
+
+def measured_peaks(repeats: int, device: torch.device, bar: tqdm, precision: str = "fp32") -> Peaks:
+    """In float32, and in bfloat16 where a half precision is asked for: no machine is faster in float16.
+
+    `bar` advances by `repeats`.
+    """
+    types = [torch.float32] if precision == "fp32" else [torch.float32, torch.bfloat16]
+    jobs = {name: job for dtype in types for name, job in _products(device, dtype).items()}
+    times = measure({name: job for name, (job, _) in jobs.items()} | {"triad": _triad(device)}, repeats, device, bar)
+    flops = {name: 2 * macs / times[name].median for name, (_, macs) in jobs.items()}
+    return Peaks(flops, 3 * 4 * TRIAD / times["triad"].median)
+
+
+def _products(device: torch.device, dtype: torch.dtype) -> dict[str, tuple[Job, int]]:
+    """Matrix products and a wide convolution of the library, with the MACs of each."""
+    jobs: dict[str, tuple[Job, int]] = {}
+    half = "" if dtype == torch.float32 else ", bf16"
+    for size in (1024, 2048):
+        a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+        jobs[f"matrix product {size}{half}"] = (lambda a=a, b=b: a @ b, size**3)
+    for name, order in (("channels-last", torch.channels_last), ("contiguous", torch.contiguous_format)):
+        shapes = (16, 256, 18, 18), (256, 256, 3, 3)
+        x, w = (torch.randn(shape, device=device, dtype=dtype).to(memory_format=order) for shape in shapes)
+        job = partial(F.conv2d, x, w, padding=1), 16 * 256 * 256 * 9 * 18 * 18
+        jobs[f"convolution 3x3, 256 channels, {name}{half}"] = job
+    return jobs
+
+
+def _triad(device: torch.device) -> Job:
+    """STREAM's [McCalpin 1995]: a = b + 3 c, in memory that is there already. Two arrays are read, one is written."""
+    a, b, c = (torch.ones(TRIAD, device=device) for _ in range(3))
+    return lambda: torch.add(b, c, alpha=3.0, out=a)
