@@ -23,8 +23,8 @@ from efficientconv.results.report.times import Times
 PAGE = Path(__file__).with_name("page")
 # in the order that they run in
 SCRIPTS = (
-    "data", "elements", "address", "theme", "filters", "sections", "tables", "groups", "axes", "marks", "paper", "scatter",
-    "configurations", "metrics", "search", "curves", "runs", "compare", "details", "main",
+    "data", "elements", "groups", "address", "theme", "sections", "filters", "tables", "axes", "marks", "paper", "scatter",
+    "configurations", "metrics", "search", "curves", "compare", "details", "main",
 )  # fmt: skip
 
 

@@ -1,35 +1,33 @@
 // What the reader has chosen stands in the address, so that it can be sent to others: #tier=smoke&model=c
 
-const remembered = new Map(); // by name: how a choice is read from the page, and put there
+const choices = new URLSearchParams(location.hash.slice(1));
+const remembered = new Map(); // by name: how a choice is read from the page
 
 function remember(name, get, set) {
-  remembered.set(name, { get, set });
+  remembered.set(name, get);
+  if (choices.has(name)) set(choices.get(name));
 }
 
-// A select may get its options later: fillSelect then finds what the address wanted.
-function rememberControls(...ids) {
-  for (const id of ids) {
-    const control = byId(id);
-    if (control.type === "checkbox") {
-      remember(id, () => (control.checked ? "on" : ""), (value) => (control.checked = value === "on"));
-      continue;
-    }
-    const get = () => (control.value || control.dataset.wanted) ?? "";
-    remember(id, get, (value) => { control.dataset.wanted = control.value = value; });
-    control.addEventListener("input", () => delete control.dataset.wanted);
-  }
+// A select gets its options later, a checkbox its default: what the address wants for them waits until then.
+for (const control of document.querySelectorAll("select, input")) {
+  const isBox = control.type === "checkbox";
+  const get = () => (isBox ? (control.checked ? "on" : "off") : control.value || (control.dataset.wanted ?? ""));
+  remember(control.id, get, (value) => {
+    control.dataset.wanted = value;
+    control[isBox ? "checked" : "value"] = isBox ? value === "on" : value;
+  });
 }
 
 function writeAddress() {
-  const choices = [...remembered].map(([name, { get }]) => [name, get()]).filter(([, value]) => value !== "");
-  history.replaceState(null, "", `#${new URLSearchParams(choices)}`);
+  const named = [...remembered].map(([name, get]) => [name, get()]).filter(([, value]) => value !== "");
+  history.replaceState(null, "", `#${new URLSearchParams(named)}`);
 }
 
-function readAddress() {
-  const choices = new URLSearchParams(location.hash.slice(1));
-  for (const [name, { set }] of remembered) {
-    if (choices.has(name)) set(choices.get(name));
-  }
-}
+// Before the sections hear of it.
+document.addEventListener("input", ({ target }) => {
+  delete target.dataset.wanted;
+  queueMicrotask(writeAddress);
+}, { capture: true });
 
-document.addEventListener("input", () => queueMicrotask(writeAddress));
+// An address that was typed or pasted, or the way back.
+addEventListener("hashchange", () => location.reload());

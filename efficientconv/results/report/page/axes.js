@@ -3,6 +3,10 @@
 const COSTS = ["macs", "ms_per_image", "params"];
 const RATE = /(^|\.)(lr|weight_decay|global_batch_size|epochs|width)$/; // their doublings matter, not their steps
 
+// Figures that some finished run has, whether it is shown or not: a choice stays through a filter that leaves nothing.
+const RECORDED = Object.keys(FIGURES).filter((name) =>
+  name === "top1_percent" || DATA.runs.some((run) => isDone(run) && figure(run, name) !== null));
+
 function figureAxis(name) {
   const { title, about, form } = FIGURES[name];
   return {
@@ -11,31 +15,23 @@ function figureAxis(name) {
   };
 }
 
+function settingOf(run, key) {
+  const value = setting(run, key);
+  return typeof value === "number" ? value : text(value);
+}
+
 function settingAxis(key, groups) {
-  const of = (run) => {
-    const value = setting(run, key);
-    return typeof value === "number" ? value : text(value);
-  };
-  const values = groups.map((group) => of(group.first));
-  const numeric = values.every((value) => typeof value === "number");
-  return {
-    name: key, title: key, about: key, of, value: (group) => of(group.first), show: shortValue, numeric,
-    logarithmic: numeric && RATE.test(key) && Math.min(...values) > 0, isCost: false,
-  };
+  const of = (run) => settingOf(run, key);
+  const logarithmic = RATE.test(key) && groups.every((group) => of(group.first) > 0);
+  return { name: key, title: key, about: key, of, value: ({ first }) => of(first), show: shortValue, logarithmic };
 }
 
-function axisOf(name, groups) {
-  return name in FIGURES ? figureAxis(name) : settingAxis(name, groups);
-}
+const axisOf = (name, groups) => (name in FIGURES ? figureAxis(name) : settingAxis(name, groups));
 
-// Figures that some finished run has, whether it is shown or not: a choice stays through a filter that leaves nothing.
-const RECORDED = Object.keys(FIGURES).filter((name) =>
-  name === "top1_percent" || DATA.runs.some((run) => isDone(run) && figure(run, name) !== null));
-
-function fillAxis(select, groups, { first, costsFirst }) {
-  const figures = RECORDED.map((name) => [name, FIGURES[name].title, "figures"]);
-  const costs = COSTS.map((name) => [name, FIGURES[name].title, "costs"]);
-  const keys = differingKeys(groups).map((key) => [key, key, "settings"]);
-  const others = figures.filter(([name]) => !COSTS.includes(name));
-  fillSelect(select, costsFirst ? [...costs, ...keys, ...others] : [...others, ...costs], first);
+function fillAxis(select, groups, first) {
+  const named = (names, kind) => names.map((name) => [name, FIGURES[name]?.title ?? name, kind]);
+  const costs = named(COSTS, "costs");
+  const others = named(RECORDED.filter((name) => !COSTS.includes(name)), "figures");
+  const settings = named(differingKeys(groups), "settings");
+  fillSelect(select, COSTS.includes(first) ? [...costs, ...settings, ...others] : [...others, ...costs], first);
 }

@@ -1,27 +1,28 @@
-// A row a configuration: what differs, how many seeds, means and spreads, costs.
+// A row a configuration: what differs, how many seeds, means and spreads, costs. And every run as a row.
 
-const FIGURE_COLUMNS = ["top1_percent", "macs", "ms_per_image"];
 const MOST_KEYS = 6; // columns of settings; of more, the first of them
+const MOST_ROWS = 200; // of runs, at first
 
-function groupColumns(groups) {
-  const keys = differingKeys(groups).slice(0, MOST_KEYS);
-  const states = (group) => {
-    const left = group.runs.length - group.done.length;
-    return left ? `${group.done.length} of ${group.runs.length}` : String(group.done.length);
-  };
-  return [
-    { title: "model", value: (group) => modelTitle(group.model), show: (group) => opener(modelTitle(group.model), group) },
-    ...keys.map((key) => ({
-      title: shortKey(key), about: key, value: (group) => settingAxis(key, groups).of(group.first),
-      show: (group) => shortValue(setting(group.first, key)),
-    })),
-    { title: "n", about: "finished runs", value: (group) => group.done.length, show: states },
-    ...FIGURE_COLUMNS.map((name) => ({
-      title: FIGURES[name].title, about: FIGURES[name].about, value: (group) => scaled(name, over(group, name).mean),
-      show: (group) => shownOver(group, name),
-    })),
-  ];
-}
+// Of rows from which `of` takes the stored number of a figure.
+const figureColumn = (name, of, show = (row) => shown(name, of(row))) =>
+  ({ title: FIGURES[name].title, about: FIGURES[name].about, value: (row) => scaled(name, of(row)), show });
+
+const groupFigure = (name) => figureColumn(name, (group) => over(group, name).mean, (group) => shownOver(group, name));
+
+const keyColumn = (key) => ({
+  title: shortKey(key), about: key, value: ({ first }) => settingOf(first, key),
+  show: ({ first }) => shortValue(setting(first, key)),
+});
+
+const groupColumns = (keys) => [
+  { title: "model", value: (group) => modelTitle(group.model), show: (group) => opener(modelTitle(group.model), group) },
+  ...keys.map(keyColumn),
+  {
+    title: "n", about: "finished runs", value: ({ done }) => done.length,
+    show: ({ done, runs }) => (done.length < runs.length ? `${done.length} of ${runs.length}` : String(done.length)),
+  },
+  ...["top1_percent", "macs", "ms_per_image"].map(groupFigure),
+];
 
 // The row's own button, for the keyboard.
 function opener(title, group) {
@@ -34,13 +35,53 @@ function opener(title, group) {
 }
 
 // The spread has a column of its own where it is not for reading.
-function spreadColumn(name) {
-  return { title: `sd of ${FIGURES[name].title}`, value: (group) => scaled(name, over(group, name).spread) };
+const SPREAD = {
+  title: `sd of ${FIGURES.top1_percent.title}`, value: (group) => scaled("top1_percent", over(group, "top1_percent").spread),
+};
+
+addSection("configurations", () => {
+  const groups = visibleGroups();
+  const columns = groupColumns(differingKeys(groups).slice(0, MOST_KEYS));
+  takeaways.set("configurations", [[...columns, SPREAD], groups]);
+  const table = sortableTable("Table of configurations", columns, groups, { open: openDetails });
+  byId("configuration-table").replaceChildren(table);
+});
+
+const RUN_COLUMNS = [
+  { title: "run", value: (run) => run.name, show: (run) => opener(run.name, groupOf(run)) },
+  { title: "model", value: (run) => run.model, show: (run) => modelTitle(run.model) },
+  ...["tier", "data", "seed"].map((key) => ({ title: key, value: (run) => run[key] })),
+  {
+    title: "state", value: ({ state }) => state,
+    show: ({ state }) => element("span", { className: `state ${state}` }, state),
+  },
+  { title: "epochs", value: (run) => run.epochs },
+  ...["top1_percent", "top5_percent", "macs", "params", "ms_per_image"]
+    .map((name) => figureColumn(name, (run) => figure(run, name))),
+];
+
+const runTable = (label, columns, runs, most) =>
+  sortableTable(label, columns, runs, { most, open: (run) => openDetails(groupOf(run)) });
+
+function drawRuns() {
+  const most = byId("all-runs").dataset.all ? Infinity : MOST_ROWS;
+  takeaways.set("runs", [RUN_COLUMNS, visible]);
+  byId("all-runs").hidden = visible.length <= most;
+  byId("all-runs").textContent = `show all ${visible.length}`;
+  byId("run-table").replaceChildren(runTable("Table of runs", RUN_COLUMNS, visible, most));
 }
 
-function drawConfigurations() {
-  const groups = visibleGroups();
-  const columns = groupColumns(groups);
-  takeaways.set("configurations", [[...columns, spreadColumn("top1_percent")], groups]);
-  byId("configuration-table").replaceChildren(sortableTable(columns, groups, { open: openDetails }));
-}
+byId("all-runs").addEventListener("click", () => {
+  byId("all-runs").dataset.all = "yes";
+  drawRuns();
+});
+addSection("runs", drawRuns);
+
+const REASON = { title: "reason", value: (run) => run.reason ?? "none was noted" };
+
+addSection("unfinished", () => {
+  const unfinished = visible.filter((run) => !isDone(run));
+  const columns = [...RUN_COLUMNS.filter(({ title }) => ["run", "state", "epochs"].includes(title)), REASON];
+  byId("unfinished-table").replaceChildren(unfinished.length
+    ? runTable("Table of unfinished runs", columns, unfinished) : note("All of the runs shown are done."));
+});

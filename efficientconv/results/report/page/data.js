@@ -2,26 +2,20 @@
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const FIGURES = DATA.figures; // by name: title, unit, about, form, scale, better (results/figures.py)
-const NO_TIER = "no tier";
+const KEY_NUMBERS = new Map(DATA.keys.config.map((key, i) => [key, i]));
 
-DATA.runs.forEach((run, number) => {
-  run.number = number; // own runs before kept records, the newest first
-  run.tier = run.tier ?? NO_TIER;
+for (const run of DATA.runs) { // own runs before kept records, the newest first
+  run.tier ??= "no tier";
   run.words = [run.name, run.model, run.data, run.tier, run.state].join(" ").toLowerCase();
-});
+}
 
 const unique = (values) => [...new Set(values)];
 
 const isDone = (run) => run.state === "done";
 
 // The run's `part` ("config", "summary" or "environment") as a Map, of dotted keys.
-function settings(run, part) {
-  const keys = DATA.keys[part];
-  const filled = run[part].flatMap((position, i) => (position < 0 ? [] : [[keys[i], DATA.values[position]]]));
-  return new Map(filled);
-}
-
-const KEY_NUMBERS = new Map(DATA.keys.config.map((key, i) => [key, i]));
+const settings = (run, part) =>
+  new Map(run[part].flatMap((position, i) => (position < 0 ? [] : [[DATA.keys[part][i], DATA.values[position]]])));
 
 const setting = (run, key) => DATA.values[run.config[KEY_NUMBERS.get(key)]] ?? null;
 

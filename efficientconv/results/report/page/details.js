@@ -2,51 +2,49 @@
 
 let opened = null;
 
-const DETAIL_COLUMNS = RUN_COLUMNS.filter((column) => !["model", "tier", "data", "params"].includes(column.title))
-  .map((column) => (column.title === "run" ? { ...column, show: (run) => element("span", { className: "mono" }, run.name) } : column));
+const DETAIL_COLUMNS = [
+  { title: "run", value: (run) => run.name, show: (run) => element("code", {}, run.name) },
+  ...RUN_COLUMNS.slice(1).filter(({ title }) => !["model", "tier", "data"].includes(title)),
+];
+const SETTING_COLUMNS = ["setting", "value"].map((title, i) => ({ title, value: (pair) => text(pair[i]) }));
 
 function openDetails({ number }) {
   opened = GROUPS[number];
-  const keys = differingKeys(visibleGroups());
-  const { model, first } = opened;
+  const { model, first, runs } = opened;
   byId("details-title").textContent = `Model ${modelTitle(model)} on ${first.data}, ${first.tier}`;
-  const told = keys.map((key) => [key, setting(first, key)]);
   const figures = ["top1_percent", "macs", "params", "ms_per_image"].filter((name) => over(opened, name).mean !== null);
-  const pairs = [...figures.map((name) => [FIGURES[name].title, shownOver(opened, name)]), ...told];
-  const facts = pairs.map(([title, value]) => element("div", {}, element("dt", {}, title), element("dd", {}, text(value))));
-  const frame = { className: "scroll", tabIndex: 0, role: "region", "aria-label": "Runs of this configuration" };
+  const facts = [
+    ...figures.map((name) => [FIGURES[name].title, shownOver(opened, name)]),
+    ...differingKeys(visibleGroups()).map((key) => [key, text(setting(first, key))]),
+  ];
   byId("details-body").replaceChildren(
-    element("dl", { className: "facts" }, ...facts), element("div", frame, sortableTable(DETAIL_COLUMNS, opened.runs)));
-  byId("details-settings").replaceChildren(settingsTable(first));
-  fillMetrics(byId("details-metric"), opened.runs);
+    element("dl", { className: "facts" }, ...facts.map(([title, value]) =>
+      element("div", {}, element("dt", {}, title), element("dd", {}, value)))),
+    sortableTable("Runs of this configuration", DETAIL_COLUMNS, runs));
+  const asked = [...settings(first, "config")].filter(([key]) => key !== "seed");
+  byId("details-settings").replaceChildren(sortableTable("Settings", SETTING_COLUMNS, asked));
+  fillMetrics(byId("details-metric"), runs);
   if (!byId("details").open) byId("details").showModal();
   drawDetails();
   writeAddress();
 }
 
-function settingsTable(run) {
-  const rows = [...settings(run, "config")].filter(([key]) => key !== "seed").map(([key, value]) =>
-    element("tr", {}, element("th", { scope: "row", className: "mono" }, key), element("td", { className: "mono long" }, text(value))));
-  return element("table", {}, element("tbody", {}, ...rows));
-}
-
 function drawDetails() {
-  drawRunCurves("details-chart", opened.runs, byId("details-metric").value);
+  const metric = byId("details-metric").value;
+  drawCurves("details-chart", runTraces(opened.runs, metric), metric, NOT_RECORDED);
 }
 
-function startDetails() {
-  remember("open", () => opened?.id ?? "", (id) => {
-    const group = GROUPS.find((one) => one.id === id);
-    if (group) queueMicrotask(() => openDetails(group));
-  });
-  byId("details-metric").addEventListener("input", drawDetails);
-  byId("details-pick").addEventListener("click", () => {
-    picked.add(opened.id);
-    byId("details").close();
-    redrawSections();
-  });
-  byId("details").addEventListener("close", () => {
-    opened = null;
-    writeAddress();
-  });
-}
+remember("open", () => opened?.id ?? "", (id) => {
+  const group = GROUPS.find((one) => one.id === id);
+  if (group) queueMicrotask(() => openDetails(group));
+});
+byId("details-metric").addEventListener("input", drawDetails);
+byId("details-pick").addEventListener("click", () => {
+  picked.add(opened.id);
+  byId("details").close();
+  redrawSections();
+});
+byId("details").addEventListener("close", () => {
+  opened = null;
+  writeAddress();
+});

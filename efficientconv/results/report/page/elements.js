@@ -18,12 +18,10 @@ function fillSelect(select, options, preferred) {
   const triples = options.map((option) => (Array.isArray(option) ? option : [option, option]));
   const values = triples.map(([value]) => String(value));
   const choice = [select.dataset.wanted, select.value, String(preferred)].find((value) => values.includes(value));
-  const made = unique(triples.map(([, , group]) => group)).flatMap((group) => {
-    const own = triples.filter((triple) => triple[2] === group);
+  select.replaceChildren(...[...Map.groupBy(triples, ([, , group]) => group)].flatMap(([group, own]) => {
     const list = own.map(([value, title]) => element("option", { value }, title));
     return group === undefined ? list : [element("optgroup", { label: group }, ...list)];
-  });
-  select.replaceChildren(...made);
+  }));
   if (choice !== undefined) select.value = choice;
 }
 

@@ -1,19 +1,7 @@
-// The start of everything.
+// The start: all is defined, and nothing is shown yet.
 
-fillMenu();
-startScatter();
-addSection("configurations", drawConfigurations);
-startSearch();
-startCurves();
-startRuns();
-startCompare();
-addSection("tables", drawTables);
-startDetails();
-rememberControls("tier", "data-set", "model", "words");
-readAddress();
-startFilters();
 applyFilters();
-if (!picked.size) pickSome();
-
-// An address that was typed or pasted, or the way back.
-addEventListener("hashchange", () => location.reload());
+if (!picked.size) { // the first few configurations that have curves
+  const recorded = visibleGroups().filter((group) => group.runs.some((run) => run.epochs));
+  recorded.slice(0, FIRST_PICKED).forEach((group) => picked.add(group.id));
+}

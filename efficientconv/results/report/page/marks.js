@@ -5,21 +5,21 @@ const SIDES = [[1, -1], [1, 1], [-1, -1], [-1, 1], [1, 0], [-1, 0], [0, -1], [0,
 const MARK = 6; // pixels from a mark's middle to its rim
 const LETTER = { width: 7.5, height: 14 }; // pixels
 
-const sideName = ([x, y]) => `${["top", "middle", "bottom"][y + 1]} ${["left", "center", "right"][x + 1]}`;
-
-// For points with x, y and a name: on which side of its mark each name covers neither a mark nor a name before it. Names
-// without room are left out: the pointer still finds them.
+// Gives points with x, y and a name the text and textposition that cover neither a mark nor a name before. A name without
+// room is left out: the pointer still finds it.
 function placeNames(points, logarithmic, { clientWidth, clientHeight }) {
   const across = scaleOf(points.map((point) => point.x), logarithmic, clientWidth - NAMES_MARGIN.l - NAMES_MARGIN.r);
   const down = scaleOf(points.map((point) => point.y), false, clientHeight - NAMES_MARGIN.t - NAMES_MARGIN.b);
   const centres = points.map((point) => [across(point.x), -down(point.y)]);
   const taken = centres.map(([x, y]) => [x - MARK, y - MARK, x + MARK, y + MARK]);
-  return points.map((point, i) => {
+  points.forEach((point, i) => {
     const free = point.name && SIDES.find((side) => {
       const box = nameBox(centres[i], side, point.name.length);
       return !taken.some((other) => overlap(box, other)) && taken.push(box);
     });
-    return free ? { text: point.name, place: sideName(free) } : { text: "", place: "top right" };
+    const [x, y] = free || SIDES[0];
+    const place = `${["top", "middle", "bottom"][y + 1]} ${["left", "center", "right"][x + 1]}`;
+    Object.assign(point, { text: free ? plain(point.name) : "", place });
   });
 }
 
@@ -39,6 +39,12 @@ function nameBox([x, y], [right, below], letters) {
 }
 
 const overlap = (one, other) => one[0] < other[2] && other[0] < one[2] && one[1] < other[3] && other[1] < one[3];
+
+const namedMarks = (points) => ({
+  mode: "markers+text", cliponaxis: false, x: points.map((point) => point.x), y: points.map((point) => point.y),
+  text: points.map((point) => point.text), textposition: points.map((point) => point.place),
+  hovertemplate: "%{hovertext}<extra></extra>",
+});
 
 // Ticks at 1, 2 and 5 of each power of ten, or at even steps where all lies within a power.
 function logAxis(title, values) {

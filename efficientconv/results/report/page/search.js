@@ -14,43 +14,39 @@ function drawSearch() {
 }
 
 function drawParallel(groups, keys, aim) {
-  const models = { name: "model", title: "model", value: (group) => modelTitle(group.model), show: (value) => value };
+  const models = { title: "model", value: (group) => modelTitle(group.model) };
   const several = unique(groups.map((group) => group.model)).length > 1;
   const axes = [...(several ? [models] : []), ...keys.map((key) => settingAxis(key, groups)), aim];
   const placed = axes.map((one) => placeOn(one, groups));
   const sign = FIGURES[aim.name].better === "lower" ? -1 : 1;
   const ranked = [...groups].sort((one, other) => sign * (aim.value(one) - aim.value(other)));
   const drawn = ranked.slice(-MOST_LINES); // the best last, on top
+  const hover = (group) => plain(`${groupTitle(group, keys)}: ${aim.show(aim.value(group))} ${aim.title}`);
   draw("parallel-chart", drawn.map((group, i) => ({
     mode: "lines", x: axes.map((_, j) => j), y: placed.map((place) => place.of(group)), showlegend: false,
-    line: { width: i === drawn.length - 1 ? 3 : 1.25, color: mixed(cssColour("line"), cssColour("accent"), (i + 1) / drawn.length) },
-    customdata: axes.map(() => group.number), hovertemplate: `${plain(groupHover(group, keys, aim))}<extra></extra>`,
+    line: { width: i === drawn.length - 1 ? 3 : 1.25, color: mixed("line", "accent", (i + 1) / drawn.length) },
+    customdata: axes.map(() => group.number), hovertemplate: `${hover(group)}<extra></extra>`,
   })), {
     margin: { l: 48, r: 64, t: 12, b: 56 }, yaxis: { visible: false, range: [-0.06, 1.06] },
-    xaxis: axis("", { tickvals: axes.map((_, j) => j), ticktext: axes.map((one) => plain(shortKey(one.title))), zeroline: false }),
+    xaxis: axis("", { tickvals: axes.map((_, j) => j), ticktext: axes.map((one) => plain(shortKey(one.title))) }),
     annotations: placed.flatMap((place, j) => place.ticks.map(([y, label]) => ({
-      x: j, y, text: plain(label), showarrow: false, xanchor: "left", xshift: 4, font: { size: 11 }, bgcolor: cssColour("paper"),
+      x: j, y, text: plain(label), showarrow: false, xanchor: "left", xshift: 4, font: { size: 11 },
+      bgcolor: cssColour("paper"),
     }))),
-  }).then(() => openOnClick("parallel-chart"));
-  const left = ranked.length - drawn.length;
-  byId("parallel-note").textContent = `A line is a configuration; the better, the bluer; the best is thick.${
-    left ? ` The best ${MOST_LINES} of ${ranked.length} are drawn.` : ""}`;
+  });
+  const some = ranked.length > MOST_LINES ? ` The best ${MOST_LINES} of ${ranked.length} are drawn.` : "";
+  byId("parallel-note").textContent = `A line is a configuration; the better, the bluer; the best is thick.${some}`;
 }
 
-const groupHover = (group, keys, aim) => `${groupTitle(group, keys)}: ${aim.show(aim.value(group))} ${aim.title}`;
-
-// Where a group lies on an axis, from 0 to 1, and what is written at it.
-function placeOn(one, groups) {
-  const values = unique(groups.map(one.value)).sort((a, b) => compare(a, b, 1));
-  if (values.some((value) => typeof value !== "number")) {
-    const at = (value) => (values.length > 1 ? values.indexOf(value) / (values.length - 1) : 0.5);
-    return { of: (group) => at(one.value(group)), ticks: values.map((value) => [at(value), shortValue(value)]) };
-  }
-  const step = one.logarithmic && values[0] > 0 ? Math.log : (value) => value;
-  const [low, high] = [step(values[0]), step(values.at(-1))];
-  const at = (value) => (high > low ? (step(value) - low) / (high - low) : 0.5);
-  const written = values.length <= FEW_VALUES ? values : [values[0], values.at(-1)];
-  return { of: (group) => at(one.value(group)), ticks: written.map((value) => [at(value), one.show(value)]) };
+// Where a group lies on an axis, from 0 to 1, and what is written at it. Texts lie by their order.
+function placeOn({ value, show = text, logarithmic }, groups) {
+  const values = unique(groups.map(value)).sort((a, b) => compare(a, b, 1));
+  const numeric = values.every((one) => typeof one === "number");
+  const number = (one) => (!numeric ? values.indexOf(one) : logarithmic && values[0] > 0 ? Math.log(one) : one);
+  const [low, high] = [number(values[0]), number(values.at(-1))];
+  const at = (one) => (high > low ? (number(one) - low) / (high - low) : 0.5);
+  const written = !numeric || values.length <= FEW_VALUES ? values : [values[0], values.at(-1)];
+  return { of: (group) => at(value(group)), ticks: written.map((one) => [at(one), show(one)]) };
 }
 
 function drawBest(aim) {
@@ -58,22 +54,18 @@ function drawBest(aim) {
   if (!ended.length) return drawNothing("best-chart", "Kept records do not say when their runs ended.");
   const runs = ended.sort((one, other) => (one.ended < other.ended ? -1 : 1));
   const best = FIGURES[aim.name].better === "lower" ? Math.min : Math.max;
-  const values = runs.map(aim.of);
-  const so_far = values.map((_, i) => best(...values.slice(0, i + 1)));
-  const x = runs.map((_, i) => i + 1);
+  const [x, y] = [runs.map((_, i) => i + 1), runs.map(aim.of)];
   draw("best-chart", [
-    { mode: "lines", name: "best so far", x, y: so_far, line: { shape: "hv", color: cssColour("accent"), width: 2 } },
     {
-      mode: "markers", name: "run", x, y: values, hovertext: runs.map((run) => plain(run.name)),
-      marker: { size: 6, color: runs.map((run) => modelColour(run.model)) },
-      customdata: runs.map((run) => GROUPS.find((group) => group.id === run.group).number),
+      mode: "lines", name: "best so far", x, y: y.map((_, i) => best(...y.slice(0, i + 1))),
+      line: { shape: "hv", color: cssColour("accent"), width: 2 },
     },
-  ], { xaxis: axis("finished runs, by the time they ended"), yaxis: axis(aim.about), showlegend: false })
-    .then(() => openOnClick("best-chart"));
+    {
+      mode: "markers", name: "run", x, y, hovertext: runs.map((run) => plain(run.name)),
+      marker: { size: 6, color: runs.map((run) => modelColour(run.model)) },
+      customdata: runs.map((run) => groupOf(run).number),
+    },
+  ], { xaxis: axis("finished runs, by the time they ended"), yaxis: axis(aim.about), showlegend: false });
 }
 
-function startSearch() {
-  rememberControls("search-figure");
-  byId("search-figure").addEventListener("input", drawSearch);
-  addSection("search", drawSearch);
-}
+addSection("search", drawSearch);

@@ -1,18 +1,15 @@
 // Sections are drawn when they come near the window, and again, then, when their runs have changed; and the menu of them.
 
 const sections = new Map(); // by id: how it is drawn, whether it is near, whether it is out of date
-const NEAR = "300px";
 
 const watcher = new IntersectionObserver((entries) => {
-  for (const entry of entries) {
-    const section = sections.get(entry.target.id);
-    section.near = entry.isIntersecting;
-    drawIfDue(section);
-  }
-}, { rootMargin: NEAR });
+  for (const { target, isIntersecting: near } of entries) drawIfDue(Object.assign(sections.get(target.id), { near }));
+}, { rootMargin: "300px" });
 
-function addSection(id, drawSection) {
+// `answer`: what a choice in it changes.
+function addSection(id, drawSection, answer = drawSection) {
   sections.set(id, { element: byId(id), draw: drawSection, near: false, due: true });
+  byId(id).addEventListener("input", answer);
   watcher.observe(byId(id));
 }
 
@@ -24,46 +21,35 @@ function drawIfDue(section) {
   section.element.setAttribute("aria-busy", section.due);
 }
 
-function redrawSections() {
-  for (const section of sections.values()) {
-    section.due = true;
-    drawIfDue(section);
-  }
-}
-
-function drawAllSections() {
-  for (const section of sections.values()) {
-    drawIfDue(Object.assign(section, { near: true, due: true }));
-  }
+function redrawSections(all = {}) {
+  for (const section of sections.values()) drawIfDue(Object.assign(section, { due: true }, all));
 }
 
 // On paper it is light, and as wide as the paper: before the browser lays the pages out.
 function print(printing) {
   document.documentElement.classList.toggle("printing", printing);
-  drawAllSections();
+  redrawSections({ near: true });
 }
 
 // Not by the links' own way: the address has the reader's choices.
-function fillMenu() {
-  byId("menu").append(...[...document.querySelectorAll("[data-menu]")].map((section) => {
-    const link = element("a", { href: `#${section.id}` }, section.dataset.menu);
-    link.addEventListener("click", (event) => {
-      event.preventDefault();
-      const heading = section.querySelector("h2");
-      heading.tabIndex = -1;
-      heading.focus({ preventScroll: true });
-      section.scrollIntoView();
-    });
-    return link;
-  }));
-}
+byId("menu").append(...[...document.querySelectorAll("[data-menu]")].map((section) => {
+  const link = element("a", { href: `#${section.id}` }, section.dataset.menu);
+  link.addEventListener("click", (event) => {
+    event.preventDefault();
+    const heading = section.querySelector("h2");
+    heading.tabIndex = -1;
+    heading.focus({ preventScroll: true });
+    section.scrollIntoView();
+  });
+  return link;
+}));
 
 function showSection(id, wanted) {
   byId(id).hidden = !wanted;
   byId("menu").querySelector(`[href="#${id}"]`).hidden = !wanted;
 }
 
-dark.addEventListener("change", redrawSections);
-addEventListener("resize", redrawSections);
+dark.addEventListener("change", () => redrawSections());
+addEventListener("resize", () => redrawSections());
 addEventListener("beforeprint", () => print(true));
 addEventListener("afterprint", () => print(false));

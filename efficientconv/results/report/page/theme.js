@@ -15,11 +15,10 @@ const colour = (number) => cssColour(`c${number % COLOURS}`);
 // A model has one colour in all charts.
 const modelColour = (model) => colour(MODELS.indexOf(model));
 
-// Colours as #rrggbb; `share` of the second.
+// Of two named ones; `share` of the second.
 function mixed(one, other, share) {
-  const part = (text, i) => parseInt(text.slice(1 + 2 * i, 3 + 2 * i), 16);
-  const parts = [0, 1, 2].map((i) => Math.round(part(one, i) * (1 - share) + part(other, i) * share));
-  return `#${parts.map((value) => value.toString(16).padStart(2, "0")).join("")}`;
+  const parts = [one, other].map((name) => cssColour(name).match(/\w\w/g).map((part) => parseInt(part, 16)));
+  return `rgb(${parts[0].map((value, i) => value * (1 - share) + parts[1][i] * share)})`;
 }
 
 // plotly.js reads tags and entities in its texts: names are to be shown as they are.
@@ -44,7 +43,10 @@ function draw(id, traces, layout) {
     },
     legend: { orientation: "h", x: 0, y: 1, yanchor: "bottom", font: { size: 12 } },
   };
-  return Plotly.react(id, traces, { ...base, ...layout }, { displayModeBar: false });
+  Plotly.react(id, traces, { ...base, ...layout }, { displayModeBar: false }).then((chart) => {
+    chart.removeAllListeners("plotly_click");
+    chart.on("plotly_click", openClicked);
+  });
 }
 
 // In place of a chart that would have nothing in it.
@@ -55,12 +57,10 @@ function drawNothing(id, why) {
   });
 }
 
-// Marks carry the number of a group as their customdata.
-function openOnClick(id) {
-  byId(id).on("plotly_click", ({ points }) => {
-    const number = points.map((point) => point.customdata).find((value) => value !== undefined);
-    if (number !== undefined) openDetails(GROUPS[number]);
-  });
+// Marks and curves carry the number of their group.
+function openClicked({ points }) {
+  const number = points.map((point) => point.customdata).find((value) => value !== undefined);
+  if (number !== undefined) openDetails(GROUPS[number]);
 }
 
 for (const button of document.querySelectorAll("[data-svg]")) {
