@@ -117,12 +117,12 @@ def convert(
 
 
 def _bases_within(budget: float, model: nn.Module, converted: partial[Report]) -> int:
-    """The most bases that cost no more. Costs grow evenly with them, so that two tell all."""
+    """The most bases that cost no more. Each basis of a layer costs the same, so that one tells all."""
     asked = converted.keywords
     if asked["layer"] != "unravelled" or "bases" in asked or asked["shape"] is None:
         raise UserError("convert: a budget chooses the bases of 'unravelled' layers for a shape; give that, and no bases")
-    one, two = (converted(copy.deepcopy(model), bases=bases) for bases in (1, 2))
-    each = two.after.macs - one.after.macs
+    one = converted(copy.deepcopy(model), bases=1)
+    each = sum(layer.after.macs for layer in one.replaced)
     if budget < one.after.macs:
         raise UserError(
             f"convert: with one basis a channel the network costs {one.after.macs:,} MACs, more than budget={budget:g}; "
