@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ import torch
 from conftest import ROOT, command
 from efficientconv.gpu_day.bench import Bench
 from efficientconv.gpu_day.correctness import ROUNDINGS, logits
-from efficientconv.gpu_day.day import Day
+from efficientconv.gpu_day.day import Day, Outcome
 from efficientconv.gpu_day.operations import operations
 from efficientconv.gpu_day.stages import BY_NAME, STAGES, Stage
 from efficientconv.results.gpu_page import write_page
@@ -64,6 +64,22 @@ def test_every_stage_gives_a_table(rows):
     for name, measured in rows.items():
         assert measured and {tuple(row) for row in measured} == {tuple(measured[0])}, name
         assert json.loads(json.dumps(measured)) == measured, name
+
+
+def test_a_page_has_every_stage_and_a_share_of_the_limit_beside_every_time_of_a_model(rows, tmp_path):
+    folder = tmp_path / "nvidia-h200"  # whose peaks are known: the shares mean nothing here
+    folder.mkdir()
+    for name, measured in rows.items():
+        outcome = Outcome(name, "done", "", 1.0, {"gpu": "NVIDIA H200"}, measured)
+        (folder / f"{name}.json").write_text(json.dumps(asdict(outcome)))
+    page = write_page(Day(folder, "cuda", tiny=False)).read_text()
+    assert all(f"## {name}: " in page for name in rows)
+    for name in ("small_images", "compiled", "triton_models", "settings", "twice", "inference"):
+        section = page.partition(f"## {name}: ")[2].partition("\n## ")[0]
+        titles, _, *lines = ([cell.strip() for cell in line.split("|")] for line in section.splitlines() if "|" in line)
+        shares = [line[titles.index("share of the limit")] for line in lines]
+        assert len(shares) == len(rows[name]), name
+        assert [bool(share) for share in shares] == [row["model"] is not None for row in rows[name]], name
 
 
 def test_what_can_be_known_on_a_cpu_is_right(rows):

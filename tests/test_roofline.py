@@ -85,6 +85,8 @@ def test_bytes_of_a_layer_are_those_of_its_passes():
     assert [work.bytes for work in fused] == [2 * maps + weights, 3 * maps, 3 * maps, 5 * maps + 2 * weights]
     norms = [work.bytes for work in step.operations if work.kind == "batch_norm"]
     assert norms == [3 * maps, 5 * maps]
+    inference = step_of(model, (8, 4, 4), BATCH, torch.bfloat16, training=False).operations
+    assert [work.bytes for work in inference if work.kind == "batch_norm"] == [2 * maps]
     assert [work.bytes for work in step.operations if work.kind == "optimizer"] == [20 * (8 * 9 + 8 * 8 + 16)]
 
 

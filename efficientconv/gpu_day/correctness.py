@@ -66,8 +66,8 @@ def twice(bench: Bench) -> Iterator[Row]:
         set_determinism(False)
         fast = bench.step_row(name)
         yield {
-            "model": name, "equal_bits": equal, "ms_per_step_deterministic": deterministic["ms_per_step"],
-            "ms_per_step": fast["ms_per_step"],
+            **{key: fast[key] for key in ("model", "layout", "batch", "precision")}, "equal_bits": equal,
+            "ms_per_step_deterministic": deterministic["ms_per_step"], "ms_per_step": fast["ms_per_step"],
         }  # fmt: skip
 
 

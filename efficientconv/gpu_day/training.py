@@ -12,6 +12,7 @@ from efficientconv.engine.device import set_tf32
 from efficientconv.gpu_day.bench import Bench, Row, steps
 
 KERNELS = 15  # of a profile: those that take longest
+SETTING_KEYS = ("model", "layout", "batch", "precision", "ms_per_step", "ms_low", "ms_high", "peak_mb")
 NUM_IMAGES = 4096  # that mixing draws for
 
 
@@ -49,7 +50,7 @@ def settings(bench: Bench) -> Iterator[Row]:
     for name, changed in changes.items():
         set_tf32(changed.get("tf32", True))
         row = bench.step_row("c", **changed)
-        yield {"setting": name, **{key: row[key] for key in ("ms_per_step", "ms_low", "ms_high", "peak_mb")}}
+        yield {"setting": name, **{key: row[key] for key in SETTING_KEYS}}
         give_back()
     yield _mixing(bench)
 
@@ -63,7 +64,8 @@ def _mixing(bench: Bench) -> Row:
     labels = torch.zeros(bench.batch, dtype=torch.int64, device=bench.device)
     time = bench.spread(lambda: mixing(images, labels, draws, indices))
     ms = {"ms_per_step": 1e3 * time.median, "ms_low": 1e3 * time.low, "ms_high": 1e3 * time.high}
-    return {"setting": "mixup and cutmix, alone", **ms, "peak_mb": None}
+    alone = {"setting": "mixup and cutmix, alone", "batch": bench.batch, **ms}
+    return {"setting": None} | dict.fromkeys(SETTING_KEYS) | alone
 
 
 def profiles(bench: Bench) -> Iterator[Row]:

@@ -67,20 +67,25 @@ def _like(row: dict) -> tuple:
 
 
 def _step(row: dict, a: dict | None, machine: Machine | None) -> Step:
-    share = machine and 1e3 * _limit_s(row, machine) / row["ms_per_step"]
     over_a, macs_over_a = (a and row[key] / a[key] for key in ("ms_per_step", "macs"))
     run = RUNS[row["compiled"]] + IN_TRITON * _in_triton(row)
     return Step(
         row["model"], row["layout"], run, row["macs"], row["ms_per_step"],
-        row["ms_low"], row["ms_high"], row["peak_mb"], row.get("held_mb"), over_a, macs_over_a, share,
+        row["ms_low"], row["ms_high"], row["peak_mb"], row.get("held_mb"), over_a, macs_over_a,
+        share_of_limit(row, machine),
         row.get("commit"),
     )  # fmt: skip
 
 
-def _limit_s(row: dict, machine: Machine) -> float:
-    ways = _ways(row["model"], Setting(row["batch"], row["precision"], row["layout"]))
-    way = "fused" if _in_triton(row) else "eager" if row["compiled"] == "no" else "compiled"
-    return limit(ways[way], machine, row["precision"]).seconds
+def share_of_limit(row: dict, machine: Machine | None) -> float | None:
+    """That a measured step reaches, or an inference, whose time is an image's; None where it is of no model."""
+    if machine is None or row["model"] is None:
+        return None
+    training = "ms_per_step" in row
+    ways = _ways(row["model"], Setting(row["batch"], row["precision"], row["layout"], training))
+    way = "fused" if _in_triton(row) else "eager" if row.get("compiled", "no") == "no" else "compiled"
+    ms = row["ms_per_step"] if training else row["ms_per_image"] * row["batch"]
+    return 1e3 * limit(ways[way], machine, row["precision"]).seconds / ms
 
 
 def _in_triton(row: dict) -> bool:

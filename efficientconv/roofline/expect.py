@@ -68,7 +68,7 @@ def ways_of(model: ModelConfig, setting: Setting) -> Ways:
     classes, size = LAYOUTS[setting.layout]
     side = image_size_of(model, size)
     network = create_model(model, classes, layout=setting.layout, image_size=size)
-    step = step_of(network, (3, side, side), setting.batch, DTYPES[setting.precision])
+    step = step_of(network, (3, side, side), setting.batch, DTYPES[setting.precision], setting.training)
     return {name: run(step) for name, run in EXECUTIONS.items()}
 
 

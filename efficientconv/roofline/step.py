@@ -15,11 +15,12 @@ from efficientconv.roofline.work import Recorder, Work, on_meta, size
 
 @dataclass(frozen=True)
 class Setting:
-    """Of a training step that is looked at."""
+    """Of a training step that is looked at, or of an inference."""
 
     batch: int
     precision: str
     layout: str
+    training: bool = True
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ KINDS = (
 _FREE = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "detach", "_unsafe_view"}
 _OVERWRITES = {"copy_", "zero_", "fill_"}  # their first argument
 _NAMES = {"pool": "pool", "scatter": "spread", "gather": "spread", "new_zeros": "spread", "mm": "product"}  # parts of names
-NORM_PASSES, NORM_BACKWARD_PASSES = 3, 5  # over the maps: R, R W; and R R, R R W, as there are two passes in either
+# Over the maps: R, R W; and R R, R R W, as there are two passes in either. R W where no statistics are taken.
+NORM_PASSES, NORM_BACKWARD_PASSES, NORM_INFERENCE_PASSES = 3, 5, 2
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,19 @@ def _work(name: str, args: tuple, inputs: list[Tensor], output: object) -> list[
         return _convolution_gradients(*args[:3], transposed=args[7], wanted=args[10])
     if "batch_norm" in name:
         maps = max(inputs, key=lambda t: t.numel())
-        return [Work("batch_norm", 0, size(maps) * (NORM_BACKWARD_PASSES if "backward" in name else NORM_PASSES))]
+        return [Work("batch_norm", 0, size(maps) * _norm_passes(name, args))]
     kind = next((kind for part, kind in _NAMES.items() if part in name), "elementwise")
     outputs = _tensors(output)
     flops = _product_flops(inputs, outputs[0]) if kind == "product" else 0
     read = {id(tensor): tensor for tensor in inputs}.values()
     return [Work(kind, flops, size(*read, *outputs))]
+
+
+def _norm_passes(name: str, args: tuple) -> int:
+    if "backward" in name:
+        return NORM_BACKWARD_PASSES
+    training = args[5]
+    return NORM_PASSES if training else NORM_INFERENCE_PASSES
 
 
 def _tensors(tree: object) -> list[Tensor]:
