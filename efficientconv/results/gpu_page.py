@@ -19,7 +19,7 @@ from efficientconv.roofline.expect import BASELINE
 from efficientconv.roofline.machine import MACHINES, Machine, machine_of
 
 OF_STEPS = ("models", "compiled", "small_images", "triton_models")
-OF_A_MODEL = {"model", "layout", "batch", "precision"}  # names of a row
+SAID_ABOVE = ("layout", "precision")  # the table, of rows that have them and a model
 UNITS = {"ms": "ms", "percent": "%", "macs": "MACs", "mb": "MB", "s": "s"}
 ABOUT_STEPS = """\
 A step is forward, backward and SGD. Share of the limit: what memory and arithmetic need at the data sheet's peaks, operation
@@ -131,15 +131,20 @@ def _section(stage: Stage, outcome: Outcome, found: Measured) -> list[str]:
         return [*heading, setting, steps.markdown(), *([ABOUT_STEPS] if stage.name == OF_STEPS[0] else [])]
     if stage.name == "operations":
         return [*heading, gpu_operations.table(outcome.rows, found.machine).markdown()]
-    return [*heading, _table(outcome.rows, found.machine).markdown()]
+    if outcome.rows[0].keys() >= {"model", *SAID_ABOVE}:
+        said = f"Layout {', '.join(outcome.rows[0][key] for key in SAID_ABOVE)} where nothing else is said."
+        return [*heading, said, _table_of_models(outcome.rows, found.machine).markdown()]
+    return [*heading, _table(outcome.rows).markdown()]
 
 
-def _table(rows: Sequence[Row], machine: Machine | None) -> Table:
-    """Beside times of whole models stands their share of the limit."""
-    shown = [Column(_title(key), itemgetter(key), _short) for key in rows[0]]
-    if OF_A_MODEL <= rows[0].keys():
-        shown.append(Column("share of the limit", lambda row: gpu_steps.share_of_limit(row, machine), ".0%"))
-    return Table(rows, shown)
+def _table(rows: Sequence[Row]) -> Table:
+    return Table(rows, [Column(_title(key), itemgetter(key), _short) for key in rows[0]])
+
+
+def _table_of_models(rows: Sequence[Row], machine: Machine | None) -> Table:
+    """Their times, and beside these their share of the limit."""
+    shown = [Column(_title(key), itemgetter(key), _short) for key in rows[0] if key not in SAID_ABOVE]
+    return Table(rows, [*shown, Column("share of the limit", lambda row: gpu_steps.share_of_limit(row, machine), ".0%")])
 
 
 def _title(key: str) -> str:
