@@ -28,6 +28,7 @@ def result_table(folder: Path) -> str:
         Column("M MACs, ours", lambda row: int(row["macs"]), FIGURES["macs"].show),
         Column("of A's", lambda row: int(row["macs"]) / macs_of_a if macs_of_a else None, ".2f"),
         Column("ms per image, ours", lambda row: number(row["ms_per_image"]), FIGURES["ms_per_image"].show),
+        Column("time, of limit", lambda row: row.get("of_limit")),
         Column("top-1 %, ours (seeds)", _accuracy),
         Column("top-1 % on ImageNet, the paper's (M, unchecked)", lambda row: number(row["paper_top1_percent"]), ".2f"),
     ]).markdown()  # fmt: skip
