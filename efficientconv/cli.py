@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -121,7 +121,7 @@ def explain(error: Exception) -> str:
 def _start(config_name: str, job: Callable[[], None], sweeps: bool) -> None:
     """Options may stand anywhere; Hydra answers them, from sys.argv."""
     parser = get_args_parser()
-    parser.error = _refuse_options
+    parser.error = _refuse_options  # type: ignore[method-assign]  # argparse would print its usage
     options = vars(parser.parse_intermixed_args())
     overrides = options.pop("overrides")
     for name, refused in (("multirun", not sweeps), ("resolve", not options["cfg"]), ("experimental_rerun", True)):
@@ -149,8 +149,9 @@ def _composed(config_name: str, overrides: Sequence[str]) -> dict:
 
 def plain(cfg: DictConfig) -> dict:
     """A composed configuration without Hydra's own part, interpolations resolved, no value missing."""
-    own = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
-    return OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
+    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    values: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
+    return values
 
 
 def _nearest_key(key: str) -> str:

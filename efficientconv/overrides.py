@@ -20,15 +20,17 @@ RUN_FOLDER_KEYS = ("hydra.run.dir", "hydra.output_subdir")  # of folders that Hy
 
 def parsed(overrides: Sequence[str], config_loader: ConfigLoader | None = None) -> list[Override]:
     """Each by Hydra's grammar. Raises UserError, of one line, with the form to type where quotes are all that it lacks."""
-    parser, result = OverridesParser.create(config_loader), []
-    for override in overrides:
-        try:
-            result += parser.parse_overrides([override])
-            readable = result[-1].key_or_group
-        except OverrideParseException:
-            readable = False
-        if not readable:
-            raise UserError(_unreadable(override, parser))
+    parser = OverridesParser.create(config_loader)
+    return [_parsed(override, parser) for override in overrides]
+
+
+def _parsed(override: str, parser: OverridesParser) -> Override:
+    try:
+        (result,) = parser.parse_overrides([override])
+    except OverrideParseException:
+        raise UserError(_unreadable(override, parser)) from None
+    if not result.key_or_group:
+        raise UserError(_unreadable(override, parser))
     return result
 
 
@@ -52,7 +54,7 @@ def completed(config_name: str, overrides: Sequence[str], several: bool = False)
 
 
 def _completed(override: Override, known: set[str], several: bool) -> str:
-    key, line = override.key_or_group, override.input_line
+    key, line = override.key_or_group, str(override.input_line)
     value = line.partition("=")[2]
     if override.is_sweep_override() and not several:
         raise UserError(f"{line}: several values are for train.py -m; a list is {key}=[{value}], a text '{key}=\"{value}\"'")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from tqdm import tqdm
 
 from efficientconv.text import duration
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing from Python 3.11 on
 
 LINE_S = 30.0  # between lines where there is no terminal
 REFRESH_S = 0.5  # between refreshed figures on the bar
@@ -33,7 +36,7 @@ class Progress:
         self.start = time.monotonic()
         self.next_time = self.start + (LINE_S if self.bar.disable else REFRESH_S)
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

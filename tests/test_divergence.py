@@ -9,7 +9,7 @@ import torch
 
 from efficientconv.engine.checkpoint import load_newest
 from efficientconv.engine.distributed import World
-from efficientconv.engine.divergence import Diverged, require_finite
+from efficientconv.engine.divergence import Diverged
 from efficientconv.engine.preemption import Preemption
 from efficientconv.engine.reporter import Reporter
 from efficientconv.engine.run import Run
@@ -43,9 +43,6 @@ class Training:
 
     def share_damage(self) -> None:
         pass
-
-    def require_finite(self) -> None:
-        require_finite(self.trainer, self.world)
 
 
 def train_epochs(tmp_path, on_divergence: str, limit: float):
@@ -82,4 +79,4 @@ def test_weights_that_are_not_finite_are_never_saved():
     trainer = make_trainer(small_model())
     trainer.model.head.classifier.weight.data[0, 0] = torch.nan
     with pytest.raises(Diverged, match="a weight after step 0"):
-        require_finite(trainer, World())
+        trainer.require_finite()

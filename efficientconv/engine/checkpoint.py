@@ -122,8 +122,7 @@ def _digest(data: bytes | memoryview) -> str:
 def difference(state: object, like: object, where: str) -> str | None:
     """The first thing in which `state` is not built as `like` is: a key, a type, a tensor's shape; None: there is none."""
     if isinstance(like, Tensor):
-        fits = isinstance(state, Tensor) and state.is_floating_point() == like.is_floating_point()
-        if not fits:
+        if not isinstance(state, Tensor) or state.is_floating_point() != like.is_floating_point():
             return f"{where} is no such tensor"
         return None if state.shape == like.shape else f"{where} is {list(state.shape)} and not {list(like.shape)}"
     if not isinstance(like, dict):

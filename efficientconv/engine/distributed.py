@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -14,6 +16,8 @@ from torch.nn.parallel import DistributedDataParallel
 from efficientconv.data import Shard
 from efficientconv.errors import UserError
 from efficientconv.signals import left_at_once
+
+R = TypeVar("R")
 
 _BY_TORCHRUN = "start the processes with torchrun, which sets them all, or unset RANK and WORLD_SIZE"
 
@@ -71,15 +75,15 @@ class World:
         if self.size == 1:
             return model
         new, old = "forward_sync_buffers", "broadcast_buffers"  # before torch 2.14
-        buffers = new if new in inspect.signature(DistributedDataParallel).parameters else old
+        buffers: dict[str, Any] = {new if new in inspect.signature(DistributedDataParallel).parameters else old: False}
         return DistributedDataParallel(
-            model, **{buffers: False},
+            model, **buffers,
             gradient_as_bucket_view=device.type == "cuda",  # no copy; a CPU's kernels give another memory order
             static_graph=accumulation_steps == 1,  # torch refuses one whose first pass is not exchanged
         )  # fmt: skip
 
-    def main_first(self, action):
-        """Runs `action` in the main process, then in the others: the first may download or write what the others read."""
+    def main_first(self, action: Callable[[], R]) -> R:
+        """Runs `action` in the main process, then in the others, which may read what the main process has written."""
         if self.size > 1 and not self.is_main:
             dist.barrier()
         result = action()

@@ -1,4 +1,4 @@
-"""A loss or weights that are no longer finite: found, never saved, and what is done about it."""
+"""Finds a loss or weights that are no longer finite, so that no such state is saved."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from torch import Tensor, nn
 
 from efficientconv.errors import UserError
 
-# Asking a GPU for a figure waits for all that it has queued.
+# Steps between two looks at the losses. A look at a GPU waits until all queued work is done.
 CHECK_EVERY_STEPS = {"cpu": 1, "cuda": 20}
 
 
 class Diverged(UserError):
-    """Training has left the finite numbers; the last good checkpoint stays."""
+    """The loss or a weight is not finite. The last good checkpoint stays."""
 
     exit_code = 3
 
 
 class FiniteWatch:
-    """Keeps the losses of the last steps on the device, a copy each, and looks at them all at once.
+    """Keeps a copy of each loss of the last steps on the device, and checks all of them at once.
 
     Args:
-        losses_per_step: how often `add` is called in a step.
+        losses_per_step: number of `add` calls in one step.
     """
 
     def __init__(self, device: torch.device, losses_per_step: int):
         self.every = CHECK_EVERY_STEPS[device.type]
         self.losses = torch.zeros(self.every * losses_per_step, device=device)
-        self.steps: list[int] = []  # of the losses that were not looked at yet
+        self.steps: list[int] = []  # of the losses that were not checked yet
         self.bad_step: int | None = None
 
     def add(self, loss: Tensor, step: int) -> None:
@@ -39,7 +39,7 @@ class FiniteWatch:
         self.steps.append(step)
 
     def found(self, step: int) -> bool:
-        """At some steps only; those between are told by the next."""
+        """Whether a loss is bad. Checks every few steps only; such a check includes the steps since the last one."""
         return step % self.every == 0 and self.first_bad_step() is not None
 
     def first_bad_step(self) -> int | None:
@@ -50,21 +50,7 @@ class FiniteWatch:
         return self.bad_step
 
 
-def require_finite(trainer, world) -> None:
-    """Raises Diverged, in all processes of `world` alike, when the loss or the weights are not finite.
-
-    A bad gradient shows in the weights a step before it shows in the loss.
-    """
-    bad_step = trainer.watch.first_bad_step()
-    (diverged,) = world.any(bad_step is not None or not _is_finite(trainer.model))
-    if diverged:
-        where = f"the loss of step {bad_step}" if bad_step is not None else f"a weight after step {trainer.step}"
-        raise Diverged(
-            f"training has diverged: {where} is not finite; the last good checkpoint is kept; try a lower optim.lr, a "
-            "schedule.warmup_epochs, or trainer.on_divergence=rollback"
-        )
-
-
-def _is_finite(model: nn.Module) -> bool:
+def is_finite(model: nn.Module) -> bool:
+    """Whether all weights and buffers of `model` are finite numbers."""
     tensors = [tensor for tensor in model.state_dict().values() if tensor.is_floating_point()]
     return bool(torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all())

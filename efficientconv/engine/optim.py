@@ -75,4 +75,4 @@ class EMA:
         means, values = zip(*(pair for pair in pairs if pair[0].is_floating_point()))
         torch._foreach_lerp_(means, values, weight)
         if counts := [pair for pair in pairs if not pair[0].is_floating_point()]:
-            torch._foreach_copy_(*zip(*counts))
+            torch._foreach_copy_([mean for mean, _ in counts], [value for _, value in counts])

@@ -135,7 +135,7 @@ class Run:
         bad = self.trainer.watch.found(self.trainer.step)
         stop, save, bad = self.world.any(self.training.preemption.pending, self.store.due(), bad)
         if bad:
-            self.training.require_finite()
+            self.trainer.require_finite()
         if stop:
             raise Preempted
         if save:
@@ -151,7 +151,7 @@ class Run:
         }  # fmt: skip
 
     def _save(self) -> None:
-        self.training.require_finite()
+        self.trainer.require_finite()
         self.store.save()
 
     def _evaluate(self, epoch: int) -> None:

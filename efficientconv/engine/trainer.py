@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from efficientconv.data import TrainLoader
 from efficientconv.engine.checkpoint import difference, optimizer_difference
 from efficientconv.engine.device import autocast, batch_that_fits_named, grad_scaler
 from efficientconv.engine.distributed import World
-from efficientconv.engine.divergence import FiniteWatch
+from efficientconv.engine.divergence import Diverged, FiniteWatch, is_finite
 from efficientconv.engine.metrics import Meter
 from efficientconv.engine.optim import EMA, build_optimizer, lr_factor, set_lr
 from efficientconv.engine.preemption import Preemption
@@ -105,8 +105,8 @@ class Trainer:
         self.meter.add(loss, logits, labels)
         self.watch.add(loss, self.step + 1)
 
-    def _gradients_exchanged(self, exchange: bool):
-        """Between processes only with the last micro-batch of a step."""
+    def _gradients_exchanged(self, exchange: bool) -> AbstractContextManager:
+        """The processes exchange gradients only with the last micro-batch of a step."""
         return nullcontext() if exchange or self.world.size == 1 else self._parallel.no_sync()
 
     def _next(self, batches: Batches) -> tuple[Tensor, Tensor]:
@@ -114,6 +114,20 @@ class Trainer:
         batch = next(batches)
         self.meter.wait_seconds += time.perf_counter() - start
         return batch
+
+    def require_finite(self) -> None:
+        """Raises Diverged, in all processes alike, when the loss or the weights are not finite.
+
+        A bad gradient shows in the weights a step before it shows in the loss.
+        """
+        bad_step = self.watch.first_bad_step()
+        (diverged,) = self.world.any(bad_step is not None or not is_finite(self.model))
+        if diverged:
+            where = f"the loss of step {bad_step}" if bad_step is not None else f"a weight after step {self.step}"
+            raise Diverged(
+                f"training has diverged: {where} is not finite; the last good checkpoint is kept; try a lower optim.lr, a "
+                "schedule.warmup_epochs, or trainer.on_divergence=rollback"
+            )
 
     def state_dict(self) -> dict:
         """Tensors and plain values only, so that it loads with weights_only=True. All processes call it together."""
@@ -177,7 +191,7 @@ def batches_counted(norms: Sequence[nn.BatchNorm2d]) -> Iterator[None]:
     The norms do not see their counters meanwhile.
     """
     training = [norm for norm in norms if norm.training]
-    counts: list[Tensor] = [norm._buffers["num_batches_tracked"] for norm in training]
+    counts = [count for norm in training if (count := norm.num_batches_tracked) is not None]
     for norm in training:
         norm._buffers["num_batches_tracked"] = None
     try:

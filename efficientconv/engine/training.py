@@ -21,7 +21,6 @@ from efficientconv.data import (
 )  # fmt: skip
 from efficientconv.engine.device import choose_device, keep_freed_memory, set_determinism, set_tf32, warn_of_slow_format
 from efficientconv.engine.distributed import World
-from efficientconv.engine.divergence import require_finite
 from efficientconv.engine.metrics import Result, evaluate_split
 from efficientconv.engine.preemption import Preemption
 from efficientconv.engine.run_folder import TEST, TRAIN
@@ -72,10 +71,6 @@ class Training:
         for reasons in self.world.gather(self.data.damage.reasons):
             for path, reason in reasons.items():
                 self.data.damage.add(path, reason)
-
-    def require_finite(self) -> None:
-        """Raises Diverged, in all processes alike, when the loss or the weights have left the finite numbers."""
-        require_finite(self.trainer, self.world)
 
 
 def build_training(config: RunConfig, world: World, preemption: Preemption, found: DataSet | None) -> Training:
