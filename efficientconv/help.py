@@ -1,6 +1,6 @@
-"""What --help prints, 80 columns wide: of a script with options, and of a command whose settings are files in configs/.
+"""The pages that --help prints, 80 columns wide: for scripts with options, and for commands with settings in configs/.
 
-Nothing here imports more than the standard library: a command answers at once, before its own imports.
+This file imports only the standard library, so that --help answers before the slow imports of a command.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from efficientconv.files import CONFIG_DIR
 
 WIDTH = 80  # columns
 OPTIONS = {
-    "-m": "every combination of the values that are given with commas",
-    "--cfg job": "prints all settings with their values; nothing is begun",
-    "--hydra-help": "Hydra's own options",
-    "-sc install=bash": "for completion with Tab: eval what this prints",
+    "-m": "trains every combination of values, such as seed=0,1,2",
+    "--cfg job": "prints all settings with their values, and ends",
+    "--hydra-help": "prints Hydra's own options",
+    "-sc install=bash": "prints a script for completion with Tab: eval it",
 }
 
 
@@ -29,7 +29,7 @@ class _Page(argparse.HelpFormatter):
 
 
 def parser_for(about: str | None) -> argparse.ArgumentParser:
-    """Of a script; `about` is its docstring."""
+    """The parser of a script, whose docstring is `about`."""
     return argparse.ArgumentParser(description=about, formatter_class=_Page)
 
 
@@ -41,7 +41,7 @@ def answer_help(config_name: str, sweeps: bool = False) -> None:
 
 
 def page(about: str, config_name: str, sweeps: bool) -> str:
-    """What the command is for, what each group of settings can be, the other settings as their file has them, options."""
+    """The help page: what the command does, the choices of each group, the other settings with their comments, options."""
     lines = (CONFIG_DIR / f"{config_name}.yaml").read_text().splitlines()
     groups = re.findall(r"^  - (\w+): ", "\n".join(lines), re.MULTILINE)
     blanks = [number for number, line in enumerate(lines) if not line]  # after the defaults, and before what is Hydra's
@@ -58,12 +58,12 @@ def page(about: str, config_name: str, sweeps: bool) -> str:
 
 
 def choices(group: str) -> list[str]:
-    """The names of a group of settings: its files in configs/, and of data those that the data sets state."""
+    """The choices of a group of settings: its files in configs/, or for data the registered data sets."""
     return sorted(data_settings() if group == "data" else (file.stem for file in (CONFIG_DIR / group).glob("*.yaml")))
 
 
 def fitted(text: str) -> str:
-    """Prose filled; of an example, which is indented, only what is too wide goes on in the next line."""
+    """`text` in WIDTH columns. Prose is filled. An indented line is an example: it is only wrapped where it is too long."""
     parts = []
     for prose, group in groupby(text.strip("\n").splitlines(), key=lambda line: bool(line) and not line[0].isspace()):
         lines = list(group)
@@ -72,7 +72,7 @@ def fitted(text: str) -> str:
 
 
 def _section(title: str, texts: dict[str, str]) -> list[str]:
-    """None where there is nothing to list."""
+    """A title and a line for each text; nothing if there are no texts."""
     width = max(map(len, texts), default=0) + 2
     lines = [_wrapped(f"  {name:{width}}{text}", " " * (2 + width)) for name, text in texts.items()]
     return [title, *lines, ""] if lines else []
