@@ -1,7 +1,7 @@
-"""Checkpoints: written whole or not at all, checked before they are believed, data and never code.
+"""Checkpoints: written whole or not at all, checked before use, and read as data, never as code.
 
-A file is named step-<optimizer steps>-<start of its SHA-256>.pt. It is written under another name, flushed to the disk and
-renamed; the two newest are kept, so that one that was damaged later has a predecessor.
+A file is named step-<optimizer steps>-<start of its SHA-256>.pt. It is written under a temporary name, flushed to the disk and
+renamed. The two newest are kept: if the newest is damaged, the one before takes its place.
 """
 
 from __future__ import annotations
@@ -40,10 +40,9 @@ def save_checkpoint(folder: Path, state: dict) -> Path:
 
 
 def load_newest(folder: Path, fault_in: Callable[[dict], str | None] = lambda state: None) -> tuple[Path, dict] | None:
-    """The newest sound checkpoint of `folder`, None where there is no checkpoint at all.
+    """The newest sound checkpoint of `folder`; None if the folder has no checkpoint.
 
-    A damaged one, or one in which `fault_in` finds a fault, is named in a warning and passed over. Raises UserError when all
-    are.
+    A warning names each checkpoint that is damaged or in which `fault_in` finds a fault. Raises UserError if none is sound.
     """
     paths = _newest_first(folder)
     for path in paths:
@@ -94,7 +93,7 @@ def weights_of(state: dict) -> dict[str, dict[str, Tensor]]:
 
 
 def _fault(state: object) -> str | None:
-    """Why that is no training state, of whichever run; None: it is one."""
+    """Why `state` is not the training state of any run; None if it is one."""
     if not isinstance(state, dict) or not {"step", "model"} <= state.keys():
         return "it has no training state in it"
     if type(state["step"]) is not int or state["step"] < 0:
@@ -120,7 +119,7 @@ def _digest(data: bytes | memoryview) -> str:
 
 
 def difference(state: object, like: object, where: str) -> str | None:
-    """The first thing in which `state` is not built as `like` is: a key, a type, a tensor's shape; None: there is none."""
+    """The first difference in structure between `state` and `like`: a key, a type, a tensor's shape. None: no difference."""
     if isinstance(like, Tensor):
         if not isinstance(state, Tensor) or state.is_floating_point() != like.is_floating_point():
             return f"{where} is no such tensor"
@@ -135,7 +134,7 @@ def difference(state: object, like: object, where: str) -> str | None:
 
 
 def optimizer_difference(state: object, optimizer: torch.optim.Optimizer) -> str | None:
-    """As `difference`, for a state of an optimizer that may have made steps, and this one none."""
+    """As `difference`, between the `state` of an optimizer that has made steps and `optimizer`, which has made none."""
     like = optimizer.state_dict()
     if not isinstance(state, dict):
         return "optimizer is no dictionary"

@@ -1,4 +1,4 @@
-"""What a start must have in common with the run that it goes on with, or reports, besides the configuration."""
+"""Refuses to continue or report a run on other images, or with another number of processes, than it was begun with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from efficientconv.errors import UserError
 
 
 def found_data(config: RunConfig) -> DataSet | None:
-    """The files at data.root; None for a set that has none of its own, and where of a finished run they are gone."""
+    """The files at data.root. None if the set is not one of files, or if the run is finished and its files are gone."""
     if config.data.name not in FILE_SETS.names():
         return None
     try:
@@ -24,9 +24,9 @@ def found_data(config: RunConfig) -> DataSet | None:
 
 
 def refuse_other_images(folder: RunFolder, config: RunConfig, images: Images) -> None:
-    """Raises UserError when the run that lies there was begun on other images, or on other copies of them.
+    """Raises UserError if the run in `folder` was begun on other images, or on other copies of the images.
 
-    One that is not finished may go on with other images for its test: its weights do not depend on them.
+    An unfinished run may get other test images: its weights do not depend on them.
     """
     if not folder.has_begun():
         return
@@ -70,9 +70,9 @@ def _tell_of_another_test(folder: RunFolder) -> None:
 
 
 def refuse_other_processes(folder: RunFolder, processes: int) -> None:
-    """Raises UserError when the run that lies there was trained by another number of processes.
+    """Raises UserError if the run in `folder` was trained by another number of processes.
 
-    Also where batch norm's statistics are those of all: dropout is each process's own.
+    The result depends on that number even with synchronized batch norm: each process draws its own dropout.
     """
     if not folder.has_begun():
         return

@@ -22,9 +22,9 @@ KEPT_AT_MOST = (1 << 31) - 1  # bytes, at the end of the heap
 
 
 def choose_device(name: str, local_rank: int = 0) -> torch.device:
-    """auto takes a GPU where torch can use one, process by process, and says why where there is one that it cannot use.
+    """The device `name`: cpu, cuda or auto, with one GPU for each process. auto warns if torch cannot use a GPU that is there.
 
-    Raises UserError when cuda is asked for and cannot be had, and when there are more processes than GPUs.
+    Raises UserError if `name` is cuda and torch can use no GPU, or if there are more processes than GPUs.
     """
     if name == "cpu":
         return torch.device("cpu")
@@ -41,7 +41,7 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """For people: cpu, or the GPU's name, and how many of the machine's GPUs are idle beside it where nobody shares them."""
+    """cpu, or the GPU's name, with a hint to torchrun if the machine has further GPUs."""
     if device.type == "cpu":
         return "cpu"
     name, gpus = torch.cuda.get_device_name(device), torch.cuda.device_count()
@@ -50,7 +50,7 @@ def device_name(device: torch.device) -> str:
 
 
 def _gpu_obstacle(local_rank: int) -> str | None:
-    """Why torch can use no GPU in this process; None: it can."""
+    """Why torch cannot use a GPU in this process; None if it can."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
         return "CUDA_VISIBLE_DEVICES is empty and hides every GPU"
     with warnings.catch_warnings(record=True) as told:
@@ -74,7 +74,7 @@ def _capability(arch: str) -> tuple[int, int]:
 
 
 def set_tf32(allowed: bool) -> None:
-    """Whether a GPU may round the factors of float32 convolutions and matrix products to TF32's 10 bits of mantissa."""
+    """Allows or forbids TF32: a GPU rounds the factors of float32 convolutions and matrix products to 10 bits of mantissa."""
     torch.backends.cudnn.allow_tf32 = allowed
     torch.backends.cuda.matmul.allow_tf32 = allowed
 
@@ -85,7 +85,7 @@ def warn_of_slow_format(device: torch.device, precision: str) -> None:
 
 
 def set_determinism(deterministic: bool) -> None:
-    """Bitwise equal runs on the same machine and number of threads, or the fastest kernels."""
+    """Chooses bitwise equal runs (same machine, same number of threads), or the fastest kernels."""
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
     torch.use_deterministic_algorithms(deterministic)
@@ -121,7 +121,7 @@ def keep_freed_memory(device: torch.device) -> None:
 
 @contextmanager
 def batch_that_fits_named(config: TrainerConfig) -> Iterator[None]:
-    """A step that finds no memory on its GPU becomes a UserError with the batch to try. The last checkpoint stays."""
+    """If a step runs out of GPU memory, raises a UserError that names a smaller batch to try."""
     try:
         yield
     except torch.OutOfMemoryError:

@@ -24,7 +24,7 @@ _BY_TORCHRUN = "start the processes with torchrun, which sets them all, or unset
 
 @dataclass(frozen=True)
 class World:
-    """This process among those that train together. Alone, every exchange is a no-op."""
+    """This process among the processes that train together. With one process, every exchange does nothing."""
 
     rank: int = 0
     size: int = 1
@@ -32,7 +32,7 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """The one that writes."""
+        """Whether this is the process that writes files."""
         return self.rank == 0
 
     @property
@@ -46,7 +46,7 @@ class World:
         return tensor
 
     def any(self, *flags: bool) -> list[bool]:
-        """Each flag, true where it is true in any process: all processes then do the same."""
+        """Each flag becomes true in all processes if it is true in one, so that all processes do the same."""
         if self.size == 1:
             return list(flags)
         votes = torch.tensor(flags, dtype=torch.int32)  # on the CPU: the device's queue is not waited for
@@ -61,7 +61,7 @@ class World:
         return values
 
     def share_buffers(self, model: nn.Module) -> None:
-        """The main process's batch norm statistics for all: those are the ones that are saved."""
+        """Copies the main process's batch norm statistics, which are saved, to all processes."""
         if self.size > 1:
             for buffer in model.buffers():
                 dist.broadcast(buffer, 0)
@@ -93,9 +93,9 @@ class World:
 
 
 def start_world() -> World:
-    """Joins the processes that torchrun started (RANK and WORLD_SIZE are set), or is the only one.
+    """Joins the processes that torchrun started (RANK and WORLD_SIZE are set). Without them this process is alone.
 
-    Raises UserError for what another program left of torchrun's variables.
+    Raises UserError if only some of torchrun's variables are set.
     """
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         return World()
@@ -120,6 +120,6 @@ def _number(name: str) -> int:
 
 
 def leave_world() -> None:
-    """After a run has ended well; one that failed leaves at once, so that torchrun ends the others."""
+    """Called after a run has ended well. A process that fails does not call this, so that torchrun ends the others."""
     if dist.is_initialized():
         dist.destroy_process_group()

@@ -1,7 +1,7 @@
-"""metrics.jsonl: one record an epoch, the truth that tables, reports and trackers read.
+"""metrics.jsonl: one record for each epoch. Tables, reports and trackers read this file.
 
-A record is a line at the file's end. A reader may come while it is being written, and a crash may cut it off: what has no
-end of line yet is no record. Checkpoints hold the records of the epochs before them, so that none is lost with the file.
+A record is one line, added at the end of the file. A line without its end is not a record yet: it is being written, or a crash cut
+it off. A checkpoint also holds the records of the epochs before it, so that no record is lost with the file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TOTALLED = ("train_seconds", "train_images")  # what a summary adds up
 
 
 class EpochLog:
-    """A run's records, and how many of them its file has: one that found no space on the disk is written with the next."""
+    """A run's records. If the disk is full, a record is written later, together with the next one."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -39,13 +39,14 @@ class EpochLog:
         return _lines(self.values[:epochs])
 
     def resume(self, epochs: int, kept: str | None) -> None:
-        """Goes back to the first `epochs` records: a resumed run writes the later ones again.
+        """Keeps the first `epochs` records only: a resumed run writes the later ones again.
 
         Args:
-            kept: what `text` gave for the checkpoint; None: it has none, as those of earlier versions, and the file must do.
+            kept: the records in the checkpoint, as `text` gave them. None: the checkpoint is of an earlier version and has no
+                records, so the file is read.
 
         Raises:
-            UserError: the file lacks one of them.
+            UserError: one of these records is missing.
         """
         remedy = f"put the file back, or delete the folder {self.path.parent} to train from the start"
         if kept is None:
@@ -61,14 +62,14 @@ class EpochLog:
                 )
 
     def restore(self) -> None:
-        """Writes the file as it was at the checkpoint, and says so where it lacked something. Raises UserError."""
+        """Writes the file as it was at the checkpoint, with a warning if records were missing or damaged. Raises UserError."""
         found = read_bytes(self.path) or b""
         if not found.startswith(_lines(self.values).encode()):
             warnings.warn(f"{self.path} lacked records or was damaged; they are those of the checkpoint again", stacklevel=2)
         self.write()
 
     def write(self) -> bool:
-        """What the file lacks. False, after a warning, when the disk refuses."""
+        """Writes the records that the file lacks. Returns False, after a warning, if they could not be written."""
         try:
             if self._written is None or not self._append(_lines(self.values[self._written :]).encode()):
                 self._replace(_lines(self.values).encode())
@@ -79,7 +80,7 @@ class EpochLog:
         return True
 
     def _append(self, lines: bytes) -> bool:
-        """False where the file is no longer what was written."""
+        """Adds `lines` to the file. Returns False if the file is shorter than what was written to it."""
         with open_to_append(self.path) as file:
             if file.tell() < self._bytes:
                 return False
@@ -96,12 +97,12 @@ class EpochLog:
 
 
 def read_records(path: Path) -> list[dict]:
-    """Those whose lines have an end; none where there is no file. Raises UserError for a line that is no record."""
+    """The records of the file `path`; none if there is no file. Raises UserError for a line that is not a record."""
     return _parsed(read_bytes(path) or b"", path, RESTORE)
 
 
 def training_totals(records: list[dict]) -> dict:
-    """Over the epochs' records: the best held-out accuracy (an extra: nothing is chosen by it), time, throughput."""
+    """Time and throughput over all epochs, and the best held-out accuracy, by which nothing is chosen."""
     watched = [record for record in records if "val_top1_percent" in record]
     best = max(watched, key=lambda record: record["val_top1_percent"], default={})
     seconds = sum(record["train_seconds"] for record in records)

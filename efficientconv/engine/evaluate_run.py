@@ -1,4 +1,4 @@
-"""A finished or unfinished run's weights on its own test images, or on others of its classes."""
+"""Evaluates the weights of a run, finished or not, on its own test images or on other images of its classes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def evaluate_run(
     """Results by the name of the weights: "" and, where the run keeps one, "ema_" for their moving average.
 
     Args:
-        run: a run folder; it alone says which network, which classes, and how its images are prepared.
+        run: a run folder. Network, classes and the preparation of images are read from it.
         checkpoint: a .pt or .safetensors file; None: the newest of the run.
         data: another data set, or images in class folders; None: the run's own test images, and so its own numbers.
         world: the processes that share the images.
@@ -42,7 +42,7 @@ def evaluate_run(
 
 
 def _own_images(trained: TrainedRun) -> tuple[Split, DataConfig]:
-    """Raises UserError where they are no longer those that the run's numbers are of."""
+    """The run's own test images. Raises UserError if they have changed since the run was begun."""
     config, facts = trained.config.data, trained.facts
     images = load_test_images(config, trained.classes, trained.image_size)
     now = {"data_pixels": images.pixels, "num_test": len(images.split), TEST: images.digest}

@@ -1,4 +1,4 @@
-"""What a run is: its configuration, as far as its numbers depend on it, and its images; and the name that follows."""
+"""The identity of a run: its images, and the settings that its numbers depend on. The run's name is computed from it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from efficientconv.config import RunConfig
 if TYPE_CHECKING:
     from efficientconv.data.fingerprint import Images  # with torch, which takes seconds
 
-# What may differ between two starts of one run: where things lie, what watches it, what it runs on.
+# Settings that may differ between two starts of one run: places of files, loggers, device.
 _NOT_IDENTITY = {
     "": ("tier", "output_root", "run_dir", "layers", "logger"),
     "model": ("description", "source"),
@@ -23,7 +23,7 @@ _NOT_IDENTITY = {
 def identity(config: RunConfig) -> dict:
     """The part of the configuration that the run's numbers depend on.
 
-    Without what stands at the schema's default, so that a setting added later leaves the runs before it what they are.
+    Settings at the schema's default are left out: a setting that is added later does not change the identity of earlier runs.
     """
     values = config.model_dump(exclude_defaults=True)
     for section, keys in _NOT_IDENTITY.items():
@@ -34,7 +34,7 @@ def identity(config: RunConfig) -> dict:
 
 
 def run_name(config: RunConfig, images: Images | None = None) -> str:
-    """Of its folder: the same configuration has the same one, on every machine; with other images of the user's, another."""
+    """The name of the run's folder. It depends on the configuration and on the user's own images, not on the machine."""
     values = identity(config)
     if images is not None and images.own:
         values["data"]["images"] = images.train
@@ -42,5 +42,5 @@ def run_name(config: RunConfig, images: Images | None = None) -> str:
 
 
 def name_stem(config: RunConfig) -> str:
-    """What the names of all runs of that model, data set and seed begin with."""
+    """The start of the names of all runs of this model, data set and seed."""
     return f"{config.model.name}-{config.data.name}-s{config.seed}"

@@ -18,9 +18,9 @@ TOP = 5
 
 
 class Meter:
-    """Loss, top-1 and top-5 summed over images; seconds spent, and those of them spent waiting for data.
+    """Sums of loss, top-1 and top-5 over images; seconds of work, and the part of them spent waiting for data.
 
-    top-5 is top-k, with k the number of classes where there are fewer than five.
+    With fewer than five classes, top-5 is top-k, where k is the number of classes.
     """
 
     def __init__(self, device: torch.device):
@@ -35,7 +35,7 @@ class Meter:
 
     @torch.no_grad()
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """`loss` is the batch's mean; logits B x classes; labels B, or B x classes shares: the largest counts."""
+        """`loss` is the mean of the batch; logits B x classes; labels B, or shares B x classes, of which the largest counts."""
         labels = labels if labels.ndim == 1 else labels.argmax(dim=1)
         hits = logits.topk(min(TOP, logits.shape[1]), dim=1).indices == labels[:, None]
         self.hits[: hits.shape[1]] += hits.sum(0)
@@ -43,7 +43,7 @@ class Meter:
         self.images += len(labels)
 
     def reduce(self, add: Callable[[Tensor], Tensor]) -> Meter:
-        """The sum over processes, given `add` that sums a tensor over them. The seconds are this process's."""
+        """The sum over all processes; `add` sums a tensor over them. The seconds remain those of this process."""
         total = Meter(self.device)
         total.loss_sum, total.hits = add(self.loss_sum.clone()), add(self.hits.clone())
         total.images = int(add(torch.tensor(self.images)))
@@ -63,7 +63,7 @@ class Meter:
         return 100 * self.wait_seconds / self.seconds if self.seconds else 0.0
 
     def state_dict(self) -> dict:
-        """`correct`: top-1 and top-5, as checkpoints have always had it."""
+        """Top-1 and top-5 are one tensor, `correct`, as in the checkpoints of earlier versions."""
         values = {name: value for name, value in vars(self).items() if name not in ("device", "hits")}
         return values | {"correct": torch.stack((self.hits[0], self.hits.sum()))}
 
@@ -112,9 +112,10 @@ class Result:
 def evaluate(
     model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], device: torch.device, precision: str, world: World
 ) -> Result:
-    """Batches are (images B x 3 x S x S, labels B) on `device`. The loss is the plain cross-entropy, without smoothing.
+    """Loss and accuracy of `model`. Batches are (images B x 3 x S x S, labels B) on `device`.
 
-    Each process of `world` has its own batches; the result is of all of them. The model is left in the mode it was in.
+    The loss is the cross-entropy without label smoothing. Each process of `world` has its own batches, and the result is of all
+    processes. The model's mode, training or evaluation, does not change.
     """
     was_training = model.training
     model.eval()
@@ -130,7 +131,7 @@ def evaluate(
 def evaluate_split(
     model: nn.Module, split: Split, config: RunConfig, image_size: int, device: torch.device, world: World
 ) -> Result:
-    """`model` on `split`, in the batches and the precision of the configuration, so that it gives one number always."""
+    """Evaluates `model` on `split`, with the batch size and precision of the configuration: the same number every time."""
     trainer = config.trainer
     loader = eval_loader(
         split, config.data, image_size=image_size, device=device, channels_last=trainer.channels_last,
