@@ -1,7 +1,7 @@
 """Checkpoints: written whole or not at all, checked before use, and read as data, never as code.
 
-A file is named step-<optimizer steps>-<start of its SHA-256>.pt. It is written under a temporary name, flushed to the disk and
-renamed. The two newest are kept: if the newest is damaged, the one before takes its place.
+A file is named step-<optimizer steps>-<start of its SHA-256>.pt. It is written under a temporary name, flushed to the disk
+and renamed. The two newest are kept: if the newest is damaged, the one before takes its place.
 """
 
 from __future__ import annotations

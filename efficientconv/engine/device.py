@@ -22,7 +22,7 @@ KEPT_AT_MOST = (1 << 31) - 1  # bytes, at the end of the heap
 
 
 def choose_device(name: str, local_rank: int = 0) -> torch.device:
-    """The device `name`: cpu, cuda or auto, with one GPU for each process. auto warns if torch cannot use a GPU that is there.
+    """The device `name`: cpu, cuda or auto, with one GPU for each process. auto warns of a GPU that torch cannot use.
 
     Raises UserError if `name` is cuda and torch can use no GPU, or if there are more processes than GPUs.
     """
@@ -74,7 +74,7 @@ def _capability(arch: str) -> tuple[int, int]:
 
 
 def set_tf32(allowed: bool) -> None:
-    """Allows or forbids TF32: a GPU rounds the factors of float32 convolutions and matrix products to 10 bits of mantissa."""
+    """Allows or forbids TF32: a GPU rounds factors of float32 convolutions and matrix products to 10 bits of mantissa."""
     torch.backends.cudnn.allow_tf32 = allowed
     torch.backends.cuda.matmul.allow_tf32 = allowed
 

@@ -1,7 +1,7 @@
 """metrics.jsonl: one record for each epoch. Tables, reports and trackers read this file.
 
-A record is one line, added at the end of the file. A line without its end is not a record yet: it is being written, or a crash cut
-it off. A checkpoint also holds the records of the epochs before it, so that no record is lost with the file.
+A record is one line, added at the end of the file. A line without its end is not a record yet: it is being written, or a
+crash cut it off. A checkpoint also holds the records of the epochs before it, so that no record is lost with the file.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class EpochLog:
         """Keeps the first `epochs` records only: a resumed run writes the later ones again.
 
         Args:
-            kept: the records in the checkpoint, as `text` gave them. None: the checkpoint is of an earlier version and has no
-                records, so the file is read.
+            kept: the records in the checkpoint, as `text` gave them. None: the checkpoint is of an earlier version and has
+                no records, so the file is read.
 
         Raises:
             UserError: one of these records is missing.
@@ -62,7 +62,7 @@ class EpochLog:
                 )
 
     def restore(self) -> None:
-        """Writes the file as it was at the checkpoint, with a warning if records were missing or damaged. Raises UserError."""
+        """Writes the file as it was at the checkpoint; warns if records were missing or damaged. Raises UserError."""
         found = read_bytes(self.path) or b""
         if not found.startswith(_lines(self.values).encode()):
             warnings.warn(f"{self.path} lacked records or was damaged; they are those of the checkpoint again", stacklevel=2)

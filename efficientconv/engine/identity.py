@@ -23,7 +23,7 @@ _NOT_IDENTITY = {
 def identity(config: RunConfig) -> dict:
     """The part of the configuration that the run's numbers depend on.
 
-    Settings at the schema's default are left out: a setting that is added later does not change the identity of earlier runs.
+    Settings at the schema's default are left out, so that a setting added later leaves earlier runs as they are.
     """
     values = config.model_dump(exclude_defaults=True)
     for section, keys in _NOT_IDENTITY.items():

@@ -35,7 +35,7 @@ class Meter:
 
     @torch.no_grad()
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """`loss` is the mean of the batch; logits B x classes; labels B, or shares B x classes, of which the largest counts."""
+        """`loss` is the batch's mean; logits B x classes; labels B, or shares B x classes, of which the largest counts."""
         labels = labels if labels.ndim == 1 else labels.argmax(dim=1)
         hits = logits.topk(min(TOP, logits.shape[1]), dim=1).indices == labels[:, None]
         self.hits[: hits.shape[1]] += hits.sum(0)
@@ -114,8 +114,8 @@ def evaluate(
 ) -> Result:
     """Loss and accuracy of `model`. Batches are (images B x 3 x S x S, labels B) on `device`.
 
-    The loss is the cross-entropy without label smoothing. Each process of `world` has its own batches, and the result is of all
-    processes. The model's mode, training or evaluation, does not change.
+    The loss is the cross-entropy without label smoothing. Each process of `world` has its own batches, and the result is of
+    all processes. The model's mode, training or evaluation, does not change.
     """
     was_training = model.training
     model.eval()

@@ -18,7 +18,7 @@ ONECYCLE_RISE, ONECYCLE_START, ONECYCLE_END = 0.3, 1 / 25, 1 / 250_000
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """SGD whose weight decay leaves out batch norm and biases, all that has fewer than two dimensions, if not asked [D]."""
+    """SGD. Weight decay leaves out batch norm and biases (fewer than two dimensions), unless `decay_norms` is set [D]."""
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     of_others = config.weight_decay if config.decay_norms else 0.0
@@ -34,7 +34,7 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def lr_factor(schedule: ScheduleConfig, step: int, steps_per_epoch: int, epochs: int) -> float:
-    """What the learning rate is multiplied by at optimizer step `step` = 0 .. steps_per_epoch * epochs - 1."""
+    """The factor of the learning rate at optimizer step `step` = 0 .. steps_per_epoch * epochs - 1."""
     warmup_steps = round(schedule.warmup_epochs * steps_per_epoch)
     if step < warmup_steps:
         return (step + 1) / warmup_steps
@@ -58,9 +58,9 @@ def _cosine(start: float, end: float, fraction: float) -> float:
 
 
 class EMA:
-    """`model` is a copy whose floating-point state trails the trained one's.
+    """The exponential moving average of the weights and buffers: `model` is a copy of the trained model that holds them.
 
-    The decay at step t (counted from 0) is min(decay, (1 + t) / (10 + t)), so that short runs are not held by their start.
+    At step t (from 0) the decay is min(decay, (1 + t) / (10 + t)), so that the first weights count little in short runs.
     """
 
     def __init__(self, model: nn.Module, decay: float):
@@ -69,7 +69,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """All tensors of a kind in one call: a launch or two on a GPU, not one each."""
+        """One call for all tensors of a kind: one or two launches on a GPU, not one for each tensor."""
         weight = 1 - min(self.decay, (1 + step) / (10 + step))
         pairs = list(zip(self.model.state_dict().values(), model.state_dict().values()))
         means, values = zip(*(pair for pair in pairs if pair[0].is_floating_point()))

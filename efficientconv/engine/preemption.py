@@ -1,6 +1,6 @@
-"""SIGTERM, SIGUSR1 and Ctrl-C: the step under way is finished and saved, then the run ends; a second signal ends it at once.
+"""How a run answers SIGTERM, SIGUSR1 and Ctrl-C: it finishes and saves the current step, then ends; at a second one at once.
 
-Slurm and other schedulers send these before they take the machine away. The same command continues the run.
+Slurm and other schedulers send these signals before they take the machine away. The same command continues the run.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ class Preemption:
     """Turns the signals into `Preempted`, never inside a `shield`.
 
     Args:
-        together: several processes train together and must leave after the same step: nothing is raised here, they ask
-            each other whether a signal is `pending`.
+        together: several processes train together and must end after the same step. Nothing is raised here: the processes
+            tell each other whether a signal is `pending`.
     """
 
     def __init__(self, together: bool = False):
@@ -33,7 +33,7 @@ class Preemption:
         answer(self._handle)
 
     def ask(self) -> None:
-        """To end, as a signal does, from any thread; where a signal came already, nothing more."""
+        """Asks the run to end, from any thread, as a signal does. Does nothing if a signal has come already."""
         if not self.pending:
             if sys.platform == "win32":  # whose kill() ends the process at once
                 signal.raise_signal(signal.SIGTERM)
@@ -42,7 +42,7 @@ class Preemption:
 
     @contextmanager
     def shield(self) -> Iterator[None]:
-        """What is inside is done to its end: a signal that comes meanwhile takes effect after it."""
+        """A signal that comes inside takes effect at the end."""
         self._shields += 1
         try:
             yield
@@ -52,11 +52,11 @@ class Preemption:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.pending:
-            leave(number, frame)  # asked twice: no clean-up; what is saved is whole at every moment
+            leave(number, frame)  # a second signal: no clean-up is needed, as saved files are whole at every moment
         self.pending = True
         self._raise_if_due()
 
     def _raise_if_due(self) -> None:
         if self.pending and not (self._raised or self.together or self._shields):
-            self._raised = True  # once: what is saved on the way out is shielded too
+            self._raised = True  # only once: the state is saved in a shield on the way out, too
             raise Preempted

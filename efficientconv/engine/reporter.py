@@ -1,4 +1,4 @@
-"""What a run tells, and whom: people by lines and a bar, sweeps and schedulers by status.json, trackers by copies."""
+"""What a run shows: lines and a progress bar for people, status.json for sweeps and schedulers, copies for trackers."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ STATES = ("running", "trained", "done", "preempted", "failed", "diverged")
 
 
 class Reporter:
-    """Of the run in `folder`, by its main process: elsewhere nothing is told."""
+    """Reports on the run in `folder`. Only the main process shows anything."""
 
     def __init__(self, folder: Path, is_main: bool):
         self.folder, self.is_main = folder, is_main
         self.tracker = Tracker()
-        self.copies: list[str] = []  # where the loggers have them, a line each
+        self.copies: list[str] = []  # one line for each logger: where its copy is
         self.next_beat = 0.0
 
     def start_tracker(self, config: LoggerConfig) -> None:
-        """Needs config.yaml and facts.json in the folder."""
+        """Starts the loggers. config.yaml and facts.json must be in the folder."""
         if self.is_main:
             self.tracker = start_tracker(config, self.folder)
 
     def finish(self) -> None:
-        """The training has ended, well or not."""
+        """Ends the loggers, after the training has ended, well or not."""
         self.copies = self.tracker.finish()
 
     def say(self, *lines: str) -> None:
@@ -48,13 +48,13 @@ class Reporter:
         return EpochProgress(title, steps, done, later, show=self.is_main)
 
     def beat(self, step: int, progress: Callable[[], dict]) -> None:
-        """While running: often called, seldom written. `progress` is asked for only then: it may wait for the device."""
+        """Writes the state of a running run, at most every HEARTBEAT_S. `progress` is called only then: it may be slow."""
         if self.is_main and time.monotonic() >= self.next_beat:
             self.set_state("running", step, progress=progress())
             self.next_beat = time.monotonic() + HEARTBEAT_S
 
     def set_state(self, state: str, step: int, reason: str | None = None, progress: dict | None = None) -> None:
-        """Into status.json: with the last step, a heartbeat and how far it is while it runs, and why it ended."""
+        """Writes status.json: state, last step, time, progress of a running run, and the reason why a run ended."""
         assert state in STATES, state
         if not self.is_main:
             return
@@ -82,11 +82,11 @@ class EpochProgress(Progress):
         self.later = later
 
     def step(self, meter: Meter) -> None:
-        """One more was made; `meter` has the sums of the epoch."""
+        """Counts one more step; `meter` has the sums of the epoch."""
         self.update(1, lambda: f"{describe(meter)}, {duration(self.seconds_left(meter))} left")
 
     def seconds_left(self, meter: Meter) -> float:
-        """Of the run, at this epoch's rate; evaluation is not in it."""
+        """Seconds until the run ends, at this epoch's rate, without evaluation."""
         return meter.seconds / max(self.done, 1) * (self.total - self.done + self.later)
 
 
@@ -105,7 +105,7 @@ def headline(path: object, facts: dict, batch_size: int, device: str) -> str:
 
 
 def epoch_line(record: dict, epochs: int) -> str:
-    """In 80 columns; where it waited for data much of its time, a second line says so."""
+    """The line of an epoch, in 80 columns. A second line follows if the epoch waited long for data."""
     val = f"val {record['val_top1_percent']:.2f} %, " if "val_top1_percent" in record else ""
     left = record["train_seconds"] * (epochs - record["epoch"])
     wait = record["data_wait_percent"]
@@ -117,7 +117,7 @@ def epoch_line(record: dict, epochs: int) -> str:
 
 
 def result_lines(results: dict[str, Result]) -> list[str]:
-    """By the name of the weights: "" for the weights themselves, "ema_" for their moving average."""
+    """One line for each of `results`, which are by the name of the weights: "", or "ema_" for their moving average."""
     titles = {"": "test", "ema_": "test, averaged weights"}
     return [
         f"{titles[name]}: top-1 {result.top1_percent:.2f} % ({result.top1} of {result.images}), "

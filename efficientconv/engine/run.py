@@ -1,4 +1,4 @@
-"""A training run from its configuration to its summary: train, save, evaluate, record; back when training diverges."""
+"""A training run from its configuration to its summary: train, save, evaluate, record, roll back if training diverges."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ ROLLBACKS, ROLLBACK_LR_SCALE = 3, 0.5
 
 
 def train(config: RunConfig, preemption: Preemption | None = None, with_test: bool = True) -> dict:
-    """Trains as `config` says and returns the summary; continues a run that was cut off, only reports a finished one.
+    """Trains the run of `config` and returns its summary. Continues a run that was cut off; only reports a finished run.
 
     Args:
-        preemption: one that may be installed already; without it one is made.
-        with_test: false: the run stops before its look at the test images, as a search needs it; the summary is empty.
+        preemption: the answer to signals, if it is installed already; None: a new one is installed.
+        with_test: false: the run stops before it evaluates the test images, for a search; the summary is then empty.
 
     Raises:
-        UserError: a configuration, data set or run folder that cannot be used as asked; Diverged: a loss not finite.
-        Preempted: a signal asked for the end; all that was done is saved.
+        UserError: the configuration, data set or run folder cannot be used. Diverged: the loss is not finite.
+        Preempted: a signal ended the run, and its state is saved.
     """
     world = start_world()
     found = world.main_first(lambda: found_data(config))
@@ -48,7 +48,7 @@ def train(config: RunConfig, preemption: Preemption | None = None, with_test: bo
         store = RunStore(folder, training.trainer, config.trainer.checkpoint_minutes, world, preemption)
         summary = Run(training, store, reporter).fit(with_test)
     elif world.is_main:
-        folder.records()  # a start after the end is the user's look at the run: what it lacks is said
+        folder.records()  # tells the user if records of the finished run are missing or damaged
         if images is not None:
             refuse_other_images(folder, config, images)
         reporter.say(f"already trained; delete {folder.path} to train it again")
@@ -60,13 +60,13 @@ def train(config: RunConfig, preemption: Preemption | None = None, with_test: bo
 
 
 class Run:
-    """One start of a run: `training` is what is trained, `store` where it is kept, `reporter` tells of it."""
+    """One start of a run: `training` is what is trained, `store` keeps it, `reporter` shows it."""
 
     def __init__(self, training: Training, store: RunStore, reporter: Reporter):
         self.training, self.store, self.reporter = training, store, reporter
         self.config, self.trainer, self.world = training.config, training.trainer, training.world
         self.epochs = self.config.trainer.epochs
-        self.code = git_state()  # now: by the end, the files may have become others
+        self.code = git_state()  # asked now: the files may change before the end
 
     def fit(self, with_test: bool = True) -> dict:
         """Trains the epochs that are left, evaluates the last one's weights on the test images, returns the summary."""
@@ -78,7 +78,7 @@ class Run:
             summary = self._finish() if with_test else self._pause()
         except BaseException as error:
             self._end_early(error)
-            if not isinstance(error, Preempted):  # then there is no time to wait: the loggers' copies end by themselves
+            if not isinstance(error, Preempted):  # after a signal there is no time to wait: the loggers end by themselves
                 self.reporter.finish()
             raise
         self.reporter.finish()
@@ -101,12 +101,12 @@ class Run:
         elif folder.metrics_file.exists():
             self.reporter.say(f"{folder.path} has no checkpoint: training starts anew")
         if self.world.is_main:
-            # the epoch under way writes its record again, even if the record was written before the run was cut off
+            # this epoch writes its record again, even if the record was written before the run was cut off
             self.store.log.restore()
         self.reporter.set_state("running", self.trainer.step)
 
     def train_epochs(self) -> None:
-        """Those that are left. Raises Preempted, with the state as it was after a step; Diverged."""
+        """Trains the epochs that are left. Raises Preempted, with the state after a whole step, and Diverged."""
         for rollback in range(ROLLBACKS + 1):
             try:
                 for epoch in range(self.trainer.epoch, self.epochs):
@@ -131,7 +131,7 @@ class Run:
         self.training.share_damage()
 
     def _between_steps(self, progress: EpochProgress) -> None:
-        """The processes decide alike: a signal, a clock or a bad loss in one of them counts for all."""
+        """All processes decide the same: a signal, a clock or a bad loss in one process counts for all."""
         bad = self.trainer.watch.found(self.trainer.step)
         stop, save, bad = self.world.any(self.training.preemption.pending, self.store.due(), bad)
         if bad:
@@ -143,7 +143,7 @@ class Run:
         self.reporter.beat(self.trainer.step, lambda: self._stands(progress))
 
     def _stands(self, progress: EpochProgress) -> dict:
-        """What status.json says of a run that goes on."""
+        """The progress of the run, for status.json."""
         meter = self.trainer.meter
         return {
             "epoch": self.trainer.epoch + 1, "epochs": self.epochs, "loss": meter.result().loss,
@@ -155,7 +155,7 @@ class Run:
         self.store.save()
 
     def _evaluate(self, epoch: int) -> None:
-        """On the held-out images; the epoch's record is written."""
+        """Evaluates the held-out images and writes the record of the epoch."""
         meter = self.trainer.meter.reduce(self.world.add)
         record = {"epoch": epoch + 1, "step": self.trainer.step, "lr": self.trainer.lr_at(self.trainer.step - 1)}
         record |= meter.result().record("train_")
@@ -181,14 +181,14 @@ class Run:
             warnings.warn(f"{reason}; back to step {self.trainer.step} with {lr_scale:g} times the rate", stacklevel=2)
 
     def _pause(self) -> dict:
-        """Every epoch is trained; the same command goes on from here and looks at the test images."""
+        """Ends after the last epoch. The same command continues from here and evaluates the test images."""
         self.store.save_if_newer()
         self.reporter.set_state("trained", self.trainer.step)
         return {}
 
     def _finish(self) -> dict:
-        """The one look at the test images, the final weights, the summary."""
-        self.store.save_if_newer()  # where the disk was full when the last epoch ended
+        """Evaluates the test images, for the only time, and writes the final weights and the summary."""
+        self.store.save_if_newer()  # if the disk was full at the end of the last epoch
         summary = dict(self.training.facts)
         for name, result in self.training.evaluate(self.training.data.test).items():
             summary |= result.record(name)
@@ -200,7 +200,7 @@ class Run:
         return summary
 
     def _end_early(self, error: BaseException) -> None:
-        """Says in status.json why, and loses nothing that a signal asked to keep."""
+        """Writes the reason to status.json. After a signal, saves the state first."""
         if isinstance(error, Preempted):
             self.store.save_if_newer()
         states = {Preempted: "preempted", Diverged: "diverged"}

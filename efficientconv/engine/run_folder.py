@@ -1,6 +1,7 @@
-"""A run's folder: where it is, what lies in it, and that it belongs to one configuration.
+"""A run's folder: its path, its files, and the check that it belongs to one configuration.
 
-config.yaml, environment.json, metrics.jsonl (a record an epoch), checkpoints/, model.safetensors, summary.json (once done).
+The files are config.yaml, environment.json, metrics.jsonl (one record for each epoch), checkpoints/, model.safetensors, and
+summary.json once the run is done.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ _REMEDIES = {
 
 
 def run_folder(config: RunConfig, images: Images | None = None) -> RunFolder:
-    """The folder that this configuration asks for with these images, whether it is there or not.
+    """The folder of the run with this configuration and these images, whether it exists or not.
 
-    Where an earlier version has begun that run under another name, it is that one.
+    If an earlier version has begun the same run under another name, the folder has that name.
     """
     if config.run_dir is not None:
         return RunFolder(Path(config.run_dir))
@@ -50,7 +51,7 @@ def run_folder(config: RunConfig, images: Images | None = None) -> RunFolder:
     folder = RunFolder(parent / run_name(config, images))
     if images is None or not images.own or folder.holds_run():
         return folder
-    # Their names had the spelling of data.root in them, or nothing of the images.
+    # The hash in earlier names depended on the spelling of data.root, or did not depend on the images.
     earlier = map(RunFolder, sorted(parent.glob(f"{name_stem(config)}-*")))
     return next((old for old in earlier if old.is_this(config, images)), folder)
 
@@ -70,20 +71,20 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
 
     def holds_run(self) -> bool:
-        """Raises UserError where nobody may look."""
+        """Whether a run was begun here. Raises UserError if the folder cannot be read."""
         with refused_in_one_line(f"look at the run folder {self.path}", "choose another output_root or run_dir"):
             return self.config_file.exists()
 
     def is_this(self, config: RunConfig, images: Images) -> bool:
-        """Whether its run is that of the configuration on these images; an earlier version noted their place alone."""
+        """Whether the folder holds the run of `config` on `images`. Earlier versions noted only the place of the images."""
         try:
             own, begun = self.config(), self.facts().get(TRAIN)
-        except UserError:  # somebody else's, or damaged
+        except UserError:  # not a run, or damaged
             return False
         return identity(own) == identity(config) and (same_place(own, config) if begun is None else begun == images.train)
 
     def check(self, config: RunConfig) -> None:
-        """Raises UserError when the folder is another configuration's, or somebody else's."""
+        """Raises UserError if the folder holds a run of another configuration, or other files."""
         if self.holds_run():
             self._refuse_another(config)
             return
@@ -92,14 +93,14 @@ class RunFolder:
                 raise UserError(f"run_dir={self.path} is not empty and holds no run; choose another folder")
 
     def hold(self, config: RunConfig) -> int:
-        """Makes the folder for `config` and locks it. Nothing in it changes where that is refused."""
+        """Makes the folder for `config` and locks it. Raises UserError, and then changes nothing in it."""
         self.check(config)
         with refused_in_one_line(f"make the run folder {self.path}", "choose another output_root or run_dir"):
             make_folder(self.path)
         return lock(self.path)
 
     def claim(self, config: RunConfig) -> None:
-        """For who holds the folder: it is this configuration's, and what may differ between two starts is as now."""
+        """Writes the configuration of this start. Only for the process that holds the folder. Raises UserError."""
         self.check(config)
         with refused_in_one_line(f"write into the run folder {self.path}", "make that possible, or choose another run_dir"):
             remove_leftovers(self.path)
@@ -107,10 +108,7 @@ class RunFolder:
                 write_atomically(self.config_file, yaml.safe_dump(config.model_dump(), sort_keys=False).encode())
 
     def prepare(self, config: RunConfig) -> None:
-        """Holds and claims the folder for a start that comes later; one that runs there already is left alone.
-
-        That start will say so.
-        """
+        """Holds and claims the folder for a later start. Does nothing if a run is active there: the later start says so."""
         try:
             held = self.hold(config)
         except InUse:
@@ -132,7 +130,7 @@ class RunFolder:
             )
 
     def has_begun(self) -> bool:
-        """Whether there is anything that a start would go on from."""
+        """Whether a start would continue something here."""
         return self.summary_file.exists() or any(self.checkpoints.glob("step-*.pt"))
 
     def config(self) -> RunConfig:
@@ -149,11 +147,11 @@ class RunFolder:
         return validate(RunConfig, values, where=str(self.config_file))
 
     def facts(self) -> dict:
-        """What the run says of itself; empty until it has begun."""
+        """facts.json: the run's images and cost; empty until the run has begun."""
         return self.read_json("facts.json") or self.read_json(self.summary_file.name)
 
     def summary(self) -> dict | None:
-        """What the finished run ended with; None while it is not finished. Raises UserError where that is damaged."""
+        """summary.json: the result of the run; None until the run is finished. Raises UserError if the file is damaged."""
         name = self.summary_file.name
         summary = self.read_json(name)
         if summary and not all(isinstance(summary.get(key), (int, float)) for key in _RESULT):
@@ -161,14 +159,14 @@ class RunFolder:
         return summary or None
 
     def finished_summary(self) -> dict:
-        """Raises UserError when the run is not finished."""
+        """As `summary`. Raises UserError if the run is not finished."""
         summary = self.summary()
         if summary is None:
             raise UserError(f"{self.path} is not finished: it has no summary.json; the command that began it continues it")
         return summary
 
     def records(self) -> list[dict]:
-        """An epoch each. Raises UserError for a damaged file, and where a finished run lacks some."""
+        """One record for each epoch. Raises UserError if the file is damaged, or if a finished run lacks records."""
         records, summary = read_records(self.metrics_file), self.summary()
         if summary is not None and len(records) < summary.get("epochs", 0):
             epochs = f"{len(records)} of {summary['epochs']} epochs"
@@ -176,7 +174,7 @@ class RunFolder:
         return records
 
     def state(self) -> str:
-        """missing, planned (no step was made yet), or as status.json says; `running` may be a run that was killed."""
+        """missing, planned (no step yet), or the state in status.json, where `running` may also be a run that was killed."""
         if not self.config_file.exists():
             return "missing"
         if self.summary_file.exists():
@@ -185,15 +183,15 @@ class RunFolder:
         return "trained" if state == "done" else state  # the summary was lost: the same command writes it again
 
     def note(self) -> str:
-        """Empty where there is none."""
+        """note.txt; empty if there is none."""
         return (read_bytes(self.note_file) or b"").decode(errors="replace").strip()
 
     def read_json(self, name: str) -> dict:
-        """A small file of the run; empty while it is not there. Raises UserError for a damaged one."""
+        """A small file of the run; empty if there is none. Raises UserError if it is damaged."""
         return read_json(self.path / name, dict, _REMEDIES.get(name, "put it back from a copy, or delete it")) or {}
 
     def add_damaged(self, image: str, reason: str) -> None:
-        """One more training image that could not be read; those of earlier starts stay listed."""
+        """Adds a training image that could not be read to damaged.json."""
         self.write_json(self.damaged_file.name, self.read_json(self.damaged_file.name) | {image: reason})
 
     def write_json(self, name: str, values: dict | list) -> None:
@@ -201,12 +199,12 @@ class RunFolder:
 
 
 def lock(folder: Path) -> int:
-    """Holds the run folder for this process until it ends. Raises InUse when another one has it, else UserError."""
+    """Locks the run folder until this process ends. Raises InUse if another process has the lock, and UserError."""
     return files.lock(folder / "run.lock", f"{folder} is in use by another process; wait for it, or choose another run_dir")
 
 
 def in_use(folder: Path) -> bool:
-    """Whether another process holds the run folder now. Not for a process that holds it: looking would drop its lock."""
+    """Whether another process holds the run folder. A process that holds it must not ask: it would lose its lock."""
     try:
         os.close(lock(folder))
     except InUse:
@@ -215,10 +213,10 @@ def in_use(folder: Path) -> bool:
 
 
 def same_place(old: RunConfig, new: RunConfig) -> bool:
-    """Whether data.root is one folder in both, however it is spelt."""
+    """Whether data.root is the same folder in both, however it is written."""
     return Path(old.data.root or "").expanduser().resolve() == Path(new.data.root or "").expanduser().resolve()
 
 
 def _is_foreign(path: Path) -> bool:
-    """What a start that was stopped at once may have left is not."""
+    """Whether `path` is not one of the files that a start leaves if it is stopped at once."""
     return path.name != "run.lock" and path.suffix != ".tmp"
