@@ -1,7 +1,4 @@
-"""Where a run is kept: its folder, the log of its epochs, its checkpoints.
-
-A state is saved on time, never with numbers that are not finite, and without dying of a full disk.
-"""
+"""Keeps a run: its folder, the log of its epochs, its checkpoints. A full disk does not end the run."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ from efficientconv.weights import write_weights
 
 
 class RunStore:
-    """What one start of a run keeps of `trainer` in `folder`. All processes call it alike, and only the main one writes."""
+    """Keeps the state of `trainer` in `folder`. All processes call the same methods, and only the main process writes."""
 
     def __init__(self, folder: RunFolder, trainer: Trainer, minutes: float, world: World, preemption: Preemption):
         self.folder, self.trainer, self.world, self.preemption = folder, trainer, world, preemption
@@ -36,12 +33,12 @@ class RunStore:
         self.next_time = time.monotonic() + self.seconds
 
     def take(self, training: Training) -> None:
-        """From here on the folder is this run's: whatever a user could have mistaken was refused before."""
+        """Locks the folder for this run and writes its small files. Raises UserError before anything is changed."""
         folder, config = self.folder, training.config
         self.lock = folder.hold(config)
         refuse_other_images(folder, config, training.images)
         refuse_other_processes(folder, self.world.size)
-        folder.read_json(folder.damaged_file.name)  # a damaged one is told now, not at the first damaged image
+        folder.read_json(folder.damaged_file.name)  # raises UserError now, not at the first damaged image
         self.check_space()
         folder.claim(config)
         with refused_in_one_line(f"write into {folder.path}", "put out of the way what lies there, or make space"):
@@ -55,7 +52,7 @@ class RunStore:
         return time.monotonic() >= self.next_time
 
     def save(self) -> None:
-        """A failure is told, and tried again at the next occasion: the run goes on, the checkpoint before stays."""
+        """Saves a checkpoint. If that fails, warns and goes on: the last checkpoint stays, and the next save tries again."""
         self.next_time = time.monotonic() + self.seconds
         with self.preemption.shield():
             state = self.trainer.state_dict()  # all processes together
@@ -74,7 +71,7 @@ class RunStore:
             self.save()
 
     def load(self) -> Path | None:
-        """The newest sound checkpoint into trainer and log; its path, or None where there is none at all."""
+        """Loads the newest sound checkpoint into trainer and log. Returns its path, or None if there is no checkpoint."""
         with self.preemption.shield():
             if self.world.is_main:
                 remove_leftovers(self.folder.checkpoints)
@@ -88,7 +85,7 @@ class RunStore:
             return path
 
     def check_space(self) -> None:
-        """Raises UserError when the disk cannot hold the checkpoints that a run keeps, and the one being written."""
+        """Raises UserError if the disk has no room for the checkpoints that a run keeps and one more."""
         values = sum(p.numel() for p in self.trainer.model.parameters())
         copies = 2 if self.trainer.ema is None else 3  # weights, momentum, moving average
         needed = values * 4 * copies * (KEPT + 1)
@@ -100,7 +97,7 @@ class RunStore:
             )
 
     def write_results(self, summary: dict, config: RunConfig, classes: list[str]) -> None:
-        """model.safetensors and summary.json. Raises UserError where they, or the last state, could not be written."""
+        """Writes model.safetensors and summary.json. Raises UserError if these, or the last state, cannot be written."""
         if self.saved_step < self.trainer.step or not self.log.write():
             raise UserError(
                 f"training is done, but its last state could not be saved in {self.folder.path}; make space there, and the "
@@ -120,5 +117,5 @@ class RunStore:
         warnings.warn(f"the training image '{image}' is damaged ({reason}); another takes its place", stacklevel=2)
         try:
             self.folder.add_damaged(image, reason)
-        except OSError as error:  # a full disk does not end a run, and the name was printed
+        except OSError as error:  # a full disk does not end a run, and the warning has named the image
             warnings.warn(f"could not note it in {self.folder.damaged_file} ({error.strerror})", stacklevel=2)

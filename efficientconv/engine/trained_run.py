@@ -1,4 +1,4 @@
-"""A trained network, as its run folder alone says: its weights, its classes, how its images are prepared; and it at work.
+"""A trained network, read from its run folder alone: weights, classes, preparation of images; and its predictions.
 
     load_run("outputs/<run>").predict("<file or folder>")
 """
@@ -30,7 +30,7 @@ REMEDY = "start the command that trained the run once more"
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """`weights` by their names: "" and, where the run keeps one, "ema_" for their moving average; `origin`: their file."""
+    """A run read from its folder. `weights` are by name: "", and "ema_" for their moving average. `origin` is their file."""
 
     folder: RunFolder
     config: RunConfig
@@ -41,20 +41,20 @@ class TrainedRun:
     origin: Path
 
     def network(self, name: str, device: torch.device) -> nn.Module:
-        """With the weights of that name, on the device, as training has it. Raises UserError when they do not fit."""
+        """The network with the weights of that name, on `device`. Raises UserError if the weights do not fit."""
         model = network(self.config, len(self.classes), self.image_size, device)
         load_into(model, self.weights[name], self.origin)
         return model
 
 
 def read_run(path: Path, checkpoint: Path | None = None) -> TrainedRun:
-    """A finished or unfinished run, whether its data are still there or not.
+    """Reads a run, finished or not. The run's data may be gone.
 
     Args:
         path: the run's folder, or a name of `list_weights()`.
-        checkpoint: a .pt or .safetensors file; None: the newest of the run, or where those are gone its model.safetensors.
+        checkpoint: a .pt or .safetensors file. None: the newest checkpoint, or model.safetensors if there is none.
     Raises:
-        UserError: no run, no sound weights, or a run that does not say its classes.
+        UserError: there is no run or no sound weights, or the classes of the run are not known.
     """
     folder = RunFolder(find_weights(path))
     config, facts = folder.config(), folder.facts()
@@ -69,7 +69,7 @@ def read_run(path: Path, checkpoint: Path | None = None) -> TrainedRun:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Of one picture. `damage`: why it could not be read; then there are no classes."""
+    """The prediction for one picture. `damage` says why the picture could not be read; there are no classes then."""
 
     path: str
     classes: tuple[str, ...] = ()  # the most probable first
@@ -78,7 +78,7 @@ class Prediction:
 
 
 class Classifier:
-    """A run's network in evaluation mode: with the moving average of its weights, where the run keeps one."""
+    """A run's network in evaluation mode, with the moving average of its weights if the run keeps one."""
 
     def __init__(self, run: TrainedRun, device: torch.device):
         self.run, self.device = run, device
@@ -86,16 +86,16 @@ class Classifier:
         self.model = run.network("ema_" if self.averaged else "", device).eval()
 
     def predict(self, images: str | Path, topk: int = 5) -> list[Prediction]:
-        """Of a file, or of all pictures in a folder and the folders in it, by folder and name.
+        """Predictions for a file, or for all pictures in a folder and its subfolders, ordered by folder and name.
 
-        Raises UserError where there is no picture. A damaged one is in its place, with the reason.
+        A damaged picture has a prediction with the reason. Raises UserError if there is no picture.
         """
         paths, _ = find_pictures(Path(images))
         return [prediction for batch in self.batches(paths, topk) for prediction in batch]
 
     @torch.no_grad()
     def batches(self, paths: Sequence[str], topk: int = 5) -> Iterator[list[Prediction]]:
-        """As predict, of files, a batch at a time; each picture is prepared as an evaluation prepares it."""
+        """Predictions for the files `paths`, one batch at a time. Pictures are prepared as in an evaluation."""
         if topk < 1:
             raise UserError(f"topk={topk} names no class; choose 1 or more")
         trainer = self.run.config.trainer
@@ -121,10 +121,13 @@ class Classifier:
 
 
 def load_run(run: str | Path, checkpoint: str | Path | None = None, device: str = "auto") -> Classifier:
-    """The network of a run folder, with the newest weights in it or those of `checkpoint`, a .pt or .safetensors file;
-    or published weights, by a name of `list_weights()`.
+    """The network of a run, ready to predict.
 
-    Raises UserError: no run, no sound weights, weights of another network.
+    Args:
+        run: the run's folder, or the name of published weights (`list_weights()`).
+        checkpoint: a .pt or .safetensors file; None: the newest weights of the run.
+    Raises:
+        UserError: no run, no sound weights, or weights of another network.
     """
     return Classifier(read_run(Path(run), None if checkpoint is None else Path(checkpoint)), choose_device(device))
 
@@ -146,7 +149,7 @@ def _weights(folder: RunFolder) -> tuple[dict[str, dict[str, Tensor]], Path]:
 
 
 def _classes(folder: RunFolder) -> list[str] | None:
-    """As the run noted them at its start, or with its weights at its end, which is all that earlier versions did."""
+    """The classes in classes.json, or in model.safetensors, where earlier versions kept them."""
     noted = read_json(folder.classes_file, list, REMEDY)
     if noted is None and folder.weights_file.exists():
         return read_weights(folder.weights_file).classes
@@ -154,7 +157,7 @@ def _classes(folder: RunFolder) -> list[str] | None:
 
 
 def _from_data(folder: RunFolder, config: RunConfig) -> tuple[list[str], int]:
-    """Of a run that an earlier version has not finished."""
+    """Classes and image size from the data set: an unfinished run of an earlier version does not note them."""
     try:
         data = find_data(config.data)
     except UserError as error:

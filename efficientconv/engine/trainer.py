@@ -1,4 +1,4 @@
-"""The optimizer step, and the steps of an epoch. All that a run's weights depend on is in `Trainer.state_dict`."""
+"""The optimizer's step, and the steps of an epoch. `Trainer.state_dict` holds everything that the weights depend on."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ class Trainer:
         self.optimizer = build_optimizer(model, optim)
         self.scaler = grad_scaler(device, config.precision)
         self.ema = None if config.ema_decay is None else EMA(model, config.ema_decay)
-        self.meter = Meter(device)  # of the epoch under way, of this process's images
+        self.meter = Meter(device)  # of the current epoch and this process's images
         self.watch = FiniteWatch(device, config.accumulation_steps)
         self.step = 0
         self.lr_scale = 1.0  # lowered by a rollback
-        # on a CPU the kernels count, without a launch
+        # only on a GPU: on a CPU counting costs no launch
         self._counted_together = batch_norms(model) if device.type == "cuda" else []
-        # beside the model, not in its place, so that its parameters keep their names
+        # kept beside self.model, whose parameters keep their names
         self._parallel = world.averaging_gradients(model, device, config.accumulation_steps)
         self._forward = torch.compile(self._parallel, mode=config.compile_mode) if config.compile else self._parallel
 
     @property
     def epoch(self) -> int:
-        """The epoch under way, from 0. One whose steps are all done is under way until the next one's first step."""
+        """The current epoch, from 0. An epoch stays the current one until the first step of the next one."""
         return max(0, -(-self.step // self.steps_per_epoch) - 1)
 
     def lr_at(self, step: int) -> float:
@@ -63,7 +63,7 @@ class Trainer:
         return self.lr * self.lr_scale * factor
 
     def train_epoch(self, loader: TrainLoader, epoch: int) -> Iterator[None]:
-        """Does what is left of `epoch`, yielding after each optimizer step."""
+        """Makes the steps that are left of `epoch`, and yields after each of them."""
         done = self.step - epoch * self.steps_per_epoch
         if done == 0:
             self.meter.reset()
@@ -79,7 +79,7 @@ class Trainer:
         with batch_that_fits_named(self.config):
             self._train_step(batches)
         if synchronize and self.device.type == "cuda":
-            torch.cuda.synchronize()  # an epoch's seconds are those of its work, not of its launches
+            torch.cuda.synchronize()  # the time of an epoch includes the GPU's work, not only its launches
         self.meter.seconds += time.perf_counter() - start
 
     def _train_step(self, batches: Batches) -> None:
@@ -130,7 +130,7 @@ class Trainer:
             )
 
     def state_dict(self) -> dict:
-        """Tensors and plain values only, so that it loads with weights_only=True. All processes call it together."""
+        """Tensors and plain values only, so that torch loads it with weights_only=True. All processes call it together."""
         self.share_buffers()
         return {
             "step": self.step,
@@ -143,7 +143,7 @@ class Trainer:
         }
 
     def fault_in(self, state: dict) -> str | None:
-        """Why `state`, of a checkpoint, cannot be loaded; None: it can be."""
+        """Why the checkpoint's `state` cannot be loaded; None if it can."""
         last = self.steps_per_epoch * self.config.epochs
         if state["step"] > last:
             return f"its step {state['step']} is after the run's last, {last}"
@@ -167,14 +167,14 @@ class Trainer:
         self.watch = FiniteWatch(self.device, self.config.accumulation_steps)
 
     def share_buffers(self) -> None:
-        """The main process's batch norm statistics for all processes: before saving and before evaluating."""
+        """Copies the main process's batch norm statistics to all processes. Called before saving and evaluating."""
         self.world.share_buffers(self.model)
         if self.ema is not None:
             self.world.share_buffers(self.ema.model)
 
 
 def _mix(*numbers: int) -> int:
-    """One well-mixed seed out of several numbers: neighbouring steps get unrelated generators."""
+    """One seed made of several numbers. Neighbouring steps get unrelated random numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 

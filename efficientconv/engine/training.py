@@ -1,4 +1,4 @@
-"""What is trained, made from the configuration of a run: device, data, network, loader, trainer."""
+"""Makes what a run trains, from its configuration: device, data, network, loader, trainer."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from efficientconv.latency import measure_latency
 from efficientconv.layers.backend import compile_kernels, set_backend
 from efficientconv.models import create_model, image_size_of, layout_name
 
-# images of one measured pass: enough to fill a device, few enough for a second or two on a CPU
+# images of one measured pass: enough to use the whole device, and few enough to take a second or two on a CPU
 SMALL_IMAGE, SMALL_IMAGES_BATCH, LARGE_IMAGES_BATCH = 64, 64, 16  # SMALL_IMAGE: pixels a side
 
 
 @dataclass(frozen=True)
 class Training:
-    """What a run trains, and what it trains on. `facts` is what it says of itself in its files."""
+    """What a run trains, and the data that it trains on. `facts` is the content of facts.json."""
 
     config: RunConfig
     world: World
@@ -50,7 +50,7 @@ class Training:
     facts: dict
 
     def evaluate(self, split: Split) -> dict[str, Result]:
-        """By the prefix of their figures: "" for the weights, "ema_" for their moving average."""
+        """Results on `split`, by the prefix of their figures: "" for the weights, "ema_" for their moving average."""
         trainer = self.trainer
         trainer.share_buffers()
         models = {"": trainer.model} | ({} if trainer.ema is None else {"ema_": trainer.ema.model})
@@ -60,24 +60,24 @@ class Training:
         }
 
     def measured_time(self) -> dict[str, float | int]:
-        """ms per image of a forward pass, for the summary. The network is left in eval mode, channels-last."""
+        """ms per image of a forward pass, for the summary. Leaves the network in eval mode and channels-last."""
         batch_size = SMALL_IMAGES_BATCH if self.image_size <= SMALL_IMAGE else LARGE_IMAGES_BATCH
         models, sizes = {"": self.trainer.model}, {"": self.image_size}
         time = measure_latency(models, sizes, batch_size=batch_size, device=self.device, repeats=3)[""]
         return {"ms_per_image": time.ms_per_image, "ms_per_image_batch": time.batch_size}
 
     def share_damage(self) -> None:
-        """Each process counts the damaged images of all. Raises UserError, in all alike, when they are too many."""
+        """Adds up the damaged images of all processes. Raises UserError, in all processes, if they are too many."""
         for reasons in self.world.gather(self.data.damage.reasons):
             for path, reason in reasons.items():
                 self.data.damage.add(path, reason)
 
 
 def build_training(config: RunConfig, world: World, preemption: Preemption, found: DataSet | None) -> Training:
-    """Raises UserError when the configuration, the data or the machine do not go together.
+    """Raises UserError if configuration, data and machine do not fit together.
 
     Args:
-        found: the data set, where `find_data` was asked for it before; None: it is asked here.
+        found: the data set, if `find_data` was called before; None: it is called here.
     """
     set_determinism(config.trainer.deterministic)
     set_tf32(config.trainer.tf32)
@@ -109,7 +109,7 @@ def build_training(config: RunConfig, world: World, preemption: Preemption, foun
 def run_facts(
     config: RunConfig, data: DataSet, images: Images, image_size: int, cost: NetworkCost, processes: int
 ) -> dict:
-    """What was trained on what, and its cost: for summary.json and the tracker."""
+    """Model, data and cost of a run, for facts.json, summary.json and the loggers."""
     return {
         "model_name": config.model.name,
         "data_name": data.name,
@@ -133,7 +133,7 @@ def run_facts(
 
 
 def network(config: RunConfig, num_classes: int, image_size: int | None, device: torch.device) -> nn.Module:
-    """The configuration's network, on the device, in the memory format that training uses."""
+    """The network of the configuration, on the device, in the memory format of the training."""
     model = create_model(config.model, num_classes=num_classes, image_size=image_size)
     set_backend(model, config.layers.backend)
     if device.type == "cpu":
