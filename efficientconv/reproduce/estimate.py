@@ -1,4 +1,4 @@
-"""What runs will cost: hours from measured throughput, bytes from what a run folder holds."""
+"""What runs will cost: time from measured throughput, bytes from what a run folder holds."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class DataFacts:
 class Estimate:
     """Of what a run has still to do, alone on this machine."""
 
-    hours: float | None  # None: it can't be told how many images there are
+    seconds: float | None  # None: it can't be told how many images there are
     disk_bytes: int
     rate_source: str  # what the rate was measured on
 
@@ -66,8 +66,8 @@ def data_facts(config: DataConfig) -> DataFacts:
 
 def _estimate(run: PlannedRun, facts: DataFacts, images_per_s: float, source: str) -> Estimate:
     left = run.config.trainer.epochs - run.epochs_done
-    hours = None if facts.images is None else (left * facts.images / images_per_s + START_SECONDS) / 3600
-    return Estimate(hours, _disk_bytes(run, facts.num_classes), source)
+    seconds = None if facts.images is None else left * facts.images / images_per_s + START_SECONDS
+    return Estimate(seconds, _disk_bytes(run, facts.num_classes), source)
 
 
 def _measured_rate(row: str, runs: Sequence[PlannedRun]) -> tuple[float, str] | None:

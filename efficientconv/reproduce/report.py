@@ -8,6 +8,7 @@ from efficientconv.reproduce.estimate import Estimate
 from efficientconv.reproduce.plan import PlannedRun
 from efficientconv.reproduce.tier import Tier
 from efficientconv.results.table import Column, Table
+from efficientconv.text import duration
 
 
 def plan_text(
@@ -20,7 +21,7 @@ def plan_text(
         Column("seed", lambda row: row[0].seed),
         Column("state", lambda row: row[0].state),
         Column("epochs", lambda row: f"{row[0].epochs_done}/{row[0].config.trainer.epochs}"),
-        Column("time left", lambda row: row[1] and _duration(row[1].hours)),
+        Column("time left", lambda row: row[1] and ("?" if row[1].seconds is None else duration(row[1].seconds))),
         Column("disk MB", lambda row: row[1] and row[1].disk_bytes / 1e6, ".1f"),
         Column("rate from", lambda row: row[1] and row[1].rate_source),
     ])  # fmt: skip
@@ -35,17 +36,8 @@ def _sums(runs: Sequence[PlannedRun], estimates: Sequence[Estimate], jobs: int) 
     done = len(runs) - len(estimates)
     if not estimates:
         return f"{len(runs)} runs, all done" if runs else ""
-    known = [estimate.hours for estimate in estimates if estimate.hours is not None]
-    hours = f"about {_duration(sum(known))} one after the other" if known else "no time estimate: the data set is not here"
+    known = [estimate.seconds for estimate in estimates if estimate.seconds is not None]
+    time = f"about {duration(sum(known))} one after the other" if known else "no time estimate: the data set is not here"
     together = f", {jobs} at a time" if jobs > 1 else ""
     disk = sum(estimate.disk_bytes for estimate in estimates) / 1e6
-    return f"{len(runs)} runs: {done} done, {len(estimates)} to do{together}; {hours}, {disk:.0f} MB of disk"
-
-
-def _duration(hours: float | None) -> str:
-    if hours is None:
-        return "?"
-    for unit, per_hour in (("d", 1 / 24), ("h", 1), ("min", 60)):
-        if hours * per_hour >= 2:
-            return f"{hours * per_hour:.1f} {unit}"
-    return f"{hours * 3600:.0f} s"
+    return f"{len(runs)} runs: {done} done, {len(estimates)} to do{together}; {time}, {disk:.0f} MB of disk"

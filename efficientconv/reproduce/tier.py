@@ -49,7 +49,8 @@ class Tier:
         model, budget = self.compose([f"tier={self.name}", f"model={model_of(row)}"]).model, budget_of(row)
         if budget is None:
             return model
-        return at_width(model, width_for(model, budget, self.data_facts.num_classes, self.base.data.image_size).width)
+        image_size, num_classes = self.images
+        return at_width(model, width_for(model, budget, num_classes, image_size).width)
 
     @property
     def conditions(self) -> str:
@@ -61,6 +62,11 @@ class Tier:
     def data_facts(self) -> DataFacts:
         """Raises UserError when only a part of the data set is there."""
         return data_facts(self.base.data)
+
+    @property
+    def images(self) -> tuple[int | None, int]:
+        """Pixels a side (None: the layout's own), and classes."""
+        return self.base.data.image_size, self.data_facts.num_classes
 
     @cached_property
     def records(self) -> list[RunRecord]:

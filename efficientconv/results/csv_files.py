@@ -49,6 +49,8 @@ def number(cell: str | None) -> float | None:
 def _inert(value: object) -> object:
     if isinstance(value, float):
         return format(value, FLOAT_FORM)
+    if isinstance(value, (list, tuple)):
+        value = " ".join(map(str, value))
     if not isinstance(value, str):
         return value
     text = printable(value)

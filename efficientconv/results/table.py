@@ -26,8 +26,8 @@ _MARKDOWN = str.maketrans({"\\": r"\\", "|": r"\|", "[": r"\[", "<": "&lt;"})
 class Column:
     """One column of a table: `title` heads it before people, `name` in csv files; it is left out where it has none.
 
-    value: of a row; None is an empty cell.
-    show: how people see a value: a format, such as ".2f", or a function. A string is shown as it is.
+    value: of a row; None is an empty cell. A csv file has what a list or tuple holds between spaces.
+    show: how people see a value: a format, such as ".2f", for what is no string, or a function.
     better: what `Table.best` marks.
     """
 
@@ -39,9 +39,11 @@ class Column:
 
     def cell(self, row: object) -> str:
         value = self.value(row)
-        if value is None or isinstance(value, str):
-            return printable(value or "")
-        return printable(self.show(value) if callable(self.show) else format(value, self.show))
+        if value is None:
+            return ""
+        if callable(self.show):
+            return printable(self.show(value))
+        return printable(value if isinstance(value, str) else format(value, self.show))
 
 
 @dataclass(frozen=True)

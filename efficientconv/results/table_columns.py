@@ -24,7 +24,7 @@ def main_columns(table: TableConfig) -> list[Column]:
     of_curves = table.curve_of is not None
     printed = [
         Column("paper: top-1 % (M, unchecked)", _paper_top1, ".2f", name="paper_top1_percent"),
-        Column(None, _paper_source, name="paper_source"),
+        *_parts(lambda row: paper.figure(row.name, "top1_error_percent"), {"source": "paper_source"}),
     ]
     return [
         ROW,
@@ -61,11 +61,9 @@ def run_columns(tier: str) -> list[Column]:
     """How the runs were made."""
     return [
         Column("model", lambda row: row.name),
-        Column(None, lambda row: " ".join(map(str, seeds_of(row))), name="seeds"),
-        Column("command", lambda row: f"`{row_command(row, tier)}`" if row.runs else None),
-        Column(None, lambda row: row_command(row, tier), name="command"),
-        Column("commits", lambda row: ", ".join(commits_of(row))),
-        Column(None, lambda row: " ".join(commits_of(row)), name="commit"),
+        Column(None, seeds_of, name="seeds"),
+        Column("command", lambda row: row_command(row, tier), "`{}`".format, "command"),
+        Column("commits", commits_of, ", ".join, "commit"),
     ]
 
 
@@ -77,10 +75,9 @@ def claim_columns(test: str) -> list[Column]:
         Column("tested as", _tested_as),
         *(Column(None, lambda judged, key=key: getattr(judged.claim, key), name=key)
           for key in ("row", "relation", "than", "at_equal")),
-        Column("verdict", lambda judged: f"**{judged.verdict.verdict}**"),
-        Column(None, lambda judged: judged.verdict.verdict, name="verdict"),
+        Column("verdict", lambda judged: judged.verdict.verdict, "**{}**".format, "verdict"),
         *_parts(lambda judged: judged.verdict.difference, {"mean": "difference_points", "low": "low", "high": "high"}),
-        Column(None, lambda judged: " ".join(map(str, getattr(judged.verdict.difference, "n", ()))), name="n"),
+        Column(None, lambda judged: getattr(judged.verdict.difference, "n", ()), name="n"),
         Column(None, lambda judged: test, name="test"),
         *_parts(lambda judged: judged.verdict, {"p": "p", "p_corrected": "p_holm"}),
         Column("why", lambda judged: judged.verdict.why, name="why"),
@@ -119,13 +116,8 @@ def commits_of(row: TableRow) -> list[str]:
 
 
 def _paper_top1(row: TableRow) -> float | None:
-    error = paper.figure(row.name, "top1_error_percent")
-    return 100 - float(error.value) if error else None
-
-
-def _paper_source(row: TableRow) -> str | None:
-    error = paper.figure(row.name, "top1_error_percent")
-    return error.source if error else None
+    error = paper.value(row.name, "top1_error_percent")
+    return 100 - float(error) if error else None
 
 
 def _parts(value: Callable[[object], object], names: dict[str, str]) -> list[Column]:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple, get_args
 
 from efficientconv.complexity import NetworkCost
 from efficientconv.config import ModelConfig
-from efficientconv.results.complexity_table import network_cost
 from efficientconv.results.equal_cost import Curve, Needed
 from efficientconv.results.record import RunRecord
 from efficientconv.results.statistics import Comparison, Difference, Spread, Verdict, judge, spread
 from efficientconv.results.tables import Claim, Cost, TableConfig, model_of
 from efficientconv.results.tier_latency import Times
-
-RecordsByRow = Mapping[str, Sequence[RunRecord]]
 
 
 @dataclass(frozen=True)
@@ -40,17 +39,53 @@ class TableRow:
         latency = getattr(self.times, kind, None)
         return None if latency is None else latency.ms_per_image
 
-
     def of_limit(self, kind: Cost) -> str | None:
         """What share of its limit a measured time reaches; None: not known."""
         found = self.times and self.times.of_limit.get(kind)
         return str(found) if found else None
 
 
-@dataclass(frozen=True)
-class JudgedClaim:
+class JudgedClaim(NamedTuple):
     claim: Claim
     verdict: Verdict
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """What one tier has of a table of the paper; `comparison` is of all rows that have runs, those not shown too."""
+
+    config: TableConfig
+    rows: Sequence[TableRow]
+    comparison: Comparison
+
+    @cached_property
+    def claims(self) -> list[JudgedClaim]:
+        differences = [(claim.relation, self._difference(claim)) for claim in self.config.claims]
+        return list(map(JudgedClaim, self.config.claims, judge(differences)))
+
+    @cached_property
+    def needed(self) -> dict[Cost, dict[str, Needed]]:
+        """Of a table of curves, by cost and by row of another model: what the curve's model needs for its accuracy. Without
+        the costs that were not measured."""
+        curves = {kind: self._curve(kind) for kind in get_args(Cost)}
+        others = [row for row in self.rows if model_of(row.name) != self.config.curve_of and row.runs]
+        found = {
+            kind: {row.name: curve.needed(row.name) for row in others if row.cost(kind)}
+            for kind, curve in curves.items() if curve
+        }  # fmt: skip
+        return {kind: needed for kind, needed in found.items() if needed}
+
+    def _curve(self, kind: Cost) -> Curve | None:
+        """Through all rows of its model that have runs; None where there is none, or a cost was not measured."""
+        costs = {row.name: row.cost(kind) for row in self.rows if model_of(row.name) == self.config.curve_of and row.runs}
+        return Curve(self.comparison, costs) if costs and None not in costs.values() else None
+
+    def _difference(self, claim: Claim) -> Difference | None:
+        if claim.at_equal is None:
+            return self.comparison.difference(claim.row, claim.than)
+        curve = self._curve(claim.at_equal)
+        cost = next(row.cost(claim.at_equal) for row in self.rows if row.name == claim.row)
+        return None if curve is None or cost is None else curve.difference(claim.row, cost)
 
 
 def by_row(models: Mapping[str, ModelConfig], records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
@@ -59,55 +94,9 @@ def by_row(models: Mapping[str, ModelConfig], records: Sequence[RunRecord]) -> d
             for row, model in models.items()}  # fmt: skip
 
 
-def comparison_of(runs: RecordsByRow) -> Comparison:
-    return Comparison({row: by_seed(records) for row, records in runs.items()})
-
-
-def table_rows(
-    table: TableConfig, models: Mapping[str, ModelConfig], runs: RecordsByRow, comparison: Comparison,
-    times: Mapping[str, Times], image_size: int | None, num_classes: int,
-) -> list[TableRow]:  # fmt: skip
-    """One for each of `models`, as the tier has them."""
-    costs = {name: network_cost(config, image_size, num_classes) for name, config in models.items()}
-    return [
-        TableRow(
-            name, models[name], cost, cost.macs / costs[table.baseline].macs, runs[name],
-            None if name == table.baseline else comparison.difference(name, table.baseline), times.get(name),
-        )
-        for name, cost in costs.items()
-    ]  # fmt: skip
-
-
-def judged_claims(table: TableConfig, rows: Sequence[TableRow], comparison: Comparison) -> list[JudgedClaim]:
-    differences = [_difference(table, claim, rows, comparison) for claim in table.claims]
-    verdicts = judge([(claim.relation, difference) for claim, difference in zip(table.claims, differences)])
-    return list(map(JudgedClaim, table.claims, verdicts))
-
-
-def curve_of(model: str, rows: Sequence[TableRow], comparison: Comparison, kind: Cost) -> Curve | None:
-    """Through all rows of `model` that have runs; None where there is none, or a cost was not measured."""
-    costs = {row.name: row.cost(kind) for row in rows if model_of(row.name) == model and row.runs}
-    return Curve(comparison, costs) if costs and None not in costs.values() else None
-
-
-def needed_costs(table: TableConfig, rows: Sequence[TableRow], comparison: Comparison, kind: Cost) -> dict[str, Needed]:
-    """By row of another model: the cost at which the table's curve has its accuracy."""
-    curve = curve_of(table.curve_of, rows, comparison, kind)
-    others = [row.name for row in rows if model_of(row.name) != table.curve_of and row.runs and row.cost(kind)]
-    return {name: curve.needed(name) for name in others} if curve else {}
-
-
 def by_seed(records: Sequence[RunRecord], figure: str = "top1_percent") -> dict[int, float]:
     return {record.seed: record.summary[figure] for record in records}
 
 
 def _network(model: ModelConfig) -> tuple[str, str, float]:
     return model.name, model.layout, model.width
-
-
-def _difference(table: TableConfig, claim: Claim, rows: Sequence[TableRow], comparison: Comparison) -> Difference | None:
-    if claim.at_equal is None:
-        return comparison.difference(claim.row, claim.than)
-    curve = curve_of(table.curve_of, rows, comparison, claim.at_equal)
-    cost = next(row.cost(claim.at_equal) for row in rows if row.name == claim.row)
-    return None if curve is None or cost is None else curve.difference(claim.row, cost)

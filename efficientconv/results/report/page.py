@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import json
 from collections import Counter
@@ -14,13 +15,13 @@ from plotly.offline import get_plotlyjs
 
 from efficientconv.info import git_state
 from efficientconv.results.claims import counts, tier_claims
-from efficientconv.results.report.images import kernel_images
 from efficientconv.results.report.payload import pack
 from efficientconv.results.report.sources import Sources
 from efficientconv.results.report.tables import paper_points, tier_tables
 from efficientconv.results.report.times import Times
 
 PAGE = Path(__file__).with_name("page")
+LIMIT_BYTES = 6_000_000  # of the pictures of kernels, as the page holds them: it is to stay a file that one can send around
 # in the order that they run in
 SCRIPTS = (
     "data", "elements", "groups", "address", "theme", "sections", "filters", "tables", "axes", "marks", "paper", "scatter",
@@ -35,7 +36,7 @@ def page(sources: Sources, origins: Iterable[object]) -> str:
         lstrip_blocks=True,
     )  # fmt: skip
     stated = [claim for folder in sources.tier_folders for claim in sources.attempt(tier_claims, folder) or []]
-    data, images = _data(sources), kernel_images(sources)  # before the template lists what was left out
+    data, images = _data(sources), _kernel_images(sources)  # before the template lists what was left out
     return templates.get_template("report.html").render(
         origins=list(map(str, origins)), made=_now(), git=git_state(), warnings=sources.warnings, claims=stated,
         counts=counts(stated), kernels=images,
@@ -49,6 +50,22 @@ def _data(sources: Sources) -> dict:
     """What the scripts read as DATA."""
     tables = [table for folder in sources.tier_folders for table in sources.attempt(tier_tables, folder) or []]
     return pack(sources.runs, Times(sources)) | {"tables": tables, "paper": paper_points()}
+
+
+def _kernel_images(sources: Sources) -> list[dict[str, str]]:
+    """Those of scripts/visualize_kernels.py, the tiers' own first. Adds a warning for those that found no room."""
+    of_tiers = {path: tier.name for tier in sources.tier_folders for path in tier.glob("kernels*.png")}
+    titles = {path: f"{of_tiers[path]}/{path.name}" for path in sorted(of_tiers)}
+    titles |= {run.path / "kernels.png": run.record.run for run in sources.runs if (run.path / "kernels.png").is_file()}
+    images, room = [], LIMIT_BYTES
+    for path, title in titles.items():
+        url = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+        if len(url) <= room:
+            images.append({"title": title, "url": url})
+            room -= len(url)
+        else:
+            sources.warnings.append(f"{path} is left out: the page has no room for so many pictures of kernels")
+    return images
 
 
 def _scripts() -> str:

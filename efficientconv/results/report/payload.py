@@ -19,38 +19,25 @@ DIGITS = 5
 _NO_CURVES = ("epoch", "step", "_top1", "_top5", "_images")  # the n-th record is epoch n; of counts the percentages are kept
 
 
-class Values:
-    """Distinct values, in the order that they came in."""
-
-    def __init__(self):
-        self.values: list[object] = []
-        self.positions: dict[str, int] = {}
-
-    def position(self, value: object) -> int:
-        text = json.dumps(value)
-        if text not in self.positions:
-            self.positions[text] = len(self.values)
-            self.values.append(finite(value))
-        return self.positions[text]
-
-    def rows(self, dictionaries: list[dict]) -> tuple[list[str], list[list[int]]]:
-        """Their keys, and each as the positions of its values; -1 for a key that it lacks."""
-        keys = list(dict.fromkeys(key for values in dictionaries for key in values))
-        return keys, [[self.position(values[key]) if key in values else -1 for key in keys] for values in dictionaries]
-
-
 def pack(runs: list[Run], times: Times) -> dict:
     """What the page reads as DATA.runs, .keys, .values, .figures and .settings: the settings that some run has changed."""
     series = series_names([run.record for run in runs])
     packed = [_run(run, name, times) for run, name in zip(runs, series)]
-    values, keys = Values(), {}
+    positions: dict[str, int] = {}  # of every distinct value, as JSON
+    keys = {}
     for part in PARTS:
-        keys[part], rows = values.rows([flat(getattr(run.record, part)) for run in runs])
-        for run, row in zip(packed, rows):
-            run[part] = row
+        of_runs = [flat(getattr(run.record, part)) for run in runs]
+        keys[part] = list(dict.fromkeys(key for values in of_runs for key in values))
+        for run, values in zip(packed, of_runs):
+            run[part] = [_position(values[key], positions) if key in values else -1 for key in keys[part]]
+    values = [finite(json.loads(value)) for value in positions]
     settings = dict.fromkeys(key for run in runs for key in flat(identity(run.record.run_config)))
     figures = {name: asdict(figure) for name, figure in FIGURES.items()}
-    return {"runs": packed, "keys": keys, "values": values.values, "figures": figures, "settings": list(settings)}
+    return {"runs": packed, "keys": keys, "values": values, "figures": figures, "settings": list(settings)}
+
+
+def _position(value: object, positions: dict[str, int]) -> int:
+    return positions.setdefault(json.dumps(value), len(positions))
 
 
 def _run(run: Run, series: str, times: Times) -> dict:
