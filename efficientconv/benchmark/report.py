@@ -22,7 +22,7 @@ from efficientconv.results.csv_files import csv_rows
 from efficientconv.results.families import family_of
 from efficientconv.results.labels import FAINT, Place, label
 from efficientconv.results.pages import page, write_files
-from efficientconv.results.pictures import MARKERS, STYLE, Picture, log_axis, rendered
+from efficientconv.results.pictures import MARKERS, STYLE, Picture, log_axes, rendered
 from efficientconv.results.table import Column, Table
 
 MODEL_OF = {name: model for model, name in LAYER_MODELS.items()}
@@ -113,15 +113,13 @@ def plot(rows: Sequence[Row], title: str) -> Picture:
 
 
 def _draw(axes: Axes, rows: Sequence[Row]) -> None:
-    axes.set(xscale="log", yscale="log", xlabel="gain in MACs, times", ylabel="measured gain in time, times")
-    log_axis(axes.xaxis)
-    log_axis(axes.yaxis)
+    log_axes(axes, "gain in MACs, times", "measured gain in time, times")
     names = list(dict.fromkeys(row.name for row in rows))
     colours = {name: family_of(MODEL_OF.get(name, name)).colour for name in names}
     for number, name in enumerate(names):
         chosen = [row for row in rows if row.name == name]
         x, y = [row.ideal_gain for row in chosen], [row.gain for row in chosen]
-        axes.scatter(x, y, 26, colours[name], MARKERS[number % len(MARKERS)], alpha=0.85, label=name, zorder=3)
+        axes.scatter(x, y, 26, colours[name], marker=MARKERS[number % len(MARKERS)], alpha=0.85, label=name, zorder=3)
     _draw_lines(axes, rows)
     if len(rows) == len(names):
         places = [(row.ideal_gain, row.gain) for row in rows]

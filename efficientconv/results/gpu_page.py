@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from efficientconv.gpu_day.bench import Row
 from efficientconv.gpu_day.day import TINY, Day, Outcome
 from efficientconv.gpu_day.stages import STAGES, Stage
 from efficientconv.results import gpu_operations, gpu_steps
-from efficientconv.results.gpu_reading import Rows, of_c, reading, verdict
+from efficientconv.results.gpu_reading import of_c, reading, verdict
 from efficientconv.results.pages import page, write_files
 from efficientconv.results.pictures import Picture
 from efficientconv.results.table import Column, Table
@@ -41,40 +42,58 @@ class Measured:
         return cls(outcomes, MACHINES.get(machine_of(day.folder.name) or ""))
 
     @property
-    def rows(self) -> Rows:
+    def rows(self) -> dict[str, list[Row]]:
+        """By stage."""
         return {stage.name: outcome.rows for stage, outcome in self.outcomes if outcome.rows}
 
-    @property
+    @cached_property
     def steps(self) -> list[gpu_steps.Step]:
         """Each way of running a model once, as the last stage that has it measured it."""
-        rows = self.rows_of_steps
-        found = gpu_steps.steps_of(rows, rows, self.machine)
+        found = gpu_steps.steps_of(self.rows_of_steps, self.rows_of_steps, self.machine)
         return list({(step.layout, step.model, step.run): step for step in found}.values())
 
-    @property
+    @cached_property
     def rows_of_steps(self) -> list[Row]:
         """With the commit that was measured."""
         stages = {stage.name: outcome for stage, outcome in self.outcomes if stage.name in OF_STEPS}
-        commits = {name: outcome.environment.get("git_commit") for name, outcome in stages.items()}
-        return [row | {"commit": commits[name]} for name in OF_STEPS if name in stages for row in stages[name].rows]
+        in_order = [stages[name] for name in OF_STEPS if name in stages]
+        return [row | {"commit": outcome.environment.get("git_commit")} for outcome in in_order for row in outcome.rows]
+
+    @property
+    def environment(self) -> dict:
+        """Of the first stage that started."""
+        return next((outcome.environment for _, outcome in self.outcomes if outcome.environment), {})
 
     @property
     def device(self) -> str:
-        about = next((outcome.environment for _, outcome in self.outcomes if outcome.environment), {})
-        return about.get("gpu") or about.get("cpu", "a device that did not start")
+        return self.environment.get("gpu") or self.environment.get("cpu", "a device that did not start")
 
     @property
     def versions(self) -> str:
-        about = next((outcome.environment for _, outcome in self.outcomes if outcome.environment), {})
+        about = self.environment
         return f"torch {about.get('packages', {}).get('torch')}, CUDA {about.get('cuda')}, cuDNN {about.get('cudnn')}"
+
+    @property
+    def told(self) -> list[str]:
+        sentences = "\n".join(f"- {sentence}" for sentence in reading(self.rows, self.steps, self.machine))
+        return [sentences, *(table.markdown() for table in gpu_steps.over_a_tables(self.steps))]
+
+    @property
+    def pictures(self) -> dict[str, Picture]:
+        pictures = {}
+        if any(step.over_a and step.model != BASELINE for step in self.steps):
+            pictures["time_against_macs"] = gpu_steps.plot(self.steps)
+        if self.machine and "operations" in self.rows:
+            pictures["operations"] = gpu_operations.plot(self.rows["operations"], self.machine)
+        return pictures
 
 
 def write_page(day: Day) -> Path:
     """README.md, <stage>.csv and the pictures, from the stages' json files."""
     found = Measured.of(day)
-    pictures = {} if day.tiny else _pictures(found)
+    pictures = {} if day.tiny else found.pictures
     made = f"`python scripts/gpu_day.py{' --tiny' if day.tiny else ''}`, {found.versions}."
-    told = ["Made to try the stages out, with tiny networks: **no time here means anything.**"] if day.tiny else _told(found)
+    told = ["Made to try the stages out, with tiny networks: **no time here means anything.**"] if day.tiny else found.told
     images = [f"![{name.replace('_', ' ')}]({name}.png)" for name in pictures]
     sections = [part for stage, outcome in found.outcomes for part in _section(stage, outcome, found)]
     files: dict[str, str | bytes] = {f"{name}.csv": Table.of(rows).csv() for name, rows in found.rows.items()}
@@ -86,17 +105,15 @@ def write_page(day: Day) -> Path:
 
 def summary(gpus: Path) -> str:
     """Of every device in `gpus` what its rows say: for other pages."""
-    parts = []
-    for found in measured_in(gpus):
-        parts += [f"On **{found.device}** ({found.versions}), batch 256, bf16 where nothing else is said:", *_told(found)]
-    return "\n\n".join(parts)
+    about = "On **{}** ({}), batch 256, bf16 where nothing else is said:"
+    return "\n\n".join(part for it in measured_in(gpus) for part in (about.format(it.device, it.versions), *it.told))
 
 
 def front(gpus: Path) -> str:
     """The line of the front page on GPUs."""
-    (found, *_) = measured_in(gpus)
-    steps = found.steps
-    return f"- **On GPUs {verdict(steps)}**, measured on one ({found.device}): {of_c(steps)} ([GPU](docs/gpu.md))."
+    found = measured_in(gpus)[0]
+    said = f"- **On GPUs {verdict(found.steps)}**, measured on one ({found.device})"
+    return f"{said}: {of_c(found.steps)} ([GPU](docs/gpu.md))."
 
 
 def measured_in(gpus: Path) -> list[Measured]:
@@ -104,47 +121,29 @@ def measured_in(gpus: Path) -> list[Measured]:
     return [Measured.of(Day(folder, "cuda", tiny=False)) for folder in folders]
 
 
-def _told(found: Measured) -> list[str]:
-    steps = found.steps
-    sentences = "\n".join(f"- {sentence}" for sentence in reading(found.rows, steps, found.machine))
-    return [sentences, *(table.markdown() for table in gpu_steps.over_a_tables(steps))]
-
-
-def _pictures(found: Measured) -> dict[str, Picture]:
-    pictures, steps = {}, found.steps
-    if any(step.over_a and step.model != BASELINE for step in steps):
-        pictures["time_against_macs"] = gpu_steps.plot(steps)
-    if found.machine and "operations" in found.rows:
-        pictures["operations"] = gpu_operations.plot(found.rows["operations"], found.machine)
-    return pictures
-
-
 def _section(stage: Stage, outcome: Outcome, found: Measured) -> list[str]:
     reason, commit = f" ({outcome.reason})" if outcome.reason else "", outcome.environment.get("git_commit") or "unknown"
     heading = [f"## {stage.name}: {stage.about}", f"{outcome.state}{reason}, {outcome.seconds:g} s, commit {commit[:12]}."]
-    if not outcome.rows:
+    rows, after = outcome.rows, []
+    if not rows:
         return heading
     if stage.name in OF_STEPS:
-        first = outcome.rows[0]
-        setting = f"Layout {first['layout']}, {first['batch']} images a step, {first['precision']}."
-        steps = Table(gpu_steps.steps_of(outcome.rows, found.rows_of_steps, found.machine), gpu_steps.COLUMNS)
-        return [*heading, setting, steps.markdown(), *([ABOUT_STEPS] if stage.name == OF_STEPS[0] else [])]
-    if stage.name == "operations":
-        return [*heading, gpu_operations.table(outcome.rows, found.machine).markdown()]
-    if outcome.rows[0].keys() >= {"model", *SAID_ABOVE}:
-        said = f"Layout {', '.join(outcome.rows[0][key] for key in SAID_ABOVE)} where nothing else is said."
-        return [*heading, said, _table_of_models(outcome.rows, found.machine).markdown()]
-    return [*heading, _table(outcome.rows).markdown()]
+        heading.append(f"Layout {rows[0]['layout']}, {rows[0]['batch']} images a step, {rows[0]['precision']}.")
+        after = [ABOUT_STEPS] if stage.name == OF_STEPS[0] else []
+        table = Table(gpu_steps.steps_of(rows, found.rows_of_steps, found.machine), gpu_steps.COLUMNS)
+    elif stage.name == "operations":
+        table = gpu_operations.table(rows, found.machine)
+    elif rows[0].keys() >= {"model", *SAID_ABOVE}:
+        heading.append(f"Layout {', '.join(rows[0][key] for key in SAID_ABOVE)} where nothing else is said.")
+        share = Column("share of the limit", lambda row: gpu_steps.share_of_limit(row, found.machine), ".0%")
+        table = Table(rows, [*_columns(key for key in rows[0] if key not in SAID_ABOVE), share])
+    else:
+        table = Table(rows, _columns(rows[0]))
+    return [*heading, table.markdown(), *after]
 
 
-def _table(rows: Sequence[Row]) -> Table:
-    return Table(rows, [Column(_title(key), itemgetter(key), _short) for key in rows[0]])
-
-
-def _table_of_models(rows: Sequence[Row], machine: Machine | None) -> Table:
-    """Their times, and beside these their share of the limit."""
-    shown = [Column(_title(key), itemgetter(key), _short) for key in rows[0] if key not in SAID_ABOVE]
-    return Table(rows, [*shown, Column("share of the limit", lambda row: gpu_steps.share_of_limit(row, machine), ".0%")])
+def _columns(keys: Iterable[str]) -> list[Column]:
+    return [Column(_title(key), itemgetter(key), _short) for key in keys]
 
 
 def _title(key: str) -> str:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from efficientconv.results.gpu_operations import share
 from efficientconv.results.gpu_steps import IN_TRITON, Step
 from efficientconv.roofline.expect import BASELINE
 from efficientconv.roofline.machine import Machine
 
-Rows = Mapping[str, Sequence[dict]]  # by stage
 KINDS = {"batch norm": "batch_norm", "max pools": "max_pool"}  # parts of kernels' names
 SLOW = 3  # operations that are named
 
 
-def reading(rows: Rows, steps: Sequence[Step], machine: Machine | None) -> list[str]:
-    """Sentences; none where nothing was measured that they are about."""
+def reading(rows: Mapping[str, Sequence[dict]], steps: Sequence[Step], machine: Machine | None) -> list[str]:
+    """Sentences; none where nothing was measured that they are about. `rows`: by stage."""
     found = [
         _arithmetic(steps), *_runs(steps), _operations(rows.get("operations", ()), machine),
         *_profiles(rows.get("profiles", ())), _triton(rows.get("triton_layers", ())),
@@ -44,11 +43,11 @@ def _arithmetic(steps: Sequence[Step]) -> str:
         return ""
     faster = [s.model.upper() for s in eager if s.over_a < 1]
     some = f"faster than A: {', '.join(faster)}" if faster else "none is faster than A"
-    macs, times = ([f(s) for s in eager] for f in (lambda s: s.macs_over_a, lambda s: s.over_a))
-    verdict = "follows" if len(faster) == len(eager) else "does not follow"
+    does = "follows" if len(faster) == len(eager) else "does not follow"
     return (
-        f"**Measured time {verdict} arithmetic.** With {_range(macs)} of A's MACs a step of {_names(eager)} takes "
-        f"{_range(times)} of A's time (eager, layout imagenet); {some}."
+        f"**Measured time {does} arithmetic.** With {_range(s.macs_over_a for s in eager)} of A's MACs a step of "
+        f"{', '.join(s.model.upper() for s in eager)} takes {_range(s.over_a for s in eager)} of A's time (eager, layout "
+        f"imagenet); {some}."
     )
 
 
@@ -57,12 +56,11 @@ def _runs(steps: Sequence[Step]) -> list[str]:
     by_run = defaultdict(dict)
     for step in steps:
         by_run[step.layout, step.run][step.model] = step
-    sentences = []
-    for (layout, run), found in by_run.items():
-        slower = run.removesuffix(IN_TRITON) if run.endswith(IN_TRITON) else "eager"
-        if run != "eager":
-            sentences.append(_gain(layout, run, slower, by_run.get((layout, slower), {}), found))
-    return sentences
+    slower = {run: run.removesuffix(IN_TRITON) if run.endswith(IN_TRITON) else "eager" for _, run in by_run}
+    return [
+        _gain(layout, run, slower[run], by_run.get((layout, slower[run]), {}), found)
+        for (layout, run), found in by_run.items() if run != "eager"
+    ]  # fmt: skip
 
 
 def _gain(layout: str, run: str, slower: str, before: Mapping[str, Step], found: Mapping[str, Step]) -> str:
@@ -120,9 +118,6 @@ def _correctness(rows: Sequence[dict]) -> str:
     )
 
 
-def _range(values: Sequence[float]) -> str:
-    return f"{min(values):.2f} to {max(values):.2f}"
-
-
-def _names(steps: Sequence[Step]) -> str:
-    return ", ".join(step.model.upper() for step in steps)
+def _range(values: Iterable[float]) -> str:
+    found = sorted(values)
+    return f"{found[0]:.2f} to {found[-1]:.2f}"

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from efficientconv.models import model_config
 from efficientconv.results.families import family_of
 from efficientconv.results.labels import FAINT, label
-from efficientconv.results.pictures import MARKERS, STYLE, Picture, log_axis, rendered
+from efficientconv.results.pictures import MARKERS, STYLE, Picture, log_axes, rendered
 from efficientconv.results.table import Column, Table
 from efficientconv.roofline.expect import BASELINE, Ways, ways_of
 from efficientconv.roofline.limit import limit
@@ -105,17 +105,13 @@ def over_a_tables(steps: Sequence[Step]) -> list[Table]:
 
 
 def _over_a_table(layout: str, steps: Sequence[Step]) -> Table:
-    found = {(step.model, step.run): step for step in steps}
+    times = {(step.model, step.run): step.over_a for step in steps}
     macs = {step.model: step.macs_over_a for step in steps}
     return Table(list(macs), [
         Column(f"{layout}: model", str), Column("MACs over a's", macs.get, ".2f"),
-        *(Column(f"time over a's, {run}", lambda model, run=run: _over_a(found.get((model, run))), ".2f")
+        *(Column(f"time over a's, {run}", lambda model, run=run: times.get((model, run)), ".2f")
           for run in dict.fromkeys(step.run for step in steps)),
     ])  # fmt: skip
-
-
-def _over_a(step: Step | None) -> float | None:
-    return step and step.over_a
 
 
 def plot(steps: Sequence[Step]) -> Picture:
@@ -134,9 +130,7 @@ def plot(steps: Sequence[Step]) -> Picture:
 
 
 def _draw(axes: Axes, steps: Sequence[Step]) -> None:
-    axes.set(xscale="log", yscale="log", xlabel="MACs against A's, times", ylabel="time of a step against A's, times")
-    log_axis(axes.xaxis)
-    log_axis(axes.yaxis)
+    log_axes(axes, "MACs against A's, times", "time of a step against A's, times")
     axes.set(xlim=(LEAST, MOST))
     axes.plot((LEAST, MOST), (LEAST, MOST), color=FAINT, linewidth=1, zorder=1, label="time = MACs")
     axes.plot((LEAST, MOST), (1, 1), ":", color=FAINT, linewidth=1, zorder=1, label="A's time")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
 matplotlib.use("Agg")  # no screen is needed
@@ -29,6 +30,12 @@ def rendered(drawing: Drawing, endings: Sequence[str] = (".png", ".svg")) -> Pic
         images[ending] = image.getvalue()
     plt.close(drawing)
     return images
+
+
+def log_axes(axes: Axes, x: str, y: str) -> None:
+    axes.set(xscale="log", yscale="log", xlabel=x, ylabel=y)
+    log_axis(axes.xaxis)
+    log_axis(axes.yaxis)
 
 
 def log_axis(axis: matplotlib.axis.Axis) -> None:
