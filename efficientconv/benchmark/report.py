@@ -49,7 +49,7 @@ class Row:
     binds: str | None
 
 
-FIGURES = [
+COLUMNS = [
     Column("name", lambda row: row.name),
     Column("M MACs", lambda row: row.macs / 1e6, ".2f"),
     Column("ms (quartiles)", lambda row: f"{row.ms:.2f} ({row.ms_low:.2f} to {row.ms_high:.2f})"),
@@ -151,7 +151,7 @@ def _tables(rows: Sequence[Row]) -> list[str]:
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(f"## {row.layout}, {row.place}, batch {row.batch}, {row.kind}", []).append(row)
-    return [part for heading, group in groups.items() for part in (heading, Table(group, FIGURES).markdown())]
+    return [part for heading, group in groups.items() for part in (heading, Table(group, COLUMNS).markdown())]
 
 
 def _summary(rows: Sequence[Row]) -> str:

@@ -45,7 +45,7 @@ def rows_of(results: dict[tuple, Throughput], kb: dict[str, float]) -> list[Row]
     return rows
 
 
-FIGURES = [
+COLUMNS = [
     *(Column(name, attrgetter(name), name=name) for name in ("pipeline", "workers")),
     Column("kB an image", lambda row: row.kb, ".0f", "kb"),
     Column("images/s", lambda row: f"{row.images_per_s:.0f} ({row.images_per_s_low:.0f} to {row.images_per_s_high:.0f})"),
@@ -58,7 +58,7 @@ FIGURES = [
 
 def write(rows: list[Row], images: str, repeats: int, path: Path) -> str:
     """path.csv and path.md; returns the text."""
-    table = Table(rows, FIGURES)
+    table = Table(rows, COLUMNS)
     text = page("# From images to batches", _conditions(images, repeats), table.markdown(), _asked(rows))
     write_files(path.parent, {f"{path.name}.csv": table.csv(), f"{path.name}.md": text})
     return text

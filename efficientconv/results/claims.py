@@ -12,7 +12,7 @@ VERDICTS = ("supported", "contradicted", "undecided")
 
 
 @dataclass(frozen=True)
-class Claim:
+class ClaimResult:
     """Differences are of mean accuracies, in points: `row` minus `than`; None where the runs do not tell."""
 
     tier: str
@@ -38,23 +38,23 @@ class Claim:
         return f"{self.difference:+.2f}" + (f" ({self.interval})" if self.interval else "")
 
 
-def tier_claims(folder: Path) -> list[Claim]:
+def tier_claims(folder: Path) -> list[ClaimResult]:
     """By the order of the tables."""
     paths = sorted(folder.glob("claims*.csv"))
     return [_claim(row, folder.name, path.stem.removeprefix("claims")) for path in paths for row in csv_rows(path)]
 
 
-def tested_claims(folder: Path) -> list[Claim]:
+def tested_claims(folder: Path) -> list[ClaimResult]:
     return [claim for claim in tier_claims(folder) if claim.difference is not None]
 
 
-def counts(claims: Sequence[Claim]) -> dict[str, int]:
+def counts(claims: Sequence[ClaimResult]) -> dict[str, int]:
     """By verdict, those of this project first."""
     verdicts = dict.fromkeys([*VERDICTS, *(claim.verdict for claim in claims)])
     return {verdict: sum(claim.verdict == verdict for claim in claims) for verdict in verdicts}
 
 
-def _claim(row: dict[str, str], tier: str, table: str) -> Claim:
+def _claim(row: dict[str, str], tier: str, table: str) -> ClaimResult:
     texts = {key: row.get(key, "") for key in ("row", "than", "at_equal", "sentence", "source", "verdict", "why")}
     difference, low, high = (number(row.get(key)) for key in ("difference_points", "low", "high"))
-    return Claim(tier, table, **texts, difference=difference, low=low, high=high)
+    return ClaimResult(tier, table, **texts, difference=difference, low=low, high=high)

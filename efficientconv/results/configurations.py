@@ -17,11 +17,11 @@ Runs = Sequence[RunRecord]  # of one configuration: they differ in nothing but t
 
 def configuration_table(records: Runs) -> Table:
     """A row a configuration, the most accurate first and marked. Settings are columns where they vary."""
-    groups = by_configuration(records)
+    groups, top1 = by_configuration(records), FIGURES["top1_percent"]
     columns = [Column(title, lambda runs, key=key: _setting(runs, key)) for title, key in _varying(groups).items()]
-    return Table(sorted(groups, key=_mean_top1, reverse=True), [
+    return Table(sorted(groups, key=lambda runs: _mean(runs, "top1_percent"), reverse=True), [
         *(columns or [Column("model", lambda runs: runs[0].model)]),
-        FIGURES["top1_percent"].column(lambda runs: _over_seeds(runs, "top1_percent"), "top-1 % (seeds)"),
+        top1.column(lambda runs: spread([run.summary[top1.name] for run in runs]), "top-1 % (seeds)"),
         *(replace(FIGURES[name].column(lambda runs, name=name: _mean(runs, name)), better=None)
           for name in ("macs", "train_seconds")),
     ], best=True)  # fmt: skip
@@ -56,14 +56,6 @@ def _setting(runs: Runs, key: str) -> object:
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
 
 
-def _over_seeds(runs: Runs, name: str) -> object:
-    return spread([run.summary[name] for run in runs])
-
-
 def _mean(runs: Runs, name: str) -> float | None:
     values = [run.summary[name] for run in runs if run.summary.get(name) is not None]
     return sum(values) / len(values) if values else None
-
-
-def _mean_top1(runs: Runs) -> float:
-    return _mean(runs, "top1_percent")

@@ -45,9 +45,7 @@ def ledger(runs: Mapping[str, Sequence[RunRecord]], tier: str) -> str:
     }
     comparison = Comparison(accuracies)
     found = [comparison.difference(*reversed(decision.variants)) for decision in decisions()]
-    tested = [None if difference is None else difference.p_against(0) for difference in found]
-    by_holm = iter(holm([p for p in tested if p is not None]))
-    corrected = [None if p is None else next(by_holm) for p in tested]
+    corrected = holm([None if difference is None else difference.p_against(0) for difference in found])
     table = Table(list(zip(decisions(), found, corrected)), [
         Column("decision (D)", lambda row: row[0].decision),
         Column("kept", lambda row: row[0].kept),
@@ -58,7 +56,7 @@ def ledger(runs: Mapping[str, Sequence[RunRecord]], tier: str) -> str:
         Column("difference, points", lambda row: row[1]),
         Column("moves", lambda row: _moves(row[1], row[2])),
     ])  # fmt: skip
-    test = f"; {comparison.test}: {comparison.premises}" if any(p is not None for p in tested) else ""
+    test = f"; {comparison.test}: {comparison.premises}" if any(p is not None for p in corrected) else ""
     settings = [f"model={decision.model} {decision.setting}" for decision in decisions()]
     commands = "\n".join(f"python train.py -m tier={tier} data.val_fraction={HELD_OUT} {one} seed=0,1" for one in settings)
     return (

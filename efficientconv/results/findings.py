@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from efficientconv.models import model_config
-from efficientconv.results.claims import Claim, counts, tested_claims
+from efficientconv.results.claims import ClaimResult, counts, tested_claims
 from efficientconv.results.table import Column, Table
 from efficientconv.results.tables import budget_of, model_of
 
@@ -35,7 +35,7 @@ def findings(folder: Path) -> str:
     ])  # fmt: skip
 
 
-def _equal_cost_table(claims: list[Claim]) -> str:
+def _equal_cost_table(claims: list[ClaimResult]) -> str:
     return Table(claims, [
         MODEL,
         Column("layers", lambda claim: model_config(model_of(claim.row)).description),
@@ -45,7 +45,7 @@ def _equal_cost_table(claims: list[Claim]) -> str:
     ]).markdown()  # fmt: skip
 
 
-def _equal_width_table(claims: list[Claim]) -> str:
+def _equal_width_table(claims: list[ClaimResult]) -> str:
     return Table(claims, [
         MODEL,
         Column("the paper's claim", lambda claim: claim.sentence),
@@ -54,7 +54,7 @@ def _equal_width_table(claims: list[Claim]) -> str:
     ]).markdown()  # fmt: skip
 
 
-def _at_equal(claim: Claim) -> str:
+def _at_equal(claim: ClaimResult) -> str:
     budget = budget_of(claim.row) if claim.at_equal == "macs" else None
     return COSTS[claim.at_equal] if budget is None else f"{budget / 1e6:.2f} M MACs"
 

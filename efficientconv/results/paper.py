@@ -12,7 +12,7 @@ PAPER_DIR = CONFIG_DIR.parent / "results" / "paper"
 
 
 @dataclass(frozen=True)
-class Figure:
+class PaperFigure:
     """One figure as the paper has it: `value` as printed, in `unit`; `tables` that print it, "text" for none."""
 
     tables: tuple[str, ...]
@@ -25,12 +25,12 @@ class Figure:
 
 
 @cache
-def figures() -> tuple[Figure, ...]:
+def figures() -> tuple[PaperFigure, ...]:
     with open(PAPER_DIR / "figures.csv", newline="") as file:
-        return tuple(Figure(tuple(line.pop("tables").split()), **line) for line in csv.DictReader(file))
+        return tuple(PaperFigure(tuple(line.pop("tables").split()), **line) for line in csv.DictReader(file))
 
 
-def figure(row: str, column: str) -> Figure | None:
+def figure(row: str, column: str) -> PaperFigure | None:
     """What the paper gives for a model; None where it gives nothing."""
     return next((figure for figure in figures() if (figure.row, figure.column) == (row, column)), None)
 

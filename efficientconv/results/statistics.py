@@ -130,20 +130,20 @@ def spread(values: Sequence[float]) -> Spread:
 def judge(claims: Sequence[tuple[Relation, Difference | None]]) -> list[Verdict]:
     """Of all claims of a table at once: each is tested against its bound, and their p are corrected by Holm."""
     p = [None if difference is None else difference.p_against(BOUNDS[relation]) for relation, difference in claims]
-    corrected = iter(holm([value for value in p if value is not None]))
     return [
-        _untested(difference) if value is None else _verdict(relation, difference, value, next(corrected))
-        for (relation, difference), value in zip(claims, p)
+        _untested(difference) if value is None else _verdict(relation, difference, value, corrected)
+        for (relation, difference), value, corrected in zip(claims, p, holm(p))
     ]
 
 
-def holm(p: Sequence[float]) -> list[float]:
-    """Holm's step-down correction: the smallest of m times m, the next times m - 1, and none below one before it."""
-    order = np.argsort(p, kind="stable")
-    stepped = np.maximum.accumulate(np.array(p)[order] * np.arange(len(p), 0, -1))
-    corrected = np.empty(len(p))
-    corrected[order] = np.minimum(stepped, 1.0)
-    return corrected.tolist()
+def holm(p: Sequence[float | None]) -> list[float | None]:
+    """Holm's step-down correction: the smallest of m times m, the next times m - 1, and none below one before it. None stays
+    None, and is not one of m."""
+    corrected, highest = list(p), 0.0
+    order = sorted((place for place, value in enumerate(p) if value is not None), key=p.__getitem__)
+    for done, place in enumerate(order):
+        corrected[place] = highest = min(max(highest, p[place] * (len(order) - done)), 1.0)
+    return corrected
 
 
 def seeds_needed(difference: Difference, bound: float) -> int | None:
