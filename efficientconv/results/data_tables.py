@@ -20,38 +20,34 @@ def speed_table(rows: Rows) -> str:
     return Table(list(one.values()), [
         Column("", lambda row: row["pipeline"]),
         Column("kB an image", lambda row: float(row["kb"]), ".0f"),
-        Column("worker time, ms an image", lambda row: _us(row) / 1e3, ".2f"),
-        Column("images/s a core", lambda row: 1e6 / _us(row), ".0f"),
-        Column("times torchvision's", lambda row: _us(one[WAYS[0]]) / _us(row), ".1f"),
+        Column("worker time, ms an image", lambda row: float(row["worker_us"]) / 1e3, ".2f"),
+        Column("images/s a core", lambda row: 1e6 / float(row["worker_us"]), ".0f"),
+        Column("times torchvision's", lambda row: float(one[WAYS[0]]["worker_us"]) / float(row["worker_us"]), ".1f"),
     ]).markdown()  # fmt: skip
 
 
 def estimate_table(rows: Rows) -> str:
     """Of the whole of ImageNet, if its images are like those that were measured and every core is as fast."""
     one = _of_one_worker(rows)
-    columns = [
-        Column("", lambda row: row["pipeline"] if row["pipeline"] in WAYS else f"{PREPARE}, once"),
-        Column("GB on disk", lambda row: IMAGES["all"] * float(row["kb"]) / 1e6 if row["pipeline"] in WAYS else None, ".0f"),
-    ]
-    for cores in MACHINES:
-        columns += [
-            Column(f"{cores} cores: an epoch", lambda row, cores=cores: _seconds(row) / cores, duration),
-            Column(f"{cores} cores: {EPOCHS} epochs", lambda row, cores=cores: _all_epochs(row, cores), duration),
-        ]
-    return Table([one[name] for name in (*WAYS, PREPARE)], columns).markdown()
 
+    def seconds(name: str) -> float:
+        """Of a core: an epoch, or all images prepared."""
+        return IMAGES["all" if name == PREPARE else "train"] * float(one[name]["worker_us"]) / 1e6
 
-def _us(row: dict[str, str]) -> float:
-    return float(row["worker_us"])
+    def unless_once(name: str, value: float) -> float | None:
+        return None if name == PREPARE else value
 
+    def epochs(name: str, cores: int) -> float | None:
+        return unless_once(name, EPOCHS * seconds(name) / cores)
 
-def _seconds(row: dict[str, str]) -> float:
-    """Of a core: an epoch, or all images prepared."""
-    return IMAGES["train" if row["pipeline"] in WAYS else "all"] * _us(row) / 1e6
-
-
-def _all_epochs(row: dict[str, str], cores: int) -> float | None:
-    return EPOCHS * _seconds(row) / cores if row["pipeline"] in WAYS else None
+    return Table((*WAYS, PREPARE), [
+        Column("", lambda name: f"{PREPARE}, once" if name == PREPARE else name),
+        Column("GB on disk", lambda name: unless_once(name, IMAGES["all"] * float(one[name]["kb"]) / 1e6), ".0f"),
+        *(column for cores in MACHINES for column in (
+            Column(f"{cores} cores: an epoch", lambda name, n=cores: seconds(name) / n, duration),
+            Column(f"{cores} cores: {EPOCHS} epochs", lambda name, n=cores: epochs(name, n), duration),
+        )),
+    ]).markdown()  # fmt: skip
 
 
 def _of_one_worker(rows: Rows) -> dict[str, dict[str, str]]:

@@ -6,7 +6,7 @@ import yaml
 
 from efficientconv.files import CONFIG_DIR
 from efficientconv.results import data_tables
-from efficientconv.results.table import Table
+from efficientconv.results.table import Column, Table
 from efficientconv.results.tables import needed_rows, table_config, table_names
 
 Rows = list[dict[str, str]]
@@ -15,39 +15,32 @@ IMAGES = {"cifar": 50_000, "imagenet": data_tables.IMAGES["train"]}  # of traini
 MODELS = ("a", "c", "k", "m", "o")
 SEEDS = 3
 FLOPS_A_MAC = 6  # 2 FLOPs; once forward, and twice as much for the gradients of inputs and weights
-ASSUMED_FLOPS = 10e12  # a second, sustained, of one GPU
+GPU_TFLOPS = 10  # assumed: 10^12 FLOPs a second, sustained, of one
 
 
 def training_cost_table(complexity: Rows, benchmarks: Rows) -> str:
     """Runs of some models, and three seeds of every model that a table trains."""
-    return Table.of([row for tier in IMAGES for row in _tier_rows(tier, complexity, benchmarks)]).markdown()
+    rows = [(tier, *row) for tier in IMAGES for row in _tier_rows(tier, complexity, benchmarks)]
+    return Table(rows, [
+        Column("tier", lambda row: row[0]),
+        Column("what", lambda row: row[1]),
+        Column("PFLOP", lambda row: row[2] / 1e15, _short),
+        Column(f"GPU hours, if it sustains {GPU_TFLOPS:g} TFLOP/s", lambda row: row[2] / GPU_TFLOPS / 3.6e15, _short),
+        Column("days on two CPU cores", lambda row: row[3], _short),
+    ]).markdown()  # fmt: skip
 
 
-def _tier_rows(tier: str, complexity: Rows, benchmarks: Rows) -> list[dict[str, str]]:
+def _tier_rows(tier: str, complexity: Rows, benchmarks: Rows) -> list[tuple[str, float, float | None]]:
+    """What is run, its FLOPs, and days of two CPU cores where its steps were measured there."""
     images = IMAGES[tier] * _epochs(tier)
     flops = {row["model"]: int(row["macs"]) * FLOPS_A_MAC * images for row in complexity if row["layout"] == tier}
-    ms = {
-        row["name"]: float(row["ms"]) / int(row["batch"])
-        for row in benchmarks
-        if row["layout"] == tier and row["kind"] == "training" and row["batch"] == "16"
-    }
-    days = {model: value * images / 86_400_000 for model, value in ms.items()}
-    everything = {name for table in map(table_config, table_names()) if table.trained for name in needed_rows(table)}
-    trained = sorted(everything & flops.keys())
-    rows = [_row(tier, f"a run of {model}", flops[model], days.get(model)) for model in MODELS]
-    total = SEEDS * sum(flops[model] for model in trained)
-    return [*rows, _row(tier, f"all {len(trained)} models of the tables, {SEEDS} seeds", total, None)]
-
-
-def _row(tier: str, what: str, flops: float, days: float | None) -> dict[str, str]:
-    hours = flops / ASSUMED_FLOPS / 3600
-    return {
-        "tier": tier,
-        "what": what,
-        "PFLOP": _short(flops / 1e15),
-        f"GPU hours, if it sustains {ASSUMED_FLOPS / 1e12:g} TFLOP/s": _short(hours),
-        "days on two CPU cores": "" if days is None else _short(days),
-    }
+    measured = [row for row in benchmarks if (row["layout"], row["kind"], row["batch"]) == (tier, "training", "16")]
+    days = {row["name"]: float(row["ms"]) / int(row["batch"]) * images / 86_400_000 for row in measured}
+    tables = [table for table in map(table_config, table_names()) if table.trained]
+    trained = {name for table in tables for name in needed_rows(table)} & flops.keys()
+    total = SEEDS * sum(flops[model] for model in sorted(trained))
+    runs = [(f"a run of {model}", flops[model], days.get(model)) for model in MODELS]
+    return [*runs, (f"all {len(trained)} models of the tables, {SEEDS} seeds", total, None)]
 
 
 def _short(value: float) -> str:
@@ -55,9 +48,6 @@ def _short(value: float) -> str:
 
 
 def _epochs(tier: str) -> int:
-    for path in (CONFIG_DIR / "tier" / f"{tier}.yaml", CONFIG_DIR / "trainer" / "default.yaml"):
-        values = yaml.safe_load(path.read_text())
-        epochs = values.get("trainer", values).get("epochs")
-        if epochs:
-            return epochs
-    raise ValueError(f"no epochs in configs/tier/{tier}.yaml")
+    paths = CONFIG_DIR / "tier" / f"{tier}.yaml", CONFIG_DIR / "trainer" / "default.yaml"
+    of_tier, default = (yaml.safe_load(path.read_text()) for path in paths)
+    return of_tier.get("trainer", {}).get("epochs") or default["epochs"]
