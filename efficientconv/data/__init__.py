@@ -1,7 +1,7 @@
-"""Images in, batches out. `load_data` finds a data set by name, `train_loader` and `eval_loader` cut it into batches.
+"""From images to batches. `load_data` finds a data set by name, `train_loader` and `eval_loader` make batches of it.
 
-A new data set is a file in sets/ with a function registered in DATA_SETS, beside its settings. One that lists image files
-is also registered in FILE_SETS, so that scripts/verify_data.py can check them.
+A new data set is a file in sets/ with a function that is registered in DATA_SETS, with its settings. A set of image files is
+also registered in FILE_SETS, so that scripts/verify_data.py can check the files.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Trees with a folder for each class: which classes there are, and which images."""
+"""Reads a folder of images that has a subfolder for each class: finds the classes and the images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAMED = 5  # of many classes, in a message
 
 
 def class_names(folder: Path) -> list[str]:
-    """The class folders of a split, sorted. Raises UserError when there are none, or two of one name."""
+    """The names of the class folders of a split, sorted. Raises UserError if there are none, or two of one name."""
     if not folder.is_dir():
         raise UserError(f"no folder '{folder}': data.root must hold train/<class>/ and an evaluation set like it")
     names = sub_folders(folder)
@@ -33,7 +33,7 @@ def class_names(folder: Path) -> list[str]:
 
 
 def training_classes(folder: Path) -> list[str]:
-    """As class_names, but one class alone raises UserError; to evaluate on, one is enough."""
+    """As class_names, but also raises UserError if there is only one class: training needs two."""
     names = class_names(folder)
     if len(names) == 1:
         raise UserError(f"only one class, '{names[0]}', in '{folder}': a classifier needs two or more class folders")
@@ -41,22 +41,22 @@ def training_classes(folder: Path) -> list[str]:
 
 
 def spelt_as(known: list[str], names: list[str]) -> list[str]:
-    """`names`, each spelt as it is in `known` where it is there: composed and decomposed accents are one name."""
+    """`names`, each in the Unicode form that it has in `known`: composed and decomposed accents are the same name."""
     spelling = {_composed(name): name for name in known}
     return [spelling.get(_composed(name), name) for name in names]
 
 
 def refuse_unknown_classes(folder: Path, names: list[str], train_names: list[str]) -> None:
-    """Raises UserError when `names`, the classes in `folder`, has any that training lacks."""
+    """Raises UserError if `names`, the classes in `folder`, contains a class that is not in `train_names`."""
     if extra := sorted(set(spelt_as(train_names, names)) - set(train_names)):
         raise UserError(f"'{folder}' has classes that train/ lacks: {listed(extra)}; remove them or add them to train/")
 
 
 def list_images(folder: Path, names: list[str], passed_over: PassedOver) -> FileSplit:
-    """All images of the classes `names`, labelled by their place in it, in a fixed order; folders may be nested.
+    """All images of the classes `names`, in a fixed order. A label is the class's place in `names`. Folders may be nested.
 
-    Other files are counted in `passed_over`. A class of `names` without a folder is left out; UserError when a class
-    folder has no image or can't be read.
+    Other files are counted in `passed_over`. A class without a folder is left out. Raises UserError if a class folder has no
+    image or cannot be read.
     """
     here = sub_folders(folder)
     folders = dict(zip(spelt_as(names, here), here))

@@ -1,4 +1,4 @@
-"""Image files that cannot be decoded: the error that names one, and the count of those met in training."""
+"""Damaged image files: the error that names one, and the list of those found in training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Listener = Callable[[str, str], None]  # gets the path and the reason
 
 
 class DamagedImage(UserError):
-    """A file that should be an image and can't be decoded. Evaluation ends with it, training replaces the image."""
+    """An image file that cannot be decoded. An evaluation ends with this error; training replaces the image."""
 
     def __init__(self, path: str, reason: str):
         super().__init__(path, reason)  # both, as an exception is pickled by its arguments
@@ -24,7 +24,7 @@ class DamagedImage(UserError):
 
 
 class DamageLog:
-    """The damaged ones among `num_images` training images, as far as this process has met them."""
+    """The damaged images that this process has found among `num_images` training images."""
 
     def __init__(self, num_images: int, max_fraction: float):
         self.num_images, self.max_fraction = num_images, max_fraction
@@ -32,13 +32,13 @@ class DamageLog:
         self._listener: Listener | None = None
 
     def listen(self, listener: Listener) -> None:
-        """Calls `listener` once for each damaged image, at once for those met before."""
+        """Calls `listener` once for each damaged image: now for those found before, later for new ones."""
         for path, reason in self.reasons.items():
             listener(path, reason)
         self._listener = listener
 
     def add(self, path: str, reason: str) -> None:
-        """Does nothing for an image met before. Raises UserError when more than the set share is damaged."""
+        """Adds a damaged image, once. Raises UserError if a larger share of the images is damaged than is allowed."""
         if path in self.reasons:
             return
         self.reasons[path] = reason

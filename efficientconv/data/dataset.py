@@ -1,4 +1,4 @@
-"""What a data set is: its classes and three splits, whose images lie in memory or in files."""
+"""A data set: its classes, and three splits with images in memory or in files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _resized(images: Tensor, size: int) -> Tensor:
 
 @dataclass(frozen=True)
 class MemorySplit:
-    """Small images, all held: `images` uint8 N x 3 x S x S, `labels` int64 N."""
+    """Small images in memory: `images` uint8 N x 3 x S x S, `labels` int64 N."""
 
     images: Tensor
     labels: Tensor
@@ -44,17 +44,17 @@ class MemorySplit:
         return MemorySplit(self.images[indices], self.labels[indices])
 
     def resized(self, size: int) -> MemorySplit:
-        """Both sides of every image to `size` pixels, bilinear and antialiased; itself when nothing is to be done."""
+        """The split with images of `size` x `size` pixels, bilinear and antialiased; itself if they have that size."""
         if self.images.shape[-1] == size:
             return self
         return MemorySplit(torch.cat([_resized(chunk, size) for chunk in self.images.split(RESIZE_CHUNK)]), self.labels)
 
 
 class FileSplit:
-    """Images to be decoded when they are needed: a file each, `labels` int64 N."""
+    """Images in files, one file each, that are decoded when they are needed. `labels` int64 N."""
 
     def __init__(self, paths: Sequence[str] | np.ndarray, labels: Tensor):
-        # An array of bytes: a list's reference counts would be written to, and so copied, in every worker.
+        # An array of bytes, not a list: each worker would copy the list, because reading it writes to its reference counts.
         self.files = paths if isinstance(paths, np.ndarray) else np.array([os.fsencode(path) for path in paths], bytes)
         self.labels = labels
 
@@ -73,7 +73,7 @@ class FileSplit:
         return os.fsdecode(self.files[index])
 
     def pixels(self, index: int) -> np.ndarray:
-        """uint8 H x W x 3, as large as it is stored. Raises DamagedImage."""
+        """The image at its stored size, uint8 H x W x 3. Raises DamagedImage."""
         path = self.name(index)
         try:
             content = content_of(path)
@@ -87,7 +87,7 @@ Split = MemorySplit | FileSplit | PreparedSplit
 
 @dataclass(frozen=True)
 class DataSet:
-    """`val` is held out of the training images and watched in training; `test` is the official set, for the end."""
+    """`val` is held out of the training images and evaluated after each epoch. `test` is evaluated at the end."""
 
     name: str
     classes: list[str]  # by label
@@ -96,9 +96,9 @@ class DataSet:
     val: Split | None
     test: Split
     decode_at_load: bool = False  # the files are small enough to be held in memory
-    pixels: str = ORIGINAL  # or which preparation they come from: near the originals', and not the same
-    damage: DamageLog | None = None  # of the training images; load_data makes it
-    passed_over: PassedOver = field(default_factory=PassedOver)  # files in the folders of images that are none
+    pixels: str = ORIGINAL  # or the name of the preparation, whose pixels differ slightly
+    damage: DamageLog | None = None  # of the training images; made by load_data
+    passed_over: PassedOver = field(default_factory=PassedOver)  # other files in the folders of images
 
     @property
     def num_classes(self) -> int:
@@ -106,22 +106,22 @@ class DataSet:
 
 
 class DataSets(Registry[Callable[[DataConfig], DataSet]]):
-    """Functions that find a data set and leave `val` to load_data."""
+    """Functions that find a data set. `val` is None in what they return: load_data holds it out."""
 
     def register(self, name: str, **settings: object) -> Callable[[T], T]:
-        """Decorator. `settings`, literals, are what `data=<name>` stands for; data_settings.py reads them in the file."""
+        """Decorator. `settings` are the defaults of `data=<name>`: literals, as data_settings.py reads them as text."""
         return super().register(name)
 
 
 DATA_SETS = DataSets("data set")
-# Those whose images are files of their own: the same sets with all files listed, and no look at any image.
+# The data sets of image files. These functions only list the files, and open none.
 FILE_SETS: Registry[Callable[[DataConfig], DataSet]] = Registry("data set of image files")
 
 
 def hold_out(split: Split, fraction: float, num_classes: int) -> tuple[Split, Split | None]:
-    """(the rest, held out): the same images on every call, `fraction` of each class, at least one, and never the last.
+    """(the rest, held-out images): the same images on every call, a `fraction` of each class, but at least one image.
 
-    None is held out when `fraction` is 0 or no class has two images.
+    A class keeps at least one image in the rest. Nothing is held out if `fraction` is 0 or no class has two images.
     """
     rng = np.random.default_rng(HOLD_OUT_SEED)
     held = torch.zeros(len(split), dtype=torch.bool)
@@ -135,7 +135,7 @@ def hold_out(split: Split, fraction: float, num_classes: int) -> tuple[Split, Sp
 
 
 def root_of(config: DataConfig) -> Path:
-    """The folder `data.root`, absolute, there or not. Raises UserError when it isn't given or can't be looked into."""
+    """The absolute path of `data.root`, whether it exists or not. Raises UserError if it is not given or not readable."""
     if config.root is None:
         raise UserError(f"data={config.name} reads a folder: say which with data.root=<folder>")
     root = Path(config.root).expanduser().absolute()

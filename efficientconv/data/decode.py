@@ -1,6 +1,6 @@
-"""Image files to pixels, with one line that names the file when that fails.
+"""Decodes image files to pixels. An error names the file in one line.
 
-JPEGs go through libjpeg-turbo, bit for bit as PIL gives them and in less time; PIL judges all that is odd.
+libjpeg-turbo decodes JPEGs, faster than PIL and to the same bits. PIL decodes all other files, and every unusual JPEG.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ JPEG_START = b"\xff\xd8\xff"
 def read_rgb(path: str, content: bytes | None = None) -> Image.Image:
     """The image as torchvision's ImageFolder reads it: grey, palette and CMYK become RGB, alpha is left out.
 
-    Unlike there, 16-bit greys keep their high byte, as 16-bit colours do; PIL would make nearly all of them white.
-    `content` is what the file holds, where that was read already.
-    Raises DamagedImage for what cannot be decoded to its end, and for more than 179 million pixels (PIL's limit).
+    One difference: 16-bit greys keep their high byte, as 16-bit colours do. PIL would make nearly all of them white.
+    `content` is the content of the file, if it was read before. Raises DamagedImage if the image cannot be decoded to its
+    end, or has more than 179 million pixels (PIL's limit).
     """
     with _opened(path, content) as image:
         image.load()
@@ -43,9 +43,9 @@ def read_rgb(path: str, content: bytes | None = None) -> Image.Image:
 
 
 def rgb_pixels(content: bytes, name: str) -> np.ndarray:
-    """An image file's content -> uint8 H x W x 3, as read_rgb reads it. `name` is for messages.
+    """Content of an image file -> uint8 H x W x 3, with the pixels of read_rgb. `name` is for messages.
 
-    Raises DamagedImage as read_rgb does: whatever libjpeg-turbo stumbles over, even where it could go on, is PIL's.
+    Raises DamagedImage as read_rgb does: PIL decodes every file of which libjpeg-turbo reports an error or a warning.
     """
     if content.startswith(JPEG_START):
         try:
@@ -58,13 +58,13 @@ def rgb_pixels(content: bytes, name: str) -> np.ndarray:
 
 
 def header_of(path: str) -> tuple[tuple[int, int], str]:
-    """((width, height) in pixels, PIL's name of the colour mode); the pixels may yet be damaged."""
+    """((width, height) in pixels, PIL's name of the colour mode). Reads the header only: the pixels may be damaged."""
     with _opened(path) as image:
         return image.size, image.mode
 
 
 def whole_image(path: str, size: int, resize_others: bool) -> Image.Image:
-    """size x size pixels; others are resized, both sides, or refused. Raises DamagedImage, UserError."""
+    """The image with size x size pixels. An image of another size is resized, or refused. Raises DamagedImage, UserError."""
     image = read_rgb(path)
     if image.size == (size, size):
         return image
@@ -78,9 +78,9 @@ def whole_image(path: str, size: int, resize_others: bool) -> Image.Image:
 
 @contextmanager
 def _opened(path: str, content: bytes | None = None) -> Iterator[Image.Image]:
-    """The image opened; whatever fails until it is closed makes it a DamagedImage."""
+    """The opened image. Every error inside the block becomes a DamagedImage."""
     try:
-        # PIL warns of odd metadata, of palettes with transparency and of 90 million pixels: all are read all the same.
+        # PIL warns of odd metadata, palettes with transparency and 90 million pixels, but reads such images.
         with warnings.catch_warnings(), open_image(path) if content is None else io.BytesIO(content) as file:
             warnings.simplefilter("ignore")
             yield Image.open(file, formats=tuple(FORMATS))
@@ -98,7 +98,7 @@ def _reason(error: Exception, size_bytes: int) -> str:
 
 
 def _copied(image: Image.Image) -> np.ndarray:
-    """A copy, which may be written to; by rows, as numpy would copy a large image three times over."""
+    """A writable copy of the pixels, made by groups of rows: numpy alone would copy a large image three times."""
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     rows = max(1, COPIED_AT_ONCE // image.width)
     for top in range(0, image.height, rows):

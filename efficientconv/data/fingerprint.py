@@ -1,4 +1,4 @@
-"""What the images of a set are, wherever they lie and however their place is spelt."""
+"""A fingerprint of a data set's images, which does not depend on the folder that they lie in."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from efficientconv.data.prepared import PreparedSplit
 
 T = TypeVar("T")
 
-# Of how many files, evenly spaced, more than the name is looked at: a start is not to wait for a disk of a million images.
+# Number of files, evenly spaced, whose size and whose content are read: more would delay a start with a million images.
 SIZES, CONTENTS = 10_000, 100
 
 
 @dataclass(frozen=True)
 class Images:
-    """A digest of those to train on, the held-out ones among them, and one of those of the test."""
+    """Digests of the training images (with the held-out ones) and of the test images."""
 
     train: str
     test: str
-    pixels: str  # which copies they are: DataSet.pixels
-    own: bool  # the user's collection: its images say which run it is, where for others the set's name does
+    pixels: str  # DataSet.pixels
+    own: bool  # the user's own images: a run's name depends on them. For other sets the name of the set is enough
 
 
 def fingerprint(data: DataSet, config: DataConfig) -> Images:
-    """Of the set as its function in DATA_SETS finds it: nothing held out, no file decoded."""
+    """The fingerprint of `data`, as its function in DATA_SETS returns it: nothing is held out, and no file is decoded."""
     return Images(digest_of(data.train, config), digest_of(data.test, config), data.pixels, data.name in OWN_SETS)
 
 
 def digest_of(split: Split, config: DataConfig) -> str:
-    """Of the images of one split, before any is decoded."""
+    """The digest of the images of one split, without decoding them."""
     digest = sha256(str(len(split)).encode())
     if isinstance(split, FileSplit):
         for part in _of_files(split.files.tolist(), os.fsencode(f"{root_of(config)}{os.sep}")):
@@ -43,12 +43,12 @@ def digest_of(split: Split, config: DataConfig) -> str:
     elif isinstance(split, PreparedSplit):
         digest.update(split.records.view("u1"))  # each image's name and checksum
     else:
-        digest.update(split.labels.numpy())  # the images follow from the set and the configuration
+        digest.update(split.labels.numpy())  # the set and the configuration determine the images
     return digest.hexdigest()[:16]
 
 
 def _of_files(paths: list[bytes], place: bytes) -> Iterable[bytes]:
-    """Names as they lie at the place, in order; then what some of the files are."""
+    """The names of all files, without the folder; then sizes and contents of some."""
     yield b"\0".join(path.removeprefix(place) for path in paths)
     for path in spaced(paths, SIZES):
         yield _size(path)
@@ -57,7 +57,7 @@ def _of_files(paths: list[bytes], place: bytes) -> Iterable[bytes]:
 
 
 def spaced(values: list[T], most: int) -> list[T]:
-    """At most so many of them, evenly spaced."""
+    """At most `most` of the values, evenly spaced."""
     return values[:: -(-len(values) // most) or 1]
 
 
