@@ -20,6 +20,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload
 from torch.nn.modules.module import _has_any_global_hook
 
 from efficientconv.errors import UserError, did_you_mean
@@ -60,24 +61,27 @@ class HasOperator:
     """What a convolution says of its operator, beside nn.Module."""
 
     layer_backend = "auto"
-    float32_under_autocast = False
+    operators: tuple[OpOverload, OpOverload]  # the convolution, and the layer around it
+    has_triton_layer = False
 
     def takes_operator(self, x: Tensor) -> bool:
         """Whether its sizes are those of the operator, and, under auto, whether kernels for maps like x pay."""
         return False
 
-    def operator(self, x: Tensor) -> Tensor:
+    def operator_arguments(self) -> tuple[object, ...]:
+        """What the operators take behind x. Read where torch keeps it: attributes of modules are slow."""
         raise NotImplementedError
+
+    def operator(self, x: Tensor) -> Tensor:
+        return self.operators[0](x, *self.operator_arguments())
 
     def layer_operator(self, x: Tensor, residual: Tensor | None, norm: Norm) -> Tensor:
         """relu(batch norm of it + residual), or without the residual."""
-        raise NotImplementedError
+        return self.operators[1](x, *self.operator_arguments(), residual, *norm)
 
     def triton_layer(self, x: Tensor, residual: Tensor | None, norm: Norm) -> Tensor:
         """The same in Triton, where `has_triton_layer`."""
         raise NotImplementedError
-
-    has_triton_layer = False
 
 
 # What an operator computes is what these compute; stands_for adds those of the layers.
@@ -93,11 +97,7 @@ def stands_for(forward: Forward) -> Forward:
 def runs_operator(module: nn.Module, x: Tensor, conv: nn.Module | None = None) -> bool:
     """Whether `module`, around its convolution `conv` or a convolution itself, is left to the operator for the input x."""
     conv = module if conv is None else conv
-    return (
-        runs_kernels(module, x) and x.dim() == 4
-        and (conv.float32_under_autocast or not torch.is_autocast_enabled(x.device.type)) and conv.takes_operator(x)
-        and is_plain_inside(module)
-    )  # fmt: skip
+    return runs_kernels(module, x) and x.dim() == 4 and conv.takes_operator(x) and is_plain_inside(module)
 
 
 def is_plain_inside(module: nn.Module) -> bool:

@@ -30,7 +30,6 @@ class ChannelBottleneckConv2d(Conv2dAttributes):
         UserError: an odd number of input channels; a geometry without meaning, or one that the second cannot keep.
     """
 
-    float32_under_autocast = True
     has_triton_layer = True
 
     def __init__(

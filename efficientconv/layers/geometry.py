@@ -70,11 +70,11 @@ def check_channels(in_channels: int, out_channels: int) -> None:
             raise UserError(f"{name}={value!r} is out of range; choose a whole number, 1 or more")
 
 
-def check_groups(layer: str, groups: int, in_channels: int, out_channels: int) -> None:
+def check_groups(groups: int, in_channels: int, out_channels: int) -> None:
     """Raises UserError where `groups` is no number of equal blocks of channels."""
     if groups < 1 or in_channels % groups or out_channels % groups:
         raise UserError(
-            f"{layer}: groups={groups} does not divide {in_channels} input and {out_channels} output channels; choose a "
+            f"groups={groups} does not divide {in_channels} input and {out_channels} output channels; choose a "
             "divisor of both, or a width that makes it one"
         )
 
@@ -86,7 +86,7 @@ def out_size(conv: nn.Module, h: int, w: int) -> Pair:
     return rows, columns
 
 
-def is_plain(conv: nn.Module) -> bool:
+def fits_operator(conv: nn.Module) -> bool:
     """Whether a convolution is what operators compute: k x k, k odd, each pixel once, zeros around, without bias.
 
     Asked at each call, for networks are adapted by writing to the attributes of their convolutions.

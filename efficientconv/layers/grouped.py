@@ -32,7 +32,7 @@ class GroupedConv2d(nn.Conv2d):
         device: Device = None, dtype: torch.dtype | None = None,
     ):  # fmt: skip
         check_channels(in_channels, out_channels)
-        check_groups("grouped", groups, in_channels, out_channels)
+        check_groups(groups, in_channels, out_channels)
         sizes = geometry(kernel_size, stride, padding, dilation, padding_mode)
         super().__init__(
             in_channels, out_channels, groups=groups, bias=bias, device=device, dtype=dtype, **sizes._asdict()

@@ -45,7 +45,7 @@ class SICConv2d(UnravelledConv2d):
     def triton_layer(self, x: Tensor, residual: Tensor | None, norm: Norm) -> Tensor:
         from efficientconv.fused.layer import sic_layer  # triton takes its time to import, and is not everywhere
 
-        return sic_layer(x, *self._arguments(), residual, *norm)
+        return sic_layer(x, *self.operator_arguments(), residual, *norm)
 
     def takes_operator(self, x: Tensor) -> bool:
         return (self.layer_backend != "auto" or self._pays(x)) and super().takes_operator(x)

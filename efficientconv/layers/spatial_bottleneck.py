@@ -66,7 +66,7 @@ class SpatialBottleneckConv2d(Conv2dAttributes):
         UserError: padding outside 0 .. k - 1; a stride or dilation; a geometry without meaning.
     """
 
-    float32_under_autocast = True
+    operators = ops.spatial_bottleneck.default, ops.spatial_bottleneck_layer.default
     has_triton_layer = True
 
     def __init__(
@@ -92,7 +92,7 @@ class SpatialBottleneckConv2d(Conv2dAttributes):
         if runs_operator(self, x):
             return self.operator(x)
         if type(x) is Tensor and x.is_cuda and x.dim() == 4 and self.takes_operator(x) and is_plain_inside(self):
-            return spatial_bottleneck_by_cells(x, *self._arguments())
+            return spatial_bottleneck_by_cells(x, *self.operator_arguments())
         (rows, columns), (top, left) = self.kernel_size, self.padding
         mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
         # enough for the last cell in any case: the reduction leaves out what is too much
@@ -105,17 +105,14 @@ class SpatialBottleneckConv2d(Conv2dAttributes):
         return k == columns and p == left and self.padding_mode == "zeros" and self.bias is None
 
     def operator(self, x: Tensor) -> Tensor:
-        return ops.spatial_bottleneck.default(x, *self._arguments())[0]
-
-    def layer_operator(self, x: Tensor, residual: Tensor | None, norm: Norm) -> Tensor:
-        return ops.spatial_bottleneck_layer.default(x, *self._arguments(), residual, *norm)
+        return super().operator(x)[0]
 
     def triton_layer(self, x: Tensor, residual: Tensor | None, norm: Norm) -> Tensor:
         from efficientconv.fused.layer import spatial_bottleneck_layer  # triton takes its time to import
 
-        return spatial_bottleneck_layer(x, *self._arguments(), residual, *norm)
+        return spatial_bottleneck_layer(x, *self.operator_arguments(), residual, *norm)
 
-    def _arguments(self) -> tuple[object, ...]:
+    def operator_arguments(self) -> tuple[object, ...]:
         modules = self._modules
         weights = (modules[name]._parameters["weight"] for name in ("reduction", "projection", "expansion"))
         return *weights, self.kernel_size[0], self.padding[0]

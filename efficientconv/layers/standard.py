@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from efficientconv.complexity import Cost, conv_cost
 from efficientconv.layers.backend import HasOperator, is_inference
 from efficientconv.layers.base import LAYERS
-from efficientconv.layers.geometry import Device, Padding, Size, check_channels, geometry, is_plain, out_size
-from efficientconv.layers.operators import Norm, ops
+from efficientconv.layers.geometry import Device, Padding, Size, fits_operator
+from efficientconv.layers.grouped import GroupedConv2d
+from efficientconv.layers.topological import TopologicalConv2d
 from efficientconv.layers.topology import as_arguments
 
 
 @LAYERS.register("standard")
-class StandardConv2d(HasOperator, nn.Conv2d):
+class StandardConv2d(HasOperator, GroupedConv2d):
     """k x k convolution over all channels, n x h x w -> m x h' x w'.
 
-    MACs: n m k^2 h' w' (paper, section 2 [S]).
+    The grouped convolution with one group. MACs: n m k^2 h' w' (paper, section 2 [S]).
 
     Args:
         in_channels, out_channels: n, m.
@@ -28,25 +26,24 @@ class StandardConv2d(HasOperator, nn.Conv2d):
         UserError: no channels; a geometry without meaning.
     """
 
+    operators = TopologicalConv2d.operators  # which take a weight without a topology
+
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: Size, stride: Size = 1, padding: Padding = "same",
         dilation: Size = 1, bias: bool = False, padding_mode: str = "zeros", *,
         device: Device = None, dtype: torch.dtype | None = None,
     ):  # fmt: skip
-        check_channels(in_channels, out_channels)
-        sizes = geometry(kernel_size, stride, padding, dilation, padding_mode)
-        super().__init__(in_channels, out_channels, bias=bias, device=device, dtype=dtype, **sizes._asdict())
-        self.keeps_size = sizes.keeps_size
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, bias, padding_mode,
+            groups=1, device=device, dtype=dtype,
+        )  # fmt: skip
 
     def takes_operator(self, x: Tensor) -> bool:
         """The library's own are as fast; but a 1 x 1 layer leaves contiguous maps to the layers around it that need them."""
-        if self.kernel_size != (1, 1) or self.training or not x.is_contiguous() or not is_plain(self):
-            return False
-        return is_inference(x, self._parameters["weight"])
+        return (
+            self.kernel_size == (1, 1) and not self.training and x.is_contiguous() and fits_operator(self)
+            and not torch.is_autocast_enabled(x.device.type) and is_inference(x, self._parameters["weight"])
+        )  # fmt: skip
 
-    def layer_operator(self, x: Tensor, residual: Tensor | None, norm: Norm) -> Tensor:
-        return ops.topological_layer.default(x, self._parameters["weight"], 0, *as_arguments(None), residual, *norm)
-
-    def cost(self, h: int, w: int) -> Cost:
-        area, positions = math.prod(self.kernel_size), math.prod(out_size(self, h, w))
-        return conv_cost(self.in_channels, self.out_channels, area, 1, positions, bias=self.bias is not None)
+    def operator_arguments(self) -> tuple[object, ...]:
+        return self._parameters["weight"], 0, *as_arguments(None)

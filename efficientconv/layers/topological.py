@@ -14,8 +14,8 @@ from efficientconv.complexity import Cost, conv_cost
 from efficientconv.errors import UserError
 from efficientconv.layers.backend import runs_operator, stands_for
 from efficientconv.layers.base import LAYERS
-from efficientconv.layers.geometry import Conv2dAttributes, Device, Padding, Size, geometry, is_plain, out_size
-from efficientconv.layers.operators import Norm, Sizes, conv_backward, convolution, ops
+from efficientconv.layers.geometry import Conv2dAttributes, Device, Padding, Size, fits_operator, geometry, out_size
+from efficientconv.layers.operators import Sizes, conv_backward, convolution, ops
 from efficientconv.layers.topology import Topology, as_arguments
 
 
@@ -69,7 +69,7 @@ class TopologicalConv2d(Conv2dAttributes):
         UserError: channels that do not fill the topology; a geometry without meaning.
     """
 
-    float32_under_autocast = True
+    operators = ops.topological.default, ops.topological_layer.default
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: Size, stride: Size = 1, padding: Padding = "same",
@@ -110,15 +110,9 @@ class TopologicalConv2d(Conv2dAttributes):
         return F.conv2d(x, self.dense_weight(), self.bias, self.stride, (rows, columns), self.dilation)
 
     def takes_operator(self, x: Tensor) -> bool:
-        return is_plain(self)
+        return fits_operator(self)
 
-    def operator(self, x: Tensor) -> Tensor:
-        return ops.topological.default(x, *self._arguments())
-
-    def layer_operator(self, x: Tensor, residual: Tensor | None, norm: Norm) -> Tensor:
-        return ops.topological_layer.default(x, *self._arguments(), residual, *norm)
-
-    def _arguments(self) -> tuple[object, ...]:
+    def operator_arguments(self) -> tuple[object, ...]:
         return self._parameters["weight"], self.padding[0], *as_arguments(self.topology)
 
     def cost(self, h: int, w: int) -> Cost:

@@ -13,8 +13,17 @@ from efficientconv.complexity import Cost, conv_cost
 from efficientconv.errors import UserError
 from efficientconv.layers.backend import runs_operator, stands_for
 from efficientconv.layers.base import LAYERS
-from efficientconv.layers.geometry import Conv2dAttributes, Device, Padding, Size, check_groups, geometry, is_plain, out_size
-from efficientconv.layers.operators import Norm, Sizes, conv_backward, convolution, ops
+from efficientconv.layers.geometry import (
+    Conv2dAttributes,
+    Device,
+    Padding,
+    Size,
+    check_groups,
+    fits_operator,
+    geometry,
+    out_size,
+)
+from efficientconv.layers.operators import Sizes, conv_backward, convolution, ops
 from efficientconv.layers.topological import TOPOLOGY, TopologicalConv2d, topological, topological_backward
 from efficientconv.layers.topology import Topology, as_arguments
 
@@ -54,7 +63,7 @@ class UnravelledConv2d(Conv2dAttributes):
         UserError: bases < 1; a geometry without meaning; a topology that the channels do not fill.
     """
 
-    float32_under_autocast = True
+    operators = ops.sic.default, ops.sic_layer.default
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: Size, stride: Size = 1, padding: Padding = "same",
@@ -65,7 +74,7 @@ class UnravelledConv2d(Conv2dAttributes):
             raise UserError(f"unravelled: bases={bases} leaves no filter a channel; choose 1 or more (model B has 4)")
         sizes = geometry(kernel_size, stride, padding, dilation, padding_mode)
         super().__init__(in_channels, out_channels, sizes)
-        check_groups("unravelled", groups, in_channels, out_channels)
+        check_groups(groups, in_channels, out_channels)
         if topology is not None and groups != 1:
             raise UserError(f"unravelled: groups={groups} beside a topology; leave one of them out")
         self.bases, self.groups, self.topology, inner = bases, groups, topology, bases * in_channels
@@ -96,16 +105,9 @@ class UnravelledConv2d(Conv2dAttributes):
 
     def takes_operator(self, x: Tensor) -> bool:
         modules = self._modules
-        return is_plain(modules["depthwise"]) and is_plain(modules["projection"]) and self.groups == 1
+        return fits_operator(modules["depthwise"]) and fits_operator(modules["projection"]) and self.groups == 1
 
-    def operator(self, x: Tensor) -> Tensor:
-        return ops.sic.default(x, *self._arguments())
-
-    def layer_operator(self, x: Tensor, residual: Tensor | None, norm: Norm) -> Tensor:
-        return ops.sic_layer.default(x, *self._arguments(), residual, *norm)
-
-    def _arguments(self) -> tuple[object, ...]:
-        """The operator's; read where torch keeps them, since its attributes take their time."""
+    def operator_arguments(self) -> tuple[object, ...]:
         modules = self._modules
         filters, weight = (modules[name]._parameters["weight"] for name in ("depthwise", "projection"))
         return filters, weight, self.in_channels, self.padding[0], *as_arguments(self.topology)
