@@ -1,8 +1,8 @@
-"""What the device does to a batch of frames: crops and flips, the floats that the network sees, mixup and cutmix.
+"""Augments a batch of frames on the device: crops, flips, normalisation, mixup and cutmix.
 
-Mixup and cutmix mix each image with its neighbour: images 2k and 2k + 1 are each other's partners. An epoch's order is a
-permutation, so partners are random, and as every process has an even number of images, pairs are the same for any number of
-processes. How an image is mixed is a function of (seed, epoch, image).
+Mixup and cutmix mix each image with its neighbour: images 2k and 2k + 1 are partners. The order of an epoch is a
+permutation, so the partners are random. Every process has an even number of images in a batch, so the pairs do not depend
+on the number of processes. The random numbers of an image are a function of (seed, epoch, image).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def crop_and_flip(images: Tensor, numbers: Tensor, size: int, padding: int, flip
 
 
 def copy_windows(images: Tensor, rows: Tensor, columns: Tensor, mirrored: Tensor, size: int) -> Tensor:
-    """The window of each image that begins at its row and column, B each: one by one, which a CPU does ten times faster."""
+    """Cuts a window out of each image at its row and column, one image at a time: ten times faster on a CPU."""
     channels_last = images.stride(1) == 1
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     out = torch.empty(len(images), 3, size, size, dtype=images.dtype, memory_format=memory_format)
@@ -39,7 +39,7 @@ def copy_windows(images: Tensor, rows: Tensor, columns: Tensor, mirrored: Tensor
 
 
 def gather_windows(images: Tensor, rows: Tensor, columns: Tensor, mirrored: Tensor, size: int) -> Tensor:
-    """The same in a few operations for all, as a GPU likes it."""
+    """As copy_windows, in a few operations for all images: faster on a GPU."""
     place = torch.arange(size, device=images.device)
     y = rows[:, None] + place
     x = columns[:, None] + torch.where(mirrored[:, None], place.flip(0), place)
@@ -70,7 +70,7 @@ class Normalise:
         return images.div_(255).sub_(self.mean).div_(self.std)
 
     def _spread_over(self, images: Tensor) -> None:
-        """Mean and std as large as an image: a CPU subtracts those in a fifth of the time of three numbers."""
+        """Makes mean and std as large as an image: a CPU subtracts these in a fifth of the time."""
         if self.mean.shape[2:] != images.shape[2:]:
             shape = (1, *images.shape[1:])
             self.mean, self.std = (
@@ -80,14 +80,14 @@ class Normalise:
 
 @dataclass(frozen=True)
 class Draws:
-    """By image index: the share that the image keeps, whether it gets a box (else a blend), the box's centre in 0..1."""
+    """The random numbers of each image: the share that it keeps, a box or a blend, the centre of the box (0..1)."""
 
     share: np.ndarray
     box: np.ndarray
     centre: np.ndarray  # N x 2: row, column
 
     def of(self, indices: np.ndarray, size: int, device: torch.device) -> Tensor:
-        """float32 B x 4 on `device`: share, box, the centre's row and column in pixels. A batch sends no more: no mask."""
+        """float32 B x 4 on `device`: share, box, the centre's row and column in pixels. The device makes the masks."""
         columns = self.share[indices], self.box[indices], size * self.centre[indices]
         return torch.from_numpy(np.column_stack(columns).astype(np.float32)).to(device, non_blocking=True)
 
@@ -115,7 +115,7 @@ class Mixing:
 
 
 def _kept(numbers: Tensor, size: int) -> Tensor:
-    """B x 4 of `Draws.of` -> B x 1 x S x S: how much of each pixel stays."""
+    """B x 4 of `Draws.of` -> B x 1 x S x S: the share of each pixel that stays."""
     share, box, row, column = numbers.view(-1, 4, 1, 1, 1).unbind(1)
     half = size * (1 - share).sqrt() / 2
     place = torch.arange(size, device=numbers.device) + 0.5

@@ -1,6 +1,6 @@
-"""Which files are images: the one place that says so, and that counts by its reason each file that is passed over.
+"""Decides which files are images, and counts the other files by the reason.
 
-Training, evaluation, scripts/verify_data.py and scripts/prepare_imagenet.py all ask here, so they see the same images.
+Training, evaluation, scripts/verify_data.py and scripts/prepare_imagenet.py all use this file, so they see the same images.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import BinaryIO
 
 from efficientconv.errors import UserError
 
-# What the decoder reads, by PIL's name of the format, and the extensions of each. Every format stores pixels: PostScript is
-# left out because reading it runs Ghostscript. The common formats come first: PIL tries them in this order.
+# The formats that are decoded, by PIL's name, with their extensions. All of them store pixels: PostScript is left out
+# because PIL would run Ghostscript. The common formats come first: PIL tries the formats in this order.
 FORMATS = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
     "PNG": (".png", ".apng"),
@@ -32,17 +32,17 @@ FORMATS = {
     "TGA": (".tga",),
 }
 EXTENSIONS = frozenset(extension for extensions in FORMATS.values() for extension in extensions)
-# Folders that NAS devices, archive tools and file systems leave among a user's own; in lower case.
+# Folders made by NAS devices, archive tools and file systems, in lower case.
 SYSTEM_FOLDERS = frozenset((
     "@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "__macosx", "lost+found", "$recycle.bin",
     "system volume information",
 ))  # fmt: skip
 REASONS_SHOWN = 8
-LARGEST_BYTES = 2**30  # of a file: the 179 million pixels that PIL takes at most are 0.72 GB as RGBA, uncompressed
+LARGEST_BYTES = 2**30  # of a file: PIL's limit of 179 million pixels is 0.72 GB as uncompressed RGBA
 
 
 def require_size(image_bytes: int) -> None:
-    """Raises OSError for more than an image can have: a file with holes takes no disk, but whoever reads it memory."""
+    """Raises OSError for a size that no image has: a sparse file takes no disk space, but its content takes memory."""
     if image_bytes > LARGEST_BYTES:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
 
@@ -54,13 +54,13 @@ def open_image(path: str | bytes) -> BinaryIO:
 
 
 def content_of(path: str | bytes) -> bytes:
-    """Of an image's file. Raises OSError as open_image."""
+    """The content of an image file. Raises OSError as open_image does."""
     with open_image(path) as file:
         return file.read()
 
 
 class PassedOver(Counter):
-    """Files that are not taken for images: how many, by the reason. Empty, and so false, where there are none."""
+    """The number of files that are not images, by the reason. It is empty, and so false, if there are none."""
 
     def add(self, reason: str, files: int = 1) -> None:
         if files:
@@ -76,7 +76,7 @@ class PassedOver(Counter):
 
 
 def why_no_image(name: str) -> str | None:
-    """Why a file of this name is passed over; None: its name is an image's."""
+    """Why a file with this name is not taken as an image; None if it is."""
     if name.startswith("."):  # macOS leaves a hidden "._name.jpg" beside each file that it copies
         return "hidden"
     extension = os.path.splitext(name)[1].lower()
@@ -88,14 +88,14 @@ def why_no_image(name: str) -> str | None:
 
 
 def why_no_folder(name: str) -> str | None:
-    """Why a folder of this name is passed over, with all that is in it; None: it is the user's own."""
+    """Why a folder with this name is skipped, with all its files; None if it is the user's own."""
     if name.startswith("."):  # .ipynb_checkpoints, .thumbnails: they hold copies
         return "hidden"
     return f"in {name}" if name.lower() in SYSTEM_FOLDERS else None
 
 
 def require_searchable(folder: Path) -> None:
-    """Raises UserError for a folder that is there, or may be, in which this user can't look anything up."""
+    """Raises UserError if this user may not look into the folder. A folder that does not exist is no error."""
     try:
         os.stat(folder / "train")
     except (FileNotFoundError, NotADirectoryError):
@@ -105,21 +105,21 @@ def require_searchable(folder: Path) -> None:
 
 
 def sub_folders(folder: Path) -> list[str]:
-    """The names of the folders in `folder` that are the user's own, sorted. Raises UserError when it can't be read."""
+    """The names of the user's own folders in `folder`, sorted. Raises UserError if `folder` cannot be read."""
     return [entry.name for entry in _entries_of(folder) if _is_folder(entry) and not why_no_folder(entry.name)]
 
 
 def count_beside_folders(folder: Path, passed_over: PassedOver) -> None:
-    """Counts what lies in `folder` itself, where only the folders in it hold images."""
+    """Counts the files in `folder` itself, whose images are only in its class folders."""
     _, images = _sorted_out(_entries_of(folder), passed_over)
     passed_over.add("in no class", len(images))
 
 
 def images_in(folder: Path, passed_over: PassedOver) -> list[str]:
-    """The paths of all images in `folder` and in the folders below it: by folder, then by name.
+    """The paths of all images in `folder` and its subfolders, sorted by folder, then by name.
 
-    Links to folders are followed, but each folder is read once, and none that `folder` lies in. What is no image is
-    counted in `passed_over`, and so is a folder below that can't be read. Raises UserError when `folder` itself can't be.
+    Links to folders are followed. Each folder is read once, and a link to a folder above `folder` is not followed. Other
+    files and unreadable subfolders are counted in `passed_over`. Raises UserError if `folder` itself cannot be read.
     """
     images, read, waiting = {}, set(), [(str(folder), os.path.realpath(folder))]  # paths, and those without links
     above = os.path.realpath(os.path.dirname(os.path.abspath(folder)))
@@ -143,7 +143,7 @@ def images_in(folder: Path, passed_over: PassedOver) -> list[str]:
 
 
 def _sorted_out(entries: list[os.DirEntry], passed_over: PassedOver) -> tuple[list[os.DirEntry], list[str]]:
-    """(the folders to look into, the paths of the images); the others are counted."""
+    """(the folders to search, the paths of the images). Other entries are counted."""
     folders, images = [], []
     for entry in entries:
         if not _is_folder(entry):
@@ -177,17 +177,17 @@ def _unreadable(folder: str | Path, error: OSError) -> UserError:
 def _is_folder(entry: os.DirEntry) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads to itself, or through a folder that can't be read
+    except OSError:  # a link to itself, or through an unreadable folder
         return False
 
 
 def _files_in(folder: os.DirEntry) -> int:
-    """How many files lie in a folder that is passed over; a link to one counts as one."""
+    """The number of files in a skipped folder; a link to a folder counts as one file."""
     return 1 if folder.is_symlink() else sum(len(files) for _, _, files in os.walk(folder.path))
 
 
 def _why_no_file(entry: os.DirEntry) -> str | None:
-    """As why_no_image, and None for a link that leads nowhere: whoever reads the image says that it is damaged."""
+    """As why_no_image; also None for a broken link with an image's name: the decoder then reports a damaged image."""
     reason = why_no_image(entry.name)
     if reason == "hidden" or _is_file(entry):
         return reason

@@ -1,7 +1,4 @@
-"""Images for a network that is trained: labelled ones to evaluate it on, and pictures to say what it takes them for.
-
-Its training images may be gone.
-"""
+"""Images for a trained network, whose training images may be gone: labelled images to evaluate, and pictures to predict."""
 
 from __future__ import annotations
 
@@ -26,12 +23,12 @@ from efficientconv.data.sets.imagenet import prepared_test
 from efficientconv.data.transforms import EvalTransform, SmallTransform
 from efficientconv.errors import UserError
 
-FEW = 16  # pictures are sooner decoded than a process is started for them
+FEW = 16  # decoding so few pictures takes less time than the start of a process
 
 
 @dataclass(frozen=True)
 class TestImages:
-    """Labelled by their place among the network's classes. `pixels`, `passed_over`: as of a DataSet."""
+    """A label is a place among the network's classes. `pixels` and `passed_over` are those of a DataSet."""
 
     split: Split
     digest: str  # Images.test
@@ -40,10 +37,10 @@ class TestImages:
 
 
 def load_test_images(config: DataConfig, classes: list[str], image_size: int) -> TestImages:
-    """Those of the set `config`, which may lack some of `classes` and, as a folder, its training images.
+    """The test images of the set `config`. It may lack some of `classes`, and a folder may lack its training images.
 
-    Small files are decoded here, as load_data does. Raises UserError for images without labels or of other classes, for a
-    set that is not there, and DamagedImage.
+    Small files are decoded here, as in load_data. Raises UserError if the set is missing, or if images have no labels or
+    other classes; and DamagedImage.
     """
     if config.name == "imagenet" and is_prepared(root_of(config)):
         found, split, pixels = prepared_test(root_of(config), config)
@@ -77,7 +74,7 @@ def _labelled_files(root: Path, classes: list[str], passed_over: PassedOver) -> 
 
 
 def _folder_of_classes(root: Path, classes: list[str]) -> Path:
-    """`root` itself, where its folders are classes, whatever those are called; else test/ or val/ in it."""
+    """`root` itself if its folders are classes (a class may be called test), otherwise test/ or val/ in it."""
     folders = spelt_as(classes, sub_folders(root))
     if folders and set(folders) <= set(classes):
         return root
@@ -85,7 +82,7 @@ def _folder_of_classes(root: Path, classes: list[str]) -> Path:
 
 
 def _relabelled(split: Split, found: list[str], classes: list[str], name: str) -> Split:
-    """Labels that are places in `found` become places in `classes`."""
+    """The split with labels that are places in `classes` instead of places in `found`."""
     _refuse_unknown(f"data={name}", found, classes)
     places = torch.tensor([classes.index(one) for one in found])
     return replace(split, labels=places[split.labels])
@@ -101,7 +98,7 @@ def _refuse_unknown(where: str, names: list[str], classes: list[str]) -> None:
 
 
 def find_pictures(place: Path) -> tuple[list[str], PassedOver]:
-    """The path of a file, or of all images in a folder and the folders in it. Raises UserError where there is none."""
+    """The path of a file, or of all images in a folder and its subfolders. Raises UserError if there are none."""
     passed_over = PassedOver()
     if place.is_file():
         return [str(place)], passed_over
@@ -114,7 +111,7 @@ def find_pictures(place: Path) -> tuple[list[str], PassedOver]:
 
 
 def prepared_alike(config: DataConfig, own: DataConfig, image_size: int) -> DataConfig:
-    """`config` with the preparation of a network's `own` images; whole pictures where those were squares as they were."""
+    """`config` with the preparation of the network's `own` images. Whole pictures are resized if those were not resized."""
     prepared = {key: getattr(own, key) for key in ("resize_size", "resize_rule", "mean", "std")}
     if own.resize_size is None and not fits_in_memory(own, image_size):
         prepared |= {"resize_size": image_size, "resize_rule": "both"}
@@ -124,7 +121,7 @@ def prepared_alike(config: DataConfig, own: DataConfig, image_size: int) -> Data
 def picture_loader(
     paths: list[str], own: DataConfig, image_size: int, batch_size: int, device: torch.device, channels_last: bool
 ) -> EvalLoader:
-    """Batches of all `paths`, for a network whose own images `own` describes. Damaged ones are named in each batch."""
+    """Batches of all `paths`, prepared as the network's `own` images. Each batch names its damaged images."""
     config = prepared_alike(own, own, image_size)
     resize = Resize(config.resize_size, config.resize_rule)
     split = FileSplit(paths, torch.zeros(len(paths), dtype=torch.int64))

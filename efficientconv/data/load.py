@@ -1,4 +1,4 @@
-"""A data set by its name: found, a part held out, and where its images are small decoded into memory."""
+"""Loads a data set by its name: finds it, holds out a part, and decodes small images into memory."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from efficientconv.data.sampling import candidates
 
 
 def find_data(config: DataConfig) -> DataSet:
-    """The data set `config.name` as it lies there: nothing held out, and where its images are files, none decoded.
+    """The data set `config.name`. Nothing is held out yet, and no image file is decoded.
 
-    Raises UserError, of one line, when there is no such set or its files are missing or amiss.
+    Raises UserError if there is no such set, or if its files are missing or wrong.
     """
     return DATA_SETS.get(config.name)(config)
 
@@ -30,18 +30,17 @@ def find_data(config: DataConfig) -> DataSet:
 def load_data(config: DataConfig, found: DataSet | None = None) -> DataSet:
     """The data set `config.name`, with `config.val_fraction` of its training images held out as `val`.
 
-    Raises UserError, of one line, when there is no such set or its files are missing or amiss. Damaged images that are
-    trained on are replaced, here or by train_loader, and noted in `damage`.
+    Damaged training images are replaced, here or by train_loader, and listed in `damage`. Raises UserError as find_data.
 
     Args:
-        found: what `find_data` gave, where it was asked before.
+        found: the result of `find_data`, if it was called before.
     """
     data = found or find_data(config)
     train, val = hold_out(data.train, config.val_fraction, data.num_classes)
     data = replace(data, train=train, val=val, damage=DamageLog(len(train), config.max_damaged_fraction))
     if not data.decode_at_load:
         return data
-    # What is evaluated comes first: it is smaller, and nothing in it may be damaged.
+    # val and test come first: they are smaller, and a damaged image in them is an error.
     val, test = None if val is None else _evaluated(val, data, config), _evaluated(data.test, data, config)
     resize_others = config.image_size is not None
     return replace(data, train=decode_for_training(train, data.image_size, resize_others, data.damage), val=val, test=test)
@@ -52,9 +51,9 @@ def _evaluated(split: FileSplit, data: DataSet, config: DataConfig) -> MemorySpl
 
 
 def decode_for_evaluation(split: FileSplit, size: int, resize_others: bool) -> MemorySplit:
-    """All images as size x size pixels in memory. Others are resized, both sides; else UserError names the first.
+    """All images in memory, with size x size pixels. Raises DamagedImage for the first damaged one.
 
-    Raises DamagedImage for the first damaged one.
+    Images of another size are resized if `resize_others`; otherwise a UserError names the first of them.
     """
 
     def refuse(path: str, reason: str) -> None:
@@ -64,7 +63,7 @@ def decode_for_evaluation(split: FileSplit, size: int, resize_others: bool) -> M
 
 
 def decode_for_training(split: FileSplit, size: int, resize_others: bool, damage: DamageLog) -> MemorySplit:
-    """As for evaluation, but another image, with its label, stands in for a damaged one (sampling.candidates)."""
+    """As decode_for_evaluation, but another image and its label replace a damaged one (sampling.candidates)."""
     memory, damaged = _decode_all(split, size, resize_others, damage.add)
     for index in damaged:
         sound = next((other for other in candidates(index, len(split)) if other not in damaged), None)
@@ -77,7 +76,7 @@ def decode_for_training(split: FileSplit, size: int, resize_others: bool, damage
 def _decode_all(
     split: FileSplit, size: int, resize_others: bool, on_damage: Callable[[str, str], None]
 ) -> tuple[MemorySplit, set[int]]:
-    """(the images, the indices of the damaged ones, which are black)."""
+    """(the images, the indices of the damaged images, which are black)."""
     images, damaged, done = torch.empty(len(split), 3, size, size, dtype=torch.uint8), set(), 0
     with (
         closing(in_parallel(partial(_decode_chunk, size=size, resize_others=resize_others), split.paths)) as chunks,
@@ -94,7 +93,7 @@ def _decode_all(
 
 
 def _decode_chunk(paths: list[str], size: int, resize_others: bool) -> tuple[np.ndarray, dict[int, str]]:
-    """(pixels, why images could not be read by their place in `paths`)."""
+    """(pixels, the reason for each image that could not be read, by its place in `paths`)."""
     pixels, reasons = np.zeros((len(paths), size, size, 3), np.uint8), {}
     for place, path in enumerate(paths):
         try:
