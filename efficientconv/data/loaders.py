@@ -1,4 +1,4 @@
-"""Batches for training and for evaluation: images from memory or from workers, augmented a batch at a time on the device."""
+"""Makes batches for training and evaluation: images come from memory or workers, and the device augments whole batches."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Source(Protocol):
-    """MemoryImages, or workers.DecodedImages."""
+    """Where the images come from: MemoryImages or workers.DecodedImages."""
 
     def read(self, tasks: Iterator[Task]) -> Iterator[Frames]:
-        """The frames of each task, in order, on the device or on their way to it."""
+        """The frames of each task, in order, on the device (their copy may still be under way)."""
 
 
 class MemoryImages:
-    """Small images, all held on the device."""
+    """Small images, all of them in the device's memory."""
 
     def __init__(self, split: MemorySplit, device: torch.device):
         self.images, self.labels = split.images.to(device), split.labels.to(device)
@@ -44,9 +44,9 @@ class MemoryImages:
 
 
 class TrainLoader:
-    """Shuffled and augmented batches, `batch_size` images in one micro-batch of this process.
+    """Shuffled and augmented batches, with `batch_size` images in each micro-batch of this process.
 
-    `padding` is what crops are padded with on the device; str() says where the images come from and by what means.
+    `padding`: pixels added on each side on the device, before the crop. str() describes the source of the images.
     """
 
     def __init__(
@@ -58,10 +58,10 @@ class TrainLoader:
         self._normalise, self._mixing, self._damage = normalise, mixing, damage
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """(images, labels) of the micro-batches from number `start` on; those before it are not even decoded.
+        """(images, labels) of the micro-batches from number `start` on. Earlier ones are not decoded.
 
-        images: float32 B x 3 x S x S, normalised; labels: int64 B, or with mixup or cutmix the classes' shares, float32
-        B x classes; both on the device.
+        images: float32 B x 3 x S x S, normalised. labels: int64 B, or with mixup or cutmix the shares of the classes,
+        float32 B x classes. Both are on the device.
         """
         draws = self._mixing and self._mixing.draws(self._plan.seed, epoch, self._plan.num_images)
         batches = self._plan.batches(epoch, start)
@@ -77,7 +77,7 @@ class TrainLoader:
 
 
 class EvalLoader:
-    """Every image of the shard, cropped at its centre, in a fixed order; all shards together have each image once."""
+    """Every image of the shard, cropped at its centre, in a fixed order. The shards together have each image once."""
 
     def __init__(
         self, source: Source, num_images: int, image_size: int, batch_size: int, shard: Shard, normalise: Normalise
@@ -87,7 +87,7 @@ class EvalLoader:
         self._source, self._image_size, self._normalise = source, image_size, normalise
 
     def __len__(self) -> int:
-        """Batches; the last may be smaller than the others."""
+        """The number of batches; the last batch may be smaller."""
         return -(-self.num_images // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -98,7 +98,7 @@ class EvalLoader:
             yield images, frames.labels
 
     def batches(self) -> Iterator[tuple[Frames, Tensor]]:
-        """(what became of a batch, its images as in TrainLoader): damaged ones are black and named."""
+        """(frames, normalised images) of each batch. A damaged image is black, and the frames name it."""
         firsts = range(0, self.num_images, self.batch_size)  # none, where there are more processes than images
         for frames in self._source.read(Task(self._indices[first : first + self.batch_size]) for first in firsts):
             yield frames, self._normalise(crop_centre(frames.images, self._image_size))
@@ -118,11 +118,11 @@ def train_loader(
     damage: DamageLog | None = None,
     num_classes: int | None = None,
 ) -> TrainLoader:
-    """Shuffled and augmented, the same for every number of workers and from every restart (sampling.py).
+    """A loader of shuffled and augmented batches, which do not depend on the number of workers or on restarts (sampling.py).
 
-    Damaged files are replaced and recorded in `damage`, the data set's own; UserError when they become too many.
-    `num_classes` is needed for mixup and cutmix only.
-    Raises UserError for a batch that is larger than the split or that cannot be cut evenly, and for a wrong size.
+    Damaged files are replaced and added to `damage`. `num_classes` is needed only for mixup and cutmix. Raises UserError if
+    too many files are damaged, if the batch is larger than the split or cannot be divided evenly, and for a wrong image
+    size.
     """
     _check_batch(global_batch_size, accumulation_steps, shard, len(split), config)
     plan = TrainPlan(len(split), global_batch_size, accumulation_steps, seed, shard)
@@ -148,7 +148,7 @@ def eval_loader(
     channels_last: bool,
     shard: Shard = ALONE,
 ) -> EvalLoader:
-    """Every image of the shard once, without augmentation, in a fixed order. Raises UserError for a wrong size."""
+    """A loader of every image of the shard once, without augmentation. Raises UserError for a wrong image size."""
     normalise = Normalise(config.mean, config.std, device, channels_last)
     if isinstance(split, MemorySplit):
         _check_memory(split, config, image_size)
@@ -160,7 +160,7 @@ def eval_loader(
 def file_eval_loader(
     transform: EvalTransform | SmallTransform, batch_size: int, shard: Shard, workers: int | None, normalise: Normalise
 ) -> EvalLoader:
-    """Of images in files."""
+    """As eval_loader, for images in files."""
     num_images = len(transform.images)
     own = len(eval_indices(num_images, shard))
     source = DecodedImages(transform, max(1, min(batch_size, own)), -(-own // batch_size), workers, normalise.device)

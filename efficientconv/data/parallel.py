@@ -1,4 +1,4 @@
-"""What of the machine's cores and memory is this process's, and work on many image files at once, on all cores."""
+"""This process's share of the cores and memory, and work on many image files in parallel."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from efficientconv.signals import ignore_signals
 from efficientconv.system import available_memory, can_fork, cores
 
 CHUNK = 32  # images a task
-CORES = "EFFICIENTCONV_CORES"  # of the environment: a process's share, where several runs divide the cores
+CORES = "EFFICIENTCONV_CORES"  # environment variable: a process's share of the cores, set by a sweep with several jobs
 BATCHES_AHEAD = 2  # of each worker: one under way, one done
 MEMORY_SHARE = 0.25  # of what is free, for the batches of all processes of this machine
 
@@ -29,18 +29,18 @@ def available_cores() -> int:
 
 
 def processes_of_this_machine() -> int:
-    """Those that torchrun started here and that share its cores and memory; 1 without it."""
+    """The number of processes that torchrun started on this machine; 1 without torchrun."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def cores_of_this_process() -> int:
-    """Its part of the cores, at least one."""
+    """This process's share of the cores, at least one."""
     return max(1, available_cores() // processes_of_this_machine())
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """Batches made at a time by `workers` processes, `ahead` of each; 0 workers: this process makes them itself."""
+    """`workers` processes, each of which makes `ahead` batches in advance. With 0 workers this process makes the batches."""
 
     workers: int
     ahead: int
@@ -48,7 +48,7 @@ class Capacity:
 
     @property
     def slots(self) -> int:
-        """Batches in memory: those ahead, and the one in use."""
+        """The number of batches in memory: those made in advance, and the one in use."""
         return self.workers * self.ahead + 1
 
     def __str__(self) -> str:
@@ -59,14 +59,14 @@ class Capacity:
 
 
 def capacity(workers: int | None, batch_bytes: int, batches: int, available_bytes: int | None = None) -> Capacity:
-    """For `batches` of `batch_bytes` in a pass. Fewer batches ahead, then fewer workers, where memory is short.
+    """The capacity for a pass of `batches` batches of `batch_bytes`. Little memory means fewer batches ahead, or workers.
 
     Args:
-        workers: as many as asked for, if they fit; None: one a core, divided among the processes that share the machine.
-            None at all where the system cannot fork: the memory that they share passes by it.
-        available_bytes: of memory; None: what the machine or this container has left.
+        workers: the number that the user asked for; None: one for each core of this process. Without fork there are no
+            workers, because they get the shared memory by fork.
+        available_bytes: of memory; None: the free memory of the machine or container.
     Raises:
-        UserError: not even the batch in use and one more fit.
+        UserError: the memory has no room for two batches.
     """
     workers = cores_of_this_process() if workers is None else workers
     if not workers or not can_fork():
@@ -83,10 +83,10 @@ def capacity(workers: int | None, batch_bytes: int, batches: int, available_byte
 
 
 def in_parallel(task: Callable[[list[str]], R], paths: list[str]) -> Iterator[R]:
-    """`task` of each CHUNK of `paths`, in their order.
+    """The results of `task` for each CHUNK of `paths`, in order.
 
-    Processes, as most of a small image's time goes to PIL's Python code, which threads can't run side by side. They end
-    with the iterator: close it (contextlib.closing) where the loop over it can be left early.
+    The work is done by processes: a small image takes most of its time in PIL's Python code, which threads cannot run in
+    parallel. The processes end with the iterator: close it (contextlib.closing) if the loop can end early.
     """
     chunks = [paths[first : first + CHUNK] for first in range(0, len(paths), CHUNK)]
     pool = ProcessPoolExecutor(min(available_cores(), len(chunks)), initializer=follow_parent)
@@ -102,7 +102,7 @@ def in_parallel(task: Callable[[list[str]], R], paths: list[str]) -> Iterator[R]
 
 
 def follow_parent() -> None:
-    """Signals are the parent's to answer. A killed parent leaves nobody behind."""
+    """For a worker: ignores signals, which the parent answers, and ends when the parent is gone."""
     ignore_signals()
     Thread(target=_exit_after, args=(parent_process(),), daemon=True).start()
 

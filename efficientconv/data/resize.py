@@ -1,4 +1,4 @@
-"""Resizing as the recipe says, antialiased: PIL's algorithm in torch's vectorised form, at most one grey level from it."""
+"""Antialiased resizing: PIL's algorithm in torch's vectorised form, which differs from PIL by at most one grey level."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-LONGEST = 65_500  # pixels of a side afterwards: what JPEG can hold; 256 times as many take 50 MB
+LONGEST = 65_500  # pixels of a side after resizing: the limit of JPEG; 256 x 65,500 pixels take 50 MB
 
 
 @dataclass(frozen=True)
 class Resize:
-    """To `size` pixels: both sides, or the shorter one and the other in proportion. size None: not at all."""
+    """Resizes both sides to `size` pixels, or the shorter side and the other in proportion. size None: no resizing."""
 
     size: int | None
     rule: str  # both or shorter
 
     @property
     def fixed_size(self) -> int | None:
-        """Pixels a side of every image, where they all become squares of one size."""
+        """The side in pixels if all images become squares of one size, otherwise None."""
         return self.size if self.rule == "both" else None
 
     def middle(self, height: int, width: int) -> tuple[slice, slice]:
-        """The rows and columns of an image that are resized: all, and of a strip longer than LONGEST its middle.
+        """The rows and columns of an image that are resized: all, or the middle of a strip that would exceed LONGEST.
 
-        Resized in proportion, 40,000 x 3 pixels would take gigabytes. A crop sees a square of them.
+        A strip of 40,000 x 3 pixels, resized in proportion, would take gigabytes. A crop uses only a square of it.
         """
         if self.size is None or self.rule == "both":
             return slice(0, height), slice(0, width)
@@ -35,7 +35,7 @@ class Resize:
         return slice(rows, height - rows), slice(columns, width - columns)
 
     def shape(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) afterwards, of what is resized; the longer side is rounded down, as torchvision does."""
+        """(height, width) after resizing. The longer side is rounded down, as torchvision does."""
         if self.size is None:
             return height, width
         if self.rule == "both":
@@ -44,7 +44,7 @@ class Resize:
         return self.size * height // shorter, self.size * width // shorter
 
     def apply(self, pixels: np.ndarray) -> np.ndarray:
-        """uint8 H x W x 3; what was resized so already stays as it is."""
+        """Resizes uint8 H x W x 3. An image that has the size already stays as it is."""
         pixels = pixels[self.middle(*pixels.shape[:2])]
         return resized(pixels, *self.shape(*pixels.shape[:2]))
 

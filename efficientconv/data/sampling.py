@@ -1,7 +1,7 @@
-"""Which images a batch has, and the random numbers that augment each: pure functions of (seed, epoch).
+"""Chooses the images of each batch and the random numbers of each image: pure functions of (seed, epoch).
 
-Neither the number of workers, nor the batch size, the number of processes or a restart in the middle of an epoch
-changes the order of the images or the numbers that an image gets. No global random state is read or advanced.
+The order of the images and an image's random numbers do not depend on the number of workers, the batch size, the number of
+processes or a restart in the middle of an epoch. No global random state is read or changed.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ def epoch_order(seed: int, epoch: int, num_images: int) -> Tensor:
 def augmentation_numbers(seed: int, epoch: int, num_images: int) -> Tensor:
     """num_images x 3 numbers, uniform in [0, 1), by image index: crop row, crop column, flip.
 
-    Rows are drawn in turn, so an image's numbers do not depend on how many images follow it.
+    The rows are drawn in order, so an image's numbers do not depend on the number of images after it.
     """
     return torch.from_numpy(np.random.default_rng((AUGMENTATION, seed, epoch)).random((num_images, 3)))
 
 
 def image_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """For whatever draws as many numbers as it happens to need: resized crops, RandAugment."""
+    """For augmentations that draw a varying number of random numbers: resized crops, RandAugment."""
     return np.random.default_rng((SHAPE, seed, epoch, index))
 
 
@@ -52,28 +52,28 @@ def mixing_generator(seed: int, epoch: int) -> np.random.Generator:
 
 
 def candidates(index: int, num_images: int) -> Iterator[int]:
-    """Training image `index`, then those that stand in for it, in turn, where the ones before are damaged.
+    """Training image `index`, then the images that replace it, one after the other, if the ones before are damaged.
 
-    A function of the index alone, so that no worker, process or restart needs to know what others have met.
+    This depends only on the index: no worker, process or restart needs to know which images others found damaged.
     """
     yield index
     yield from np.random.default_rng((REPLACEMENT, index)).integers(num_images, size=STAND_INS).tolist()
 
 
 def eval_indices(num_images: int, shard: Shard) -> Tensor:
-    """Every world_size-th image from `rank` on: nothing is padded, so each image is in exactly one shard.
+    """Every world_size-th image from `rank` on. Nothing is padded, so each image is in exactly one shard.
 
-    None where there are more processes than images.
+    A shard is empty if there are more processes than images.
     """
     return torch.arange(num_images)[shard.rank :: shard.world_size]
 
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """Optimizer step s takes order[s*G : (s+1)*G], G = global_batch_size, however that is cut up.
+    """Optimizer step s takes the images order[s*G : (s+1)*G], where G = global_batch_size.
 
-    The cut: micro-batch after micro-batch, and within each rank after rank. What is left over at the end of an epoch
-    is dropped; the next epoch's order is another.
+    These images are divided into micro-batches, and each micro-batch into ranks. Images that are left over at the end of an
+    epoch are dropped; the next epoch has another order.
     """
 
     num_images: int

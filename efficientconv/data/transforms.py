@@ -1,7 +1,7 @@
-"""From an image as it is stored to a frame, uint8, of one size for all, for the device to crop and flip by the batch.
+"""Makes a frame of a stored image: uint8, of the same size for all images, so that the device can crop and flip batches.
 
-Where all images are resized to squares, the frame is the whole image. Otherwise (images of several shapes, random resized
-crops, RandAugment) it is a crop of the final size, and the device only flips.
+If all images are resized to squares, the frame is the whole image. Otherwise (images of several shapes, random resized
+crops, RandAugment) the frame is a crop of the final size, and the device only flips it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class EvalTransform:
 
 
 class SmallTransform:
-    """The whole image, as small ones are decoded into memory (load.py), for a pass over more than memory holds."""
+    """The whole image, prepared as small images are for memory (load.py), for sets that are too large for memory."""
 
     def __init__(self, images: FileSplit, image_size: int):
         self.images, self.image_size, self.size = images, image_size, image_size
@@ -71,16 +71,16 @@ class TrainTransform:
         self.whole = whole
 
     def pixels(self, index: int) -> np.ndarray:
-        """What `frame` cuts. Raises DamagedImage."""
+        """The pixels that `frame` crops. Raises DamagedImage."""
         pixels = self.images.pixels(index)
         return self.resize.apply(pixels) if self.min_crop_area is None else pixels
 
     def frame(self, pixels: np.ndarray, index: int, numbers: np.ndarray, epoch: int) -> np.ndarray:
-        """uint8 size x size x 3, a pure function. Raises UserError for an image that is too small.
+        """uint8 size x size x 3: a pure function of the arguments. Raises UserError for an image that is too small.
 
         Args:
-            pixels: of image `index` or of what stands in for it.
-            numbers: 3 in [0, 1), of which the first two choose the crop; resized crops draw their own.
+            pixels: of image `index`, or of the image that replaces it.
+            numbers: 3 in [0, 1). The first two choose the crop; resized crops draw their own numbers.
         """
         if self.whole:
             return pixels
@@ -130,7 +130,7 @@ def _randaugment(config: DataConfig) -> RandAugment | None:
 
 
 def _augmented(pixels: np.ndarray, randaugment: RandAugment, seed: int) -> np.ndarray:
-    """torchvision draws from torch's global generator, which is lent to it and given back as it was."""
+    """torchvision draws from torch's global random generator, whose state is restored afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return np.array(randaugment(Image.fromarray(pixels)))

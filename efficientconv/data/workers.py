@@ -1,4 +1,4 @@
-"""The worker processes: which batches they get, what they make of each, and the memory in which they leave it."""
+"""Worker processes: each gets a task, decodes the images of a batch, and leaves the frames in shared memory."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ Damaged = dict[str, str]  # why images could not be read, by name
 
 
 class Task(NamedTuple):
-    """Which images a batch has, and how they are augmented."""
+    """The images of a batch, and the random numbers of their augmentation."""
 
     indices: np.ndarray  # int64 B
-    numbers: np.ndarray | None = None  # B x 3 of augmentation; None: to evaluate
+    numbers: np.ndarray | None = None  # B x 3, for the augmentation; None: the batch is for an evaluation
     epoch: int = 0
 
 
@@ -43,19 +43,19 @@ class Frames(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """A worker's answer. Arrays, not tensors: those would go through shared memory of their own."""
+    """A worker's answer. It has arrays, not tensors, which torch would send through further shared memory."""
 
-    slot: int  # of the ring, where the frames are
+    slot: int  # of the ring: the place of the frames
     task: Task
     labels: np.ndarray  # int64 B
     damaged: Damaged
 
 
 class DecodeDataset(Dataset):
-    """(slot, task) -> Decoded, and the frames in the ring: a pure function, so it does not matter which worker does it.
+    """(slot, task) -> Decoded, with the frames in the ring. Any worker can do any task with the same result.
 
-    A UserError is the answer itself: raised in a worker it would arrive with that worker's traceback as its message, and
-    with references that keep the other workers alive.
+    A UserError is returned, not raised: torch would put the worker's traceback into its message, and keep references that
+    keep the other workers alive.
     """
 
     def __init__(self, transform: Transform, ring: Ring):
@@ -72,7 +72,7 @@ class DecodeDataset(Dataset):
         return Decoded(slot, task, labels, damaged)
 
     def _to_evaluate(self, task: Task, target: np.ndarray) -> tuple[np.ndarray, Damaged]:
-        """A damaged image is black; the loader says what becomes of it."""
+        """A damaged image becomes black; the loader decides what happens then."""
         damaged = {}
         for place, index in enumerate(task.indices.tolist()):
             try:
@@ -82,7 +82,7 @@ class DecodeDataset(Dataset):
         return self.labels[task.indices], damaged
 
     def _to_train(self, task: Task, target: np.ndarray) -> tuple[np.ndarray, Damaged]:
-        """Another image stands in for one that is damaged, with its own label and the other's augmentation."""
+        """Another image, with its own label, replaces a damaged one, whose augmentation it gets."""
         sound, damaged = task.indices.copy(), {}
         for place, index in enumerate(task.indices.tolist()):
             pixels, sound[place] = self._first_sound(index, damaged)
@@ -90,7 +90,7 @@ class DecodeDataset(Dataset):
         return self.labels[sound], damaged
 
     def _first_sound(self, index: int, damaged: Damaged) -> tuple[np.ndarray, int]:
-        """Image `index` or what stands in for it, and that one's index; fills in those that proved `damaged`."""
+        """The pixels and the index of image `index`, or of the image that replaces it. Adds damaged images to `damaged`."""
         for candidate in candidates(index, len(self.labels)):
             try:
                 return self.transform.pixels(candidate), candidate
@@ -100,15 +100,15 @@ class DecodeDataset(Dataset):
 
 
 class Ring:
-    """`frames`: uint8 slots x B x size x size x 3, which all workers write to and the main process reads, over and over.
+    """`frames`: uint8 slots x B x size x size x 3. All workers write to this memory, and the main process reads it.
 
-    Batch number n of an epoch lies in slot n % slots. Anonymous shared memory: it passes to the workers by fork, no tensor
-    is sent through a queue, and /dev/shm with its limit (64 MB in a container) is not used. As its pages are touched once a
-    run, not once a batch, a third of the loader's time is saved. What it takes is fixed at the start.
+    Batch number n of an epoch lies in slot n % slots. The memory is anonymous and shared: workers get it by fork, no tensor
+    goes through a queue, and the limit of /dev/shm (64 MB in a container) does not matter. Its pages are mapped once for a
+    run, not once for each batch, which saves a third of the loader's time. Its size is fixed at the start.
     """
 
     def __init__(self, slots: int, batch_size: int, size: int, device: torch.device):
-        """Page-locked where `device` is a GPU, once: its copies then need no help of the CPU."""
+        """The memory is page-locked if `device` is a GPU, so that copies to the GPU need no work of the CPU."""
         self.slots = slots
         self.bytes = slots * slot_bytes(batch_size, size)
         memory = mmap.mmap(-1, self.bytes)
@@ -116,7 +116,7 @@ class Ring:
         if device.type == "cuda":
             address, cuda = self.frames.data_ptr(), torch.cuda.cudart()
             torch.cuda.check_error(cuda.cudaHostRegister(address, self.bytes, 0))
-            weakref.finalize(self, cuda.cudaHostUnregister, address).atexit = False  # the process's end does it too
+            weakref.finalize(self, cuda.cudaHostUnregister, address).atexit = False  # not needed when the process ends
 
 
 def slot_bytes(batch_size: int, size: int) -> int:
@@ -124,7 +124,7 @@ def slot_bytes(batch_size: int, size: int) -> int:
 
 
 class Pass:
-    """The sampler of a loader: the tasks of a pass, set before it, each with the next slot of the ring."""
+    """The sampler of a loader: the tasks of one pass, each with the next slot of the ring. Set `tasks` before a pass."""
 
     def __init__(self, slots: int):
         self.slots = slots
@@ -135,7 +135,7 @@ class Pass:
 
 
 class DecodedImages:
-    """Images in files, decoded by workers: `batches` in a pass, of up to `batch_size` images."""
+    """Images in files, decoded by workers: `batches` batches in a pass, of up to `batch_size` images each."""
 
     def __init__(self, transform: Transform, batch_size: int, batches: int, workers: int | None, device: torch.device):
         self.device = device
@@ -152,11 +152,11 @@ class DecodedImages:
             persistent_workers=workers > 0,
             worker_init_fn=_leave_signals_to_the_parent,
             multiprocessing_context="fork" if workers else None,  # the ring passes by fork
-            generator=torch.Generator(),  # else each pass would draw from the global one, and a resumed run draw otherwise
+            generator=torch.Generator(),  # else each pass would change torch's global random state
         )
 
     def read(self, tasks: Iterator[Task]) -> Iterator[Frames]:
-        """In order. On a CPU the images are the ring's own, and are overwritten after the next batch was asked for."""
+        """The frames of each task, in order. On a CPU the images lie in the ring: the next batches overwrite them."""
         self._pass.tasks = tasks
         decoded = self._decoded()
         for answer, images in to_gpu_ahead(decoded, self.device) if self.device.type == "cuda" else decoded:
@@ -168,7 +168,7 @@ class DecodedImages:
         _end_before_exit(self._loader)
         for answer in answers:
             if isinstance(answer, UserError):
-                raise UserError(str(answer))  # a new one: it must not hold the frame that holds the loader that holds it
+                raise UserError(str(answer))  # a new error: the old one holds references to this loader
             yield answer, self.ring.frames[answer.slot, : len(answer.labels)]
 
     def __str__(self) -> str:
@@ -179,9 +179,9 @@ _LOADERS: weakref.WeakSet[DataLoader] = weakref.WeakSet()
 
 
 def _end_before_exit(loader: DataLoader) -> None:
-    """Whatever ends the process, its workers are asked to end first: torch waits, then sends them a signal that they ignore.
+    """Asks the workers to end before the process ends, however it ends: torch alone would wait, and send an ignored signal.
 
-    What is registered last is called first, so that this comes before torch's own, which was registered with the workers.
+    The function that is registered last runs first: so this runs before torch's own, which was registered with the workers.
     """
     _LOADERS.add(loader)
     atexit.unregister(_end_workers)
