@@ -1,4 +1,4 @@
-"""What stands on a script's command line: read for argparse, or refused before the work begins."""
+"""Reads the arguments of scripts, and refuses wrong ones before the work begins."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ MOST = 1_000_000
 
 
 def positive(text: str) -> int:
-    """Raises ArgumentTypeError, which argparse says in a line with the option's name."""
+    """A whole number from 1 to MOST. Raises ArgumentTypeError, which argparse prints with the option's name."""
     if not (text.isascii() and text.isdigit() and 1 <= int(text[:20]) <= MOST):
         raise ArgumentTypeError(f"give a whole number from 1 to {MOST}, not '{text}'")
     return int(text)
 
 
 def file_name(text: str) -> str:
-    """Of a file or folder inside another. Raises ArgumentTypeError."""
+    """The name of a file or folder, without a path. Raises ArgumentTypeError."""
     from efficientconv import validation  # here: pydantic takes 0.2 s
 
     try:
@@ -31,7 +31,7 @@ def file_name(text: str) -> str:
 
 
 def settings(given: Sequence[str], example: str) -> dict[str, str]:
-    """Of key=value by key. Raises UserError."""
+    """The values of key=value arguments, by key. Raises UserError."""
     values = {}
     for setting in given:
         key, equals, value = setting.partition("=")
@@ -42,7 +42,7 @@ def settings(given: Sequence[str], example: str) -> dict[str, str]:
 
 
 def seeds(text: str) -> list[int]:
-    """Of 0,1,2. Raises UserError."""
+    """The seeds in a text such as 0,1,2. Raises UserError."""
     found = text.split(",")
     if not all(seed.isascii() and seed.isdigit() for seed in found) or len(set(map(int, found))) < len(found):
         raise UserError(f"seeds={text}: give whole numbers with commas, each once, for example seeds=0,1,2")
@@ -50,7 +50,7 @@ def seeds(text: str) -> list[int]:
 
 
 def require_writable(folder: Path) -> None:
-    """Makes the folder. Raises UserError, before hours of work, where nothing can be written into it."""
+    """Makes the folder. Raises UserError if files cannot be written into it: better now than after hours of work."""
     with refused_in_one_line(f"make the folder {folder}", "choose another"):
         make_folder(folder)
     if not os.access(folder, os.W_OK | os.X_OK):

@@ -1,4 +1,4 @@
-"""The edge to Hydra: its configuration as plain values, and every mistake of a user as one line."""
+"""The edge to Hydra: turns its configuration into plain values, and every mistake of a user into one line."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ _REFUSED = {
 
 
 def entry(config_name: str, sweeps: bool = False) -> Callable[[Task], Callable[[], None]]:
-    """Makes a command of a function of the configuration, composed by Hydra from configs/<config_name>.yaml.
+    """Decorator: makes a command of a function of the configuration, which Hydra composes from configs/<config_name>.yaml.
 
-    A mistake in the command, the configuration or the data ends it with one line on stderr and exit code 2; set
+    A mistake in the command, the configuration or the data ends the command with one line on stderr and exit code 2. Set
     HYDRA_FULL_ERROR=1 to see the traceback instead.
 
     Args:
-        sweeps: whether it takes `-m`: Hydra hands its overrides to the sweeper of the configuration.
+        sweeps: whether the command accepts `-m`, which gives the overrides to the configured sweeper.
     """
 
     def decorate(task: Task) -> Callable[[], None]:
@@ -68,7 +68,7 @@ def entry(config_name: str, sweeps: bool = False) -> Callable[[Task], Callable[[
 
 
 def compose(config_name: str, overrides: Sequence[str]) -> dict:
-    """What `entry(config_name)` would hand to its command for these overrides. Raises UserError, of one line."""
+    """The configuration that `entry(config_name)` gives to its command for these overrides. Raises UserError."""
     with one_line(), hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         return _composed(config_name, overrides)
 
@@ -96,7 +96,7 @@ def run_config(values: dict) -> RunConfig:
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """A mistake that Hydra or OmegaConf found becomes a UserError of one line."""
+    """Errors of Hydra and OmegaConf inside the block become a UserError of one line."""
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
@@ -119,7 +119,7 @@ def explain(error: Exception) -> str:
 
 
 def _start(config_name: str, job: Callable[[], None], sweeps: bool) -> None:
-    """Options may stand anywhere; Hydra answers them, from sys.argv."""
+    """Starts Hydra, which reads options from sys.argv. Options and overrides may be in any order."""
     parser = get_args_parser()
     parser.error = _refuse_options  # type: ignore[method-assign]  # argparse would print its usage
     options = vars(parser.parse_intermixed_args())
@@ -141,7 +141,7 @@ def _refuse_options(message: str) -> NoReturn:
 
 
 def _composed(config_name: str, overrides: Sequence[str]) -> dict:
-    """As Hydra hands it to a job, once it is initialized."""
+    """The configuration that Hydra gives to a job. Hydra must be initialized."""
     cfg = hydra.compose(config_name, completed(config_name, overrides), return_hydra_config=True)
     HydraConfig.instance().set_config(cfg)  # for ${hydra:...}
     return plain(cfg)
@@ -155,7 +155,7 @@ def plain(cfg: DictConfig) -> dict:
 
 
 def _nearest_key(key: str) -> str:
-    """The keys of its section, where there is such a section; else where to find all of them."""
+    """A hint for an unknown key: the keys of its section, or where to find all keys."""
     section = key.rpartition(".")[0]
     if key in known_keys(RunConfig):
         group, _, name = section.rpartition(".")

@@ -1,6 +1,6 @@
-"""What `data=<name>` stands for: the settings that each file of data/sets/ states beside its data set.
+"""The settings of `data=<name>`, which the files of data/sets/ state beside each data set.
 
-They are literals, and are read without importing the file, which would bring torch: a mistake is told before those seconds.
+The settings are literals. They are read without importing the files, which import torch: so a mistake is reported at once.
 """
 
 from __future__ import annotations

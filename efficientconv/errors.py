@@ -1,7 +1,7 @@
-"""The one exception for mistakes that a user can mend.
+"""The exception for mistakes that a user can correct.
 
-train.py, eval.py and the scripts print it as one line and exit with a non-zero code; anything else is a bug of ours and
-keeps its traceback.
+Commands print it as one line and end with a non-zero exit code. Any other exception is a bug of this project, and keeps its
+traceback.
 """
 
 from __future__ import annotations

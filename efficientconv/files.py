@@ -1,7 +1,7 @@
-"""Small files and folders: written whole, read with suspicion, locked.
+"""Small files and folders: written whole, read without trust, locked.
 
-Whoever may write into a folder of results may have put a link, a FIFO or garbage there, and a crash may have cut a file off.
-So nothing is written through a link, nothing that is read is waited for, and what is wrong with a file is one line.
+A folder of results may contain a planted link, a FIFO, garbage, or a file that a crash has cut off. So nothing is written
+through a link, no read waits, and one line says what is wrong with a file.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def shipped(installed: str, in_checkout: str) -> Path:
-    """A folder that a wheel has inside the package, and a checkout beside the package."""
+    """A folder that lies inside the package in a wheel, and beside the package in a checkout."""
     inside = _PACKAGE / installed
     return inside if inside.is_dir() else _PACKAGE.parent / in_checkout
 
@@ -42,7 +42,7 @@ CONFIG_DIR = shipped("configs", "configs")
 T = TypeVar("T", dict, list)
 
 _HELD = (errno.EACCES, errno.EAGAIN)  # another process has the lock
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # the file system knows none, or its server is away
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # the file system, or its server, has no locks
 # Windows has none of the first three, and needs the last for bytes to stay what they are
 NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -54,16 +54,16 @@ class InUse(UserError):
 
 
 def write_atomically(path: Path, data: bytes | memoryview) -> None:
-    """`path` has its old content or all of `data`, whenever the process or the machine stops. Raises OSError."""
+    """Writes `data` to `path`. After a crash at any moment `path` has its old content or all of `data`. Raises OSError."""
     with replacing(path) as file:
         file.write(data)
 
 
 @contextmanager
 def replacing(path: Path, mode: str = "b", **options: str) -> Iterator[IO]:
-    """A file, open to write in `mode` b or t, that takes the place of `path` when it is whole. Raises OSError.
+    """A file, open for writing in `mode` b or t, that replaces `path` at the end. Raises OSError.
 
-    Whatever ends the writing early leaves `path` as it was.
+    If the writing ends early, `path` stays as it was.
     """
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -73,19 +73,19 @@ def replacing(path: Path, mode: str = "b", **options: str) -> Iterator[IO]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)  # what a full disk cut off takes the space that the next try needs
+        temporary.unlink(missing_ok=True)  # on a full disk the next try needs the space
         raise
     sync_folder(path.parent)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """What kills in the middle of a write have left. Only for the process that writes there alone."""
+    """Removes files that a kill during a write has left. Only for the process that alone writes to the folder."""
     for path in folder.glob("*.tmp"):
         path.unlink()
 
 
 def make_folder(path: Path) -> None:
-    """`path` and the folders above it, where they are missing; they outlast a power cut. Raises OSError."""
+    """Makes `path` and the missing folders above it, and syncs them to the disk. Raises OSError."""
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
     for folder in made:
@@ -93,7 +93,7 @@ def make_folder(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """So that the names in it outlast a power cut. Raises OSError."""
+    """Writes the names in the folder to the disk, so that they survive a power cut. Raises OSError."""
     if not hasattr(os, "O_DIRECTORY"):  # Windows opens no folders
         return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -108,7 +108,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def refused_in_one_line(what: str, remedy: str) -> Iterator[None]:
-    """An OSError of what is inside becomes a UserError: "cannot <what> (<reason>: <file>); <remedy>"."""
+    """An OSError inside the block becomes a UserError: "cannot <what> (<reason>: <file>); <remedy>"."""
     try:
         yield
     except OSError as error:
@@ -118,12 +118,12 @@ def refused_in_one_line(what: str, remedy: str) -> Iterator[None]:
 
 
 def open_to_append(path: Path) -> BinaryIO:
-    """Made where it is missing. Raises UserError for a link or whatever else is no file of its own, and OSError."""
+    """Opens a file to append to, and makes it if it is missing. Raises UserError for a link or a special file; OSError."""
     return os.fdopen(_open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | NO_LINK), "ab")
 
 
 def read_bytes(path: Path) -> bytes | None:
-    """None where there is nothing. Raises UserError for a folder, a FIFO, or what this user may not read."""
+    """The content of a file; None if there is none. Raises UserError for a folder, a FIFO, or an unreadable file."""
     try:
         with os.fdopen(_open(path, os.O_RDONLY), "rb") as file:
             return file.read()
@@ -134,7 +134,7 @@ def read_bytes(path: Path) -> bytes | None:
 
 
 def read_json(path: Path, kind: type[T], remedy: str) -> T | None:
-    """None where there is nothing. Raises UserError, ending with `remedy`, for all that is no JSON of that `kind`."""
+    """The JSON value in a file; None if there is none. Raises UserError, with `remedy`, if it is no JSON of that `kind`."""
     content = read_bytes(path)
     if content is None:
         return None
@@ -148,14 +148,15 @@ def read_json(path: Path, kind: type[T], remedy: str) -> T | None:
 
 
 def lock(path: Path, busy: str) -> int:
-    """Holds the file `path`, made where it is missing, for this process until it ends, however it ends, or closes it.
+    """Locks the file `path`, which is made if it is missing. The lock ends when this process ends or closes the file.
 
-    A POSIX record lock: the kernel drops it with the process, and processes that this one starts do not inherit it. It is
-    dropped, too, as soon as this process closes the file anywhere.
+    It is a POSIX record lock: child processes do not inherit it, as they would inherit flock's (so filelock's), and the
+    lock of a killed run ends although its decoding processes live on for a moment. Closing any descriptor of the file drops
+    it.
 
     Raises:
-        InUse: another process holds it; `busy` says so.
-        UserError: the file cannot be made or opened. A file system without locks is only warned of: people train there too.
+        InUse: another process holds the lock; `busy` is the message.
+        UserError: the file cannot be made or opened. If the file system has no locks, there is only a warning.
     """
     with refused_in_one_line(f"take the lock {path}", "make it a file that you may write to"):
         file = _open(path, os.O_RDWR | os.O_CREAT | NO_LINK)
@@ -173,7 +174,7 @@ def lock(path: Path, busy: str) -> int:
 
 
 def wait_for_lock(file: int) -> None:
-    """Holds an open file for this process as soon as no other does; at once where there are no locks. Raises OSError."""
+    """Waits until no other process locks the open file, and locks it. Does nothing without locks. Raises OSError."""
     try:
         _lock(file, wait=True)
     except OSError as error:
@@ -182,7 +183,7 @@ def wait_for_lock(file: int) -> None:
 
 
 def _lock(file: int, wait: bool = False) -> None:
-    """Raises OSError where another process holds it, or where there are no locks."""
+    """Raises OSError if another process holds the lock, or if there are no locks."""
     if fcntl is not None:
         fcntl.lockf(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     elif msvcrt is not None:
@@ -192,7 +193,7 @@ def _lock(file: int, wait: bool = False) -> None:
 
 
 def _open(path: Path, flags: int) -> int:
-    """A descriptor of a plain file, without waiting for what may never come."""
+    """A descriptor of a plain file. Does not wait, as opening a FIFO would."""
     try:
         file = os.open(path, flags | _FLAGS, 0o666)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What is typed, key=value, in Hydra's grammar: read, or refused with what to type; completed by what the schema knows."""
+"""Reads key=value arguments in Hydra's grammar, and completes them so that every setting of the schema can be given."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RUN_FOLDER_KEYS = ("hydra.run.dir", "hydra.output_subdir")  # of folders that Hy
 
 
 def parsed(overrides: Sequence[str], config_loader: ConfigLoader | None = None) -> list[Override]:
-    """Each by Hydra's grammar. Raises UserError, of one line, with the form to type where quotes are all that it lacks."""
+    """Each override, read by Hydra's grammar. Raises UserError, which shows the form to type if only quotes are missing."""
     parser = OverridesParser.create(config_loader)
     return [_parsed(override, parser) for override in overrides]
 
@@ -35,13 +35,13 @@ def _parsed(override: str, parser: OverridesParser) -> Override:
 
 
 def completed(config_name: str, overrides: Sequence[str], several: bool = False) -> list[str]:
-    """As Hydra takes them. Every setting of the schema may be given, whether or not a YAML file names it.
+    """The overrides in the form that Hydra accepts. Every setting of the schema may be given, even if no YAML file names it.
 
     Args:
-        several: a setting may have several values, for the sweeper to make one job of each.
+        several: a setting may have several values, of which the sweeper makes several jobs.
 
     Raises:
-        UserError: what cannot be read, several values for one job, settings that contradict each other.
+        UserError: an override cannot be read, has several values for one job, or contradicts another one.
     """
     given = parsed(overrides)
     chosen = {override.key_or_group for override in given}
@@ -73,7 +73,7 @@ def _completed(override: Override, known: set[str], several: bool) -> str:
 
 
 def _unreadable(override: str, parser: OverridesParser) -> str:
-    """What to type in a shell, if it is a text without quotes."""
+    """The message for an override that cannot be read, with the form to type if quotes are missing."""
     key, equals, value = override.partition("=")
     if value.startswith("~/"):
         return f"{key}: Hydra reads no ~ in {value}; type {key}=$HOME/{value[2:]}"

@@ -1,4 +1,4 @@
-"""How far a long piece of work is: a bar on a terminal, elsewhere a line now and then."""
+"""Shows the progress of long work: a bar on a terminal, otherwise a line every 30 seconds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REFRESH_S = 0.5  # between refreshed figures on the bar
 
 
 class Progress:
-    """Of `total` units, `done` of them before. Lines go to `lines` (None: stdout).
+    """The progress of `total` units, of which `done` were done before. Lines go to `lines` (None: stdout).
 
         with Progress("preparing", 1000, "images") as progress:
             progress.update(16)
@@ -43,7 +43,7 @@ class Progress:
         self.bar.close()
 
     def update(self, count: int, figures: Callable[[], str] | None = None) -> None:
-        """`figures` take the place of rate and time left. Asked for only where shown: that may wait for a device."""
+        """Counts `count` more units. `figures` replaces rate and time left; it is called only when shown: it may be slow."""
         self.done += count
         self.bar.update(count)
         now = time.monotonic()

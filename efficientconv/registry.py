@@ -1,4 +1,4 @@
-"""Names to classes or functions: a duplicate is refused, a miss lists what there is."""
+"""Classes or functions by name. A name cannot be registered twice, and an unknown name lists the known ones."""
 
 from __future__ import annotations
 

@@ -26,10 +26,10 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1
 
 
 class Preempted(BaseException):
-    """Not an Exception, so that nothing on its way takes it for a failure of its own. Its text says what becomes of it."""
+    """A signal asked the command to end. Not an Exception, so that no `except Exception` catches it."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again later
-    otherwise = "the same command begins anew"  # where it has no text; leave_on_signals says what is true of the command
+    otherwise = "the same command begins anew"  # the text if there is none; leave_on_signals sets it for the command
 
     def line(self) -> str:
         return f"stopped by a signal; {str(self) or self.otherwise}"
@@ -41,9 +41,9 @@ def answer(handler: Callable[[int, FrameType | None], object] | signal.Handlers)
 
 
 def leave_on_signals(continues: bool = False) -> None:
-    """From here on a signal ends the process at once. Where Python takes itself down, it can no longer be told.
+    """From here on a signal ends the process at once. While Python shuts down, signals are ignored.
 
-    continues: the same command goes on from where it was stopped.
+    continues: the same command continues from where it was stopped.
     """
     if continues:
         Preempted.otherwise = "the same command continues"
@@ -53,7 +53,7 @@ def leave_on_signals(continues: bool = False) -> None:
 
 @contextmanager
 def nothing_begun() -> Iterator[None]:
-    """Around imports that take seconds: there is nothing to put away, so a signal ends the process at once."""
+    """For imports that take seconds: a signal ends the process at once, as there is nothing to save."""
     answer(leave)
     yield
     answer(stop)
@@ -61,13 +61,13 @@ def nothing_begun() -> Iterator[None]:
 
 @contextmanager
 def counted_signals() -> Iterator[Counter]:
-    """For a process that has runs in other processes: counts the signals, so that it can ask the runs to end.
+    """Counts the signals inside the block, for a process that must ask its child processes to end.
 
-    Those that had a handler before get to it in the end: submitit requeues there.
+    At the end each signal also goes to the handler that was installed before: submitit requeues its job there.
     """
     counts: Counter = Counter()
     if threading.current_thread() is not threading.main_thread():
-        yield counts  # signals are not this thread's to handle
+        yield counts  # only the main thread can handle signals
         return
     before = {number: signal.signal(number, lambda number, _: counts.update([number])) for number in SIGNALS}
     try:
@@ -83,9 +83,9 @@ def counted_signals() -> Iterator[Counter]:
 
 @contextmanager
 def left_at_once() -> Iterator[None]:
-    """Around a call that may wait long without a return to Python, where handlers are run: a thread answers for it.
+    """For a call that may wait long outside Python, where handlers cannot run: a thread answers signals meanwhile.
 
-    Not on Windows, which wakes no such thread: there the signal is answered after the call.
+    Windows cannot wake such a thread: there the signal is answered after the call.
     """
     if sys.platform == "win32":
         yield
@@ -115,23 +115,23 @@ def leave(number: int = 0, frame: FrameType | None = None) -> None:
 
 
 def leave_silently(number: int, frame: FrameType | None) -> None:
-    """After the line was said."""
+    """Ends the process without a line, which was printed before."""
     os._exit(Preempted.exit_code)
 
 
 def stop(number: int, frame: FrameType | None) -> None:
-    """Asked a second time, it does not wait for what is put away."""
+    """Raises Preempted. A second signal ends the process at once."""
     answer(leave)
     raise Preempted
 
 
 def ignore_signals() -> None:
-    """In a worker: a terminal or a scheduler may send them to every process, and the parent alone answers."""
+    """For a worker: a terminal or a scheduler may send signals to every process, but only the parent answers."""
     answer(signal.SIG_IGN)
 
 
 def guarded(action: Callable[[], object], show_traceback: bool = False) -> None:
-    """Runs `action`; a mistake ends the process with the mistake's exit code, a signal with 75."""
+    """Runs `action`. A UserError ends the process with its exit code and one line, a signal with 75 and one line."""
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {printable(str(message))}", file=sys.stderr)
     answer(stop)
     afterwards: Callable[[int, FrameType | None], object] = leave
@@ -154,7 +154,7 @@ def guarded(action: Callable[[], object], show_traceback: bool = False) -> None:
 
 @contextmanager
 def _killed_workers_named() -> Iterator[None]:
-    """torch tells of one by a RuntimeError, wherever the main process happens to be."""
+    """torch reports a killed worker by a RuntimeError, at any place in the main process: it becomes a UserError."""
     try:
         yield
     except RuntimeError as error:

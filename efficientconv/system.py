@@ -1,4 +1,4 @@
-"""What not every operating system has, and what stands in its place: macOS and Windows lack calls that Linux has.
+"""Calls that macOS and Windows lack, with their substitutes.
 
 Locks and folders are in files.py, signals in signals.py, kernels in native/build.py, kept memory in engine/device.py.
 """
@@ -11,17 +11,17 @@ from pathlib import Path
 
 
 def cores() -> int:
-    """Those that this process may use, which can be fewer than the machine has; all where the system does not say."""
+    """The number of cores that this process may use; all cores if the system does not say."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def can_fork() -> bool:
-    """Whether processes can be handed this one's memory. macOS has the call, but its libraries do not outlive it."""
+    """Whether child processes can get this process's memory by fork. On macOS fork is not safe with the system libraries."""
     return hasattr(os, "fork") and sys.platform != "darwin"
 
 
 def available_memory(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Bytes that the machine, or this process's container, can still give; no limit where the system does not say."""
+    """Free memory of the machine or container, in bytes; no limit if the system does not say."""
     try:
         lines = dict(line.split(":") for line in meminfo.read_text().splitlines())
     except OSError:

@@ -1,19 +1,19 @@
-"""Text from elsewhere (names of files, of runs, reasons) made fit for a terminal."""
+"""Text that is safe and short on a terminal."""
 
 from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    """`text` in one line, each character that would act on a terminal or on the text around it as its escape.
+    """`text` in one line, with an escape for each character that is not printable.
 
-    Those are control characters, line ends, marks that turn the direction of writing, and bytes of a file name that are no
-    UTF-8. What is printable, in whatever script, stays as it is.
+    Such are control characters, line ends, marks that change the direction of writing, and bytes of a file name that are not
+    UTF-8. Printable characters of all scripts stay as they are.
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def duration(seconds: float) -> str:
-    """For people: 46 s, 12 min, 3.2 h."""
+    """A duration for people, such as 46 s, 12 min or 3.2 h."""
     if seconds < 99.5:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5970 else f"{seconds / 3600:.1f} h"

@@ -1,4 +1,4 @@
-"""From a dictionary of settings to typed, immutable values, or to one line that says what is wrong with it."""
+"""Turns a dictionary of settings into typed, immutable values, or raises an error of one line."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from efficientconv.errors import UserError, did_you_mean
 
 
 class Section(BaseModel):
-    """A group of settings: unknown keys, wrong types, what is infinite or out of range are refused; fields cannot change."""
+    """A group of settings. Unknown keys, wrong types, infinite numbers and values out of range are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 def file_name(name: str) -> str:
-    """`name`, which files and folders are called by. Raises ValueError where it would lead elsewhere, or nowhere."""
+    """`name`, if it can be the name of a file or folder. Raises ValueError otherwise, for example for a path."""
     if not re.fullmatch(r"\w[\w.+-]{0,99}", name):
         raise ValueError("names a folder: up to 100 letters, digits, . _ + and -, a letter or digit first")
     return name
@@ -27,7 +27,7 @@ S = TypeVar("S", bound=Section)
 
 
 def validate(schema: type[S], values: dict, where: str = "") -> S:
-    """`values` as a `schema`; the first fault becomes a UserError of one line. `where` prefixes the key it names."""
+    """`values` as a `schema`. The first fault becomes a UserError of one line. `where` is a prefix of the key in it."""
     try:
         return schema.model_validate(values)
     except ValidationError as error:
@@ -46,7 +46,7 @@ def validate(schema: type[S], values: dict, where: str = "") -> S:
 
 
 def _fields_at(schema: type[Section], path: tuple) -> list[str]:
-    """Names that `schema` knows at `path`, through nested sections, lists and dictionaries of them."""
+    """The names of the settings at `path` of `schema`, through nested sections and lists and dictionaries of sections."""
     for part in path:
         if part not in schema.model_fields:
             continue  # a list index or a key of a dictionary: the section type was entered with the field
@@ -56,7 +56,7 @@ def _fields_at(schema: type[Section], path: tuple) -> list[str]:
 
 
 def known_keys(schema: type[Section], prefix: str = "") -> list[str]:
-    """Dotted names of all the settings of `schema`, those of sections that may be missing included."""
+    """The dotted names of all settings of `schema`, including sections that may be missing."""
     keys = []
     for name, field in schema.model_fields.items():
         nested = _sections_in(field.annotation)
