@@ -1,1 +1,1 @@
-"""Once, before a training: ImageNet as it is handed out to a prepared set (data/prepared.py); every image looked at."""
+"""Work before a training: makes a prepared set of ImageNet (data/prepared.py), and checks every image of a data set."""

@@ -1,4 +1,4 @@
-"""One file of a prepared set: images decoded, resized, encoded and stored in a ZIP archive, and read back."""
+"""One file of a prepared set: decodes, resizes and encodes images into a ZIP archive, and reads the archive back."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LOCAL_HEADER_BYTES, LENGTHS_AT = 30, 26  # of ZIP: before each image; in it, the
 
 @dataclass(frozen=True)
 class Archive:
-    """What is in a file that is done."""
+    """The content of a finished file."""
 
     name: str
     records: np.ndarray  # labels and the number of the file are filled in by the set
@@ -35,7 +35,7 @@ class Archive:
 
 
 def encoded(item: Item, recipe: Recipe) -> tuple[bytes, int, int]:
-    """(content, height, width) by PIL alone, the reference. Raises DamagedImage."""
+    """(content, height, width) of a prepared image, made by PIL alone, the reference. Raises DamagedImage."""
     name = item.file if item.size is None else f"{item.file}:{item.name}"
     try:
         content = item.read()
@@ -51,7 +51,7 @@ def encoded(item: Item, recipe: Recipe) -> tuple[bytes, int, int]:
     image = resize(image, size)
     if recipe.encoding == "raw":
         return image.tobytes(), image.height, image.width
-    # Colours at full resolution: at half, as is usual, they would be blurred by four times as much at edges.
+    # Colours at full resolution: the usual half resolution blurs edges four times as much.
     return _jpeg(image, recipe.quality), image.height, image.width
 
 
@@ -62,11 +62,11 @@ def _jpeg(image: Image.Image, quality: int) -> bytes:
 
 
 class _NotWhole(Exception):
-    """The file that is being written is not to take its place."""
+    """The file that is being written must not replace the old one."""
 
 
 def write_archive(path: Path, items: list[Item], recipe: Recipe, on_image: Callable[[], None]) -> list[DamagedImage]:
-    """Puts the file in its place when it is whole; with a damaged image among `items`, not at all, and returns those.
+    """Writes the file, unless an image is damaged: then writes none, and returns the damaged images.
 
     `on_image` is called after each image.
     """
@@ -89,7 +89,7 @@ def write_archive(path: Path, items: list[Item], recipe: Recipe, on_image: Calla
 
 
 def read_archive(path: Path, items: list[Item]) -> Archive:
-    """What is in a file, every byte of it read and checked. Raises UserError unless it is just these images."""
+    """Reads and checks every byte of a file. Raises UserError if it does not hold exactly these images."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries, damaged, made_of = archive.infolist(), archive.testzip(), archive.comment.decode(errors="replace")
@@ -110,7 +110,7 @@ def read_archive(path: Path, items: list[Item]) -> Archive:
 
 
 def _entry_name(item: Item) -> str:
-    """Its name in the archive, which is UTF-8: what is none of a file's name becomes an escape."""
+    """The image's name in the archive, in UTF-8: other bytes of a file name become escapes."""
     return item.name.encode(errors="backslashreplace").decode()
 
 

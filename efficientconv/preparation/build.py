@@ -1,4 +1,4 @@
-"""A prepared set from beginning to end: its files made side by side, what was done before a kill taken over."""
+"""Makes a prepared set: its files in parallel. Files that were finished before a kill are kept."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ POLL_SECONDS = 0.5
 
 
 def build(plan: Plan, workers: int) -> None:
-    """Makes the set. Raises UserError; what was done by then is taken over by the next start."""
+    """Makes the set. Raises UserError. The next start keeps the files that are finished."""
     with _claimed(plan):
         archives = _make_files(plan, workers)
         manifest = PreparedManifest(
@@ -48,7 +48,7 @@ def build(plan: Plan, workers: int) -> None:
 
 @contextmanager
 def _claimed(plan: Plan) -> Iterator[None]:
-    """The folder for this process alone, marked as unfinished. Raises UserError when it is another plan's."""
+    """Locks the folder for this process, and marks it as unfinished. Raises UserError if it belongs to another plan."""
     busy = f"another process is preparing '{plan.folder}': wait for it"
     try:
         make_folder(plan.folder)
@@ -68,7 +68,7 @@ def _claimed(plan: Plan) -> Iterator[None]:
 
 
 def _make_files(plan: Plan, workers: int) -> list[Archive]:
-    """In the plan's order. Raises UserError with the number of damaged images, each of which gets a line."""
+    """The files, in the plan's order. Prints a line for each damaged image, then raises UserError with their number."""
     total, counter = sum(map(len, plan.source.parts.values())), Value("q")
     pool = ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(counter,))
     try:
@@ -93,7 +93,7 @@ def _make_files(plan: Plan, workers: int) -> list[Archive]:
 
 
 def _watch(futures: list[Future], counter, progress: Progress) -> None:
-    """Moves the bar, image by image, until all is done; damaged images are named when their file is through."""
+    """Moves the progress bar until all files are done. Names the damaged images of each file when it is done."""
     pending = set(futures)
     while pending:
         done, pending = wait(pending, POLL_SECONDS, FIRST_COMPLETED)
@@ -123,7 +123,7 @@ def _count(images: int = 1) -> None:
 
 
 def _write_records(plan: Plan, archives: list[Archive]) -> dict[str, dict]:
-    """train.npy and val.npy; returns bytes and SHA-256 of all files of the set."""
+    """Writes train.npy and val.npy. Returns bytes and SHA-256 of all files of the set."""
     files = {archive.name: {"bytes": archive.bytes, "sha256": archive.sha256} for archive in archives}
     for part, items in plan.source.parts.items():
         of_part = [archive.records for archive in archives if archive.name.startswith(f"{part}-")]

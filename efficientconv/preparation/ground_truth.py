@@ -1,4 +1,4 @@
-"""The classes of the validation images, which come in no folders: from the development kit, or a list of synsets."""
+"""The classes of the validation images, which have no class folders: from the development kit, or a list of synsets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NUMBERS, SYNSETS = (f"ILSVRC2012_devkit_t12/data/{name}" for name in ("ILSVRC201
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """The synset of validation image n, in place n - 1."""
+    """The synsets of the validation images: that of image n is at place n - 1."""
 
     path: Path
     synsets: list[str]
@@ -37,7 +37,7 @@ class GroundTruth:
             raise UserError(f"'{path}' is neither {DEVKIT} nor a list of synsets ({error}): get it again") from None
 
     def of(self, image: str) -> str:
-        """Of the image with this file name. Raises UserError for one that the list does not know."""
+        """The synset of the image with this file name. Raises UserError if the list does not have the image."""
         number = re.search(r"_val_(\d{8})\.", image)
         if number is None or not 0 < int(number[1]) <= len(self.synsets):
             raise UserError(

@@ -1,4 +1,4 @@
-"""What a prepared set is to hold, how much room that takes, and whether it is there already."""
+"""The plan of a prepared set: its images, the disk space that it needs, and whether it exists already."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RECORD_BYTES = 300  # of an image, beside its content: the record, and its entri
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be made where."""
+    """The images and options of a prepared set, and its folder."""
 
     source: Source
     folder: Path
@@ -32,7 +32,7 @@ class Plan:
     images_per_file: int
 
     def files(self) -> Iterator[tuple[Path, list[Item]]]:
-        """Each file and its images: classes lie together, as they do in the source."""
+        """Each file and its images, in the order of the source: by class."""
         for part, items in self.source.parts.items():
             for number, first in enumerate(range(0, len(items), self.images_per_file)):
                 yield self.folder / f"{part}-{number:05d}.zip", items[first : first + self.images_per_file]
@@ -45,16 +45,16 @@ class Plan:
 
     @cached_property
     def contents(self) -> str:
-        """What tells other images of the same names."""
+        """A digest that differs for other images with the same names."""
         return contents_of([item for part in self.source.parts.values() for item in part])
 
     def identity(self) -> dict:
-        """Two starts with equal ones make files of the same names; what is in each says of which images it was made."""
+        """Two starts with the same identity make files with the same names. Each file notes the images that it holds."""
         return {"recipe": asdict(self.recipe), "images": self.images, "images_per_file": self.images_per_file}
 
 
 def estimated_bytes(plan: Plan) -> int:
-    """Of the whole set, from a sample of its images."""
+    """The bytes of the whole set, estimated from a sample of its images."""
     return sum(round(len(items) * (RECORD_BYTES + _mean_bytes(items, plan.recipe))) for items in plan.source.parts.values())
 
 
@@ -69,7 +69,7 @@ def _mean_bytes(items: list[Item], recipe: Recipe) -> float:
 
 
 def require_space(folder: Path, needed_bytes: int) -> int:
-    """The bytes that are free for it. Raises UserError when they are too few; what is done already counts."""
+    """The free bytes on the disk. Raises UserError if they, with the files that are finished, are too few."""
     there = sum(path.stat().st_size for path in folder.glob("*.zip"))
     place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(place).free
@@ -82,7 +82,7 @@ def require_space(folder: Path, needed_bytes: int) -> int:
 
 
 def is_done(plan: Plan) -> bool:
-    """Whether the folder holds just this set already. Raises UserError when it holds anything else."""
+    """Whether the folder already holds exactly this set. Raises UserError if it holds anything else."""
     if (plan.folder / MANIFEST).exists() and not (plan.folder / UNFINISHED).exists():
         manifest, _ = PreparedManifest.read(plan.folder)
         there, here = (manifest.recipe, manifest.images), (plan.recipe, plan.images)

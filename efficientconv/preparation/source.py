@@ -1,7 +1,7 @@
-"""ImageNet as it is handed out: which images there are, of which class, and where their bytes lie.
+"""ImageNet as it is downloaded: finds its images, their classes and the places of their bytes.
 
-Each part is found as its original archive or unpacked, with a folder for each class; val also flat, with its ground truth.
-Archives are not unpacked: an image in one is a range of bytes, also where archives lie in an archive.
+Each part is its original archive, or a folder with a subfolder for each class. val may also be a flat folder with a ground
+truth. Archives are not unpacked: an image is a range of bytes in the archive, also in an archive inside an archive.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Item(NamedTuple):
 
 
 def contents_of(items: list[Item]) -> str:
-    """SHA-256 of their sizes and of the bytes of some: other images may have the same names."""
+    """SHA-256 of sizes and contents of some images: it differs for other images with the same names."""
     digest = sha256()
     for item in spaced(items, SIZES):
         digest.update(_read(lambda item=item: item.size_bytes().to_bytes(8, "little")))
@@ -84,9 +84,9 @@ class Source:
 
 
 def find_source(root: Path, ground_truth: Path | None, subset: bool) -> Source:
-    """All images of `root`. `ground_truth` is needed for a flat val alone; None: the development kit in `root`.
+    """All images of `root`. Only a flat val needs `ground_truth`; None: the development kit in `root`.
 
-    Raises UserError for parts that are missing or do not go together, and, unless `subset`, for any that is incomplete.
+    Raises UserError if a part is missing, if the parts do not fit together, and, unless `subset`, if a part is incomplete.
     """
     require_searchable(root)
     passed_over = PassedOver()

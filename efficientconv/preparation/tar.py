@@ -1,4 +1,4 @@
-"""Which images a tar archive holds, and at which of its bytes. Nothing is unpacked, also where archives lie in archives."""
+"""Finds the images in a tar archive, and their bytes in it, without unpacking. Archives may lie inside archives."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from efficientconv.errors import UserError
 MOST_NESTED = 4  # archives in one another; ImageNet's training images lie in two
 ARCHIVE = ".tar"
 CHUNK_BYTES = 2**20
-# What tarfile raises: it calls itself for each further header of a member, and makes room for as much as a header says.
+# The errors of tarfile for a damaged file: it recurses for each header of a member, and allocates the size in a header.
 DAMAGED = (tarfile.TarError, EOFError, ValueError, RecursionError, MemoryError, OverflowError)
 
 
@@ -30,9 +30,9 @@ class Stored(NamedTuple):
 
 
 def images_in_archive(path: Path, passed_over: PassedOver) -> list[Stored]:
-    """All of them, sorted by name; other files are counted in `passed_over`.
+    """All images of the archive, sorted by name. Other files are counted in `passed_over`.
 
-    Raises UserError for an archive that can't be read, is damaged or compressed, or has two images of one name.
+    Raises UserError if the archive cannot be read, is damaged or compressed, or has two images with the same name.
     """
     try:
         with open(path, "rb") as file:
@@ -70,7 +70,7 @@ def _images(place: _Place, passed_over: PassedOver) -> Iterator[Stored]:
 def _image_or_images(
     place: _Place, archive: tarfile.TarFile, name: str, content: tarfile.TarInfo, passed_over: PassedOver
 ) -> Iterator[Stored]:
-    """The image, or what is in it where it is an archive."""
+    """The image, or the images in it if it is an archive."""
     if content.issparse():
         raise UserError(f"{place.title} stores '{name}' with holes (tar --sparse): make it again without")
     start = place.start + content.offset_data
@@ -82,7 +82,7 @@ def _image_or_images(
 
 
 def _why_passed_over(member: tarfile.TarInfo, content: tarfile.TarInfo | None) -> str | None:
-    """None for an image, for an archive, and for a folder, which is no file."""
+    """The reason to skip a member. None for an image and an archive, and for a folder, which is not counted."""
     if member.isdir():
         return None
     *folders, name = posixpath.normpath(member.name).split("/")
@@ -117,7 +117,7 @@ def _members(place: _Place) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]
 
 
 def _has_more(file: IO[bytes]) -> bool:
-    """Whether anything but the zeros that fill up the last record follows."""
+    """Whether anything follows except the zeros that fill the last record."""
     while part := file.read(CHUNK_BYTES):
         if part.strip(b"\0"):
             return True
@@ -125,7 +125,7 @@ def _has_more(file: IO[bytes]) -> bool:
 
 
 def _is_compressed(file: IO[bytes]) -> bool:
-    """Whether it is a tar archive in gzip, bzip2 or xz, where an image is no range of bytes."""
+    """Whether the file is a tar archive compressed by gzip, bzip2 or xz, in which an image is not a range of bytes."""
     for mode in ("r:gz", "r:bz2", "r:xz"):
         file.seek(0)
         try:

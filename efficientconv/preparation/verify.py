@@ -1,4 +1,4 @@
-"""Every image file of a data set decoded once, and what was found as rows of a manifest."""
+"""Decodes every image file of a data set once, and writes the findings as rows of a manifest."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from efficientconv.files import make_folder, replacing
 
 @dataclass
 class Finding:
-    """One image file. What could not be found out stays empty."""
+    """The facts of one image file. Unknown facts are empty."""
 
     path: str
     bytes: int | None = None
@@ -33,7 +33,7 @@ class Finding:
 
 
 def check_images(paths: list[str]) -> Iterator[list[Finding]]:
-    """All of them in their order, some at a time. Close it where the loop over it can be left early."""
+    """The findings of all files, in order, in groups. Close the iterator if the loop over it can end early."""
     return in_parallel(_check_chunk, paths)
 
 
@@ -56,14 +56,14 @@ def _check(path: str) -> Finding:
 
 
 class Manifest:
-    """A CSV file of findings, a row an image: in its place when it is complete, else what was there before."""
+    """A CSV file of findings, with one row for each image. It replaces an earlier file only when it is complete."""
 
     def __init__(self, file: TextIO, root: Path):
         self._rows, self._root = csv.writer(file, lineterminator="\n"), root
         self._rows.writerow(["split", *(field.name for field in fields(Finding))])
 
     def add(self, split: str, findings: Iterable[Finding]) -> None:
-        """Paths are written as they lie in the root."""
+        """Adds rows, with paths relative to the root."""
         for found in findings:
             path, *rest = astuple(found)
             self._rows.writerow([split, os.path.relpath(path, self._root), *rest])
@@ -71,7 +71,7 @@ class Manifest:
 
 @contextmanager
 def manifest_at(path: Path, root: Path) -> Iterator[Manifest]:
-    """Raises UserError for a place in the data folder, or one that cannot be written."""
+    """The manifest at `path`. Raises UserError if `path` is in the data folder or cannot be written."""
     if path.resolve().is_relative_to(root.resolve()) or path.is_dir():
         raise UserError(f"manifest={path} is a folder or in the data folder '{root}': name a file elsewhere")
     try:

@@ -1,4 +1,4 @@
-"""What a sweep shows while it runs: a line for each job, in place on a terminal, elsewhere now and then."""
+"""Shows a sweep's jobs while they run: one line for each, updated in place on a terminal, otherwise once a minute."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REFRESH_S = 1.0  # between looks at the jobs' status
 
 
 class Board:
-    """Of `slots` jobs at a time. Other lines of the sweep go through `log`, above those in place."""
+    """The lines of up to `slots` jobs. Other lines of the sweep go through `log`, above these lines."""
 
     def __init__(self, slots: int, log: Callable[[str], None]):
         self.in_place, self.log = sys.stderr.isatty(), log
@@ -33,7 +33,7 @@ class Board:
             bar.close()
 
     def show(self, running: Mapping[int, Job]) -> None:
-        """Often called. `running`: the job of each slot that has one."""
+        """Updates the lines, if it is time. `running`: the jobs by slot."""
         now = time.monotonic()
         for slot, bar in enumerate(self.bars):
             job = running.get(slot)

@@ -1,8 +1,8 @@
-"""One run of a sweep in a process of its own: `Job` is the sweep's side of it, `main` the process's.
+"""One run of a sweep in its own process: `Job` is the sweep's side, `main` is the side of the process.
 
     python -m efficientconv.sweep.job RUN_FOLDER
 
-trains what the frozen config.yaml of the folder says. Exit codes and one-line errors are those of train.py.
+trains the run of the folder's config.yaml. Exit codes and one-line errors are those of train.py.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _STATES = {0: "ok", Diverged.exit_code: "diverged", Preempted.exit_code: "preemp
 
 @dataclass(frozen=True)
 class Start:
-    """Of the run that is frozen in `folder`."""
+    """A start of the run whose configuration is in `folder`."""
 
     folder: Path
     title: str  # for people
@@ -48,13 +48,13 @@ class Start:
 
 
 class Job:
-    """Starts a run. Its output goes to log.txt there, after what earlier starts wrote.
+    """Starts a run in its own process. Its output is appended to log.txt in the run's folder.
 
-    The process has a session of its own, so that a Ctrl-C reaches it through the sweep only, and once. A pipe ties the
-    two together: when it ends, because the sweep closed it or died, the run saves its state and leaves.
+    The process has its own session, so that Ctrl-C reaches it only through the sweep, and once. A pipe connects the two:
+    when the sweep closes the pipe or dies, the run saves its state and ends.
 
     Args:
-        environment: variables beside the sweep's own.
+        environment: variables that are added to the sweep's own.
     """
 
     def __init__(self, start: Start, environment: dict[str, str]):
@@ -71,21 +71,21 @@ class Job:
         return self.process.poll() is None
 
     def ask_to_end(self) -> None:
-        """The run saves the step under way and leaves; asked again, it leaves at once."""
+        """Asks the run to save the current step and to end. Asked a second time, the run ends at once."""
         if self.asked:
             self.process.terminate()
         self.asked = True
         self.process.stdin.close()
 
     def new_warnings(self) -> list[str]:
-        """Those that the run has printed since this was last called."""
+        """The warnings that the run has printed since the last call."""
         data = self._log_from(self.shown)
         whole = data[: data.rfind(b"\n") + 1]
         self.shown += len(whole)
         return [line for line in whole.decode(errors="replace").splitlines() if line.startswith("warning: ")]
 
     def line(self) -> str:
-        """Where the run stands, from its status.json."""
+        """The progress of the run, from its status.json."""
         try:
             status = RunFolder(self.folder).read_json("status.json")
             now = status["progress"] if status["pid"] == self.process.pid else {}
@@ -95,13 +95,13 @@ class Job:
         return f"{self.title}: {at}"
 
     def error(self) -> str:
-        """The run's traceback, or the line that says what was wrong."""
+        """The run's traceback, or its error in one line."""
         lines = self._lines()
         traces = [number for number, line in enumerate(lines) if line.startswith("Traceback ")]
         return "\n".join(lines[traces[-1] :][-ERROR_LINES:]) if traces else self._reason()
 
     def outcome(self) -> Outcome:
-        """Once the run has ended."""
+        """How the run ended. Call it only after the end."""
         code = self.process.returncode
         if self.asked and code == -signal.SIGTERM:
             code = Preempted.exit_code
@@ -127,7 +127,7 @@ class Job:
 
 
 def python_path() -> str:
-    """With which another process finds this package."""
+    """The PYTHONPATH with which another process finds this package."""
     return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 
 
@@ -136,7 +136,7 @@ def _hint(number: int) -> str:
 
 
 def frozen_config(folder: Path) -> RunConfig:
-    """Of the run that lies there, wherever that is by now. Raises UserError when the folder holds no run."""
+    """The configuration of the run in `folder`, which may have been moved. Raises UserError if the folder holds no run."""
     return RunFolder(folder).config().model_copy(update={"run_dir": str(folder)})
 
 

@@ -1,4 +1,4 @@
-"""How the runs of a sweep ended, one record each; what they say together; the sweep's exit code."""
+"""How the runs of a sweep ended: one record for each run, the table at the end, and the sweep's exit code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STATES = ("ok", "skipped", "failed", "diverged", "preempted")
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one run of a sweep."""
+    """How one run of a sweep ended."""
 
     folder: Path
     state: str  # one of STATES; skipped: it was done before
@@ -34,12 +34,12 @@ def skipped(folder: Path) -> Outcome:
 
 
 def not_started(folder: Path) -> Outcome:
-    """A signal came first."""
+    """The outcome of a run that a signal stopped before its start."""
     return Outcome(folder, "preempted", Preempted.exit_code, 0.0, "not started")
 
 
 def answer(outcomes: Sequence[Outcome]) -> str:
-    """Accuracy and cost by configuration, from the runs of this sweep and of earlier ones; then `outcome_table`."""
+    """The text at a sweep's end: accuracy and cost by configuration, including runs done before; then `outcome_table`."""
     folders = [outcome.folder for outcome in outcomes if outcome.state in ("ok", "skipped")]
     parts = [outcome_table(outcomes)]
     if folders:
@@ -50,7 +50,7 @@ def answer(outcomes: Sequence[Outcome]) -> str:
 
 
 def outcome_table(outcomes: Sequence[Outcome]) -> str:
-    """A line for each run that did not end well, and a last line that counts all."""
+    """One line for each run that did not end well, and a last line that counts all runs."""
     rows = [
         {"run": o.folder.name, "state": o.state, "seconds": round(o.seconds), "reason": shorten(o.reason, REASON_WIDTH)}
         for o in outcomes if o.state not in ("ok", "skipped")
@@ -61,6 +61,6 @@ def outcome_table(outcomes: Sequence[Outcome]) -> str:
 
 
 def sweep_exit_code(outcomes: Sequence[Outcome]) -> int:
-    """75 when a signal stopped the sweep, else that of the first run that failed, 0 when none did."""
+    """75 if a signal stopped the sweep, otherwise the exit code of the first run that failed, or 0."""
     codes = [outcome.exit_code for outcome in outcomes if outcome.exit_code]
     return Preempted.exit_code if Preempted.exit_code in codes else next(iter(codes), 0)

@@ -1,6 +1,6 @@
-"""Runs one after the other or several at a time, each in a process of its own: a failing one harms no other.
+"""Trains many runs, one or several at a time, each in its own process: a run that fails does not harm the others.
 
-What is done is skipped, so that a repeated or widened sweep does only what is new.
+Finished runs are skipped, so that a repeated or larger sweep trains only what is missing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ POLL_S = 0.1
 
 
 def say(line: str) -> None:
-    """Above what a terminal shows in place, and at once."""
+    """Prints a line at once, above the lines that are updated in place."""
     tqdm.write(line)
     sys.stdout.flush()
 
@@ -41,15 +41,16 @@ def run_jobs(
     log: Callable[[str], None] = say,
     ended: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
-    """Trains what is not done yet, `jobs` at a time, and says how each distinct run ended, in the order of `configs`.
+    """Trains the runs that are not done, `jobs` at a time. Returns how each run ended, in the order of `configs`.
 
-    A run's output is in log.txt of its folder; its warnings are shown, and where it stands. After SIGINT, SIGTERM or SIGUSR1
-    the runs save their state and end `preempted`, as do those not started; a second signal ends them at once.
+    A run's output is in log.txt in its folder; its warnings and progress are shown. After SIGINT, SIGTERM or SIGUSR1 the
+    runs save their state and end as `preempted`; runs that were not started are `preempted` too. A second signal ends them
+    at once.
 
     Args:
-        ended: called with each run that was started, as soon as it has ended.
+        ended: called with the outcome of each run as soon as it has ended.
     Raises:
-        UserError: before anything is started, when a run's folder cannot be made or is another run's.
+        UserError: a run's folder cannot be made or belongs to another run. No run is started then.
     """
     return run_each(configs, lambda folders: train_folders(folders, jobs, log, ended), log)
 
@@ -59,7 +60,7 @@ def run_each(
     launch: Callable[[list[RunFolder]], list[Outcome]],
     log: Callable[[str], None] = say,
 ) -> list[Outcome]:
-    """As `run_jobs`; `launch` trains what is not done yet. Raises UserError."""
+    """As `run_jobs`, but `launch` trains the runs that are not done. Raises UserError."""
     folders = freeze(configs)
     waiting = [folder for folder in folders if folder.summary() is None]
     if len(waiting) < len(folders):
@@ -75,7 +76,7 @@ def train_folders(
     log: Callable[[str], None] = say,
     ended: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
-    """Trains what is frozen in each folder, `jobs` at a time. Arguments as of `run_jobs`."""
+    """Trains the run of each folder, `jobs` at a time. The arguments are those of `run_jobs`."""
     outcomes: dict[Path, Outcome] = {}
 
     def collect(job: Job, outcome: Outcome) -> None:
@@ -129,7 +130,7 @@ def shares(jobs: int) -> list[dict[str, str]]:
 
 
 def _cores(jobs: int) -> dict[str, str]:
-    """For torch's and the kernels' threads, and for the decoding processes. The user's own number of threads stays."""
+    """Limits torch's threads, the kernels' threads and the decoding processes. OMP_NUM_THREADS of the user stays."""
     cores = str(max(available_cores() // jobs, 1))
     return {CORES: cores, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", cores)}
 
@@ -145,7 +146,7 @@ def _visible_gpus() -> list[str]:
 
 
 class Pool:
-    """Runs in processes, `jobs` at a time, each with its share of the machine. Each is shown, with its warnings."""
+    """Runs `jobs` processes at a time, each with its share of the machine, and shows their progress and warnings."""
 
     def __init__(self, jobs: int, log: Callable[[str], None] = say):
         self.log = log
@@ -159,11 +160,11 @@ class Pool:
         ended: Callable[[Job, Outcome], None],
         watch: Callable[[Job], None] = lambda job: None,
     ) -> None:
-        """The next of `starts` is taken when a share is free. At a signal those that run save their state; none follows.
+        """Starts the next of `starts` when a share is free. At a signal the running jobs save their state, and none follows.
 
         Args:
-            ended: called with each as soon as it has ended.
-            watch: called with each that runs, time and again.
+            ended: called with each job as soon as it has ended.
+            watch: called again and again with each running job.
         """
         with counted_signals() as signals, Board(len(self.shares), self.log) as board:
             try:
@@ -175,13 +176,13 @@ class Pool:
                         self.obeyed, starts = signals.total(), iter(())
                         self._ask_to_end()
                         self.log("stopped by a signal; the same command continues")
-            finally:  # nothing is left behind where `starts`, `ended` or `watch` raise
+            finally:  # no process is left if `starts`, `ended` or `watch` raises
                 self._ask_to_end()
                 for job in self.running.values():
                     job.process.wait()
 
     def _start(self, starts: Iterator[Start]) -> bool:
-        """Whether any runs."""
+        """Starts jobs on the free shares. Returns whether any job is running."""
         free = [slot for slot in self.shares if slot not in self.running]
         for slot, start in zip(free, starts):
             self.running[slot] = Job(start, self.shares[slot])

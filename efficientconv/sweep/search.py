@@ -1,7 +1,7 @@
-"""A search for the setting with the best accuracy on held-out images: Optuna proposes and prunes, each trial is a run.
+"""Searches for the setting with the best accuracy on held-out images. Optuna proposes and prunes; each trial is a run.
 
-The study is a database in its folder, beside the trials' run folders. A search that was killed continues: the trial that
-was cut off goes on in its folder, finished ones count. No trial looks at the test images.
+The study is a database in its folder, beside the run folders of the trials. A search that was killed continues: a trial that
+was cut off continues in its folder, and finished trials count. No trial evaluates the test images.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ STATES = {
 
 @dataclass
 class Attempt:
-    """At a trial, in a process."""
+    """One process that works on a trial."""
 
     trial: Trial
     reported: set[int]  # epochs
@@ -50,10 +50,10 @@ class Search:
     """One study in its folder.
 
     Args:
-        configure: from overrides to the configuration that they make with the fixed ones.
+        configure: makes a configuration of a trial's overrides and the fixed ones.
 
     Raises:
-        UserError: no images are held out, the study asked something else before, or another process is at it.
+        UserError: no images are held out, the study was begun with other settings, or another process searches in it.
     """
 
     def __init__(
@@ -79,9 +79,9 @@ class Search:
         self._refuse_another(json.loads(json.dumps(question)))
 
     def run(self, trials: int, jobs: int, after_each: Callable[[], None]) -> None:
-        """Until that many trials are over, those of earlier starts among them; `jobs` at a time.
+        """Runs trials, `jobs` at a time, until `trials` trials are over, including those of earlier starts.
 
-        Raises Preempted, and UserError for what no trial can do without.
+        Raises Preempted, and UserError for a mistake that concerns every trial.
         """
         self.trials, self.after_each = trials, after_each
         Pool(jobs).run(self._starts(), self._ended, self._watch)
@@ -99,7 +99,7 @@ class Search:
         return RunFolder(self.folder / trial.user_attrs["run"])
 
     def _starts(self) -> Iterator[Start]:
-        """Asked whenever a trial can start: what those that are over have shown tells what to try."""
+        """The next trial, whenever one can start: the proposal uses the results of the trials that are over."""
         while not self.preempted and self.over() + len(self.under_way) < self.trials:
             attempt = self._next()
             overrides = [suggest(attempt.trial, key, distribution) for key, distribution in self.ranges.items()]
@@ -110,9 +110,10 @@ class Search:
             yield Start(folder.path, title, ("--without-test",))
 
     def _next(self) -> Attempt:
-        """At a trial that was cut off, or a new one.
+        """An attempt at a trial that was cut off, or at a new trial.
 
-        What is proposed depends on the seed, the trial's number and the results before it, not on where a search was cut.
+        The proposal depends on the seed, the trial's number and the results before it, but not on interruptions of the
+        search.
         """
         trials, under_way = self.study.trials, {attempt.trial.number for attempt in self.under_way.values()}
         cut_off = [trial for trial in trials if trial.state == TrialState.RUNNING and trial.number not in under_way]
@@ -133,7 +134,7 @@ class Search:
         return folder
 
     def _watch(self, job: Job) -> None:
-        """Its epochs are told to Optuna, which may find the trial hopeless."""
+        """Reports new epochs to Optuna, which may prune the trial."""
         attempt = self.under_way[job.folder]
         for record in read_records(RunFolder(job.folder).metrics_file):
             if record["epoch"] not in attempt.reported:
@@ -150,10 +151,10 @@ class Search:
         elif outcome.state == "ok":
             told = self.study.tell(attempt.trial, read_records(RunFolder(job.folder).metrics_file)[-1][OBJECTIVE])
         elif outcome.state == "preempted":
-            self.preempted = True  # by a signal to the search, or by somebody who ended the run alone
+            self.preempted = True  # by a signal to the search, or to this run alone
             return
         elif outcome.exit_code == UserError.exit_code:
-            raise UserError(outcome.reason)  # once that is mended, the same trial goes on
+            raise UserError(outcome.reason)  # after a correction the same trial continues
         else:
             told = self.study.tell(attempt.trial, state=TrialState.FAIL)
         self._say(told, outcome)
@@ -178,5 +179,5 @@ class Search:
 
 
 def _placeless(fixed: dict) -> dict:
-    """Earlier versions told the images by their place."""
+    """The settings without data.root, by which earlier versions identified the images."""
     return fixed | {"data": {key: value for key, value in fixed["data"].items() if key != "root"}}

@@ -1,10 +1,10 @@
-"""Copies a run folder to a logger, in a process of its own, so that nothing a logger does can touch the training.
+"""Copies a run folder to a logger, in its own process, so that a logger cannot disturb the training.
 
     python follower.py wandb|tensorboard RUN [SETTINGS]     SETTINGS: those of the logger as JSON
 
-A follower reads metrics.jsonl until a line comes on its stdin or stdin ends, which it does when the training dies. It
-prints where the copy is and exits with 0, or prints what went wrong and exits with 1. What else is said goes to
-<logger>.log in the run folder.
+A follower reads metrics.jsonl until its stdin has a line or ends (it ends when the training dies). Then the follower prints
+where the copy is and ends with exit code 0, or prints what went wrong and ends with 1. All other output goes to <logger>.log
+in the run folder.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Copy(Protocol):
 
 
 def follow(copy: Copy, folder: Path, ended: threading.Event) -> str:
-    """Returns what `finish` does. Epochs that a resumed training writes again are the same as before, and passed over."""
+    """Copies all records, and returns the line of `finish`. Epochs that a resumed run writes again are skipped."""
     records, epoch, last = NewRecords(folder / "metrics.jsonl"), 0, False
     copy.start()
     while not last:
@@ -58,7 +58,7 @@ def follow(copy: Copy, folder: Path, ended: threading.Event) -> str:
 
 
 def watch_training(ended: threading.Event, leave: Callable[[str, int], None]) -> None:
-    """Sets `ended` when the training says so or is gone; leaves when that was long ago."""
+    """Sets `ended` when the training has ended. Ends this process if the copy takes too long after that."""
     sys.stdin.readline()
     ended.set()
     time.sleep(END_LIMIT_S)
@@ -93,7 +93,7 @@ def main() -> None:
 
 
 def _print_to(path: Path) -> None:
-    """All that this process and the logger's own print from here on."""
+    """Sends all further output of this process and of the logger's processes to `path`."""
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | NO_LINK, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)

@@ -1,4 +1,4 @@
-"""What a follower reads of a run folder. Imports nothing that brings torch: 800 MB and seconds of work beside each run."""
+"""Reads the files of a run folder for a follower. Does not import torch, which takes 800 MB and seconds of work."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def read_config(folder: Path) -> dict:
 
 
 class NewRecords:
-    """What is added to metrics.jsonl; after a start that wrote the file anew, all of it again."""
+    """The new records of metrics.jsonl; all records again if a start has written the file anew."""
 
     def __init__(self, path: Path):
         self.path = path
         self.file, self.position = None, 0  # which file it was, and up to where it was read
 
     def read(self) -> list[dict]:
-        """Since the last call. A line that is still being written is left for the next."""
+        """The records since the last call. A line that is still being written is left for the next call."""
         try:
             with open(self.path, "rb") as file:
                 found = os.fstat(file.fileno())

@@ -1,4 +1,4 @@
-"""The training's side of the loggers: a follower for each (follower.py); at the end it is waited for, a bounded time."""
+"""The training's side of the loggers: starts a follower for each (follower.py); waits for it at the end, 30 s at most."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ WAIT_LIMIT_S = 30.0  # all that a run ever waits for a logger; the follower give
 
 
 class Tracker:
-    """Gets copies of what is written to the run folder. This one wants none."""
+    """The loggers of a run. This class has none."""
 
     def finish(self) -> list[str]:
-        """The training has ended, well or not. Returns where the copies are, a line each."""
+        """Ends the loggers after the training. Returns one line for each copy, which says where the copy is."""
         return []
 
 
 class Followers(Tracker):
-    """One for each logger, in a session of its own: no signal meant for the training reaches it.
+    """One process for each logger, in its own session, so that signals to the training do not reach it.
 
-    A pipe is all that ties a follower to the training. It ends when the training dies, and the follower ends after it.
+    Only a pipe connects a follower with the training. When the training dies, the pipe ends, and the follower ends too.
     """
 
     def __init__(self, settings: dict[str, dict], folder: Path):
@@ -70,7 +70,7 @@ class Followers(Tracker):
 
 
 def require_loggers(config: LoggerConfig) -> None:
-    """Raises UserError for what a logger would refuse at the end of the run: no such package, no such WANDB_MODE."""
+    """Raises UserError at the start for a missing package or a wrong WANDB_MODE, which a logger would refuse later."""
     wanted = _wanted(config)
     for name in wanted:
         if find_spec(name) is None:
@@ -81,7 +81,7 @@ def require_loggers(config: LoggerConfig) -> None:
 
 
 def start_tracker(config: LoggerConfig, folder: Path) -> Tracker:
-    """Needs config.yaml and facts.json in the folder. Raises nothing: a run does without its loggers."""
+    """Starts the loggers. config.yaml and facts.json must be in the folder. Raises nothing: a run works without loggers."""
     wanted = _wanted(config)
     return Followers(wanted, folder) if wanted else Tracker()
 
@@ -94,7 +94,7 @@ def _start(name: str, settings: dict, folder: Path) -> subprocess.Popen:
 
 
 def _wanted(config: LoggerConfig) -> dict[str, dict]:
-    """The settings of each logger that was asked for, but those of a W&B that the environment has switched off."""
+    """The settings of each configured logger, without W&B if the environment switches it off."""
     wanted = config.model_dump(exclude_none=True)
     if os.environ.get("WANDB_MODE") == "disabled" or os.environ.get("WANDB_DISABLED", "").lower() in ("1", "true"):
         wanted.pop("wandb", None)
