@@ -138,6 +138,10 @@ def test_filters_show_what_they_name(report):
     report.page.fill("#words", "")
     report.page.select_option("#tier", "no tier")
     assert [row[0] for row in report.rows("#run-table")] == ["free"]
+    report.page.select_option("#tier", "smoke")
+    report.page.select_option("#model", "a")
+    report.page.select_option("#tier", "no tier")  # it has no run of A
+    assert report.page.input_value("#model") == "*" and [row[0] for row in report.rows("#run-table")] == ["free"]
     report.show("cost")
     assert len(report.traces("cost-chart")[-1]["x"]) == 1
 
