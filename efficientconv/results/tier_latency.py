@@ -27,7 +27,7 @@ from efficientconv.roofline.step import step_of
 Measure = Literal["missing", "again", "never"]
 COLUMNS = ("model", "ms_per_image", "ms_per_image_iqr", "batch_size", "measured_on")  # and of training, where measured
 BATCH_SIZES = {64: 64, 1024: 16}  # by the largest image size, in pixels a side, that it is for
-PEAK_REPEATS = 5
+PEAK_REPEATS = 3
 PREFIXES = {"inference": "", "training": "training_"}  # of columns, by kind of pass
 
 
