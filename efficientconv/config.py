@@ -241,7 +241,7 @@ class WandbConfig(Section):
     @classmethod
     def check_project(cls, name: str) -> str:
         if set(name) & set("/\\#?%:"):
-            raise ValueError("a project of W&B has none of / \\ # ? % : in its name")
+            raise ValueError("a W&B project must not have / \\ # ? % : in its name")
         return name
 
 

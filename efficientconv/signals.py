@@ -161,6 +161,6 @@ def _killed_workers_named() -> Iterator[None]:
         if not str(error).startswith("DataLoader worker"):
             raise
         raise UserError(
-            "a decoding process was killed, most likely for want of memory: free some or lower data.workers; the same "
+            "a decoding process was killed, probably because memory ran out: free some or lower data.workers; the same "
             "command continues the run"
         ) from error

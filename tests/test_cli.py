@@ -20,7 +20,7 @@ from efficientconv.sweep.ranges import split_ranges
 MISTAKES = [
     ("unknown model", ["model=resnet19"], "unknown model 'resnet19': did you mean 'resnet1"),
     ("unknown added key", ["+optim.momentun=1"], "unknown key 'optim.momentun': did you mean 'momentum'?"),
-    ("resized crops in memory", ["data.min_crop_area=0.5"], "is held in memory, where there are neither random"),
+    ("resized crops in memory", ["data.min_crop_area=0.5"], "is held in memory, which does not go with random"),
     ("no group of train.py's", ["table=2", "experiment=quickstart"], "unknown key 'table'"),
     ("equals sign", ["run_dir=data/a=b"], """Hydra cannot read data/a=b; if it is a text, type 'run_dir="data/a=b"'"""),
     ("Hydra's run folder", ["hydra.run.dir=foo"], "hydra.run.dir=foo: Hydra makes no folder here; set run_dir=<folder>"),
@@ -70,7 +70,7 @@ SETTINGS = [
     ("absurd size", ["data.image_size=1000000"], "data.image_size: input should be less than or equal to 16384"),
     ("long tag", ["logger=wandb", f"logger.wandb.tags=[{'t' * 80}]"],
      "wandb.tags.0: string should have at most 64 characters"),
-    ("project's name", ["logger=wandb", "logger.wandb.project=a/b"], "wandb.project: a project of W&B has none of / "),
+    ("project's name", ["logger=wandb", "logger.wandb.project=a/b"], "wandb.project: a W&B project must not have / "),
     ("no logger's", ["logger.wandb.project=p"], "unknown key 'logger.wandb.project': it goes with logger=wandb"),
     ("misspelt logger's", ["logger=wandb", "logger.wandb.tag=[a]"], "did you mean 'logger.wandb.tags'?"),
     ("unknown logger", ["logger=[wandb,comet]"], "unknown logger 'comet'"),
@@ -125,7 +125,7 @@ ENVIRONMENTS = [
     ({"WANDB_MODE": "Offline"}, ["logger=wandb"], "unknown WANDB_MODE=Offline: did you mean 'offline'?"),
     ({"RANK": "0", "WORLD_SIZE": "1"}, [], "LOCAL_RANK is not set: start the processes with torchrun"),
     ({"RANK": "0", "WORLD_SIZE": "two", "LOCAL_RANK": "0"}, [], "WORLD_SIZE=two is no number: start"),
-    ({"RANK": "2", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}, [], "RANK=2 is none of the WORLD_SIZE=2 processes"),
+    ({"RANK": "2", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}, [], "RANK=2 is not below WORLD_SIZE=2"),
     ({"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}, [], "MASTER_PORT is not set: start"),
 ]
 

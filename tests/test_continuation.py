@@ -180,7 +180,7 @@ def test_another_number_of_processes_is_refused_with_the_reason(cut_off):
 
 def test_a_run_that_does_not_say_its_number_of_processes_is_warned_of(cut_off):
     as_of_earlier_versions(cut_off)
-    with pytest.warns(UserWarning, match="does not say how many processes trained it: taken for 1"):
+    with pytest.warns(UserWarning, match="does not say how many processes trained it: 1 assumed"):
         train_here(*SMALL_RUN, f"run_dir={cut_off}")
 
 

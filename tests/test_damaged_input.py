@@ -239,7 +239,7 @@ def test_a_run_ends_above_the_share(where, tmp_path):
         os.truncate(paths[index], 0)
     done = train_on(tmp_path, *where)
     assert done.returncode == 2 and done.stderr.count("error: ") == 1 and "Traceback" not in done.stderr
-    assert "3 of 20 training images have proved damaged" in done.stderr
+    assert "3 of 20 training images are damaged" in done.stderr
 
 
 def test_a_run_names_the_damaged_images_and_goes_on(tmp_path):
@@ -252,7 +252,7 @@ def test_a_run_names_the_damaged_images_and_goes_on(tmp_path):
     args = ["data=folder", f"data.root={tmp_path / 'images'}", "data.val_fraction=0", "trainer.global_batch_size=8"]
     run = [*SMALL_RUN, *args, "trainer.epochs=1", f"run_dir={tmp_path / 'run'}"]
     refused = command("train.py", *run)
-    assert refused.returncode == 2 and "1 of 40 training images have proved damaged" in refused.stderr
+    assert refused.returncode == 2 and "1 of 40 training images are damaged" in refused.stderr
     done = command("train.py", *run, "data.max_damaged_fraction=0.1")
     assert done.returncode == 0, done.stderr
     assert f"warning: the training image '{damaged}' is damaged" in done.stderr

@@ -140,7 +140,7 @@ def kill_this_process(paths: list[str]) -> None:
 
 
 def test_a_killed_decoding_process_is_one_line():
-    assert_refused(lambda: list(in_parallel(kill_this_process, ["a"])), "want of memory", "fewer cores")
+    assert_refused(lambda: list(in_parallel(kill_this_process, ["a"])), "memory ran out", "fewer cores")
 
 
 # ------------------------------------------------------------------------------------------------------------- long strips

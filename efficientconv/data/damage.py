@@ -46,7 +46,7 @@ class DamageLog:
             self._listener(path, reason)
         if len(self.reasons) / self.num_images > self.max_fraction:
             raise UserError(
-                f"{len(self.reasons)} of {self.num_images} training images have proved damaged, the last '{path}' "
+                f"{len(self.reasons)} of {self.num_images} training images are damaged, the last '{path}' "
                 f"({reason}), more than data.max_damaged_fraction={self.max_fraction:g}: replace them or delete them "
                 "(scripts/verify_data.py lists all), or raise it"
             )

@@ -182,10 +182,10 @@ def _check_batch(global_batch_size: int, accumulation: int, shard: Shard, images
 
 def _check_memory(split: MemorySplit, config: DataConfig, image_size: int) -> None:
     if config.resize_size is not None:
-        raise UserError(f"data={config.name} is held in memory, without data.resize_size: set data.image_size instead")
+        raise UserError(f"data={config.name} is held in memory: set data.image_size instead of data.resize_size")
     if config.min_crop_area is not None or config.randaugment_ops:
         raise UserError(
-            f"data={config.name} is held in memory, where there are neither random resized crops nor RandAugment: "
+            f"data={config.name} is held in memory, which does not go with random resized crops and RandAugment: "
             "leave out data.min_crop_area and data.randaugment_ops"
         )
     held = split.images.shape[-1]

@@ -94,7 +94,7 @@ def in_parallel(task: Callable[[list[str]], R], paths: list[str]) -> Iterator[R]
         yield from pool.map(task, chunks)
     except BrokenProcessPool:
         raise UserError(
-            "a decoding process was killed, most likely for want of memory: free some, or start this on fewer cores "
+            "a decoding process was killed, probably because memory ran out: free some, or start this on fewer cores "
             "(taskset -c 0-3 python ...)"
         ) from None
     finally:

@@ -122,7 +122,7 @@ def difference(state: object, like: object, where: str) -> str | None:
     """The first difference in structure between `state` and `like`: a key, a type, a tensor's shape. None: no difference."""
     if isinstance(like, Tensor):
         if not isinstance(state, Tensor) or state.is_floating_point() != like.is_floating_point():
-            return f"{where} is no such tensor"
+            return f"{where} is not a tensor of the same type"
         return None if state.shape == like.shape else f"{where} is {list(state.shape)} and not {list(like.shape)}"
     if not isinstance(like, dict):
         return None if type(state) is type(like) else f"{where} is no {type(like).__name__}"

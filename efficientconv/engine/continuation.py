@@ -51,11 +51,11 @@ def _compare_places(folder: RunFolder, config: RunConfig, images: Images) -> Non
     old = folder.config()
     if images.own and not same_place(old, config):
         raise UserError(
-            f"{folder.path}, of an earlier version, was begun on the images at data.root={old.data.root}, and which those "
-            f"were it does not say; set data.root={old.data.root}, or choose another run_dir"
+            f"{folder.path} is of an earlier version: it was begun on the images at data.root={old.data.root}, and has no "
+            f"record of them; set data.root={old.data.root}, or choose another run_dir"
         )
     warnings.warn(
-        f"{folder.path} is of an earlier version and does not say which images it was begun on: taken for those of now",
+        f"{folder.path} is of an earlier version and does not say which images it was begun on: these are assumed",
         stacklevel=3,
     )
 
@@ -78,7 +78,7 @@ def refuse_other_processes(folder: RunFolder, processes: int) -> None:
         return
     begun = folder.facts().get("processes")
     if begun is None:
-        warnings.warn(f"{folder.path} does not say how many processes trained it: taken for {processes}", stacklevel=2)
+        warnings.warn(f"{folder.path} does not say how many processes trained it: {processes} assumed", stacklevel=2)
     elif begun != processes:
         by, start = ("1 process", "without torchrun") if begun == 1 else (
             f"{begun} processes", f"with torchrun --nproc_per_node={begun}"

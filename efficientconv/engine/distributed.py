@@ -101,7 +101,7 @@ def start_world() -> World:
         return World()
     world = World(*map(_number, ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
     if world.rank >= world.size:
-        raise UserError(f"RANK={world.rank} is none of the WORLD_SIZE={world.size} processes: {_BY_TORCHRUN}")
+        raise UserError(f"RANK={world.rank} is not below WORLD_SIZE={world.size}: {_BY_TORCHRUN}")
     if world.size > 1 and _number("MASTER_PORT") and "MASTER_ADDR" not in os.environ:
         raise UserError(f"MASTER_ADDR is not set: {_BY_TORCHRUN}")
     if world.size > 1 and not dist.is_initialized():

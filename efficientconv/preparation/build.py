@@ -77,7 +77,9 @@ def _make_files(plan: Plan, workers: int) -> list[Archive]:
             _watch(futures, counter, progress)
         results = [future.result() for future in futures]
     except BrokenProcessPool:
-        raise UserError("a worker was killed, most likely for want of memory: run this again with fewer --workers") from None
+        raise UserError(
+            "a worker was killed, probably because memory ran out: run this again with fewer --workers"
+        ) from None
     except Preempted:
         for worker in active_children():
             worker.kill()  # else each would finish its file first
