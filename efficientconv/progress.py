@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO, TypeVar
 
 from tqdm import tqdm
 
 from efficientconv.text import duration
 
-if TYPE_CHECKING:
-    from typing_extensions import Self  # in typing from Python 3.11 on
-
 LINE_S = 30.0  # between lines where there is no terminal
 REFRESH_S = 0.5  # between refreshed figures on the bar
+
+P = TypeVar("P", bound="Progress")
 
 
 class Progress:
@@ -36,7 +35,7 @@ class Progress:
         self.start = time.monotonic()
         self.next_time = self.start + (LINE_S if self.bar.disable else REFRESH_S)
 
-    def __enter__(self) -> Self:
+    def __enter__(self: P) -> P:
         return self
 
     def __exit__(self, *_: object) -> None:
