@@ -1,4 +1,4 @@
-"""How fast the layers and the models are, against what their arithmetic promises.
+"""Measures how fast layers and models are, beside the gain that their arithmetic promises.
 
     python scripts/benchmark.py layers                     each layer at the shapes of both layouts, batch 1 and 16
     python scripts/benchmark.py models --layout imagenet   models A to O against A

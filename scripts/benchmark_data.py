@@ -1,9 +1,9 @@
-"""How fast images become batches: torchvision's usual pipeline, this project's on folders and on a prepared set, the limit.
+"""Measures how fast images become batches: torchvision's pipeline, this project's (folders, prepared set), and the limit.
 
     python scripts/benchmark_data.py IMAGES        a folder of real photographs, IMAGES/<class>/*.JPEG; links are made to it
 
-Writes data_throughput.csv and .md into results/. Close what else needs the processor first; with as many workers as cores,
-the training process, which normalises the batches here, competes with them.
+Writes data_throughput.csv and .md into results/. First close other programs that use the processor. With as many workers as
+cores, the training process, which normalises the batches, competes with the workers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from efficientconv.signals import guarded, leave_on_signals
 def parse_args() -> argparse.Namespace:
     parser = parser_for(__doc__)
     parser.add_argument("images", type=Path, metavar="IMAGES")
-    parser.add_argument("--count", type=positive, default=640, help="images an epoch, the same over and over (default 640)")
+    parser.add_argument("--count", type=positive, default=640, help="images, the same in each epoch (default 640)")
     parser.add_argument("--repeats", type=positive, default=7, help="interleaved epochs of each (default 7)")
     parser.add_argument("--workers", type=positive, nargs="+", help="numbers of workers (default: 1 to the number of cores)")
     parser.add_argument("--output-dir", type=Path, default=ROOT / "results")

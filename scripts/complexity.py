@@ -1,4 +1,4 @@
-"""What every model costs for one image, and the abstracts' claims about it.
+"""Counts what every model costs for one image, and checks the abstracts' claims about it.
 
 python scripts/complexity.py                            all of them; writes results/complexity.csv and claims.csv
 python scripts/complexity.py --layers c --layout cifar  one model layer by layer; writes nothing

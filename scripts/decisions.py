@@ -1,10 +1,10 @@
-"""What this project decided where the paper is silent, against its alternatives: results/decisions.md.
+"""Compares this project's decisions, where the paper is silent, with their alternatives: results/decisions.md.
 
     python scripts/decisions.py tier=cifar_small seeds=0,1 data.root=<folder>              trains what is missing
     python scripts/decisions.py tier=cifar_small seeds=0,1 data.root=<folder> --dry-run    writes what there is
 
-Held-out training images decide; records of the runs are kept in results/<tier>/decisions/. Which decisions they are stands
-in configs/decisions.yaml.
+The comparison uses held-out training images. Records of the runs are kept in results/<tier>/decisions/. The decisions are
+listed in configs/decisions.yaml.
 """
 
 from __future__ import annotations

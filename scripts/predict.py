@@ -1,12 +1,12 @@
-"""Says what a run's network takes pictures for: class and probability, on the terminal and, where asked for, as csv.
+"""Predicts the classes of pictures with a run's network: class and probability, on the terminal and on request as csv.
 
     python scripts/predict.py run=outputs/<run> images=<picture>
     python scripts/predict.py run=outputs/<run> images=<folder> topk=1 output=predictions.csv
 
-Pictures in folders within the folder count too. Each is prepared as an evaluation of the run prepares it, and the weights
-are their moving average where the run keeps one. Predictions go to stdout, all else to stderr.
+A folder is searched with its subfolders. Pictures are prepared as in an evaluation of the run. The weights are the moving
+average if the run keeps one. Predictions go to stdout, everything else to stderr.
 Other settings: topk=5, checkpoint=<.pt or .safetensors>, device=auto, cpu or cuda.
-Exit code 0: all pictures were read, 2: some could not be and are named, or there is something else to mend.
+Exit code 0: all pictures were read. 2: some could not be read and are named, or another mistake is named.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from efficientconv.signals import guarded, leave_on_signals
 
 def parse_args() -> argparse.Namespace:
     parser = parser_for(__doc__)
-    parser.add_argument("settings", nargs="+", metavar="KEY=VALUE", help="run=, images= and, if wanted, the others")
+    parser.add_argument("settings", nargs="+", metavar="KEY=VALUE", help="run=, images= and optional settings")
     return parser.parse_args()
 
 

@@ -1,11 +1,11 @@
-"""Prepares ImageNet for training: each image decoded and resized once, all in a few large files.
+"""Prepares ImageNet for training: decodes and resizes each image once, and stores all images in a few large files.
 
     python scripts/prepare_imagenet.py SOURCE DESTINATION
     python train.py data=imagenet data.root=DESTINATION model=c
 
-SOURCE holds ILSVRC2012_img_train.tar or train/<class>/, and ILSVRC2012_img_val.tar or val/, sorted into <class>/ or flat; a
-val that is not sorted needs ILSVRC2012_devkit_t12.tar.gz beside it. Nothing is unpacked. Killed, it goes on when it is run
-again. Exit code 0: the set is complete; 2: something to mend, said in one line; 75: stopped by a signal.
+SOURCE holds ILSVRC2012_img_train.tar or train/<class>/, and ILSVRC2012_img_val.tar or val/, with class folders or flat. An
+archive or flat folder of val needs ILSVRC2012_devkit_t12.tar.gz beside it. Nothing is unpacked. After a kill, the same
+command continues. Exit code 0: the set is complete. 2: one line names a mistake. 75: a signal stopped the command.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from efficientconv.signals import guarded, leave_on_signals
 
 def parse_args() -> argparse.Namespace:
     parser = parser_for(__doc__)
-    parser.add_argument("source", type=Path, metavar="SOURCE", help="ImageNet as it is handed out")
+    parser.add_argument("source", type=Path, metavar="SOURCE", help="folder with the downloaded ImageNet")
     parser.add_argument("destination", type=Path, metavar="DESTINATION", help="folder for the prepared set")
     parser.add_argument("--size", type=positive, default=256, help="pixels, as data.resize_size (default 256)")
     parser.add_argument(
@@ -31,8 +31,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--encoding", choices=("jpeg", "raw"), default="jpeg", help="raw: uint8, five times as large")
     parser.add_argument("--quality", type=int, choices=range(1, 101), metavar="1..100", default=95, help="default 95")
     parser.add_argument("--workers", type=positive, help="processes (default: one a core)")
-    parser.add_argument("--subset", action="store_true", help="a part of ImageNet: its counts are not checked")
-    parser.add_argument("--val-labels", type=Path, metavar="FILE", help="development kit, or a synset a line")
+    parser.add_argument("--subset", action="store_true", help="accept a part of ImageNet")
+    parser.add_argument("--val-labels", type=Path, metavar="FILE", help="development kit, or a list of synsets, one a line")
     parser.add_argument("--images-per-file", type=positive, default=5000, help="default 5000")
     return parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""Makes the tables of README.md, docs/ and results/*/README.md and the pages of benchmarks anew from what lies in results/.
+"""Writes the tables of README.md, docs/ and results/*/README.md, and the pages of benchmarks, from the files in results/.
 
 python scripts/readme.py
 """

@@ -1,4 +1,4 @@
-"""Runs as they lie in their folders: listed, looked at, compared, annotated, removed.
+"""Lists, shows, compares, annotates and removes runs.
 
     python scripts/runs.py list                                those in outputs/, newest first
     python scripts/runs.py list outputs/smoke results/cifar_small/runs

@@ -1,11 +1,11 @@
-"""Kills runs again and again, starts each by the same command, and holds what they end with against unbroken ones.
+"""Kills runs again and again, starts each by the same command, and compares their results with unbroken runs.
 
     python scripts/torture.py --kills 50                      writes results/reliability.md
     python scripts/torture.py --kills 4 --models c --output-dir outputs/reliability
 
-Kills (SIGKILL) fall in turn inside training steps at a random moment, while a checkpoint is being written, and while the
-held-out images are evaluated. Weights, moving average, metrics.jsonl and summary.json must be bitwise the same, timings
-aside.
+Kills (SIGKILL) come in turn at a random moment inside training steps, during the writing of a checkpoint, and during the
+evaluation of the held-out images. Weights, moving average, metrics.jsonl and summary.json must be bitwise the same, except
+for times.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Sends runs to Weights & Biases afterwards, all that its server does not have yet; or writes their copy for TensorBoard.
+"""Sends runs to Weights & Biases: all epochs that its server does not have yet. Or writes a copy for TensorBoard.
 
 python scripts/track.py RUN [RUN ...] [--to tensorboard]
 """

@@ -3,9 +3,9 @@
     python scripts/verify_data.py data=folder data.root=<folder>
     python scripts/verify_data.py data=imagenet data.root=<folder> manifest=<file.csv>
 
-A prepared set (scripts/prepare_imagenet.py) has a manifest of its own, and is compared with that.
-The manifest is outputs/<name>-manifest.csv unless it is named.
-Exit code 0: all images are sound, 1: some are damaged, 2: it could not look at them, 75: stopped by a signal.
+A prepared set (scripts/prepare_imagenet.py) has its own manifest, and is compared with it.
+The default manifest is outputs/<name>-manifest.csv.
+Exit code 0: all images are sound. 1: some are damaged. 2: the images could not be checked. 75: stopped by a signal.
 """
 
 import sys

@@ -1,11 +1,11 @@
-"""Draws the intra-channel kernels that a run has learned, and says what they look like (experiment 5 of the paper).
+"""Draws the intra-channel kernels that a run has learned, and prints their statistics (experiment 5 of the paper).
 
     python scripts/visualize_kernels.py run=<run folder>                      kernels.png and kernels.csv in that folder
     python scripts/visualize_kernels.py run=<run folder> against=<another>    two runs side by side in one picture
     python scripts/visualize_kernels.py run=<run folder> output=<file.png>    the picture elsewhere
 
-The picture has the kernels stage by stage, a run's kernels.csv a row a kernel. What is printed is a line a stage, with
-random kernels of the same size below: a share means something where it differs from theirs.
+The picture shows the kernels by stage; kernels.csv has one row for each kernel. The command prints one line for each stage,
+and below it random kernels of the same size, for comparison.
 """
 
 from pathlib import Path

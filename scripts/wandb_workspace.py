@@ -2,7 +2,7 @@
 
     python scripts/wandb_workspace.py --entity <user or team> [--project efficientconv]
 
-Each call saves a new view beside those that are there, and prints its address. Needs an account with a key.
+Each call saves a new view and prints its address; earlier views stay. Needs an account with a key.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Keeps weights in results/weights/<name>: of runs that differ in their seed alone, those of the one nearest to their mean.
+"""Publishes weights in results/weights/<name>: of several runs with different seeds, those of the run nearest to the mean.
 
     python scripts/weights.py c_cifar10 outputs/cifar_small/c-*
     python eval.py run=c_cifar10 data=cifar10_jpeg data.root=<folder>     has the accuracy of card.json
