@@ -12,6 +12,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from efficientconv.errors import of_extra
+
 if TYPE_CHECKING:
     from efficientconv import layers
     from efficientconv.complexity import Cost, NetworkCost, count
@@ -43,7 +45,8 @@ def __getattr__(name: str) -> object:
         return import_module(f"{__name__}.layers")
     for home, names in _HOMES.items():
         if name in names:
-            return getattr(import_module(f"{__name__}.{home}"), name)
+            with of_extra("train"):
+                return getattr(import_module(f"{__name__}.{home}"), name)
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
 
 

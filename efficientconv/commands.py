@@ -4,6 +4,11 @@ What takes seconds to import, torch before all, is imported once signals are ans
 sound.
 """
 
+import sys
+from importlib import import_module
+from types import ModuleType
+
+from efficientconv.errors import UserError, of_extra
 from efficientconv.help import answer_help
 from efficientconv.signals import leave_on_signals, nothing_begun
 
@@ -12,7 +17,7 @@ def train() -> None:
     """efficientconv-train model=c data=cifar10 trainer.epochs=100 optim.lr=0.1 seed=0"""
     leave_on_signals(continues=True)
     answer_help("train", sweeps=True)
-    from efficientconv import cli
+    cli = _cli()
 
     @cli.entry("train", sweeps=True)
     def main(values: dict) -> None:
@@ -28,7 +33,7 @@ def evaluate() -> None:
     """efficientconv-eval run=<run folder> [checkpoint=<file>] [data=folder data.root=<images of its classes>]"""
     leave_on_signals()
     answer_help("eval")
-    from efficientconv import cli
+    cli = _cli()
     from efficientconv.config import EvalConfig
     from efficientconv.validation import validate
 
@@ -46,3 +51,12 @@ def evaluate() -> None:
         leave_world()
 
     main()
+
+
+def _cli() -> ModuleType:
+    try:
+        with of_extra("train"):
+            return import_module("efficientconv.cli")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -7,13 +7,25 @@ traceback.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class UserError(ValueError):
     """What was wrong, where, and what to do about it, in one line."""
 
     exit_code = 2
+
+
+@contextmanager
+def of_extra(name: str) -> Iterator[None]:
+    """What is imported inside comes with an extra of this package. Raises UserError where that was not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as missing:
+        if (missing.name or "efficientconv").partition(".")[0] == "efficientconv":
+            raise
+        raise UserError(f"{missing.name} is not installed: pip install 'efficientconv[{name}]'") from missing
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

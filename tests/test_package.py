@@ -102,6 +102,21 @@ def test_an_import_brings_no_more_than_it_needs(module: str, without: set[str]) 
     assert loaded.returncode == 0 and not without & set(loaded.stdout.split()), loaded.stderr
 
 
+@pytest.mark.parametrize(
+    ("code", "missing"),
+    [
+        ("import efficientconv as ec; ec.load_run('run')", "simplejpeg"),
+        ("import efficientconv as ec; ec.create_model('resnet18')", "torchvision"),
+        ("import efficientconv.commands; efficientconv.commands.train()", "hydra"),
+    ],
+)
+def test_what_an_extra_would_bring_is_said(code: str, missing: str) -> None:
+    done = run(sys.executable, "-c", f"import sys; sys.modules['{missing}'] = None; {code}", cwd=ROOT)
+    last = done.stderr.splitlines()[-1]
+    assert last.endswith(f"rror: {missing} is not installed: pip install 'efficientconv[train]'") and done.returncode != 0
+    assert missing != "hydra" or done.returncode == 2 and len(done.stderr.splitlines()) == 1
+
+
 def undeclared(files: list[Path], declared: set[str]) -> set[str]:
     """Third-party modules that they import, at their top or anywhere else, of distributions that are not declared."""
     modules = set()

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from efficientconv.config import ModelConfig
-from efficientconv.errors import UserError
+from efficientconv.errors import UserError, of_extra
 from efficientconv.models.zoo import layout_name
 
 IMAGE_SIZE = 224  # pixels a side that all of them were drawn for
@@ -18,7 +18,8 @@ def build(config: ModelConfig, num_classes: int, in_chans: int, image_size: int 
     Raises:
         UserError: a width other than 1; images that the network cannot take.
     """
-    import torchvision
+    with of_extra("train"):
+        import torchvision
 
     if config.width != 1:
         raise UserError(f"model.width={config.width:g} is for the paper's models; '{config.name}' has width 1 only")
