@@ -137,9 +137,10 @@ inline void keep_float32(const c10::OperatorHandle& op, c10::DispatchKeySet, Sta
   const std::optional<int> residual = op.schema().argumentIndexWithName("residual");
   at::ScalarType type = at::autocast::get_autocast_dtype(at::kCPU);
   if (residual && (*stack)[*residual].isTensor()) type = c10::promoteTypes(type, (*stack)[*residual].toTensor().scalar_type());
+  const auto low = [](const Tensor& t) { return t.scalar_type() == at::kHalf || t.scalar_type() == at::kBFloat16; };
+  const Tensor x = stack->front().toTensor(), x_float = low(x) ? x.to(at::kFloat) : x;  // once, also where x is the residual
   for (c10::IValue& value : *stack)
-    if (value.isTensor() && (value.toTensor().scalar_type() == at::kHalf || value.toTensor().scalar_type() == at::kBFloat16))
-      value = value.toTensor().to(at::kFloat);
+    if (value.isTensor() && low(value.toTensor())) value = value.toTensor().is_same(x) ? x_float : value.toTensor().to(at::kFloat);
   op.callBoxed(stack);
   if (const Tensor y = stack->front().toTensor(); y.scalar_type() == at::kFloat) stack->front() = y.to(type);
 }
