@@ -24,6 +24,7 @@ PACKAGES = {"torch": ("torch",), "compiled": ("torch",), "ONNX Runtime": ("onnxr
             "OpenVINO": ("openvino", "onnx", "onnxscript")}  # fmt: skip
 CHANNELS_LAST = ("torch", "compiled")  # the order of images in memory that suits them
 TOLERANCE = 1e-3  # of the largest logit
+REST_S = 0.05  # between programs: threads of the one before have stopped spinning
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def rows_of(models: Sequence[str], layout: str, batch: int, repeats: int, peaks:
     torch._dynamo.config.recompile_limit = 2 * len(models)  # one code object for all; beyond it they run eager
     subjects = [model_subject(name, layout, batch, "auto", torch.device("cpu")) for name in models]
     jobs = {(subject.name, program): job for subject in subjects for program, job in _jobs(subject).items()}
-    times = measure(jobs, repeats, torch.device("cpu"), bar)
+    times = measure(jobs, repeats, torch.device("cpu"), bar, REST_S)
     rows = []
     for s in subjects:
         own = {program: time for (name, program), time in times.items() if name == s.name}

@@ -29,8 +29,12 @@ class Spread:
         return Spread(median, low, high)
 
 
-def measure(jobs: dict[str, Job], repeats: int, device: torch.device, bar: tqdm) -> dict[str, Spread]:
-    """Each job once in every round of `repeats`, after a first run that does not count. `bar` advances by a round."""
+def measure(jobs: dict[str, Job], repeats: int, device: torch.device, bar: tqdm, rest_s: float = 0) -> dict[str, Spread]:
+    """Each job once in every round of `repeats`, after a first run that does not count. `bar` advances by a round.
+
+    rest_s: for jobs of several programs: so many idle seconds before each, and a run that does not count. The threads of a
+    program spin for a while after its last call, and take the processor from whoever comes next.
+    """
     passes = {}
     for name, job in jobs.items():
         job()  # what is built or chosen once
@@ -38,6 +42,9 @@ def measure(jobs: dict[str, Job], repeats: int, device: torch.device, bar: tqdm)
     times: dict[str, list[float]] = {name: [] for name in jobs}
     for _ in range(repeats):
         for name, job in jobs.items():
+            if rest_s:
+                time.sleep(rest_s)
+                job()
             times[name].append(_seconds(job, passes[name], device))
         bar.update()
     return {name: Spread.of(values) for name, values in times.items()}
