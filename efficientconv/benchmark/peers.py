@@ -63,7 +63,8 @@ def versions() -> str:
 def rows_of(models: Sequence[str], layout: str, batch: int, repeats: int, peaks: Peaks, bar: tqdm) -> list[PeerRow]:
     """All of them in turn, round by round. Raises RuntimeError where a program computes something else."""
     torch.compiler.reset()  # what was compiled for another place would count against the limit, and would make sizes dynamic
-    torch._dynamo.config.recompile_limit = 2 * len(models)  # one code object for all; beyond it they run eager
+    torch._dynamo.config.recompile_limit = 2 * len(models)  # one code object for all
+    torch._dynamo.config.fail_on_recompile_limit_hit = True  # else they would run eager
     subjects = [model_subject(name, layout, batch, "auto", torch.device("cpu")) for name in models]
     jobs = {(subject.name, program): job for subject in subjects for program, job in _jobs(subject).items()}
     times = measure(jobs, repeats, torch.device("cpu"), bar, REST_S)
@@ -96,7 +97,7 @@ def _peers(network: nn.Module, batch: int, shape: Sequence[int]) -> dict[str, Ru
         onnx = exported(plain, "onnx", shape, batch=batch)
         peers = {name: run(onnx) for name, run in others.items()}
     plain = plain.to(memory_format=torch.channels_last)
-    compiled = torch.compile(plain, fullgraph=True, dynamic=False, options={"freezing": True})
+    compiled = torch.compile(plain, dynamic=False, options={"freezing": True})
     return {"torch": _inference(plain), "compiled": _inference(compiled)} | peers
 
 

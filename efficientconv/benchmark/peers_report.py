@@ -18,7 +18,8 @@ from efficientconv.results.table import Column, Table
 ABOUT = """\
 {machine}, float32, {versions}.
 Medians of {repeats} interleaved repeats, each after a short rest and a run that does not count.
-Freed memory is kept, as train.py and eval.py have it. PyTorch runs channels-last, compiled with frozen weights; ONNX Runtime and OpenVINO run what `scripts/export.py` writes, for a batch of this size.
+Freed memory is kept, as train.py and eval.py have it. PyTorch runs channels-last, compiled with frozen weights; ONNX Runtime
+and OpenVINO run what `scripts/export.py` writes, for a batch of this size.
 {peaks}
 {of_limit}"""
 
