@@ -28,14 +28,21 @@ LIBRARIES = ("torch._dynamo", "sklearn.datasets", "scipy.stats", "hydra._interna
 
 def ask(address: str, call: list[str]) -> int:
     """The exit code of `python <call>`: that of subprocess, negative where a signal ended it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)  # the process may have begun before its number is known here
     server = socket.socket(socket.AF_UNIX)
     server.connect(address)
     socket.send_fds(server, [b"\0"], [0, 1, 2])
     stream = server.makefile("rw")
     print(json.dumps([call, os.getcwd(), dict(os.environ)]), file=stream, flush=True)
     pid = int(stream.readline())
+
+    def forward(number: int, _: object) -> None:
+        with suppress(ProcessLookupError):  # it has ended meanwhile
+            os.kill(pid, number)
+
     for number in FORWARDED:
-        signal.signal(number, lambda number, _: os.kill(pid, number))
+        signal.signal(number, forward)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
     return int(stream.readline())
 
 
