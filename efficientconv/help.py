@@ -15,6 +15,7 @@ from efficientconv.data_settings import data_settings
 from efficientconv.files import CONFIG_DIR
 
 WIDTH = 80  # columns
+_WHOLE_WORDS = {"break_long_words": False, "break_on_hyphens": False}
 OPTIONS = {
     "-m": "trains every combination of values, such as seed=0,1,2",
     "--cfg job": "prints all settings with their values, and ends",
@@ -63,12 +64,22 @@ def choices(group: str) -> list[str]:
 
 
 def fitted(text: str) -> str:
-    """`text` in WIDTH columns. Prose is filled. An indented line is an example: it is only wrapped where it is too long."""
+    """`text` in WIDTH columns. Prose is filled. An indented line is an example of a command."""
     parts = []
     for prose, group in groupby(text.strip("\n").splitlines(), key=lambda line: bool(line) and not line[0].isspace()):
         lines = list(group)
-        parts += [_wrapped("\n".join(lines))] if prose else [_wrapped(line, " " * 12) for line in lines]
+        parts += [_wrapped("\n".join(lines))] if prose else map(_example, lines)
     return "\n".join(parts) + "\n"
+
+
+def _example(line: str) -> str:
+    """In WIDTH columns: what follows the command goes below it, and a shell takes the command's lines as they stand."""
+    if len(line) <= WIDTH:
+        return line
+    command, _, about = line.strip().partition("  ")
+    below = " " * 12
+    lines = textwrap.wrap(command, WIDTH - 2, initial_indent=" " * 4, subsequent_indent=below, **_WHOLE_WORDS)
+    return " \\\n".join(lines) + (f"\n{_wrapped(below + about.strip(), below)}" if about else "")
 
 
 def _section(title: str, texts: dict[str, str]) -> list[str]:
@@ -79,4 +90,4 @@ def _section(title: str, texts: dict[str, str]) -> list[str]:
 
 
 def _wrapped(text: str, indent: str = "") -> str:
-    return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return textwrap.fill(text, WIDTH, subsequent_indent=indent, **_WHOLE_WORDS)

@@ -3,13 +3,15 @@
 The signals are SIGTERM, SIGUSR1 and Ctrl-C. A command answers them at any moment, also while it imports: its first line is
 `leave_on_signals()`, and until the command has begun something, a signal ends the process at once with exit code 75. Under
 `guarded` a signal raises `Preempted`, so that the command can put away its files and processes. A run saves its step first
-(engine/preemption.py). This file imports only small parts of the standard library, so that it is imported at once.
+(engine/preemption.py). Where nobody reads the output any more, as behind `| head`, a command ends without a word. This file
+imports only small parts of the standard library, so that it is imported at once.
 """
 
 from __future__ import annotations
 
 import atexit
 import os
+import select
 import signal
 import sys
 import threading
@@ -22,6 +24,7 @@ from types import FrameType
 from efficientconv.errors import UserError
 from efficientconv.text import printable
 
+UNREAD = 141  # exit code: 128 + SIGPIPE, as of other programs
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))  # Windows: two
 
 
@@ -48,6 +51,7 @@ def leave_on_signals(continues: bool = False) -> None:
     if continues:
         Preempted.otherwise = "the same command continues"
     answer(leave)
+    _answer_pipe(signal.Handlers.SIG_DFL)
     atexit.register(ignore_signals)  # registered first, called last
 
 
@@ -131,25 +135,49 @@ def ignore_signals() -> None:
 
 
 def guarded(action: Callable[[], object], show_traceback: bool = False) -> None:
-    """Runs `action`. A UserError ends the process with its exit code and one line, a signal with 75 and one line."""
+    """Runs `action`. A UserError ends the process with its exit code and one line, a signal with 75 and one line, and output
+    that nobody reads with 141."""
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {printable(str(message))}", file=sys.stderr)
     answer(stop)
+    _answer_pipe(signal.Handlers.SIG_IGN)  # else a worker that dies would end this process
     afterwards: Callable[[int, FrameType | None], object] = leave
     try:
         with _killed_workers_named():
             action()
+        sys.stdout.flush()
     except UserError as error:
         if show_traceback:
             raise
         rank = os.environ.get("RANK", "0")
         print(f"{f'[rank {rank}] ' if rank != '0' else ''}error: {printable(str(error))}", file=sys.stderr, flush=True)
         sys.exit(error.exit_code)
+    except BrokenPipeError:
+        if not _output_is_unread():
+            raise
+        sys.exit(UNREAD)
     except Preempted as stopped:
         afterwards = leave_silently
         print(stopped.line(), file=sys.stderr, flush=True)
         sys.exit(stopped.exit_code)
     finally:
         answer(afterwards)
+
+
+def _answer_pipe(handler: signal.Handlers) -> None:
+    if hasattr(signal, "SIGPIPE"):  # not on Windows
+        signal.signal(signal.SIGPIPE, handler)
+
+
+def _output_is_unread() -> bool:
+    """If so, what is left of it goes nowhere."""
+    if not hasattr(select, "poll"):  # Windows
+        return False
+    poll = select.poll()
+    poll.register(sys.stdout, select.POLLOUT)
+    unread = any(event & select.POLLERR for _, event in poll.poll(0))
+    if unread:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return unread
 
 
 @contextmanager

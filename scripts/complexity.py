@@ -1,8 +1,8 @@
 """Counts what every model costs for one image, and checks the abstracts' claims about it.
 
-python scripts/complexity.py                            all of them; writes results/complexity.csv and claims.csv
-python scripts/complexity.py --layers c --layout cifar  one model layer by layer; writes nothing
-python scripts/complexity.py --budget 5.16e6 --layout cifar    the width at which each model costs that; writes nothing
+    python scripts/complexity.py                                  all of them; writes results/complexity.csv and claims.csv
+    python scripts/complexity.py --layers c --layout cifar        one model layer by layer; writes nothing
+    python scripts/complexity.py --budget 5.16e6 --layout cifar   the width at which each model costs that; writes nothing
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Writes the tables of README.md, docs/ and results/*/README.md, and the pages of benchmarks, from the files in results/.
 
-python scripts/readme.py
+    python scripts/readme.py
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ def main() -> None:
     parser_for(__doc__).parse_args()
     for path in pages():
         path.write_text(updated(path.read_text()))
-    for path in sorted(RESULTS.glob("**/benchmark_*.csv")):
-        written_again(path)
+    written_again(RESULTS)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Sends runs to Weights & Biases: all epochs that its server does not have yet. Or writes a copy for TensorBoard.
 
-python scripts/track.py RUN [RUN ...] [--to tensorboard]
+    python scripts/track.py outputs/<run> outputs/<other>
+    python scripts/track.py outputs/<run> --to tensorboard
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Searches the setting with the best accuracy on held-out images: Optuna's TPE; trials below the median end early.
+r"""Searches the setting with the best accuracy on held-out images: Optuna's TPE; trials below the median end early.
 
-    python scripts/tune.py 'optim.lr=tag(log,interval(0.05,1.0))' optim.weight_decay=1e-4,5e-4 model=a data=cifar10 \
-        data.val_fraction=0.1 --trials 20 --study lr
+    python scripts/tune.py 'optim.lr=tag(log,interval(0.05,1.0))' \
+            optim.weight_decay=1e-4,5e-4 model=a data=cifar10 \
+            data.val_fraction=0.1 --trials 20 --study lr
 
 Ranges: interval(low,high), tag(log,interval(low,high)), int(interval(low,high)), range(from,to,step), a,b,c.
 The same command continues a search that was cut off; a larger --trials extends it. Writes

@@ -229,7 +229,7 @@ def test_a_range_without_an_end_is_none():
         split_ranges(["optim.lr=interval(0.1,inf)"])
 
 
-ARGPARSED = [path.stem for path in (ROOT / "scripts").glob("*.py") if "ArgumentParser" in path.read_text()]
+ARGPARSED = [path.stem for path in (ROOT / "scripts").glob("*.py") if "parser_for(" in path.read_text()]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of wandb-workspaces
@@ -240,7 +240,9 @@ def test_help_of_a_script_says_what_it_is_for_and_does_nothing(script, monkeypat
     with pytest.raises(SystemExit) as ended:
         module.main()
     said = capsys.readouterr().out
-    assert not ended.value.code and " ".join(module.__doc__.split()) in " ".join(said.split())
+    about, shown = (" ".join(text.replace(" \\\n", " ").split()) for text in (module.__doc__, said))
+    assert not ended.value.code and about in shown
+    assert f"\n    python scripts/{script}.py" in said
     assert max(map(len, said.splitlines())) <= 80
 
 

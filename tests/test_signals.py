@@ -109,3 +109,15 @@ def test_to_all_processes_of_a_run_that_decodes(number, tmp_path):
         time.sleep(0.02)
     os.killpg(process.pid, number)
     assert_stopped(process)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["train.py --help", "scripts/table.py --help", "scripts/runs.py list results/cifar_small/runs", "train.py --cfg job"],
+)
+def test_output_that_nobody_reads_ends_a_command_without_a_word(line):
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, *line.split()], cwd=ROOT, stdout=write, stderr=subprocess.PIPE, timeout=60)
+    os.close(write)
+    assert done.returncode in (141, -signal.SIGPIPE) and not done.stderr

@@ -68,8 +68,15 @@ def write(rows: Sequence[Row], path: Path, title: str, about: str, command: str)
     return _write_page(rows, path, title, about, command)
 
 
-def written_again(path: Path) -> None:
-    """The page and the pictures of path, a csv file; what the page says of the measurement stays."""
+def written_again(folder: Path) -> None:
+    """The pages and pictures of `folder` and the folders in it, from their csv files. What a page says of its measurement
+    stays."""
+    for what in ("layers", "models"):
+        for path in sorted(folder.glob(f"**/benchmark_{what}.csv")):
+            _page_again(path)
+
+
+def _page_again(path: Path) -> None:
     rows = [
         Row(**{field.name: _parsed(line.get(field.name), field.type) for field in fields(Row)}) for line in csv_rows(path)
     ]
