@@ -33,7 +33,7 @@ class Progress:
             dynamic_ncols=True, colour=None if os.environ.get("NO_COLOR") else "green",
         )  # fmt: skip
         self.start = time.monotonic()
-        self.next_time = self.start + (LINE_S if self.bar.disable else REFRESH_S)
+        self.next_time = self.start + (LINE_S if self.bar.disable else 0.0)
 
     def __enter__(self: P) -> P:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from test_continuation import holder
@@ -20,6 +22,7 @@ from efficientconv.cli import compose
 from efficientconv.config import RunConfig
 from efficientconv.data.parallel import CORES, available_cores
 from efficientconv.engine.run_folder import RunFolder, run_folder
+from efficientconv.sweep.job import Job
 from efficientconv.sweep.outcome import Outcome, answer, outcome_table, sweep_exit_code
 from efficientconv.sweep.pool import run_jobs, shares
 from efficientconv.validation import validate
@@ -89,6 +92,26 @@ def test_the_answer_has_a_row_a_configuration_with_what_varies_and_marks_the_bes
     assert [row[-4].strip() for row in rows[:2]] == ["0.0005", "0.0001"]
     assert {row[-2] for row in rows[:2]} == {f"{macs / 1e6:.2f}"}
     assert rows[2] == [""] and rows[4][:2] == ["nowhere", "failed"] and rows[5] == ["6 runs: 2 ok, 3 skipped, 1 failed"]
+
+
+@pytest.mark.parametrize(
+    ("status", "line"),
+    [
+        ({"pid": 7, "state": "running", "progress": {"epoch": 2, "epochs": 9, "loss": 0.5, "seconds_left": 61}},
+         "epoch 2/9, loss 0.500, 61 s left"),
+        ({"pid": 7, "state": "done", "progress": {}}, "done"),
+        ({"pid": 7, "state": "running", "progress": {}}, "starting, 0 s"),
+        ({"pid": 6, "state": "preempted", "progress": {}}, "starting, 0 s"),
+        ({"pid": 7, "state": "running", "progress": {"epoch": 1, "epochs": 9, "loss": None, "seconds_left": 1}},
+         "starting, 0 s"),
+        ([], "starting, 0 s"),
+    ],
+)  # fmt: skip
+def test_the_line_of_a_running_job(status, line, tmp_path):
+    """`status`: what lies in status.json, of the job's own process, of an earlier one, or damaged."""
+    (tmp_path / "status.json").write_text(json.dumps(status))
+    job = SimpleNamespace(folder=tmp_path, title="c", process=SimpleNamespace(pid=7), started=time.monotonic())
+    assert Job.line(job) == f"c: {line}"
 
 
 def test_what_is_done_and_what_another_process_trains_is_left_alone(swept, capfd):

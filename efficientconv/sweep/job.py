@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,13 +86,12 @@ class Job:
         return [line for line in whole.decode(errors="replace").splitlines() if line.startswith("warning: ")]
 
     def line(self) -> str:
-        """The progress of the run, from its status.json."""
-        try:
+        """How far the run is, from its status.json."""
+        at = f"starting, {duration(time.monotonic() - self.started)}"
+        with suppress(UserError, KeyError, TypeError, ValueError):  # not there yet, or damaged
             status = RunFolder(self.folder).read_json("status.json")
-            now = status["progress"] if status["pid"] == self.process.pid else {}
-            at = f"epoch {now['epoch']}/{now['epochs']}, loss {now['loss']:.3f}, {duration(now['seconds_left'])} left"
-        except (UserError, KeyError, TypeError, ValueError):  # not there yet, or damaged
-            at = f"starting, {duration(time.monotonic() - self.started)}"
+            if status["pid"] == self.process.pid:
+                at = _told(status)
         return f"{self.title}: {at}"
 
     def error(self) -> str:
@@ -124,6 +124,14 @@ class Job:
         with open(self.folder / "log.txt", "rb") as log:
             log.seek(position)
             return log.read()
+
+
+def _told(status: dict) -> str:
+    """Raises KeyError, TypeError or ValueError where it tells no progress yet."""
+    if status["state"] != "running":
+        return printable(status["state"])
+    now = status["progress"]
+    return f"epoch {now['epoch']}/{now['epochs']}, loss {now['loss']:.3f}, {duration(now['seconds_left'])} left"
 
 
 def python_path() -> str:
