@@ -142,8 +142,12 @@ int main(int, char** argv) {
     for (const Window& pool : pools) {
       if (pooled(shape.height, pool) < 1 || pooled(shape.width, pool) < 1) continue;
       Floats less(shape.images * shape.channels * pooled(shape.height, pool) * pooled(shape.width, pool));
-      run_max_pool(shape, x.data(), pool, less.data());
-      sum += total(less);
+      for (bool contiguous : {true, false}) {
+        Floats grad_x(x.size());
+        run_max_pool(shape, contiguous, x.data(), pool, less.data());
+        run_max_pool_backward(shape, contiguous, x.data(), pool, less.data(), grad_x.data());
+        sum += total(less) + total(grad_x);
+      }
     }
     sum += total(y) + total(grad) + total(between) + total(big) + total(gt);
   }

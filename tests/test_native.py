@@ -204,13 +204,22 @@ def test_whole_models_equal_the_float64_reference_in_both_memory_formats(model: 
 
 
 @needs_kernels
-def test_max_pool_keeps_nan_and_leaves_out_what_fills_no_window():
-    x = torch.randn(2, 3, 11, 43)
-    x[0, 0, 0, 1] = float("nan")
-    for kernel, stride, padding in POOLS:
-        expected = F.max_pool2d(x, kernel, stride, padding)
-        found = torch.ops.efficientconv.max_pool(x, (kernel, stride, padding))
-        torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("pool", [*POOLS, (2, 3, 1)], ids=str)
+def test_max_pool_and_its_gradient_are_torch_s_to_the_bit(pool: tuple[int, int, int], order: torch.memory_format):
+    for shape in ((2, 3, 11, 43), (3, 16, 8, 8), (1, 37, 6, 9)):
+        x = torch.randint(-2, 3, shape) / 2  # of equals, the first gets the gradient
+        x[0, 0, 0, 1] = x[-1, 0, :2, :2] = float("nan")
+        x[-1, :, 3] = -float("inf")
+        ours, theirs = (x.clone(memory_format=order).requires_grad_() for _ in range(2))
+        found, expected = torch.ops.efficientconv.max_pool(ours, pool), F.max_pool2d(theirs, *pool)
+        torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True, check_stride=True)
+        grad = torch.randn(found.shape)
+        grad[0, 1] = float("nan")
+        found.backward(grad)
+        expected.backward(grad)
+        assert ours.grad.stride() == theirs.grad.stride()
+        assert torch.equal(*(x.grad.contiguous().view(torch.int32) for x in (ours, theirs)))
 
 
 @needs_kernels

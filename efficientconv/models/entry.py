@@ -1,4 +1,4 @@
-"""The first layer and the max pools of a network by the CPU's kernels, in inference, and in which order its maps lie.
+"""The first layer of a network in inference and its max pools by the CPU's kernels, and in which order its maps lie.
 
 The library takes its time over convolutions of three channels and over pools of contiguous maps, and the map between the
 two is the largest of the network.
@@ -44,11 +44,7 @@ def stem_and_pool(stem: ConvLayer, pool: nn.Module, x: Tensor) -> Tensor:
 
 def max_pool(pool: nn.Module, x: Tensor) -> Tensor:
     window = _window(pool)
-    if window is None or not runs_kernels(pool, x) or not x.is_contiguous():
-        return pool(x)
-    if is_inference(x):
-        return ops.max_pool(x, window)
-    return pool(x.contiguous(memory_format=torch.channels_last))  # which the library pools by vectors
+    return pool(x) if window is None or not runs_kernels(pool, x) else ops.max_pool(x, window)
 
 
 def takes_stem_kernel(stem: nn.Module, x: Tensor) -> bool:

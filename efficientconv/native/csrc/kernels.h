@@ -112,6 +112,8 @@ void run_bottleneck(const Grid& grid, const float* x, const float* reduce_filter
 // y: of (size + 2 padding - kernel) / stride + 1 rows and columns, pooled
 void run_stem(const Maps& maps, const float* x, int64_t kernel, int64_t stride, int64_t padding, const PlanView& plan,
               const float* weight, const Epilogue& epilogue, const Window& pool, float* y);
-void run_max_pool(const Maps& maps, const float* x, const Window& pool, float* y);
+void run_max_pool(const Maps& maps, bool contiguous, const float* x, const Window& pool, float* y);
+void run_max_pool_backward(const Maps& maps, bool contiguous, const float* x, const Window& pool, const float* grad,
+                           float* grad_x);
 
 }  // namespace efficientconv

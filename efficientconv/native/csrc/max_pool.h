@@ -1,10 +1,10 @@
-// Max pool for inference: first over the rows of the windows, then over their columns, both by vectors.
+// Max pool. Of contiguous maps: first over the rows of the windows, then over their columns, both by vectors. Of channels-last
+// maps, and of gradients: window by window, vectors lie along the channels.
 #pragma once
 
 #include <limits>
 
-#include "blocks.h"
-#include "parallel.h"
+#include "dense_gradient.h"
 
 namespace efficientconv {
 
@@ -48,10 +48,81 @@ inline void pool_columns(const Window& window, float* row, int64_t columns, floa
   for (; i < columns; ++i) to[i] = row[i * window.stride];
 }
 
+// The pixels of an image under a window: rows and columns [first, last).
+struct Covered {
+  int64_t first_row, last_row, first_column, last_column, width;
+
+  // f(tap, pixel), row by row; a tap is a float, so that vectors hold it
+  template <class F>
+  EC_INLINE void for_each(F f) const {
+    float tap = 0;
+    for (int64_t row = first_row; row < last_row; ++row)
+      for (int64_t column = first_column; column < last_column; ++column, ++tap) f(tap, row * width + column);
+  }
+};
+
+// f(output, covered) for each window of an image
+template <class F>
+EC_INLINE void for_each_window(const Window& window, const Maps& maps, F f) {
+  const int64_t rows = window.outputs(maps.height), columns = window.outputs(maps.width);
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t c = 0; c < columns; ++c) {
+      const int64_t top = r * window.stride - window.padding, left = c * window.stride - window.padding;
+      f(r * columns + c, Covered{std::max<int64_t>(0, top), std::min(maps.height, top + window.kernel), std::max<int64_t>(0, left),
+                                 std::min(maps.width, left + window.kernel), maps.width});
+    }
+}
+
+// The highest under a window, and which it is: the first of equals or the last NaN, as in torch. x: an image, channels-last
+template <class V>
+struct Highest {
+  V value = V{} - std::numeric_limits<float>::infinity(), tap{};
+
+  EC_INLINE Highest(const Covered& covered, const float* x, int64_t channels) {
+    covered.for_each([&](float t, int64_t pixel) {
+      const V v = load_as<V>(x + pixel * channels);
+      const auto more = (v > value) | (v != v);
+      value = more ? v : value;
+      tap = more ? V{} + t : tap;
+    });
+  }
+};
+
+inline void pool_image(const Window& window, const Maps& maps, const float* x, float* y) {
+  for_each_window(window, maps, [&](int64_t output, const Covered& covered) {
+    for_each_piece(maps.channels, [&](int64_t c, auto n) {
+      store_as(y + output * maps.channels + c, Highest<VecOf<n>>(covered, x + c, maps.channels).value);
+    });
+  });
+}
+
+// The gradient of each window goes to its highest pixel.
+inline void pool_image_backward(const Window& window, const Maps& maps, const float* x, const float* grad, float* grad_x) {
+  float* ready = grad_x;  // where zeros end: a row of windows finds them in the cache
+  for_each_window(window, maps, [&](int64_t output, const Covered& covered) {
+    float* const end = grad_x + covered.last_row * maps.width * maps.channels;
+    if (ready < end) std::fill(std::exchange(ready, end), end, 0.f);
+    for_each_piece(maps.channels, [&](int64_t c, auto n) {
+      using V = VecOf<n>;
+      const V g = load_as<V>(grad + output * maps.channels + c), tap = Highest<V>(covered, x + c, maps.channels).tap;
+      covered.for_each([&](float t, int64_t pixel) {
+        float* to = grad_x + pixel * maps.channels + c;
+        store_as(to, load_as<V>(to) + (tap == t ? g : V{}));
+      });
+    });
+  });
+  std::fill(ready, grad_x + maps.pixels() * maps.channels, 0.f);
+}
+
 // maps: B x C x H x W -> B x C x .. x ..
-void run_max_pool(const Maps& maps, const float* x, const Window& window, float* y) {
+void run_max_pool(const Maps& maps, bool contiguous, const float* x, const Window& window, float* y) {
   const int64_t rows = window.outputs(maps.height), columns = window.outputs(maps.width), pitch = window.pitch(maps.width);
-  parallel(maps.images * maps.channels, 8, [&](int64_t begin, int64_t end) {
+  const int64_t n = maps.channels;
+  if (!contiguous)
+    return parallel(maps.images, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) pool_image(window, maps, x + i * n * maps.pixels(), y + i * n * rows * columns);
+    });
+  parallel(maps.images * n, 8, [&](int64_t begin, int64_t end) {
     float* highest = thread_scratch(kRows, rows * pitch);
     for (int64_t i = begin; i < end; ++i) {
       const int64_t at = i * maps.pixels();
@@ -61,6 +132,39 @@ void run_max_pool(const Maps& maps, const float* x, const Window& window, float*
         pool_rows(window, x + at, maps.width, maps.width, first, last, maps.numel() - at, highest + r * pitch);
       }
       for (int64_t r = 0; r < rows; ++r) pool_columns(window, highest + r * pitch, columns, y + (i * rows + r) * columns);
+    }
+  });
+}
+
+// rows x columns -> columns x rows; returns the latter
+inline float* transposed(const float* from, int64_t rows, int64_t columns, float* to) {
+  const int64_t whole_rows = rows / kLanes * kLanes, whole = columns / kLanes * kLanes;
+  for (int64_t r = 0; r < whole_rows; r += kLanes)
+    for (int64_t c = 0; c < whole; c += kLanes) transpose_square(from + r * columns + c, columns, to + c * rows + r, rows);
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t c = r < whole_rows ? whole : 0; c < columns; ++c) to[c * rows + r] = from[r * columns + c];
+  return to;
+}
+
+// Of contiguous maps, as many at a time as fill vectors are transposed, in the cache.
+void run_max_pool_backward(const Maps& maps, bool contiguous, const float* x, const Window& window, const float* grad,
+                           float* grad_x) {
+  const int64_t pixels = maps.pixels(), outputs = window.outputs(maps.height) * window.outputs(maps.width);
+  const int64_t most = contiguous ? kLanes : maps.channels, parts = (maps.channels + most - 1) / most;
+  parallel(maps.images * parts, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t channel = i % parts * most, map = i / parts * maps.channels + channel;
+      const int64_t n = std::min(most, maps.channels - channel);
+      const Maps part{1, n, maps.height, maps.width};
+      const float *from = x + map * pixels, *g = grad + map * outputs;
+      float* to = grad_x + map * pixels;
+      if (!contiguous) {
+        pool_image_backward(window, part, from, g, to);
+        continue;
+      }
+      float *last = thread_scratch(kRows, n * (2 * pixels + outputs)), *found = last + n * pixels, *last_g = found + n * pixels;
+      pool_image_backward(window, part, transposed(from, n, pixels, last), transposed(g, n, outputs, last_g), found);
+      transposed(found, pixels, n, to);
     }
   });
 }

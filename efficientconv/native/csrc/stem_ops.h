@@ -1,4 +1,4 @@
-// A network's first layer and max pools, for inference.
+// A network's first layer, for inference, and max pools.
 #pragma once
 
 #include "layer_end.h"
@@ -38,12 +38,39 @@ inline Tensor stem(const Tensor& x, const Tensor& weight, int64_t stride, int64_
   return y.contiguous(order_of(x));
 }
 
+class MaxPool : public torch::autograd::Function<MaxPool> {
+ public:
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, at::IntArrayRef pool) {
+    ctx->save_for_backward({x});
+    ctx->saved_data["pool"] = pool;
+    const auto order = order_of(x);
+    Tensor y = new_tensor({x.size(0), x.size(1), pooled(x.size(2), pool), pooled(x.size(3), pool)}, order);
+    run_max_pool(maps_of(x), x.is_contiguous(), data(x), {pool[0], pool[1], pool[2]}, written(y));
+    return y;
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const Tensor x = ctx->get_saved_variables()[0];
+    const auto pool = ctx->saved_data["pool"].toIntVector();
+    if (at::GradMode::is_enabled()) {
+      variable_list found = reference_gradients({x}, grads[0], [&](const variable_list& views) {
+        return call_reference<Tensor>("max_pool", kComposite, views[0], at::IntArrayRef(pool));
+      });
+      return {found[0], {}};
+    }
+    Tensor grad_x = new_tensor(x.sizes(), order_of(x));
+    run_max_pool_backward(maps_of(x), x.is_contiguous(), data(x), {pool[0], pool[1], pool[2]},
+                          data(grads[0].contiguous(order_of(x))), written(grad_x));
+    return {grad_x, {}};
+  }
+};
+
+// The reference runs where torch has words for what is wrong.
 inline Tensor max_pool(const Tensor& x, at::IntArrayRef pool) {
-  if (!eager(x) || wants_gradient(x) || !plain_maps(x) || !x.is_contiguous() || !pool_fits(pool, x.size(2), x.size(3)))
+  const bool ordered = x.is_contiguous() || (x.dim() == 4 && x.is_contiguous(at::MemoryFormat::ChannelsLast));
+  if (!eager(x) || !plain_maps(x) || !ordered || !pool_fits(pool, x.size(2), x.size(3)))
     return call_reference<Tensor>("max_pool", kComposite, x, pool);
-  Tensor y = new_tensor({x.size(0), x.size(1), pooled(x.size(2), pool), pooled(x.size(3), pool)});
-  run_max_pool(maps_of(x), data(x), {pool[0], pool[1], pool[2]}, written(y));
-  return y;
+  return MaxPool::apply(x, pool);
 }
 
 }  // namespace efficientconv
