@@ -8,6 +8,7 @@ import itertools
 import json
 import shutil
 import statistics
+from dataclasses import replace
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -307,6 +308,32 @@ def test_searches_show_what_the_settings_do_and_the_best_so_far(report, outputs)
     assert len(lines) == 3 and all(0 <= y <= 1 for line in lines for y in line["y"])
     report.page.select_option("#model", "a")
     assert report.page.is_hidden("#search")
+
+
+def test_trials_of_a_search_are_shown_by_what_they_held_out(chromium, finished_run, tmp_path):
+    """Three that ended as trials do, without a look at the test images; the pruned one says nothing of its setting."""
+    record = record_of(RunFolder(finished_run))
+    trials = [
+        (0.1, 40.0, "trained"), (0.2, 60.0, "trained"), (0.4, 50.0, "trained"), (0.8, 90.0, "preempted"),
+    ]  # fmt: skip
+    runs = []
+    for i, (lr, accuracy, state) in enumerate(trials):
+        trial = replace(record, run=f"trial{i}", state=state, config=record.config | {"optim": record.config["optim"] | {"lr": lr}},
+                        summary={}, metrics=[record.metrics[-1] | {"val_top1_percent": accuracy}])  # fmt: skip
+        runs.append(Run(trial, finished_run, f"2026-01-0{i + 1}"))
+    file = tmp_path / "search.html"
+    file.write_text(page(Sources(runs), []))
+    report = Report(chromium, file)
+    report.show("search")
+    assert report.page.input_value("#search-figure") == "best_val_top1_percent"
+    assert sorted(line["y"][-1] for line in report.traces("parallel-chart")) == [0.0, 0.5, 1.0]
+    assert report.traces("best-chart")[0]["y"] == [40.0, 60.0, 60.0]
+    report.show("configurations")
+    assert [row[:4] for row in report.rows("#configuration-table")][:2] == [
+        ["C", "0.1", "0 of 1", ""], ["C", "0.2", "0 of 1", ""],
+    ]  # fmt: skip
+    assert report.problems == []
+    report.page.close()
 
 
 def test_charts_can_be_taken_away(report):

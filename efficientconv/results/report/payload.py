@@ -7,6 +7,7 @@ import json
 import math
 from dataclasses import asdict
 
+from efficientconv.engine.epoch_log import training_totals
 from efficientconv.engine.identity import identity
 from efficientconv.results.comparable import series_names
 from efficientconv.results.figures import FIGURES
@@ -42,7 +43,10 @@ def _position(value: object, positions: dict[str, int]) -> int:
 
 def _run(run: Run, series: str, times: Times) -> dict:
     record, time = run.record, times.of(run.record)
-    figures = {name: finite(record.summary[name]) for name in FIGURES if name in record.summary}
+    told = record.summary
+    if record.state == "trained":  # a trial of a search, which ends without a look at the test images
+        told = training_totals(record.metrics)
+    figures = {name: finite(told[name]) for name in FIGURES if name in told}
     return {
         "name": record.run, "tier": record.tier, "state": record.state, "reason": record.reason, "own": run.own,
         "ended": run.ended, "group": _short_hash(record.group), "series": series, "model": record.model,

@@ -104,6 +104,8 @@ def _read(place: Path) -> Run:
         record = record_of(RunFolder(place))
         if record.state == "running":  # or it was killed: when it last said so is all that is known
             record = replace(record, reason=f"last sign of life {ended}")
+        elif record.state == "trained":
+            record = replace(record, reason="the test images were not evaluated")
         run = Run(record, place, ended)
     run.record.group  # noqa: B018  raises where the configuration is none
     return run

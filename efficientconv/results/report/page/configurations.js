@@ -14,14 +14,19 @@ const keyColumn = (key) => ({
   show: ({ first }) => shortValue(setting(first, key)),
 });
 
-const groupColumns = (keys) => [
+// Held-out accuracies only where some have no other.
+const shownFigures = (groups) => ["top1_percent", "best_val_top1_percent", "macs", "ms_per_image"].filter((name) =>
+  name !== "best_val_top1_percent"
+    || groups.some((group) => over(group, name).mean !== null && over(group, "top1_percent").mean === null));
+
+const groupColumns = (keys, groups) => [
   { title: "model", value: (group) => modelTitle(group.model), show: (group) => opener(modelTitle(group.model), group) },
   ...keys.map(keyColumn),
   {
     title: "n", about: "finished runs", value: ({ done }) => done.length,
     show: ({ done, runs }) => (done.length < runs.length ? `${done.length} of ${runs.length}` : String(done.length)),
   },
-  ...["top1_percent", "macs", "ms_per_image"].map(groupFigure),
+  ...shownFigures(groups).map(groupFigure),
 ];
 
 // The row's own button, for the keyboard.
@@ -41,7 +46,7 @@ const SPREAD = {
 
 addSection("configurations", () => {
   const groups = visibleGroups();
-  const columns = groupColumns(differingKeys(groups).slice(0, MOST_KEYS));
+  const columns = groupColumns(differingKeys(groups).slice(0, MOST_KEYS), groups);
   takeaways.set("configurations", [[...columns, SPREAD], groups]);
   const table = sortableTable("Table of configurations", columns, groups, { open: openDetails });
   byId("configuration-table").replaceChildren(table);

@@ -26,9 +26,9 @@ function visibleGroups() {
   }).filter((group) => group.runs.length);
 }
 
-// Mean and spread of a figure over the finished runs that have it.
+// Mean and spread of a figure over the runs that have it: finished ones, and trials of a search what they held out.
 function over(group, name) {
-  const values = group.done.map((run) => figure(run, name)).filter((value) => value !== null);
+  const values = group.runs.map((run) => figure(run, name)).filter((value) => value !== null);
   return { mean: mean(values), spread: deviation(values) };
 }
 

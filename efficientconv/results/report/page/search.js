@@ -5,11 +5,13 @@ const MOST_AXES = 8;
 const FEW_VALUES = 6; // of an axis, each is written at it
 
 function drawSearch() {
-  const groups = visibleGroups().filter((group) => group.done.length);
-  const keys = differingKeys(groups).slice(0, MOST_AXES - 1);
-  fillSelect(byId("search-figure"), RECORDED.map((name) => [name, FIGURES[name].title]), "top1_percent");
+  const having = (name) => visibleGroups().filter((group) => over(group, name).mean !== null);
+  const [tested, heldOut] = ["top1_percent", "best_val_top1_percent"];
+  const preferred = having(heldOut).length > having(tested).length ? heldOut : tested; // trials are not tested
+  fillSelect(byId("search-figure"), RECORDED.map((name) => [name, FIGURES[name].title]), preferred);
   const aim = figureAxis(byId("search-figure").value);
-  drawParallel(groups.filter((group) => aim.value(group) !== null), keys, aim);
+  const groups = having(aim.name);
+  drawParallel(groups, differingKeys(groups).slice(0, MOST_AXES - 1), aim);
   drawBest(aim);
 }
 
@@ -50,7 +52,7 @@ function placeOn({ value, show = text, logarithmic }, groups) {
 }
 
 function drawBest(aim) {
-  const ended = visible.filter((run) => isDone(run) && run.ended && aim.of(run) !== null);
+  const ended = visible.filter((run) => run.ended && aim.of(run) !== null);
   if (!ended.length) return drawNothing("best-chart", "Kept records do not say when their runs ended.");
   const runs = ended.sort((one, other) => (one.ended < other.ended ? -1 : 1));
   const best = FIGURES[aim.name].better === "lower" ? Math.min : Math.max;
@@ -65,7 +67,7 @@ function drawBest(aim) {
       marker: { size: 6, color: runs.map((run) => modelColour(run.model)) },
       customdata: runs.map((run) => groupOf(run).number),
     },
-  ], { xaxis: axis("finished runs, by the time they ended"), yaxis: axis(aim.about), showlegend: false });
+  ], { xaxis: axis("runs, by the time they ended"), yaxis: axis(aim.title), showlegend: false });
 }
 
 addSection("search", drawSearch);
