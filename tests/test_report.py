@@ -313,13 +313,11 @@ def test_searches_show_what_the_settings_do_and_the_best_so_far(report, outputs)
 def test_trials_of_a_search_are_shown_by_what_they_held_out(chromium, finished_run, tmp_path):
     """Three that ended as trials do, without a look at the test images; the pruned one says nothing of its setting."""
     record = record_of(RunFolder(finished_run))
-    trials = [
-        (0.1, 40.0, "trained"), (0.2, 60.0, "trained"), (0.4, 50.0, "trained"), (0.8, 90.0, "preempted"),
-    ]  # fmt: skip
-    runs = []
-    for i, (lr, accuracy, state) in enumerate(trials):
-        trial = replace(record, run=f"trial{i}", state=state, config=record.config | {"optim": record.config["optim"] | {"lr": lr}},
-                        summary={}, metrics=[record.metrics[-1] | {"val_top1_percent": accuracy}])  # fmt: skip
+    runs, ended = [], [(0.1, 40.0, "trained"), (0.2, 60.0, "trained"), (0.4, 50.0, "trained"), (0.8, 90.0, "preempted")]
+    for i, (lr, accuracy, state) in enumerate(ended):
+        config = record.config | {"optim": record.config["optim"] | {"lr": lr}}
+        metrics = [record.metrics[-1] | {"val_top1_percent": accuracy}]
+        trial = replace(record, run=f"trial{i}", state=state, config=config, summary={}, metrics=metrics)
         runs.append(Run(trial, finished_run, f"2026-01-0{i + 1}"))
     file = tmp_path / "search.html"
     file.write_text(page(Sources(runs), []))
