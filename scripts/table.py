@@ -38,11 +38,10 @@ from efficientconv.errors import UserError
 from efficientconv.files import make_folder, refused_in_one_line, write_atomically
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.pages import page, write_files
-from efficientconv.results.plot import plot
 from efficientconv.results.record import RunRecord
 from efficientconv.results.report.sources import Sources, find_sources
 from efficientconv.results.report.times import Times
-from efficientconv.results.run_table import TIMES, points, run_table, title_of
+from efficientconv.results.run_table import TIMES, run_table, title_of
 from efficientconv.text import printable
 
 NAMED = 5  # of the runs that are passed over
@@ -55,9 +54,11 @@ def main() -> None:
     sources = find_sources(args.runs)
     records = finished_runs(sources)
     table, title = run_table(records, Times(sources)), args.title or title_of(records)
-    print(f"{table.text()}\n\n{TIMES}\n")
+    print(f"{table.text()}\n\n{TIMES}\n", flush=True)
+    from efficientconv.results.plot import plot, points_of  # here: nobody waits for matplotlib to read the table
+
     text = page(f"# {args.title}" if args.title else "", *args.note, table.markdown(), TIMES)
-    files = {".md": text, ".csv": table.csv(), **plot(points(records), title, FIGURES["macs"])}
+    files = {".md": text, ".csv": table.csv(), **plot(points_of(records), title, FIGURES["macs"])}
     with refused_in_one_line(f"write {output}.*", "choose another --output"):
         written = write_files(output.parent, {output.name + ending: content for ending, content in files.items()})
         if args.summaries:

@@ -95,10 +95,12 @@ def test_version_and_licence_are_one_everywhere() -> None:
         ("efficientconv", {"torch", "numpy"}),
         ("efficientconv.layers", {"torchvision", "pydantic", "yaml", "PIL", "scipy", "hydra", "omegaconf"}),
         ("efficientconv.models", {"torchvision", "PIL", "scipy", "hydra", "omegaconf"}),
+        *((f"scripts.{name}", {"torch", "matplotlib", "hydra"}) for name in ("report", "runs", "table", "track")),
     ],
 )
 def test_an_import_brings_no_more_than_it_needs(module: str, without: set[str]) -> None:
-    loaded = run(sys.executable, "-c", f"import {module}, sys; print(*sys.modules)", cwd=ROOT)
+    code = f"import sys; sys.path.append('scripts'); import {module}; print(*sys.modules)"
+    loaded = run(sys.executable, "-c", code, cwd=ROOT)
     assert loaded.returncode == 0 and not without & set(loaded.stdout.split()), loaded.stderr
 
 

@@ -31,11 +31,11 @@ from efficientconv.results.csv_files import csv_lines, csv_rows
 from efficientconv.results.families import family_of
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.labels import label
-from efficientconv.results.plot import pareto_front
+from efficientconv.results.plot import pareto_front, points_of
 from efficientconv.results.record import read_records_in, record_of
 from efficientconv.results.report.sources import find_sources
 from efficientconv.results.report.times import Times
-from efficientconv.results.run_table import points, title_of
+from efficientconv.results.run_table import title_of
 from efficientconv.results.table import Column, Table
 from efficientconv.text import printable
 
@@ -114,7 +114,7 @@ def test_a_point_is_the_mean_of_a_configuration_and_fronts_join_what_can_be_comp
     seeds = [variation(finished_run, tmp_path / f"s{seed}", seed=seed, top1_percent=60.0 + 10 * seed) for seed in (1, 2)]
     wide = variation(finished_run, tmp_path / "wide", width=0.25, macs=10**9, top1_percent=75.5)
     longer = variation(finished_run, tmp_path / "longer", epochs=15, macs=10**9, top1_percent=99.0)
-    mean, other, apart = found = points(records(*seeds, wide, longer))
+    mean, other, apart = found = points_of(records(*seeds, wide, longer))
     assert (mean.top1.mean, mean.top1.std) == (75.0, pytest.approx(50**0.5))
     assert mean.series == other.series != apart.series and "epochs 15" in apart.series
     assert (mean.name, other.name) == ("c x 0.125", "c x 0.25")
@@ -122,7 +122,7 @@ def test_a_point_is_the_mean_of_a_configuration_and_fronts_join_what_can_be_comp
     assert title_of(records(seeds[0], wide)) == "digits, width 0.125 to 0.25, 2 epochs"
     other_images = variation(finished_run, tmp_path / "other", data_name="folder", train_images_digest="0123")
     again = variation(finished_run, tmp_path / "again", data_name="folder", train_images_digest="4567")
-    one, another = points(records(other_images, again))
+    one, another = points_of(records(other_images, again))
     assert one.series != another.series and "images 0123" in one.series
     assert pareto_front([point for point in found if point.series == mean.series]) == [mean, other]
 

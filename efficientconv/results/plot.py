@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
+from efficientconv.results.comparable import series_names
+from efficientconv.results.configurations import by_configuration
 from efficientconv.results.families import Family, family_of
 from efficientconv.results.figures import FIGURES, Figure
 from efficientconv.results.labels import FAINT, Place, label, shown
@@ -30,6 +32,14 @@ class Point:
     @classmethod
     def of(cls, name: str, cost: float, runs: Sequence[RunRecord], series: str = "") -> Point:
         return cls(name, cost, spread([run.summary["top1_percent"] for run in runs]), series)
+
+
+def points_of(records: Sequence[RunRecord]) -> list[Point]:
+    """One for each configuration of finished runs: mean and deviation over its seeds."""
+    groups = by_configuration(records)
+    firsts = [runs[0] for runs in groups]
+    described = zip(_names(firsts), series_names(firsts), groups)
+    return [Point.of(name, runs[0].summary["macs"], runs, series) for name, series, runs in described]
 
 
 def plot(points: Sequence[Point], title: str, cost: Figure, joined: bool = False) -> Picture:
@@ -58,6 +68,14 @@ def pareto_front(points: Sequence[Point]) -> list[Point]:
     return front
 
 
+def _names(records: Sequence[RunRecord]) -> list[str]:
+    """The models', with their width where one is there in several."""
+    widths: dict[str, set[float]] = {}
+    for record in records:
+        widths.setdefault(record.model, set()).add(record.summary["width"])
+    return [f"{r.model} x {r.summary['width']:.3g}" if len(widths[r.model]) > 1 else r.model for r in records]
+
+
 def _draw(axes: Axes, points: Sequence[Point], joined: bool, equal: str | None) -> None:
     """`equal`: what upright lines through the first series are called."""
     series = {name: sorted((p for p in points if p.series == name), key=lambda p: p.cost)
@@ -69,7 +87,9 @@ def _draw(axes: Axes, points: Sequence[Point], joined: bool, equal: str | None) 
         axes.axvline(point.cost, color=FAINT, linewidth=0.8, linestyle=":", zorder=0, label="" if number else equal)
     seeds = sorted({point.top1.n for point in points})
     counted = f"{seeds[0]} seed{'s' * (seeds[0] > 1)}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
-    axes.legend(fontsize=8, title_fontsize=8, frameon=False, title=f"mean of {counted}; bars: ± standard deviation")
+    lines = "\nlines: fronts of models at several widths" if joined else ""
+    told = f"mean of {counted}; bars: ± standard deviation{lines}"
+    axes.legend(fontsize=8, title_fontsize=8, frameon=False, title=told)
     ends = [(name, pareto_front(line)[-1]) for name, line in series.items()] if joined else [(p.name, p) for p in points]
     named = [(name, family_of(p.name).colour, (p.cost, p.top1.mean)) for name, p in ends]
     label(axes, named, [*map(_bar, points), *(line for path in paths for line in zip(path, path[1:]))])

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from efficientconv.results.comparable import series_names
-from efficientconv.results.configurations import by_configuration
 from efficientconv.results.figures import FIGURES
-from efficientconv.results.plot import Point
 from efficientconv.results.record import RunRecord
 from efficientconv.results.report.times import Times
 from efficientconv.results.table import Column, Table
@@ -32,14 +29,6 @@ def run_table(records: Sequence[RunRecord], times: Times) -> Table:
     ])  # fmt: skip
 
 
-def points(records: Sequence[RunRecord]) -> list[Point]:
-    """One for each configuration of finished runs: mean and deviation over its seeds."""
-    groups = by_configuration(records)
-    firsts = [runs[0] for runs in groups]
-    described = zip(_names(firsts), series_names(firsts), groups)
-    return [Point.of(name, runs[0].summary["macs"], runs, series) for name, series, runs in described]
-
-
 def title_of(records: Sequence[RunRecord]) -> str:
     """What the runs share, or all that they have."""
     data, widths, epochs = (sorted({r.summary[key] for r in records}) for key in ("data_name", "width", "epochs"))
@@ -49,11 +38,3 @@ def title_of(records: Sequence[RunRecord]) -> str:
 
 def _recorded(name: str) -> Column:
     return FIGURES[name].column(lambda record: record.summary[name])
-
-
-def _names(records: Sequence[RunRecord]) -> list[str]:
-    """The models', with their width where one is there in several."""
-    widths: dict[str, set[float]] = {}
-    for record in records:
-        widths.setdefault(record.model, set()).add(record.summary["width"])
-    return [f"{r.model} x {r.summary['width']:.3g}" if len(widths[r.model]) > 1 else r.model for r in records]
