@@ -185,6 +185,18 @@ def test_training_curves_of_both_backends_agree(model: str):
 
 
 @needs_kernels
+@pytest.mark.parametrize("model, layers", [("a", 0), ("i", 4)])
+def test_1x1_layers_leave_maps_in_the_order_of_the_layers_around_them(model: str, layers: int):
+    """Three transitions and the head's; behind a channels-last stem, the standard model's maps stay channels-last."""
+    network = create_model(model, num_classes=4, layout="cifar", width=0.25).to(memory_format=torch.channels_last).train()
+    images = torch.randn(2, 3, 32, 32).to(memory_format=torch.channels_last)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        network(images)
+    calls = {event.key: event.count for event in profile.key_averages()}
+    assert calls.get("efficientconv::topological_layer", 0) == layers
+
+
+@needs_kernels
 @pytest.mark.parametrize("layout", ["imagenet", "cifar"])
 @pytest.mark.parametrize("model", ["a", "b", "c", "g", "h", "i", "j", "l", "n"])
 def test_whole_models_equal_the_float64_reference_in_both_memory_formats(model: str, layout: str):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from efficientconv.layers.backend import HasOperator, is_inference
+from efficientconv.layers.backend import HasOperator
 from efficientconv.layers.base import LAYERS
 from efficientconv.layers.geometry import Device, Padding, Size, fits_operator
 from efficientconv.layers.grouped import GroupedConv2d
@@ -39,10 +39,10 @@ class StandardConv2d(HasOperator, GroupedConv2d):
         )  # fmt: skip
 
     def takes_operator(self, x: Tensor) -> bool:
-        """The library's own are as fast; but a 1 x 1 layer leaves contiguous maps to the layers around it that need them."""
+        """The library's own are as fast on channels-last maps; but a 1 x 1 layer leaves contiguous ones as they are."""
         return (
-            self.kernel_size == (1, 1) and not self.training and x.is_contiguous() and fits_operator(self)
-            and not torch.is_autocast_enabled(x.device.type) and is_inference(x, self._parameters["weight"])
+            self.kernel_size == (1, 1) and x.is_contiguous() and fits_operator(self)
+            and not torch.is_autocast_enabled(x.device.type)
         )  # fmt: skip
 
     def operator_arguments(self) -> tuple[object, ...]:

@@ -27,7 +27,7 @@ class Stage(nn.Module):
         return self.after_pool(max_pool(self.pool, x))
 
     def after_pool(self, x: Tensor) -> Tensor:
-        return self.layers(in_order_of(self.layers[0], self.transition(x)))
+        return self.layers(self.transition(in_order_of(self.layers[0], x)))
 
 
 class Head(nn.Module):
