@@ -3,6 +3,7 @@
     python scripts/benchmark.py layers                     each layer at the shapes of both layouts, batch 1 and 16
     python scripts/benchmark.py models --layout imagenet   models A to O against A
     python scripts/benchmark.py peers --models acfikm      inference beside plain PyTorch, ONNX Runtime and OpenVINO
+    python scripts/benchmark.py kernels --models cfkm      models without one of the C++ kernels' special ways
     python scripts/benchmark.py layers --backend reference --output-dir outputs    plain PyTorch, files elsewhere
 
 Writes benchmark_<what>.csv and .md into results/, and pictures of layers and models. Close what else needs the processor
@@ -27,7 +28,7 @@ from efficientconv.signals import guarded, leave_on_signals
 
 def parse_args() -> argparse.Namespace:
     parser = parser_for(__doc__)
-    parser.add_argument("what", choices=("layers", "models", "peers"))
+    parser.add_argument("what", choices=("layers", "models", "peers", "kernels"))
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--threads", type=positive, help="of the CPU (default: torch's choice)")
     parser.add_argument("--repeats", type=positive, default=15, help="interleaved repeats of each measurement (default 15)")
@@ -49,10 +50,12 @@ import torch
 from tqdm import tqdm
 
 from efficientconv.arguments import require_writable
-from efficientconv.benchmark import peers, peers_report, report, subjects
+from efficientconv.benchmark import ablation, ablation_report, peers, peers_report, report, subjects
 from efficientconv.benchmark.peaks import Peaks, measured_peaks
 from efficientconv.benchmark.timing import measure, peak_bytes
 from efficientconv.engine.device import choose_device, keep_freed_memory
+from efficientconv.errors import UserError
+from efficientconv.native.cache import BuildError
 
 
 def main() -> None:
@@ -61,6 +64,8 @@ def main() -> None:
     torch.set_num_threads(args.threads or torch.get_num_threads())
     if args.what == "peers":
         run_peers(args)
+    elif args.what == "kernels":
+        run_kernels(args)
     else:
         run(args, choose_device(args.device))
 
@@ -98,6 +103,23 @@ def run_peers(args: argparse.Namespace) -> None:
             rows += peers.rows_of(names, layout, batch, args.repeats, peaks, bar)
     text = peers_report.write(rows, args.output_dir, peaks, args.repeats, command())
     print(f"{text}\nwrote {args.output_dir}/benchmark_peers.csv and .md")
+
+
+def run_kernels(args: argparse.Namespace) -> None:
+    """On the CPU, as peers."""
+    cases = [
+        ablation.Case(layout, batch, kind, model)
+        for layout, _, batch in places(args) for kind in args.passes or PASSES for model in args.models
+    ]  # fmt: skip
+    rows: list[ablation.AblationRow] = []
+    try:
+        with ablation.variants(list(ablation.SPECIALS), torch.get_num_threads()) as found, progress(args, len(cases)) as bar:
+            for case in cases:
+                rows += ablation.rows_of(case, found, args.repeats, bar)
+    except BuildError as error:
+        raise UserError(str(error)) from None
+    text = ablation_report.write(rows, args.output_dir, args.repeats, command())
+    print(f"{text}\nwrote {args.output_dir}/benchmark_kernels.csv and .md")
 
 
 def progress(args: argparse.Namespace, groups: int) -> tqdm:

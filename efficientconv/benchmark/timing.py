@@ -38,7 +38,7 @@ def measure(jobs: dict[str, Job], repeats: int, device: torch.device, bar: tqdm,
     passes = {}
     for name, job in jobs.items():
         job()  # what is built or chosen once
-        passes[name] = max(1, int(SLICE_SECONDS / max(_seconds(job, 1, device), 1e-6)))
+        passes[name] = _passes(job, device)
     times: dict[str, list[float]] = {name: [] for name in jobs}
     for _ in range(repeats):
         for name, job in jobs.items():
@@ -48,6 +48,11 @@ def measure(jobs: dict[str, Job], repeats: int, device: torch.device, bar: tqdm,
             times[name].append(_seconds(job, passes[name], device))
         bar.update()
     return {name: Spread.of(values) for name, values in times.items()}
+
+
+def seconds(job: Job, device: torch.device) -> float:
+    """Of one run, now."""
+    return _seconds(job, _passes(job, device), device)
 
 
 def peak_bytes(job: Job, device: torch.device) -> int:
@@ -78,6 +83,10 @@ def held_bytes(job: Job, device: torch.device) -> int | None:
     torch.cuda.reset_peak_memory_stats(device)
     job()
     return torch.cuda.max_memory_reserved(device)
+
+
+def _passes(job: Job, device: torch.device) -> int:
+    return max(1, int(SLICE_SECONDS / max(_seconds(job, 1, device), 1e-6)))
 
 
 def _seconds(job: Job, passes: int, device: torch.device) -> float:

@@ -1,0 +1,161 @@
+"""What each special way of the C++ kernels earns: whole models with all of them, and without one, interleaved in one run.
+
+A variant is the same C++ with one line changed. It is compiled by itself and runs in a process of its own.
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from efficientconv.benchmark.subjects import model_subject
+from efficientconv.benchmark.timing import Spread, seconds
+from efficientconv.engine.device import keep_freed_memory
+from efficientconv.native import build
+
+ALL = "all"
+REST_S = 0.03  # between processes: the threads of the one before have stopped spinning
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Special:
+    """A special way, and the line of the C++ that would leave it out."""
+
+    about: str
+    file: str
+    line: str
+    without: str
+
+
+SPECIALS = {
+    "stem": Special(
+        "in inference, first convolution, batch norm, ReLU and max pool in one go", "stem_ops.h",
+        "const bool fits = eager(tensors)", "const bool fits = false && eager(tensors)"),
+    "pairs": Special(
+        "steps that read two inputs, so that no part of a tile is idle", "plan.h",
+        "std::min(a.size(), b.size())", "0 * std::min(a.size(), b.size())"),
+    "dense": Special(
+        "projections of all channels read weights as they lie, and transpose for their gradient", "tensors.h",
+        "if (t.full() && kernel == 1)", "if (false)"),
+    "image_by_image": Special(
+        "in training, a SIC layer's gradients in one pass over the images", "connected_layer.h",
+        "return filters && topology.full()", "return false && filters"),
+    "small_work": Special(
+        "few blocks: threads share the outputs of each", "connections.h",
+        "if (groups.n >= 4 * threads || groups.n % threads == 0) return;", "return;"),
+    "whole_bottleneck": Special(
+        "in inference, the three convolutions of a bottleneck on a few images at a time", "spatial_layer.h",
+        "if (x.size(0) < thread_count())", "if (true)"),
+    "help": Special(
+        "a thread that is done helps the others", "parallel.h", "for (int64_t i = 0; i < threads; ++i)",
+        "for (int64_t i = 0; i < 1; ++i)"),
+    "pool": Special(
+        "results' memory is kept for the next ones", "pool.h", "if (bytes < kLeast)", "if (true)"),
+    "scratch": Special(
+        "threads keep the memory that they work in", "scratch.h", "if (memory.floats < floats || wasteful)", "if (true)"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class AblationRow:
+    """One model in one place, without one special way; times are of a batch."""
+
+    special: str
+    layout: str
+    batch: int
+    kind: str
+    model: str
+    seconds: float  # with all
+    ratio: Spread  # without it / with all, of the same round
+
+    @property
+    def place(self) -> str:
+        return f"{self.layout}, batch {self.batch}, {self.kind}"
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a process is asked to run once more."""
+
+    layout: str
+    batch: int
+    kind: str
+    model: str
+
+
+def rows_of(case: Case, processes: dict[str, Connection], repeats: int, bar: tqdm) -> list[AblationRow]:
+    """All variants in turn, round by round. `bar` advances by a round."""
+    times: dict[str, list[float]] = {name: [] for name in processes}
+    for round_ in range(repeats + 1):
+        for name, process in processes.items():
+            time.sleep(REST_S)
+            process.send(case)
+            took = process.recv()
+            if round_ > 0:  # the first one does not count
+                times[name].append(took)
+        bar.update(round_ > 0)
+    return [
+        AblationRow(name, case.layout, case.batch, case.kind, case.model, statistics.median(times[ALL]),
+                    Spread.of([without / whole for without, whole in zip(own, times[ALL])]))
+        for name, own in times.items() if name != ALL
+    ]  # fmt: skip
+
+
+@contextmanager
+def variants(names: Sequence[str], threads: int) -> Iterator[dict[str, Connection]]:
+    """A process for ALL and one without each of `names`, that answer a Case by its seconds; compiled on first use.
+
+    Raises BuildError.
+    """
+    processes, context = {}, get_context("spawn")
+    with tempfile.TemporaryDirectory(prefix="kernels-") as folder:
+        for name in (ALL, *names):
+            sources = _sources(Path(folder) / name, SPECIALS.get(name))
+            processes[name], end = context.Pipe()
+            context.Process(target=_serve, args=(end, sources, threads), daemon=True).start()
+            if reason := processes[name].recv():
+                raise build.BuildError(f"kernels without {name}: {reason}")
+        try:
+            yield processes
+        finally:
+            for process in processes.values():
+                process.send(None)
+
+
+def _sources(folder: Path, special: Special | None) -> Path:
+    shutil.copytree(build.SOURCE_DIR, folder)
+    if special:
+        path = folder / special.file
+        text = path.read_text()
+        if text.count(special.line) != 1:
+            raise build.BuildError(f"{special.file} has not one line `{special.line}`")
+        path.write_text(text.replace(special.line, special.without))
+    return folder
+
+
+def _serve(orders: Connection, sources: Path, threads: int) -> None:
+    build.SOURCE_DIR = sources
+    torch.set_num_threads(threads)
+    keep_freed_memory(CPU)
+    error = build.failure()
+    orders.send(str(error) if error else None)
+    last, job = None, None
+    while case := orders.recv():
+        if case != last:
+            subject = model_subject(case.model, case.layout, case.batch, "native", CPU)
+            last, job = case, subject.job(case.kind, CPU)
+            job()
+        job()
+        orders.send(seconds(job, CPU))
