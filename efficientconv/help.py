@@ -10,12 +10,13 @@ import re
 import sys
 import textwrap
 from itertools import groupby
+from typing import Any
 
 from efficientconv.data_settings import data_settings
 from efficientconv.files import CONFIG_DIR
 
 WIDTH = 80  # columns
-_WHOLE_WORDS = {"break_long_words": False, "break_on_hyphens": False}
+_WHOLE_WORDS: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
 OPTIONS = {
     "-m": "trains every combination of values, such as seed=0,1,2",
     "--cfg job": "prints all settings with their values, and ends",
