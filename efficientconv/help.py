@@ -66,7 +66,7 @@ def choices(group: str) -> list[str]:
 
 def fitted(text: str) -> str:
     """`text` in WIDTH columns. Prose is filled. An indented line is an example of a command."""
-    parts = []
+    parts: list[str] = []
     for prose, group in groupby(text.strip("\n").splitlines(), key=lambda line: bool(line) and not line[0].isspace()):
         lines = list(group)
         parts += [_wrapped("\n".join(lines))] if prose else map(_example, lines)
