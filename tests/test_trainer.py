@@ -85,6 +85,26 @@ def test_cut_anywhere_and_continued_ends_bit_for_bit_the_same(name, changes, tmp
         assert equal_states(whole.ema.model.state_dict(), cut.ema.model.state_dict())
 
 
+def test_momenta_of_another_memory_format_continue_alike():
+    """A fused optimizer would take them as they lie."""
+    loader = Batches(4, STEPS)
+    first = make_trainer(small_model("a").to(memory_format=torch.channels_last))
+    for _ in first.train_epoch(loader, 0):
+        pass
+    state, ends = first.state_dict(), []
+    for memory_format in (torch.channels_last, torch.contiguous_format):
+        told = copy.deepcopy(state)
+        for buffers in told["optimizer"]["state"].values():
+            if buffers["momentum_buffer"].dim() == 4:
+                buffers["momentum_buffer"] = buffers["momentum_buffer"].contiguous(memory_format=memory_format)
+        trainer = make_trainer(small_model("a").to(memory_format=torch.channels_last))
+        trainer.load_state_dict(told)
+        for _ in trainer.train_epoch(loader, 1):
+            pass
+        ends.append(trainer.model.state_dict())
+    assert equal_states(*ends)
+
+
 def test_accumulated_gradients_are_those_of_the_whole_batch():
     # without batch norm, whose statistics are of a micro-batch, and without dropout
     def model() -> nn.Module:

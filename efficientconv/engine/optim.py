@@ -23,9 +23,16 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
     others = [p for p in model.parameters() if p.ndim <= 1]
     of_others = config.weight_decay if config.decay_norms else 0.0
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": of_others}]
-    # fused on a GPU: one launch for all weights, and fp16's check for overflow stays there, without a wait
-    fused = all(p.is_cuda for p in model.parameters())
-    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=fused or None)
+    # fused: one call for all weights; on a GPU, fp16's check for overflow stays there, without a wait
+    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=True)
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict) -> None:
+    """Momenta get the memory format of their weights: a fused optimizer takes that for granted, and looks at no strides."""
+    optimizer.load_state_dict(state)
+    for weight, buffers in optimizer.state.items():
+        if (momentum := buffers.get("momentum_buffer")) is not None:
+            buffers["momentum_buffer"] = torch.empty_like(weight).copy_(momentum)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

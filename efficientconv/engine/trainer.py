@@ -18,7 +18,7 @@ from efficientconv.engine.device import autocast, batch_that_fits_named, grad_sc
 from efficientconv.engine.distributed import World
 from efficientconv.engine.divergence import Diverged, FiniteWatch, is_finite
 from efficientconv.engine.metrics import Meter
-from efficientconv.engine.optim import EMA, build_optimizer, lr_factor, set_lr
+from efficientconv.engine.optim import EMA, build_optimizer, load_optimizer, lr_factor, set_lr
 from efficientconv.engine.preemption import Preemption
 
 Batches = Iterator[tuple[Tensor, Tensor]]
@@ -157,7 +157,7 @@ class Trainer:
     def load_state_dict(self, state: dict) -> None:
         self.step, self.lr_scale = state["step"], state["lr_scale"]
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_optimizer(self.optimizer, state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         if self.ema is not None:
             self.ema.model.load_state_dict(state["ema"])
