@@ -33,7 +33,6 @@ from efficientconv.text import printable
 from efficientconv.validation import flat
 
 OUTPUTS = Path("outputs")
-SHOWN = ("top1_percent", "top5_percent", "loss", "best_val_top1_percent", "macs", "params", "ms_per_image", "train_seconds")
 
 
 def main() -> None:
@@ -115,10 +114,8 @@ def note_of(run: Run) -> str:
 
 
 def results(record: RunRecord) -> dict[str, str]:
-    return {
-        FIGURES[name].title: FIGURES[name].show(record.summary[name])
-        for name in SHOWN if record.summary.get(name) is not None
-    }  # fmt: skip
+    found = {figure.title: figure.show(record.summary.get(name)) for name, figure in FIGURES.items()}
+    return {title: shown for title, shown in found.items() if shown}
 
 
 def settings(record: RunRecord) -> dict[str, object]:
