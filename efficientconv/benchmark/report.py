@@ -6,7 +6,7 @@ import os
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from operator import attrgetter, itemgetter
 from pathlib import Path
 
@@ -63,8 +63,7 @@ SUMMARY = ("layout", "batch", "pass", "name", "gain in MACs", "measured gain", "
 
 def write(rows: Sequence[Row], path: Path, title: str, about: str, command: str) -> str:
     """path.csv, path.md, path.png and path.svg; returns the page. `about`: what it was measured on, `conditions`."""
-    columns = [Column(None, attrgetter(field.name), name=field.name) for field in fields(Row)]
-    write_files(path.parent, {f"{path.name}.csv": Table(rows, columns).csv()})
+    write_files(path.parent, {f"{path.name}.csv": Table.of(list(map(asdict, rows))).csv()})
     return _write_page(rows, path, title, about, command)
 
 

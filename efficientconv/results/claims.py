@@ -1,32 +1,45 @@
-"""What the paper claims, and what a tier's runs say of it: results/<tier>/claims*.csv, read back."""
+"""What the paper claims, and what a tier's runs say of it: results/<tier>/claims*.csv, written and read back."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 
 from efficientconv.results.csv_files import csv_rows, number
+from efficientconv.results.table import Column
 
 VERDICTS = ("supported", "contradicted", "undecided")
+EQUAL_COST = {"macs": "MACs", "inference": "time of inference", "training": "time of a training step"}
+FLOATS = ("difference_points", "low", "high", "p", "p_holm")
 
 
 @dataclass(frozen=True)
 class ClaimResult:
-    """Differences are of mean accuracies, in points: `row` minus `than`; None where the runs do not tell."""
+    """A line of a file. Differences are of mean accuracies, in points: `row` minus `than`; None where runs do not tell."""
 
-    tier: str
-    table: str
-    row: str
-    than: str
-    at_equal: str
     sentence: str
-    source: str
+    source: str  # the mark of how sure it is that the paper says so
+    row: str
+    relation: str
+    than: str
+    at_equal: str | None
     verdict: str
-    why: str
-    difference: float | None
+    difference_points: float | None
     low: float | None
     high: float | None
+    n: object  # runs of each row in it
+    test: str
+    p: float | None
+    p_holm: float | None  # corrected over the claims of its table
+    why: str
+    tier: str = ""  # not in the file: it is the folder's name
+
+    @property
+    def tested_as(self) -> str:
+        where = f" at equal {EQUAL_COST[self.at_equal]}" if self.at_equal else ""
+        return f"{self.row} {self.relation.replace('_', ' ')} than {self.than}{where}"
 
     @property
     def interval(self) -> str:
@@ -35,17 +48,28 @@ class ClaimResult:
     @property
     def shown(self) -> str:
         """+1.20 (+0.77 to +1.63)"""
-        return f"{self.difference:+.2f}" + (f" ({self.interval})" if self.interval else "")
+        return f"{self.difference_points:+.2f}" + (f" ({self.interval})" if self.interval else "")
+
+
+FIELDS = [field.name for field in fields(ClaimResult) if field.name != "tier"]
+COLUMNS = [
+    Column("claim", attrgetter("sentence")),
+    Column("mark", attrgetter("source")),
+    Column("tested as", attrgetter("tested_as")),
+    Column("verdict", attrgetter("verdict"), "**{}**".format),
+    Column("why", attrgetter("why")),
+    *(Column(None, attrgetter(name), name=name) for name in FIELDS),
+]
 
 
 def tier_claims(folder: Path) -> list[ClaimResult]:
     """By the order of the tables."""
     paths = sorted(folder.glob("claims*.csv"))
-    return [_claim(row, folder.name, path.stem.removeprefix("claims")) for path in paths for row in csv_rows(path)]
+    return [ClaimResult(**_values(row), tier=folder.name) for path in paths for row in csv_rows(path)]
 
 
 def tested_claims(folder: Path) -> list[ClaimResult]:
-    return [claim for claim in tier_claims(folder) if claim.difference is not None]
+    return [claim for claim in tier_claims(folder) if claim.difference_points is not None]
 
 
 def counts(claims: Sequence[ClaimResult]) -> dict[str, int]:
@@ -54,7 +78,5 @@ def counts(claims: Sequence[ClaimResult]) -> dict[str, int]:
     return {verdict: sum(claim.verdict == verdict for claim in claims) for verdict in verdicts}
 
 
-def _claim(row: dict[str, str], tier: str, table: str) -> ClaimResult:
-    texts = {key: row.get(key, "") for key in ("row", "than", "at_equal", "sentence", "source", "verdict", "why")}
-    difference, low, high = (number(row.get(key)) for key in ("difference_points", "low", "high"))
-    return ClaimResult(tier, table, **texts, difference=difference, low=low, high=high)
+def _values(cells: dict[str, str]) -> dict[str, str | float | None]:
+    return {name: number(cells.get(name)) if name in FLOATS else cells.get(name, "") for name in FIELDS}

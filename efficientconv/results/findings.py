@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from efficientconv.models import model_config
-from efficientconv.results.claims import ClaimResult, counts, tested_claims
+from efficientconv.results.claims import EQUAL_COST, ClaimResult, counts, tested_claims
 from efficientconv.results.table import Column, Table
 from efficientconv.results.tables import budget_of, model_of
 
 OUTCOMES = {"supported": "more accurate", "contradicted": "less accurate", "undecided": "undecided"}  # than A
-COSTS = {"macs": "MACs", "inference": "time of inference", "training": "time of training"}
-EQUAL_COST = "_equal_cost"  # every claim of that table says that a model is better than A: contradicted, it is worse
 MODEL = Column("model", lambda claim: model_of(claim.row).upper())
 DIFFERENCE = Column("accuracy against A's, points (95 %)", lambda claim: claim.shown)
 
@@ -19,8 +17,8 @@ DIFFERENCE = Column("accuracy against A's, points (95 %)", lambda claim: claim.s
 def findings(folder: Path) -> str:
     """Two tables, each with its plot. While nothing is trained for the first: the command that trains it."""
     claims = tested_claims(folder)
-    at_equal_cost = [claim for claim in claims if claim.table == EQUAL_COST]
-    at_equal_width = [claim for claim in claims if claim.table != EQUAL_COST and claim.than == "a"]
+    at_equal_cost = [claim for claim in claims if claim.at_equal]  # each says "better than A": contradicted, it is worse
+    at_equal_width = [claim for claim in claims if not claim.at_equal and claim.than == "a"]
     parts = ["**At equal cost.** A is made narrower or wider until it costs what the model costs."]
     if at_equal_cost:
         told = ", ".join(f"{count} {OUTCOMES[verdict]}" for verdict, count in counts(at_equal_cost).items())
@@ -56,7 +54,7 @@ def _equal_width_table(claims: list[ClaimResult]) -> str:
 
 def _at_equal(claim: ClaimResult) -> str:
     budget = budget_of(claim.row) if claim.at_equal == "macs" else None
-    return COSTS[claim.at_equal] if budget is None else f"{budget / 1e6:.2f} M MACs"
+    return EQUAL_COST[claim.at_equal] if budget is None else f"{budget / 1e6:.2f} M MACs"
 
 
 def _plot(folder: Path, name: str) -> list[str]:

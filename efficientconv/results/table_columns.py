@@ -9,11 +9,10 @@ from efficientconv.results import paper
 from efficientconv.results.equal_cost import Needed
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.table import Column
-from efficientconv.results.table_rows import JudgedClaim, TableRow
+from efficientconv.results.table_rows import TableRow
 from efficientconv.results.tables import Cost, TableConfig, budget_of, model_of
 
 COSTS: dict[Cost, str] = {"macs": "macs", "inference": "ms_per_image", "training": "training_ms_per_image"}  # figures
-EQUAL_COST = {"macs": "MACs", "inference": "time of inference", "training": "time of a training step"}
 SPREAD = {"mean": "top1_mean_percent", "std": "top1_std", "low": "top1_low", "high": "top1_high", "n": "n"}
 DIFFERENCE = {"mean": "difference_points", "low": "difference_low", "high": "difference_high"}
 ROW = Column("model", lambda row: row.name, name="row")
@@ -67,23 +66,6 @@ def run_columns(tier: str) -> list[Column]:
     ]
 
 
-def claim_columns(test: str) -> list[Column]:
-    """`test`: that the claims of the table were put to."""
-    return [
-        Column("claim", lambda judged: judged.claim.sentence, name="sentence"),
-        Column("mark", lambda judged: judged.claim.source, name="source"),
-        Column("tested as", _tested_as),
-        *(Column(None, lambda judged, key=key: getattr(judged.claim, key), name=key)
-          for key in ("row", "relation", "than", "at_equal")),
-        Column("verdict", lambda judged: judged.verdict.verdict, "**{}**".format, "verdict"),
-        *_parts(lambda judged: judged.verdict.difference, {"mean": "difference_points", "low": "low", "high": "high"}),
-        Column(None, lambda judged: getattr(judged.verdict.difference, "n", ()), name="n"),
-        Column(None, lambda judged: test, name="test"),
-        *_parts(lambda judged: judged.verdict, {"p": "p", "p_corrected": "p_holm"}),
-        Column("why", lambda judged: judged.verdict.why, name="why"),
-    ]  # fmt: skip
-
-
 def needed_columns(kind: Cost, needed: Mapping[str, Needed], curve: str) -> list[Column]:
     """What the table's curve needs for the row's accuracy, beside what the row itself needs."""
     figure = FIGURES[COSTS[kind]]
@@ -132,12 +114,6 @@ def _cost(kind: Cost) -> Callable[[TableRow], float | None]:
 def _interval(row: TableRow) -> str:
     found = row.accuracy()
     return "" if found is None or found.low is None else f"{found.low:.2f} to {found.high:.2f}"
-
-
-def _tested_as(judged: JudgedClaim) -> str:
-    claim = judged.claim
-    where = "" if claim.at_equal is None else f" at equal {EQUAL_COST[claim.at_equal]}"
-    return f"{claim.row} {claim.relation.replace('_', ' ')} than {claim.than}{where}"
 
 
 def _needed(found: Needed, scale: float) -> str:

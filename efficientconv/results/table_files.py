@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from efficientconv.benchmark.peaks import OF_LIMIT
+from efficientconv.results import claims
 from efficientconv.results.pages import page, write_files
 from efficientconv.results.statistics import CONFIDENCE, MARGIN_POINTS, Comparison
 from efficientconv.results.table import Table
-from efficientconv.results.table_columns import ROW, claim_columns, main_columns, more_columns, needed_columns, run_columns
+from efficientconv.results.table_columns import ROW, main_columns, more_columns, needed_columns, run_columns
 from efficientconv.results.table_rows import PaperTable
 from efficientconv.results.tables import Cost
 
@@ -32,7 +33,7 @@ def write_tier_table(folder: Path, table: PaperTable, context: Context) -> list[
     name = context.table if context.table.isdigit() else f"_{context.table}"
     texts = {f"table{name}.md": _text(table, context), f"table{name}.csv": Table(table.rows, columns).csv()}
     if table.claims:
-        texts[f"claims{name}.csv"] = _claim_table(table).csv()
+        texts[f"claims{name}.csv"] = Table(table.claims, claims.COLUMNS).csv()
     if table.needed:
         texts[f"needed{name}.csv"] = _needed_table(table, *table.needed).csv()
     return write_files(folder, texts)
@@ -92,15 +93,11 @@ def _needed_table(table: PaperTable, *kinds: Cost) -> Table:
     return Table(compared, [ROW, *(column for of_kind in columns for column in of_kind)])
 
 
-def _claim_table(table: PaperTable) -> Table:
-    return Table(table.claims, claim_columns(table.comparison.test))
-
-
 def _claims_text(table: PaperTable) -> list[str]:
-    tested = sum(judged.verdict.p is not None for judged in table.claims)
+    tested = sum(claim.p is not None for claim in table.claims)
     return [
         f"## What the paper claims, and what these runs say ({table.comparison.test}, Holm over {tested} tested)",
-        _claim_table(table).markdown(),
+        Table(table.claims, claims.COLUMNS).markdown(),
         'The threshold is 0 points for "better" and "worse"; "no worse" and "not better" allow '
         f"{MARGIN_POINTS} points, this project's choice (D). Where p, corrected by Holm over the claims of this table that "
         f"could be tested, is below {1 - CONFIDENCE:.2g}, the claim is supported or contradicted, by the side of the "

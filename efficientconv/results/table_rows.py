@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, get_args
+from typing import get_args
 
 from efficientconv.complexity import NetworkCost
 from efficientconv.config import ModelConfig
+from efficientconv.results.claims import ClaimResult
 from efficientconv.results.equal_cost import Curve, Needed
 from efficientconv.results.record import RunRecord
 from efficientconv.results.statistics import Comparison, Difference, Spread, Verdict, judge, spread
@@ -45,11 +46,6 @@ class TableRow:
         return str(found) if found else None
 
 
-class JudgedClaim(NamedTuple):
-    claim: Claim
-    verdict: Verdict
-
-
 @dataclass(frozen=True)
 class PaperTable:
     """What one tier has of a table of the paper; `comparison` is of all rows that have runs, those not shown too."""
@@ -59,9 +55,9 @@ class PaperTable:
     comparison: Comparison
 
     @cached_property
-    def claims(self) -> list[JudgedClaim]:
-        differences = [(claim.relation, self._difference(claim)) for claim in self.config.claims]
-        return list(map(JudgedClaim, self.config.claims, judge(differences)))
+    def claims(self) -> list[ClaimResult]:
+        verdicts = judge([(claim.relation, self._difference(claim)) for claim in self.config.claims])
+        return [_result(*judged, self.comparison.test) for judged in zip(self.config.claims, verdicts)]
 
     @cached_property
     def needed(self) -> dict[Cost, dict[str, Needed]]:
@@ -86,6 +82,14 @@ class PaperTable:
         curve = self._curve(claim.at_equal)
         cost = next(row.cost(claim.at_equal) for row in self.rows if row.name == claim.row)
         return None if curve is None or cost is None else curve.difference(claim.row, cost)
+
+
+def _result(claim: Claim, verdict: Verdict, test: str) -> ClaimResult:
+    mean, low, high, n = (getattr(verdict.difference, key, None) for key in ("mean", "low", "high", "n"))
+    return ClaimResult(
+        **claim.model_dump(), verdict=verdict.verdict, difference_points=mean, low=low, high=high, n=n, test=test,
+        p=verdict.p, p_holm=verdict.p_corrected, why=verdict.why,
+    )  # fmt: skip
 
 
 def by_row(models: Mapping[str, ModelConfig], records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
