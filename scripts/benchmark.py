@@ -2,6 +2,7 @@
 
     python scripts/benchmark.py layers                     each layer at the shapes of both layouts, batch 1 and 16
     python scripts/benchmark.py models --layout imagenet   models A to O against A
+    python scripts/benchmark.py models --layout cifar --width 0.25 --batch 64 --threads 1    as small networks are trained
     python scripts/benchmark.py peers --models acfikm      inference beside plain PyTorch, ONNX Runtime and OpenVINO
     python scripts/benchmark.py kernels --models cfkm      models without one of the C++ kernels' special ways
     python scripts/benchmark.py layers --backend reference --output-dir outputs    plain PyTorch, files elsewhere
@@ -38,6 +39,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--batch", type=positive, action="append", help="default: 1 and 16")
     parser.add_argument("--passes", choices=PASSES, action="append", help="default: both")
     parser.add_argument("--models", default=MODELS, help=f"letters (default {MODELS})")
+    parser.add_argument("--width", type=float, default=1.0, help="of models: times the channels (default 1)")
     parser.add_argument("--output-dir", type=Path, default=ROOT / "results")
     return parser.parse_args()
 
@@ -81,10 +83,11 @@ def run(args: argparse.Namespace, device: torch.device) -> None:
             else:
                 names = dict.fromkeys("a" + args.models)
                 model = partial(subjects.model_subject, layout=layout, batch=batch, backend=args.backend, device=device)
-                chosen = [model(name, precision=args.precision) for name in names]
+                chosen = [model(name, precision=args.precision, width=args.width) for name in names]
             for kind in kinds:
                 rows += rows_of(chosen, layout, kind, peaks, args.repeats, device, bar)
     title = f"{args.what.capitalize()} against {'the standard layer' if args.what == 'layers' else 'model A'}"
+    title += "" if args.width == 1 else f", width {args.width:g}"
     about = report.conditions(peaks, device, args.repeats, args.precision)
     text = report.write(rows, args.output_dir / f"benchmark_{args.what}", title, about, command())
     print(f"{text}\nwrote {args.output_dir}/benchmark_{args.what}.csv, .md, .png and .svg")

@@ -44,8 +44,12 @@ def test_layers_are_measured_against_the_standard_one(tmp_path: Path):
 
 
 def test_models_are_measured_against_a(tmp_path: Path):
-    rows, text = measured(tmp_path, "models", "--layout", "cifar", "--batch", "2", "--models", "ck", "--precision", "bf16")
-    assert "bfloat16 by autocast" in text
+    places = ("--layout", "cifar", "--batch", "2", "--width", "0.25")
+    rows, text = measured(tmp_path, "models", *places, "--models", "ck", "--precision", "bf16")
+    assert "bfloat16 by autocast" in text and text.startswith("# Models against model A, width 0.25\n")
+    transitions = 16 * 32 * 256 + 32 * 64 * 64 + 64 * 128 * 16 + 128 * 256 * 16
+    layers = 2 * 9 * (32**2 * 256 + 64**2 * 64 + 128**2 * 16)
+    assert float(rows[0]["macs"]) == 3 * 16 * 9 * 1024 + transitions + layers + 256 * 512 + 512 * 10
     assert [row["name"] for row in rows] == ["a", "c", "k"] * 2
     assert all(float(row["gain"]) == 1 for row in rows if row["name"] == "a")
     assert all(float(row["ms"]) > 0 and float(row["peak_mb"]) > 0 for row in rows)

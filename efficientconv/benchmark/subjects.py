@@ -98,7 +98,7 @@ class Subject:
         return run
 
     def _model_step(self, x: Tensor) -> Job:
-        optimizer = torch.optim.SGD(self.network.parameters(), lr=1e-4, momentum=0.9)
+        optimizer = torch.optim.SGD(self.network.parameters(), lr=1e-4, momentum=0.9, fused=True)  # as train.py
         labels = torch.zeros(len(x), dtype=torch.long, device=x.device)
 
         def run() -> None:
@@ -126,11 +126,11 @@ def layer_subjects(
 
 
 def model_subject(
-    model: str, layout: str, batch: int, backend: str, device: torch.device, precision: str = "fp32"
+    model: str, layout: str, batch: int, backend: str, device: torch.device, precision: str = "fp32", width: float = 1.0
 ) -> Subject:
     classes = 1000 if layout == "imagenet" else 10
     size = image_size_of(model_config(model), None if layout == "imagenet" else 32)
-    network = create_model(model, classes, layout=layout, image_size=size)
+    network = create_model(model, classes, layout=layout, width=width, image_size=size)
     macs = count(network, (3, size, size)).macs
     network = set_backend(network.to(device), backend)
     return Subject(model, network, (batch, 3, size, size), macs, precision=precision)
