@@ -1,7 +1,7 @@
-"""The schema of every configuration group: each setting with its type, its range and what it means.
+"""The schema of every configuration group: the type, the range and the meaning of each setting.
 
-Hydra composes YAML into a dictionary (cli.py); `validate` (validation.py) makes a `RunConfig` of it, once, at the start.
-Nothing below knows Hydra or OmegaConf. Units are in the names.
+Hydra composes YAML into a dictionary (cli.py). `validate` (validation.py) makes a `RunConfig` from this dictionary once, at
+the start. No other code knows Hydra or OmegaConf. Names contain the unit.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from efficientconv.data_settings import data_settings
 from efficientconv.validation import Section, file_name
 
 FileName = Annotated[str, AfterValidator(file_name)]
-FARTHEST = 0.03  # from a budget of MACs, as a share of it: no width farther off meets it
-# upper bounds are where memory, float32 or 32-bit sizes would end: far beyond use
+FARTHEST = 0.03  # the largest allowed distance from a budget of MACs, as a share of the budget
+# The upper bounds are the limits of memory, float32 or 32-bit sizes, far beyond sensible values.
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
 Pixels = Annotated[int, Field(gt=0, le=2**14)]  # of a side
 Padding = Annotated[int, Field(ge=0, le=2**10)]  # pixels
@@ -32,18 +32,18 @@ class BlockConfig(Section):
     """One layer of a stage."""
 
     layer: str  # a name in efficientconv.layers.LAYERS
-    residual: bool | None = None  # null: wherever as many channels leave as enter, the paper's rule
+    residual: bool | None = None  # null: the paper's rule, a residual where the channels stay the same
     args: dict[str, Any] = {}  # arguments of that layer after in_channels and out_channels
 
     @model_validator(mode="after")
     def check(self) -> BlockConfig:
         if "residual" in self.args:
-            raise ValueError("residual stands beside args, not in it")
+            raise ValueError("residual belongs beside args, not in it")
         return self
 
 
 class TopologyConfig(Section):
-    """`args.topology` of a block, for the channels that the layout has at width 1; it shrinks with them."""
+    """`args.topology` of a block at width 1. At a smaller width the topology shrinks with the layout's channels."""
 
     dims: list[Positive]
     connections: list[Positive]
@@ -51,33 +51,33 @@ class TopologyConfig(Section):
 
 
 class StageConfig(Section):
-    """`blocks`, in order, `depth` times over."""
+    """`blocks` in their order, repeated `depth` times."""
 
     depth: Annotated[int, Field(gt=0, le=1000)]
     blocks: Annotated[list[BlockConfig], Field(min_length=1)]
 
 
 class Decisions(Section):
-    """Where the paper is silent or not at hand (mark D); the defaults are what this project has decided."""
+    """Settings where the paper is silent or was not available (mark D). The defaults are this project's decisions."""
 
-    anchor: Literal["center", "corner"] | None = None  # of topologies; null: as the model's file has it
-    batch_norm: Literal["before", "behind"] = "before"  # the addition of the residual connection
+    anchor: Literal["center", "corner"] | None = None  # of topologies; null: the value in the model's file
+    batch_norm: Literal["before", "behind"] = "before"  # before or behind the addition of the residual connection
     bottleneck_residual: bool = True  # around a spatial bottleneck's three convolutions
     bottleneck_grids: Literal["interlocked", "aligned"] = "interlocked"  # aligned: every grid of cells begins at the corner
-    expansion_init: Literal["he", "copy"] = "he"  # of a bottleneck's transposed convolution; copy: a cell is filled alike
+    expansion_init: Literal["he", "copy"] = "he"  # of a bottleneck's transposed convolution; copy: equal weights in a cell
     pair_residual: bool = True  # around a channel-bottleneck pair
 
 
 class ModelConfig(Section):
-    """What stands in each stage; what is around the stages comes from the layout."""
+    """The layers of each stage. The layout defines what is around the stages."""
 
     name: FileName  # also in the name of the run's folder
     description: str
-    source: str  # how sure the configuration is: the marks of README.md, "What is known of the paper"
+    source: str  # how sure the configuration is: the marks of docs/paper.md
     trunk: Literal["plain", "resnet", "torchvision"]  # plain: A to M; resnet: N, O; torchvision: the comparisons
     layout: Literal["auto", "imagenet", "cifar"] = "auto"  # auto: the one that fits the data's image size
     width: Annotated[float, Field(gt=0, le=64)] = 1.0  # multiplies every channel count
-    macs: Annotated[float, Field(gt=0, lt=1e15)] | None = None  # of one image: cli.run_config chooses the width by it
+    macs: Annotated[float, Field(gt=0, lt=1e15)] | None = None  # of one image; sets the width (cli.run_config)
     stages: dict[str, StageConfig] = {}
     decisions: Decisions = Decisions()
 
@@ -96,7 +96,7 @@ class PoolConfig(Section):
 
 
 class StageLayout(Section):
-    """Max pool before the stage (null: none), then a 1x1 layer to `channels` where they change, then the stage."""
+    """Max pool (null: none), then a 1x1 layer if the number of channels changes to `channels`, then the stage."""
 
     channels: Positive
     pool: PoolConfig | None = None
@@ -113,7 +113,7 @@ class HeadConfig(Section):
 class LayoutConfig(Section):
     """Stem, stages and head around a model's blocks, for images of one scale."""
 
-    image_size: Pixels  # that the layout was drawn for
+    image_size: Pixels  # for which the layout was designed
     stem: ConvConfig
     stages: dict[str, StageLayout]
     head: HeadConfig
@@ -121,32 +121,32 @@ class LayoutConfig(Section):
 
 # ---------------------------------------------------------------- data, optim, schedule, trainer, logger
 
-# names that runs give to whatever lies at data.root, imagenet.PART among them; other sets have one content, or should have
+# Sets whose content depends on data.root, by the names that runs give them. All other sets have one fixed content.
 OWN_SETS = ("folder", "part of imagenet")
 
 
 class DataConfig(Section):
-    """Which images, and how they reach the network."""
+    """The images, and how they are prepared for the network."""
 
     name: str  # a name in efficientconv.data.DATA_SETS
-    root: str | None = None  # folder of the files; null: the data set carries or makes its own
-    image_size: Pixels | None = None  # fed to the network; null: the data set's or the layout's own
+    root: str | None = None  # folder of the files; null: the data set brings or makes its own images
+    image_size: Pixels | None = None  # side of the network's input; null: that of the data set or the layout
     resize_size: Pixels | None = None  # images are resized to this before the crop; null: no resize
-    resize_rule: Literal["both", "shorter"] = "both"  # sides that become resize_size; shorter: the other in proportion
-    crop_padding: Padding = 0  # of zeros a side before the random crop
+    resize_rule: Literal["both", "shorter"] = "both"  # sides that become resize_size; shorter: proportions are kept
+    crop_padding: Padding = 0  # zeros added on each side before the random crop
     flip: bool = True  # random horizontal flips in training
-    min_crop_area: Annotated[float, Field(gt=0, le=1)] | None = None  # share of the image; null: crops of one size
-    randaugment_ops: Annotated[int, Field(ge=0, le=100)] = 0  # RandAugment's operations on an image; 0: none
+    min_crop_area: Annotated[float, Field(gt=0, le=1)] | None = None  # smallest share of the image; null: crops of one size
+    randaugment_ops: Annotated[int, Field(ge=0, le=100)] = 0  # operations of RandAugment per image; 0: none
     randaugment_magnitude: Annotated[int, Field(ge=0, le=30)] = 9
-    mixup_alpha: Alpha = 0.0  # of the beta distribution that two images are mixed by; 0: never
-    cutmix_alpha: Alpha = 0.0  # the same for a box of one in another; both: either, half the time
+    mixup_alpha: Alpha = 0.0  # of the beta distribution for mixing two images; 0: never
+    cutmix_alpha: Alpha = 0.0  # the same for a box of one image in another; with both, each is used half the time
     mean: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=3, max_length=3)]  # RGB, images in 0..1
     std: Annotated[list[Annotated[float, Field(ge=1e-3)]], Field(min_length=3, max_length=3)]
     val_fraction: Fraction = 0.0  # of the training images, held out and evaluated after each epoch
-    max_damaged_fraction: Annotated[float, Field(ge=0, le=1)] = 0.001  # of the training files; more end the run
-    workers: Annotated[int, Field(ge=0, le=1024)] | None = None  # decoding processes; null: one a core, divided by GPUs
+    max_damaged_fraction: Annotated[float, Field(ge=0, le=1)] = 0.001  # of the training files; more damaged ones end the run
+    workers: Annotated[int, Field(ge=0, le=1024)] | None = None  # decoding processes; null: one per core, divided among GPUs
     num_classes: Annotated[int, Field(ge=2, le=100_000)] | None = None  # synthetic only
-    num_images: Annotated[int, Field(gt=0, le=1_000_000)] | None = None  # synthetic only: to train on; a quarter to test
+    num_images: Annotated[int, Field(gt=0, le=1_000_000)] | None = None  # synthetic only: training images; test: a quarter
 
     @field_validator("mean", "std")
     @classmethod
@@ -161,7 +161,7 @@ class DataConfig(Section):
             if getattr(self, key) is not None and key not in data_settings().get(self.name, (key,)):
                 raise ValueError(f"data={self.name} has no use for {key}: leave it out")
         if self.resize_rule == "shorter" and self.resize_size is None:
-            raise ValueError("resize_rule=shorter says which sides become resize_size: give that, too")
+            raise ValueError("resize_rule=shorter needs resize_size: set data.resize_size too")
         return self
 
 
@@ -169,7 +169,7 @@ class OptimConfig(Section):
     """SGD."""
 
     name: Literal["sgd"]
-    lr: Annotated[float, Field(gt=0, lt=1e38)]  # at its highest, for the global batch
+    lr: Annotated[float, Field(gt=0, lt=1e38)]  # the highest learning rate of the schedule, for the global batch
     momentum: Fraction
     nesterov: bool
     weight_decay: Rate
@@ -177,7 +177,7 @@ class OptimConfig(Section):
 
 
 class ScheduleConfig(Section):
-    """The learning rate as a function of the step alone: efficientconv/engine/optim.py."""
+    """The learning rate as a function of the step only (efficientconv/engine/optim.py)."""
 
     name: Literal["step", "cosine", "onecycle"]
     warmup_epochs: Rate = 0.0  # linear, from 0; the last step of the warm-up has the full rate
@@ -194,23 +194,23 @@ class ScheduleConfig(Section):
 
 
 class TrainerConfig(Section):
-    """How long, on what, in which precision."""
+    """How long to train, on which device, in which precision."""
 
     epochs: Positive
     global_batch_size: Positive  # images of one optimizer step, over all processes and accumulation steps
     accumulation_steps: Positive  # forward and backward passes that share one optimizer step
     label_smoothing: Fraction
-    ema_decay: Fraction | None  # of the weights' moving average, a step; null: none is kept
+    ema_decay: Fraction | None  # decay of the weights' moving average per step; null: no moving average
     device: Literal["auto", "cpu", "cuda"]
     precision: Literal["fp32", "bf16", "fp16"]  # bf16, fp16: autocast; fp16 with a gradient scaler
     channels_last: bool
     compile: bool
     compile_mode: Literal["default", "reduce-overhead", "max-autotune"] = "default"  # torch.compile's; others: CUDA graphs
-    tf32: bool = True  # fp32 on a GPU: factors of convolutions and matrix products rounded to TF32; false: full float32
+    tf32: bool = True  # on a GPU, fp32 uses TF32 in convolutions and matrix products; false: full float32
     deterministic: bool  # bitwise equal runs on the same machine and number of threads
-    sync_batch_norm: bool  # statistics over all processes (GPUs only); false: each has those of its own images
-    on_divergence: Literal["stop", "rollback"]  # at a loss that is not finite; rollback: last good state, half the rate
-    checkpoint_minutes: Annotated[float, Field(gt=0)]  # between checkpoints inside an epoch; each epoch's end has one
+    sync_batch_norm: bool  # statistics over all processes (GPUs only); false: over each process's own images
+    on_divergence: Literal["stop", "rollback"]  # if the loss is not finite; rollback: last good state, half the rate
+    checkpoint_minutes: Annotated[float, Field(gt=0)]  # between checkpoints inside an epoch; each epoch's end has one too
 
     @model_validator(mode="after")
     def check(self) -> TrainerConfig:
@@ -223,13 +223,13 @@ class TrainerConfig(Section):
 
 
 class LayersConfig(Section):
-    """How the layers compute; what they compute and their parameters stay the same."""
+    """Which code computes the layers. Their results (up to rounding) and parameters stay the same."""
 
     backend: Literal["auto", "reference", "native", "triton"]  # efficientconv/layers/backend.py
 
 
 class WandbConfig(Section):
-    """Weights & Biases. All but `machine` goes to wandb.init as it is."""
+    """Weights & Biases. Every setting except `machine` is passed to wandb.init unchanged."""
 
     project: Name = "efficientconv"
     entity: Name | None = None
@@ -250,7 +250,7 @@ class TensorboardConfig(Section):
 
 
 class LoggerConfig(Section):
-    """metrics.jsonl is always written; each logger named here gets copies."""
+    """The loggers that get a copy of the run. metrics.jsonl is always written."""
 
     wandb: WandbConfig | None = None
     tensorboard: TensorboardConfig | None = None
@@ -258,7 +258,7 @@ class LoggerConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def read_earlier(cls, values: dict) -> dict:
-        """Run folders of earlier versions have one logger: its name, and the settings of W&B beside it."""
+        """Reads the form of earlier versions: one logger's name, with the settings of W&B beside the name."""
         if not isinstance(values, dict) or "name" not in values:
             return values
         settings = {key: value for key, value in values.items() if key != "name" and value is not None}
@@ -266,11 +266,11 @@ class LoggerConfig(Section):
 
 
 class RunConfig(Section):
-    """All that a training run depends on."""
+    """All settings of a training run."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
-    tier: FileName | None = None  # the scale of experiment it belongs to, configs/tier/: its results are kept apart
-    output_root: str  # run folders are made in it, or in its folder of that tier
+    tier: FileName | None = None  # scale of the experiment (configs/tier/); each tier has its own folder of results
+    output_root: str  # the folder of the run folders, or of the tiers' folders
     run_dir: str | None  # null: output_root/[<tier>/]<model>-<data>-s<seed>-<hash of the configuration>
     model: ModelConfig
     data: DataConfig
@@ -294,7 +294,7 @@ class RunConfig(Section):
 
 
 class EvalConfig(Section):
-    """What eval.py evaluates, and where."""
+    """What eval.py evaluates, and on which device."""
 
     run: str
     checkpoint: str | None
@@ -303,14 +303,14 @@ class EvalConfig(Section):
 
 
 class VerifyConfig(Section):
-    """What scripts/verify_data.py looks at."""
+    """What scripts/verify_data.py checks."""
 
     data: DataConfig
     manifest: str | None
 
 
 class KernelsConfig(Section):
-    """What scripts/visualize_kernels.py draws, and where to."""
+    """What scripts/visualize_kernels.py draws, and where it writes the picture."""
 
     run: str
     against: str | None

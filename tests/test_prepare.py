@@ -190,7 +190,7 @@ def test_a_killed_preparation_goes_on_and_ends_as_if_it_had_not_been(folders, ar
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (destination / "prepared.json").exists()
-    assert_load_refused("imagenet", "prepared by half", "prepare_imagenet.py", root=str(destination))
+    assert_load_refused("imagenet", "half prepared", "prepare_imagenet.py", root=str(destination))
     assert_refused(lambda: build(plan(folders, destination, RAW), 1), "half of another set")
 
     first = (destination / "train-00000.zip").stat()

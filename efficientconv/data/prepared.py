@@ -1,11 +1,11 @@
-"""A prepared set: images decoded, resized and encoded once, in few large files, read at random.
+"""A prepared set: images that were decoded, resized and encoded once, in a few large files with random access.
 
-    prepared.json            what it is made of and how, and the SHA-256 of each other file; written last
-    train.npy, val.npy       a record an image: its name, label, shape, and where its bytes lie
-    train-00000.zip, ...       the images themselves, stored in plain ZIP archives that any tool opens
+    prepared.json            the source, the recipe, and the SHA-256 of each other file; written last
+    train.npy, val.npy       one record for each image: its name, label, shape, and the place of its bytes
+    train-00000.zip, ...     the images, stored in plain ZIP archives that any tool opens
 
-ZIP keeps each image's name and CRC-32 and needs no library. Reading goes by the records, straight to an image's bytes:
-parsing the archives' directories would take half a minute and a gigabyte in each process.
+A ZIP archive keeps each image's name and CRC-32. The records give the place of an image's bytes, because parsing the
+directories of the archives would take half a minute and a gigabyte in each process.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ PARTS = ("train", "val")
 
 
 def record_type(name_bytes: int) -> np.dtype:
-    """Of the .npy files: `file` counts the split's archives, `offset` and `size` are bytes, `crc` is CRC-32."""
+    """The type of a record: `file` is the number of the archive, `offset` and `size` are bytes, `crc` is CRC-32."""
     fields = [("label", "<i4"), ("file", "<i4"), ("offset", "<i8"), ("size", "<i8"), ("crc", "<u4")]
     return np.dtype([("name", f"S{name_bytes}"), *fields, ("height", "<i4"), ("width", "<i4")])
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the images were made. Two sets of one recipe, from the same images and libraries, are equal to the byte."""
+    """How the images were made. The same recipe, images and libraries give sets that are equal to the byte."""
 
     resize_size: int
     resize_rule: str  # both or shorter: data.resize_rule
@@ -59,24 +59,24 @@ class PreparedManifest:
     """prepared.json."""
 
     recipe: Recipe
-    images: str  # SHA-256 of their names, in order
+    images: str  # SHA-256 of the images' names, in order
     classes: list[str]
     subset: bool  # not checked against ImageNet's official counts
     counts: dict[str, int]  # images, by split
     files: dict[str, dict]  # bytes and sha256, by name
     made_with: dict[str, str]  # versions
     format: int = FORMAT
-    contents: str | None = None  # SHA-256 of what some of the images are (preparation/source.py); earlier versions: None
+    contents: str | None = None  # SHA-256 of the content of some images (preparation/source.py); earlier versions: None
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1) + "\n"
 
     @staticmethod
     def read(root: Path, parts: tuple[str, ...] = PARTS) -> tuple[PreparedManifest, str]:
-        """(what is there, the first digits of its SHA-256). Raises UserError unless all of `parts` is, in full size."""
+        """(the manifest, the first digits of its SHA-256). Raises UserError unless all files of `parts` are complete."""
         if (root / UNFINISHED).exists():
             raise UserError(
-                f"'{root}' is prepared by half: run scripts/prepare_imagenet.py again, with the same arguments, to go on"
+                f"'{root}' is half prepared: to continue, run scripts/prepare_imagenet.py again with the same arguments"
             )
         content = (root / MANIFEST).read_bytes()
         try:
@@ -94,14 +94,14 @@ class PreparedManifest:
 
 
 class Archives:
-    """The ZIP files of a split, opened when they are first read from; also after a fork, as reads have no position."""
+    """The ZIP files of a split, opened at their first read. Reads have no position, so that a fork may share them."""
 
     def __init__(self, paths: list[Path]):
         self.paths = paths
         self._open: dict[int, object] = {}
 
     def read(self, file: int, offset: int, size: int) -> np.ndarray:
-        """`size` bytes as uint8; fewer at a file's end."""
+        """`size` bytes as uint8; fewer at the end of a file."""
         if file not in self._open:
             self._open[file] = open(self.paths[file], "rb", buffering=0)
         buffer = np.empty(size, np.uint8)
@@ -110,7 +110,7 @@ class Archives:
 
 @dataclass(frozen=True)
 class PreparedSplit:
-    """Images of a prepared set: their records, in the folders' order, and `labels` int64 N."""
+    """Images of a prepared set: their records, in the order of the folders, and `labels` (int64, N)."""
 
     archives: Archives
     encoding: str
@@ -128,7 +128,7 @@ class PreparedSplit:
         return f"{self.archives.paths[record['file']]}:{os.fsdecode(record['name'])}"
 
     def pixels(self, index: int) -> np.ndarray:
-        """uint8 H x W x 3. Raises DamagedImage when a single bit is not what was written."""
+        """uint8 H x W x 3. Raises DamagedImage if any bit has changed since the set was made."""
         record = self.records[index]
         try:
             content = self.archives.read(record["file"], int(record["offset"]), int(record["size"]))
@@ -142,7 +142,7 @@ class PreparedSplit:
 
 
 def read_split(root: Path, manifest: PreparedManifest, part: str) -> PreparedSplit:
-    """All images of `part`, train or val. Raises UserError for records that are damaged."""
+    """All images of `part` (train or val). Raises UserError for damaged records."""
     names = [name for name in sorted(manifest.files) if name.startswith(f"{part}-")]
     try:
         records = np.load(root / f"{part}.npy", mmap_mode="r")  # the same pages for all processes
@@ -156,7 +156,7 @@ def read_split(root: Path, manifest: PreparedManifest, part: str) -> PreparedSpl
 
 
 def _is_sound(records: np.ndarray, manifest: PreparedManifest, archive_bytes: list[int]) -> bool:
-    """Whether each record is of a class and of bytes that there are. Raises ValueError, IndexError for what is none."""
+    """Whether the class and the bytes of each record exist. Raises ValueError or IndexError for malformed records."""
     first, size = records["offset"], records["size"]
     there = (first >= 0) & (size >= 0) & (size <= np.array(archive_bytes)[records["file"]] - first)
     there &= (records["file"] >= 0) & (records["label"] >= 0) & (records["label"] < len(manifest.classes))
@@ -174,7 +174,7 @@ def sha256_of(path: Path) -> str:
 
 
 def is_prepared(root: Path) -> bool:
-    """Whether `root` holds a prepared set, be it half of one."""
+    """Whether `root` holds a prepared set, complete or not."""
     return (root / MANIFEST).exists() or (root / UNFINISHED).exists()
 
 

@@ -46,7 +46,7 @@ def encoded(item: Item, recipe: Recipe) -> tuple[bytes, int, int]:
     if (rows.stop - rows.start, columns.stop - columns.start) != (image.height, image.width):
         image = image.crop((columns.start, rows.start, columns.stop, rows.stop))
     size = [recipe.resize_size] * (2 if recipe.resize_rule == "both" else 1)
-    from torchvision.transforms.functional import resize  # here: it takes as long as torch
+    from torchvision.transforms.functional import resize  # here, because the import takes as long as torch's
 
     image = resize(image, size)
     if recipe.encoding == "raw":

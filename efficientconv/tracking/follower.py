@@ -22,14 +22,14 @@ from pathlib import Path
 from typing import Protocol
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parents[2])  # the package, in the place of this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[2])  # the folder of the package instead of this folder
 
 from efficientconv.files import NO_LINK, wait_for_lock
 from efficientconv.signals import SIGNALS
 from efficientconv.tracking.run_files import NewRecords, one_line
 
 POLL_S = 1.0
-END_LIMIT_S = 25.0  # from the training's end to this process's, whatever the logger does
+END_LIMIT_S = 25.0  # from the end of the training to the end of this process, at most
 
 
 class Copy(Protocol):
@@ -41,7 +41,7 @@ class Copy(Protocol):
         """An epoch's record. Each start gets all of them, from the first epoch on."""
 
     def finish(self) -> str:
-        """Returns where the copy is, as a line for people. Raises where it lacks something."""
+        """Returns a line that says where the copy is. Raises if the copy is incomplete."""
 
 
 def follow(copy: Copy, folder: Path, ended: threading.Event) -> str:
@@ -49,7 +49,7 @@ def follow(copy: Copy, folder: Path, ended: threading.Event) -> str:
     records, epoch, last = NewRecords(folder / "metrics.jsonl"), 0, False
     copy.start()
     while not last:
-        last = ended.wait(POLL_S)  # then what was written before the end is read once more
+        last = ended.wait(POLL_S)  # then the records written before the end are read once more
         for record in records.read():
             if record["epoch"] > epoch:
                 copy.add(record)
@@ -68,7 +68,7 @@ def watch_training(ended: threading.Event, leave: Callable[[str, int], None]) ->
 def main() -> None:
     logger, folder = sys.argv[1], Path(sys.argv[2]).resolve()
     settings = json.loads(sys.argv[3]) if len(sys.argv) > 3 else {}
-    for number in SIGNALS:  # a scheduler may send them to all of a job's processes
+    for number in SIGNALS:  # a scheduler may send signals to all processes of a job
         signal.signal(number, signal.SIG_IGN)
     report = os.dup(1)
 
@@ -76,13 +76,13 @@ def main() -> None:
         try:
             os.write(report, line.encode())
         finally:
-            os._exit(code)  # past W&B's exit hooks, which wait for the server
+            os._exit(code)  # skips W&B's exit hooks, which wait for the server
 
     ended = threading.Event()
     threading.Thread(target=watch_training, args=(ended, leave), daemon=True).start()
     try:
         _print_to(folder / f"{logger}.log")
-        wait_for_lock(1)  # on that file: the follower of a killed training may still be at work
+        wait_for_lock(1)  # locks this file: the follower of a killed training may still run
         copy = import_module(f"efficientconv.tracking.{logger}_copy").Copy(folder, settings)
         leave(follow(copy, folder, ended), 0)
     except Exception as error:  # no server, a broken installation, a full disk: the training is told in one line

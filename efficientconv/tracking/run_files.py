@@ -18,7 +18,7 @@ def one_line(error: Exception) -> str:
 
 
 def read_json(path: Path) -> dict:
-    """Empty where there is nothing. Raises UserError for a damaged file."""
+    """Empty if there is no file. Raises UserError for a damaged file."""
     return files.read_json(path, dict, "put it back from a copy, or delete it") or {}
 
 
@@ -36,7 +36,7 @@ class NewRecords:
 
     def __init__(self, path: Path):
         self.path = path
-        self.file, self.position = None, 0  # which file it was, and up to where it was read
+        self.file, self.position = None, 0  # the file, and the position up to which it was read
 
     def read(self) -> list[dict]:
         """The records since the last call. A line that is still being written is left for the next call."""

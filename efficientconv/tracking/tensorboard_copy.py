@@ -1,6 +1,6 @@
 """A run's copy for TensorBoard: event files in the run folder, under tensorboard/.
 
-The figures keep their names, an epoch is a step. The configuration and the facts (macs, params) are the run's
+The figures keep their names. The step is the epoch. The configuration and the facts (macs, params) are the run's
 hyperparameters: TensorBoard's page HPARAMS draws accuracy against MACs over all runs.
 """
 
@@ -55,7 +55,7 @@ class Copy:
 
 
 def flat(values: dict, prefix: str = "") -> dict[str, str | float | bool]:
-    """Sections joined by dots; what TensorBoard has no type for as text."""
+    """Joins sections by dots. Values of a type that TensorBoard does not have become text."""
     pairs: dict = {}
     for key, value in values.items():
         if isinstance(value, dict):

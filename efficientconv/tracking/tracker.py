@@ -14,10 +14,10 @@ from pathlib import Path
 from efficientconv.config import LoggerConfig
 from efficientconv.errors import UserError, did_you_mean
 
-MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")  # of WANDB_MODE, W&B's older names among them
-TITLES = {"wandb": "W&B", "tensorboard": "TensorBoard"}  # by the name of the logger, which is that of its package, too
+MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")  # of WANDB_MODE, including W&B's older names
+TITLES = {"wandb": "W&B", "tensorboard": "TensorBoard"}  # by the name of the logger, which is also the name of its package
 FOLLOWER = Path(__file__).with_name("follower.py")
-WAIT_LIMIT_S = 30.0  # all that a run ever waits for a logger; the follower gives up 5 s earlier by itself
+WAIT_LIMIT_S = 30.0  # the longest time that a run waits for its loggers; a follower gives up 5 s earlier
 
 
 class Tracker:
@@ -44,7 +44,7 @@ class Followers(Tracker):
                 _warn(name, f"is off: its process could not be started ({error.strerror})", folder)
 
     def finish(self) -> list[str]:
-        for process in self.processes.values():  # all at once: they end side by side
+        for process in self.processes.values():  # first all pipes are closed, so that the followers end at the same time
             process.stdin.close()
             process.stdin = None
         return [line for name, process in self.processes.items() if (line := self._finished(name, process))]
@@ -53,7 +53,7 @@ class Followers(Tracker):
         try:
             said = process.communicate(timeout=WAIT_LIMIT_S)[0]
         except subprocess.TimeoutExpired:
-            process.kill()  # wandb-core, which W&B's started, ends when its client is gone
+            process.kill()  # W&B's follower has started wandb-core, which ends without its client
             process.wait()
             said = f"no answer for {WAIT_LIMIT_S:g} s"
         if process.returncode == 0:

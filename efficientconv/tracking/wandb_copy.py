@@ -1,11 +1,11 @@
 """A run's copy in Weights & Biases.
 
-metrics.jsonl is the truth. Online, W&B's server says at each start which epochs it has, and gets the later ones.
-Offline, each start writes the whole run anew and removes the copy before: there is one, with each epoch once. wandb.json
-keeps the W&B run's id, its settings, and up to which epoch the server is known to have it.
+metrics.jsonl is the source. Online, W&B's server tells at each start which epochs it has, and receives the later ones.
+Offline, each start writes a new copy of the whole run and removes the old copy, so that each epoch is there once. wandb.json
+keeps the id and the settings of the W&B run, and the last epoch that the server is known to have.
 
-What W&B receives is all in this file: `described` (the run's configuration and facts), `add` (an epoch's record, whole),
-`finish` (summary.json, whole, and kernels.png). W&B itself adds what MACHINE_OFF leaves out.
+All code that sends data to W&B is in this file: `described` (the run's configuration and facts), `add` (the record of an
+epoch), `finish` (summary.json and kernels.png). W&B itself adds the data that MACHINE_OFF leaves out.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from efficientconv.tracking.run_files import one_line, read_config, read_json
 if TYPE_CHECKING:
     from wandb.proto.wandb_internal_pb2 import Record
 
-START_LIMIT_S = 10.0  # for the server's first answer; without one the copy is kept offline
-UPLOAD_LIMIT_S = 10.0  # for what is still to be uploaded when the training has ended
+START_LIMIT_S = 10.0  # for the server's first answer; without an answer the copy stays offline
+UPLOAD_LIMIT_S = 10.0  # for the rest of the upload after the end of the training
 BLOCK_BYTES = 32768  # of a .wandb file
 DEFAULTS_FILE = CONFIG_DIR / "logger" / "wandb.yaml"
 PATHS = {"": ("output_root", "run_dir"), "data": ("root",)}  # of the configuration
-# machine=false: no names of host and user, no paths, hardware, packages, git remote, load
+# machine=false: W&B gets no names of host and user, no paths, hardware, packages, git remote or load
 MACHINE_OFF = {
     "host": "", "username": "", "program": "train.py", "disable_git": True, "disable_code": True, "x_disable_meta": True,
     "x_disable_stats": True, "x_disable_machine_info": True, "x_save_requirements": False,
@@ -43,12 +43,12 @@ MACHINE_OFF = {
 
 
 class Copy:
-    """One W&B run for one run folder, however often the training is resumed."""
+    """One W&B run for one run folder, even if the training is resumed many times."""
 
     def __init__(self, folder: Path, settings: dict):
-        os.environ["WANDB_SILENT"] = "true"  # otherwise a login asks the server for the user's name, to print it
+        os.environ["WANDB_SILENT"] = "true"  # without it a login asks the server for the user's name, only to print it
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # W&B's telemetry about itself
-        import wandb  # here, so that a broken installation is a problem like any other
+        import wandb  # imported here, so that a broken installation is reported like any other problem
 
         self.wandb = wandb
         self.folder = folder
@@ -79,7 +79,7 @@ class Copy:
         self.run.summary.update(summary)
         self._add_picture()
         self.run.finish(exit_code=0 if summary else 1)
-        self.wandb.teardown()  # only then the copy's file is closed
+        self.wandb.teardown()  # this closes the file of the copy
         self._note_sent()
         if self.run.offline and not is_whole(Path(self.run.dir).parent):
             raise OSError("the offline copy is cut off; is the disk full?")  # W&B writes that to its log only
@@ -92,7 +92,7 @@ class Copy:
         return f"W&B: kept offline; to see it: {show}; to send it: python {send}"
 
     def _start(self, mode: str) -> None:
-        self.wandb.teardown()  # a start that failed leaves a service behind that holds the id
+        self.wandb.teardown()  # after a failed start a service still holds the id
         machine = self.state.get("machine", True)
         config = described(self.folder, machine)
         given = {key: self.state[key] for key in yaml.safe_load(DEFAULTS_FILE.read_text())["wandb"] if key != "machine"}
@@ -112,7 +112,7 @@ class Copy:
         self._remove_earlier_copies()
 
     def _add_picture(self) -> None:
-        """To the summary: made after the training, it belongs to no epoch."""
+        """Goes to the summary: the picture is made after the training and belongs to no epoch."""
         picture = self.folder / "kernels.png"  # of scripts/visualize_kernels.py
         if picture.exists():
             self.run.summary["kernels"] = self.wandb.Image(str(picture))
@@ -129,7 +129,7 @@ class Copy:
 
     def _save(self) -> None:
         temporary = self.state_file.with_name("wandb.json.new")
-        temporary.unlink(missing_ok=True)  # of a kill, or a link that somebody put there
+        temporary.unlink(missing_ok=True)  # left by a kill, or a link that somebody put there
         with open(temporary, "x") as file:
             file.write(json.dumps(self.state, indent=2) + "\n")
             file.flush()
@@ -159,12 +159,12 @@ def labels(config: dict) -> list[str]:
 
 
 def _models(table: dict) -> set[str]:
-    """Those of the rows of a table, which are written <model> or <model>@<MACs>."""
+    """The models in the rows of a table. A row is written <model> or <model>@<MACs>."""
     return {row.partition("@")[0] for row in [*table["rows"], *table.get("quoted", [])]}
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether W&B could write all of a run into its folder there, up to the exit."""
+    """Whether W&B wrote the whole run, up to its exit record, into this folder."""
     from google.protobuf.message import DecodeError
 
     try:
@@ -174,7 +174,7 @@ def is_whole(folder: Path) -> bool:
 
 
 def read_copy(folder: Path) -> Iterator[Record]:
-    """What W&B wrote into a run's folder there, in LevelDB's log format after 7 other bytes."""
+    """The records that W&B wrote into this folder of a run: 7 bytes, then LevelDB's log format."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     data = b"".join(path.read_bytes() for path in folder.glob("run-*.wandb"))  # one file, or none on a full disk

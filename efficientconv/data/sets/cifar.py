@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 as torchvision has them: downloaded when absent (170 MB each), checked by md5."""
+"""CIFAR-10 and CIFAR-100, read by torchvision, which downloads missing files (170 MB each) and checks their MD5."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from efficientconv.config import DataConfig
 from efficientconv.data.dataset import DATA_SETS, DataSet, MemorySplit, root_of
 from efficientconv.errors import UserError
 
-if TYPE_CHECKING:  # to import torchvision takes as long as torch: whoever has other images does not wait for it
+if TYPE_CHECKING:  # the import of torchvision takes as long as torch's; other data sets do without
     from torchvision.datasets import CIFAR10
 
 
 @DATA_SETS.register(
     "cifar10",
     root="data/cifar10",  # holds cifar-10-batches-py
-    image_size=32,  # pixels a side; others resize the images when they are loaded
+    image_size=32,  # pixels a side; another value resizes the images at loading
     crop_padding=4,  # pixels of zeros on each side before the random crop
     flip=True,
     mean=[0.4914, 0.4822, 0.4465],  # of the training set, RGB, images in 0..1
@@ -33,7 +33,7 @@ def cifar10(config: DataConfig) -> DataSet:
 @DATA_SETS.register(
     "cifar100",
     root="data/cifar100",  # holds cifar-100-python
-    image_size=32,  # pixels a side; others resize the images when they are loaded
+    image_size=32,  # pixels a side; another value resizes the images at loading
     crop_padding=4,  # pixels of zeros on each side before the random crop
     flip=True,
     mean=[0.5071, 0.4866, 0.4409],  # of the training set, RGB, images in 0..1
@@ -47,7 +47,7 @@ def cifar100(config: DataConfig) -> DataSet:
 
 
 def _cifar(config: DataConfig, source: type[CIFAR10]) -> DataSet:
-    """50,000 training and 10,000 test images of 32 x 32. Raises UserError when they can't be had."""
+    """50,000 training and 10,000 test images of 32 x 32. Raises UserError if they cannot be read or downloaded."""
     root = root_of(config)
     try:
         train, test = source(root, train=True, download=True), source(root, train=False)

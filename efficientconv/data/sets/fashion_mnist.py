@@ -33,7 +33,7 @@ CHECKSUMS = {
 @DATA_SETS.register(
     "fashion_mnist",
     root="data/fashion_mnist",  # holds the four *-ubyte or *-ubyte.gz files, or torchvision's FashionMNIST/raw
-    image_size=32,  # pixels a side; others resize the images when they are loaded
+    image_size=32,  # pixels a side; another value resizes the images at loading
     crop_padding=2,  # pixels, beside the 2 that each side is padded with already
     flip=True,  # a mirrored shirt is a shirt
     mean=[0.2190, 0.2190, 0.2190],  # of the training set with its padding, images in 0..1
@@ -41,8 +41,8 @@ CHECKSUMS = {
     val_fraction=0.02,  # 1,200 training images, watched during training
 )
 def fashion_mnist(config: DataConfig) -> DataSet:
-    """60,000 training and 10,000 test images. Raises UserError when they can't be had."""
-    from torchvision.datasets import FashionMNIST  # here: it takes as long as torch
+    """60,000 training and 10,000 test images. Raises UserError if they cannot be read or downloaded."""
+    from torchvision.datasets import FashionMNIST  # here, because the import takes as long as torch's
 
     folder, size = _idx_folder(root_of(config)), config.image_size or 32
     train, test = (_split(folder, part).resized(size) for part in ("train", "t10k"))

@@ -21,7 +21,7 @@ LARGEST_IN_MEMORY = 64  # pixels a side: 100,000 such images take 1.2 GB
 
 @FILE_SETS.register("folder")
 def folder_files(config: DataConfig) -> DataSet:
-    """All files as they lie there. Raises UserError for folders that are missing or amiss."""
+    """Lists all image files. Raises UserError if a folder is missing or does not have this layout."""
     root = root_of(config)
     if not root.is_dir():
         raise UserError(f"no folder '{root}': set data.root to one that holds train/<class>/ and test/<class>/")
@@ -34,20 +34,20 @@ def folder_files(config: DataConfig) -> DataSet:
 @DATA_SETS.register(
     "folder",
     root=None,  # must be given: data.root=<folder>
-    image_size=None,  # pixels a side; null: that of the images, which must all be squares of one size
+    image_size=None,  # pixels a side; null: the images' own, all squares of one size
     resize_size=None,  # pixels: both sides are resized to it before the crop; needed for large images of many sizes
     crop_padding=4,  # pixels of zeros on each side before the random crop
     flip=True,
-    mean=[0.5, 0.5, 0.5],  # not of your images: near enough for most photographs, and the same for everyone
+    mean=[0.5, 0.5, 0.5],  # not computed from your images, but close enough for most photographs
     std=[0.25, 0.25, 0.25],
     val_fraction=0.02,  # of the training images, watched during training
-    max_damaged_fraction=0.001,  # of the training images that cannot be read and are replaced by others; more end the run
-    workers=None,  # decoding processes for large images; null: one a core
+    max_damaged_fraction=0.001,  # of the training images; damaged ones are replaced, more than this end the run
+    workers=None,  # decoding processes for large images; null: one per core
 )
 def folder(config: DataConfig) -> DataSet:
-    """Small images are decoded once into memory, others are read from their files in every epoch.
+    """Small images are decoded once into memory. Other images are read from their files in every epoch.
 
-    Without data.image_size all images must be squares of one size. Raises UserError for anything amiss.
+    Without data.image_size all images must be squares of one size. Raises UserError for images or folders that do not fit.
     """
     data = folder_files(config)
     sizes = _sample_sizes(data.train)
@@ -62,27 +62,27 @@ def folder(config: DataConfig) -> DataSet:
 
 
 def fits_in_memory(config: DataConfig, image_size: int) -> bool:
-    """Whether images of that size are decoded once, and not in every epoch."""
+    """Whether images of this size are decoded once, not in every epoch."""
     return image_size <= LARGEST_IN_MEMORY and config.resize_size is None
 
 
 def evaluated_folder(root: Path) -> Path:
-    """test/, else val/. Raises UserError for a test/ without class folders where val/ has some: which is meant?"""
+    """test/, or val/ if there is no test/. Raises UserError if only val/ has class folders: the choice is then unclear."""
     test, val = root / "test", root / "val"
     if not test.is_dir() and not val.is_dir():
         raise UserError(f"neither test/ nor val/ in '{root}': put images to evaluate on in test/<class>/ beside train/")
     if test.is_dir() and not sub_folders(test) and val.is_dir() and sub_folders(val):
         raise UserError(
-            f"no class folders in '{test}', which is evaluated on where it is there, and '{val}' has some: to evaluate on "
-            "val/, move test/ elsewhere"
+            f"no class folders in '{test}', which is used before val/, and '{val}' has some: to evaluate on val/, "
+            "move test/ elsewhere"
         )
     return test if test.is_dir() else val
 
 
 def _sample_sizes(split: FileSplit) -> dict[str, tuple[int, int]]:
-    """(width, height) by path of the first image of each class; the others are checked when they are decoded.
+    """(width, height) of the first sound image of each class, by path. Decoding checks the other images later.
 
-    A damaged one is passed over for the next. Raises DamagedImage when all are.
+    Raises DamagedImage if all images are damaged.
     """
     sizes, sampled, damaged = {}, set(), None
     for path, label in zip(split.paths, split.labels.tolist()):

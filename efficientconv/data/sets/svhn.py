@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @DATA_SETS.register(
     "svhn",
     root="data/svhn",  # holds the two .mat files
-    image_size=32,  # pixels a side; others resize the images when they are loaded
+    image_size=32,  # pixels a side; another value resizes the images at loading
     crop_padding=2,  # pixels of zeros on each side before the random crop
     flip=False,  # a mirrored digit is another digit
     mean=[0.4377, 0.4438, 0.4728],  # of the training set as it is commonly given, RGB, images in 0..1
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     val_fraction=0.02,  # 1,465 training images, watched during training
 )
 def svhn(config: DataConfig) -> DataSet:
-    """73,257 training and 26,032 test images of 32 x 32; the class of a 0 is 0. Raises UserError when they can't be had."""
-    from torchvision.datasets import SVHN  # here: it takes as long as torch
+    """73,257 training and 26,032 test images of 32 x 32; class 0 is the digit 0. Raises UserError if loading fails."""
+    from torchvision.datasets import SVHN  # here, because the import takes as long as torch's
 
     root, size = root_of(config), config.image_size or 32
     try:
