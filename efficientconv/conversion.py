@@ -1,4 +1,4 @@
-"""Layers of this project in the place of a network's standard convolutions.
+"""Replaces the standard convolutions of a network by layers of this project.
 
     report = convert(torchvision.models.resnet18(), "sic", exclude=["conv1"], init="svd", shape=(3, 224, 224))
     print(report)
@@ -30,18 +30,18 @@ INITS = (None, "svd")
 
 @dataclass(frozen=True)
 class Converted:
-    """What became of one convolution, `name` in its network. MACs are 0 where no shape was given."""
+    """The result for the convolution `name` of a network. MACs are 0 if no shape was given."""
 
     name: str
-    reason: str | None  # why it stays; None: it was replaced
+    reason: str | None  # why it was kept; None: it was replaced
     before: Cost
     after: Cost
-    error: float | None  # of the weights, relative, where the new ones approximate the old
+    error: float | None  # relative error of the weights, if the new weights approximate the old ones
 
 
 @dataclass(frozen=True)
 class Report:
-    """What `convert` did, convolution by convolution, and to the network."""
+    """The result of `convert` for each convolution and for the network."""
 
     layers: list[Converted]
     before: Cost
@@ -73,24 +73,24 @@ def convert(
     budget: float | None = None,
     **args: object,
 ) -> Report:
-    """Puts the registered `layer` in the place of standard convolutions of `model`, in place.
+    """Replaces standard convolutions of `model` by the registered `layer`, in place.
 
     The new layer has the convolution's name, channels, kernel, stride, padding, dilation, groups, bias, device, dtype and
-    mode. 1 x 1 and depthwise convolutions stay, as does what the layer cannot be: the report says why.
+    mode. 1 x 1 and depthwise convolutions are kept, and also those that the layer cannot replace: the report says why.
 
     Args:
         layer: "sic", "unravelled", ...: a name in `efficientconv.layers.LAYERS`.
         include, exclude: patterns, as in a shell, of names that `model.named_modules()` has: "layer1.*". include=None: all.
-        where: is asked with each name and convolution that those leave.
-        init: None: the layer's own random weights. "svd", for sic and unravelled: what comes nearest to the convolution's
-            weights; exact with bases=k * k.
-        shape: (channels, height, width) of an image, for MACs in the report; None: it has parameters only.
-        budget: MACs that the network may cost for an image of `shape`: "unravelled" layers get as many bases as that
-            allows, k * k at most.
+        where: a function of a name and a convolution that passed `include` and `exclude`; False keeps the convolution.
+        init: None: the layer's own random weights. "svd", for sic and unravelled: the nearest approximation of the
+            convolution's weights; exact with bases=k * k.
+        shape: (channels, height, width) of an image, for MACs in the report; None: the report has parameters only.
+        budget: MACs that the network may cost for an image of `shape`. "unravelled" layers get as many bases as the
+            budget allows, at most k * k.
         args: the layer's own: bases=4, topology=...
     Raises:
-        UserError: an unknown layer, argument, init or pattern, or a `model` that is itself a convolution; a budget that one
-            basis exceeds: nothing changed.
+        UserError: an unknown layer, argument, init or pattern; a `model` that is itself a convolution; a budget that is too
+            small for one basis. The model is then unchanged.
     """
     if budget is not None:
         choice = {"include": include, "exclude": exclude, "where": where, "shape": shape}
@@ -117,7 +117,7 @@ def convert(
 
 
 def _bases_within(budget: float, model: nn.Module, converted: partial[Report]) -> int:
-    """The most bases that cost no more. Each basis of a layer costs the same, so that one tells all."""
+    """The largest number of bases within the budget. Each basis of a layer costs the same, so that one count is enough."""
     asked = converted.keywords
     if asked["layer"] != "unravelled" or "bases" in asked or asked["shape"] is None:
         raise UserError("convert: a budget chooses the bases of 'unravelled' layers for a shape; give that, and no bases")
@@ -158,7 +158,7 @@ def _chosen(
 
 
 def _reason(conv: nn.Conv2d, uses: Counter) -> str | None:
-    """Why that convolution is none to replace, whichever the layer."""
+    """Why no layer can replace this convolution. None: a layer can."""
     if type(conv) not in STANDARD:
         return f"{type(conv).__name__} is more than a convolution"
     if conv.kernel_size == (1, 1):
@@ -171,7 +171,7 @@ def _reason(conv: nn.Conv2d, uses: Counter) -> str | None:
 
 
 def _replacement(layer: str, conv: nn.Conv2d, init: str | None, args: dict) -> tuple[nn.Module, float | None]:
-    """The layer and the error of its weights. Raises UserError where the layer cannot stand there."""
+    """The layer and the error of its weights. Raises UserError if the layer cannot replace the convolution."""
     conv_class = LAYERS.get(layer)
     if conv.groups > 1:
         if not issubclass(conv_class, UnravelledConv2d):
@@ -189,7 +189,7 @@ def _replacement(layer: str, conv: nn.Conv2d, init: str | None, args: dict) -> t
 
 
 def _costs(model: nn.Module, names: Iterable[str], shape: Sequence[int] | None) -> dict[str, Cost]:
-    """Of each module and, under "", of the whole network."""
+    """The cost of each module and, under "", of the whole network."""
     counted = NetworkCost() if shape is None else count(model, shape)
     macs = {"": counted.macs} | {name: counted.within(name).macs for name in names}
     return {name: Cost(macs[name], sum(p.numel() for p in model.get_submodule(name).parameters())) for name in macs}

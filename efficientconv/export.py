@@ -1,4 +1,4 @@
-"""Networks for other programs: made of plain convolutions, as ONNX, as PyTorch's exported program (.pt2).
+"""Writes networks for other programs: as plain convolutions, as ONNX, or as PyTorch's exported program (.pt2).
 
     model = prepare_for_export(model, fold_batch_norm=True)
     data = exported(model, "onnx", (3, 32, 32))
@@ -34,10 +34,10 @@ Run = Callable[[Tensor], Tensor]  # images B x C x S x S -> logits
 
 @torch.no_grad()
 def prepare_for_export(model: nn.Module, *, fold_batch_norm: bool = False) -> nn.Module:
-    """A copy of `model` for inference, made of plain convolutions: it computes the same, and any tool can read it.
+    """A copy of `model` for inference, made of plain convolutions. It computes the same, and any tool can read it.
 
-    Topological layers become dense convolutions with zeros; native kernels are left out. Quantization and tracing, which
-    stumble over a weight that is computed, take it.
+    Topological layers become dense convolutions with zeros, and native kernels are left out. Quantization and tracing, which
+    cannot handle a computed weight, accept the copy.
 
     Args:
         fold_batch_norm: batch norms of `ConvLayer`s go into the convolutions before them. Those of other modules stay.
@@ -60,13 +60,13 @@ def exported(
     """The content of an .onnx or .pt2 file.
 
     Args:
-        network: as `prepare_for_export` gives it, on the CPU.
+        network: the result of `prepare_for_export`, on the CPU.
         format: onnx or pt2.
         shape: (channels, height, width) of an image, fixed in the file.
         batch: images at a time; None: any number.
         classes: their names by label, into the file's metadata ("classes", JSON).
     Raises:
-        UserError: onnx without the packages that it takes.
+        UserError: format onnx without the packages that it needs.
     """
     images = torch.zeros(batch or 2, *shape)
     sizes = None if batch else ({0: torch.export.Dim("batch")},)
@@ -86,7 +86,7 @@ def exported(
 
 
 def runner(data: bytes, format: str) -> Run | None:
-    """Runs what `exported` made, on as many threads as torch has; None: it takes onnxruntime, which is not installed."""
+    """Runs the result of `exported` on as many threads as torch has. None: onnxruntime is needed and not installed."""
     if format == "pt2":
         program = torch.export.load(io.BytesIO(data)).module()
         return lambda images: program(images)
@@ -102,7 +102,7 @@ def runner(data: bytes, format: str) -> Run | None:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of an exported network with the one that it was made of, on images of noise."""
+    """Compares an exported network with its original on images of noise."""
 
     images: int
     same_class: int
@@ -147,7 +147,7 @@ def _fold(layer: ConvLayer) -> None:
 
 
 def _last(conv: nn.Module) -> nn.Module | None:
-    """The part of a layer whose weight has a row for each of its outputs; None: it is no layer of a known kind."""
+    """The part of a layer whose weight has one row for each output. None: the layer is of an unknown kind."""
     if isinstance(conv, UnravelledConv2d):
         return conv.projection
     if isinstance(conv, SpatialBottleneckConv2d):

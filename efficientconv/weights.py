@@ -1,7 +1,7 @@
-"""model.safetensors: the weights that a run ended with, its configuration, its classes, and a checksum of all of it.
+"""model.safetensors: the final weights of a run, its configuration, its classes, and a checksum of all of these.
 
-The format has no checksum. Ours stands in the header's metadata: the SHA-256 of the rest of the header, keys sorted, and of
-the tensors' bytes. Published weights are small run folders, known by their names.
+The format itself has no checksum. This project adds one to the header's metadata: the SHA-256 of the rest of the header, with
+sorted keys, and of the tensors' bytes. Published weights are small run folders, found by their names.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def list_weights() -> list[str]:
 
 
 def find_weights(source: str | Path) -> Path:
-    """`source` itself, a run's folder or a file, or the folder of the published weights of that name.
+    """`source` itself if it is a run's folder or a file, otherwise the folder of the published weights of that name.
 
-    Raises UserError where neither is there.
+    Raises UserError if there is neither.
     """
     path = Path(source)
     if path.exists():
@@ -61,7 +61,7 @@ class Weights(NamedTuple):
 
 
 def read_weights(path: Path) -> Weights:
-    """Raises UserError for a file that is missing, damaged or none of weights."""
+    """Raises UserError for a file that is missing, damaged or not a file of weights."""
     content = read_bytes(path)
     if content is None:
         raise UserError(f"cannot read the weights in {path}: there is no such file")
@@ -76,7 +76,7 @@ def read_weights(path: Path) -> Weights:
 
 
 def load_checked(path: Path) -> Weights:
-    """As read_weights; of what is not checked it warns."""
+    """As read_weights, with a warning for a file without a checksum."""
     weights = read_weights(path)
     if not weights.checked:
         warnings.warn(f"{path} has no checksum, as files of earlier versions: damage to it would not show", stacklevel=2)
@@ -84,7 +84,7 @@ def load_checked(path: Path) -> Weights:
 
 
 def load_into(model: nn.Module, weights: dict[str, Tensor], origin: Path) -> None:
-    """Raises UserError when the weights are another network's."""
+    """Raises UserError if the weights belong to another network."""
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -96,8 +96,8 @@ def load_into(model: nn.Module, weights: dict[str, Tensor], origin: Path) -> Non
 def start_from(network: nn.Module, tensors: dict[str, Tensor], origin: Path) -> None:
     """Gives `network` the weights of a run.
 
-    The classifier, its last fully connected layer, keeps its own where the run has other classes.
-    Raises UserError when the weights are another network's.
+    The classifier (the last fully connected layer) keeps its own weights if the run has other classes.
+    Raises UserError if the weights belong to another network.
     """
     own = network.state_dict()
     *_, last = (name for name, module in network.named_modules() if isinstance(module, nn.Linear))
@@ -110,7 +110,7 @@ def start_from(network: nn.Module, tensors: dict[str, Tensor], origin: Path) -> 
 def _check(path: Path, metadata: dict, digest: str) -> None:
     if CHECKSUM in metadata:
         sound = metadata[CHECKSUM] == digest
-    else:  # a bit of the checksum's own name may be what was flipped
+    else:  # the flipped bit may be in the name of the checksum itself
         sound = metadata.keys() == OURS or not metadata.keys() & OURS
     if not sound:
         raise UserError(f"the weights in {path} are damaged: they do not match their checksum; copy the file again")
@@ -130,6 +130,6 @@ def _digest(header: dict, data: bytes) -> str:
 
 
 def _parts(content: bytes) -> tuple[dict, bytes]:
-    """The header, whose length in bytes stands before it, and what follows."""
+    """The header, which follows its length in bytes, and the rest of the file."""
     end = 8 + int.from_bytes(content[:8], "little")
     return json.loads(content[8:end]), content[end:]

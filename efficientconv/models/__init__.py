@@ -1,6 +1,6 @@
 """Models A to O and the networks they are compared with.
 
-What brings torch is imported when it is first asked for: names and records of models are read without it.
+Names that need torch are imported on first use, so that the names and records of models can be read without torch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The width at which a model costs a budget of MACs.
 
-Widths are k / 512, so that the widest stage of a plain layout has k channels. Where k's channels do not fit a topology or a
-pair of layers, the model has no such width.
+Widths are k / 512, so that the widest stage of a plain layout has k channels. A width is left out if its channels do not fit
+a topology or a pair of layers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NEAR = 0.01  # of the budget: among widths as near as this other things decide; 
 
 @dataclass(frozen=True)
 class Fit:
-    """A model at `width`: what it costs, and how far that is from the budget, as a share of it (above: positive)."""
+    """A model at `width`: its cost, and the cost's distance from the budget as a share of the budget (above: positive)."""
 
     width: float
     macs: int
@@ -47,7 +47,7 @@ def width_for(model: ModelConfig, budget: float, num_classes: int, image_size: i
     """The width at which `model` costs `budget` MACs, for images of `image_size` pixels a side (None: the layout's own).
 
     Raises:
-        UserError: none comes within 3 %, with the two nearest; a model of one width.
+        UserError: no width comes within 3 % (the message names the two nearest), or the model has only one width.
     """
     best, *others = fits(model, budget, num_classes, image_size)
     if best.meets:
@@ -60,12 +60,12 @@ def width_for(model: ModelConfig, budget: float, num_classes: int, image_size: i
 
 
 def fits(model: ModelConfig, budget: float, num_classes: int, image_size: int | None) -> list[Fit]:
-    """All that may be the nearest to the budget, on both sides of it, the one to take first.
+    """The candidates for the nearest width, on both sides of the budget, the best first.
 
-    Of the widths within 1 % of the budget: the one whose topologies keep their share of connections best, then an even k
-    before an odd one, then the nearest. Behind them, or where none is as near, the others from the nearest on.
+    Widths within 1 % of the budget come first. Among them the order is: topologies that keep their share of connections
+    best, then an even k, then the smallest distance. The other widths follow, the nearest first.
 
-    Raises UserError for a model of one width, and for a budget out of all reach.
+    Raises UserError for a model with only one width, and for a budget that no width can reach.
     """
     if model.trunk == "torchvision":
         raise UserError(f"model.macs={budget:g} is for the paper's models; '{model.name}' has width 1 only")
@@ -84,7 +84,7 @@ def at_width(model: ModelConfig, width: float) -> ModelConfig:
 
 
 class _Search:
-    """Costs are counted where the search comes by, each once, on networks of one layer of a kind."""
+    """The search counts the cost of a width once, on a network with one layer of each kind."""
 
     def __init__(self, model: ModelConfig, budget: float, num_classes: int, image_size: int | None):
         stages = {name: stage.model_copy(update={"depth": 1}) for name, stage in model.stages.items()}
@@ -93,7 +93,7 @@ class _Search:
         self.found: dict[int, Fit | None] = {}
 
     def fits(self) -> list[Fit]:
-        """All that may be the nearest, on both sides of the budget. Raises UserError for one out of all reach."""
+        """The candidates on both sides of the budget. Raises UserError for a budget that no width can reach."""
         k = self._start()
         return [*self._walk(range(k, 0, -1), -1), *self._walk(range(k + 1, LARGEST + 1), 1)]
 

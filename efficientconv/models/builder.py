@@ -49,10 +49,10 @@ def create_model(
         layout: imagenet, cifar or auto; None: the configuration's.
         width: multiplies every channel count; None: the configuration's.
         image_size: S; None: the layout's own (221 or 224, 32).
-        weights: a name of `list_weights()`, a run's folder or its model.safetensors; None: new random ones. The run's
-            configuration and image size are the network's, but for what is given here. The classifier stays new where
-            num_classes is another than the run's.
-        features_only: the maps behind the stem and each stage in the place of logits: `FeatureNetwork`.
+        weights: a name of `list_weights()`, a run's folder or its model.safetensors; None: random weights. The network has
+            the run's configuration and image size, except for the arguments that are given. If num_classes differs from
+            the run's, the classifier is new.
+        features_only: the network gives the maps behind the stem and each stage instead of logits (`FeatureNetwork`).
     Raises:
         UserError: an unknown name or layout, images that the layout cannot take, channels that a layer refuses, weights of
             another network, features of a network that is not of stages.

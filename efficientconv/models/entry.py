@@ -1,7 +1,7 @@
 """The first layer of a network in inference and its max pools by the CPU's kernels, and in which order its maps lie.
 
-The library takes its time over convolutions of three channels and over pools of contiguous maps, and the map between the
-two is the largest of the network.
+PyTorch is slow in convolutions of three channels and in pools of contiguous maps, and the map between the two is the largest
+of the network.
 """
 
 from __future__ import annotations

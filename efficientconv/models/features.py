@@ -1,4 +1,4 @@
-"""Maps of a network's stages, for detection, segmentation and whatever else builds on them."""
+"""The maps of a network's stages, for detection, segmentation and similar tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The networks that the paper compares with, from torchvision, untrained; torchvision is imported with the first of them."""
+"""The networks that the paper compares with, from torchvision, untrained. torchvision is imported on first use."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def build(config: ModelConfig, num_classes: int, in_chans: int, image_size: int 
 
 
 def _take_channels(network: nn.Module, in_chans: int) -> None:
-    """Its first convolution made anew for images of that many channels."""
+    """Replaces the first convolution by one for images with that many channels."""
     name, first = next((name, module) for name, module in network.named_modules() if isinstance(module, nn.Conv2d))
     conv = nn.Conv2d(
         in_chans, first.out_channels, first.kernel_size, first.stride, first.padding,  # type: ignore[arg-type]
@@ -47,7 +47,7 @@ def _take_channels(network: nn.Module, in_chans: int) -> None:
 
 
 def _check_size(network: nn.Module, name: str, in_chans: int, image_size: int) -> None:
-    """Sends one image of nothing through the network: torchvision states no least size."""
+    """Runs one image of zeros through the network, because torchvision states no smallest size."""
     was_training = network.training
     network.eval()
     meta = {key: tensor.to("meta") for key, tensor in network.state_dict().items()}

@@ -32,8 +32,8 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def register_model(function: T) -> T:
-    """Decorator: `create_model` makes a model of the function's name by calling it with num_classes, in_chans and what else
-    it is asked for (layout, width, image_size). The function returns an nn.Module.
+    """Decorator: registers a function as a model. `create_model` finds the model by the function's name, and calls the
+    function with num_classes, in_chans and the given ones of layout, width and image_size. It returns an nn.Module.
 
     Raises:
         ValueError: the name is taken.
@@ -57,7 +57,7 @@ def _is_configured(name: str) -> bool:
 
 
 def layout_config(model: ModelConfig, image_size: int | None) -> LayoutConfig:
-    """What stands around the stages of `model`.
+    """The layout of `model`: the stem, the head and the pools around its stages.
 
     Args:
         image_size: pixels a side of the images; None: the layout's own, which for layout=auto is imagenet's.
@@ -66,7 +66,7 @@ def layout_config(model: ModelConfig, image_size: int | None) -> LayoutConfig:
 
 
 def layout_name(model: ModelConfig, image_size: int | None) -> str:
-    """imagenet or cifar: the model's own choice, or the one that fits the images."""
+    """imagenet or cifar: the model's own layout, or the one that fits the images."""
     if model.layout != "auto":
         return model.layout
     return "cifar" if image_size is not None and image_size <= CIFAR_LAYOUT_MAX_SIZE else "imagenet"
