@@ -1,7 +1,7 @@
 """model.safetensors: the final weights of a run, its configuration, its classes, and a checksum of all of these.
 
-The format itself has no checksum. This project adds one to the header's metadata: the SHA-256 of the rest of the header, with
-sorted keys, and of the tensors' bytes. Published weights are small run folders, found by their names.
+The format itself has no checksum. This project adds one to the header's metadata: the SHA-256 of the rest of the header,
+with sorted keys, and of the tensors' bytes. Published weights are small run folders, found by their names.
 """
 
 from __future__ import annotations
