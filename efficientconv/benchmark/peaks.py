@@ -1,4 +1,4 @@
-"""What the machine reaches at most, measured in the run that it judges: arithmetic of the library's own, and memory."""
+"""The peaks of the machine, measured in the same run as the benchmark: PyTorch's own arithmetic, and memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ways from image files to batches that scripts/benchmark_data.py compares, each with its workers at the ready."""
+"""The pipelines from image files to batches that scripts/benchmark_data.py compares, each with its workers started."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Times of several jobs, interleaved, so that whatever else the machine does meets all of them alike."""
+"""Times of several jobs, interleaved, so that other load on the machine affects all jobs alike."""
 
 from __future__ import annotations
 

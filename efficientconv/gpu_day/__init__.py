@@ -1,1 +1,1 @@
-"""Everything that is to be measured on the day there is a GPU, stage by stage: scripts/gpu_day.py."""
+"""All measurements on a GPU, stage by stage (scripts/gpu_day.py)."""

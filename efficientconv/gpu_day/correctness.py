@@ -1,4 +1,4 @@
-"""Whether the device computes what a CPU computes, and the same twice."""
+"""Tests whether the device computes the same as a CPU, and the same bits twice."""
 
 from __future__ import annotations
 

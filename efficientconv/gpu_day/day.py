@@ -1,6 +1,6 @@
-"""The stages one after another, each in a process of its own under its time limit; its results are written as it ends.
+"""Runs the stages one after another, each in its own process with a time limit. Results are written after each stage.
 
-A stage that is cut off once more, with fewer rows than it had, keeps those that it had.
+If a stage is cut off again with fewer rows than before, the earlier rows stay.
 """
 
 from __future__ import annotations

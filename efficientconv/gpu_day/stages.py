@@ -1,6 +1,6 @@
-"""The stages of the day, in order: what is worth most first, since the machine may be taken away at any moment.
+"""The stages in their order: the most valuable first, because the machine may be taken away at any moment.
 
-Limits are twice what an H100's host took, or more.
+The time limits are at least twice the times that were measured on an H100.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What a step must move and multiply, and the least time that a machine's memory and arithmetic leave for it."""
+"""The bytes and FLOPs of a step, and the least time that a machine's memory and arithmetic allow for the step."""

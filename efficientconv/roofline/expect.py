@@ -1,4 +1,4 @@
-"""What a training step is expected to take on a GPU, run in each way."""
+"""The expected time of a training step on a GPU, for each way to run the step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The time that a machine needs for work, at its peaks and as expected, and what holds it back."""
+"""The time that a machine needs for a piece of work, at its peaks and as expected, and what limits the machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Peaks of machines, and what share of them kernels reach: guessed, until scripts/gpu_day.py has measured it."""
+"""Peaks of machines, and the share of the peaks that kernels reach, guessed until scripts/gpu_day.py measures it."""
 
 from __future__ import annotations
 
