@@ -33,6 +33,7 @@ class Preempted(BaseException):
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again later
     otherwise = "the same command begins anew"  # the text if there is none; leave_on_signals sets it for the command
+    asked = False  # a signal came while `stop` answered
 
     def line(self) -> str:
         return f"stopped by a signal; {str(self) or self.otherwise}"
@@ -59,6 +60,7 @@ def leave_on_signals(continues: bool = False) -> None:
 def nothing_begun() -> Iterator[None]:
     """For imports that take seconds: a signal ends the process at once, as there is nothing to save."""
     answer(leave)
+    require_unasked()
     yield
     answer(stop)
 
@@ -125,8 +127,15 @@ def leave_silently(number: int, frame: FrameType | None) -> None:
 
 def stop(number: int, frame: FrameType | None) -> None:
     """Raises Preempted. A second signal ends the process at once."""
+    Preempted.asked = True
     answer(leave)
     raise Preempted
+
+
+def require_unasked() -> None:
+    """Raises Preempted again where a library swallowed it: some have a bare `except:` around an import."""
+    if Preempted.asked:
+        raise Preempted
 
 
 def ignore_signals() -> None:
@@ -160,6 +169,7 @@ def guarded(action: Callable[[], object], show_traceback: bool = False) -> None:
         print(stopped.line(), file=sys.stderr, flush=True)
         sys.exit(stopped.exit_code)
     finally:
+        Preempted.asked = False
         answer(afterwards)
 
 

@@ -73,9 +73,34 @@ def test_while_a_command_imports(script):
 @pytest.mark.parametrize("moment", [0.3, 1.0, 2.0, 3.0, 4.0])
 def test_at_some_moment_of_a_start(moment, tmp_path):
     process = start("train.py", *RUN, f"run_dir={tmp_path / 'run'}")
+    assert wait_until_answered(process)
     time.sleep(moment)
     process.send_signal(signal.SIGTERM)
     assert_stopped(process)
+
+
+@pytest.mark.parametrize("later", ["Preemption().install()", "with nothing_begun(): pass"])
+def test_a_signal_that_a_library_swallowed_is_not_lost(later):
+    """As a bare `except:` around an import does."""
+    program = f"""
+import os, signal, time
+from efficientconv.engine.preemption import Preemption
+from efficientconv.signals import guarded, leave_on_signals, nothing_begun
+
+def command():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+    except:
+        pass
+    {later}
+    print("went on")
+
+leave_on_signals(continues=True)
+guarded(command)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (75, "", LINE)
 
 
 def test_while_it_waits_for_another_process(tmp_path):

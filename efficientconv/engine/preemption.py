@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from efficientconv.signals import Preempted, answer, leave
+from efficientconv.signals import Preempted, answer, leave, require_unasked
 
 
 class Preemption:
@@ -31,6 +31,7 @@ class Preemption:
 
     def install(self) -> None:
         answer(self._handle)
+        require_unasked()
 
     def ask(self) -> None:
         """Asks the run to end, from any thread, as a signal does. Does nothing if a signal has come already."""
