@@ -15,7 +15,8 @@ from efficientconv.results.table import Column, Table
 
 ABOUT = """\
 How many times as long a model takes where one special way of the C++ is left out: medians of {repeats} interleaved repeats,
-their quartiles in brackets. About 1.00: the way earns nothing there.
+their quartiles in brackets. About 1.00: the way earns nothing there. How far a way is from 1.00 where it has no part, such
+as `image_by_image` in a forward pass, shows the noise.
 {machine}, torch {torch}, float32. Freed memory is kept, as train.py and eval.py have it."""
 CSV = {
     "layout": "layout", "batch": "batch", "kind": "kind", "model": "model", "without": "special",
