@@ -98,10 +98,10 @@ int main(int, char** argv) {
       sum += total(gy) + total(g);
     }
     for (bool adds : {false, true}) {
-      if (!multiplier || !plans.dense || (adds && outputs != shape.channels)) continue;
+      if (!multiplier || (adds && outputs != shape.channels)) continue;
       Floats gx(x.size()), gf(filters.size());
       const NormedLayer layer{residual.data(), y.data(), mean.data(), var.data(), scale.data(), scale.data(), 1e-5, adds};
-      run_sic_backward(shape, x.data(), depthwise, outputs, backward, weight.data(), layer,
+      run_sic_backward(shape, x.data(), depthwise, forward, backward, weight.data(), layer,
                        {gx.data(), gf.data(), grad.data(), gg.data(), gb.data()});
       sum += total(gx) + total(gf) + total(grad);
     }

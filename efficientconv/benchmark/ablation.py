@@ -51,7 +51,7 @@ SPECIALS = {
         "if (t.full() && kernel == 1)", "if (false)"),
     "image_by_image": Special(
         "in training, a SIC layer's gradients in one pass over the images", "connected_layer.h",
-        "return filters && topology.full()", "return false && filters"),
+        "return filters && images", "return false && images"),
     "small_work": Special(
         "few blocks: threads share the outputs of each", "connections.h",
         "if (groups.n >= 4 * threads || groups.n % threads == 0) return;", "return;"),

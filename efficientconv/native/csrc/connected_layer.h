@@ -77,15 +77,15 @@ struct ConnectedConv {
   // Whether the whole backward pass may share images out between threads: as many for each, of enough pixels.
   bool image_by_image() const {
     const int64_t images = x.size(0), pixels = x.size(2) * x.size(3);
-    return filters && topology.full() && images % thread_count() == 0 && images * pixels > weight.size(0);
+    return filters && images % thread_count() == 0 && images * pixels > weight.size(0);
   }
 
   // Of the whole layer, image by image.
   variable_list sic_gradients(const NormedLayer& layer, const Tensor& like_gamma) const {
     Tensor grad_x = new_tensor(x.sizes()), grad_filters = at::empty_like(*filters), grad_weight = new_tensor(weight.sizes());
     Tensor grad_gamma = at::empty_like(like_gamma), grad_beta = at::empty_like(like_gamma);
-    run_sic_backward(maps_of(x), data(x), {data(filters), kernel(), rows() / channels}, weight.size(0), plans().backward.view(),
-                     data(weight), layer,
+    run_sic_backward(maps_of(x), data(x), {data(filters), kernel(), rows() / channels}, plans().forward.view(),
+                     plans().backward.view(), data(weight), layer,
                      {written(grad_x), written(grad_filters), written(grad_weight), written(grad_gamma), written(grad_beta)});
     return {grad_x, grad_filters, grad_weight, grad_gamma, grad_beta};
   }

@@ -49,11 +49,11 @@ void run_depthwise_backward(const Maps& maps, const float* x, const Filters& fil
   depthwise_backward(depthwise_of(maps, x, filters, masks), grad_output, add, grad_x, grad_filters);
 }
 
-void run_sic_backward(const Maps& maps, const float* x, const Filters& filters, int64_t outputs, const PlanView& backward,
+void run_sic_backward(const Maps& maps, const float* x, const Filters& filters, const PlanView& forward, const PlanView& backward,
                       const float* weight, const NormedLayer& layer, const SicGradients& grads) {
   const TapMasks masks(maps, filters.kernel);
   const Depthwise source = depthwise_of(maps, x, filters, masks);
-  SicBackward(source, outputs, backward, weight, layer).run(grads);
+  SicBackward(source, forward, backward, weight, layer).run(grads);
 }
 
 void run_batch_norm_forward(const Maps& maps, bool contiguous, const float* y, const float* residual, const float* gamma,

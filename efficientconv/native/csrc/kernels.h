@@ -72,7 +72,7 @@ void run_dense_weight_gradient(const Maps& maps, const float* x, const Filters& 
 void run_depthwise_backward(const Maps& maps, const float* x, const Filters& filters, const float* grad_output,
                             const float* add, float* grad_x, float* grad_filters);
 // A whole layer in training, relu(batch_norm(y) + x), or without the + x; y is the projection of x's depthwise convolution.
-// weight: outputs x channels * multiplier; `backward`: its plan from the outputs.
+// weight: of the plan `forward`, from channels * multiplier; `backward`: its plan from the outputs.
 struct NormedLayer {
   const float *grad_out, *y, *mean, *var, *gamma, *beta;
   double eps;
@@ -81,7 +81,7 @@ struct NormedLayer {
 struct SicGradients {
   float *x, *filters, *weight, *gamma, *beta;
 };
-void run_sic_backward(const Maps& maps, const float* x, const Filters& filters, int64_t outputs, const PlanView& backward,
+void run_sic_backward(const Maps& maps, const float* x, const Filters& filters, const PlanView& forward, const PlanView& backward,
                       const float* weight, const NormedLayer& layer, const SicGradients& grads);
 // `contiguous`: the maps are; else they are channels-last. The gradients of the residual and of y may be one.
 void run_batch_norm_forward(const Maps& maps, bool contiguous, const float* y, const float* residual, const float* gamma,

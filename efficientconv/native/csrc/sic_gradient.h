@@ -1,4 +1,4 @@
-// The gradients of a SIC layer in training: depthwise convolution, projection of all channels, batch norm, residual, ReLU.
+// The gradients of a SIC layer in training: depthwise convolution, projection, batch norm, residual, ReLU.
 //
 // A few images at a time go through all of it, so that the gradients between the layer's ends stay in the caches. Where maps are
 // large, most of a step's time is the memory's.
@@ -8,6 +8,7 @@
 #include "dense_gradient.h"
 #include "depthwise_gradient.h"
 #include "kernels.h"
+#include "weight_gradient.h"
 
 namespace efficientconv {
 
@@ -98,18 +99,19 @@ struct NormedGradients {
   }
 };
 
-// weight: outputs x rows of the source; `backward`: its plan from outputs to rows.
+// weight: from the rows of the source to outputs, as `forward` connects them; `backward`: from outputs to rows.
 class SicBackward {
  public:
-  SicBackward(const Depthwise& source, int64_t outputs, const PlanView& backward, const float* weight, const NormedLayer& layer)
-      : source_(source), out_{source.maps.images, outputs, source.maps.height, source.maps.width},
-        backward_(backward), adds_(layer.residual), normed_(out_, layer, adds_ ? source.x : nullptr),
-        norms_(norm_gradients(normed_)), turned_(turned_filters(source)), dense_(outputs, source.rows()),
+  SicBackward(const Depthwise& source, const PlanView& forward, const PlanView& backward, const float* weight,
+              const NormedLayer& layer)
+      : source_(source), out_{source.maps.images, forward.outputs, source.maps.height, source.maps.width},
+        forward_(forward), backward_(backward), adds_(layer.residual), normed_(out_, layer, adds_ ? source.x : nullptr),
+        norms_(norm_gradients(normed_)), turned_(turned_filters(source)), dense_(forward.outputs, source.rows()),
         weights_(backward, weight, nullptr),
         parts_(images_together(out_.images, out_.pixels(), thread_count())) {}
 
   void run(const SicGradients& grads) const {
-    const int64_t workers = std::min(thread_count(), parts_.count), size = dense_.size();
+    const int64_t workers = std::min(thread_count(), parts_.count), size = joins_all() ? dense_.size() : forward_.steps * kOutputs;
     std::vector<double> filter_sums(out_.images * turned_.size());
     float* sums = thread_scratch(kSums, workers * size);
     parallel(workers, 1, [&](int64_t first, int64_t last) {
@@ -122,7 +124,8 @@ class SicBackward {
       }
     });
     sum_over_images(out_.images, turned_.size(), filter_sums.data(), grads.filters);
-    dense_.add_up(sums, workers, grads.weight);
+    if (joins_all()) dense_.add_up(sums, workers, grads.weight);
+    else add_up_weights(forward_, sums, workers, grads.weight);
     for (int64_t c = 0; c < out_.channels; ++c) {
       grads.gamma[c] = static_cast<float>(norms_[c].gamma);
       grads.beta[c] = static_cast<float>(norms_[c].beta);
@@ -130,6 +133,21 @@ class SicBackward {
   }
 
  private:
+  bool joins_all() const { return !forward_.step_weights; }
+
+  // sum += the products of the connected rows of a group of blocks
+  void add_connected_group(const Depthwise& here, const std::vector<Run>& runs, int64_t blocks, const float* g, float* sum) const {
+    const int64_t panel = here.rows() * kBlock;
+    float* panels = thread_scratch(kPanels, blocks * panel);
+    if (runs.back().at + runs.back().length < kBlock) std::fill(panels, panels + blocks * panel, 0.f);
+    here.fill(runs, panel, kBlock, panels);
+    for (int64_t tile = 0; tile < forward_.tiles; ++tile)
+      for (int64_t b = 0; b < blocks; ++b)
+        tile_weight_gradient(forward_.segments + forward_.tile_segments[tile], forward_.segments + forward_.tile_segments[tile + 1],
+                             forward_.offsets, panels + b * panel, g + b * dense_.panel() + tile * kOutputs * kBlock, kBlock,
+                             kVectors, sum);
+  }
+
   // Images [image, image + count), from their outputs to their inputs.
   void add_images(int64_t image, int64_t count, float* sum, double* filter_sums, float* grad_x) const {
     const int64_t pixels = out_.pixels(), rows = source_.rows();
@@ -146,7 +164,8 @@ class SicBackward {
       const std::vector<Run> runs = groups.runs(here.maps, group);
       fill_gradients(gradients, runs, groups.size(group), dense_, g);
       convolve_panels(backward_, to, weights_, Epilogue{}, runs, dense_.panel(), g, 0, backward_.tiles, between);
-      add_dense_group(here, runs, groups.size(group), 0, dense_.tiles, dense_, g, sum);
+      if (joins_all()) add_dense_group(here, runs, groups.size(group), 0, dense_.tiles, dense_, g, sum);
+      else add_connected_group(here, runs, groups.size(group), g, sum);
     }
     const auto go_on = [&](const auto& end_of) {
       depthwise_backward_range(here, turned_.data(), between, end_of, 0, count * here.maps.channels,
@@ -158,7 +177,7 @@ class SicBackward {
 
   const Depthwise& source_;
   Maps out_;
-  const PlanView& backward_;
+  const PlanView &forward_, &backward_;
   bool adds_;
   NormedMaps normed_;
   std::vector<NormGradient> norms_;

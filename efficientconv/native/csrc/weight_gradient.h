@@ -110,7 +110,20 @@ std::vector<Offsets> offsets_of(const Source& source, const PlanView& plan) {
   return at;
 }
 
-// grad (of the weight's shape, each element written once), given the gradient of the outputs, B x m x H x W.
+// grad (of the weight's shape, each element written once) = `sets` sums, one after the other.
+inline void add_up_weights(const PlanView& plan, const float* sums, int64_t sets, float* grad) {
+  const int64_t size = plan.steps * kOutputs;
+  parallel(plan.steps, kSerial / kOutputs, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin * kOutputs; i < end * kOutputs; ++i) {
+      if (plan.step_weights[i] < 0) continue;
+      float total = 0;
+      for (int64_t set = 0; set < sets; ++set) total += sums[set * size + i];
+      grad[plan.step_weights[i]] = total;
+    }
+  });
+}
+
+// grad, given the gradient of the outputs, B x m x H x W.
 template <class Source>
 void weight_gradient(const Source& source, const PlanView& plan, const float* grad_output, float* grad) {
   const int64_t groups = source.groups(), workers = std::min(thread_count(), groups), size = plan.steps * kOutputs;
@@ -133,14 +146,7 @@ void weight_gradient(const Source& source, const PlanView& plan, const float* gr
       }
     }
   });
-  parallel(plan.steps, kSerial / kOutputs, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin * kOutputs; i < end * kOutputs; ++i) {
-      if (plan.step_weights[i] < 0) continue;
-      float total = 0;
-      for (int64_t worker = 0; worker < workers; ++worker) total += sums[worker * size + i];
-      grad[plan.step_weights[i]] = total;
-    }
-  });
+  add_up_weights(plan, sums, workers, grad);
 }
 
 }  // namespace efficientconv
