@@ -1,11 +1,12 @@
-"""Evaluates a run.
+"""Evaluates the network of a run: top-1 and top-5 accuracy and loss on test images.
 
-    python eval.py run=<run folder> [checkpoint=<file>]
-    python eval.py run=<run folder> data=folder data.root=<images of its classes>
+    python eval.py run=<run folder>                         on the test images of the run
+    python eval.py run=<run folder> checkpoint=<file>       with the weights of this file
+    python eval.py run=<run folder> data=folder data.root=<folder>    on other images of the same classes
 
-Network, classes, image size and normalisation are the run's own, and its training images may be gone. Without data=... the
-number is the one that training ended with. With it, images lie in <class>/, test/<class>/ or val/<class>/, of all classes or
-of some. Of images without labels, scripts/predict.py says what they are taken for.
+The network, the classes, the image size and the normalisation come from the run folder. The training images are not needed.
+Without data=... the accuracy is the one that the training reported at its end. With data=folder, the images lie in <class>/,
+test/<class>/ or val/<class>/; some classes may be missing. For images without labels use scripts/predict.py.
 """
 
 from efficientconv.commands import evaluate as main

@@ -1,9 +1,11 @@
-"""Trains a model.
+"""Trains a model on a data set.
 
     python train.py model=c data=cifar10 trainer.epochs=100 optim.lr=0.1 seed=0
-    python train.py -m model=a,c seed=0,1,2                         several runs
+    python train.py -m model=a,c seed=0,1,2       six runs, one after another
+    python train.py model=c --cfg job             prints all settings and trains nothing
 
-Every setting is a line of a file in configs/. The same command again continues the run, or reports it when it is done.
+Each setting is a line of a file in configs/, with a comment that explains the setting. Each run has its own folder. The same
+command again continues the run. If the run is finished, the command prints the results.
 """
 
 from efficientconv.commands import train as main

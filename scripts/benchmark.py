@@ -1,14 +1,14 @@
-"""Measures how fast layers and models are, beside the gain that their arithmetic promises.
+"""Measures the time of layers and models, and compares the speed-up with the saving in MACs.
 
     python scripts/benchmark.py layers                     each layer at the shapes of both layouts, batch 1 and 16
-    python scripts/benchmark.py models --layout imagenet   models A to O against A
-    python scripts/benchmark.py models --layout cifar --width 0.25 --batch 64 --threads 1    as small networks are trained
-    python scripts/benchmark.py peers --models acfikm      inference beside plain PyTorch, ONNX Runtime and OpenVINO
-    python scripts/benchmark.py kernels --models cfkm      models without one of the C++ kernels' special ways
-    python scripts/benchmark.py layers --backend reference --output-dir outputs    plain PyTorch, files elsewhere
+    python scripts/benchmark.py models --layout imagenet   models A to O, compared with A
+    python scripts/benchmark.py models --layout cifar --width 0.25 --batch 64 --threads 1    as tier cifar_small trains
+    python scripts/benchmark.py peers --models acfikm      inference, compared with plain PyTorch, ONNX Runtime and OpenVINO
+    python scripts/benchmark.py kernels --models cfkm      models with and without each optimization of the C++ kernels
+    python scripts/benchmark.py layers --backend reference --output-dir outputs    layers in plain PyTorch; files in outputs/
 
-Writes benchmark_<what>.csv and .md into results/, and pictures of layers and models. Close what else needs the processor
-first.
+The command writes benchmark_<what>.csv and .md into results/; layers and models also get pictures. First close other
+programs that use the processor.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from efficientconv.signals import guarded, leave_on_signals
 
 def parse_args() -> argparse.Namespace:
     parser = parser_for(__doc__)
-    parser.add_argument("what", choices=("layers", "models", "peers", "kernels"))
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--threads", type=positive, help="of the CPU (default: torch's choice)")
-    parser.add_argument("--repeats", type=positive, default=15, help="interleaved repeats of each measurement (default 15)")
-    parser.add_argument("--backend", default="auto", help="of the layers: auto, reference, native or triton (default auto)")
-    parser.add_argument("--precision", choices=tuple(FORMATS), default="fp32", help="default fp32")
-    parser.add_argument("--layout", choices=tuple(SHAPES), action="append", help="default: both")
-    parser.add_argument("--batch", type=positive, action="append", help="default: 1 and 16")
-    parser.add_argument("--passes", choices=PASSES, action="append", help="default: both")
-    parser.add_argument("--models", default=MODELS, help=f"letters (default {MODELS})")
-    parser.add_argument("--width", type=float, default=1.0, help="of models: times the channels (default 1)")
-    parser.add_argument("--output-dir", type=Path, default=ROOT / "results")
+    parser.add_argument("what", choices=("layers", "models", "peers", "kernels"), help="the benchmark: see the examples")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto, a GPU if any")
+    parser.add_argument("--threads", type=positive, help="threads of the CPU (default: PyTorch's choice)")
+    parser.add_argument("--repeats", type=positive, default=15, help="interleaved repeats of each measurement (default: 15)")
+    parser.add_argument("--backend", default="auto", help="code of the layers: auto (default), reference, native or triton")
+    parser.add_argument("--precision", choices=tuple(FORMATS), default="fp32", help="default: fp32")
+    parser.add_argument("--layout", choices=tuple(SHAPES), action="append", help="shapes of the network (default: both)")
+    parser.add_argument("--batch", type=positive, action="append", help="images of a batch (default: 1 and 16)")
+    parser.add_argument("--passes", choices=PASSES, action="append", help="default: both; training is forward and backward")
+    parser.add_argument("--models", default=MODELS, help=f"letters of the models (default: {MODELS})")
+    parser.add_argument("--width", type=float, default=1.0, help="factor of the models' channels (default: 1)")
+    parser.add_argument("--output-dir", type=Path, default=ROOT / "results", help="folder of the files (default: results)")
     return parser.parse_args()
 
 

@@ -1,9 +1,11 @@
-"""Measures how fast images become batches: torchvision's pipeline, this project's (folders, prepared set), and the limit.
+"""Measures how many images per second a data pipeline reads, decodes and puts into batches.
 
-    python scripts/benchmark_data.py IMAGES        a folder of real photographs, IMAGES/<class>/*.JPEG; links are made to it
+    python scripts/benchmark_data.py IMAGES                a folder of photographs, IMAGES/<class>/*.JPEG
+    python scripts/benchmark_data.py IMAGES --workers 1 2  with one and with two workers
 
-Writes data_throughput.csv and .md into results/. First close other programs that use the processor. With as many workers as
-cores, the training process, which normalises the batches, competes with the workers.
+The pipelines are torchvision's, this project's on class folders and on a prepared set, and decoding alone (the limit). The
+command writes data_throughput.csv and .md into results/. First close other programs that use the processor. With as many
+workers as cores, the training process, which normalises the batches, competes with the workers.
 """
 
 from __future__ import annotations
@@ -22,11 +24,11 @@ from efficientconv.signals import guarded, leave_on_signals
 
 def parse_args() -> argparse.Namespace:
     parser = parser_for(__doc__)
-    parser.add_argument("images", type=Path, metavar="IMAGES")
-    parser.add_argument("--count", type=positive, default=640, help="images, the same in each epoch (default 640)")
-    parser.add_argument("--repeats", type=positive, default=7, help="interleaved epochs of each (default 7)")
+    parser.add_argument("images", type=Path, metavar="IMAGES", help="folder with a folder of photographs for each class")
+    parser.add_argument("--count", type=positive, default=640, help="images of an epoch, always the same (default: 640)")
+    parser.add_argument("--repeats", type=positive, default=7, help="epochs of each pipeline, interleaved (default: 7)")
     parser.add_argument("--workers", type=positive, nargs="+", help="numbers of workers (default: 1 to the number of cores)")
-    parser.add_argument("--output-dir", type=Path, default=ROOT / "results")
+    parser.add_argument("--output-dir", type=Path, default=ROOT / "results", help="folder of the files (default: results)")
     return parser.parse_args()
 
 

@@ -1,8 +1,8 @@
-"""Counts what every model costs for one image, and checks the abstracts' claims about it.
+"""Counts the MACs and parameters of every model, and checks the cost claims of the paper's abstracts.
 
-    python scripts/complexity.py                                  all of them; writes results/complexity.csv and claims.csv
-    python scripts/complexity.py --layers c --layout cifar        one model layer by layer; writes nothing
-    python scripts/complexity.py --budget 5.16e6 --layout cifar   the width at which each model costs that; writes nothing
+    python scripts/complexity.py                                  all models; writes results/complexity.csv and claims.csv
+    python scripts/complexity.py --layers c --layout cifar        model C layer by layer; writes nothing
+    python scripts/complexity.py --budget 5.16e6 --layout cifar   the width at which each model has 5.16 million MACs
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from efficientconv.signals import guarded, leave_on_signals
 
 def parse_args() -> argparse.Namespace:
     parser = parser_for(__doc__)
-    parser.add_argument("--layers", metavar="MODEL", help="print each layer of this model and write nothing")
-    parser.add_argument("--layout", choices=("imagenet", "cifar"), help="this one only (default of --layers: imagenet)")
-    parser.add_argument("--budget", type=float, metavar="MACS", help="print the widths that meet it and write nothing")
-    parser.add_argument("--output-dir", type=Path, default=ROOT / "results", help="folder of the csv files")
+    parser.add_argument("--layers", metavar="MODEL", help="print the layers of this model; write nothing")
+    parser.add_argument("--layout", choices=("imagenet", "cifar"), help="default: both; with --layers: imagenet")
+    parser.add_argument("--budget", type=float, metavar="MACS", help="print the width of each model; write nothing")
+    parser.add_argument("--output-dir", type=Path, default=ROOT / "results", help="folder of the files (default: results)")
     return parser.parse_args()
 
 

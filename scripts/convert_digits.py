@@ -1,10 +1,11 @@
-"""An example: a network of standard convolutions learns digits, becomes one of SIC layers, and is fine-tuned.
+"""An example of convert(): trains a network of standard convolutions, converts it to SIC layers, and fine-tunes it.
 
-    python scripts/convert_digits.py                                        a minute on a CPU
-    python scripts/convert_digits.py --layer unravelled --bases 2
-    python scripts/convert_digits.py --layer unravelled --budget 1e6        as many bases as 1 million MACs allow
+    python scripts/convert_digits.py                                      SIC layers; a minute on a CPU
+    python scripts/convert_digits.py --layer unravelled --bases 2         unravelled layers with 2 filters for each channel
+    python scripts/convert_digits.py --layer unravelled --budget 1e6      as many filters as 1 million MACs allow
 
-What it prints: accuracy on images that no training saw, MACs and parameters; before, after and after fine-tuning.
+The data set is scikit-learn's digits. The command prints accuracy on test images, MACs and parameters: before the
+conversion, after the conversion, and after the fine-tuning.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from efficientconv.signals import guarded, leave_on_signals
 
 def parse_args() -> argparse.Namespace:
     parser = parser_for(__doc__)
-    parser.add_argument("--layer", choices=("sic", "unravelled"), default="sic")
-    parser.add_argument("--bases", type=int, help="filters a channel of the unravelled layer, 1 to 9")
-    parser.add_argument("--budget", type=float, metavar="MACS", help="of the converted network: chooses the bases")
-    parser.add_argument("--epochs", type=int, default=5, help="of the training, and of the fine-tuning")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--layer", choices=("sic", "unravelled"), default="sic", help="the new layers (default: sic)")
+    parser.add_argument("--bases", type=int, help="filters for each channel of an unravelled layer, 1 to 9")
+    parser.add_argument("--budget", type=float, metavar="MACS", help="most MACs of the converted network; sets --bases")
+    parser.add_argument("--epochs", type=int, default=5, help="of the training, and again of the fine-tuning (default: 5)")
+    parser.add_argument("--seed", type=int, default=0, help="of the weights and the order of the images (default: 0)")
     return parser.parse_args()
 
 

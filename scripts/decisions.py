@@ -1,10 +1,10 @@
-"""Compares this project's decisions, where the paper is silent, with their alternatives: results/decisions.md.
+"""Compares the decisions that this project took where the paper is silent with their alternatives.
 
-    python scripts/decisions.py tier=cifar_small seeds=0,1 data.root=<folder>              trains what is missing
-    python scripts/decisions.py tier=cifar_small seeds=0,1 data.root=<folder> --dry-run    writes what there is
+    python scripts/decisions.py tier=cifar_small seeds=0,1 data.root=<folder>              trains the missing runs
+    python scripts/decisions.py tier=cifar_small seeds=0,1 data.root=<folder> --dry-run    trains nothing
 
-The comparison uses held-out training images. Records of the runs are kept in results/<tier>/decisions/. The decisions are
-listed in configs/decisions.yaml.
+Both commands write results/decisions.md from the finished runs. The accuracies are of held-out training images. The records
+of the runs lie in results/<tier>/decisions/. The decisions are listed in configs/decisions.yaml.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from efficientconv.signals import guarded, leave_on_signals
 
 def parse_args() -> argparse.Namespace:
     parser = parser_for(__doc__)
-    parser.add_argument("settings", nargs="+", metavar="KEY=VALUE", help="tier=, seeds=, and settings of every run")
+    parser.add_argument("settings", nargs="+", metavar="KEY=VALUE", help="tier=, seeds=, and settings for all runs")
     parser.add_argument("--dry-run", action="store_true", help="train nothing")
-    parser.add_argument("--results", type=Path, default=ROOT / "results", metavar="FOLDER")
+    parser.add_argument("--results", type=Path, default=ROOT / "results", metavar="FOLDER", help="default: results")
     return parser.parse_intermixed_args()
 
 

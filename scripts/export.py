@@ -1,11 +1,11 @@
-"""Writes a run's network for other programs, checks what it wrote, and measures it: ONNX or PyTorch's exported program.
+"""Exports the network of a run to ONNX or to PyTorch's exported program, checks the file and measures its time.
 
-    python scripts/export.py run=outputs/<run>                             any number of images at a time
+    python scripts/export.py run=outputs/<run>                             ONNX, for batches of any size
     python scripts/export.py run=outputs/<run> format=pt2 batch=1 fold_batch_norm=true output=c.pt2
 
-The file takes images B x 3 x S x S as an evaluation of the run prepares them, and gives logits; the names of the classes
-are in its metadata. It is written if it gives the same classes as the network. Running ONNX takes onnxruntime; without it
-there is neither check nor time.
+The exported network takes images B x 3 x S x S, prepared as in an evaluation of the run, and returns logits. The file's
+metadata holds the names of the classes. The file is written only if the exported network predicts the same classes as the
+network of the run. The check and the measurement of ONNX need onnxruntime; without onnxruntime both are left out.
 """
 
 from __future__ import annotations

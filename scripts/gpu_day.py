@@ -1,14 +1,14 @@
-"""Everything that is to be measured on a GPU, stage by stage, each under a time limit of its own.
+"""Measures layers, models and training on a GPU, in stages. Each stage has a time limit.
 
-    python scripts/gpu_day.py --plan                   the stages, what is done, how long the rest takes at most
-    python scripts/gpu_day.py                          measures what is left; a stage that is done is not repeated
-    python scripts/gpu_day.py --only models,compiled   of those alone
-    python scripts/gpu_day.py --tiny                   tries the stages out with tiny networks, on a CPU too
-    python scripts/gpu_day.py --pages                  writes the pages of what was measured anew; needs no GPU
+    python scripts/gpu_day.py --plan                   lists the stages, their states and their time limits
+    python scripts/gpu_day.py                          measures the stages that are not done
+    python scripts/gpu_day.py --only models,compiled   measures only these stages
+    python scripts/gpu_day.py --tiny                   tries the stages with tiny networks; a CPU is enough
+    python scripts/gpu_day.py --pages                  writes the pages again from the results; needs no GPU
 
-After every stage its results lie in results/gpu/<device>/<stage>.json, and at the end README.md has all of them, with tables
-and pictures. A stage that fails or is cut off keeps what it has measured, and its output in <stage>.log; the same command
-measures it again.
+The results of a stage lie in results/gpu/<device>/<stage>.json. At the end README.md in this folder shows all results, with
+tables and pictures. If a stage fails or is cut off, its finished measurements stay, and its output is in <stage>.log. The
+same command measures the stage again.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from efficientconv.signals import guarded, leave_on_signals
 
 def parse_args() -> argparse.Namespace:
     parser = parser_for(__doc__)
-    parser.add_argument("--plan", action="store_true", help="print what would be measured, and measure nothing")
-    parser.add_argument("--only", metavar="STAGE,STAGE", help="these stages alone")
-    parser.add_argument("--tiny", action="store_true", help="tiny networks, to try the stages out: no time means anything")
-    parser.add_argument("--pages", action="store_true", help="write the pages of all devices anew, and measure nothing")
-    parser.add_argument("--output-dir", type=Path, default=ROOT / "results" / "gpu")
+    parser.add_argument("--plan", action="store_true", help="print the stages that would run; measure nothing")
+    parser.add_argument("--only", metavar="STAGE,STAGE", help="only these stages")
+    parser.add_argument("--tiny", action="store_true", help="tiny networks, to test the stages; the times mean nothing")
+    parser.add_argument("--pages", action="store_true", help="write the pages of all devices again; measure nothing")
+    parser.add_argument("--output-dir", type=Path, default=ROOT / "results" / "gpu", help="default: results/gpu")
     return parser.parse_args()
 
 

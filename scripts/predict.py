@@ -1,12 +1,13 @@
-"""Predicts the classes of pictures with a run's network: class and probability, on the terminal and on request as csv.
+"""Predicts the classes of pictures with the network of a run: the likeliest classes and their probabilities.
 
     python scripts/predict.py run=outputs/<run> images=<picture>
     python scripts/predict.py run=outputs/<run> images=<folder> topk=1 output=predictions.csv
 
-A folder is searched with its subfolders. Pictures are prepared as in an evaluation of the run. The weights are the moving
-average if the run keeps one. Predictions go to stdout, everything else to stderr.
-Other settings: topk=5, checkpoint=<.pt or .safetensors>, device=auto, cpu or cuda.
-Exit code 0: all pictures were read. 2: some could not be read and are named, or another mistake is named.
+The command searches a folder with its subfolders. It prepares pictures as an evaluation of the run does. If the run has a
+moving average of the weights, the network uses the average. Predictions go to stdout, all messages to stderr.
+Optional settings: topk=5 (classes for each picture), output=<file.csv>, checkpoint=<.pt or .safetensors file>, device=auto
+(or cpu, cuda).
+Exit code 0: all pictures were read. 2: a message names the pictures that could not be read, or another mistake.
 """
 
 from __future__ import annotations

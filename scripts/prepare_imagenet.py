@@ -23,17 +23,17 @@ def parse_args() -> argparse.Namespace:
     parser = parser_for(__doc__)
     parser.add_argument("source", type=Path, metavar="SOURCE", help="folder with the downloaded ImageNet")
     parser.add_argument("destination", type=Path, metavar="DESTINATION", help="folder for the prepared set")
-    parser.add_argument("--size", type=positive, default=256, help="pixels, as data.resize_size (default 256)")
+    parser.add_argument("--size", type=positive, default=256, help="pixels, as data.resize_size (default: 256)")
     parser.add_argument(
         "--resize", choices=("both", "shorter"), default="both",
-        help="sides that become SIZE, as data.resize_rule (default both, the paper's recipe)",
+        help="sides that become SIZE, as data.resize_rule (default: both, the paper's recipe)",
     )  # fmt: skip
-    parser.add_argument("--encoding", choices=("jpeg", "raw"), default="jpeg", help="raw: uint8, five times as large")
-    parser.add_argument("--quality", type=int, choices=range(1, 101), metavar="1..100", default=95, help="default 95")
-    parser.add_argument("--workers", type=positive, help="processes (default: one a core)")
-    parser.add_argument("--subset", action="store_true", help="accept a part of ImageNet")
+    parser.add_argument("--encoding", choices=("jpeg", "raw"), default="jpeg", help="raw is five times as large")
+    parser.add_argument("--quality", type=int, choices=range(1, 101), metavar="1..100", default=95, help="default: 95")
+    parser.add_argument("--workers", type=positive, help="processes (default: one for each core)")
+    parser.add_argument("--subset", action="store_true", help="accept ImageNet with missing classes or images")
     parser.add_argument("--val-labels", type=Path, metavar="FILE", help="development kit, or a list of synsets, one a line")
-    parser.add_argument("--images-per-file", type=positive, default=5000, help="default 5000")
+    parser.add_argument("--images-per-file", type=positive, default=5000, help="default: 5000")
     return parser.parse_args()
 
 

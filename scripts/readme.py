@@ -1,4 +1,4 @@
-"""Writes the tables of README.md, docs/ and results/*/README.md, and the pages of benchmarks, from the files in results/.
+"""Writes the tables in README.md, docs/ and results/*/README.md, and the benchmark pages, from the data in results/.
 
     python scripts/readme.py
 """

@@ -1,11 +1,11 @@
-"""One HTML file about many runs, to be opened in a browser: no server, no network, no account.
+"""Writes one HTML file about many runs. Open the file in a browser; it needs no server, no network and no account.
 
     python scripts/report.py                                  outputs/ and results/*/runs, to report.html
     python scripts/report.py outputs/smoke results/cifar/runs --output x.html
 
-A path is a run folder, a folder that contains run folders, or one of records (results/<tier>/runs); tables, times and
-kernels that lie beside such records are shown too. Unfinished and failed runs are shown as such; what cannot be read is
-named, and left out.
+A path is a run folder, a folder that contains run folders, or a folder of records (results/<tier>/runs). The report also
+shows tables, times and kernels that lie beside such records. It marks unfinished and failed runs. Files that cannot be read
+are named and left out.
 """
 
 from __future__ import annotations

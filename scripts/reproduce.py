@@ -1,12 +1,12 @@
-"""Reproduces tables of the paper: plans the runs, does what is missing, writes the paper's figures beside ours.
+"""Reproduces tables of the paper: trains the missing runs, and writes the results beside the paper's figures.
 
-    python scripts/reproduce.py table=2 tier=smoke seeds=0,1,2 --dry-run      prints the plan
-    python scripts/reproduce.py table=2 tier=smoke seeds=0,1,2                and runs it: results/smoke/table2.md and .csv
+    python scripts/reproduce.py table=2 tier=smoke seeds=0,1,2 --dry-run     prints the plan
+    python scripts/reproduce.py table=2 tier=smoke seeds=0,1,2               trains; writes results/smoke/table2.md and .csv
     python scripts/reproduce.py table=2,4,5 tier=cifar_small seeds=0 data.root=<folder> --only c,j --jobs 2
 
-table: 1 to 6, residual, order, equal_cost, or several. Killed at any point and started again, it ends with the same tables:
-finished runs are skipped, cut-off ones continued. Other key=value arguments go to every run, whose numbers must not depend
-on them.
+table: 1 to 6, residual, order, equal_cost, or several of them. tier: the scale, a file in configs/tier/. If the command is
+killed, the same command continues: it skips finished runs and continues cut-off runs, so that the tables are the same. Other
+key=value arguments go to every run. Arguments that would change the results are refused.
 """
 
 from __future__ import annotations
@@ -25,12 +25,15 @@ from efficientconv.signals import Preempted, guarded, leave_on_signals
 
 def parse_args() -> argparse.Namespace:
     parser = parser_for(__doc__)
-    parser.add_argument("settings", nargs="+", metavar="KEY=VALUE", help="table=, tier=, seeds=, and settings of every run")
+    parser.add_argument("settings", nargs="+", metavar="KEY=VALUE", help="table=, tier=, seeds=, and settings for all runs")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="runs at a time, which share the cores")
-    parser.add_argument("--only", metavar="ROW,...", help="train these rows only; the table shows what there is")
-    parser.add_argument("--measure", choices=("missing", "again", "never"), default="missing", help="default missing")
-    parser.add_argument("--results", type=Path, default=ROOT / "results", metavar="FOLDER", help="tables are written in it")
+    parser.add_argument("--only", metavar="ROW,...", help="train only these rows; the table shows all finished runs")
+    parser.add_argument(
+        "--measure", choices=("missing", "again", "never"), default="missing",
+        help="which ms per image to measure: the missing ones (default), all again, or none",
+    )  # fmt: skip
+    parser.add_argument("--results", type=Path, default=ROOT / "results", metavar="FOLDER", help="default: results")
     return parser.parse_intermixed_args()
 
 

@@ -1,11 +1,12 @@
-"""What a training step must move and multiply, what it is expected to take on a GPU, and what it was measured to take.
+"""Computes the bytes and FLOPs of a training step, and the expected time of the step on a GPU.
 
-    python scripts/roofline.py model=c device=h100      eager, compiled and with fused layers; prints
+    python scripts/roofline.py model=c device=h100      prints the times: eager, compiled, with fused layers
     python scripts/roofline.py model=c images=cifar batch=64 precision=fp32
-    python scripts/roofline.py                          models A to M on all devices; writes results/roofline.md and .csv
+    python scripts/roofline.py                          nine models on all devices; writes results/roofline.md and .csv
 
-Where scripts/gpu_day.py has measured on such a device, the shares of its peaks take the place of the guessed ones, and the
-measured time of a step stands beside the expected one.
+An expected time assumes that the GPU reaches a share of its peak bandwidth and of its peak FLOPs. If scripts/gpu_day.py has
+measured these shares on the device, the command uses them and shows the measured time of the step too. Otherwise the shares
+are guesses.
 """
 
 from __future__ import annotations

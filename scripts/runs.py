@@ -1,9 +1,9 @@
 """Lists, shows, compares, annotates and removes runs.
 
-    python scripts/runs.py list                                those in outputs/, newest first
+    python scripts/runs.py list                                the runs in outputs/, newest first
     python scripts/runs.py list outputs/smoke results/cifar_small/runs
-    python scripts/runs.py show outputs/<run>                  its settings, result, machine and note
-    python scripts/runs.py diff outputs/<run> outputs/<other>  what differs
+    python scripts/runs.py show outputs/<run>                  settings, results, machine and note of the run
+    python scripts/runs.py diff outputs/<run> outputs/<other>  the settings and results that differ
     python scripts/runs.py note outputs/<run> "batch norm behind the addition: no gain"
     python scripts/runs.py rm outputs/<run> outputs/<other>    asks first, unless --yes is given
 """
@@ -141,9 +141,10 @@ def parse_args() -> argparse.Namespace:
     parser = parser_for(__doc__)
     commands = parser.add_subparsers(required=True, metavar="list|show|diff|note|rm")
     for name, command, text in (
-        ("list", list_runs, "each run's state, accuracy and note"), ("show", show, "all that is known of a run"),
-        ("diff", diff, "what differs between two runs"), ("note", note, "keeps a text in the run's folder"),
-        ("rm", remove, "removes run folders"),
+        ("list", list_runs, "prints state, accuracy and note of each run"),
+        ("show", show, "prints settings, results, machine and note of a run"),
+        ("diff", diff, "prints what differs between two runs"),
+        ("note", note, "keeps a note in the folder of a run"), ("rm", remove, "removes run folders"),
     ):  # fmt: skip
         sub = commands.add_parser(name, help=text, description=text)
         sub.set_defaults(command=command)
@@ -151,13 +152,13 @@ def parse_args() -> argparse.Namespace:
             sub.add_argument("paths", nargs="*", type=Path, default=[OUTPUTS], metavar="PATH", help=f"default: {OUTPUTS}")
         elif name == "rm":
             sub.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder")
-            sub.add_argument("--yes", action="store_true", help="do not ask")
+            sub.add_argument("--yes", action="store_true", help="remove without a question")
         else:
             sub.add_argument("run", type=Path, metavar="RUN", help="a run folder")
         if name == "diff":
             sub.add_argument("other", type=Path, metavar="OTHER", help="another run folder")
         if name == "note":
-            sub.add_argument("text", help="takes the place of an earlier one")
+            sub.add_argument("text", help="the note; it replaces an earlier note")
     return parser.parse_args()
 
 

@@ -1,10 +1,11 @@
-"""A table and a plot of finished runs: accuracy against MACs, parameters and measured time.
+"""Writes a table and a plot of finished runs: accuracy against MACs, parameters and measured time.
 
-    python scripts/table.py outputs/*                                    prints, and writes outputs/table.{md,csv,png,svg}
-    python scripts/table.py RUN RUN --output results/x --summaries       writes results/x.{md,csv,png,svg}, x/*.json
+    python scripts/table.py outputs/*                                 prints the table; writes outputs/table.{md,csv,png,svg}
+    python scripts/table.py RUN RUN --output results/x --summaries    writes results/x.{md,csv,png,svg} and results/x/*.json
 
-A path is a run folder, a folder that contains run folders, or one of records (results/<tier>/runs). Runs that are not
-finished, and what cannot be read, are named and passed over. A row is a run; in the plot a point is a configuration.
+A path is a run folder, a folder that contains run folders, or a folder of records (results/<tier>/runs). The command skips
+runs that are not finished and files that cannot be read, and names them. A row of the table is a run; a point of the plot is
+a configuration, with the mean of its runs.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from efficientconv.signals import guarded, leave_on_signals
 
 def parse_args() -> argparse.Namespace:
     parser = parser_for(__doc__)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="PATH", help="of runs, or of folders that contain them")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="PATH", help="run folder, or folder of runs or records")
     parser.add_argument("--output", type=Path, help="path of the files, without ending (default: table, beside the runs)")
-    parser.add_argument("--title", help="of the markdown file and of the plot")
+    parser.add_argument("--title", help="title of the markdown file and of the plot")
     parser.add_argument("--note", action="append", default=[], help="paragraph before the table in the markdown file")
     parser.add_argument("--summaries", action="store_true", help="write each run's summary beside the table")
     return parser.parse_args()

@@ -1,4 +1,4 @@
-"""Kills runs again and again, starts each by the same command, and compares their results with unbroken runs.
+"""Kills training runs again and again, starts each with the same command, and compares the results with unbroken runs.
 
     python scripts/torture.py --kills 50                      writes results/reliability.md
     python scripts/torture.py --kills 4 --models c --output-dir outputs/reliability
@@ -40,9 +40,9 @@ VARIANTS = {
 
 def parse_args() -> argparse.Namespace:
     parser = parser_for(__doc__)
-    parser.add_argument("--kills", type=positive, default=50)
-    parser.add_argument("--models", default=",".join(VARIANTS), help="of a, c, f, k (default: all)")
-    parser.add_argument("--output-dir", type=Path, default=ROOT / "results")
+    parser.add_argument("--kills", type=positive, default=50, help="kills of all models together (default: 50)")
+    parser.add_argument("--models", default=",".join(VARIANTS), help="some of a,c,f,k (default: all)")
+    parser.add_argument("--output-dir", type=Path, default=ROOT / "results", help="folder of the page (default: results)")
     return parser.parse_args()
 
 

@@ -1,7 +1,7 @@
-"""Sends runs to Weights & Biases: all epochs that its server does not have yet. Or writes a copy for TensorBoard.
+"""Sends runs to Weights & Biases, or writes a copy for TensorBoard.
 
-    python scripts/track.py outputs/<run> outputs/<other>
-    python scripts/track.py outputs/<run> --to tensorboard
+    python scripts/track.py outputs/<run> outputs/<other>    sends the epochs that the W&B server does not have
+    python scripts/track.py outputs/<run> --to tensorboard   writes event files into the run folder
 """
 
 from __future__ import annotations

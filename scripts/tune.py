@@ -1,12 +1,12 @@
-r"""Searches the setting with the best accuracy on held-out images: Optuna's TPE; trials below the median end early.
+r"""Searches the settings with the best accuracy on held-out images, by Optuna's TPE. Trials below the median end early.
 
     python scripts/tune.py 'optim.lr=tag(log,interval(0.05,1.0))' \
             optim.weight_decay=1e-4,5e-4 model=a data=cifar10 \
             data.val_fraction=0.1 --trials 20 --study lr
 
 Ranges: interval(low,high), tag(log,interval(low,high)), int(interval(low,high)), range(from,to,step), a,b,c.
-The same command continues a search that was cut off; a larger --trials extends it. Writes
-<output_root>/tune/<study>/trials.csv. With --jobs 2, two trials run at a time.
+The same command continues a search that was cut off. A larger --trials extends a search. The trials and trials.csv lie
+in <output_root>/tune/<study>/. With --jobs 2, two trials run at a time.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from efficientconv.signals import guarded, leave_on_signals
 
 def parse_args() -> argparse.Namespace:
     parser = parser_for(__doc__)
-    parser.add_argument("overrides", nargs="+", metavar="KEY=RANGE or KEY=VALUE", help="settings of train.py, and ranges")
-    parser.add_argument("--trials", type=positive, required=True, help="their total number, including earlier starts")
+    parser.add_argument("overrides", nargs="+", metavar="KEY=RANGE or KEY=VALUE", help="settings and ranges")
+    parser.add_argument("--trials", type=positive, required=True, help="number of trials, including those of earlier starts")
     parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="trials at a time, which share the cores")
     parser.add_argument("--study", type=file_name, required=True, help="name of the search and of its folder")
     return parser.parse_intermixed_args()

@@ -1,10 +1,9 @@
-"""Decodes every image of a data set once, lists the damaged ones and writes a manifest with a checksum of each file.
+"""Decodes every image of a data set once, lists the damaged images, and writes a manifest with a checksum of each file.
 
     python scripts/verify_data.py data=folder data.root=<folder>
     python scripts/verify_data.py data=imagenet data.root=<folder> manifest=<file.csv>
 
-A prepared set (scripts/prepare_imagenet.py) has its own manifest, and is compared with it.
-The default manifest is outputs/<name>-manifest.csv.
+A prepared set (scripts/prepare_imagenet.py) already has a manifest; the command compares the files with this manifest.
 Exit code 0: all images are sound. 1: some are damaged. 2: the images could not be checked. 75: stopped by a signal.
 """
 

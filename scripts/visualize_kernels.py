@@ -1,11 +1,11 @@
 """Draws the intra-channel kernels that a run has learned, and prints their statistics (experiment 5 of the paper).
 
-    python scripts/visualize_kernels.py run=<run folder>                      kernels.png and kernels.csv in that folder
+    python scripts/visualize_kernels.py run=<run folder>                      kernels.png and kernels.csv in this folder
     python scripts/visualize_kernels.py run=<run folder> against=<another>    two runs side by side in one picture
-    python scripts/visualize_kernels.py run=<run folder> output=<file.png>    the picture elsewhere
+    python scripts/visualize_kernels.py run=<run folder> output=<file.png>    the picture in another file
 
-The picture shows the kernels by stage; kernels.csv has one row for each kernel. The command prints one line for each stage,
-and below it random kernels of the same size, for comparison.
+The picture shows the kernels by stage; kernels.csv has one row for each kernel. The command prints the statistics of each
+stage, and below them those of random kernels of the same size, for comparison.
 """
 
 from pathlib import Path

@@ -1,8 +1,8 @@
-"""Saves a workspace in a W&B project: accuracy against MACs and against measured time, held-out curves by model.
+"""Saves a workspace in a W&B project: plots of accuracy against MACs and measured time, and learning curves by model.
 
     python scripts/wandb_workspace.py --entity <user or team> [--project efficientconv]
 
-Each call saves a new view and prints its address; earlier views stay. Needs an account with a key.
+Each call saves a new view and prints its address; earlier views stay. The command needs a W&B account with an API key.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""Publishes weights in results/weights/<name>: of several runs with different seeds, those of the run nearest to the mean.
+"""Publishes trained weights in results/weights/<name>.
 
-    python scripts/weights.py c_cifar10 outputs/cifar_small/c-*
-    python eval.py run=c_cifar10 data=cifar10_jpeg data.root=<folder>     has the accuracy of card.json
+    python scripts/weights.py c_cifar10 outputs/cifar_small/c-*           chooses one run of several with different seeds
+    python eval.py run=c_cifar10 data=cifar10_jpeg data.root=<folder>     gives the accuracy that card.json states
 
-In Python: create_model("c", weights="c_cifar10"), load_run("c_cifar10").
+The chosen run is the one whose accuracy is nearest to the mean of all. To use the weights in Python:
+create_model("c", weights="c_cifar10") or load_run("c_cifar10").
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from efficientconv.signals import guarded, leave_on_signals
 
 def parse_args() -> argparse.Namespace:
     parser = parser_for(__doc__)
-    parser.add_argument("name", type=file_name, help="of the folder")
+    parser.add_argument("name", type=file_name, help="name of the new folder")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a finished run")
     parser.add_argument("--folder", type=Path, default=ROOT / "results" / "weights", help="default: results/weights")
     return parser.parse_args()
