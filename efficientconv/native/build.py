@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -100,20 +100,13 @@ def lanes() -> int:
 
 
 def _build() -> Path:
-    command, folder, name = _command(), folder_to_build_in(), _name()
-    note = folder / f"{name}.{_identity(command[0])}.failed"
+    program, folder, name = compiler(), folder_to_build_in(), _name()
+    note = folder / f"{name}.{_identity(program)}.failed"
     try:
         with _alone(folder):  # another process may have built meanwhile
-            return compiled() or _remembered(note) or _compile(command, folder, name, note)
+            return compiled() or _remembered(note) or _compile(program, folder, name, note)
     except (OSError, UserError) as error:
         raise BuildError(f"the build failed: {error}") from None
-
-
-def _command() -> list[str]:
-    home = Path(torch.__file__).parent
-    includes = [f"-isystem{home / 'include'}", f"-isystem{home / 'include/torch/csrc/api/include'}"]
-    libraries = [f"-L{home / 'lib'}", "-lc10", "-ltorch_cpu"]
-    return [compiler(), *flags(), *includes, "-shared", *map(str, sorted(SOURCE_DIR.glob("*.cpp"))), *libraries]
 
 
 def _identity(program: str) -> str:
@@ -143,14 +136,12 @@ def _remembered(note: Path) -> None:
         raise BuildError(f"{note.read_text()}; not tried again for a day, or until {note} is deleted")
 
 
-def _compile(command: list[str], folder: Path, name: str, note: Path) -> Path:
+def _compile(program: str, folder: Path, name: str, note: Path) -> Path:
     print("compiling the native kernels, once for this machine, about 30 s ... ", end="", file=sys.stderr, flush=True)
     began, outcome = time.monotonic(), "failed"
     try:
         with tempfile.TemporaryDirectory(prefix="build-", dir=folder) as temporary:
-            built = Path(temporary) / "native.so"
-            _run([*command, "-o", str(built)], temporary)
-            path = store(folder, name, built)
+            path = store(folder, name, _linked(program, Path(temporary)))
         outcome = "done"
     except BuildError as error:
         note.write_text(str(error))
@@ -160,20 +151,33 @@ def _compile(command: list[str], folder: Path, name: str, note: Path) -> Path:
     return path
 
 
-def _run(command: list[str], temporary: str) -> None:
-    """Raises BuildError when the compiler fails or takes too long: it is killed then, with the processes that it started."""
-    environment = os.environ | {"TMPDIR": temporary}
-    compiling = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
-    )
+def _linked(program: str, folder: Path) -> Path:
+    """The library in `folder`, its sources compiled side by side. Raises BuildError."""
+    home, built = Path(torch.__file__).parent, folder / "native.so"
+    includes = [f"-isystem{home / 'include'}", f"-isystem{home / 'include/torch/csrc/api/include'}"]
+    sources = {folder / f"{source.stem}.o": source for source in sorted(SOURCE_DIR.glob("*.cpp"))}
+    _run([[program, *flags(), *includes, "-c", source, "-o", compiled] for compiled, source in sources.items()], folder)
+    _run([[program, *flags(), "-shared", *sources, f"-L{home / 'lib'}", "-lc10", "-ltorch_cpu", "-o", built]], folder)
+    return built
+
+
+def _run(commands: Sequence[Sequence[str | Path]], folder: Path) -> None:
+    """All at once. Raises BuildError when one fails or takes too long: all are killed then, with what they have started."""
+    environment, end = os.environ | {"TMPDIR": str(folder)}, time.monotonic() + TIME_LIMIT
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    running: list[subprocess.Popen[str]] = []
     try:
-        errors = compiling.communicate(timeout=TIME_LIMIT)[1]
-    except BaseException as error:
-        os.killpg(compiling.pid, signal.SIGKILL)
-        compiling.wait()
-        if isinstance(error, subprocess.TimeoutExpired):
-            raise BuildError(f"{command[0]} did not finish in {TIME_LIMIT} s") from None
-        raise
-    if compiling.returncode:
-        reason = next((line for line in errors.splitlines() if "error" in line), "no message")
-        raise BuildError(f"{command[0]} failed: {reason}")
+        for command in commands:
+            running.append(subprocess.Popen(command, env=environment, start_new_session=True, **pipes))
+        for process in running:
+            errors = process.communicate(timeout=end - time.monotonic())[1]
+            if process.returncode:
+                reason = next((line for line in errors.splitlines() if "error" in line), "no message")
+                raise BuildError(f"{commands[0][0]} failed: {reason}")
+    except subprocess.TimeoutExpired:
+        raise BuildError(f"{commands[0][0]} did not finish in {TIME_LIMIT} s") from None
+    finally:
+        for process in running:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
