@@ -24,7 +24,7 @@ memory, so that a share may be more than 1."""
 
 
 class OfLimit(NamedTuple):
-    """`limit_share`: the least time at the peaks over the measured one; `binds`: what takes it, arithmetic or memory."""
+    """`limit_share`: the least time at the peaks over the measured time; `binds`: the limit, arithmetic or memory."""
 
     limit_share: float
     binds: str
@@ -35,13 +35,13 @@ class OfLimit(NamedTuple):
 
 @dataclass(frozen=True)
 class Peaks:
-    """flops: a second, by what was computed."""
+    """`flops`: FLOP/s, by what was computed."""
 
     flops: dict[str, float]
     bytes_per_s: float
 
     def of_limit(self, work: Work, seconds: float) -> OfLimit:
-        """Of a time that was measured for `work`."""
+        """The share of the limit that `seconds` reach, which were measured for `work`."""
         most = self.flops_per_s
         time = limit([work], Machine("measured", {PRECISION: most}, most, self.bytes_per_s), PRECISION)
         return OfLimit(time.seconds / seconds, time.binds)
@@ -57,7 +57,7 @@ class Peaks:
 
 
 def measured_peaks(repeats: int, device: torch.device, bar: tqdm, precision: str = "fp32") -> Peaks:
-    """In float32, and in bfloat16 where a half precision is asked for: no machine is faster in float16.
+    """The peaks in float32, and in bfloat16 if `precision` is a half precision: no machine is faster in float16.
 
     `bar` advances by `repeats`.
     """
@@ -69,7 +69,7 @@ def measured_peaks(repeats: int, device: torch.device, bar: tqdm, precision: str
 
 
 def _products(device: torch.device, dtype: torch.dtype) -> dict[str, tuple[Job, int]]:
-    """Matrix products and a wide convolution of the library, with the MACs of each."""
+    """Matrix products and a wide convolution of PyTorch's library, with the MACs of each."""
     jobs: dict[str, tuple[Job, int]] = {}
     half = "" if dtype == torch.float32 else ", bf16"
     for size in (1024, 2048):
@@ -84,6 +84,6 @@ def _products(device: torch.device, dtype: torch.dtype) -> dict[str, tuple[Job, 
 
 
 def _triad(device: torch.device) -> Job:
-    """STREAM's [McCalpin 1995]: a = b + 3 c, in memory that is there already. Two arrays are read, one is written."""
+    """The triad of STREAM [McCalpin 1995]: a = b + 3 c, in allocated memory. It reads two arrays and writes one."""
     a, b, c = (torch.ones(TRIAD, device=device) for _ in range(3))
     return lambda: torch.add(b, c, alpha=3.0, out=a)

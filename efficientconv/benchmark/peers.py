@@ -1,5 +1,6 @@
-"""Inference of whole models by each program that somebody may run them with: ours, PyTorch (eager, compiled), ONNX Runtime,
-OpenVINO. The same weights and threads, images of noise, float32, interleaved in one run.
+"""Inference of whole models by several programs: this project, PyTorch (eager, compiled), ONNX Runtime, OpenVINO.
+
+All have the same weights, threads and images (noise, float32), and are interleaved in one run.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from efficientconv.export import Run, agreement, exported, prepare_for_export, r
 OURS = "ours"
 PACKAGES = {"torch": ("torch",), "compiled": ("torch",), "ONNX Runtime": ("onnxruntime", "onnx", "onnxscript"),
             "OpenVINO": ("openvino", "onnx", "onnxscript")}  # fmt: skip
-CHANNELS_LAST = ("torch", "compiled")  # the order of images in memory that suits them
+CHANNELS_LAST = ("torch", "compiled")  # the programs that are faster with channels-last images
 TOLERANCE = 1e-3  # of the largest logit
-REST_S = 0.05  # between programs: threads of the one before have stopped spinning
+REST_S = 0.05  # between programs: until the threads of the program before have stopped spinning
 
 
 @dataclass(frozen=True)
 class PeerRow:
-    """One model in one place; times are of a batch, by program."""
+    """One model at one image size and batch size. Times are of a batch, by program."""
 
     layout: str
     side: int  # pixels
@@ -41,17 +42,17 @@ class PeerRow:
 
     @property
     def lead(self) -> float:
-        """The fastest other program's time, in times of ours."""
+        """The time of the fastest other program, over ours."""
         return min(time.median for name, time in self.times.items() if name != OURS) / self.times[OURS].median
 
     @property
     def fastest(self) -> float:
-        """Seconds of whichever program is fastest."""
+        """The time of the fastest program, in seconds."""
         return min(time.median for time in self.times.values())
 
 
 def missing() -> list[str]:
-    """Programs that a package is missing of."""
+    """The programs that cannot run, because a package is not installed."""
     return [name for name, packages in PACKAGES.items() if any(find_spec(package) is None for package in packages)]
 
 
@@ -61,10 +62,10 @@ def versions() -> str:
 
 
 def rows_of(models: Sequence[str], layout: str, batch: int, repeats: int, peaks: Peaks, bar: tqdm) -> list[PeerRow]:
-    """All of them in turn, round by round. Raises RuntimeError where a program computes something else."""
-    torch.compiler.reset()  # what was compiled for another place would count against the limit, and would make sizes dynamic
-    torch._dynamo.config.recompile_limit = 2 * len(models)  # one code object for all
-    torch._dynamo.config.fail_on_recompile_limit_hit = True  # else they would run eager
+    """Measures all models and programs in turn, round by round. Raises RuntimeError if a program computes other logits."""
+    torch.compiler.reset()  # earlier compilations would count against the limit, and would make sizes dynamic
+    torch._dynamo.config.recompile_limit = 2 * len(models)  # all models share one code object
+    torch._dynamo.config.fail_on_recompile_limit_hit = True  # else models beyond the limit would run eager
     subjects = [model_subject(name, layout, batch, "auto", torch.device("cpu")) for name in models]
     jobs = {(subject.name, program): job for subject in subjects for program, job in _jobs(subject).items()}
     times = measure(jobs, repeats, torch.device("cpu"), bar, REST_S)
@@ -77,7 +78,7 @@ def rows_of(models: Sequence[str], layout: str, batch: int, repeats: int, peaks:
 
 
 def _jobs(subject: Subject) -> dict[str, Job]:
-    """By program. Batch norms have statistics as after training: those of a fresh network are nothing to fold."""
+    """The jobs by program. Batch norms get statistics as after training: a fresh network has nothing to fold."""
     network, (batch, *shape) = subject.network.eval(), subject.shape
     _randomize(network)
     images = torch.randn(subject.shape)

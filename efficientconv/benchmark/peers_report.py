@@ -1,4 +1,4 @@
-"""Rows of `peers` as csv and as a page: milliseconds by program, and each model against the fastest A that can be had."""
+"""Rows of `peers` as csv and as a page: milliseconds by program, and each model against A in its fastest program."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CSV_NAMES = ("layout", "side", "batch", "model", "macs", "of_limit.limit_share",
 
 
 def write(rows: Sequence[PeerRow], folder: Path, peaks: Peaks, repeats: int, command: str) -> str:
-    """benchmark_peers.csv and .md; returns the page."""
+    """Writes benchmark_peers.csv and .md. Returns the page."""
     facts = {"machine": machine(torch.device("cpu")), "versions": versions(), "repeats": repeats}
     about = ABOUT.format(**facts, peaks=peaks.about, of_limit=OF_LIMIT)
     text = page("# Inference beside other programs", about, _against_fastest_a(rows), *_tables(rows), f"`{command}`")
@@ -47,7 +47,7 @@ def _tables(rows: Sequence[PeerRow]) -> list[str]:
 
 
 def _against_fastest_a(rows: Sequence[PeerRow]) -> str:
-    """The honest ratio: nobody runs A by a slower program than need be."""
+    """The ratio that counts for a user, who would run A in the program that is fastest."""
     fastest = {(row.layout, row.batch): row for row in rows if row.model == "a"}
     lines: dict[str, dict[str, object]] = {}
     for row in rows:

@@ -27,14 +27,14 @@ from efficientconv.preparation.source import find_source
 CROP, SIZE, BATCH = 221, 256, 64  # pixels, of the paper's recipe; images
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
-Epoch = Callable[[], int]  # goes once through all images and says how many they were
+Epoch = Callable[[], int]  # goes once through all images and returns their number
 USUAL, FOLDERS, PREPARED, RAW = "torchvision ImageFolder", "ours, folders", "ours, prepared", "ours, prepared, raw"
 PREPARE = "prepare_imagenet.py"
 DECODE_FOLDERS, DECODE_PREPARED = "decode alone, folders", "decode alone, prepared"
 
 
 def lay_out(images: Path, folder: Path, count: int) -> None:
-    """The official layout: `count` links in train to the files `images`/<class>/*, over and over, and as many in val."""
+    """Makes ImageNet's layout: `count` links in train to the files `images`/<class>/*, repeated, and as many in val."""
     files = sorted(path for path in images.glob("*/*") if path.is_file())
     for number, path in enumerate(itertools.islice(itertools.cycle(files), count)):
         for part in PARTS:
@@ -49,7 +49,7 @@ def prepare(folders: Path, destination: Path, encoding: str, workers: int) -> No
 
 
 def usual(folders: Path, workers: int) -> Epoch:
-    """As everybody writes it."""
+    """torchvision's pipeline, as most people write it."""
     augment = [Resize((SIZE, SIZE)), RandomCrop(CROP), RandomHorizontalFlip(), ToTensor(), Normalize(MEAN, STD)]
     images = ImageFolder(folders / "train", Compose(augment))
     loader = DataLoader(images, BATCH, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=True)
@@ -57,7 +57,7 @@ def usual(folders: Path, workers: int) -> Epoch:
 
 
 def ours(root: Path, workers: int) -> Epoch:
-    """data=imagenet, to the normalised batch; the device is the CPU."""
+    """This project's pipeline for data=imagenet, up to the normalised batch. The device is the CPU."""
     config = DataConfig(name="imagenet", root=str(root), resize_size=SIZE, mean=MEAN, std=STD, workers=workers)
     loader = train_loader(
         load_data(config).train, config, image_size=CROP, global_batch_size=BATCH, accumulation_steps=1, seed=0,
@@ -68,18 +68,18 @@ def ours(root: Path, workers: int) -> Epoch:
 
 
 def decode_alone(contents: list[bytes], workers: int) -> Epoch:
-    """JPEGs that lie in memory to pixels, and nothing else: the limit."""
+    """Decodes JPEGs in memory to pixels, and does nothing else: the limit."""
     return _in_processes(simplejpeg.decode_jpeg, contents, workers)
 
 
 def prepare_alone(folders: Path, workers: int) -> Epoch:
-    """What scripts/prepare_imagenet.py does with an image: once, not in each epoch."""
+    """The work of scripts/prepare_imagenet.py on each image. It is done once, not in each epoch."""
     items = find_source(folders, None, subset=True).parts["train"]
     return _in_processes(partial(encoded, recipe=Recipe(SIZE, "both", "jpeg", 95)), items, workers)
 
 
 def _in_processes(task: Callable, things: list, workers: int) -> Epoch:
-    pool = ProcessPoolExecutor(workers, get_context("fork"), _hold, (task, things))  # a fork hands them over uncopied
+    pool = ProcessPoolExecutor(workers, get_context("fork"), _hold, (task, things))  # a fork does not copy them
     parts = [range(first, len(things), workers) for first in range(workers)]
     return lambda: sum(pool.map(_do, parts))
 
@@ -97,7 +97,7 @@ def _do(part: range) -> int:
 
 
 def jpegs_of(root: Path) -> list[bytes]:
-    """The contents of all training images of a set: what decode_alone takes."""
+    """The contents of all training images of a set, for `decode_alone`."""
     config = DataConfig(name="imagenet", root=str(root), resize_size=SIZE, mean=MEAN, std=STD)
     split = load_data(config).train
     if hasattr(split, "paths"):

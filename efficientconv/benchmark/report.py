@@ -30,7 +30,7 @@ MODEL_OF = {name: model for model, name in LAYER_MODELS.items()}
 
 @dataclass(frozen=True)
 class Row:
-    """One layer or model in one place. Gains are against the standard layer or model A beside it, in the same run."""
+    """One layer or model at one shape. Gains are against the standard layer or model A, measured in the same run."""
 
     layout: str
     place: str  # channels x height x width, or the image
@@ -45,7 +45,7 @@ class Row:
     gain: float  # in time
     share: float  # gain / ideal_gain
     peak_mb: float  # of memory: tensors, without the kernels' scratch space
-    limit_share: float | None  # as OfLimit has them; None of an old file
+    limit_share: float | None  # as in OfLimit; None in an old file
     binds: str | None
 
 
@@ -62,14 +62,16 @@ SUMMARY = ("layout", "batch", "pass", "name", "gain in MACs", "measured gain", "
 
 
 def write(rows: Sequence[Row], path: Path, title: str, about: str, command: str) -> str:
-    """path.csv, path.md, path.png and path.svg; returns the page. `about`: what it was measured on, `conditions`."""
+    """Writes path.csv, path.md, path.png and path.svg. Returns the page. `about`: the conditions of the measurement."""
     write_files(path.parent, {f"{path.name}.csv": Table.of(list(map(asdict, rows))).csv()})
     return _write_page(rows, path, title, about, command)
 
 
 def written_again(folder: Path) -> None:
-    """The pages and pictures of `folder` and the folders in it, from their csv files. What a page says of its measurement
-    stays."""
+    """Writes the pages and pictures in `folder` and its subfolders again, from their csv files.
+
+    The conditions of the measurement on each page stay.
+    """
     for what in ("layers", "models"):
         for path in sorted(folder.glob(f"**/benchmark_{what}.csv")):
             _page_again(path)
@@ -107,7 +109,7 @@ def machine(device: torch.device) -> str:
 
 
 def plot(rows: Sequence[Row], title: str) -> Picture:
-    """A panel a kind of pass, a point a row, and the lines of equal MACs, equal time, and time in proportion to MACs."""
+    """A panel for each kind of pass, a point for each row, and lines: equal MACs, equal time, time in proportion to MACs."""
     kinds = list(dict.fromkeys(row.kind for row in rows))
     with plt.rc_context(STYLE):
         size = (5.2 * len(kinds), 5.2)
@@ -148,7 +150,7 @@ def _draw_lines(axes: Axes, rows: Sequence[Row]) -> None:
 
 
 def _lines(low: float, high: float) -> list[tuple[Place, Place]]:
-    """Time = MACs, equal time, equal MACs."""
+    """The lines of time = MACs, equal time and equal MACs."""
     return [((low, low), (high, high)), ((low, 1), (high, 1)), ((1, low), (1, high))]
 
 
@@ -161,7 +163,7 @@ def _tables(rows: Sequence[Row]) -> list[str]:
 
 
 def _summary(rows: Sequence[Row]) -> str:
-    """Geometric means over the places of a layout; the bottleneck, which the paper derives from SIC, against that too."""
+    """Geometric means over the shapes of a layout. The bottleneck, derived from SIC in the paper, is compared with SIC too."""
     groups = defaultdict(list)
     for row in rows:
         groups[row.layout, row.batch, row.kind, row.name].append((row.ideal_gain, row.gain))

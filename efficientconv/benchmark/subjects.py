@@ -1,4 +1,4 @@
-"""What is measured: one layer of each model at the shapes of its stages, and whole models, forward and a training step."""
+"""The subjects of the measurements: one layer of each model at the shapes of its stages, and whole models."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from efficientconv.roofline.expect import DTYPES
 from efficientconv.roofline.step import step_of
 from efficientconv.roofline.work import Work
 
-# the model that a layer is taken from, and the layer's name in the tables; the first is what the others are measured against
+# the model that a layer is taken from, and the layer's name in the tables; the others are compared with the first
 LAYER_MODELS = {
     "a": "standard 3x3", "b": "unravelled 3x3, b = 4", "c": "SIC 3x3", "d": "SIC 5x5", "f": "2-D topology 3x3",
     "g": "3-D topology 3x3", "h": "4 groups 3x3", "i": "SIC 3x3, 2-D topology", "k": "bottleneck 2x2",
@@ -32,7 +32,7 @@ LAYER_MODELS = {
 
 @dataclass
 class Subject:
-    """A network and what to feed it. MACs are of one layer or model and one image."""
+    """A network and the shape of its input. MACs are of one layer or model and one image."""
 
     name: str
     network: nn.Module
@@ -42,7 +42,7 @@ class Subject:
     precision: str = "fp32"  # of the forward pass, as trainer.precision has it
 
     def job(self, kind: str, device: torch.device) -> Job:
-        """forward: inference without gradients. training: forward and backward; of a model with loss and step of SGD."""
+        """forward: inference without gradients. training: forward and backward, for a model also the loss and SGD's step."""
         x = torch.randn(self.shape, device=device).relu_()
         self._set_training(kind == "training")
         with torch.set_grad_enabled(kind == "training"):
@@ -50,14 +50,17 @@ class Subject:
         return self._forward(x) if kind == "forward" else self._training(x)
 
     def least_work(self, kind: str) -> Work:
-        """What no run of the job can do without, in however few kernels."""
+        """The least work of the job, with any number of kernels."""
         batch, *shape = self.shape
         alone = not isinstance(self.network, Network)
         return least(step_of(self.network, shape, batch, DTYPES[self.precision], kind == "training", alone))
 
     def _in_its_format(self, x: Tensor) -> Tensor:
-        """x, and the network, in the memory format that suits them: channels-last for the library's convolutions, contiguous
-        for native kernels; the stem has those in inference only."""
+        """Puts x and the network into their fastest memory format, and returns x.
+
+        The format is channels-last for PyTorch's convolutions, and contiguous for native kernels. The stem has native
+        kernels in inference only.
+        """
         layer, maps = _first_layer(self.network, x)
         stem = self.network.stem if isinstance(self.network, Network) else layer
         layer_is_native = isinstance(layer.conv, HasOperator) and runs_operator(layer, maps, layer.conv)
@@ -67,7 +70,7 @@ class Subject:
         return x if stem_is_native else x.to(memory_format=torch.channels_last)
 
     def _set_training(self, training: bool) -> None:
-        if self.network.training != training:  # to go through all modules in each pass would be part of its time
+        if self.network.training != training:  # else the way through all modules would be part of the measured time
             self.network.train(training)
 
     def _logits(self, x: Tensor) -> Tensor:
@@ -86,7 +89,7 @@ class Subject:
         return self._model_step(x) if x.shape[1] == 3 else self._layer_step(x)
 
     def _layer_step(self, x: Tensor) -> Job:
-        """From a gradient that is given: a loss would be a third of a fast layer's time."""
+        """The gradient of the output is given: a loss would be a third of a fast layer's time."""
         with torch.no_grad():
             grad = torch.randn_like(self._logits(x))  # in the memory format of the outputs
 
@@ -113,7 +116,7 @@ class Subject:
 def layer_subjects(
     layout: str, stage: str, batch: int, backend: str, device: torch.device, precision: str = "fp32"
 ) -> list[Subject]:
-    """One of each layer at a stage's shape; the blocks of a model that differ make one subject together."""
+    """One subject for each layer at a stage's shape. The different blocks of a model make one subject together."""
     _, channels, side = next(shape for shape in SHAPES[layout] if shape[0] == stage)
     subjects = []
     for model, name in LAYER_MODELS.items():
@@ -144,7 +147,7 @@ def _layer(layer: str, channels: int, args: dict) -> nn.Module:
 
 
 def _first_layer(network: nn.Module, x: Tensor) -> tuple[ConvLayer, Tensor]:
-    """What is measured, or the first of it in a model, behind the stem; and the maps that it gets."""
+    """The first layer behind the stem, and its input. Of a network of layers, its first layer."""
     if not isinstance(network, Network):
         return network[0], x
     layer, seen = next(iter(network.stages.values())).layers[0], []

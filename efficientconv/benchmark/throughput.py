@@ -1,4 +1,4 @@
-"""Images per second of several pipelines, interleaved, and the processor time that each takes."""
+"""Images per second of several pipelines, interleaved, and the processor time of each."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from tqdm import tqdm
 from efficientconv.benchmark.pipelines import Epoch
 from efficientconv.benchmark.timing import Spread
 
-CPU_CLOCK = 2  # in the low bits of a clock's number, above them the process: what clock_getcpuclockid(3) gives on Linux
+CPU_CLOCK = 2  # a clock's number has this in its low bits and the process above them: clock_getcpuclockid(3) on Linux
 
 
 @dataclass(frozen=True)
 class Throughput:
-    """Of one pipeline with one number of workers."""
+    """The throughput of one pipeline with one number of workers."""
 
     images_per_s: Spread
-    worker_us: float  # of processor time an image, median
-    main_us: float  # the same of this process, which crops, flips and normalises where that is not a worker's work
+    worker_us: float  # processor time of the workers for an image, in microseconds, median
+    main_us: float  # the same for this process, which crops, flips and normalises if the workers do not
 
 
 def measure_throughput(epochs: dict[tuple, Epoch], repeats: int, bar: tqdm) -> dict[tuple, Throughput]:
-    """Each of `epochs` once in every one of `repeats`, after a first run that does not count. `bar` advances by a run."""
+    """Runs each of `epochs` once in each of `repeats`, after a first run that does not count. `bar` advances by a run."""
     runs: dict[tuple, list[tuple[float, float, float]]] = {key: [] for key in epochs}
     for repeat in range(repeats + 1):
         for key, epoch in epochs.items():
@@ -36,7 +36,7 @@ def measure_throughput(epochs: dict[tuple, Epoch], repeats: int, bar: tqdm) -> d
 
 
 def _timed(epoch: Epoch) -> tuple[float, float, float]:
-    """(images/s, microseconds of the workers an image, of this process)."""
+    """(images/s, microseconds of the workers for an image, microseconds of this process for an image)."""
     start, worker_s, main_s = time.perf_counter(), _children_seconds(), time.process_time()
     images = epoch()
     seconds, worker_s, main_s = time.perf_counter() - start, _children_seconds() - worker_s, time.process_time() - main_s
@@ -49,5 +49,5 @@ def _summary(runs: list[tuple[float, float, float]]) -> Throughput:
 
 
 def _children_seconds() -> float:
-    """Processor time of all living worker processes, in nanoseconds' steps where /proc/<pid>/stat counts in hundredths."""
+    """Processor time of all living worker processes. The clock counts nanoseconds; /proc/<pid>/stat counts 1/100 s."""
     return sum(time.clock_gettime(~child.pid << 3 | CPU_CLOCK) for child in active_children())

@@ -1,4 +1,4 @@
-"""The throughput of data pipelines as csv and as a markdown table, with what was asked of them."""
+"""The throughput of data pipelines as csv and as a markdown table, with the throughput that was asked for."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Row:
     images_per_s: float  # median of the epochs
     images_per_s_low: float  # quartiles
     images_per_s_high: float
-    worker_us: float  # of processor time an image, all workers
-    main_us: float  # and of the training process
-    gain: float  # images/s over torchvision's with as many workers
+    worker_us: float  # processor time for an image in microseconds, all workers
+    main_us: float  # the same for the training process
+    gain: float  # images/s over torchvision's, with the same number of workers
 
 
 def rows_of(results: dict[tuple, Throughput], kb: dict[str, float]) -> list[Row]:
-    """`results` by (pipeline, workers); `kb` read for an image, by pipeline."""
+    """`results` are by (pipeline, workers). `kb`: kB read for an image, by pipeline."""
     rows = []
     for (name, workers), result in results.items():
         rate, usual = result.images_per_s, results[USUAL, workers].images_per_s
@@ -57,7 +57,7 @@ COLUMNS = [
 
 
 def write(rows: list[Row], images: str, repeats: int, path: Path) -> str:
-    """path.csv and path.md; returns the text."""
+    """Writes path.csv and path.md. Returns the text."""
     table = Table(rows, COLUMNS)
     text = page("# From images to batches", _conditions(images, repeats), table.markdown(), _asked(rows))
     write_files(path.parent, {f"{path.name}.csv": table.csv(), f"{path.name}.md": text})
@@ -78,7 +78,7 @@ def _conditions(images: str, repeats: int) -> str:
 
 
 def _asked(rows: list[Row]) -> str:
-    """By the processor time of the workers, which other programs on the machine hardly change, and by the clock."""
+    """The ratios by the clock, and by the workers' processor time, which other programs on the machine hardly change."""
     one = {row.pipeline: row for row in rows if row.workers == 1}
     return Table(ASKED, [
         Column("one worker", lambda asked: f"{asked[0]} over {asked[1]}"),

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 Job = Callable[[], object]
 
-SLICE_SECONDS = 0.01  # of one measurement: jobs shorter than this run several times in it
+SLICE_SECONDS = 0.01  # a measurement runs a shorter job several times
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class Spread:
 
 
 def measure(jobs: dict[str, Job], repeats: int, device: torch.device, bar: tqdm, rest_s: float = 0) -> dict[str, Spread]:
-    """Each job once in every round of `repeats`, after a first run that does not count. `bar` advances by a round.
+    """Runs each job once in each of `repeats` rounds, after a first run that does not count. `bar` advances by a round.
 
-    rest_s: for jobs of several programs: so many idle seconds before each, and a run that does not count. The threads of a
-    program spin for a while after its last call, and take the processor from whoever comes next.
+    rest_s: idle seconds before each job, then a run that does not count, for jobs of several programs. The threads of a
+    program spin for a while after its last call, and take the processor from the next program.
     """
     passes = {}
     for name, job in jobs.items():
-        job()  # what is built or chosen once
+        job()  # builds and chooses what is built or chosen once
         passes[name] = _passes(job, device)
     times: dict[str, list[float]] = {name: [] for name in jobs}
     for _ in range(repeats):
@@ -51,12 +51,12 @@ def measure(jobs: dict[str, Job], repeats: int, device: torch.device, bar: tqdm,
 
 
 def seconds(job: Job, device: torch.device) -> float:
-    """Of one run, now."""
+    """The seconds of one run, measured now."""
     return _seconds(job, _passes(job, device), device)
 
 
 def peak_bytes(job: Job, device: torch.device) -> int:
-    """The most memory that tensors made by `job` take up at a time; scratch space inside of kernels is not seen."""
+    """The most memory that the tensors of `job` take at a time. The scratch space of kernels is not counted."""
     if device.type == "cuda":
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
@@ -73,9 +73,9 @@ def peak_bytes(job: Job, device: torch.device) -> int:
 
 
 def held_bytes(job: Job, device: torch.device) -> int | None:
-    """What torch holds of a GPU's memory while `job` runs: models, optimizers and the pools of CUDA graphs among it.
+    """The memory of the GPU that torch holds while `job` runs, with models, optimizers and the pools of CUDA graphs.
 
-    None on a CPU, where nothing counts it.
+    None on a CPU, where torch does not count it.
     """
     if device.type != "cuda":
         return None

@@ -1,4 +1,4 @@
-"""Three ways to run a step: as torch does it, compiled, and with a kernel a layer that does all that one can.
+"""Three ways to run a step: as torch runs it, compiled, and with one kernel for each layer (fused).
 
 R and W stand for the maps that a pass reads and writes.
 """
@@ -14,7 +14,7 @@ from efficientconv.roofline.work import Work
 
 _COMPILED_AWAY = ("elementwise", "batch_norm")
 _NO_LAYERS = ("product", "pool", "optimizer")
-# Gradients of maps and of weights, and the layer computed once more, since its inner maps are nowhere kept.
+# The gradients of maps and of weights, and the layer computed once more, because its inner maps are not kept.
 BACKWARD_FLOPS = 3
 
 
@@ -24,7 +24,7 @@ def eager(step: Step) -> list[Work]:
 
 
 def compiled(step: Step) -> list[Work]:
-    """Convolutions, products and pools as they are; batch norm, residual connection and ReLU in two passes each way."""
+    """Convolutions, products and pools stay the same. Batch norm, residual connection and ReLU take two passes each way."""
     kept = [work for work in step.operations if work.kind not in _COMPILED_AWAY]
     if not step.training:
         return kept + [_pass(maps, 2 + _residual(maps)) for maps in step.layers]
@@ -32,9 +32,9 @@ def compiled(step: Step) -> list[Work]:
 
 
 def fused(step: Step) -> list[Work]:
-    """A layer of depthwise filters and projections is one kernel forward and one back, and only connections are computed.
+    """A layer of depthwise filters and projections is one kernel forward and one backward. Only connections are computed.
 
-    Of other convolutions the pass for the statistics goes into the epilogue. In inference every layer is one kernel.
+    Other convolutions take the batch's statistics in their epilogue. In inference every layer is one kernel.
     """
     others = [work for work in step.operations if work.kind in _NO_LAYERS]
     if not step.training:
@@ -44,9 +44,9 @@ def fused(step: Step) -> list[Work]:
 
 
 def least(step: Step) -> Work:
-    """The whole pass as one piece of work: what nothing that runs it layer by layer can do without.
+    """The whole pass as one piece of work: the least that any execution layer by layer needs.
 
-    A fused pass, but that no layer is computed once more on the way back.
+    It is a fused pass in which the backward pass computes no layer once more.
     """
     works = fused(step)
     again = sum(maps.flops for maps in step.layers if step.training and _fuses(maps))
@@ -62,14 +62,14 @@ def _fuses(maps: LayerMaps) -> bool:
 
 
 def _fused(maps: LayerMaps) -> list[Work]:
-    """R x, W y and its statistics; R y, R x, W out. Back: R dy, R out, R y for the sums, R dy, R out, R y, R x, W dx."""
+    """R x, W y and its statistics; R y, R x, W out. Backward: R dy, R out, R y for the sums, R dy, R out, R y, R x, W dx."""
     moved = 3 * maps.bytes_out + 2 * maps.bytes_in + 2 * maps.bytes_weights
     backward = Work("convolution", BACKWARD_FLOPS * maps.flops, moved)
     return [_whole(maps), _apply(maps), _sums(maps), backward]
 
 
 def _plain(maps: LayerMaps, first: bool) -> list[Work]:
-    """Nobody asks for the images' gradient."""
+    """`first`: the network's first layer, whose input is the images. The images need no gradient."""
     return [_whole(maps), _apply(maps), *_norm_backward(maps), *[_whole(maps)] * (1 if first else 2)]
 
 
@@ -82,7 +82,7 @@ def _apply(maps: LayerMaps) -> Work:
 
 
 def _norm_backward(maps: LayerMaps) -> list[Work]:
-    """R R R for the sums, R R R W for the gradient; R W more where a residual connection has one."""
+    """R R R for the sums, R R R W for the gradient, and R W for the gradient of a residual connection."""
     gradient = _pass(maps, 4)
     return [_sums(maps), gradient, _pass(maps, 2)] if _residual(maps) else [_sums(maps), gradient]
 

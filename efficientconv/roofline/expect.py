@@ -26,9 +26,9 @@ Ways = Mapping[str, Sequence[Work]]  # a step by the way of running it
 
 @dataclass(frozen=True)
 class Expectation:
-    """Of one model, run one way on one device; `over_a`: against model A's time, run the same way.
+    """The times of one model, run one way on one device. `over_a`: the time over that of model A, run the same way.
 
-    guessed: expected without any measurement. expected: with the measured shares of the peaks, where there are some.
+    guessed: expected without any measurement. expected: with the measured shares of the peaks, if there are any.
     """
 
     device: str
@@ -48,7 +48,7 @@ class Expectation:
 
     @property
     def share(self) -> float | None:
-        """Of the limit, that the measured time reaches."""
+        """The share of the limit that the measured time reaches."""
         return None if self.measured_s is None else self.limit.seconds / self.measured_s
 
 

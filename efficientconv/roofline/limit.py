@@ -11,11 +11,11 @@ from efficientconv.roofline.work import Work
 
 @dataclass(frozen=True)
 class Time:
-    """Seconds of a pass, by what is waited for."""
+    """The seconds of a pass that memory, arithmetic and the host take."""
 
     memory: float
     arithmetic: float
-    host: float  # the launches of all, which go on beside the work of the device
+    host: float  # all launches; the device works at the same time
 
     @property
     def seconds(self) -> float:
@@ -29,12 +29,12 @@ class Time:
 
 
 def limit(works: Sequence[Work], machine: Machine, precision: str) -> Time:
-    """At the machine's peaks, one operation after the other, with launches that take no time: nothing is faster."""
+    """The least time: the machine's peaks, one operation after the other, and launches that take no time."""
     return _time(works, machine, precision, ALL_OF_IT, least=0, host=0)
 
 
 def expected(works: Sequence[Work], machine: Machine, precision: str, shares: Mapping[str, Share]) -> Time:
-    """With kernels that reach those shares of the peaks, and a host that launches them one by one."""
+    """The time of kernels that reach `shares` of the peaks, and of a host that launches the kernels one by one."""
     return _time(works, machine, precision, shares, machine.kernel_s, len(works) * machine.launch_s)
 
 

@@ -1,4 +1,4 @@
-"""What was measured on a GPU, from scripts/gpu_day.py: the shares of its peaks that kernels reach, and the time of steps."""
+"""Measurements of a GPU by scripts/gpu_day.py: the shares of the peaks that kernels reach, and the times of steps."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from efficientconv.roofline.step import Setting
 from efficientconv.roofline.work import Work
 
 REMEDY = "delete it, and scripts/gpu_day.py measures it again"
-EXECUTIONS = {"no": "eager", "default": "compiled"}  # by what a row says of torch.compile
-STAGES = ("models", "compiled", "small_images")  # those that measure steps of a model
+EXECUTIONS = {"no": "eager", "default": "compiled"}  # by a row's mode of torch.compile
+STAGES = ("models", "compiled", "small_images")  # the stages that measure steps of a model
 
 
 @dataclass(frozen=True)
 class Device:
-    """A machine, the shares of its peaks that kernels reach, and where these come from, in words.
+    """A machine, the shares of its peaks that kernels reach, and the source of these shares, in words.
 
     seconds: of a measured step, by model and execution.
     """
@@ -32,7 +32,7 @@ class Device:
 
 
 def with_measured(device: str, machine: Machine, folder: Path, setting: Setting) -> Device:
-    """The machine as `folder` (results/gpu) has it, else as guessed. Raises UserError for a damaged file."""
+    """The machine with the measurements in `folder` (results/gpu), or with guesses. Raises UserError for a damaged file."""
     folders = (path for path in sorted(folder.glob("*")) if not path.name.endswith("-tiny"))
     found = [path for path in folders if machine_of(path.name) == device]
     rows = _rows(found[0], "operations") if found else []
@@ -45,9 +45,9 @@ def with_measured(device: str, machine: Machine, folder: Path, setting: Setting)
 
 
 def _shares(rows: list[dict], machine: Machine, precision: str) -> dict[str, Share]:
-    """Of each kind the least time of its operations over the measured one, in this precision (fp16 as bf16).
+    """By kind: the least time of its operations over their measured time, in this precision (fp16 as bf16).
 
-    A kind that was not measured by itself has the share of what goes element by element.
+    A kind without a measurement has the share of the elementwise operations.
     """
     least, taken = defaultdict(float), defaultdict(float)
     for row in rows:
@@ -67,5 +67,5 @@ def _steps(folder: Path, setting: Setting) -> Iterator[tuple[tuple[str, str], fl
 
 
 def _rows(folder: Path, stage: str) -> list[dict]:
-    """Empty where the stage was not tried."""
+    """The rows of a stage; none if the stage was not tried."""
     return (read_json(folder / f"{stage}.json", dict, REMEDY) or {"rows": []})["rows"]

@@ -1,4 +1,4 @@
-"""A pass of a network: its operations as torch runs them, and the maps that go in and out of its layers."""
+"""A pass of a network: its operations as torch runs them, and the inputs and outputs of its layers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from efficientconv.roofline.work import Recorder, Work, on_meta, size
 
 @dataclass(frozen=True)
 class Setting:
-    """Of a training step that is looked at, or of an inference."""
+    """The setting of a training step, or of an inference."""
 
     batch: int
     precision: str
@@ -25,14 +25,14 @@ class Setting:
 
 @dataclass(frozen=True)
 class LayerMaps:
-    """One call of a layer: what its convolution gets and the layer gives. Of a channel-bottleneck pair, the second half."""
+    """One call of a layer: the input of its convolution and its output. A channel-bottleneck pair has its second half."""
 
     layer: ConvLayer
     conv: nn.Module
     batch: int
-    height: int  # of what goes in
+    height: int  # of the input
     width: int
-    places: int  # of what comes out, all images
+    places: int  # of the output, over all images
     bytes_in: int
     bytes_out: int
     bytes_weights: int
@@ -46,9 +46,9 @@ class LayerMaps:
 
 @dataclass(frozen=True)
 class Step:
-    """`training`: forward, backward and a step of SGD with momentum; else an inference.
+    """A pass. `training`: forward, backward and a step of SGD with momentum; else an inference.
 
-    alone: of layers by themselves, whose maps have a gradient too, and which no optimizer moves.
+    alone: the pass is of single layers, whose inputs have a gradient too, and which no optimizer changes.
     """
 
     training: bool
@@ -60,7 +60,7 @@ class Step:
 def step_of(
     model: nn.Module, shape: Sequence[int], batch: int, dtype: torch.dtype, training: bool = True, alone: bool = False
 ) -> Step:
-    """Of `model` on `batch` images, or maps, of shape (n, h, w). Nothing is computed, and the model is left as it was."""
+    """A pass of `model` on `batch` images or maps of shape (n, h, w). Nothing is computed; the model stays as it was."""
     state = {name: on_meta(t, dtype) for name, t in [*model.named_parameters(), *model.named_buffers()]}
     weights = [state[name].requires_grad_(training) for name, _ in model.named_parameters()]
     x = torch.empty(batch, *shape, device="meta", dtype=dtype).to(memory_format=torch.channels_last)
@@ -75,7 +75,7 @@ def step_of(
 
 
 def _sgd(weights: list[Tensor]) -> Work:
-    """float32 weights, gradients and momentum: R R R, W W; a kernel for all."""
+    """One kernel for all weights. It reads weights, gradients and momenta, and writes weights and momenta, in float32."""
     return Work("optimizer", 0, sum(w.numel() for w in weights) * 4 * 5)
 
 

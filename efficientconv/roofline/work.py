@@ -1,4 +1,4 @@
-"""What the operations of a pass multiply and move: recorded on torch's meta device, where nothing is computed."""
+"""The FLOPs and bytes of the operations of a pass, recorded on torch's meta device, where nothing is computed."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-# Machines reach another share of their peaks in each of these kinds.
+# In each of these kinds a machine reaches a different share of its peaks.
 KINDS = (
     "convolution", "depthwise", "depthwise_weights", "transposed", "product", "batch_norm", "pool", "elementwise", "spread",
     "optimizer",
 )  # fmt: skip
-# Without work of their own, beside the views: memory is named, not touched.
+# Operations that do no work, beside the views: they allocate or name memory, and do not read or write it.
 _FREE = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "detach", "_unsafe_view"}
 _OVERWRITES = {"copy_", "zero_", "fill_"}  # their first argument
 _NAMES = {"pool": "pool", "scatter": "spread", "gather": "spread", "new_zeros": "spread", "mm": "product"}  # parts of names
-# Over the maps: R, R W; and R R, R R W, as there are two passes in either. R W where no statistics are taken.
+# Forward: R, then R W. Backward: R R, then R R W. In inference, without statistics: R W.
 NORM_PASSES, NORM_BACKWARD_PASSES, NORM_INFERENCE_PASSES = 3, 5, 2
 
 
 @dataclass(frozen=True)
 class Work:
-    """Of one operation, or of one kernel, on a whole batch."""
+    """The work of one operation, or of one kernel, on a whole batch."""
 
     kind: str  # of KINDS
     flops: float
@@ -33,7 +33,7 @@ class Work:
 
 
 class Recorder(TorchDispatchMode):
-    """While open, `work` gets what every operation of torch does, backward passes included."""
+    """While open, it adds the work of every operation of torch to `work`, also in backward passes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Recorder(TorchDispatchMode):
 
 
 def size(*tensors: Tensor) -> int:
-    """Bytes."""
+    """The size in bytes."""
     return sum(t.numel() * t.element_size() for t in tensors)
 
 
@@ -79,7 +79,7 @@ def _tensors(tree: object) -> list[Tensor]:
 
 
 def _product_flops(inputs: list[Tensor], output: Tensor) -> int:
-    """Of the last two inputs: an addmm's first is added."""
+    """The product is of the last two inputs: addmm has a first one, which it adds."""
     return 2 * output.numel() * inputs[-2].shape[-1]
 
 
@@ -90,24 +90,24 @@ def _convolution(x: Tensor, weight: Tensor, y: Tensor, transposed: bool) -> Work
 
 
 def _convolution_gradients(dy: Tensor, x: Tensor, weight: Tensor, *, transposed: bool, wanted: list[bool]) -> list[Work]:
-    """Each takes as many FLOPs as the convolution itself."""
+    """Each of the two gradients takes as many FLOPs as the convolution."""
     forward = _convolution(x, weight, dy, transposed)
     maps, weights = (forward.kind, f"{forward.kind}_weights") if forward.kind == "depthwise" else (forward.kind,) * 2
     return [Work(kind, forward.flops, forward.bytes) for kind, want in zip((maps, weights), wanted) if want]
 
 
 def convolution_flops(weight: Tensor, maps: Tensor) -> int:
-    """Every weight is used once at each place of `maps`, B x n x h x w: those on the side of fewer places if transposed."""
+    """Each weight is used once at each place of `maps`, B x n x h x w: the output, or the input if transposed."""
     return 2 * weight.numel() * maps.shape[0] * math.prod(maps.shape[2:])
 
 
 def recorded(run, *args: object) -> list[Work]:
-    """What `run(*args)` does."""
+    """The work of `run(*args)`."""
     with Recorder() as recorder:
         run(*args)
     return recorder.work
 
 
 def on_meta(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """As large, without values; floating-point numbers as `dtype`."""
+    """A tensor of the same shape without values. Floating-point numbers become `dtype`."""
     return torch.empty_like(tensor, device="meta", dtype=dtype if tensor.is_floating_point() else tensor.dtype)
