@@ -163,7 +163,7 @@ def _tables(rows: Sequence[Row]) -> list[str]:
 
 
 def _summary(rows: Sequence[Row]) -> str:
-    """Geometric means over the shapes of a layout. The bottleneck, derived from SIC in the paper, is compared with SIC too."""
+    """Geometric means over the shapes of a layout. The bottleneck is compared with SIC too, as in the paper."""
     groups = defaultdict(list)
     for row in rows:
         groups[row.layout, row.batch, row.kind, row.name].append((row.ideal_gain, row.gain))

@@ -69,7 +69,7 @@ def load_checkpoint(path: Path) -> dict:
     try:
         damaged = not named and zipfile.ZipFile(io.BytesIO(data)).testzip()  # torch does not look at its archive's checksums
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception:  # bytes that are no archive and no pickle make the two raise nearly anything
+    except Exception:  # for bytes that are no archive and no pickle, the two can raise nearly anything
         raise UserError(
             f"{path} is no checkpoint, or a damaged one: torch cannot read it as plain tensors and values"
         ) from None
@@ -134,7 +134,7 @@ def difference(state: object, like: object, where: str) -> str | None:
 
 
 def optimizer_difference(state: object, optimizer: torch.optim.Optimizer) -> str | None:
-    """As `difference`, between the `state` of an optimizer that has made steps and `optimizer`, which has made none."""
+    """The same for the `state` of an optimizer that has made steps and for `optimizer`, which has made none."""
     like = optimizer.state_dict()
     if not isinstance(state, dict):
         return "optimizer is no dictionary"

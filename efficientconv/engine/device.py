@@ -1,4 +1,4 @@
-"""Where and how a run computes: the device, its memory, the number format, determinism."""
+"""The device of a run, its memory, the number format, and determinism."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NO_GPU = "torch finds no CUDA device"
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # of glibc's malloc.h
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-LARGEST_BLOCK = 1 << 30  # bytes; larger ones are given back
+LARGEST_BLOCK = 1 << 30  # bytes; larger blocks are given back
 KEPT_AT_MOST = (1 << 31) - 1  # bytes, at the end of the heap
 
 
@@ -55,7 +55,7 @@ def _gpu_obstacle(local_rank: int) -> str | None:
         return "CUDA_VISIBLE_DEVICES is empty and hides every GPU"
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        if not torch.cuda.is_available():  # a driver that is too old for this torch is told by a warning
+        if not torch.cuda.is_available():  # a warning tells of a driver that is too old for this torch
             return f"torch cannot start CUDA ({str(told[0].message).splitlines()[0]})" if told else NO_GPU
         if local_rank >= torch.cuda.device_count():
             return None
@@ -68,7 +68,7 @@ def _gpu_obstacle(local_rank: int) -> str | None:
 
 
 def _capability(arch: str) -> tuple[int, int]:
-    """(9, 0) of sm_90, (12, 0) of compute_120."""
+    """(9, 0) for sm_90, (12, 0) for compute_120."""
     digits = "".join(filter(str.isdigit, arch))
     return int(digits[:-1]), int(digits[-1])
 
@@ -103,11 +103,11 @@ def grad_scaler(device: torch.device, precision: str) -> torch.amp.GradScaler:
 
 
 def keep_freed_memory(device: torch.device) -> None:
-    """On a CPU: memory that one step has freed serves the next one, for as long as this process runs.
+    """Makes the C library keep memory that a step has freed, for the next step, as long as this process runs.
 
     Without this the C library gives blocks of more than 32 MB back to the system, and gets fresh pages for them in the next
-    step, each by a page fault. The feature maps of ImageNet's images are as large. Does nothing for a GPU, without glibc, or
-    where the environment has settings of malloc.
+    step, each by a page fault. Feature maps of ImageNet's images are larger than that. Does nothing for a GPU, without
+    glibc, or if the environment has settings of malloc.
     """
     if device.type != "cpu" or any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ):
         return

@@ -1,4 +1,4 @@
-"""Several processes as one run: what torchrun started, or this process alone."""
+"""The processes of one run: those that torchrun started, or this process alone."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def start_world() -> World:
         raise UserError(f"MASTER_ADDR is not set: {_BY_TORCHRUN}")
     if world.size > 1 and not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        with left_at_once():  # it waits for the other processes, half an hour where they do not come
+        with left_at_once():  # the call waits for the other processes, up to half an hour
             dist.init_process_group(backend)
     return world
 

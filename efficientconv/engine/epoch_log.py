@@ -18,7 +18,7 @@ RESTORE = (
     "put the file back from a copy, or delete it and, if it is there, the summary.json beside it: the command that trained "
     "the run restores both from the checkpoint"
 )
-_TOTALLED = ("train_seconds", "train_images")  # what a summary adds up
+_TOTALLED = ("train_seconds", "train_images")  # a summary adds these up
 
 
 class EpochLog:
@@ -28,7 +28,7 @@ class EpochLog:
         self.path = path
         self.values: list[dict] = []
         self._written: int | None = None  # None: the file is to be written anew
-        self._bytes = 0  # of the file, as far as it has these records
+        self._bytes = 0  # length of the file with these records
 
     def add(self, record: dict) -> bool:
         self.values.append(record)
@@ -102,7 +102,7 @@ def read_records(path: Path) -> list[dict]:
 
 
 def training_totals(records: list[dict]) -> dict:
-    """Time and throughput over all epochs, and the best held-out accuracy, by which nothing is chosen."""
+    """Time and throughput over all epochs, and the best held-out accuracy, which decides nothing."""
     watched = [record for record in records if "val_top1_percent" in record]
     best = max(watched, key=lambda record: record["val_top1_percent"], default={})
     seconds = sum(record["train_seconds"] for record in records)

@@ -19,12 +19,12 @@ from efficientconv.errors import UserError
 def evaluate_run(
     run: str, checkpoint: str | None, data: DataConfig | None, device: str, world: World
 ) -> dict[str, Result]:
-    """Results by the name of the weights: "" and, where the run keeps one, "ema_" for their moving average.
+    """The results by the name of the weights: "", and "ema_" for their moving average if the run keeps one.
 
     Args:
         run: a run folder. Network, classes and the preparation of images are read from it.
         checkpoint: a .pt or .safetensors file; None: the newest of the run.
-        data: another data set, or images in class folders; None: the run's own test images, and so its own numbers.
+        data: another data set, or images in class folders; None: the run's own test images, which give the same numbers.
         world: the processes that share the images.
     Raises:
         UserError: no run, no sound checkpoint, weights of another network, images without labels or of other classes.

@@ -1,4 +1,4 @@
-"""The identity of a run: its images, and the settings that its numbers depend on. The run's name is computed from it."""
+"""The identity of a run: its images, and the settings that its numbers depend on. The identity gives the run its name."""
 
 from __future__ import annotations
 

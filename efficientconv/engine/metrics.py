@@ -93,7 +93,7 @@ class Result:
         return 100 * self.top5 / max(1, self.images)
 
     def record(self, prefix: str = "") -> dict[str, float | int]:
-        """For metrics.jsonl and summary.json."""
+        """The figures as metrics.jsonl and summary.json have them."""
         return {
             f"{prefix}loss": self.loss,
             f"{prefix}top1_percent": self.top1_percent,

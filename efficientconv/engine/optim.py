@@ -13,22 +13,22 @@ from torch import nn
 
 from efficientconv.config import OptimConfig, ScheduleConfig
 
-# One-cycle, as torch's OneCycleLR has it by default.
+# The one-cycle schedule has the defaults of torch's OneCycleLR.
 ONECYCLE_RISE, ONECYCLE_START, ONECYCLE_END = 0.3, 1 / 25, 1 / 250_000
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """SGD. Weight decay leaves out batch norm and biases (fewer than two dimensions), unless `decay_norms` is set [D]."""
+    """SGD. Batch norm and biases (fewer than two dimensions) have no weight decay, unless `decay_norms` is set [D]."""
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     of_others = config.weight_decay if config.decay_norms else 0.0
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": of_others}]
-    # fused: one call for all weights; on a GPU, fp16's check for overflow stays there, without a wait
+    # fused: one call for all weights; on a GPU, fp16's check for overflow needs no wait for the device
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=True)
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict) -> None:
-    """Momenta get the memory format of their weights: a fused optimizer takes that for granted, and looks at no strides."""
+    """Loads `state`. Momenta get the memory format of their weights: a fused optimizer assumes it, and reads no strides."""
     optimizer.load_state_dict(state)
     for weight, buffers in optimizer.state.items():
         if (momentum := buffers.get("momentum_buffer")) is not None:
@@ -76,7 +76,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """One call for all tensors of a kind: one or two launches on a GPU, not one for each tensor."""
+        """Updates the average. One call does all tensors of a kind: one or two launches on a GPU, not one for each."""
         weight = 1 - min(self.decay, (1 + step) / (10 + step))
         pairs = list(zip(self.model.state_dict().values(), model.state_dict().values()))
         means, values = zip(*(pair for pair in pairs if pair[0].is_floating_point()))

@@ -1,6 +1,7 @@
-"""How a run answers SIGTERM, SIGUSR1 and Ctrl-C: it finishes and saves the current step, then ends; at a second one at once.
+"""The answer of a run to SIGTERM, SIGUSR1 and Ctrl-C: it finishes and saves the current step, then ends.
 
-Slurm and other schedulers send these signals before they take the machine away. The same command continues the run.
+A second signal ends the run at once. Slurm and other schedulers send these signals before they take the machine away. The
+same command continues the run.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Preemption:
     def ask(self) -> None:
         """Asks the run to end, from any thread, as a signal does. Does nothing if a signal has come already."""
         if not self.pending:
-            if sys.platform == "win32":  # whose kill() ends the process at once
+            if sys.platform == "win32":  # kill() on Windows ends the process at once
                 signal.raise_signal(signal.SIGTERM)
             else:
                 os.kill(os.getpid(), signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""What a run shows: lines and a progress bar for people, status.json for sweeps and schedulers, copies for trackers."""
+"""The output of a run: lines and a progress bar for people, status.json for sweeps and schedulers, copies for trackers."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Reporter:
 
 
 class EpochProgress(Progress):
-    """Shows loss, top-1, images a second and the time left of the run.
+    """Shows loss, top-1, images per second and the time left of the run.
 
         with EpochProgress("epoch 3/10", steps, done, later, show=True) as progress:
             progress.step(meter)

@@ -60,13 +60,13 @@ def train(config: RunConfig, preemption: Preemption | None = None, with_test: bo
 
 
 class Run:
-    """One start of a run: `training` is what is trained, `store` keeps it, `reporter` shows it."""
+    """One start of a run: `training` holds the network and the data, `store` keeps the run, `reporter` shows it."""
 
     def __init__(self, training: Training, store: RunStore, reporter: Reporter):
         self.training, self.store, self.reporter = training, store, reporter
         self.config, self.trainer, self.world = training.config, training.trainer, training.world
         self.epochs = self.config.trainer.epochs
-        self.code = git_state()  # asked now: the files may change before the end
+        self.code = git_state()  # read now: the files may change before the end
 
     def fit(self, with_test: bool = True) -> dict:
         """Trains the epochs that are left, evaluates the last one's weights on the test images, returns the summary."""

@@ -32,7 +32,7 @@ from efficientconv.validation import flat, validate
 if TYPE_CHECKING:
     from efficientconv.data.fingerprint import Images  # with torch, which takes seconds
 
-TRAIN, TEST = "train_images_digest", "test_images_digest"  # in facts.json: what a run was begun on
+TRAIN, TEST = "train_images_digest", "test_images_digest"  # in facts.json: the images that a run was begun on
 _RESULT = ("top1", "top5", "images", "loss")  # numbers of every summary
 _REMEDIES = {
     "summary.json": "delete it, and the command that trained the run writes it again from the last checkpoint",
@@ -66,7 +66,7 @@ class RunFolder:
         self.summary_file = path / "summary.json"
         self.weights_file = path / "model.safetensors"
         self.damaged_file = path / "damaged.json"
-        self.note_file = path / "note.txt"  # a person's
+        self.note_file = path / "note.txt"  # written by a person
         self.classes_file = path / "classes.json"  # by label
         self.checkpoints = path / "checkpoints"
 
@@ -130,11 +130,11 @@ class RunFolder:
             )
 
     def has_begun(self) -> bool:
-        """Whether a start would continue something here."""
+        """Whether a start would continue a run here."""
         return self.summary_file.exists() or any(self.checkpoints.glob("step-*.pt"))
 
     def config(self) -> RunConfig:
-        """Raises UserError when the folder holds no run."""
+        """The run's configuration. Raises UserError if the folder holds no run."""
         content = read_bytes(self.config_file)
         if content is None:
             raise UserError(f"{self.path} is no run folder: it has no config.yaml")
@@ -159,7 +159,7 @@ class RunFolder:
         return summary or None
 
     def finished_summary(self) -> dict:
-        """As `summary`. Raises UserError if the run is not finished."""
+        """The same as `summary`, but raises UserError if the run is not finished."""
         summary = self.summary()
         if summary is None:
             raise UserError(f"{self.path} is not finished: it has no summary.json; the command that began it continues it")

@@ -73,7 +73,7 @@ class Prediction:
 
     path: str
     classes: tuple[str, ...] = ()  # the most probable first
-    probabilities: tuple[float, ...] = ()  # of all classes together: 1
+    probabilities: tuple[float, ...] = ()  # those of all classes add up to 1
     damage: str = ""
 
 

@@ -47,7 +47,7 @@ class Trainer:
         self.watch = FiniteWatch(device, config.accumulation_steps)
         self.step = 0
         self.lr_scale = 1.0  # lowered by a rollback
-        # only on a GPU: on a CPU counting costs no launch
+        # only on a GPU: on a CPU, counting costs no launch
         self._counted_together = batch_norms(model) if device.type == "cuda" else []
         # kept beside self.model, whose parameters keep their names
         self._parallel = world.averaging_gradients(model, device, config.accumulation_steps)
@@ -116,7 +116,7 @@ class Trainer:
         return batch
 
     def require_finite(self) -> None:
-        """Raises Diverged, in all processes alike, when the loss or the weights are not finite.
+        """Raises Diverged, in all processes, if the loss or the weights are not finite.
 
         A bad gradient shows in the weights a step before it shows in the loss.
         """
@@ -179,14 +179,14 @@ def _mix(*numbers: int) -> int:
 
 
 def batch_norms(model: nn.Module) -> list[nn.BatchNorm2d]:
-    """The batch norms that count their batches for the checkpoint alone: with a momentum, nothing else reads the count."""
+    """The batch norms with a momentum: they count their batches only for the checkpoint; nothing else reads the count."""
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     return [norm for norm in norms if norm.num_batches_tracked is not None and norm.momentum is not None]
 
 
 @contextmanager
 def batches_counted(norms: Sequence[nn.BatchNorm2d]) -> Iterator[None]:
-    """Around a pass in training: one launch counts the batch for all of `norms`, where each would take one of its own.
+    """Around a pass in training: one launch counts the batch for all of `norms`, instead of one launch for each.
 
     The norms do not see their counters meanwhile.
     """

@@ -1,4 +1,4 @@
-"""Makes what a run trains, from its configuration: device, data, network, loader, trainer."""
+"""Makes the parts of a training from the configuration of a run: device, data, network, loader, trainer."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SMALL_IMAGE, SMALL_IMAGES_BATCH, LARGE_IMAGES_BATCH = 64, 64, 16  # SMALL_IMAGE:
 
 @dataclass(frozen=True)
 class Training:
-    """What a run trains, and the data that it trains on. `facts` is the content of facts.json."""
+    """The network and its trainer, and the data that they train on. `facts` is the content of facts.json."""
 
     config: RunConfig
     world: World
@@ -74,7 +74,7 @@ class Training:
 
 
 def build_training(config: RunConfig, world: World, preemption: Preemption, found: DataSet | None) -> Training:
-    """Raises UserError if configuration, data and machine do not fit together.
+    """Makes the training of a run. Raises UserError if configuration, data and machine do not fit together.
 
     Args:
         found: the data set, if `find_data` was called before; None: it is called here.

@@ -1,4 +1,4 @@
-"""Where and at which size the stages measure, and a trainer to measure: steps on images that lie on the device already."""
+"""The device and the sizes that the stages measure, and a trainer to measure: its images already lie on the device."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from efficientconv.validation import validate
 
 Row = dict[str, object]  # one measurement; units are in the names
 SIZES = {"imagenet": (1000, None), "cifar": (10, 32)}  # layout: classes, pixels a side (None: the layout's own)
-WARM_RUNS = 3  # before kernels are counted
-ENDLESS = 1_000_000  # steps an epoch: none ends while it is measured
+WARM_RUNS = 3  # runs before kernels are counted
+ENDLESS = 1_000_000  # steps of an epoch: so many that no epoch ends during a measurement
 
 
 class Kernel(NamedTuple):
@@ -37,7 +37,7 @@ class Kernel(NamedTuple):
 
 @dataclass(frozen=True)
 class Bench:
-    """`tiny` tries the stages out on a CPU: narrow networks, small images, few steps. Its times mean nothing."""
+    """`tiny` tests the stages on a CPU: narrow networks, small images, few steps. The times then mean nothing."""
 
     device: torch.device
     tiny: bool
@@ -59,15 +59,15 @@ class Bench:
         return 2 if self.tiny else 20
 
     def models(self, names: str) -> str:
-        """The letters that are measured: a stage's first alone where it is only tried out."""
+        """The models to measure: `names`, or only the first one if `tiny`."""
         return names[:1] if self.tiny else names
 
     def spread(self, job: Job) -> Spread:
-        """Seconds of `job`, until the device has done it."""
+        """The seconds of `job`, until the device is done."""
         return measure({"": job}, self.repeats, self.device, tqdm(disable=True))[""]
 
     def kernels(self, job: Job, runs: int = 1) -> list[Kernel]:
-        """Those of a run of `job`, mean of `runs` once it is warm; the longest first. On a CPU, torch's operators."""
+        """The kernels of a run of `job`, the longest first: means of `runs` after warm-up. On a CPU, torch's operators."""
         for _ in range(WARM_RUNS):
             job()
         on_gpu = self.device.type == "cuda"
@@ -80,10 +80,10 @@ class Bench:
         return sorted(found, key=lambda kernel: -kernel.ms)
 
     def step_row(self, name: str, **settings: object) -> Row:
-        """The time of a training step of a model at `layout`, `batch`, bf16, or as the settings of `trainer` say.
+        """The time of a training step of a model at `layout`, `batch` and bf16, or with other settings of `trainer`.
 
-        peak_mb: what the step's tensors take beside weights, momentum and images; not known of a CUDA graph, whose
-        replay allocates nothing. held_mb: all that torch holds of the device for this model and its step.
+        peak_mb: memory of the step's tensors beside weights, momentum and images; unknown for a CUDA graph, whose
+        replay allocates nothing. held_mb: all memory of the device that torch holds for this model and its step.
         """
         layout = settings.pop("layout", self.layout)
         before = held_bytes(lambda: None, self.device)
@@ -106,7 +106,7 @@ class Bench:
         }  # fmt: skip
 
     def trainer(self, name: str, layout: str, **settings: object) -> Trainer:
-        """Of seed 0, with the settings of configs/trainer/default.yaml, bf16, and those given; backend: of the layers."""
+        """A trainer with seed 0, configs/trainer/default.yaml, bf16 and the given settings; `backend` is for the layers."""
         backend = settings.pop("backend", "auto")
         config = _trainer_config(**{"global_batch_size": self.batch, "precision": "bf16"} | settings)
         torch.manual_seed(0)
@@ -134,7 +134,7 @@ def pixels(name: str, layout: str) -> int:
 
 
 class OneBatch:
-    """A loader of the same random images over and over, on the device: what is measured is the step alone."""
+    """A loader that repeats the same random images on the device, so that only the step is measured."""
 
     def __init__(self, trainer: Trainer, layout: str):
         batch = trainer.config.global_batch_size // trainer.config.accumulation_steps
@@ -153,7 +153,7 @@ class OneBatch:
 
 
 def steps(trainer: Trainer, layout: str) -> Callable[[], None]:
-    """A step of training at each call."""
+    """A function that makes one training step at each call."""
     epoch = trainer.train_epoch(OneBatch(trainer, layout), 0)
     return lambda: next(epoch)
 

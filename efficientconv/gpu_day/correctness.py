@@ -14,7 +14,7 @@ from efficientconv.layers.backend import set_backend
 
 CPU = torch.device("cpu")
 PRECISIONS = ("fp32", "bf16", "fp16")
-ROUNDINGS = 10  # times the CPU's own rounding, which varies by 5 between one thread and two in model m: other sums, no more
+ROUNDINGS = 10  # times the CPU's rounding, which differs by 5 in model m between one thread and two: the order of sums
 STEPS = 4
 LAYOUT = "cifar"
 
@@ -26,10 +26,10 @@ def against_cpu(bench: Bench) -> Iterator[Row]:
 
 
 def compared(device: torch.device, name: str) -> Iterator[Row]:
-    """By precision. Right is what differs from the CPU by no more than rounding does: the CPU's own, against float64.
+    """A row for each precision. Logits are right if they differ from the CPU's by no more than the CPU's rounding does.
 
-    No fixed tolerance fits: after a step the running statistics are far from the maps', so that logits reach 4,000 in
-    model i and 2 in model a, and rounding grows with them.
+    The CPU's rounding is the difference from float64. No fixed tolerance fits: after a step the running statistics are
+    far from the maps' statistics, so that logits reach 4,000 in model i and 2 in model a, and rounding grows with them.
     """
     set_tf32(False)
     exact = logits(CPU, name, "float64")
@@ -44,12 +44,12 @@ def compared(device: torch.device, name: str) -> Iterator[Row]:
 
 
 def logits(device: torch.device, name: str, precision: str, trained: int = 1, **settings: object) -> Tensor:
-    """Of a narrow network after `trained` steps in fp32, bf16, fp16 or float64; as float64 on the CPU."""
+    """The logits of a narrow network after `trained` steps in fp32, bf16, fp16 or float64; as float64 on the CPU."""
     bench = Bench(device, tiny=True)
     dtype = torch.float64 if precision == "float64" else torch.float32
     trainer = bench.trainer(name, LAYOUT, precision="fp32" if precision == "float64" else precision, **settings)
     set_backend(trainer.model.to(dtype), "reference")
-    trainer.model.head.dropout.p = 0.0  # devices draw other numbers
+    trainer.model.head.dropout.p = 0.0  # devices draw different random numbers
     _train(trainer, trained)
     noise = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -57,7 +57,7 @@ def logits(device: torch.device, name: str, precision: str, trained: int = 1, **
 
 
 def twice(bench: Bench) -> Iterator[Row]:
-    """Deterministic runs of a few steps, from the same seed: equal bits? And what a step of them takes."""
+    """Whether two deterministic runs of a few steps from the same seed have equal bits, and the time of a step."""
     for name in bench.models("ck"):
         set_determinism(True)
         first, second = (_trained(bench.device, name) for _ in range(2))

@@ -21,13 +21,13 @@ from efficientconv.gpu_day.stages import STAGES, Stage
 
 ROOT = Path(__file__).resolve().parents[2]
 REMEDY = "delete it, and the stage is measured again"
-TINY = "-tiny"  # ends the name of a folder whose times mean nothing
-TINY_PATIENCE = 10  # times the limit, for a CPU that does other work beside
+TINY = "-tiny"  # end of the name of a folder whose times mean nothing
+TINY_PATIENCE = 10  # factor of the limit, for a CPU that does other work at the same time
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a stage's file holds. state: done, cut off (by its time limit) or failed; rows that were measured stay."""
+    """The content of a stage's file. state: done, cut off (by the time limit) or failed; rows that were measured stay."""
 
     stage: str
     state: str
@@ -38,7 +38,7 @@ class Outcome:
 
 
 class Day:
-    """A folder of results: <stage>.json of every stage that was tried, and <stage>.log of those that are not done."""
+    """A folder of results: <stage>.json for every stage that was tried, and <stage>.log for stages that are not done."""
 
     def __init__(self, folder: Path, device: str, tiny: bool, stages: Sequence[Stage] = STAGES):
         self.folder, self.device, self.tiny, self.stages = folder, device, tiny, stages
@@ -48,16 +48,16 @@ class Day:
         return [sys.executable, "-m", "efficientconv.gpu_day.job", stage.name, self.device, *["tiny"] * self.tiny]
 
     def outcome(self, stage: Stage) -> Outcome | None:
-        """None: not tried. Raises UserError for a damaged file."""
+        """The outcome of a stage; None if it was not tried. Raises UserError for a damaged file."""
         values = read_json(self.folder / f"{stage.name}.json", dict, REMEDY)
         return None if values is None else Outcome(**values)
 
     def left(self) -> list[Stage]:
-        """Those that are not done."""
+        """The stages that are not done."""
         return [stage for stage in self.stages if (found := self.outcome(stage)) is None or found.state != "done"]
 
     def run(self, written: Callable[[Outcome], None]) -> list[Outcome]:
-        """What is left. `written` is called after each stage, whose results then lie in the folder."""
+        """Runs the stages that are left. Calls `written` after each stage, when the results lie in the folder."""
         outcomes = []
         for stage in self.left():
             outcomes.append(self._run(stage))
@@ -81,7 +81,7 @@ class Day:
         return outcome
 
     def _waited_for(self, stage: Stage, out, err) -> tuple[str, str]:
-        """(state, reason). The process and all that it has started end here, whatever happens."""
+        """Returns (state, reason). The process and all that it started end here in every case."""
         child = subprocess.Popen(self.call(stage), cwd=ROOT, stdout=out, stderr=err, start_new_session=True)
         limit_s = stage.seconds * (TINY_PATIENCE if self.tiny else 1)
         try:
@@ -94,7 +94,7 @@ class Day:
 
 
 def _whole_lines(path: Path) -> list[dict]:
-    """The last one of a process that was killed may be half a line."""
+    """The lines of a file, without a last line that a killed process left half written."""
     text = path.read_text(errors="replace")
     return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
@@ -102,6 +102,6 @@ def _whole_lines(path: Path) -> list[dict]:
 def _end(child: subprocess.Popen) -> None:
     try:
         os.killpg(child.pid, signal.SIGKILL)
-    except ProcessLookupError:  # all have ended by themselves
+    except ProcessLookupError:  # all processes have ended already
         pass
     child.wait()

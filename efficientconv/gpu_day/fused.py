@@ -1,4 +1,4 @@
-"""Layers in Triton beside plain PyTorch: right, and how fast by themselves and in a step of training."""
+"""Layers in Triton compared with plain PyTorch: correctness, and time of the layer and of a training step."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from efficientconv.gpu_day.bench import Bench, Row
 from efficientconv.gpu_day.training import give_back
 from efficientconv.layers.backend import set_backend
 
-RUNS = 5  # of a pass, whose kernels are then counted
-KERNELS = 12  # of a pass: those that take longest
+RUNS = 5  # runs of a pass whose kernels are counted
+KERNELS = 12  # the number of kernels listed for a pass, the longest first
 
 
 def layers(bench: Bench) -> Iterator[Row]:
     """The first layer of models c, k, m and i in bf16, forward and backward.
 
-    ms: of a pass, launches by Python included. ms_of_kernels: what the device works in it. relative_error: the largest of
-    what comes out, or of a gradient, against float32 without TF32.
+    ms: time of a pass with its launches by Python. ms_of_kernels: time that the device works. relative_error: the largest
+    of the output or of a gradient, against float32 without TF32.
     """
     for name in bench.models("ckmi"):
         first = bench.network(name, bench.layout).stages["stage2"].layers[0].to(bench.device)
@@ -34,7 +34,7 @@ def layers(bench: Bench) -> Iterator[Row]:
 
 
 def models(bench: Bench) -> Iterator[Row]:
-    """Steps of training in bf16, eager and as CUDA graphs; of A, which has no such layers, in plain PyTorch."""
+    """Training steps in bf16, eager and as CUDA graphs. A has no such layers and runs in plain PyTorch."""
     for compiled in (False, True)[: 1 if bench.tiny else 2]:
         for name in bench.models("ck" if compiled else "cakmil"):
             for backend in ("reference",) if name == "a" else _backends(bench)[: 1 if compiled else 2]:

@@ -1,6 +1,6 @@
-"""One stage in a process of its own: python -m efficientconv.gpu_day.job <stage> <device> [tiny]
+"""Runs one stage in this process: python -m efficientconv.gpu_day.job <stage> <device> [tiny]
 
-Prints a row a line as soon as it is measured, so that a stage that is cut off, or takes its GPU down, keeps the others.
+The process prints each row as soon as it is measured, so that a stage that is cut off or crashes keeps its earlier rows.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from efficientconv.info import environment
 def main() -> None:
     name, device, *tiny = sys.argv[1:]
     bench = Bench(choose_device(device), bool(tiny))
-    set_determinism(False)  # torch tries out which convolution is fastest, as in training
-    set_tf32(True)  # as in training, in products too
+    set_determinism(False)  # as in training: torch tries which convolution is fastest
+    set_tf32(True)  # as in training, also for matrix products
     print(json.dumps(environment(bench.device)), flush=True)
     for row in BY_NAME[name].measure(bench):
         print(json.dumps(row), flush=True)

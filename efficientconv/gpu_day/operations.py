@@ -1,6 +1,6 @@
-"""What the device's memory, arithmetic and kernels reach: the peaks, and each kind of operation in model C's shapes.
+"""The rates of the device's memory, arithmetic and kernels: the peaks, and each kind of operation in model C's shapes.
 
-scripts/roofline.py takes its shares of the peaks from here, once they are measured.
+scripts/roofline.py takes its shares of the peaks from these measurements.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CHANNELS, SIDE = 128, 36  # of model C's second stage, layout imagenet
 
 
 def operations(bench: Bench) -> Iterator[Row]:
-    """The largest first: a copy and products tell the peaks. Of random numbers: a GPU runs faster on zeros."""
+    """Measures a copy and products first, which give the peaks. The numbers are random: a GPU runs faster on zeros."""
     for precision, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
         real, shapes = (_jobs(bench, torch.device(d), dtype) for d in (bench.device, "meta"))
         for name, job in real.items():
@@ -78,7 +78,7 @@ def _modules() -> dict[str, nn.Module]:
 
 
 def _passes(name: str, module: nn.Module, x: Tensor) -> dict[str, Job]:
-    """Forward, and the gradients of maps and of weights by themselves, where they are computed by themselves."""
+    """The passes of a module: forward, and the gradients of maps and of weights, one by one if torch computes them so."""
     maps = x.detach().requires_grad_()
     y = module(maps)
     dy = torch.randn_like(y)

@@ -23,9 +23,9 @@ _TEST, _OUTCOME = re.compile(r"tests/test_gpu.py::(\S+)"), re.compile(r"PASSED|F
 
 
 def whole_run(bench: Bench) -> Iterator[Row]:
-    """train.py from the first step to the summary on images that need no file, then what is done with a run.
+    """train.py from the first step to the summary on images that need no file, then the other commands on the run.
 
-    A network is drawn and exported on the CPU, wherever it was trained.
+    Kernels are drawn and the network is exported on the CPU, wherever the run was trained.
     """
     with tempfile.TemporaryDirectory() as folder:
         run, picture, device = Path(folder) / "run", Path(folder) / "1.png", f"device={bench.device.type}"
@@ -39,7 +39,7 @@ def whole_run(bench: Bench) -> Iterator[Row]:
         summary = json.loads((run / "summary.json").read_text())
         yield {"command": "its summary", "exit_code": 0, "last_line": f"{summary['ms_per_image']:.4f} ms an image"}
         yield from called("eval.py", f"run={run}", device)
-        if bench.tiny:  # the others have tests of their own
+        if bench.tiny:  # the other commands have their own tests
             return
         Image.new("RGB", (48, 40), "green").save(picture)
         yield from called("scripts/predict.py", f"run={run}", f"images={picture}", "topk=1", device)
@@ -48,7 +48,7 @@ def whole_run(bench: Bench) -> Iterator[Row]:
 
 
 def inference(bench: Bench) -> Iterator[Row]:
-    """ms an image of a forward pass in fp32, as in every run's summary."""
+    """The ms per image of a forward pass in fp32, as in every run's summary."""
     for batch in INFERENCE_BATCHES[:1] if bench.tiny else INFERENCE_BATCHES:
         networks = {name: bench.network(name, bench.layout) for name in bench.models("acfikmhl")}
         sizes = {name: pixels(name, bench.layout) for name in networks}
@@ -61,7 +61,7 @@ def inference(bench: Bench) -> Iterator[Row]:
 
 
 def gpu_tests(bench: Bench) -> Iterator[Row]:
-    """tests/test_gpu.py, four at a time, a row a test as soon as it has ended; what is skipped is not passed."""
+    """tests/test_gpu.py, four tests at a time, a row for each test as soon as it has ended. A skipped test is not passed."""
     call = [sys.executable, "-m", "pytest", "tests/test_gpu.py", "-vv", "-rN", "--tb=short", "-p", "no:cacheprovider"]
     call += [] if bench.tiny else ["-n", "4"]
     with subprocess.Popen(call, cwd=ROOT, stdout=subprocess.PIPE, text=True) as running:
@@ -72,7 +72,7 @@ def gpu_tests(bench: Bench) -> Iterator[Row]:
 
 
 def _called(folder: str, script: str, *arguments: str) -> Iterator[Row]:
-    """`folder` is another one each time, and is not told. Raises UserError, once its row is out, where the command fails."""
+    """Runs a command. The row leaves out `folder`, which changes each time. Raises UserError, after the row, if it fails."""
     done = subprocess.run([sys.executable, script, *arguments], cwd=ROOT, capture_output=True, text=True)
     line = (done.stderr if done.returncode else done.stdout).strip().splitlines()[-1].replace(folder, "<folder>")
     yield {"command": script, "exit_code": done.returncode, "last_line": line}

@@ -14,7 +14,7 @@ from efficientconv.gpu_day.bench import Bench, Row
 
 @dataclass(frozen=True)
 class Stage:
-    """`measure` yields rows of the same keys. It is cut off after `seconds`, its process's start included."""
+    """`measure` yields rows with the same keys. It is cut off after `seconds`, which include the start of its process."""
 
     name: str
     seconds: int

@@ -1,4 +1,4 @@
-"""Steps of training: every layer's models, compiled and captured, and each setting on and off."""
+"""Training steps: the models of every layer, compiled and as CUDA graphs, and each setting on and off."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from efficientconv.data.augment import Mixing
 from efficientconv.engine.device import set_tf32
 from efficientconv.gpu_day.bench import Bench, Row, steps
 
-KERNELS = 15  # of a profile: those that take longest
+KERNELS = 15  # the number of kernels in a profile, the longest first
 SETTING_KEYS = ("model", "layout", "batch", "precision", "ms_per_step", "ms_low", "ms_high", "peak_mb")
-NUM_IMAGES = 4096  # that mixing draws for
+NUM_IMAGES = 4096  # the images from which mixing draws
 
 
 def models(bench: Bench) -> Iterator[Row]:
-    """Eager; f beside h: the same cost by topology and by groups."""
+    """Eager steps. f and h have the same cost, by topology and by groups."""
     for name in bench.models("acfikmhl"):
         yield bench.step_row(name)
         give_back()
 
 
 def compiled(bench: Bench) -> Iterator[Row]:
-    """The most telling first: a stage that is cut off keeps what it has."""
+    """The most important rows come first: a stage that is cut off keeps its rows."""
     orders = [("c", "default"), ("a", "default"), ("c", "reduce-overhead"), ("k", "default"), ("a", "reduce-overhead")]
     for name, mode in orders[:1] if bench.tiny else orders:
         yield bench.step_row(name, compile=True, compile_mode=mode)
@@ -32,7 +32,7 @@ def compiled(bench: Bench) -> Iterator[Row]:
 
 
 def small_images(bench: Bench) -> Iterator[Row]:
-    """CIFAR's, where the host binds: eager against CUDA graphs; last what takes longest to compile."""
+    """Steps on CIFAR's images, where the host is the limit: eager and CUDA graphs. The slowest compilation comes last."""
     graphs = {"compile": True, "compile_mode": "reduce-overhead"}
     orders = [("c", {}), ("a", {}), ("c", graphs), ("a", graphs), ("k", {}), ("k", graphs)]
     for name, changed in orders[:1] if bench.tiny else orders:
@@ -41,7 +41,7 @@ def small_images(bench: Bench) -> Iterator[Row]:
 
 
 def settings(bench: Bench) -> Iterator[Row]:
-    """A step of C with one setting changed at a time."""
+    """Steps of C, each with one setting changed."""
     changes: dict[str, dict] = {
         "as it comes": {}, "contiguous maps": {"channels_last": False}, "two passes a step": {"accumulation_steps": 2},
         "moving average of the weights": {"ema_decay": 0.999}, "fp16": {"precision": "fp16"},
@@ -56,7 +56,7 @@ def settings(bench: Bench) -> Iterator[Row]:
 
 
 def _mixing(bench: Bench) -> Row:
-    """Mixup and cutmix of a batch, by themselves."""
+    """The time of mixup and cutmix of a batch alone."""
     mixing = Mixing(0.2, 1.0, num_classes=10)
     draws, indices = mixing.draws(0, 0, NUM_IMAGES), torch.arange(bench.batch).numpy()
     size = 32 if bench.tiny else 221
@@ -69,7 +69,7 @@ def _mixing(bench: Bench) -> Row:
 
 
 def profiles(bench: Bench) -> Iterator[Row]:
-    """Which kernels a step's time goes to."""
+    """The kernels of a step and their times."""
     for name in bench.models("ck"):
         kernels = bench.kernels(steps(bench.trainer(name, bench.layout), bench.layout))
         whole_ms = sum(kernel.ms for kernel in kernels)
@@ -82,7 +82,7 @@ def profiles(bench: Bench) -> Iterator[Row]:
 
 
 def give_back() -> None:
-    """A model's memory before the next one is measured; compiled ones are in cycles."""
+    """Frees a model's memory before the next measurement. Compiled models are in reference cycles."""
     gc.collect()
     torch.compiler.reset()
     if torch.cuda.is_available():

@@ -20,9 +20,9 @@ from efficientconv.layers import TopologicalConv2d, Topology
 from efficientconv.layers.topology import MAX_RELATIVE_DRIFT
 from efficientconv.models.builder import create_model, image_size_of
 
-STEPS = 512  # of width 1
+STEPS = 512  # widths between 0 and 1
 LARGEST = 4 * STEPS
-NEAR = 0.01  # of the budget: among widths as near as this other things decide; beyond FARTHEST none is taken
+NEAR = 0.01  # share of the budget: among nearer widths other criteria decide; beyond FARTHEST none is taken
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Fit:
     width: float
     macs: int
     off: float
-    drift: float  # how far the topologies' share of connections is from the one at width 1, at most, as a share of that
+    drift: float  # the largest relative change of a topology's share of connections from its share at width 1
 
     @property
     def meets(self) -> bool:
@@ -79,7 +79,7 @@ def _preference(fit: Fit) -> tuple[bool, float, bool, float]:
 
 
 def at_width(model: ModelConfig, width: float) -> ModelConfig:
-    """Which has met its budget, if it had one."""
+    """`model` at this width. A budget of MACs is dropped, because the width meets it."""
     return model.model_copy(update={"width": width, "macs": None})
 
 
@@ -98,7 +98,7 @@ class _Search:
         return [*self._walk(range(k, 0, -1), -1), *self._walk(range(k + 1, LARGEST + 1), 1)]
 
     def _start(self) -> int:
-        """Near the budget: MACs grow with the square of the width, or a little slower."""
+        """The first step, near the budget: MACs grow with the square of the width, or a little slower."""
         k, seen = STEPS // 4, set()
         while k not in seen:
             seen.add(k)
@@ -111,7 +111,7 @@ class _Search:
         return k
 
     def _walk(self, steps: range, side: int) -> Iterator[Fit]:
-        """Away from the budget, to where no drift of a topology's share leads back to it."""
+        """Fits away from the budget, up to the width from which no drift of a topology's share leads back to the budget."""
         for fit in filter(None, map(self.fit, steps)):
             yield fit
             if fit.off * side > FARTHEST + self._most_drift:
@@ -123,7 +123,7 @@ class _Search:
         return MAX_RELATIVE_DRIFT if any("topology" in block.args for block in blocks) else 0.0
 
     def fit(self, k: int) -> Fit | None:
-        """None: the channels do not fit."""
+        """The fit of width k / 512; None if the channels do not fit."""
         if k not in self.found:
             self.found[k] = self._fit(k / STEPS)
         return self.found[k]

@@ -1,4 +1,4 @@
-"""From records to a network: `create_model`."""
+"""Builds a network from its configuration: `create_model`."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def create_model(
 
     Args:
         model: a name of `list_models()` or a configuration.
-        num_classes: None: as many as the weights tell apart; without weights 1000.
+        num_classes: None: the number of the weights; without weights 1000.
         layout: imagenet, cifar or auto; None: the configuration's.
         width: multiplies every channel count; None: the configuration's.
         image_size: S; None: the layout's own (221 or 224, 32).
@@ -55,7 +55,7 @@ def create_model(
         features_only: the network gives the maps behind the stem and each stage instead of logits (`FeatureNetwork`).
     Raises:
         UserError: an unknown name or layout, images that the layout cannot take, channels that a layer refuses, weights of
-            another network, features of a network that is not of stages.
+            another network, features of a network without stages.
     """
     if weights is not None:
         from efficientconv.weights import find_weights, load_checked, start_from  # here: nothing else needs safetensors
@@ -74,7 +74,7 @@ def create_model(
 def _as_trained(
     start: Weights, model: str | ModelConfig, num_classes: int | None, image_size: int | None
 ) -> tuple[str | ModelConfig, int | None, int | None]:
-    """The three, as they were where the weights come from, but for what was given."""
+    """The three arguments: those that were given, and the others as in the run of the weights."""
     if num_classes is None and start.classes:
         num_classes = len(start.classes)
     if start.config is not None and start.config["model"]["name"] == model:
@@ -109,7 +109,7 @@ def _configured(config: ModelConfig, num_classes: int, in_chans: int, image_size
 
 
 def image_size_of(model: ModelConfig, image_size: int | None) -> int:
-    """Pixels a side that the network is fed: the data's, or where those come in any size, the layout's own."""
+    """The side of the network's input in pixels: that of the data, or the layout's if the data have images of any size."""
     if image_size is not None:
         return image_size
     if model.trunk == "torchvision":
@@ -157,7 +157,7 @@ def _layer(block: BlockConfig, channels: int, batch_norm: Literal["before", "beh
 
 
 def _scale(layout: LayoutConfig, width: float) -> LayoutConfig:
-    """`layout` with every channel count multiplied and rounded, 1 at the least."""
+    """`layout` with every number of channels multiplied and rounded, at least 1."""
 
     def times(channels: int) -> int:
         return max(1, round(channels * width))
@@ -176,7 +176,7 @@ def _scale(layout: LayoutConfig, width: float) -> LayoutConfig:
 
 
 def _check_sizes(config: ModelConfig, layout: LayoutConfig, image_size: int | None) -> None:
-    """Refuses a model whose stages are not the layout's, and images that vanish on the way."""
+    """Refuses a model whose stages are not the layout's, and images that are too small for the layout."""
     if config.stages.keys() != layout.stages.keys():
         raise UserError(
             f"model '{config.name}' has the stages {', '.join(config.stages) or 'none'}, but its trunk "
@@ -192,7 +192,7 @@ def _check_sizes(config: ModelConfig, layout: LayoutConfig, image_size: int | No
 
 
 def _last_map(layout: LayoutConfig, size: int) -> int:
-    """Side of the feature map that reaches the head; less than 1 where a convolution or pool finds too little."""
+    """The side of the feature map that reaches the head; less than 1 if the image is too small."""
     parts: list[ConvConfig | PoolConfig] = [layout.stem, *(stage.pool for stage in layout.stages.values() if stage.pool)]
     for part in parts:
         size = (size + 2 * part.padding - part.kernel_size) // part.stride + 1

@@ -1,4 +1,4 @@
-"""What the paper leaves open (mark D), as settings of a whole model: `model.decisions` applied to its blocks."""
+"""The decisions that the paper leaves open (mark D), as settings of a whole model: applies `model.decisions`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from efficientconv.config import BlockConfig, Decisions
 
 
 def decided(block: BlockConfig, decisions: Decisions) -> BlockConfig:
-    """`block` as the decisions have it; itself where they are this project's."""
+    """`block` with the decisions applied. With the default decisions the block does not change."""
     args, residual = dict(block.args), block.residual
     if decisions.anchor is not None and "topology" in args:
         args["topology"] = args["topology"] | {"anchor": decisions.anchor}
@@ -23,7 +23,7 @@ def decided(block: BlockConfig, decisions: Decisions) -> BlockConfig:
 
 
 def start_expansions(network: nn.Module, decisions: Decisions) -> None:
-    """The weights of spatial bottlenecks' transposed convolutions, which He's initialisation has drawn already."""
+    """Sets the first weights of the transposed convolutions of spatial bottlenecks. He's initialisation came before."""
     if decisions.expansion_init == "copy":
         for module in network.modules():
             if isinstance(module, nn.ConvTranspose2d):

@@ -1,7 +1,7 @@
-"""The first layer of a network in inference and its max pools by the CPU's kernels, and in which order its maps lie.
+"""Runs a network's first layer (in inference) and its max pools by native kernels, and chooses the maps' memory format.
 
-PyTorch is slow in convolutions of three channels and in pools of contiguous maps, and the map between the two is the largest
-of the network.
+PyTorch is slow in convolutions of three channels and in pools of contiguous maps. The map between the two is the largest of
+the network.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from efficientconv.layers.operators import ops
 
 Window = tuple[int, int, int]  # kernel, stride, padding of a max pool
 NO_POOL: Window = (1, 1, 0)
-MAX_CHANNELS = 4  # of the images: with more the library's convolution is fast
+MAX_CHANNELS = 4  # of the images; with more channels PyTorch's convolution is fast
 
 
 def stem_and_pool(stem: ConvLayer, pool: nn.Module, x: Tensor) -> Tensor:
-    """pool(stem(x)): images B x C x H x W -> B x m x .. x .., in one pass where kernels for it apply."""
+    """pool(stem(x)): images B x C x H x W -> B x m x .. x .., in one pass if a kernel applies."""
     if not takes_stem_kernel(stem, x):
         return max_pool(pool, stem(x))
     window, conv = _window(pool), stem.conv
@@ -48,7 +48,7 @@ def max_pool(pool: nn.Module, x: Tensor) -> Tensor:
 
 
 def takes_stem_kernel(stem: nn.Module, x: Tensor) -> bool:
-    """Which reads contiguous images."""
+    """Whether the stem's kernel, which reads contiguous images, applies."""
     conv, bn = getattr(stem, "conv", None), getattr(stem, "bn", None)
     return (
         type(conv) is nn.Conv2d and not stem.residual and takes_norm(bn) and not bn.training and bn.running_mean is not None
@@ -60,7 +60,7 @@ def takes_stem_kernel(stem: nn.Module, x: Tensor) -> bool:
 
 
 def in_order_of(layer: nn.Module, x: Tensor) -> Tensor:
-    """Maps as `layer` wants them: its kernels' are contiguous, and so are those that come out, for the layers behind it."""
+    """The maps in the memory format of `layer`. Its kernels read and write contiguous maps, for the layers behind it too."""
     if type(x) is not Tensor or x.is_contiguous() or not isinstance(layer, ConvLayer):
         return x
     conv = layer.conv
@@ -68,7 +68,7 @@ def in_order_of(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 class _Contiguous(Function):
-    """Gradients go back channels-last: what made the maps is slow on gradients of another order."""
+    """Makes maps contiguous. Gradients go back channels-last: the layer before is slow with gradients of another format."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ class _Contiguous(Function):
 
 
 def _window(pool: nn.Module) -> Window | None:
-    """Of a max pool over squares; None: another kind of pool, or one that is watched."""
+    """The window of a max pool over squares; None for another kind of pool, or for a pool with hooks."""
     if type(pool) is not nn.MaxPool2d or pool.ceil_mode or pool.return_indices or pool.dilation not in (1, (1, 1)):
         return None
     sizes = (pool.kernel_size, pool.stride, pool.padding)

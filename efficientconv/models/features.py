@@ -20,7 +20,7 @@ class Feature:
 
 
 class FeatureInfo(tuple[Feature, ...]):
-    """Asked as timm's: feature_info.channels(), feature_info.reduction()."""
+    """The same methods as timm's: feature_info.channels(), feature_info.reduction()."""
 
     def channels(self) -> list[int]:
         return [feature.channels for feature in self]
@@ -35,7 +35,7 @@ class FeatureInfo(tuple[Feature, ...]):
 class FeatureNetwork(nn.Module):
     """Stem and stages of a network: images B x C x H x W -> the map behind each, a list, largest first.
 
-    `feature_info` has channels and reduction of each. Parameters have the names that they have in the network.
+    `feature_info` has channels and reduction of each map. Parameters have the same names as in the network.
 
     Raises:
         UserError: a network that is not one of this project's.

@@ -1,4 +1,4 @@
-"""The network around the layers: stem, stages, head, and how its weights start."""
+"""The network around the layers: stem, stages, head, and the initialisation of the weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from efficientconv.models.entry import in_order_of, max_pool, stem_and_pool
 
 
 class Stage(nn.Module):
-    """Optional pool, 1x1 layer where the channels change, then layers of equal shape."""
+    """An optional pool, a 1x1 layer if the number of channels changes, then layers of equal shape."""
 
     pool: nn.Module
 
@@ -69,7 +69,7 @@ class Network(nn.Module):
 
 
 def init_weights(module: nn.Module) -> None:
-    """He initialisation, fan-out, of convolutions [D]; fully connected layers keep torch's own."""
+    """He initialisation, fan-out, for convolutions [D]. Fully connected layers keep torch's initialisation."""
     if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
         # torch's fan-out forgets the groups: a depthwise filter has one output, not n
         fan_out = module.out_channels // module.groups * math.prod(module.kernel_size)

@@ -9,11 +9,11 @@ from efficientconv.config import ModelConfig
 from efficientconv.errors import UserError, of_extra
 from efficientconv.models.zoo import layout_name
 
-IMAGE_SIZE = 224  # pixels a side that all of them were drawn for
+IMAGE_SIZE = 224  # pixels a side for which all of them were designed
 
 
 def build(config: ModelConfig, num_classes: int, in_chans: int, image_size: int | None) -> nn.Module:
-    """torchvision's network of that name, as it is; a ResNet under layout cifar gets a 3x3 stem without pool [D].
+    """torchvision's network of that name, unchanged. A ResNet in layout cifar gets a 3x3 stem without pool [D].
 
     Raises:
         UserError: a width other than 1; images that the network cannot take.

@@ -15,17 +15,17 @@ from efficientconv.registry import Registry
 from efficientconv.validation import S, validate
 
 if TYPE_CHECKING:
-    from torch import nn  # which takes seconds: names of models are looked at without it
+    from torch import nn  # torch takes seconds to import, and the names of models do not need it
 
 T = TypeVar("T", bound="Callable[..., nn.Module]")
 REGISTERED: Registry[Callable[..., nn.Module]] = Registry("model")
 
-# auto takes the cifar layout up to this many pixels a side: above, its first stage would run at more than 32 x 32
+# auto takes the cifar layout up to this many pixels a side: with more, its first stage would run at more than 32 x 32
 CIFAR_LAYOUT_MAX_SIZE = 64
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Names that `create_model` knows, the paper's first, registered ones last; `pattern` as in a shell: "resnet*"."""
+    """The names that `create_model` knows: the paper's first, registered ones last. `pattern` as in a shell: "resnet*"."""
     configured = [path.stem for path in (CONFIG_DIR / "model").glob("*.yaml")]
     names = sorted(configured, key=lambda name: (_read(ModelConfig, "model", name).trunk == "torchvision", name))
     return fnmatch.filter([*names, *REGISTERED.names()], pattern)
