@@ -44,10 +44,13 @@ from efficientconv.benchmark import pipelines, throughput_report
 from efficientconv.benchmark.throughput import measure_throughput
 from efficientconv.data.parallel import available_cores
 from efficientconv.errors import UserError
+from efficientconv.system import can_fork
 
 
 def main() -> None:
     args = parse_args()
+    if not can_fork():
+        raise UserError("this system cannot fork the workers, whose processor time is measured: run this on Linux")
     require_writable(args.output_dir)
     if not any(args.images.glob("*/*")):
         raise UserError(f"no images in '{args.images}': name a folder that holds <class>/*.JPEG")

@@ -13,11 +13,13 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import benchmark_data
 import pytest
 
 from conftest import ROOT, command
 from efficientconv import files, system
 from efficientconv.data.parallel import Capacity, capacity
+from efficientconv.errors import UserError
 from efficientconv.native import build
 from test_data_helpers import make_photos, train
 
@@ -66,6 +68,13 @@ def test_a_run_is_trained_and_evaluated_without_what_windows_lacks(tmp_path: Pat
     evaluated = command("eval.py", f"run={folder}", "device=cpu")
     top1 = json.loads((folder / "summary.json").read_text())["top1_percent"]
     assert evaluated.returncode == 0 and f"{top1:.2f}" in evaluated.stdout
+
+
+def test_a_measurement_of_forked_workers_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(sys, "argv", ["benchmark_data.py", str(tmp_path)])
+    with pytest.raises(UserError, match="run this on Linux"):
+        benchmark_data.main()
 
 
 @pytest.mark.parametrize("script", ["scripts/tune.py"])
