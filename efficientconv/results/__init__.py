@@ -1,1 +1,1 @@
-"""Numbers to tables: what the models cost and what the runs gave, beside what the paper reports."""
+"""Tables and pictures of costs and results, beside the figures of the paper."""

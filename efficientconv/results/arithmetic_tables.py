@@ -1,4 +1,4 @@
-"""Tables 1 and 3: configurations and topologies. Nothing is trained: counted from the models as they are built."""
+"""Tables 1 and 3: configurations and topologies. Nothing is trained: the figures are counted from the built models."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Row = dict[str, object]
 
 
 def configuration_rows(models: Mapping[str, ModelConfig], image_size: int | None, num_classes: int) -> list[Row]:
-    """Table 1: what stands in each stage and what it costs, beside the paper's words and fractions."""
+    """Table 1: the layers of each stage and their cost, beside the paper's words and fractions."""
     costs = {name: network_cost(config, image_size, num_classes) for name, config in models.items()}
     return [_configuration(models[name], cost, costs["a"], models["a"]) for name, cost in costs.items()]
 
 
 def topology_rows(models: Mapping[str, ModelConfig], image_size: int | None, num_classes: int) -> list[Row]:
-    """Table 3: the topology of each stage of each model, and the share of the connections that it keeps."""
+    """Table 3: the topology of each stage of each model, and the share of the connections that the topology keeps."""
     return [
         _topology(name, stage, conv)
         for name, config in models.items()
@@ -44,7 +44,7 @@ def _configuration(config: ModelConfig, cost: NetworkCost, cost_of_a: NetworkCos
 
 
 def _topological_layers(config: ModelConfig, image_size: int | None, num_classes: int) -> dict[str, TopologicalConv2d]:
-    """The first of each stage that has any: all of a stage are alike."""
+    """The first topological layer of each stage that has one: all those of a stage are alike."""
     network = create_model(config, num_classes, image_size=image_size)
     layers = {
         name: [module for module in stage.modules() if isinstance(module, TopologicalConv2d)]

@@ -1,4 +1,4 @@
-"""What the paper claims, and what a tier's runs say of it: results/<tier>/claims*.csv, written and read back."""
+"""The paper's claims and their verdicts by a tier's runs: results/<tier>/claims*.csv, written and read back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FLOATS = ("difference_points", "low", "high", "p", "p_holm")
 
 @dataclass(frozen=True)
 class ClaimResult:
-    """A line of a file. Differences are of mean accuracies, in points: `row` minus `than`; None where runs do not tell."""
+    """A line of a file. Differences are `row` minus `than`, of mean accuracies, in points; None if the runs are too few."""
 
     sentence: str
     source: str  # the mark of how sure it is that the paper says so
@@ -63,7 +63,7 @@ COLUMNS = [
 
 
 def tier_claims(folder: Path) -> list[ClaimResult]:
-    """By the order of the tables."""
+    """The claims of a tier, in the order of the tables."""
     paths = sorted(folder.glob("claims*.csv"))
     return [ClaimResult(**_values(row), tier=folder.name) for path in paths for row in csv_rows(path)]
 
@@ -73,7 +73,7 @@ def tested_claims(folder: Path) -> list[ClaimResult]:
 
 
 def counts(claims: Sequence[ClaimResult]) -> dict[str, int]:
-    """By verdict, those of this project first."""
+    """The number of claims by verdict, this project's verdicts first."""
     verdicts = dict.fromkeys([*VERDICTS, *(claim.verdict for claim in claims)])
     return {verdict: sum(claim.verdict == verdict for claim in claims) for verdict in verdicts}
 

@@ -1,4 +1,4 @@
-"""Which accuracies can stand in one front: those of one tier, on the same images, of one size and layout, seen as often."""
+"""The accuracies that are comparable: of one tier, on the same images, of one size and layout, seen equally often."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CONDITIONS = ("layout", "epochs", "image_size", "num_classes", "num_train", "num
 
 
 def series_names(records: Sequence[RunRecord]) -> list[str]:
-    """Of each record the name of its series: tier and data set, and whatever else tells it from the series of those.
+    """The name of each record's series: tier and data set, and the settings in which it differs from their other series.
 
     Runs that are not finished have no accuracy to compare: the names do not depend on them.
     """

@@ -1,4 +1,4 @@
-"""What every model costs in every layout, and the abstracts' claims about it.
+"""The cost of every model in every layout, and the abstracts' claims about the cost.
 
 The paper's own figures, each with the mark of how sure it is, are read from results/paper.
 """
@@ -20,7 +20,7 @@ from efficientconv.results.csv_files import csv_rows
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.table import Column, Table
 
-# layout: classes, and pixels a side (None: those that the model was drawn for)
+# layout: classes, and pixels a side (None: the size for which the model was designed)
 LAYOUTS: dict[str, tuple[int, int | None]] = {"imagenet": (1000, None), "cifar": (10, 32)}
 # AlexNet's pools leave nothing of 32 x 32 pixels
 IMPOSSIBLE = {("alexnet", "cifar")}
@@ -29,7 +29,7 @@ MACS = FIGURES["macs"]
 
 @dataclass(frozen=True)
 class ModelCost:
-    """Of a model in a layout. Stages: all the layers in them but the 1x1 ones that change the channels."""
+    """The cost of a model in a layout. Stages: all their layers except the 1x1 layers that change the channels."""
 
     model: str
     layout: str
@@ -40,15 +40,15 @@ class ModelCost:
 
     @property
     def vs_a(self) -> str | None:
-        """The stages' share of model A's; None outside its family of networks."""
+        """The stages' MACs over those of model A; None for a model that is not comparable with A."""
         comparable = model_config(self.model).trunk == model_config("a").trunk
         return f"{self.stage_macs / self.stage_macs_of_a:.4f}" if comparable else None
 
 
 def network_cost(config: ModelConfig, image_size: int | None, num_classes: int) -> NetworkCost:
-    """Of one image of so many pixels a side (None: as many as the model was drawn for). Raises UserError: too few for it."""
+    """The cost of one image of `image_size` pixels a side (None: the model's own size). Raises UserError: too few pixels."""
     size = image_size_of(config, image_size)
-    with torch.device("meta"):  # shapes are all that counting needs
+    with torch.device("meta"):  # counting needs only shapes
         return count(create_model(config, num_classes, image_size=image_size), (3, size, size))
 
 
@@ -60,13 +60,13 @@ def cost_in(layout: str, model: str) -> tuple[int, NetworkCost]:
 
 
 def stage_macs(model: ModelConfig, cost: NetworkCost) -> int | None:
-    """Of the layers in stages, without the 1x1 layers between them; None for torchvision's networks."""
+    """The MACs of the layers in stages, without the 1x1 layers between them; None for torchvision's networks."""
     layers = (cost.within(f"stages.{stage}.layers") for stage in model.stages)
     return sum(layers, Cost()).macs if model.stages else None
 
 
 def model_costs() -> list[ModelCost]:
-    """One for each model and layout that go together, a layout at a time."""
+    """The cost of each model in each layout that it has, one layout after the other."""
     found = []
     for layout in LAYOUTS:
         of_a = stage_macs(model_config("a"), cost_in(layout, "a")[1])
@@ -122,7 +122,7 @@ def claim_table(costs: Sequence[ModelCost]) -> Table:
 
 
 def width_table(fits: Mapping[str, Sequence[Fit]]) -> Table:
-    """By model, the one to take first; where it does not meet the budget, the next one beside it."""
+    """The best width of each model; if it does not meet the budget, also the next best width."""
     rows = [(model, fit) for model, found in fits.items() for fit in (found[:1] if found[0].meets else found[:2])]
     return Table(rows, [
         Column("model", lambda row: row[0]),

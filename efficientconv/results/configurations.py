@@ -1,4 +1,4 @@
-"""Finished runs by configuration: what varies between the configurations, and each one's figures over its seeds."""
+"""Finished runs by configuration: the settings that differ, and the figures of each configuration over its seeds."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from efficientconv.results.statistics import spread
 from efficientconv.results.table import Column, Table
 from efficientconv.validation import flat
 
-Runs = Sequence[RunRecord]  # of one configuration: they differ in nothing but their seed
+Runs = Sequence[RunRecord]  # runs of one configuration: only their seeds differ
 
 
 def configuration_table(records: Runs) -> Table:
-    """A row a configuration, the most accurate first and marked. Settings are columns where they vary."""
+    """A row for each configuration, the most accurate first and marked. The settings that differ are columns."""
     groups, top1 = by_configuration(records), FIGURES["top1_percent"]
     columns = [Column(title, lambda runs, key=key: _setting(runs, key)) for title, key in _varying(groups).items()]
     return Table(sorted(groups, key=lambda runs: _mean(runs, "top1_percent"), reverse=True), [
@@ -35,7 +35,7 @@ def by_configuration(records: Runs) -> list[Runs]:
 
 
 def _varying(groups: Sequence[Runs]) -> dict[str, str]:
-    """Title and key of each setting that tells configurations apart, without what another's name implies."""
+    """Title and key of each setting in which configurations differ, except settings that the name of another implies."""
     settings = [flat(identity(runs[0].run_config)) for runs in groups]
     keys = {key: None for of_group in settings for key in of_group if key != "seed"}
     varying = [key for key in keys if len({str(of_group.get(key)) for of_group in settings}) > 1]

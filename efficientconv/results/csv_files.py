@@ -1,4 +1,4 @@
-"""csv that stays text in a spreadsheet and on a terminal: no formulas, no control characters; our readers undo it."""
+"""csv that stays text in a spreadsheet and on a terminal: no formulas, no control characters. Our readers undo this."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _TAKEN = re.compile(f"'{_FORMULA.pattern}")
 
 
 def csv_text(lines: Iterable[Sequence[object]]) -> str:
-    """An apostrophe goes before text that a spreadsheet would compute; csv_lines and csv_rows take it off again."""
+    """The lines as csv. Text that a spreadsheet would compute gets an apostrophe, which csv_lines and csv_rows remove."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(map(_inert, line) for line in lines)
     return text.getvalue()
 
 
 def csv_lines(path: Path) -> list[list[str]]:
-    """All of its lines, the names of the columns first. Raises FileNotFoundError, UserError, UnicodeDecodeError."""
+    """All lines of the file, the names of the columns first. Raises FileNotFoundError, UserError, UnicodeDecodeError."""
     content = read_bytes(path)
     if content is None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
@@ -36,13 +36,13 @@ def csv_lines(path: Path) -> list[list[str]]:
 
 
 def csv_rows(path: Path) -> list[dict[str, str]]:
-    """Its lines by the names of the columns."""
+    """The lines of the file, each by the names of the columns."""
     names, *lines = csv_lines(path) or [[]]
     return [dict(zip(names, line)) for line in lines]
 
 
 def number(cell: str | None) -> float | None:
-    """None where the cell is empty, or not there."""
+    """The number in a cell; None if the cell is empty or missing."""
     return float(cell) if cell else None
 
 

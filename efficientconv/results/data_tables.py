@@ -1,4 +1,4 @@
-"""README's tables of what ImageNet costs, from results/data_throughput.csv: measured by the image, then multiplied out."""
+"""The tables of ImageNet's data pipelines, from results/data_throughput.csv: time of an image, and estimates for all."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from efficientconv.text import duration
 Rows = list[dict[str, str]]
 
 IMAGES = {"train": 1_281_167, "all": 1_331_167}
-EPOCHS = 100  # of the paper's recipe
-MACHINES = (8, 64)  # cores: beside one GPU, beside eight
+EPOCHS = 100  # as in the paper's recipe
+MACHINES = (8, 64)  # cores of a machine with one GPU, and with eight
 WAYS = ("torchvision ImageFolder", "ours, folders", "ours, prepared", "ours, prepared, raw")
 PREPARE = "prepare_imagenet.py"
 
 
 def speed_table(rows: Rows) -> str:
-    """Of one worker."""
+    """The measured speed of one worker."""
     one = _of_one_worker(rows)
     return Table(list(one.values()), [
         Column("", lambda row: row["pipeline"]),
@@ -27,11 +27,11 @@ def speed_table(rows: Rows) -> str:
 
 
 def estimate_table(rows: Rows) -> str:
-    """Of the whole of ImageNet, if its images are like those that were measured and every core is as fast."""
+    """Estimates for all of ImageNet, if its images are like the measured ones and every core is as fast."""
     one = _of_one_worker(rows)
 
     def seconds(name: str) -> float:
-        """Of a core: an epoch, or all images prepared."""
+        """The seconds that one core needs for an epoch, or to prepare all images."""
         return IMAGES["all" if name == PREPARE else "train"] * float(one[name]["worker_us"]) / 1e6
 
     def unless_once(name: str, value: float) -> float | None:

@@ -1,4 +1,4 @@
-"""The ledger of decisions: what each setting that the paper leaves open moves, on held-out training images."""
+"""The page of decisions: the effect of each setting that the paper leaves open, on held-out training images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from efficientconv.results.statistics import CONFIDENCE, Comparison, Difference,
 from efficientconv.results.table import Column, Table
 from efficientconv.validation import Section, validate
 
-HELD_OUT = 0.1  # of the training images, in these runs
+HELD_OUT = 0.1  # share of the training images that these runs hold out
 
 
 class Decision(Section):
@@ -20,11 +20,11 @@ class Decision(Section):
     kept: str
     otherwise: str
     model: str
-    setting: str  # that does otherwise
+    setting: str  # the setting of train.py that chooses `otherwise`
 
     @property
     def variants(self) -> dict[str, list[str]]:
-        """By name: what the runs of both have on the command line."""
+        """The arguments of train.py for both variants, by the variant's name."""
         model = f"model={self.model}"
         return {model: [model], f"{model} {self.setting}": [model, self.setting]}
 
@@ -35,10 +35,10 @@ def decisions() -> list[Decision]:
 
 
 def ledger(runs: Mapping[str, Sequence[RunRecord]], tier: str) -> str:
-    """A row a decision, as markdown.
+    """The table as markdown, with a row for each decision.
 
     Args:
-        runs: finished ones by variant.
+        runs: the finished runs by variant.
     """
     accuracies = {
         name: {record.seed: record.metrics[-1]["val_top1_percent"] for record in records} for name, records in runs.items()

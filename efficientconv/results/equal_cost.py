@@ -1,4 +1,4 @@
-"""A model's accuracy between its widths, and what it would cost that model to be as accurate as another."""
+"""A model's accuracy between its widths, and the cost at which this model would be as accurate as another."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 
 from efficientconv.results.statistics import Comparison, Difference, t_quantile
 
-GRID = 200  # costs between the ends of a curve at which a difference is tested
-NEAR_END = 0.03  # of a cost: budgets are met as nearly, so that a row so little beyond an end is held against that end
+GRID = 200  # number of costs between the ends of a curve at which a difference is tested
+NEAR_END = 0.03  # share of a cost: budgets are met this closely, so a row this little beyond an end is compared with the end
 
 
 @dataclass(frozen=True)
 class Needed:
-    """The cost at which a curve has a row's accuracy, and its interval; None where one run shows no spread.
+    """The cost at which a curve has a row's accuracy, and the interval of this cost; None if there is only one run.
 
-    0: less than the curve's cheapest row costs; infinite: more than its dearest.
+    0: less than the cost of the curve's cheapest row. Infinite: more than the cost of its most expensive row.
     """
 
     cost: float
@@ -29,11 +29,11 @@ class Needed:
 class Curve:
     """Mean accuracies of rows of one model, joined by straight lines over the logarithm of the cost.
 
-    Rows that are no more accurate than a cheaper one are left out. MACs always buy accuracy here, but time does not: a width
-    may be both slow and inaccurate, and nobody who has that much time takes it.
+    Rows that are no more accurate than a cheaper row are left out. More MACs always give more accuracy here, but more time
+    does not: a width may be both slow and inaccurate, and nobody would choose this width.
 
     Args:
-        costs: of those of its rows that have runs, one at least.
+        costs: the cost of each row that has runs; at least one.
     """
 
     def __init__(self, comparison: Comparison, costs: Mapping[str, float]):
@@ -42,14 +42,17 @@ class Curve:
         self.costs = [costs[row] for row in self.rows]
 
     def difference(self, row: str, cost: float) -> Difference | None:
-        """Of the row's accuracy from the curve's at `cost`; None where the curve does not reach, or the row has no run."""
+        """The row's accuracy minus the curve's at `cost`; None if the curve does not reach `cost`, or the row has no run."""
         if not self.costs[0] * (1 - NEAR_END) <= cost <= self.costs[-1] * (1 + NEAR_END):
             return None
         return self.comparison.contrast({row: 1.0} | {other: -weight for other, weight in self._weights(cost).items()})
 
     def needed(self, row: str) -> Needed:
-        """In the interval is every cost at which the row's difference from the curve may be 0 by its own interval (test
-        inversion, as Fieller's)."""
+        """The cost that the curve needs for the row's accuracy.
+
+        The interval holds every cost at which the interval of the row's difference from the curve contains 0 (test
+        inversion, as Fieller's).
+        """
         grid = np.geomspace(self.costs[0], self.costs[-1], GRID)
         grid[-1] = self.costs[-1]
         differences = [self.difference(row, cost) for cost in grid]
@@ -61,13 +64,13 @@ class Curve:
         return Needed(cost, _first(grid, reach - means), _last(grid, means + reach))
 
     def _weights(self, cost: float) -> dict[str, float]:
-        """Of the rows on both sides of `cost`, or of the row at the end that it lies beyond."""
+        """The weights of the rows on both sides of `cost`, or of the last row if `cost` lies beyond the curve."""
         shares = [np.interp(math.log(cost), np.log(self.costs), unit) for unit in np.eye(len(self.rows))]
         return {row: float(share) for row, share in zip(self.rows, shares) if share}
 
 
 def _front(rows: Sequence[str], accuracy: Callable[[str], float]) -> list[str]:
-    """Of rows from the cheapest to the dearest: those more accurate than all before them."""
+    """The rows that are more accurate than all cheaper rows. `rows` are ordered by cost, the cheapest first."""
     front: list[str] = []
     for row in rows:
         if not front or accuracy(row) > accuracy(front[-1]):
@@ -76,7 +79,7 @@ def _front(rows: Sequence[str], accuracy: Callable[[str], float]) -> list[str]:
 
 
 def _first(grid: np.ndarray, values: np.ndarray) -> float:
-    """Where they first are 0 or more; 0: from the beginning; infinite: nowhere."""
+    """The cost from which `values` are 0 or more; 0: from the beginning; infinite: nowhere."""
     found = np.flatnonzero(values >= 0)
     if not len(found):
         return math.inf
@@ -84,7 +87,7 @@ def _first(grid: np.ndarray, values: np.ndarray) -> float:
 
 
 def _last(grid: np.ndarray, values: np.ndarray) -> float:
-    """Where they last are 0 or more; infinite: to the end; 0: nowhere."""
+    """The cost up to which `values` are 0 or more; infinite: to the end; 0: nowhere."""
     found = np.flatnonzero(values >= 0)
     if not len(found):
         return 0.0
@@ -92,6 +95,6 @@ def _last(grid: np.ndarray, values: np.ndarray) -> float:
 
 
 def _root(grid: np.ndarray, values: np.ndarray, i: int) -> float:
-    """Between grid[i] and the next, straight in the logarithm."""
+    """The root between grid[i] and the next cost, linear in the logarithm of the cost."""
     share = values[i] / (values[i] - values[i + 1])
     return float(grid[i] ** (1 - share) * grid[i + 1] ** share)

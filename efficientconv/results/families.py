@@ -1,4 +1,4 @@
-"""Models by the layer that they are made of: what colours mean in pictures."""
+"""Families of models, by the layer that they are made of. A colour in a picture stands for a family."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Family(NamedTuple):
     colour: str
 
 
-_FAMILIES = {  # colours of Okabe and Ito, told apart by the colour-blind too
+_FAMILIES = {  # colours of Okabe and Ito, which colour-blind people can distinguish
     "standard": Family("standard", "#000000"),
     "grouped": Family("grouped", "#8a8a8a"),
     "unravelled": Family("bases in parallel", "#56b4e9"),
@@ -28,7 +28,7 @@ _OTHERS = Family("other", "#e69f00")
 
 
 def family_of(name: str) -> Family:
-    """Of a row of a table, or of `<model> x <width>`: by the last layer of its last stage. Without stages it is `other`."""
+    """The family of a row of a table, or of `<model> x <width>`: by the last layer of its last stage; no stages: `other`."""
     return _family(model_of(name.partition(" x ")[0]))
 
 

@@ -1,4 +1,4 @@
-"""A run's figures: what each is called, its unit, how people see it, and which way is better.
+"""A run's figures: the name and unit of each, its format for people, and whether more or less is better.
 
 Tables, plots, the report and the trackers read this. A new figure is one line here, and a place that measures it.
 """
@@ -20,20 +20,20 @@ class Figure:
 
     name: str  # in summary.json, in an epoch's record, and in csv files
     title: str
-    unit: str  # of the shown number; "" for a mere number
+    unit: str  # of the shown number; "" for a number without a unit
     about: str
     form: str = ".2f"
     scale: float = 1.0  # the stored number is shown divided by it
     better: Better | None = None
 
     def show(self, value: object) -> str:
-        """A stored number, or a `Spread` of such numbers, as people see it; "" for None."""
+        """A stored number, or a `Spread` of such numbers, formatted for people; "" for None."""
         if value is None:
             return ""
         return format(value if self.scale == 1.0 else value / self.scale, self.form)
 
     def column(self, value: Callable[[object], object], title: str | None = None, name: str | None = None) -> Column:
-        """Of a table: `value` takes the figure out of a row. Another `title` or `name` where a table has it twice."""
+        """A column. `value` takes the figure out of a row. `title` and `name` differ if a table has the figure twice."""
         return Column(title or self.title, value, self.show, name or self.name, self.better)
 
 

@@ -1,4 +1,4 @@
-"""What a tier found, for the front page: models against model A, of standard layers, at equal cost and at equal width."""
+"""The findings of a tier, for the front page: models compared with model A (standard layers), at equal cost and width."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DIFFERENCE = Column("accuracy against A's, points (95 %)", lambda claim: claim.s
 
 
 def findings(folder: Path) -> str:
-    """Two tables, each with its plot. While nothing is trained for the first: the command that trains it."""
+    """Two tables, each with its plot. If the first has no runs yet, the command that trains them stands in its place."""
     claims = tested_claims(folder)
     at_equal_cost = [claim for claim in claims if claim.at_equal]  # each says "better than A": contradicted, it is worse
     at_equal_width = [claim for claim in claims if not claim.at_equal and claim.than == "a"]

@@ -1,4 +1,4 @@
-"""Kinds of operation that were measured on a GPU, beside the least time that its data sheet leaves for them."""
+"""Kinds of operation that were measured on a GPU, beside their least time by the GPU's data sheet."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COLOURS = {"bf16": "#0072b2", "fp32": "#e69f00"}
 
 
 def share(row: dict, machine: Machine | None) -> float | None:
-    """Of the limit, that the measured time reaches. None for a launch, and where the machine's peaks are not known."""
+    """The share of the limit that the measured time reaches. None for a launch, and if the machine's peaks are unknown."""
     if machine is None or row["kind"] == "launch":
         return None
     work = Work(row["kind"], row["flops"], row["bytes"])
@@ -34,7 +34,7 @@ def table(rows: Sequence[dict], machine: Machine | None) -> Table:
 
 
 def plot(rows: Sequence[dict], machine: Machine) -> Picture:
-    """A bar an operation and precision, in percent of the limit."""
+    """A bar for each operation and precision, in percent of the limit."""
     names = list(dict.fromkeys(row["operation"] for row in rows if row["kind"] != "launch"))
     with plt.rc_context(STYLE):
         drawing, axes = plt.subplots(figsize=(8, 0.32 * len(names) + 1.2), layout="constrained")

@@ -1,4 +1,4 @@
-"""results/gpu/<device>/: what scripts/gpu_day.py measured, as csv, pictures and a page that says what they show."""
+"""results/gpu/<device>/: the measurements of scripts/gpu_day.py as csv and pictures, and a page that explains them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from efficientconv.roofline.expect import BASELINE
 from efficientconv.roofline.machine import MACHINES, Machine, machine_of
 
 OF_STEPS = ("models", "compiled", "small_images", "triton_models")
-SAID_ABOVE = ("layout", "precision")  # the table, of rows that have them and a model
+SAID_ABOVE = ("layout", "precision")  # stand above a table of models instead of in its columns
 UNITS = {"ms": "ms", "percent": "%", "macs": "MACs", "mb": "MB", "s": "s"}
 ABOUT_STEPS = """\
 A step is forward, backward and SGD. Share of the limit: what memory and arithmetic need at the data sheet's peaks, operation
@@ -31,10 +31,10 @@ takes of the device, with its pools. `<stage>.csv` has more columns."""
 
 @dataclass(frozen=True)
 class Measured:
-    """On one device."""
+    """The measurements on one device."""
 
     outcomes: list[tuple[Stage, Outcome]]
-    machine: Machine | None  # None: its peaks are not known
+    machine: Machine | None  # None: the peaks are not known
 
     @classmethod
     def of(cls, day: Day) -> Measured:
@@ -43,25 +43,25 @@ class Measured:
 
     @property
     def rows(self) -> dict[str, list[Row]]:
-        """By stage."""
+        """The rows by stage."""
         return {stage.name: outcome.rows for stage, outcome in self.outcomes if outcome.rows}
 
     @cached_property
     def steps(self) -> list[gpu_steps.Step]:
-        """Each way of running a model once, as the last stage that has it measured it."""
+        """The step of each model and each way of running it, from the last stage that measured it."""
         found = gpu_steps.steps_of(self.rows_of_steps, self.rows_of_steps, self.machine)
         return list({(step.layout, step.model, step.run): step for step in found}.values())
 
     @cached_property
     def rows_of_steps(self) -> list[Row]:
-        """With the commit that was measured."""
+        """The rows of the stages that measure steps, with the commit that was measured."""
         stages = {stage.name: outcome for stage, outcome in self.outcomes if stage.name in OF_STEPS}
         in_order = [stages[name] for name in OF_STEPS if name in stages]
         return [row | {"commit": outcome.environment.get("git_commit")} for outcome in in_order for row in outcome.rows]
 
     @property
     def environment(self) -> dict:
-        """Of the first stage that started."""
+        """The environment of the first stage that started."""
         return next((outcome.environment for _, outcome in self.outcomes if outcome.environment), {})
 
     @property
@@ -89,7 +89,7 @@ class Measured:
 
 
 def write_page(day: Day) -> Path:
-    """README.md, <stage>.csv and the pictures, from the stages' json files."""
+    """Writes README.md, <stage>.csv and the pictures, from the stages' json files."""
     found = Measured.of(day)
     pictures = {} if day.tiny else found.pictures
     made = f"`python scripts/gpu_day.py{' --tiny' if day.tiny else ''}`, {found.versions}."
@@ -104,7 +104,7 @@ def write_page(day: Day) -> Path:
 
 
 def summary(gpus: Path) -> str:
-    """Of every device in `gpus` what its rows say: for other pages."""
+    """The text for other pages: what the rows of each device in `gpus` show."""
     about = "On **{}** ({}), batch 256, bf16 where nothing else is said:"
     return "\n\n".join(part for it in measured_in(gpus) for part in (about.format(it.device, it.versions), *it.told))
 

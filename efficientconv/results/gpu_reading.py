@@ -1,4 +1,4 @@
-"""What the rows of a GPU's page say, in sentences that are made from them."""
+"""Sentences that say what the rows of a GPU's page show. They are made from the rows."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from efficientconv.results.gpu_steps import IN_TRITON, Step
 from efficientconv.roofline.expect import BASELINE
 from efficientconv.roofline.machine import Machine
 
-KINDS = {"batch norm": "batch_norm", "max pools": "max_pool"}  # parts of kernels' names
-SLOW = 3  # operations that are named
+KINDS = {"batch norm": "batch_norm", "max pools": "max_pool"}  # parts of the names of kernels
+SLOW = 3  # number of slow operations that are named
 
 
 def reading(rows: Mapping[str, Sequence[dict]], steps: Sequence[Step], machine: Machine | None) -> list[str]:
-    """Sentences; none where nothing was measured that they are about. `rows`: by stage."""
+    """The sentences about what was measured. `rows` are by stage."""
     found = [
         _arithmetic(steps), *_runs(steps), _operations(rows.get("operations", ()), machine),
         *_profiles(rows.get("profiles", ())), _triton(rows.get("triton_layers", ())),
@@ -25,13 +25,13 @@ def reading(rows: Mapping[str, Sequence[dict]], steps: Sequence[Step], machine: 
 
 
 def verdict(steps: Sequence[Step]) -> str:
-    """Whether to train with these layers for their speed, and with which, run in which ways."""
+    """Whether the layers train faster than standard layers, and which layers, run in which ways."""
     faster = [f"{step.model.upper()} ({step.run})" for step in steps if step.over_a and step.over_a < 1]
     return f"for speed of training only {', '.join(faster)}" if faster else "not for speed of training"
 
 
 def of_c(steps: Sequence[Step]) -> str:
-    """Beside A's, as it is run."""
+    """The time of C's step over A's, for each way of running it."""
     found = [step for step in steps if (step.model, step.layout) == ("c", "imagenet") and step.over_a]
     times = ", ".join(f"{step.over_a:.2f} {step.run}" for step in found)
     return f"a step of C takes this multiple of A's time with {found[0].macs_over_a:.2f} of A's MACs: {times}"
@@ -52,7 +52,7 @@ def _arithmetic(steps: Sequence[Step]) -> str:
 
 
 def _runs(steps: Sequence[Step]) -> list[str]:
-    """What compiling, capturing and Triton gain, code of one commit with itself, and where C stands with them."""
+    """The gains by compiling, CUDA graphs and Triton, each within one commit, and the time of C with them."""
     by_run = defaultdict(dict)
     for step in steps:
         by_run[step.layout, step.run][step.model] = step
@@ -92,7 +92,7 @@ def _profiles(rows: Sequence[dict]) -> list[str]:
 
 
 def _triton(rows: Sequence[dict]) -> str:
-    """Of one layer, forward and backward together."""
+    """The sentences about one layer, forward and backward together."""
     sums: dict[tuple, float] = defaultdict(float)
     for row in rows:
         for key in ("ms_of_kernels", "ms"):

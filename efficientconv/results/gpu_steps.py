@@ -1,4 +1,4 @@
-"""Steps that were measured on a GPU: beside model A's, beside their limit, and as a picture against arithmetic."""
+"""Steps that were measured on a GPU: compared with model A's and with their limit, and as a picture of time and MACs."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from efficientconv.roofline.machine import Machine
 from efficientconv.roofline.step import Setting
 
 RUNS = {"no": "eager", "default": "compiled", "reduce-overhead": "CUDA graphs"}  # by torch.compile's mode in a row
-IN_TRITON = ", Triton"  # ends the name of a run with layers.backend=triton
+IN_TRITON = ", Triton"  # end of the name of a run with layers.backend=triton
 
-LEAST, MOST = 0.2, 1.1  # MACs against A's that a picture shows
+LEAST, MOST = 0.2, 1.1  # the picture shows these MACs over A's
 
 
 @dataclass(frozen=True)
 class Step:
-    """A measured one. `over_a`, `macs_over_a`: against model A, run the same way on the same images; None without it."""
+    """A measured step. `over_a`, `macs_over_a`: over those of model A, run the same way on the same images; None: no A."""
 
     model: str
     layout: str
@@ -40,7 +40,7 @@ class Step:
     held_mb: float | None
     over_a: float | None
     macs_over_a: float | None
-    share: float | None  # of the limit; None where the machine's peaks are not known
+    share: float | None  # of the limit; None if the machine's peaks are not known
     commit: str | None
 
 
@@ -57,7 +57,7 @@ COLUMNS = (
 
 
 def steps_of(rows: Sequence[dict], everything: Sequence[dict], machine: Machine | None) -> list[Step]:
-    """`everything`: where model A's rows are found. A has no layers in Triton, and is the same beside both."""
+    """The steps in `rows`. Model A's rows are in `everything`. A has no layers in Triton, so one A serves both backends."""
     baselines = {_like(row): row for row in everything if row["model"] == BASELINE}
     return [_step(row, baselines.get(_like(row)), machine) for row in rows]
 
@@ -78,7 +78,7 @@ def _step(row: dict, a: dict | None, machine: Machine | None) -> Step:
 
 
 def share_of_limit(row: dict, machine: Machine | None) -> float | None:
-    """That a measured step reaches, or an inference, whose time is an image's; None where it is of no model."""
+    """The share of the limit that a measured step reaches, or an inference (time of an image); None if of no model."""
     if machine is None or row["model"] is None:
         return None
     training = "ms_per_step" in row
@@ -98,7 +98,7 @@ def _ways(model: str, setting: Setting) -> Ways:
 
 
 def over_a_tables(steps: Sequence[Step]) -> list[Table]:
-    """One a layout: a row a model, a column a way of running it."""
+    """A table for each layout, with a row for each model and a column for each way of running it."""
     compared = [step for step in steps if step.over_a]
     layouts = dict.fromkeys(step.layout for step in compared)
     return [_over_a_table(layout, [step for step in compared if step.layout == layout]) for layout in layouts]
@@ -115,7 +115,7 @@ def _over_a_table(layout: str, steps: Sequence[Step]) -> Table:
 
 
 def plot(steps: Sequence[Step]) -> Picture:
-    """A panel a layout: time against A's over MACs against A's, with the lines of equal time and of time = MACs."""
+    """A panel for each layout: time over A's against MACs over A's, with the lines of equal time and of time = MACs."""
     shown = [step for step in steps if step.over_a and step.model != BASELINE]
     layouts = list(dict.fromkeys(step.layout for step in shown))
     with plt.rc_context(STYLE):

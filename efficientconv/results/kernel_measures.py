@@ -1,7 +1,7 @@
-"""What k x k kernels look like, in numbers: how near each is to the identity, a low-pass, a high-pass, an edge.
+"""Measures of k x k kernels: how near each kernel is to the identity, a low-pass, a high-pass, an edge.
 
-Every measure is of a kernel's shape: it stays the same when the kernel is multiplied by any number but zero. Signs are
-kept in the cosines, and passed over in the kinds, since the projection after a kernel can turn its sign.
+Every measure is of a kernel's shape: it stays the same when the kernel is multiplied by a positive number. The cosines keep
+the sign. The kinds ignore the sign, because the projection after a kernel can change it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 TEMPLATES = ("identity", "low-pass", "high-pass", "edge")
 KINDS = (*TEMPLATES, "other", "dead")
 KIND_ENERGY = 0.5  # a kind's template holds more of a kernel's energy than all the rest
-DEAD_SHARE = 0.05  # of the median norm in its layer; such a kernel passes on next to nothing, and its shape is noise
+DEAD_SHARE = 0.05  # of the median norm in its layer; a smaller kernel passes on almost nothing, and its shape is noise
 RANDOM_KERNELS = 20_000
 
 
@@ -24,7 +24,7 @@ RANDOM_KERNELS = 20_000
 class Kernels:
     """n kernels K of one size, n x k x k, and the measures of each.
 
-    norms: of Frobenius.
+    norms: Frobenius norms.
     cosines: n x 4, <K, T> / (|K| |T|) with each of TEMPLATES, as `templates` and `edges` give them; of all edges that of
         the best direction, and so 0 .. 1. NaN where k x k has no such template.
     kinds: n of KINDS: the template of the largest |cosine|, `other` where its square is below KIND_ENERGY, `dead` where the
@@ -44,7 +44,7 @@ class Kernels:
         return self.entries.shape[-1]
 
     def share_of(self, kind: str) -> float:
-        """Of all kernels."""
+        """The share of this kind in all kernels."""
         return float(np.mean(self.kinds == kind))
 
     @property
@@ -54,7 +54,7 @@ class Kernels:
 
 
 def measure(kernels: np.ndarray) -> Kernels:
-    """Of the kernels of one layer, n x k x k with k > 1."""
+    """The measures of the kernels of one layer, n x k x k with k > 1."""
     flat = kernels.reshape(len(kernels), -1).astype(np.float64)
     norms = np.linalg.norm(flat, axis=1)
     unit, size = flat / np.where(norms > 0, norms, 1)[:, None], kernels.shape[-1]
@@ -66,13 +66,13 @@ def measure(kernels: np.ndarray) -> Kernels:
 
 
 def joined(parts: Sequence[Kernels]) -> Kernels:
-    """Of several layers; each layer's dead are those of its own median."""
+    """The kernels of several layers together. A kernel is dead by the median of its own layer."""
     return Kernels(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Kernels)))
 
 
 @cache
 def of_random(size: int) -> Kernels:
-    """Of kernels whose entries are independent and Gaussian, what a network starts from: what chance alone gives."""
+    """The measures of kernels with independent Gaussian entries, as at the start of a training: the values by chance."""
     return measure(np.random.default_rng(0).standard_normal((RANDOM_KERNELS, size, size)))
 
 

@@ -1,7 +1,7 @@
-"""Intra-channel kernels as a picture: stage by stage the kernels, their kinds, and how near they are to the identity.
+"""A picture of intra-channel kernels: for each stage the kernels, their kinds, and how near they are to the identity.
 
-Runs stand side by side, so that a model shows what it learns with and without its residual connection; kernels of chance
-stand beside them, so that a share shows what it is worth.
+Two runs stand side by side, for example with and without the residual connection. Random kernels stand beside them, so that
+each share can be compared with chance.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from efficientconv.results.kernel_measures import KINDS, TEMPLATES, Kernels, edg
 from efficientconv.results.kernels import RunKernels
 from efficientconv.results.pictures import STYLE, rendered
 
-SHOWN, COLUMNS = 128, 16  # kernels of a stage at most, and in a row
+SHOWN, COLUMNS = 128, 16  # the most kernels of a stage, and kernels in a row
 TILE, FRAME, GAP = 30, 4, 6  # pixels: whole ones for each entry of 2 x 2, 3 x 3 and 5 x 5
 MOSAIC_WIDTH, CHARTS_WIDTH = 4.9, 7.2  # inches
 COLORS = dict(zip(KINDS, ("#2f9e60", "#8e63b5", "#e69f00", "#4ba3c7", "#d0d0d0", "#7a7a7a")))
@@ -28,7 +28,7 @@ CONDITIONS = "{data_name}{tier}, layout {layout}, width {width:g}, epochs {epoch
 
 
 def draw_kernels(runs: dict[str, RunKernels]) -> bytes:
-    """PNG of one run, or of two side by side, by their labels."""
+    """The PNG of one run, or of two runs side by side. `runs` are by label."""
     groups = {label: run.groups() for label, run in runs.items()}
     keys = list(dict.fromkeys(key for of_run in groups.values() for key in of_run))
     heights = [max(_mosaic_inches(of_run[key]) for of_run in groups.values() if key in of_run) for key in keys]
@@ -58,7 +58,7 @@ def tile(kernel: np.ndarray, kind: str) -> np.ndarray:
 
 
 def mosaic(kernels: np.ndarray, kinds: np.ndarray, columns: int) -> np.ndarray:
-    """n x k x k kernels row by row on white, `columns` a row: H x W x 3."""
+    """n x k x k kernels row by row on white, `columns` in a row: H x W x 3."""
     pitch = TILE + 2 * FRAME + GAP
     image = np.ones((-(-len(kernels) // columns) * pitch - GAP, columns * pitch - GAP, 3))
     for index, (kernel, kind) in enumerate(zip(kernels, kinds)):
@@ -99,7 +99,7 @@ def _draw_legend(axes: Axes) -> None:
 
 
 def _draw_mosaic(axes: Axes, kernels: Kernels, title: str) -> None:
-    """Sorted by kind, the clearest of each first, and taken from there at even distances."""
+    """Draws kernels at even distances from the list that is sorted by kind, the clearest of each kind first."""
     order = np.lexsort((-np.nan_to_num(np.abs(kernels.cosines)).max(axis=1), list(map(KINDS.index, kernels.kinds))))
     chosen = order[np.linspace(0, len(order) - 1, min(SHOWN, len(order))).round().astype(int)]
     axes.imshow(mosaic(kernels.entries[chosen], kernels.kinds[chosen], COLUMNS))

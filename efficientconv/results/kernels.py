@@ -1,4 +1,4 @@
-"""The intra-channel kernels of finished runs: each is the k x k filter of one channel, before the projection; and tables."""
+"""The intra-channel kernels of finished runs, and their tables. A kernel is the k x k filter of one channel."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from efficientconv.results.table import Column, Table
 class LayerKernels:
     """`layer` is the convolution's name in the network; `kernels` are in the order of its weight.
 
-    An unravelled layer's b kernels of one channel stand beside each other. A transposed convolution's kernel is what it
-    paints for one value, any other's what it compares its input with.
+    An unravelled layer's b kernels of one channel follow each other. The kernel of a transposed convolution is its output
+    for one input value. Any other kernel is the pattern that its input is compared with.
     """
 
     stage: str
@@ -34,7 +34,7 @@ class LayerKernels:
 
 @dataclass(frozen=True)
 class RunKernels:
-    """`summary` is the run's own. With a residual connection a layer is x + P(G(x)): these are the kernels of G alone."""
+    """The kernels of a run. With a residual connection a layer is x + P(G(x)), and its kernels are those of G alone."""
 
     run: str
     tier: str | None
@@ -42,7 +42,7 @@ class RunKernels:
     layers: list[LayerKernels]
 
     def groups(self) -> dict[tuple[str, int], Kernels]:
-        """All of one size in one stage, by stage and k, in the network's order."""
+        """The kernels of one size in one stage together, by stage and k, in the network's order."""
         parts: dict[tuple[str, int], list[Kernels]] = {}
         for layer in self.layers:
             parts.setdefault((layer.stage, layer.kernels.size), []).append(layer.kernels)
@@ -50,9 +50,9 @@ class RunKernels:
 
 
 def kernels_of_run(path: Path) -> RunKernels:
-    """Of the weights that the run ended with. Raises UserError: no finished run, or a model without such kernels."""
+    """The kernels of the run's final weights. Raises UserError: no finished run, or a model without such kernels."""
     folder = RunFolder(path)
-    folder.config()  # raises where it is no run
+    folder.config()  # raises UserError if the folder holds no run
     folder.finished_summary()
     record = record_of(folder)
     layers = find_kernels(read_run(path, folder.weights_file).network("", torch.device("cpu")))
@@ -65,7 +65,7 @@ def kernels_of_run(path: Path) -> RunKernels:
 
 
 def find_kernels(model: nn.Module) -> list[LayerKernels]:
-    """Of every convolution of a stage whose filters are larger than 1 x 1 and see one channel each, whatever its name."""
+    """The kernels of every convolution of a stage whose filters are larger than 1 x 1 and see one channel each."""
     return [
         LayerKernels(stage_name, f"stages.{stage_name}.{name}", measure(conv.weight.detach().double().flatten(0, 1).numpy()))
         for stage_name, stage in (model.stages.items() if isinstance(model, Network) else ())
@@ -89,7 +89,7 @@ def kernel_table(run: RunKernels) -> Table:
 
 
 def summary_table(runs: Mapping[str, RunKernels]) -> Table:
-    """For people: a row a stage, by the label of each run; at the end random kernels of the same sizes."""
+    """A table for people: a row for each stage and run, and at the end random kernels of the same sizes."""
     groups = {label: run.groups() for label, run in runs.items()}
     keys = list(dict.fromkeys(key for of_run in groups.values() for key in of_run))
     rows = [

@@ -1,4 +1,4 @@
-"""Names beside points of a picture, where they cover neither points, lines nor each other; the same on every call."""
+"""Puts names beside the points of a picture. Names cover no points, lines or other names; places never change."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from matplotlib.transforms import Bbox
 from efficientconv.text import printable
 
 Place = tuple[float, float]
-RADII, DIRECTIONS = (7, 11, 16, 24, 34, 46, 60, 80), 16  # pixels from a point to its name; and where to, from its right on
-CLEAR, NEAR = 4, 16  # pixels that lines and points are kept free by; farther away, a line leads to the name
+RADII, DIRECTIONS = (7, 11, 16, 24, 34, 46, 60, 80), 16  # pixels from a point to its name; number of directions
+CLEAR, NEAR = 4, 16  # pixels that stay free around lines and points; a line leads to a name farther away than NEAR
 FAINT = "0.75"
 
 
 def label(axes: Axes, named: Sequence[tuple[str, str, Place]], lines: Sequence[tuple[Place, Place]]) -> None:
-    """Names in their colours beside their places. `lines`, from place to place, points among them, stay uncovered.
+    """Writes names in their colours beside their places. Names do not cover `lines`; a point is a line of no length.
 
-    The limits of the axes and their legend have to be there before.
+    Set the limits of the axes and the legend before.
     """
     axes.figure.draw_without_rendering()
     taken = [box for line in lines for box in _along(*axes.transData.transform(line))]
@@ -39,13 +39,13 @@ def label(axes: Axes, named: Sequence[tuple[str, str, Place]], lines: Sequence[t
 
 
 def shown(name: str) -> str:
-    """The paper's models by their letter; `$` as it is: matplotlib would take what stands between two for a formula."""
+    """The name as shown: a capital letter for the paper's models. `$` is escaped, because matplotlib reads formulas."""
     letter, *width = printable(name).split(" ", 1)
     return " ".join([letter.upper() if len(letter) == 1 else letter, *width]).replace("$", r"\$")
 
 
 def _boxes(point: np.ndarray, size: np.ndarray) -> Iterator[Bbox]:
-    """Where a name of that size may stand, the nearest places first."""
+    """The possible places of a name of this size, the nearest first."""
     for radius in RADII:
         for step in range(DIRECTIONS):
             angle = 2 * math.pi * step / DIRECTIONS

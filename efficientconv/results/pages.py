@@ -1,4 +1,4 @@
-"""Result pages: markdown from parts, and files that are whole or not there."""
+"""Writes result pages: markdown from parts, and files that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from efficientconv.files import write_atomically
 
 
 def page(*parts: str) -> str:
-    """Paragraphs, headings and tables; empty ones are left out."""
+    """A page of paragraphs, headings and tables. Empty parts are left out."""
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def write_files(folder: Path, files: Mapping[str, str | bytes]) -> list[Path]:
-    """By name."""
+    """Writes files, which are given by name, into `folder`. Returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         write_atomically(folder / name, content.encode() if isinstance(content, str) else content)

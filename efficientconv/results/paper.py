@@ -31,11 +31,11 @@ def figures() -> tuple[PaperFigure, ...]:
 
 
 def figure(row: str, column: str) -> PaperFigure | None:
-    """What the paper gives for a model; None where it gives nothing."""
+    """The paper's figure for a model; None if the paper has none."""
     return next((figure for figure in figures() if (figure.row, figure.column) == (row, column)), None)
 
 
 def value(row: str, column: str) -> str:
-    """As printed; empty where the paper gives nothing."""
+    """The paper's figure as printed; empty if the paper has none."""
     found = figure(row, column)
     return found.value if found else ""

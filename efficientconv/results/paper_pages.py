@@ -1,4 +1,4 @@
-"""Tables for results/paper/README.md: the paper's claims of cost by arithmetic, and what others measured of its layers."""
+"""Tables for results/paper/README.md: the paper's claims about cost, checked by counting, and measurements by others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from efficientconv.results.table import Column, Table
 
 
 def ratio_table(claims: list[dict[str, str]]) -> str:
-    """Of results/claims.csv: how many times fewer MACs than another network, as claimed and as counted."""
+    """The ratios in results/claims.csv: how many times fewer MACs than another network, as claimed and as counted."""
     return Table(claims, [
         Column("model", lambda row: row["model"]),
         Column("against", lambda row: row["against"]),
@@ -25,7 +25,7 @@ def ratio_table(claims: list[dict[str, str]]) -> str:
 
 
 def others_table(others: list[dict[str, str]], tier: Path) -> str:
-    """Top-1 errors where SIC layers take the place of standard ones: of others, and of a tier's models A and C."""
+    """Top-1 errors with SIC layers in place of standard layers: by others, and of a tier's models A and C."""
     table = {row["row"]: row for row in csv_rows(tier / "table2.csv")}
     a, c = table["a"], table["c"]
     rows = [

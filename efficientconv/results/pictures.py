@@ -1,4 +1,4 @@
-"""What all pictures share: their style, their axes, and PNG and SVG of them."""
+"""The common parts of all pictures: style, axes, and their PNG and SVG files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Picture = Mapping[str, bytes]  # .png and .svg
 
 
 def rendered(drawing: Drawing, endings: Sequence[str] = (".png", ".svg")) -> Picture:
-    """The drawing is closed."""
+    """The picture of a drawing, as files. Closes the drawing."""
     images = {}
     for ending in endings:
         image = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Accuracy against cost, as pictures: PNG and SVG."""
+"""Pictures of accuracy against cost: PNG and SVG."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LINES = ("-", "--", ":", "-.")
 
 @dataclass(frozen=True)
 class Point:
-    """A network. Points of one `series` are comparable; `cost` as it is stored."""
+    """A network. Points of one `series` are comparable. `cost` is in the unit of storage."""
 
     name: str
     cost: float
@@ -35,7 +35,7 @@ class Point:
 
 
 def points_of(records: Sequence[RunRecord]) -> list[Point]:
-    """One for each configuration of finished runs: mean and deviation over its seeds."""
+    """A point for each configuration of finished runs: mean and deviation over its seeds."""
     groups = by_configuration(records)
     firsts = [runs[0] for runs in groups]
     described = zip(_names(firsts), series_names(firsts), groups)
@@ -43,7 +43,7 @@ def points_of(records: Sequence[RunRecord]) -> list[Point]:
 
 
 def plot(points: Sequence[Point], title: str, cost: Figure, joined: bool = False) -> Picture:
-    """A point a network on a logarithmic axis of cost, coloured by family.
+    """A picture with a point for each network on a logarithmic axis of cost, coloured by family.
 
     A line joins the front of each series. joined: a series is one model at several widths, and the line is in its colour.
     """
@@ -60,7 +60,7 @@ def plot(points: Sequence[Point], title: str, cost: Figure, joined: bool = False
 
 
 def pareto_front(points: Sequence[Point]) -> list[Point]:
-    """By cost: each is more accurate than all cheaper ones."""
+    """The points that are more accurate than all cheaper points, by cost."""
     front: list[Point] = []
     for point in sorted(points, key=lambda p: (p.cost, -p.top1.mean)):
         if not front or point.top1.mean > front[-1].top1.mean:
@@ -69,7 +69,7 @@ def pareto_front(points: Sequence[Point]) -> list[Point]:
 
 
 def _names(records: Sequence[RunRecord]) -> list[str]:
-    """The models', with their width where one is there in several."""
+    """The names of the models, with the width if a model has several widths."""
     widths: dict[str, set[float]] = {}
     for record in records:
         widths.setdefault(record.model, set()).add(record.summary["width"])
@@ -77,7 +77,7 @@ def _names(records: Sequence[RunRecord]) -> list[str]:
 
 
 def _draw(axes: Axes, points: Sequence[Point], joined: bool, equal: str | None) -> None:
-    """`equal`: what upright lines through the first series are called."""
+    """Draws the points. `equal`: the label of vertical lines through the first series."""
     series = {name: sorted((p for p in points if p.series == name), key=lambda p: p.cost)
               for name in dict.fromkeys(point.series for point in points)}  # fmt: skip
     paths = [_draw_lines(axes, number, *of_series, joined, len(series)) for number, of_series in enumerate(series.items())]
@@ -96,7 +96,7 @@ def _draw(axes: Axes, points: Sequence[Point], joined: bool, equal: str | None) 
 
 
 def _draw_lines(axes: Axes, number: int, name: str, line: list[Point], joined: bool, of: int) -> list[Place]:
-    """Through the front of a series; `number`, of `of` series. Returns its corners."""
+    """Draws a line through the front of series `number` of `of`. Returns the corners of the line."""
     path = [(p.cost, p.top1.mean) for p in pareto_front(line)]
     front = "front: no cheaper network is as accurate" + (f"; {name}" if of > 1 else "")
     style = {"color": family_of(name).colour} if joined else {"color": FAINT, "label": shown(front)}

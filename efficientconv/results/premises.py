@@ -1,4 +1,4 @@
-"""What the pooled variance rests on, checked each time: equal spreads, and seeds that do not move models alike."""
+"""The premises of the pooled variance, tested each time: equal spreads, and no common effect of a seed on all models."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import scipy  # its statistics are loaded where they are used first: it takes 1 s
+import scipy  # scipy.stats takes 1 s, and is loaded at its first use
 
 Groups = Mapping[str, Mapping[int, float]]  # accuracies, percent, by row and seed
 
@@ -17,7 +17,7 @@ REFUSED_BELOW = 0.05  # a premise whose test has a smaller p is refused
 
 @dataclass(frozen=True)
 class Premises:
-    """p of each test, None where the runs are too few for it; the pooled standard deviation and its degrees of freedom."""
+    """The p of each test, None if the runs are too few; the pooled standard deviation and its degrees of freedom."""
 
     bartlett_p: float | None
     levene_p: float | None
@@ -27,7 +27,7 @@ class Premises:
 
     @property
     def hold(self) -> bool:
-        """Those that could be tested; none is taken on trust where there is nothing to pool."""
+        """Whether all premises that could be tested hold. False if there is nothing to pool."""
         tested = [p for p in (self.bartlett_p, self.levene_p, self.seeds_p) if p is not None]
         return self.bartlett_p is not None and min(tested) >= REFUSED_BELOW
 
@@ -48,7 +48,7 @@ def premises_of(groups: Groups) -> Premises:
 
 
 def seed_effect_p(groups: Groups) -> float | None:
-    """Analysis of variance, accuracy = row + seed: p of the seed's part, beside the rows'."""
+    """Analysis of variance, accuracy = row + seed: the p of the seeds' effect."""
     values = [(row, seed, value) for row, by_seed in groups.items() for seed, value in by_seed.items()]
     rows, seeds = sorted(groups), sorted({seed for _, seed, _ in values})
     accuracy = np.array([value for *_, value in values])
@@ -63,7 +63,7 @@ def seed_effect_p(groups: Groups) -> float | None:
 
 
 def _residual(design: np.ndarray, values: np.ndarray) -> tuple[float, int]:
-    """Sum of squares that the design leaves, and its rank."""
+    """The residual sum of squares of the design, and its rank."""
     fit, _, rank, _ = np.linalg.lstsq(design, values, rcond=None)
     return float(np.sum((values - design @ fit) ** 2)), int(rank)
 

@@ -23,22 +23,22 @@ FACTS = ("width", "image_size", "macs", "params", "top1_percent", "num_test", "n
 
 
 def publish(runs: Sequence[Path], folder: Path) -> dict:
-    """Writes model.safetensors, config.yaml, facts.json and card.json, with nothing of this machine's paths; the card.
+    """Writes model.safetensors, config.yaml, facts.json and card.json, without paths of this machine. Returns the card.
 
-    Raises UserError for runs that are not finished, or differ in more than their seed.
+    Raises UserError for runs that are not finished, or that differ in more than their seed.
     """
     records = {run: record_of(RunFolder(run)) for run in runs}
     _check(records)
     mean = statistics.mean(record.summary["top1_percent"] for record in records.values())
     chosen = min(runs, key=lambda run: (abs(records[run].summary["top1_percent"] - mean), records[run].seed))
-    record, trained = records[chosen], read_run(chosen)  # of the checkpoint where it is there, which has a checksum
-    trained.network("", torch.device("cpu"))  # raises where the weights are another network's
+    record, trained = records[chosen], read_run(chosen)  # from the checkpoint if there is one: it has a checksum
+    trained.network("", torch.device("cpu"))  # raises if the weights are of another network
     with refused_in_one_line(f"write {folder}", "choose another --folder"):
         return _write(RunFolder(folder), trained, record, _card(folder, record, mean, len(runs)))
 
 
 def _write(target: RunFolder, trained: TrainedRun, record: RunRecord, card: dict) -> dict:
-    """The card last: what it says is there. Raises UserError where something else lies there, and OSError."""
+    """Writes the card last, when all other files exist. Raises UserError if other files lie there, and OSError."""
     if target.path.exists() and any(target.path.iterdir()) and not (target.path / CARD).is_file():
         raise UserError(f"{target.path} holds something else than weights with a card; choose another name")
     config = record.run_config.model_dump()

@@ -1,4 +1,4 @@
-"""The tables of README.md, docs/ and results/*/README.md, made from what lies in results/: nobody types a figure twice."""
+"""The tables of README.md, docs/ and results/*/README.md, made from the files in results/: nobody types a figure."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ BLOCK = re.compile(r"<!-- (\w+) ?(\w*) -->\n.*?<!-- end -->", flags=re.DOTALL)
 
 
 def pages() -> list[Path]:
-    """Those of a checkout whose tables, commands and links are looked after."""
+    """The pages of a checkout whose tables are made here, and whose commands and links are tested."""
     patterns = ("README.md", "CONTRIBUTING.md", "docs/*.md", "results/*/README.md")
     return [path for pattern in patterns for path in sorted(ROOT.glob(pattern))]
 
 
 def updated(text: str) -> str:
-    """A page with what stands between `<!-- name -->`, or `<!-- name tier -->`, and `<!-- end -->` made anew."""
+    """The page with new text between each `<!-- name -->`, or `<!-- name tier -->`, and `<!-- end -->`."""
     return BLOCK.sub(lambda found: f"{found[0].splitlines()[0]}\n{_table(found[1], found[2])}\n<!-- end -->", text)
 
 
@@ -42,7 +42,7 @@ def _table(name: str, tier: str) -> str:
 
 
 def cost_table() -> str:
-    """Counted costs beside what the paper reports, model by model."""
+    """The counted costs beside the paper's figures, model by model."""
     costs = {row["model"]: row for row in _rows("complexity.csv") if row["layout"] == "imagenet"}
     return Table(list_models(), [
         Column("model", lambda name: name),
@@ -56,7 +56,7 @@ def cost_table() -> str:
 
 
 def layer_table() -> str:
-    """Every registered layer, with its formula as its docstring states it."""
+    """Every registered layer, with the formula in its docstring."""
     return Table([(name, LAYERS.get(name)) for name in LAYERS.names()], [
         Column("layer (registered name)", lambda row: f"`{row[0]}`"),
         Column("MACs, n -> m channels, maps of h' x w' afterwards", lambda row: _formula(row[1])),
@@ -65,7 +65,7 @@ def layer_table() -> str:
 
 
 def weights_table() -> str:
-    """The published weights, as their cards say it."""
+    """The published weights, from their cards."""
     cards = [json.loads((PUBLISHED / name / "card.json").read_text()) for name in list_weights()]
     return Table(cards, [
         Column("name", lambda card: f"`{card['name']}`"),

@@ -1,6 +1,6 @@
-"""A run as one small JSON file: all that tables, plots and reports need of it, with nothing of the machine's paths.
+"""A run as one small JSON file, with everything that tables, plots and reports need, and without paths of the machine.
 
-results/<tier>/runs/<run>.json are kept in git, so that every figure of ours can be made again from them.
+The files results/<tier>/runs/<run>.json are kept in git, so that every figure of this project can be made again.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from efficientconv.errors import UserError
 from efficientconv.files import read_json, write_atomically
 from efficientconv.validation import validate
 
-_PLACES = {"": ("output_root", "run_dir", "logger"), "data": ("root", "workers")}  # where it ran, not what it was
+_PLACES = {"": ("output_root", "run_dir", "logger"), "data": ("root", "workers")}  # the numbers do not depend on these
 _PLACEHOLDERS = {"output_root": "outputs", "run_dir": None, "logger": {}, "data": {"root": None}}
-_NAMES = ("model_name", "data_name", "layout")  # that a finished run's summary has
+_NAMES = ("model_name", "data_name", "layout")  # the summary of a finished run has these
 _NUMBERS = ("width", "image_size", "num_classes", "epochs", "seed", "macs", "params", "top1_percent", "top5_percent")
 _REMEDY = "delete it, and reproduce.py makes it anew"
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """`state` as in status.json; `summary` is empty until the run is done; `metrics`: a record an epoch."""
+    """`state` is as in status.json. `summary` is empty until the run is done. `metrics` has a record for each epoch."""
 
     run: str  # the folder's name
     tier: str | None
@@ -52,20 +52,20 @@ class RunRecord:
 
     @cached_property
     def run_config(self) -> RunConfig:
-        """Raises UserError where the configuration is none."""
+        """The configuration. Raises UserError if it is not valid."""
         values, data = {**_PLACEHOLDERS, **self.config}, self.config.get("data")
         return validate(RunConfig, values | ({"data": {"root": None} | data} if isinstance(data, dict) else {}), self.run)
 
     @cached_property
     def group(self) -> tuple:
-        """Runs alike in this differ in nothing but their seed. Raises UserError where the configuration is none."""
+        """The same for runs that differ only in their seed. Raises UserError if the configuration is not valid."""
         values = identity(self.run_config)
         values.pop("seed")
         return self.tier, repr(values), self.own_images
 
     @property
     def own_images(self) -> str | None:
-        """Which images a finished run was trained on, where the name of its set does not say it."""
+        """The images that a finished run was trained on, if the name of the data set does not identify them."""
         return self.summary.get(TRAIN) if self.summary.get("data_name") in OWN_SETS else None
 
     @property
@@ -81,7 +81,7 @@ _RECORD = TypeAdapter(RunRecord)
 
 
 def record_of(folder: RunFolder) -> RunRecord:
-    """What a run folder holds, at whatever state the run is. Raises UserError when it holds no run."""
+    """The record of a run folder, in any state of the run. Raises UserError if the folder holds no run."""
     config = folder.config()
     status = folder.read_json("status.json")
     return RunRecord(
@@ -92,7 +92,7 @@ def record_of(folder: RunFolder) -> RunRecord:
 
 
 def write_record(record: RunRecord, folder: Path) -> Path:
-    """As <folder>/<run>.json, whole or not at all."""
+    """Writes <folder>/<run>.json, whole or not at all. Returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{record.run}.json"
     write_atomically(path, (json.dumps(asdict(record), indent=1) + "\n").encode())
@@ -100,7 +100,7 @@ def write_record(record: RunRecord, folder: Path) -> Path:
 
 
 def read_record(path: Path) -> RunRecord:
-    """Raises UserError when the file is none of write_record's."""
+    """The record in the file. Raises UserError if write_record did not write the file."""
     values = read_json(path, dict, _REMEDY)
     try:
         record = _RECORD.validate_python(values)

@@ -1,4 +1,4 @@
-"""results/roofline.md and .csv: what steps are expected to take on GPUs, and beside it what some were measured to take."""
+"""results/roofline.md and .csv: the expected times of steps on GPUs, and the measured times beside them."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ class Found:
 
 
 def text(found: Found) -> str:
-    """For a terminal."""
+    """The table for a terminal."""
     columns = [DEVICE, *MODEL, LIMIT, EXPECTED, *MEASURED, OVER_A, MEASURED_OVER_A, BINDS]
     return f"{_about(found.setting)}\n\n{Table(found.rows, columns).text()}\n\n{_note(found)}"
 
 
 def write(found: Found, folder: Path, command: str) -> list[Path]:
-    """roofline.md and roofline.csv."""
+    """Writes roofline.md and roofline.csv."""
     first = next(iter(found.devices))
     parts = [f"# Rooflines of a training step\n\n`{command}`", _about(found.setting), _note(found)]
     for name in found.devices:
@@ -79,7 +79,7 @@ def write(found: Found, folder: Path, command: str) -> list[Path]:
 
 
 def _compared(device: str, rows: Sequence[Expectation]) -> list[str]:
-    """How good the expectation was, where steps were measured."""
+    """Compares the expected times with the measured times."""
     if not rows:
         return []
     over_a = [row for row in rows if row.measured_over_a and row.model != BASELINE]

@@ -1,4 +1,4 @@
-"""Finished runs side by side: accuracy, cost and measured time, as they were recorded."""
+"""A table of finished runs: accuracy, cost and measured time, as recorded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TIMES = (
 
 
 def run_table(records: Sequence[RunRecord], times: Times) -> Table:
-    """Of finished runs, by MACs, largest first. Accuracies are those of the last epoch's weights on the test images."""
+    """The table of finished runs, the largest MACs first. Accuracies are of the last epoch's weights on the test images."""
     rows = sorted(records, key=lambda record: (-record.summary["macs"], record.model, record.seed))
     return Table(rows, [
         Column("model", lambda record: record.model, name="model"),
@@ -30,7 +30,7 @@ def run_table(records: Sequence[RunRecord], times: Times) -> Table:
 
 
 def title_of(records: Sequence[RunRecord]) -> str:
-    """What the runs share, or all that they have."""
+    """The data sets, widths and epochs of the runs, for a title."""
     data, widths, epochs = (sorted({r.summary[key] for r in records}) for key in ("data_name", "width", "epochs"))
     width = f"width {widths[0]:.3g}" + (f" to {widths[-1]:.3g}" if len(widths) > 1 else "")
     return f"{', '.join(data)}, {width}, {', '.join(map(str, epochs))} epochs"

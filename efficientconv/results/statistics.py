@@ -1,4 +1,4 @@
-"""Means with their spread, differences of means, and what they say of a claim."""
+"""Means with their spread, differences of means, and verdicts on claims."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import scipy  # its statistics are loaded where they are used first: it takes 1 s
+import scipy  # scipy.stats takes 1 s, and is loaded at its first use
 
 from efficientconv.results.premises import Groups, Premises, premises_of
 from efficientconv.results.tables import Relation
@@ -21,7 +21,7 @@ RESAMPLES = 9999
 
 @dataclass(frozen=True)
 class Spread:
-    """Of n values: the sample's standard deviation, and an interval of the mean; None where one value has none."""
+    """The mean of n values, their standard deviation, and an interval of the mean; None if there is only one value."""
 
     mean: float
     std: float | None
@@ -40,7 +40,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Difference:
-    """Of mean accuracies, in points; `n`: the runs of each row in it. None: a row has one run, which shows no spread."""
+    """A difference of mean accuracies, in points. `n`: the runs of each row. None: a row has only one run, so no spread."""
 
     mean: float
     n: tuple[int, ...]
@@ -64,7 +64,7 @@ class Difference:
         return f"{self.mean:+.2f}{interval}"
 
     def p_against(self, bound: float) -> float | None:
-        """Of Student's test, two-sided, that the difference is `bound`."""
+        """The p of Student's two-sided test that the difference is `bound`."""
         if self.std_error is None:
             return None
         if self.std_error == 0:
@@ -74,7 +74,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`p`: of the claim alone; `p_corrected`: by Holm, over the claims of its table."""
+    """The verdict on a claim. `p`: of the claim alone; `p_corrected`: by Holm, over the claims of its table."""
 
     verdict: str  # supported, contradicted or undecided
     why: str
@@ -84,7 +84,7 @@ class Verdict:
 
 
 class Comparison:
-    """Differences between a table's rows, by the variance pooled over all its rows where its premises hold, else Welch's."""
+    """Differences between a table's rows, by the variance pooled over all rows if its premises hold, else by Welch."""
 
     def __init__(self, groups: Groups):
         self.groups = {row: values for row, values in groups.items() if values}
@@ -101,7 +101,7 @@ class Comparison:
         return self.contrast({row: 1.0, than: -1.0})
 
     def contrast(self, weights: Mapping[str, float]) -> Difference | None:
-        """Of the rows' means, each times its weight; None where a row has no run."""
+        """The sum of the rows' means, each times its weight; None if a row has no run."""
         if not weights.keys() <= self.groups.keys():
             return None
         samples = {row: np.array(list(self.groups[row].values())) for row in weights}
@@ -118,7 +118,7 @@ class Comparison:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """With the percentile bootstrap's interval of the mean, the same on every call."""
+    """The spread of `values`, with the percentile bootstrap's interval of the mean. It is the same on every call."""
     sample, n = np.asarray(values, float), len(values)
     if n < 2:
         return Spread(float(sample.mean()), None, n, None, None)
@@ -128,7 +128,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def judge(claims: Sequence[tuple[Relation, Difference | None]]) -> list[Verdict]:
-    """Of all claims of a table at once: each is tested against its bound, and their p are corrected by Holm."""
+    """The verdicts on all claims of a table: each is tested against its bound, and all p are corrected by Holm."""
     p = [None if difference is None else difference.p_against(BOUNDS[relation]) for relation, difference in claims]
     return [
         _untested(difference) if value is None else _verdict(relation, difference, value, corrected)
@@ -147,7 +147,7 @@ def holm(p: Sequence[float | None]) -> list[float | None]:
 
 
 def seeds_needed(difference: Difference, bound: float) -> int | None:
-    """Runs of each row whose interval would leave out `bound`, were mean and spread to stay; None when no 1,000 would do."""
+    """The runs of each row that would exclude `bound` with the same mean and spread; None if 1,000 are not enough."""
     runs_now = len(difference.n) / sum(1 / n for n in difference.n)
     for n in range(max(difference.n) + 1, 1001):
         half = t_quantile(len(difference.n) * (n - 1)) * difference.std_error * math.sqrt(runs_now / n)
@@ -191,7 +191,7 @@ def _p(value: float) -> str:
 
 
 def _satterthwaite(parts: Sequence[float], n: Sequence[int]) -> float:
-    """Welch's degrees of freedom of a sum of estimated variances."""
+    """Welch's degrees of freedom for a sum of estimated variances."""
     total = sum(parts)
     if total == 0:
         return float(min(n) - 1)

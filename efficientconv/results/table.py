@@ -4,8 +4,8 @@
     print(table.text()), table.markdown(), table.csv(), table.html()
     Table.of([{"model": "c", "seeds": 3}]).text()
 
-Cells hold what users and files are named. Wherever a table is opened, they stay text: no formula for a spreadsheet, no
-control character for a terminal, no column, link or tag of their own.
+Cells hold names from users and files. In every format a cell stays text: no formula in a spreadsheet, no control character
+in a terminal, no new column, link or tag.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _MARKDOWN = str.maketrans({"\\": r"\\", "|": r"\|", "[": r"\[", "<": "&lt;"})
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table: `title` heads it before people, `name` in csv files; it is left out where it has none.
+    """One column of a table. `title` is its head for people, `name` its head in csv files; without one it is left out there.
 
-    value: of a row; None is an empty cell. A csv file has what a list or tuple holds between spaces.
-    show: how people see a value: a format, such as ".2f", for what is no string, or a function.
-    better: what `Table.best` marks.
+    value: takes the value out of a row; None is an empty cell. In csv the items of a list or tuple are joined by spaces.
+    show: the format for people: a format such as ".2f" for numbers, or a function.
+    better: which value `Table.best` marks.
     """
 
     title: str | None
@@ -48,7 +48,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """`best`: the best cell of every column that has a better way is marked. Columns that no row fills are not shown."""
+    """A table. `best`: marks the best cell of every column with `better`. A column without any value is not shown."""
 
     rows: Sequence[Any]
     columns: Sequence[Column]
@@ -56,11 +56,11 @@ class Table:
 
     @classmethod
     def of(cls, rows: Sequence[Mapping[str, object]]) -> Table:
-        """Of rows with the same keys, each of which is a column's title and name."""
+        """A table of rows with the same keys. Each key is the title and the name of a column."""
         return cls(rows, [Column(key, lambda row, key=key: row[key], name=key) for key in (rows[0] if rows else ())])
 
     def text(self) -> str:
-        """For printing: as wide as the terminal, else as it needs; numbers to the right, no word and no number broken."""
+        """The table for printing, as wide as the terminal, else as needed. Numbers are right-aligned; no word is broken."""
         from rich import table  # here: to import it takes 0.1 s
         from rich.console import Console
         from rich.text import Text
@@ -68,7 +68,7 @@ class Table:
         console, laid_out = Console(highlight=False), table.Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
         titles, *lines = self._lines(str, "* {}")
         widths = _widths(list(zip(titles, *lines)), console.width if console.is_terminal else UNLIMITED)
-        console.width = UNLIMITED  # what is too wide all the same, the terminal breaks
+        console.width = UNLIMITED  # the terminal breaks a line that is still too wide
         for title, column, width in zip(titles, self._shown(), widths):
             right = all(isinstance(value, SupportsFloat) for value in self._values(column))
             laid_out.add_column(Text(title), justify="right" if right else "left", width=width)
@@ -84,13 +84,13 @@ class Table:
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
     def csv(self, header: bool = True) -> str:
-        """Six digits of a float; strings and whole numbers as they are."""
+        """The table as csv. Floats have six digits; strings and whole numbers do not change."""
         named = [column for column in self.columns if column.name is not None]
         names = [[column.name for column in named]] if header else []
         return csv_text([*names, *([column.value(row) for column in named] for row in self.rows)])
 
     def html(self) -> str:
-        """A <table>; the best cells are <strong>."""
+        """The table as a <table>. The best cells are <strong>."""
         head, *lines = self._lines(html.escape, "<strong>{}</strong>")
         rows = "\n".join(f"<tr><td>{'</td><td>'.join(line)}</td></tr>" for line in lines)
         return f"<table>\n<thead><tr><th>{'</th><th>'.join(head)}</th></tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>"
@@ -100,7 +100,7 @@ class Table:
         return [column for column in titled if any(column.cell(row) for row in self.rows)] if self.rows else titled
 
     def _lines(self, escape: Callable[[str], str], mark: str) -> list[list[str]]:
-        """The titles, and row by row the cells."""
+        """The titles, then the cells of each row."""
         shown = [(column, self._best(column)) for column in self._shown()]
         lines = [[escape(printable(column.title)) for column, _ in shown]]
         for row in self.rows:
@@ -112,7 +112,7 @@ class Table:
         return [value for value in map(column.value, self.rows) if value is not None]
 
     def _best(self, column: Column) -> object:
-        """The best value, by the numbers that they are; None where there is none, or none is worse."""
+        """The best value of a column, compared as numbers; None if there is none, or if all values are equal."""
         values = self._values(column) if self.best and column.better else []
         if len(set(map(float, values))) < 2:
             return None
@@ -120,7 +120,7 @@ class Table:
 
 
 def _widths(columns: Sequence[Sequence[str]], room: int) -> list[int]:
-    """Of each column, its title first among its cells; none gets narrower than its longest word."""
+    """The width of each column, of at least its longest word. The title is the first cell of a column."""
     widths = [max(map(len, cells)) for cells in columns]
     words = [max(len(word) for cell in cells for word in [*cell.split(), ""]) for cells in columns]
     while sum(widths) + GAP * (len(widths) - 1) > room and widths != words:

@@ -1,4 +1,4 @@
-"""The columns of a table of the paper beside ours. A column is one line here: its title on the page, its name in the csv."""
+"""The columns of a table with the paper's figures and ours. Each is one line: title on the page, and name in the csv."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROW = Column("model", lambda row: row.name, name="row")
 
 
 def main_columns(table: TableConfig) -> list[Column]:
-    """What the table is about: accuracy and cost."""
+    """The main columns: accuracy and cost."""
     of_curves = table.curve_of is not None
     printed = [
         Column("paper: top-1 % (M, unchecked)", _paper_top1, ".2f", name="paper_top1_percent"),
@@ -42,7 +42,7 @@ def main_columns(table: TableConfig) -> list[Column]:
 
 
 def more_columns(table: TableConfig) -> list[Column]:
-    """Of the same rows, below."""
+    """The columns of a second table with the same rows."""
     return [
         Column("model", lambda row: row.name),
         Column("stages" if table.curve_of else None, lambda row: row.model.description),
@@ -57,7 +57,7 @@ def more_columns(table: TableConfig) -> list[Column]:
 
 
 def run_columns(tier: str) -> list[Column]:
-    """How the runs were made."""
+    """The columns that say how the runs were made."""
     return [
         Column("model", lambda row: row.name),
         Column(None, seeds_of, name="seeds"),
@@ -67,7 +67,7 @@ def run_columns(tier: str) -> list[Column]:
 
 
 def needed_columns(kind: Cost, needed: Mapping[str, Needed], curve: str) -> list[Column]:
-    """What the table's curve needs for the row's accuracy, beside what the row itself needs."""
+    """The cost that the table's curve needs for the row's accuracy, beside the row's own cost."""
     figure = FIGURES[COSTS[kind]]
     names = {"cost": f"{kind}_needed", "low": f"{kind}_needed_low", "high": f"{kind}_needed_high"}
     return [
@@ -80,7 +80,7 @@ def needed_columns(kind: Cost, needed: Mapping[str, Needed], curve: str) -> list
 
 
 def row_command(row: TableRow, tier: str) -> str:
-    """That trains the row's runs."""
+    """The command that trains the row's runs."""
     budget = budget_of(row.name)
     width = "" if budget is None else f" model.macs={budget:g}"
     seeds = ",".join(map(str, seeds_of(row)))
@@ -92,7 +92,7 @@ def seeds_of(row: TableRow) -> list[int]:
 
 
 def commits_of(row: TableRow) -> list[str]:
-    """Of the code that the runs started with, shortened; with a plus where files differed from it."""
+    """The shortened commits of the code that the runs started with. A plus means that files differed from the commit."""
     found = [(record.environment.get("git_commit"), record.environment.get("git_dirty")) for record in row.runs]
     return sorted({"unknown" if commit is None else commit[:7] + ("+" if dirty else "") for commit, dirty in found})
 
@@ -103,7 +103,7 @@ def _paper_top1(row: TableRow) -> float | None:
 
 
 def _parts(value: Callable[[object], object], names: dict[str, str]) -> list[Column]:
-    """Columns of a csv file: attributes of what `value` takes out of a row, empty where that is None."""
+    """Columns of a csv file: attributes of the object that `value` takes out of a row; empty if the object is None."""
     return [Column(None, lambda row, key=key: getattr(value(row), key, None), name=name) for key, name in names.items()]
 
 
@@ -122,5 +122,5 @@ def _needed(found: Needed, scale: float) -> str:
 
 
 def _bound(cost: float, scale: float) -> str:
-    """less, more: than the curve's ends."""
+    """The bound as shown. less, more: below or above the ends of the curve."""
     return "less" if cost == 0 else "more" if math.isinf(cost) else f"{cost / scale:.3g}"

@@ -1,4 +1,4 @@
-"""results/<tier>/table<name>.md and .csv, and claims<name>.csv: the paper beside ours, the verdicts, how it was made."""
+"""results/<tier>/table<name>.md and .csv, and claims<name>.csv: the paper's figures and ours, and the verdicts."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from efficientconv.results.tables import Cost
 
 @dataclass(frozen=True)
 class Context:
-    """What stands around a table: where its numbers come from, and how to make them again."""
+    """The text around a table: the origin of its numbers, and the command that makes them again."""
 
     table: str
     tier: str
-    about_tier: str  # what it costs and what it can prove
+    about_tier: str  # its cost, and what it can show
     conditions: str  # data, width, epochs
     command: str
     measured_on: str
 
 
 def write_tier_table(folder: Path, table: PaperTable, context: Context) -> list[Path]:
-    """The files, each whole or not at all."""
+    """Writes the files, each whole or not at all."""
     columns = [*main_columns(table.config), *more_columns(table.config), *run_columns(context.tier)]
     name = context.table if context.table.isdigit() else f"_{context.table}"
     texts = {f"table{name}.md": _text(table, context), f"table{name}.csv": Table(table.rows, columns).csv()}

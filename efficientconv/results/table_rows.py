@@ -1,4 +1,4 @@
-"""A table of the paper beside ours: a row a model, from the records of its runs, and its claims with their verdicts."""
+"""A table with the paper's figures and ours: a row for each model, from the records of its runs, and the claims."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from efficientconv.results.tier_latency import Times
 
 @dataclass(frozen=True)
 class TableRow:
-    """Accuracies are those of the last epoch's weights on the test images, over seeds. None: not run."""
+    """A row. Accuracies are of the last epoch's weights on the test images, over seeds. None: not run."""
 
     name: str
     model: ModelConfig
     counted: NetworkCost
     macs_vs_baseline: float
     runs: Sequence[RunRecord]
-    difference: Difference | None  # of top-1 from the baseline's, points
+    difference: Difference | None  # top-1 minus the baseline's, in points
     times: Times | None
 
     def accuracy(self, figure: str = "top1_percent") -> Spread | None:
@@ -34,21 +34,21 @@ class TableRow:
         return spread(list(values.values())) if values else None
 
     def cost(self, kind: Cost) -> float | None:
-        """MACs, or ms per image; None: not measured."""
+        """The cost in MACs or in ms per image; None: not measured."""
         if kind == "macs":
             return self.counted.macs
         latency = getattr(self.times, kind, None)
         return None if latency is None else latency.ms_per_image
 
     def of_limit(self, kind: Cost) -> str | None:
-        """What share of its limit a measured time reaches; None: not known."""
+        """The share of the limit that a measured time reaches; None: not known."""
         found = self.times and self.times.of_limit.get(kind)
         return str(found) if found else None
 
 
 @dataclass(frozen=True)
 class PaperTable:
-    """What one tier has of a table of the paper; `comparison` is of all rows that have runs, those not shown too."""
+    """A table of the paper with one tier's runs. `comparison` is of all rows with runs, also those that are not shown."""
 
     config: TableConfig
     rows: Sequence[TableRow]
@@ -72,7 +72,7 @@ class PaperTable:
         return {kind: needed for kind, needed in found.items() if needed}
 
     def _curve(self, kind: Cost) -> Curve | None:
-        """Through all rows of its model that have runs; None where there is none, or a cost was not measured."""
+        """The curve through all rows of its model that have runs; None if there is none, or if a cost was not measured."""
         costs = {row.name: row.cost(kind) for row in self.rows if model_of(row.name) == self.config.curve_of and row.runs}
         return Curve(self.comparison, costs) if costs and None not in costs.values() else None
 
@@ -93,7 +93,7 @@ def _result(claim: Claim, verdict: Verdict, test: str) -> ClaimResult:
 
 
 def by_row(models: Mapping[str, ModelConfig], records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
-    """Of each row the runs: those of its model at its width."""
+    """The runs of each row: those of its model at its width."""
     return {row: [record for record in records if _network(record.run_config.model) == _network(model)]
             for row, model in models.items()}  # fmt: skip
 

@@ -1,6 +1,6 @@
-"""The paper's tables as data: configs/table/<name>.yaml, which rows each has and what it claims.
+"""The paper's tables as data: the rows and claims of configs/table/<name>.yaml.
 
-A row is a model at the tier's width, or `<model>@<MACs>`: at the width at which it costs that (models/budget.py).
+A row is a model at the tier's width, or `<model>@<MACs>`: a model at the width with this many MACs (models/budget.py).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def model_of(row: str) -> str:
 
 
 def budget_of(row: str) -> float | None:
-    """MACs of one image; None: the tier's width. Raises ValueError for what is no number."""
+    """The MACs of one image; None: the tier's width. Raises ValueError for a text that is no number."""
     budget = row.partition("@")[2]
     return float(budget) if "@" in row else None
 
@@ -40,27 +40,27 @@ Row = Annotated[str, AfterValidator(_checked)]
 class Claim(Section):
     """A sentence that a comparison of two rows can support or contradict.
 
-    at_equal: `than` is a model, and `row` is held against its accuracy at the row's own cost, between that model's rows.
+    at_equal: `than` is a model. `row` is compared with the accuracy of this model at the row's cost, between its rows.
     """
 
     sentence: str
     row: Row
     relation: Annotated[Relation, Field(alias="is")]
     than: Row
-    source: str  # the mark of how sure it is that the paper says so
+    source: str  # a mark: how sure it is that the paper says so
     at_equal: Cost | None = None
 
 
 class TableConfig(Section):
-    """Rows are models by name."""
+    """A table of the paper. Rows are names of models."""
 
     title: str
     source: str
-    baseline: Row  # costs are given as shares of its own
+    baseline: Row  # costs are also given as shares of this row's
     rows: list[Row]
-    quoted: list[str] = []  # networks whose figures the paper quotes; trained only when asked for
+    quoted: list[str] = []  # networks whose figures the paper quotes; trained only on request
     trained: bool = True  # False: a table of arithmetic
-    curve_of: str | None = None  # a table of curves: of this model, what the others' accuracy would cost it
+    curve_of: str | None = None  # a table of curves: the model whose curve the other rows are compared with
     claims: list[Claim] = []
 
     @model_validator(mode="after")
@@ -76,7 +76,7 @@ def table_names() -> list[str]:
 
 
 def table_config(name: str) -> TableConfig:
-    """Raises UserError with the nearest name."""
+    """The table of this name. Raises UserError with the nearest name."""
     if name not in table_names():
         raise UserError(f"unknown table '{name}': {did_you_mean(name, table_names())}")
     values = yaml.safe_load((CONFIG_DIR / "table" / f"{name}.yaml").read_text())
@@ -84,13 +84,13 @@ def table_config(name: str) -> TableConfig:
 
 
 def needed_rows(table: TableConfig) -> list[str]:
-    """Rows to train, and rows of other tables that a claim compares with; not the quoted networks."""
+    """The rows to train, also those of other tables that a claim compares with; not the quoted networks."""
     compared = [row for claim in table.claims for row in (claim.row, *(() if claim.at_equal else (claim.than,)))]
     return [row for row in dict.fromkeys([*table.rows, *compared]) if row not in table.quoted]
 
 
 @cache
 def tier_width(tier: str | None) -> float | None:
-    """Of all models of a tier that have no budget; None: no such tier."""
+    """The width of the models of a tier, except rows with a budget; None: no such tier."""
     path = CONFIG_DIR / "tier" / f"{tier}.yaml"
     return yaml.safe_load(path.read_text()).get("model", {}).get("width", 1.0) if path.exists() else None

@@ -1,4 +1,4 @@
-"""Measured time of a tier's networks, kept in results/<tier>/latency*.csv, each file measured in one run, interleaved."""
+"""Measured times of a tier's networks, in results/<tier>/latency*.csv. Each file is measured in one run, interleaved."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from efficientconv.roofline.execution import least
 from efficientconv.roofline.step import step_of
 
 Measure = Literal["missing", "again", "never"]
-COLUMNS = ("model", "ms_per_image", "ms_per_image_iqr", "batch_size", "measured_on")  # and of training, where measured
-BATCH_SIZES = {64: 64, 1024: 16}  # by the largest image size, in pixels a side, that it is for
+COLUMNS = ("model", "ms_per_image", "ms_per_image_iqr", "batch_size", "measured_on")  # and of training, if measured
+BATCH_SIZES = {64: 64, 1024: 16}  # by the largest image size, in pixels a side
 PEAK_REPEATS = 3
-PREFIXES = {"inference": "", "training": "training_"}  # of columns, by kind of pass
+PREFIXES = {"inference": "", "training": "training_"}  # prefixes of columns, by kind of pass
 
 
 @dataclass(frozen=True)
 class Times:
-    """Of a network: of a forward pass, and where it was measured, of a training step.
+    """The times of a network: of a forward pass and, if measured, of a training step.
 
-    of_limit: of either, where the machine's peaks were measured in the same run.
+    of_limit: the share of the limit of each, if the machine's peaks were measured in the same run.
     """
 
     inference: Latency
@@ -47,9 +47,9 @@ def tier_times(
     models: Mapping[str, ModelConfig], path: Path, image_size: int | None, num_classes: int, device: torch.device,
     measure: Measure = "missing", with_training: bool = False,
 ) -> dict[str, Times]:  # fmt: skip
-    """By row: those in the file where it has all of `models` or nothing is to be measured, else of all, measured now.
+    """The times by row: from the file if it has all `models` or nothing is to be measured, else all measured now.
 
-    Times are comparable only within one run on one machine: nothing is ever added to an earlier measurement.
+    Times are comparable only within one run on one machine, so nothing is added to an earlier measurement.
     """
     if measure == "again" or measure == "missing" and not models.keys() <= read_times(path).keys():
         peaks = measured_peaks(PEAK_REPEATS, device, tqdm(disable=True))
@@ -58,7 +58,7 @@ def tier_times(
 
 
 def read_times(path: Path) -> dict[str, Times]:
-    """By row; empty where nothing was measured yet. Raises UserError for a damaged file."""
+    """The times in the file, by row; none if nothing was measured yet. Raises UserError for a damaged file."""
     try:
         return {row["model"]: _times(row) for row in _read(path)}
     except (KeyError, ValueError, csv.Error) as error:
@@ -89,7 +89,7 @@ def _measure(
 
 
 def _of_limit(network: nn.Module, size: int, latency: Latency, training: bool, peaks: Peaks) -> OfLimit | None:
-    """None of a network without this project's layers: nobody counted what others move."""
+    """The share of the limit; None for a network without this project's layers, whose bytes are not counted."""
     step = step_of(network, (3, size, size), latency.batch_size, torch.float32, training)
     return peaks.of_limit(least(step), latency.ms_per_image * latency.batch_size / 1000) if step.layers else None
 

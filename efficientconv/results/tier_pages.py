@@ -1,4 +1,4 @@
-"""Tables of what a tier has found, over all of the paper's tables: for README.md and results/<tier>/README.md."""
+"""Tables of a tier's results, over all tables of the paper: for README.md and results/<tier>/README.md."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from efficientconv.results.tables import tier_width
 
 
 def result_table(folder: Path) -> str:
-    """A row a trained model, in the paper's order."""
+    """A row for each trained model, in the paper's order."""
     tables = map(csv_rows, sorted(folder.glob("table*.csv")))
     at_tiers_width = (table for table in tables if table and "paper_top1_percent" in table[0])
     rows = {row["row"]: row for table in at_tiers_width for row in table if row.get("top1_mean_percent")}
@@ -35,7 +35,7 @@ def result_table(folder: Path) -> str:
 
 
 def claim_table(folder: Path) -> str:
-    """Each claim that was tested, and what came out."""
+    """Each claim that was tested, with its verdict."""
     claims = tested_claims(folder)
     table = Table(claims, [
         Column("the paper's claim", lambda claim: claim.sentence),
@@ -47,7 +47,7 @@ def claim_table(folder: Path) -> str:
 
 
 def fit_table(folder: Path) -> str:
-    """How well each model, at the tier's width, fits what it was trained on, beside what it had not seen: means."""
+    """Mean accuracies of each model at the tier's width on training, held-out and test images."""
     width = tier_width(folder.name)
     records = [record for record in read_records_in(folder / "runs") if record.config["model"]["width"] == width]
     by_model = {name: [record for record in records if record.model == name] for name in list_models()}
@@ -60,7 +60,7 @@ def fit_table(folder: Path) -> str:
 
 
 def rate_table(folder: Path) -> str:
-    """Learning rates beside the tier's own, from records in <folder>/rates: runs that held out more, for this alone."""
+    """Other learning rates than the tier's, from the records in <folder>/rates, whose runs held out more images."""
     records = sorted(read_records_in(folder / "rates"), key=lambda record: (record.model, record.config["optim"]["lr"]))
     return Table(records, [
         Column("model", lambda record: record.model),

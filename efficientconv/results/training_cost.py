@@ -1,4 +1,4 @@
-"""What the tiers that nobody here could run would cost: multiplied out, with the assumption beside it."""
+"""Estimated costs of the tiers that were not run, with the assumptions."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Rows = list[dict[str, str]]
 IMAGES = {"cifar": 50_000, "imagenet": data_tables.IMAGES["train"]}  # of training, by tier; each has the layout of its name
 MODELS = ("a", "c", "k", "m", "o")
 SEEDS = 3
-FLOPS_A_MAC = 6  # 2 FLOPs; once forward, and twice as much for the gradients of inputs and weights
-GPU_TFLOPS = 10  # assumed: 10^12 FLOPs a second, sustained, of one
+FLOPS_A_MAC = 6  # 2 FLOPs forward, and 4 for the gradients of inputs and weights
+GPU_TFLOPS = 10  # assumed: 10^12 FLOPs a second, sustained, of one GPU
 
 
 def training_cost_table(complexity: Rows, benchmarks: Rows) -> str:
-    """Runs of some models, and three seeds of every model that a table trains."""
+    """The costs of a run of some models, and of three seeds of every model that a table trains."""
     rows = [(tier, *row) for tier in IMAGES for row in _tier_rows(tier, complexity, benchmarks)]
     return Table(rows, [
         Column("tier", lambda row: row[0]),
@@ -31,7 +31,7 @@ def training_cost_table(complexity: Rows, benchmarks: Rows) -> str:
 
 
 def _tier_rows(tier: str, complexity: Rows, benchmarks: Rows) -> list[tuple[str, float, float | None]]:
-    """What is run, its FLOPs, and days of two CPU cores where its steps were measured there."""
+    """The name, the FLOPs, and the days on two CPU cores if the model's steps were measured there."""
     images = IMAGES[tier] * _epochs(tier)
     flops = {row["model"]: int(row["macs"]) * FLOPS_A_MAC * images for row in complexity if row["layout"] == tier}
     measured = [row for row in benchmarks if (row["layout"], row["kind"], row["batch"]) == (tier, "training", "16")]

@@ -1,4 +1,4 @@
-"""The page as one text: the template, style and scripts in page/, plotly.js and the data, all inside."""
+"""The page as one text with everything inside: the template, style and scripts in page/, plotly.js and the data."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from efficientconv.results.report.tables import paper_points, tier_tables
 from efficientconv.results.report.times import Times
 
 PAGE = Path(__file__).with_name("page")
-LIMIT_BYTES = 6_000_000  # of the pictures of kernels, as the page holds them: it is to stay a file that one can send around
-# in the order that they run in
+LIMIT_BYTES = 6_000_000  # of the pictures of kernels in the page, so that the page stays small enough to send
+# in the order in which they run
 SCRIPTS = (
     "data", "elements", "groups", "address", "theme", "sections", "filters", "tables", "axes", "marks", "paper", "scatter",
     "configurations", "metrics", "search", "curves", "compare", "details", "main",
@@ -30,7 +30,7 @@ SCRIPTS = (
 
 
 def page(sources: Sources, origins: Iterable[object]) -> str:
-    """The HTML file's text. Whatever the runs hold, it stays data. `origins`: where the runs were looked for."""
+    """The text of the HTML file. The content of runs stays data. `origins`: the places that were searched for runs."""
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(PAGE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
@@ -47,13 +47,13 @@ def page(sources: Sources, origins: Iterable[object]) -> str:
 
 
 def _data(sources: Sources) -> dict:
-    """What the scripts read as DATA."""
+    """The object that the scripts read as DATA."""
     tables = [table for folder in sources.tier_folders for table in sources.attempt(tier_tables, folder) or []]
     return pack(sources.runs, Times(sources)) | {"tables": tables, "paper": paper_points()}
 
 
 def _kernel_images(sources: Sources) -> list[dict[str, str]]:
-    """Those of scripts/visualize_kernels.py, the tiers' own first. Adds a warning for those that found no room."""
+    """The pictures of scripts/visualize_kernels.py, the tiers' first. A warning names the pictures that are left out."""
     of_tiers = {path: tier.name for tier in sources.tier_folders for path in tier.glob("kernels*.png")}
     titles = {path: f"{of_tiers[path]}/{path.name}" for path in sorted(of_tiers)}
     titles |= {run.path / "kernels.png": run.record.run for run in sources.runs if (run.path / "kernels.png").is_file()}

@@ -1,4 +1,4 @@
-"""Thousands of runs in a few megabytes: every setting's value once, curves as columns of five digits."""
+"""Packs thousands of runs into a few megabytes: each value of a setting once, curves as columns of five digits."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from efficientconv.validation import flat
 
 PARTS = ("config", "summary", "environment")
 DIGITS = 5
-_NO_CURVES = ("epoch", "step", "_top1", "_top5", "_images")  # the n-th record is epoch n; of counts the percentages are kept
+_NO_CURVES = ("epoch", "step", "_top1", "_top5", "_images")  # record n is epoch n; percentages replace counts
 
 
 def pack(runs: list[Run], times: Times) -> dict:
-    """What the page reads as DATA.runs, .keys, .values, .figures and .settings: the settings that some run has changed."""
+    """DATA.runs, .keys, .values, .figures and .settings of the page. `settings` are those that some run has changed."""
     series = series_names([run.record for run in runs])
     packed = [_run(run, name, times) for run, name in zip(runs, series)]
     positions: dict[str, int] = {}  # of every distinct value, as JSON
@@ -44,7 +44,7 @@ def _position(value: object, positions: dict[str, int]) -> int:
 def _run(run: Run, series: str, times: Times) -> dict:
     record, time = run.record, times.of(run.record)
     told = record.summary
-    if record.state == "trained":  # a trial of a search, which ends without a look at the test images
+    if record.state == "trained":  # a trial of a search, which does not evaluate the test images
         told = training_totals(record.metrics)
     figures = {name: finite(told[name]) for name in FIGURES if name in told}
     return {
@@ -56,18 +56,18 @@ def _run(run: Run, series: str, times: Times) -> dict:
 
 
 def _short_hash(group: tuple) -> str:
-    """The same in every report: a page's address names groups by it."""
+    """The short name of a group in a page's address. It is the same in every report."""
     return hashlib.sha256(repr(group).encode()).hexdigest()[:8]
 
 
 def curves(metrics: list[dict]) -> dict[str, list]:
-    """A column a metric; null where an epoch has none."""
+    """A column for each metric; null for an epoch without the metric."""
     names = dict.fromkeys(name for record in metrics for name in record if not name.endswith(_NO_CURVES))
     return {name: [_short(record.get(name)) for record in metrics] for name in names}
 
 
 def finite(value: object) -> object:
-    """JSON knows no NaN and no infinity."""
+    """`value` without NaN and infinity, which JSON does not have."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

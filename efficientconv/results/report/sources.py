@@ -1,4 +1,4 @@
-"""Finds runs: run folders, folders that contain them, and kept records (results/<tier>/runs/*.json), in any mix."""
+"""Finds runs: run folders, folders that contain run folders, and records (results/<tier>/runs/*.json), in any mix."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from efficientconv.errors import UserError
 from efficientconv.results.record import RunRecord, read_record, record_of
 
 T = TypeVar("T")
-RECORDS = "runs"  # the name of a folder of records; what lies beside it belongs to the same tier
+RECORDS = "runs"  # the name of a folder of records; files beside it belong to the same tier
 
 
 @dataclass(frozen=True)
@@ -21,24 +21,24 @@ class Run:
 
     record: RunRecord
     path: Path
-    ended: str = ""  # when it last said something of itself, in UTC; empty: a kept record does not say
+    ended: str = ""  # the time of its last status, in UTC; empty for a record
 
     @property
     def own(self) -> bool:
-        """Trained here; kept records came with the repository."""
+        """Whether the run has a run folder here. Records came with the repository."""
         return self.path.is_dir()
 
 
 @dataclass
 class Sources:
-    """What was found. `tier_folders`: those that hold a folder of records; `warnings`: what could not be read, and why."""
+    """The runs that were found. `tier_folders` hold a folder of records. `warnings` name unreadable files with reasons."""
 
     runs: list[Run] = field(default_factory=list)
     tier_folders: list[Path] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     def attempt(self, read: Callable[[Path], T], path: Path) -> T | None:
-        """`read(path)`; None, and a warning, where whatever lies there is damaged."""
+        """`read(path)`; None and a warning if the file is damaged."""
         try:
             return read(path)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -49,10 +49,10 @@ class Sources:
 
 
 def find_sources(paths: Iterable[Path]) -> Sources:
-    """Every run once, own ones before kept records, the newest first; where it lies in two places, the finished one.
+    """Every run once: run folders before records, the newest first. If a run lies in two places, the finished one counts.
 
     Raises:
-        UserError: a path that is not there; no run at all.
+        UserError: a path that does not exist; no run at all.
     """
     sources, found = Sources(), {}
     for place in _places(paths, sources):
@@ -70,7 +70,7 @@ def find_sources(paths: Iterable[Path]) -> Sources:
 
 
 def _places(paths: Iterable[Path], sources: Sources) -> Iterator[Path]:
-    """Run folders and records, each once, whatever links lead to it."""
+    """Run folders and records, each once, also if several links lead to it."""
     waiting, seen = list(paths), set()
     for path in waiting:
         if not path.exists():
@@ -91,7 +91,7 @@ def _is_run(path: Path) -> bool:
 
 
 def _inside(path: Path) -> list[Path]:
-    """What may be a run or contain some. Files are looked at in folders of records alone."""
+    """The entries of a folder that may be a run or contain runs. Files count only in folders of records."""
     records = sorted(path.glob("*.json")) if path.name == RECORDS else []
     return records + sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
 
@@ -102,10 +102,10 @@ def _read(place: Path) -> Run:
     else:
         ended = str(RunFolder(place).read_json("status.json").get("heartbeat") or "")
         record = record_of(RunFolder(place))
-        if record.state == "running":  # or it was killed: when it last said so is all that is known
+        if record.state == "running":  # or it was killed: only the time of its last status is known
             record = replace(record, reason=f"last sign of life {ended}")
         elif record.state == "trained":
             record = replace(record, reason="the test images were not evaluated")
         run = Run(record, place, ended)
-    run.record.group  # noqa: B018  raises where the configuration is none
+    run.record.group  # noqa: B018  raises if the configuration is not valid
     return run

@@ -1,4 +1,4 @@
-"""Measured time of runs: a tier's measurement of all its networks together before what each run measured alone."""
+"""Measured times of runs: a tier's measurement of all its networks together if there is one, else the run's own."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ TOGETHER, ALONE = "all networks together, interleaved", "by each run at its end"
 
 
 class Times:
-    """By tier and row of a table, from <tier folder>/latency.csv, and latency_<table>.csv for rows at a budget."""
+    """The times by tier and row, from <tier folder>/latency.csv, and latency_<table>.csv for rows at a budget."""
 
     def __init__(self, sources: Sources):
         self.together = {folder.name: sources.attempt(_read, folder) or {} for folder in sources.tier_folders}
 
     def of(self, record: RunRecord) -> dict | None:
-        """`ms` per image, in batches of `batch`, `how` and at which `place` it was measured; None where it was not."""
+        """`ms` per image, in batches of `batch`, and `how` and at which `place` it was measured; None if not measured."""
         times, summary = self.together.get(record.tier, {}), record.summary
         row = next((row for row in times if _is_of(row, record)), None)
         if row is not None:
@@ -31,7 +31,7 @@ class Times:
 
 
 def _is_of(row: str, record: RunRecord) -> bool:
-    """The model at the tier's width, or at the width that meets the row's budget."""
+    """Whether the record is of the row: its model at the tier's width, or at the width that meets the row's budget."""
     budget = budget_of(row)
     if model_of(row) != record.model:
         return False
@@ -41,7 +41,7 @@ def _is_of(row: str, record: RunRecord) -> bool:
 
 
 def _read(folder: Path) -> dict[str, dict]:
-    """Of what two files have, the first's: latency.csv."""
+    """The times in a tier's folder. If two files have a row, latency.csv counts."""
     times: dict[str, dict] = {}
     for path in sorted(folder.glob("latency*.csv")):
         for row in csv_rows(path):
