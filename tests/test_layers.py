@@ -304,6 +304,7 @@ REFUSALS = {
         ["groups=4", "8 input", "6 output", "choose a divisor"],
     ),
     "no groups": (lambda: build_layer("grouped", 8, 8, kernel_size=3, groups=0), ["groups=0", "choose a divisor"]),
+    "groups=true": (lambda: build_layer("grouped", 8, 8, kernel_size=3, groups=True), ["groups=True", "choose a divisor"]),
     "odd channels": (
         lambda: build_layer("channel_bottleneck", 5, 5, kernel_size=3),
         ["5 input channels", "choose an even number"],
@@ -371,6 +372,8 @@ OUT_OF_RANGE = {
     "kernel_size=(3, 0) is out of range; choose 1 or more": {"kernel_size": (3, 0)},
     "kernel_size=(3, 3, 3) is no int or pair of ints": {"kernel_size": (3, 3, 3)},
     "kernel_size=3.0 is no int or pair of ints": {"kernel_size": 3.0},
+    "kernel_size=True is no int or pair of ints": {"kernel_size": True},
+    "padding=(1, True) is no int or pair of ints": {"padding": (1, True)},
     "stride=0 is out of range; choose 1 or more": {"stride": 0},
     "dilation=(1, 0) is out of range; choose 1 or more": {"dilation": (1, 0)},
     "padding=-1 is out of range; choose 0 or more": {"padding": -1},
@@ -390,7 +393,7 @@ def test_sizes_out_of_range_are_a_value_error_as_torchs_are(name: str, message: 
 @pytest.mark.parametrize("name", LAYERS.names())
 def test_layers_without_channels_are_refused(name: str) -> None:
     n, m, args = NEEDS[name]
-    for channels in ((0, m), (n, 0), (-n, m), (n, 2.5)):
+    for channels in ((0, m), (n, 0), (-n, m), (n, 2.5), (True, m)):
         with pytest.raises(ValueError):
             LAYERS.get(name)(*channels, kernel_size=3, **args)
 

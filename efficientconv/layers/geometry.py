@@ -53,10 +53,15 @@ def geometry(kernel_size: Size, stride: Size, padding: Padding, dilation: Size, 
     return Geometry(kernel, steps, _padding(padding, kernel, spread), spread, padding_mode)
 
 
+def is_whole(value: object) -> bool:
+    """Whether it is a whole number. True and False are none: torch takes them for some sizes and fails on others."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def pair(name: str, value: object, least: int = 1) -> Pair:
     """`value` twice, or the pair that it is. Raises UserError."""
     given = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
-    if len(given) != 2 or not all(isinstance(v, Integral) for v in given):
+    if len(given) != 2 or not all(map(is_whole, given)):
         raise UserError(f"{name}={value!r} is no int or pair of ints")
     if min(given) < least:
         raise UserError(f"{name}={value!r} is out of range; choose {least} or more")
@@ -66,13 +71,13 @@ def pair(name: str, value: object, least: int = 1) -> Pair:
 def check_channels(in_channels: int, out_channels: int) -> None:
     """Raises UserError where a layer would have no input or no output."""
     for name, value in (("in_channels", in_channels), ("out_channels", out_channels)):
-        if not isinstance(value, Integral) or value < 1:
+        if not is_whole(value) or value < 1:
             raise UserError(f"{name}={value!r} is out of range; choose a whole number, 1 or more")
 
 
 def check_groups(groups: int, in_channels: int, out_channels: int) -> None:
     """Raises UserError where `groups` is no number of equal blocks of channels."""
-    if groups < 1 or in_channels % groups or out_channels % groups:
+    if not is_whole(groups) or groups < 1 or in_channels % groups or out_channels % groups:
         raise UserError(
             f"groups={groups} does not divide {in_channels} input and {out_channels} output channels; choose a "
             "divisor of both, or a width that makes it one"
