@@ -112,9 +112,9 @@ def torture(model: str, seed: int, kills: int, scratch: Path, bar: tqdm) -> Outc
         assert process.wait() == 0
     chance = random.Random(seed)
     for number in range(kills):
-        phase = PHASES[(seed + number) % len(PHASES)]
+        phase, before = PHASES[(seed + number) % len(PHASES)], read_status(broken).get("pid")
         with started(model, seed, broken) as process:
-            outcome.kills[phase] += kill_once(process, broken, phase, chance)
+            outcome.kills[phase] += kill_once(process, broken, before, phase, chance)
         bar.update()
     with started(model, seed, broken) as process:
         assert process.wait() == 0
@@ -134,9 +134,9 @@ def started(model: str, seed: int, folder: Path) -> Iterator[subprocess.Popen]:
         process.wait()
 
 
-def kill_once(process: subprocess.Popen, folder: Path, phase: str, chance: random.Random) -> bool:
-    """Kills in `phase`; False when the run was done before it came to that."""
-    wait_until(process, lambda: read_status(folder).get("pid") == process.pid)
+def kill_once(process: subprocess.Popen, folder: Path, before: int | None, phase: str, chance: random.Random) -> bool:
+    """Kills in `phase`, once process `before` no longer has the run; False when it was done before it came to that."""
+    wait_until(process, lambda: read_status(folder).get("pid") != before)
     time.sleep(chance.uniform(0, 1.0))  # an epoch takes about as long
     if phase != "step":
         wait_until(process, (lambda: saving(folder)) if phase == "save" else (lambda: evaluating(folder)))

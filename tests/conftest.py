@@ -18,21 +18,15 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from warm_python import program as warm_program
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-READ_BY_LIBRARIES = ("PYTHON", "OMP_", "MKL_", "LD_", "LC_", "LANG", "MALLOC_", "CUDA_", "TORCH")
-SET_BY_TORCH = "TORCHINDUCTOR_CACHE_DIR"  # when torch._dynamo is imported, as some test file does
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each of a thousand processes would compile the package
+AT_START = dict(os.environ)
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVER = ROOT / "tests" / "warm_python.py"
 Environment = Mapping[str, str]
-
-
-def read_by_libraries(env: Environment) -> dict[str, str]:
-    return {name: value for name, value in env.items() if name.startswith(READ_BY_LIBRARIES) and name != SET_BY_TORCH}
-
-
-AT_START = read_by_libraries(os.environ)
 at_end = ExitStack()
 # model C, an eighth of the width, on real digits: about a second an epoch
 SMALL_RUN = (
@@ -52,13 +46,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def command(script: str, *args: object, cwd: Path = ROOT, env: Environment = os.environ) -> subprocess.CompletedProcess:
     """Runs `python <script> <args>` of the repository as a user would, and returns what it printed."""
-    call = [*warm_python(env), str(ROOT / script), *map(str, args)]
+    call = [*warm_python(), str(ROOT / script), *map(str, args)]
     return subprocess.run(call, cwd=cwd, env=env, capture_output=True, text=True, timeout=600)
 
 
-def warm_python(env: Environment = os.environ) -> list[str]:
-    """What starts a script without torch's import (warm_python.py); a plain Python where libraries find `env` changed."""
-    if sys.platform != "linux" or read_by_libraries(env) != AT_START:
+def warm_python() -> list[str]:
+    """What starts a script without torch's import (warm_python.py)."""
+    if sys.platform != "linux":
         return [sys.executable]
     return [sys.executable, "-IS", str(SERVER), "ask", server_address()]
 
@@ -67,14 +61,16 @@ def warm_python(env: Environment = os.environ) -> list[str]:
 def server_address() -> str:
     """Of the server of this test process, started when first asked for."""
     folder = tempfile.TemporaryDirectory()
-    address = f"{folder.name}/python"
+    address, program = f"{folder.name}/socket", Path(folder.name) / "python"
+    program.write_text(warm_program(address))
+    program.chmod(0o755)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
         listener.listen()
         number = listener.fileno()
-        call = [sys.executable, SERVER, "serve", str(number)]
+        call = [sys.executable, SERVER, "serve", str(number), program]
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)  # as those of its processes are
-        server = subprocess.Popen(call, cwd=ROOT, pass_fds=[number], **pipes)
+        server = subprocess.Popen(call, cwd=ROOT, env=AT_START, pass_fds=[number], **pipes)
     at_end.callback(folder.cleanup)
     at_end.callback(server.communicate)
     return address

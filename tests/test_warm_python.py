@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import warm_python
+from conftest import ROOT, warm_python
 
 PROGRAMS = {
     "nothing": "",
@@ -22,6 +23,8 @@ PROGRAMS = {
     "a neighbour": "import aside; print(aside.__file__)",
     "standard output": "import sys; sys.stdout.reconfigure(errors='replace'); print(sys.stdout.isatty())",
 }
+
+PATHS = os.environ | {"PYTHONPATH": str(ROOT)}
 
 
 def both() -> tuple[list[str], list[str]]:
@@ -52,6 +55,29 @@ def test_an_exception_is_a_traceback(script):
     (_, plain), (_, warm) = (start(python, script).communicate() for python in both())
     assert plain.startswith("Traceback") and warm.startswith("Traceback")
     assert warm.endswith(plain.split("\n", 1)[1])
+
+
+def test_of_what_it_starts_runs_are_warm(script):
+    """Where no library finds the environment changed."""
+    (script.parent / "train.py").write_text("import sys; print(sys.argv[1:], 'torch' in sys.modules, flush=True)")
+    script.write_text("""
+import os, subprocess, sys
+subprocess.run([sys.executable, os.path.abspath("train.py"), "a b", "c"])
+subprocess.run([sys.executable, os.path.abspath("train.py"), "d"], env=os.environ | {"OMP_NUM_THREADS": "77"})
+subprocess.run([sys.executable, os.path.abspath("aside.py")])
+subprocess.run([sys.executable, "-c", "import sys; print(sys.argv, 'torch' in sys.modules)", "train.py"])
+""")
+    assert start(warm_python(), script).communicate()[0].splitlines() == [
+        "['a b', 'c'] True", "['d'] False", "['-c', 'train.py'] False",
+    ]  # fmt: skip
+
+
+def test_a_run_of_a_sweep_is_told_as_a_plain_one(script):
+    call = [sys.executable, "-u", "-m", "efficientconv.sweep.job", "--help"]
+    script.write_text(f"import subprocess, sys; subprocess.run([sys.executable, *{call[1:]}])")
+    plain = subprocess.run(call, cwd=ROOT, env=PATHS, capture_output=True, text=True)
+    warm = subprocess.run([*warm_python(), script], env=PATHS, cwd=script.parent, capture_output=True, text=True)
+    assert plain.stdout.startswith("usage: ") and (warm.stdout, warm.stderr) == (plain.stdout, plain.stderr)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])

@@ -1,10 +1,13 @@
 """Python with large libraries imported: a server that forks a process for each command line, and its client.
 
-    python warm_python.py serve <descriptor of a listening socket>
+    python warm_python.py serve <descriptor of a listening socket> <program>
     python warm_python.py ask <socket> <script> <arguments>      as `python <script> <arguments>`, seconds sooner
+    python warm_python.py ask <socket> -u -m <module> <arguments>      as `python -u -m <module> <arguments>`
 
 The process has its own arguments, environment, folder, standard streams, signals and exit code. The client hands signals on,
-and the process dies with it. Different from a plain one are libraries, which are there already, and the end (`end`).
+and the process dies with it. Different from a plain one are its number, libraries, which are there already, the end (`end`),
+and sys.executable: runs that it starts are warm, too (`program`). Where libraries find the environment changed, the client
+becomes a plain Python.
 """
 
 from __future__ import annotations
@@ -14,16 +17,39 @@ import gc
 import importlib
 import json
 import os
+import runpy
 import select
+import shlex
 import signal
 import socket
 import sys
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 # large and wanted by most commands; the package's own modules each process imports itself
 LIBRARIES = ("torch._dynamo", "sklearn.datasets", "scipy.stats", "hydra._internal.hydra", "pydantic", "rich.progress")
+READ_BY_LIBRARIES = ("PYTHON", "OMP_", "MKL_", "LD_", "LC_", "LANG", "MALLOC_", "CUDA_", "TORCH", "TRITON")
+SET_BY_TORCH = "TORCHINDUCTOR_CACHE_DIR"  # when torch._dynamo is imported, as some test file does
+OUR_PATHS = ("", str(Path(__file__).resolve().parent.parent))  # that a run's PYTHONPATH has
+
+
+def read_by_libraries(env: Mapping[str, str]) -> dict[str, str]:
+    found = {name: value for name, value in env.items() if name.startswith(READ_BY_LIBRARIES) and name != SET_BY_TORCH}
+    paths = found.pop("PYTHONPATH", "").split(os.pathsep)
+    return found | {"paths": os.pathsep.join(path for path in paths if path not in OUR_PATHS)}
+
+
+AT_START = read_by_libraries(os.environ)
+
+
+def program(address: str) -> str:
+    """A shell script that stands for Python: train.py and the runs of a sweep begin warm, all else is plain."""
+    plain, warm = shlex.quote(sys.executable), shlex.join([sys.executable, "-IS", __file__, "ask", address])
+    choice = f"""case "$1 $3" in */"train.py "* | "-u efficientconv."*) exec {warm} "$@" ;; esac"""
+    return f'#!/bin/sh\n{choice}\nexec {plain} "$@"\n'
 
 
 def ask(address: str, call: list[str]) -> int:
@@ -35,6 +61,9 @@ def ask(address: str, call: list[str]) -> int:
     stream = server.makefile("rw")
     print(json.dumps([call, os.getcwd(), dict(os.environ)]), file=stream, flush=True)
     pid = int(stream.readline())
+    if not pid:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
+        os.execv(sys.executable, [sys.executable, *call])
 
     def forward(number: int, _: object) -> None:
         with suppress(ProcessLookupError):  # it has ended meanwhile
@@ -64,6 +93,9 @@ def answer(connection: socket.socket) -> list[str]:
     """Forks the process, and says how it ended; ends it where the client has gone."""
     _, streams, _, _ = socket.recv_fds(connection, 1, 3)
     call, folder, environment = json.loads(connection.makefile().readline())
+    if read_by_libraries(environment) != AT_START:
+        connection.sendall(b"0\n")
+        os._exit(0)
     pid = os.fork()
     if not pid:
         connection.close()
@@ -88,13 +120,15 @@ def answer(connection: socket.socket) -> list[str]:
 
 def run(call: list[str]) -> int:
     """What `python <call>` does once it is up; the exit code that it ends with."""
-    script = type(sys)("__main__")
-    script.__file__ = call[0]
-    sys.argv, sys.path[0], sys.modules["__main__"] = call, os.path.dirname(call[0]), script
+    sys.path[1:1] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     code = None
     try:
-        with open(call[0], "rb") as file:
-            exec(compile(file.read(), call[0], "exec"), script.__dict__)
+        if call[:2] == ["-u", "-m"]:
+            sys.stdout.reconfigure(line_buffering=True)
+            sys.argv, sys.path[0] = call[2:], os.getcwd()
+            runpy.run_module(call[2], run_name="__main__", alter_sys=True)
+        else:
+            run_script(call)
     except SystemExit as left:
         code = left.code
     except BaseException:  # of any kind: Python, too, shows it and ends
@@ -103,6 +137,14 @@ def run(call: list[str]) -> int:
     if isinstance(code, str):
         print(code, file=sys.stderr)
     return code if isinstance(code, int) else code is not None
+
+
+def run_script(call: list[str]) -> None:
+    script = type(sys)("__main__")
+    script.__file__ = call[0]
+    sys.argv, sys.path[0], sys.modules["__main__"] = call, os.path.dirname(call[0]), script
+    with open(call[0], "rb") as file:
+        exec(compile(file.read(), call[0], "exec"), script.__dict__)
 
 
 def end(code: int) -> None:
@@ -119,7 +161,9 @@ def main(role: str, address: str, *call: str) -> None:
             importlib.import_module(name)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that answer
         gc.freeze()  # or the processes would copy every object that they look through
-        end(run(serve(socket.socket(fileno=int(address)))))
+        process = serve(socket.socket(fileno=int(address)))
+        (sys.executable,) = call
+        end(run(process))
     elif (code := ask(address, list(call))) < 0:
         if -code in FORWARDED:
             signal.signal(-code, signal.SIG_DFL)
