@@ -8,7 +8,6 @@ import shutil
 import signal
 import statistics
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from conftest import ROOT, command
+from conftest import ROOT, command, warm_python
 from efficientconv.cli import compose
 from efficientconv.config import RunConfig
 from efficientconv.engine.identity import run_name
@@ -110,7 +109,7 @@ def test_where_no_time_was_measured_accuracy_is_drawn_against_macs_alone(tmp_pat
 
 
 def test_stopped_and_killed_and_started_again_it_ends_with_the_same_table(reproduced: Path, tmp_path: Path) -> None:
-    call = [sys.executable, str(ROOT / "scripts" / "reproduce.py"), *arguments(tmp_path)]
+    call = [*warm_python(), str(ROOT / "scripts" / "reproduce.py"), *arguments(tmp_path)]
     results = tmp_path / "results" / "smoke"
     for number, exit_code in ((signal.SIGTERM, 75), (signal.SIGKILL, -signal.SIGKILL)):
         with open(tmp_path / "log.txt", "w") as log:
