@@ -38,9 +38,14 @@ LONG = (
     "test_reproduce.py", "test_report.py", "test_torture.py", "test_run.py", "test_distributed.py", "test_equal_cost.py",
     "test_native_sanitizers.py", "test_sweep_cluster.py", "test_sweep.py", "test_tune.py", "test_tracker_failures.py",
 )  # fmt: skip
+# fixtures of runs that take about as long; the tests that need them are marked slow
+SLOW = {"reproduced", "searched", "swept", "run_of_two", "outputs", "project", "installed", "day"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if SLOW & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 

@@ -55,6 +55,7 @@ def test_models_are_measured_against_a(tmp_path: Path):
     assert all(float(row["ms"]) > 0 and float(row["peak_mb"]) > 0 for row in rows)
 
 
+@pytest.mark.slow
 def test_peers_are_measured_on_the_same_models(tmp_path: Path, monkeypatch):
     """Without torch's compiler, which takes long. A program that computes other logits ends the command."""
     monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")

@@ -37,6 +37,7 @@ def page_faults(how: str, **environment: str) -> int:
     return int(subprocess.run(command, cwd=ROOT, env=clean | environment, check=True, capture_output=True, text=True).stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's own settings")
 def test_a_step_takes_the_pages_of_the_one_before():
     fresh = page_faults("leave")

@@ -34,6 +34,7 @@ def serve(layer: str) -> list[int]:
     return [int(n) for n in subprocess.run(call, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not build.available(), reason="no C++ compiler")
 def test_a_server_of_ever_changing_sizes_levels_off_beside_a_plain_convolution():
     first, second, kept, emptied = serve("sic")

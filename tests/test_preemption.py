@@ -6,13 +6,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, SMALL_RUN, command
+from conftest import ROOT, SMALL_RUN, command, warm_python
 from efficientconv.engine.checkpoint import load_newest
 from efficientconv.engine.epoch_log import read_records
 from efficientconv.engine.preemption import Preemption
@@ -22,7 +21,7 @@ LONG_RUN = [*SMALL_RUN, "trainer.epochs=200"]
 
 
 def start(folder: Path, *args: str) -> subprocess.Popen:
-    call = [sys.executable, str(ROOT / "train.py"), *LONG_RUN, f"run_dir={folder}", *args]
+    call = [*warm_python(), str(ROOT / "train.py"), *LONG_RUN, f"run_dir={folder}", *args]
     return subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -36,6 +35,7 @@ def status(folder: Path) -> dict:
     return json.loads((folder / "status.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_a_signal_saves_the_step_and_leaves_with_the_documented_code(number, tmp_path):
     folder = tmp_path / "run"
@@ -84,6 +84,7 @@ def test_asked_after_a_signal_it_does_not_take_it_for_a_second(monkeypatch):
             signal.signal(number, handler)
 
 
+@pytest.mark.slow
 def test_a_second_process_on_the_folder_is_refused_and_a_crash_leaves_no_lock(tmp_path):
     folder = tmp_path / "run"
     process = start(folder)
@@ -92,8 +93,9 @@ def test_a_second_process_on_the_folder_is_refused_and_a_crash_leaves_no_lock(tm
     assert second.returncode == 2 and "is in use by another process" in second.stderr
     process.kill()
     process.wait()
+    killed = status(folder)["pid"]
     third = start(folder)
-    wait_for(lambda: status(folder)["pid"] == third.pid, third)
+    wait_for(lambda: status(folder)["pid"] != killed, third)
     third.kill()
     third.wait()
 

@@ -459,6 +459,7 @@ def test_mistakes_are_one_line(tmp_path):
         find_sources([tmp_path])
 
 
+@pytest.mark.slow
 def test_thousands_of_runs_fit_and_answer(chromium, tier_folder, tmp_path):
     record = read_record(next(tier_folder.glob("runs/a-*")))
     runs = [Run(record, tmp_path) for record in many_runs(record, 3000, epochs=100)]

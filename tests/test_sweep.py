@@ -9,7 +9,6 @@ import shutil
 import signal
 import statistics
 import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 from test_continuation import holder
 
-from conftest import ROOT, command
+from conftest import ROOT, command, warm_python
 from efficientconv.cli import compose
 from efficientconv.config import RunConfig
 from efficientconv.data.parallel import CORES, available_cores
@@ -153,7 +152,7 @@ LONG_SWEEP = (
 
 
 def start(folder: Path) -> subprocess.Popen:
-    call = [sys.executable, str(ROOT / "train.py"), *LONG_SWEEP, "output_root=out"]
+    call = [*warm_python(), str(ROOT / "train.py"), *LONG_SWEEP, "output_root=out"]
     return subprocess.Popen(call, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -166,6 +165,7 @@ def wait_for(condition, process: subprocess.Popen | None = None) -> None:
     pytest.fail("waited in vain")
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_leaves_no_run_behind_and_a_stopped_one_says_how_to_go_on(tmp_path):
     def folders() -> list[RunFolder]:
         return [RunFolder(path) for path in sorted(tmp_path.glob("out/smoke/*"))]

@@ -10,6 +10,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 import slurm_stand_in
 from conftest import ROOT
 from efficientconv.engine.epoch_log import read_records
@@ -48,6 +50,7 @@ def step_of(folder: Path, state: Path) -> list[int]:
     return []
 
 
+@pytest.mark.slow
 def test_a_preempted_job_saves_is_requeued_and_goes_on_in_its_folder_while_another_fails(tmp_path):
     slurm_stand_in.install(tmp_path / "bin")
     (tmp_path / "state").mkdir()

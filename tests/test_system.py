@@ -51,6 +51,7 @@ def without(script: str, *args: object) -> subprocess.CompletedProcess:
     return subprocess.run(call, cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)
 
 
+@pytest.mark.slow
 def test_a_run_is_trained_and_evaluated_without_what_windows_lacks(tmp_path: Path):
     for split in ("train", "test"):
         for name in ("cat", "dog"):

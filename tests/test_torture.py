@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from conftest import command
 
 
+@pytest.mark.slow
 def test_killed_runs_end_bit_for_bit_as_unbroken_ones(tmp_path):
     done = command("scripts/torture.py", "--kills", 4, "--output-dir", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr

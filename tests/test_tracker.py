@@ -62,6 +62,7 @@ def test_a_killed_and_resumed_run_is_one_run_with_each_step_once(tmp_path):
     assert tracking.kept_values(tmp_path / "c")[2]["id"] == run_id
 
 
+@pytest.mark.slow
 def test_the_follower_of_a_killed_training_ends_and_the_next_one_waits_for_it(tmp_path, monkeypatch):
     with WandbServer("hangs") as server, monkeypatch.context() as environment:
         tracking.use_server(environment, server.url)

@@ -64,6 +64,7 @@ def test_signals_to_all_processes_of_a_job_do_not_end_the_follower(tmp_path):
     assert tracking.kept_steps(tmp_path / "c") == [1, 2]
 
 
+@pytest.mark.slow
 def test_servers_that_refuse_take_no_uploads_or_are_not_there(tmp_path, monkeypatch):
     reasons = {"refuses": "error 401", "loses uploads": "TimeoutError", "closed": "connection refused"}
     trackers = {}
@@ -78,6 +79,7 @@ def test_servers_that_refuse_take_no_uploads_or_are_not_there(tmp_path, monkeypa
         assert tracking.kept_steps(tmp_path / name) == [1, 2]
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs_changes_nothing_but_one_warning(finished_run, tmp_path, monkeypatch):
     with WandbServer("hangs") as server:
         tracking.use_server(monkeypatch, server.url)
