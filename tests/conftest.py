@@ -38,7 +38,7 @@ LONG = (
     "test_reproduce.py", "test_report.py", "test_torture.py", "test_run.py", "test_distributed.py", "test_equal_cost.py",
     "test_native_sanitizers.py", "test_sweep_cluster.py", "test_sweep.py", "test_tune.py", "test_tracker_failures.py",
 )  # fmt: skip
-# fixtures of runs that take about as long; the tests that need them are marked slow
+# fixtures that take ten seconds and more; each test that needs one is marked slow
 SLOW = {"reproduced", "searched", "swept", "run_of_two", "outputs", "project", "installed", "day"}
 
 

@@ -6,14 +6,13 @@ import csv
 import re
 import shlex
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import optuna
 import pytest
 
-from conftest import ROOT, command
+from conftest import ROOT, command, warm_python
 from efficientconv.cli import compose
 from efficientconv.config import RunConfig
 from efficientconv.engine.epoch_log import read_records
@@ -38,7 +37,7 @@ def searched(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess, str]:
     """Two trials at a time, killed with their search after an epoch of the second, and the search continued."""
     root = tmp_path_factory.mktemp("tune")
     killed = subprocess.Popen(
-        [sys.executable, ROOT / "scripts/tune.py", *ARGS, "2", "--jobs", "2"], cwd=root, stdout=subprocess.PIPE, text=True
+        [*warm_python(), ROOT / "scripts/tune.py", *ARGS, "2", "--jobs", "2"], cwd=root, stdout=subprocess.PIPE, text=True
     )
     trained: list[RunFolder] = []
     while len(trained) < 2 or not read_records(trained[1].metrics_file):
