@@ -1,11 +1,11 @@
-"""What a network costs for one image: MACs, parameters, activations, in all and layer by layer.
+"""The cost of a network for one image: MACs, parameters, activations, in total and layer by layer.
 
 1 MAC = one multiply-accumulate = 2 FLOPs. Convolutions, fully connected layers and other matrix products are counted;
-biases, normalisation, ReLU, softmax, pooling and additions are not (paper, section 1). Activations are the elements that
-what is counted puts out. Parameters are all that the network has, each once.
+biases, normalisation, ReLU, softmax, pooling and additions are not (paper, section 1). Activations are the output elements
+of the counted operations. Parameters are all parameters of the network, each once.
 
-Layers of this project state their own cost; what other operations multiply is known to torch (operations.py). What
-neither knows is refused, never counted as nothing.
+Layers of this project state their cost. torch knows the MACs of other operations (operations.py). An operation that neither
+knows is refused, and never counted as 0.
 """
 
 from __future__ import annotations
@@ -88,14 +88,14 @@ def _on_meta(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _dtype(model: nn.Module) -> torch.dtype:
-    """Of the numbers that it computes with."""
+    """The dtype of the numbers that `model` computes with."""
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
 
 
 class _Counter(TorchDispatchMode):
-    """Adds what each operation multiplies to the innermost module that it runs in.
+    """Adds the MACs of each operation to the innermost module in which the operation runs.
 
-    A layer that states its cost is one module, whatever is inside. by_statement: its statement counts, not its operations.
+    A layer that states its cost is one module. by_statement: the stated cost counts, not the operations.
     """
 
     def __init__(self, model: nn.Module, by_statement: bool):
@@ -164,7 +164,7 @@ class _Counter(TorchDispatchMode):
 
 
 def _states_cost(module: nn.Module) -> bool:
-    """Whether it is a layer of this project, with its formula: a method `cost(h, w)`."""
+    """Whether the module is a layer of this project, with its formula: a method `cost(h, w)`."""
     return callable(getattr(type(module), "cost", None))
 
 

@@ -12,14 +12,14 @@ from contextlib import contextmanager
 
 
 class UserError(ValueError):
-    """What was wrong, where, and what to do about it, in one line."""
+    """A mistake of the user. The message says in one line what was wrong, where, and what to do."""
 
     exit_code = 2
 
 
 @contextmanager
 def of_extra(name: str) -> Iterator[None]:
-    """What is imported inside comes with an extra of this package. Raises UserError where that was not installed."""
+    """For imports inside the block that an extra of this package installs. Raises UserError if it is not installed."""
     try:
         yield
     except ModuleNotFoundError as missing:

@@ -1,8 +1,9 @@
-"""What the code runs on: versions, device, threads, compiled kernels, the commit. No environment variables.
+"""Facts about the machine and the code: versions, device, threads, compiled kernels, the commit.
 
     python -m efficientconv.info        prints what a bug report needs
 
-The command works where packages are missing, torch included, and it compiles nothing.
+The command also works if packages are missing, even torch. It compiles nothing. Of the environment it prints only
+OMP_NUM_THREADS.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 
 def facts() -> dict[str, str]:
-    """In the order in which they are printed."""
+    """The facts, in the order in which they are printed."""
     about = {
         "efficientconv": f"{efficientconv.__version__} at {Path(efficientconv.__file__).parent}",
         "python": platform.python_version(),
@@ -41,7 +42,7 @@ def facts() -> dict[str, str]:
 
 
 def version(package: str) -> str | None:
-    """None where the package is not installed."""
+    """The version of a package; None if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -63,7 +64,7 @@ def torch_facts() -> dict[str, str]:
 
 
 def kernels() -> str:
-    """Whether they are compiled for this machine, or could be."""
+    """The state of the kernels: compiled for this machine, or not yet, or not possible."""
     from efficientconv.native import build
 
     if path := build.compiled():

@@ -1,4 +1,4 @@
-"""Measured time of networks: medians over interleaved repeats, so that what else the machine does meets all alike."""
+"""Measured times of networks: medians over interleaved repeats, so that other load affects all networks alike."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-SLICE_SECONDS = 0.05  # of one measurement: long enough for the clock, short enough to interleave
+SLICE_SECONDS = 0.05  # length of one measurement: long enough for the clock, short enough to interleave
 
 
 Pass = Callable[[], object]
@@ -20,7 +20,7 @@ Pass = Callable[[], object]
 
 @dataclass(frozen=True)
 class Latency:
-    """Of a pass over `batch_size` images, divided by it."""
+    """The time of a pass over `batch_size` images, divided by `batch_size`."""
 
     ms_per_image: float  # median over the repeats
     iqr_ms: float  # between the quartiles
@@ -57,7 +57,7 @@ def measure_training(
 
 
 def _images(models: dict[str, nn.Module], sizes: dict[str, int], batch_size: int, device: torch.device) -> dict[str, Tensor]:
-    """For each network, which is put on the device."""
+    """Images for each network. Puts the networks on the device."""
     images, noise = {}, torch.Generator().manual_seed(0)
     for name, model in models.items():
         model.to(device, memory_format=torch.channels_last)
@@ -76,7 +76,7 @@ def _measure(passes: dict[str, Pass], batch_size: int, device: torch.device, rep
 
 
 def _seconds(run: Pass, times: int, device: torch.device) -> float:
-    """Of one pass, after one that does not count."""
+    """The seconds of one pass, after a first pass that does not count."""
     run()
     if device.type == "cuda":
         return _gpu_seconds(run, times)
@@ -87,7 +87,7 @@ def _seconds(run: Pass, times: int, device: torch.device) -> float:
 
 
 def _gpu_seconds(run: Pass, times: int) -> float:
-    """Between two events on the device itself: without what the first launch and the last answer take."""
+    """The seconds between two events on the device: without the time of the first launch and of the last answer."""
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     start.record()
     for _ in range(times):

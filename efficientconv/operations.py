@@ -1,4 +1,4 @@
-"""What an operation of torch multiplies: its MACs, nothing, or unknown."""
+"""The MACs of an operation of torch: a number, 0, or unknown."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Formula = Callable[..., int]  # called with the operation's arguments and out_va
 
 
 def formulas() -> dict[object, Formula]:
-    """Of torch's operations that multiply, by operation: torch's own, and products of a vector, which it leaves out."""
+    """Formulas for torch's operations that multiply: torch's own, and those of products with a vector, which torch lacks."""
     beyond = {aten.mv: _vector_flops, aten.dot: _vector_flops, aten.vdot: _vector_flops, aten.addmv: _added_vector_flops}
     return FlopCounterMode(display=False, custom_mapping=beyond).flop_registry
 

@@ -1,10 +1,10 @@
-"""How a command ends: a mistake of the user is one line, a signal is one line, a bug of ours is a traceback.
+"""The end of a command: a mistake of the user gives one line, a signal gives one line, a bug of ours gives a traceback.
 
 The signals are SIGTERM, SIGUSR1 and Ctrl-C. A command answers them at any moment, also while it imports: its first line is
 `leave_on_signals()`, and until the command has begun something, a signal ends the process at once with exit code 75. Under
 `guarded` a signal raises `Preempted`, so that the command can put away its files and processes. A run saves its step first
-(engine/preemption.py). Where nobody reads the output any more, as behind `| head`, a command ends without a word. This file
-imports only small parts of the standard library, so that it is imported at once.
+(engine/preemption.py). If nobody reads the output any more, as with `| head`, a command ends silently. This file imports
+only small parts of the standard library, so that it is imported at once.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def stop(number: int, frame: FrameType | None) -> None:
 
 
 def require_unasked() -> None:
-    """Raises Preempted again where a library swallowed it: some have a bare `except:` around an import."""
+    """Raises Preempted again if a library swallowed it: some libraries have a bare `except:` around an import."""
     if Preempted.asked:
         raise Preempted
 
@@ -179,7 +179,7 @@ def _answer_pipe(handler: signal.Handlers) -> None:
 
 
 def _output_is_unread() -> bool:
-    """If so, what is left of it goes nowhere."""
+    """Whether nobody reads the output. If so, the rest of the output is dropped."""
     if not hasattr(select, "poll"):  # Windows
         return False
     poll = select.poll()

@@ -43,7 +43,7 @@ def find_weights(source: str | Path) -> Path:
 
 
 def write_weights(path: Path, tensors: dict[str, Tensor], config: dict, classes: list[str]) -> None:
-    """Raises OSError."""
+    """Writes model.safetensors. Raises OSError."""
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     metadata = {"config": json.dumps(config), "classes": json.dumps(classes)}
     digest = _digest(*_parts(save(tensors, metadata)))
@@ -51,8 +51,11 @@ def write_weights(path: Path, tensors: dict[str, Tensor], config: dict, classes:
 
 
 class Weights(NamedTuple):
-    """Of a run from before there were checksums, or of another program, nothing is `checked`; of the other there are no
-    `classes` and no `config`."""
+    """The content of a file of weights.
+
+    A file without a checksum, of an earlier version or of another program, is not `checked`. A file of another program has
+    no `classes` and no `config`.
+    """
 
     tensors: dict[str, Tensor]
     classes: list[str] | None  # by label
@@ -61,7 +64,7 @@ class Weights(NamedTuple):
 
 
 def read_weights(path: Path) -> Weights:
-    """Raises UserError for a file that is missing, damaged or not a file of weights."""
+    """The weights in a file. Raises UserError if the file is missing, damaged or not a file of weights."""
     content = read_bytes(path)
     if content is None:
         raise UserError(f"cannot read the weights in {path}: there is no such file")
@@ -76,7 +79,7 @@ def read_weights(path: Path) -> Weights:
 
 
 def load_checked(path: Path) -> Weights:
-    """As read_weights, with a warning for a file without a checksum."""
+    """The same as `read_weights`, with a warning for a file without a checksum."""
     weights = read_weights(path)
     if not weights.checked:
         warnings.warn(f"{path} has no checksum, as files of earlier versions: damage to it would not show", stacklevel=2)
@@ -84,7 +87,7 @@ def load_checked(path: Path) -> Weights:
 
 
 def load_into(model: nn.Module, weights: dict[str, Tensor], origin: Path) -> None:
-    """Raises UserError if the weights belong to another network."""
+    """Loads the weights into `model`. Raises UserError if they belong to another network."""
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:

@@ -1,9 +1,9 @@
-"""What Hydra loads of this project for `train.py -m`: the sweeper `grid` and the launcher `local`.
+"""Hydra's plugins for `train.py -m`: the sweeper `grid` and the launcher `local`.
 
-grid composes every combination of the values, freezes each in its run folder, leaves out what is done and gives the rest
-to the launcher: a job of any launcher is a run folder, and trains what is frozen there. local trains on this machine, each
-run in a process of its own; joblib, submitit and ray are the launchers of their own packages.
-Hydra imports this file at each start of a command: what takes long is imported where it is used.
+grid composes every combination of the values, writes each configuration to its run folder, skips finished runs and gives
+the other folders to the launcher. A job of any launcher trains the configuration in one run folder. local trains on this
+machine, each run in its own process. joblib, submitit and ray are launchers of other packages. Hydra imports this file at
+each start of a command, so slow imports stand where they are used.
 """
 
 import os
@@ -41,7 +41,7 @@ class GridConf:
 @dataclass
 class LocalConf:
     _target_: str = f"{__name__}.LocalLauncher"
-    jobs: int = 1  # at a time: they divide the cores, and GPUs are dealt out in turn
+    jobs: int = 1  # runs at a time: they divide the cores and the GPUs
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="grid", node=GridConf, provider="efficientconv")
@@ -92,7 +92,7 @@ class GridSweeper(Sweeper):
         return plain(config)
 
     def _launch(self, folders: "list[RunFolder]") -> "list[Outcome]":
-        """How the run of each folder ended."""
+        """The outcome of the run of each folder."""
         from efficientconv.sweep.job import python_path
 
         os.environ["PYTHONPATH"] = python_path()  # a job may start in a folder that is not the repository
@@ -136,7 +136,7 @@ class LocalLauncher(Launcher):
 
 
 def train_frozen(cfg: DictConfig) -> "Outcome":
-    """A job of any launcher but local, on whichever machine. A stopped one ends 75, without a result."""
+    """A job of any launcher except local, on any machine. A stopped job ends with exit code 75, without a result."""
     from efficientconv.sweep.job import frozen_config
     from efficientconv.sweep.pool import run_jobs
 
@@ -161,7 +161,7 @@ def _returned(folder: "RunFolder", result: JobReturn) -> "Outcome":
 
 
 def _found(folder: "RunFolder", reason: str) -> "Outcome":
-    """Of a job that brought no result: what its folder says."""
+    """The outcome of a job without a result, from its folder."""
     from efficientconv.sweep.outcome import Outcome
 
     if folder.summary() is not None:

@@ -129,18 +129,18 @@ def progress(args: argparse.Namespace, groups: int) -> tqdm:
     return tqdm(total=groups * args.repeats, desc=args.what, unit="round", disable=None)
 
 
-# what holds the processor back, and what has the C library keep freed memory
+# variables that limit the processor's instructions, and that make the C library keep freed memory
 TELLING = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
 
 
 def command() -> str:
-    """What was typed, with those settings around it that decide the times."""
+    """The command as typed, with the environment variables that change the times."""
     settings = [f"{name}={os.environ[name]}" for name in TELLING if name in os.environ]
     return shlex.join([*settings, "python", "scripts/benchmark.py", *sys.argv[1:]])
 
 
 def places(args: argparse.Namespace) -> list[tuple[str, str, int]]:
-    """(layout, stage, batch); a model has no stage."""
+    """The places as (layout, stage, batch). A model has no stage."""
     result = []
     for layout in args.layout or SHAPES:
         stages = [name for name, _, _ in SHAPES[layout]] if args.what == "layers" else [""]
@@ -151,7 +151,7 @@ def places(args: argparse.Namespace) -> list[tuple[str, str, int]]:
 def rows_of(
     chosen: list[subjects.Subject], layout: str, kind: str, peaks: Peaks, repeats: int, device: torch.device, bar: tqdm
 ) -> list[report.Row]:
-    """The first is the one that the others are measured against."""
+    """The rows of one place. All subjects are compared with the first."""
     jobs = {subject.name: subject.job(kind, device) for subject in chosen}
     memory = {name: peak_bytes(job, device) / 2**20 for name, job in jobs.items()}
     times = measure(jobs, repeats, device, bar)

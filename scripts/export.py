@@ -39,7 +39,7 @@ BATCH = 16  # images of a measured pass where any number fits
 
 
 class Order(Section):
-    """What was asked for: configs/export.yaml."""
+    """The settings of configs/export.yaml."""
 
     run: str
     format: Literal["onnx", "pt2"]
@@ -82,7 +82,7 @@ def output_path(order: Order) -> Path:
 
 
 class Exported(nn.Module):
-    """For the measurement, beside a network."""
+    """The exported network as a module, for the measurement."""
 
     def __init__(self, run: Run):
         super().__init__()

@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def chosen(names: str | None) -> Sequence[Stage]:
-    """In the order of the day. Raises UserError for a stage that is none."""
+    """The chosen stages, in their order. Raises UserError for an unknown stage."""
     wanted = [stage.name for stage in STAGES] if names is None else names.split(",")
     for name in wanted:
         if name not in BY_NAME:
@@ -91,7 +91,7 @@ def folder_name(device: str, tiny: bool) -> str:
 
 
 def plan(day: Day) -> str:
-    """With the seconds after which each stage would have ended at the latest."""
+    """The table of stages, with the seconds after which each stage has ended at the latest."""
     rows, seconds, left = [], 0, day.left()
     for stage in day.stages:
         outcome, to_do = day.outcome(stage), stage in left

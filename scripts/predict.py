@@ -50,7 +50,7 @@ from efficientconv.validation import Section, validate
 
 
 class Order(Section):
-    """What was asked for on the command line."""
+    """The settings on the command line."""
 
     run: str
     images: str
@@ -152,7 +152,7 @@ def writing(output: Path | None) -> Iterator[TextIO | None]:
 
 
 def parse_order(settings: list[str]) -> Order:
-    """From key=value; a value is taken as it is. Raises UserError."""
+    """The settings from key=value arguments. Values are not parsed. Raises UserError."""
     values: dict[str, object] = {}
     for setting in settings:
         key, equals, value = setting.partition("=")

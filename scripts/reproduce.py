@@ -59,7 +59,7 @@ from efficientconv.validation import validate
 
 @dataclass(frozen=True)
 class Order:
-    """What was asked for on the command line."""
+    """The settings on the command line."""
 
     tables: list[str]
     tier: str
@@ -84,11 +84,11 @@ def main() -> None:
         return
     code = train(pending, args.jobs)
     if code == Preempted.exit_code:
-        sys.exit(code)  # who sent a signal does not want to wait for tables
+        sys.exit(code)  # after a signal nobody wants to wait for tables
     measure, device = args.measure, choose_device("auto")
     for name in order.tables:
         paths = write_table(name, tier, order.seeds, command_of(order, args.only), device, measure)
-        measure = "missing" if measure == "again" else measure  # once for all tables
+        measure = "missing" if measure == "again" else measure  # measured once for all tables
         print(f"{paths[0].read_text()}\n{', '.join(map(str, paths))}\n")
     print(", ".join(map(str, write_plots(tier))))
     if code:
@@ -108,7 +108,7 @@ def compose(overrides: Sequence[str]) -> RunConfig:
 
 
 def rows_to_train(tables: Sequence[str], only: str | None) -> list[str]:
-    """Raises UserError for a row that is in none of the tables."""
+    """The rows to train. Raises UserError for a row that is in none of the tables."""
     configs = [table for table in map(table_config, tables) if table.trained]
     needed = list(dict.fromkeys(name for table in configs for name in needed_rows(table)))
     if only is None:
@@ -121,7 +121,7 @@ def rows_to_train(tables: Sequence[str], only: str | None) -> list[str]:
 
 
 def parse_order(given: Sequence[str]) -> Order:
-    """From key=value. Raises UserError for one that is missing or unreadable."""
+    """The settings from key=value arguments. Raises UserError if a setting is missing or unreadable."""
     values = settings(given, "table=2 tier=smoke seeds=0,1,2")
     for key, example in (("table", "2"), ("tier", "smoke")):
         if not values.get(key):
@@ -131,7 +131,7 @@ def parse_order(given: Sequence[str]) -> Order:
 
 
 def command_of(order: Order, only: str | None) -> str:
-    """Without overrides: numbers don't depend on them, and they may name somebody's folders."""
+    """The command without overrides: numbers do not depend on them, and they may name folders of this machine."""
     seeds = ",".join(map(str, order.seeds))
     command = f"python scripts/reproduce.py table={','.join(order.tables)} tier={order.tier} seeds={seeds}"
     return command if only is None else f"{command} --only {only}"

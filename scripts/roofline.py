@@ -40,7 +40,7 @@ MODELS = "acfhijklm"
 
 
 class Order(Section):
-    """What was asked for: configs/roofline.yaml."""
+    """The settings of configs/roofline.yaml."""
 
     model: ModelConfig | None = None
     device: str | None
@@ -67,7 +67,7 @@ def main(values: dict) -> None:
 
 
 def devices(name: str | None) -> list[str]:
-    """Raises UserError for one that is unknown."""
+    """The devices to compute. Raises UserError for an unknown device."""
     if name is not None and name not in MACHINES:
         raise UserError(f"unknown device '{name}': {did_you_mean(name, MACHINES)}")
     return list(MACHINES) if name is None else [name]

@@ -55,7 +55,7 @@ def list_runs(args: argparse.Namespace) -> None:
 
 
 def last_change(run: Run) -> float:
-    """Of the run itself, not of the note beside it."""
+    """The time of the last change of the run, without its note."""
     status = run.path / "status.json"
     return (status if status.exists() else run.path).stat().st_mtime
 
@@ -83,7 +83,7 @@ def note(args: argparse.Namespace) -> None:
 
 
 def remove(args: argparse.Namespace) -> None:
-    """All are looked at before the first is removed."""
+    """Removes runs. All folders are checked before the first is removed."""
     folders = [existing(run) for run in args.runs]
     for folder in folders:
         if in_use(folder.path):
@@ -119,12 +119,12 @@ def results(record: RunRecord) -> dict[str, str]:
 
 
 def settings(record: RunRecord) -> dict[str, object]:
-    """Of the configuration, without the layers that the model's name stands for."""
+    """The settings of the configuration, without the layers, which the model's name stands for."""
     return {key: value for key, value in flat(record.config).items() if not key.startswith("model.stages.")}
 
 
 def parting(one: RunRecord, other: RunRecord) -> str:
-    """From where on their training was another."""
+    """The first epoch in which the training of two runs differs, as a sentence."""
     for ours, theirs in zip(one.metrics, other.metrics):
         if ours["train_loss"] != theirs["train_loss"]:
             return f"training losses differ from epoch {ours['epoch']} on"

@@ -45,7 +45,7 @@ from efficientconv.results.report.times import Times
 from efficientconv.results.run_table import TIMES, run_table, title_of
 from efficientconv.text import printable
 
-NAMED = 5  # of the runs that are passed over
+NAMED = 5  # the most skipped runs that are named
 ENDINGS = (".md", ".csv", ".png", ".svg")
 
 
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def finished_runs(sources: Sources) -> list[RunRecord]:
-    """Raises UserError where none is finished; says which are passed over."""
+    """The finished runs. Names the runs that are skipped. Raises UserError if no run is finished."""
     for warning in sources.warnings:
         print(f"warning: {printable(warning)}", file=sys.stderr)
     finished = [run.record for run in sources.runs if run.record.state == "done"]
@@ -85,7 +85,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def output_of(given: Path | None, paths: Sequence[Path]) -> Path:
-    """The files' path, without ending: as given, else beside the runs."""
+    """The path of the files, without ending: as given, else beside the runs."""
     if given is not None:
         return given.with_suffix("") if given.suffix in ENDINGS else given
     inside = len(paths) == 1 and paths[0].is_dir() and not (paths[0] / "config.yaml").exists()

@@ -74,7 +74,7 @@ TIMINGS = {
 
 @dataclass
 class Outcome:
-    """Of one run that was killed: where, and in what it ended differently from the unbroken one."""
+    """The outcome of a killed run: the kills by phase, and the differences from the unbroken run."""
 
     model: str
     options: str
@@ -105,7 +105,7 @@ def main() -> None:
 
 
 def torture(model: str, seed: int, kills: int, scratch: Path, bar: tqdm) -> Outcome:
-    """One unbroken run and one that is killed `kills` times."""
+    """Trains one unbroken run and one run that is killed `kills` times, and compares them."""
     outcome = Outcome(model, " ".join(VARIANTS[model]), seed)
     unbroken, broken = scratch / f"{model}{seed}-unbroken", scratch / f"{model}{seed}-broken"
     with started(model, seed, unbroken) as process:
@@ -124,7 +124,7 @@ def torture(model: str, seed: int, kills: int, scratch: Path, bar: tqdm) -> Outc
 
 @contextmanager
 def started(model: str, seed: int, folder: Path) -> Iterator[subprocess.Popen]:
-    """Nothing of it is left where this process is stopped."""
+    """Starts a run. The run ends with this process, also if this process is stopped."""
     call = [sys.executable, str(ROOT / "train.py"), *COMMON, *VARIANTS[model], f"model={model}", f"seed={seed}"]
     process = subprocess.Popen([*call, f"run_dir={folder}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -154,7 +154,7 @@ def saving(folder: Path) -> bool:
 
 
 def evaluating(folder: Path) -> bool:
-    """The epoch's steps are all saved and its record is not written."""
+    """Whether the run evaluates: all steps of the epoch are saved, and its record is not written yet."""
     step = newest_step(folder)
     return step > 0 and step % STEPS_PER_EPOCH == 0 and len(read_records(folder / "metrics.jsonl")) < step // STEPS_PER_EPOCH
 
@@ -169,7 +169,7 @@ def read_status(folder: Path) -> dict:
 
 
 def differences(unbroken: Path, broken: Path) -> list[str]:
-    """What is not bitwise the same, timings aside."""
+    """The parts that are not bitwise the same, except times."""
     states = [load_newest(folder / "checkpoints")[1] for folder in (unbroken, broken)]
     found = []
     for part in ("model", "ema"):

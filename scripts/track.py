@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def send(run: Path, logger: str) -> str:
-    """Returns what went wrong, nothing when the logger has it all."""
+    """Sends a run to the logger. Returns an error message, or "" if the logger has the whole run."""
     if not (run / "config.yaml").is_file():
         return f"{run} is no run folder: it has no config.yaml"
     done = subprocess.run(

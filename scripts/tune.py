@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def best(search: Search, fixed: list[str]) -> str:
-    """The trial with the highest accuracy, and the command that trains its setting."""
+    """The trial with the highest accuracy, and the command that trains with its settings."""
     counts = Counter(STATES[trial.state] for trial in search.study.trials)
     found = ", ".join(f"{number} {state}" for state, number in counts.items())
     trial = search.best()
@@ -83,7 +83,7 @@ def best(search: Search, fixed: list[str]) -> str:
 
 
 def trial_table(search: Search) -> Table:
-    """The best first; pruned and failed ones behind the finished. The run folder is for the csv file."""
+    """The trials, the best first; pruned and failed trials come after finished ones. Only the csv file has the run folder."""
     trials = sorted(search.study.trials, key=lambda trial: (list(STATES).index(trial.state), -(trial.value or 0)))
     claimed = [trial for trial in trials if "run" in trial.user_attrs]
     records = {trial.number: read_records(search.run_of(trial).metrics_file) for trial in claimed}

@@ -58,14 +58,14 @@ def main(values: dict) -> None:
 
 
 def check_without_files(config: DataConfig) -> None:
-    """Such a set checks itself when it is loaded (checksums, lengths): a UserError tells of damage."""
+    """Loads a set without image files. Loading checks checksums and lengths, and raises UserError for damage."""
     data = load_data(config)
     held = sum(len(split) for split in (data.train, data.val, data.test) if split is not None)
     print(f"data={config.name} has no image files to decode, so there is no manifest; its {held} images were loaded")
 
 
 def check_prepared(root: Path) -> list[str]:
-    """The names of the damaged files of a prepared set, whose own manifest has the checksum of each."""
+    """The names of the damaged files of a prepared set. Its manifest has the checksum of each file."""
     manifest, _ = PreparedManifest.read(root)
     damaged = []
     with ThreadPoolExecutor(available_cores()) as pool, Progress("files", len(manifest.files), "files") as progress:
@@ -79,7 +79,7 @@ def check_prepared(root: Path) -> list[str]:
 
 
 def check_files(data: DataSet, config: DataConfig, manifest: Path) -> bool:
-    """Whether any image is damaged; each that is gets a line when it is found."""
+    """Whether any image is damaged. Prints a line for each damaged image."""
     root = root_of(config)
     if data.passed_over:
         print(data.passed_over, flush=True)

@@ -51,13 +51,13 @@ def main(values: dict) -> None:
 
 
 def labelled(runs: list[RunKernels]) -> dict[str, RunKernels]:
-    """By model, or by the run's name where that does not tell them apart."""
+    """The runs by model, or by the name of the run if both have the same model."""
     models = [run.summary["model_name"] for run in runs]
     return dict(zip(models if len(set(models)) == len(runs) else [run.run for run in runs], runs))
 
 
 def picture_path(output: str | None, folder: Path, labels: list[str]) -> Path:
-    """Raises UserError for an output that is no PNG."""
+    """The path of the picture. Raises UserError for an output that is no PNG."""
     if output is None:
         return folder / ("kernels.png" if len(labels) == 1 else f"kernels_{'_vs_'.join(labels)}.png")
     if Path(output).suffix != ".png":

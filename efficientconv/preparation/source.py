@@ -46,11 +46,11 @@ class Item(NamedTuple):
         return self.name.partition("/")[0]
 
     def size_bytes(self) -> int:
-        """Raises OSError."""
+        """The size of the image in bytes. Raises OSError."""
         return os.path.getsize(self.file) if self.size is None else self.size
 
     def read(self) -> bytes:
-        """Raises OSError, also for an image that is too large."""
+        """The bytes of the image. Raises OSError, also for an image that is too large."""
         if self.size is None:
             return content_of(self.file)
         require_size(self.size)

@@ -1,1 +1,1 @@
-"""The paper's tables, run by run: what is to be done, what it costs, what came out."""
+"""Reproduces the paper's tables: the missing runs, their estimated cost, and the results."""

@@ -1,4 +1,4 @@
-"""What runs will cost: time from measured throughput, bytes from what a run folder holds."""
+"""Estimates the cost of runs: time from the measured throughput, bytes from the content of a run folder."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of what a run has still to do, alone on this machine."""
+    """The estimated cost of the rest of a run, alone on this machine."""
 
     seconds: float | None  # None: it can't be told how many images there are
     disk_bytes: int
@@ -42,7 +42,7 @@ class Estimate:
 
 
 def estimate(pending: Sequence[PlannedRun], everything: Sequence[PlannedRun], facts: DataFacts) -> list[Estimate]:
-    """One for each of `pending`; rates are those of the runs of `everything` in this machine's folders, else tried now."""
+    """An estimate for each of `pending`. The rates are from runs of `everything` on this machine, else measured now."""
     rates: dict[str, tuple[float, str]] = {}
     for run in pending:
         if run.row not in rates:
@@ -51,7 +51,7 @@ def estimate(pending: Sequence[PlannedRun], everything: Sequence[PlannedRun], fa
 
 
 def data_facts(config: DataConfig) -> DataFacts:
-    """Of the set that lies at data.root. Raises UserError when that is only a part: a tier's tables are of the whole."""
+    """The facts of the data set at data.root. Raises UserError for a part of a set: a tier's tables are of the whole."""
     try:
         data = find_data(config)
     except UserError:
@@ -71,14 +71,14 @@ def _estimate(run: PlannedRun, facts: DataFacts, images_per_s: float, source: st
 
 
 def _measured_rate(row: str, runs: Sequence[PlannedRun]) -> tuple[float, str] | None:
-    """Images a second of the newest epochs of that row's runs in this machine's folders."""
+    """Images per second of the newest epochs of this row's runs in the folders of this machine."""
     newest = [read_records(run.folder.metrics_file)[-RECENT_EPOCHS:] for run in runs if run.row == row]
     rates = [record["images_per_s"] for records in newest for record in records]
     return (statistics.median(rates), "its epochs here") if rates else None
 
 
 def _trial_rate(run: PlannedRun, num_classes: int) -> tuple[float, str]:
-    """Images a second of a few training steps on random images; the loader is left out."""
+    """Images per second of a few training steps on random images, without the loader."""
     device = choose_device(run.config.trainer.device)
     model, size = _network(run, num_classes)
     model.to(device, memory_format=torch.channels_last)
@@ -94,7 +94,7 @@ def _trial_rate(run: PlannedRun, num_classes: int) -> tuple[float, str]:
 
 
 def _disk_bytes(run: PlannedRun, num_classes: int) -> int:
-    """Two checkpoints (weights, momentum, their average where one is kept) and the final weights, in float32."""
+    """The bytes of two checkpoints (weights, momentum, and the moving average if any) and the final weights, in float32."""
     with torch.device("meta"):
         model, _ = _network(run, num_classes)
     weights = sum(tensor.numel() * 4 for tensor in model.state_dict().values())
@@ -103,6 +103,6 @@ def _disk_bytes(run: PlannedRun, num_classes: int) -> int:
 
 
 def _network(run: PlannedRun, num_classes: int) -> tuple[nn.Module, int]:
-    """And the pixels a side that it takes."""
+    """The network of a run, and the pixels a side of its input."""
     model, size = run.config.model, run.config.data.image_size
     return create_model(model, num_classes=num_classes, image_size=size), image_size_of(model, size)

@@ -1,4 +1,4 @@
-"""Which runs a table needs at a tier, and where each stands."""
+"""The runs that a table needs at a tier, and the state of each run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ComposeRun = Callable[[Sequence[str]], RunConfig]  # the edge to Hydra, handed i
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One row of a table and one seed at a tier. `record` is the file that is kept of it once it is done."""
+    """One row of a table and one seed at a tier. `record` is the file that keeps the finished run."""
 
     row: str
     seed: int
@@ -29,7 +29,7 @@ class PlannedRun:
 
     @property
     def state(self) -> str:
-        """done, missing, planned, or what became of it: running, cut off, preempted, failed, diverged."""
+        """The state of the run: done, missing, planned, running, cut off, preempted, failed or diverged."""
         state = "done" if self.record.exists() else self.folder.state()
         return "cut off" if state == "running" and not in_use(self.folder.path) else state
 
@@ -40,13 +40,13 @@ class PlannedRun:
         return len(read_records(self.folder.metrics_file))
 
     def keep_record(self) -> None:
-        """Once the run is done; a record that is there stays as it is."""
+        """Writes the record if the run is done. An existing record does not change."""
         if self.state == "done" and not self.record.exists():
             write_record(record_of(self.folder), self.record.parent)
 
 
 def plan_runs(models: Mapping[str, ModelConfig], seeds: Sequence[int], base: RunConfig, results: Path) -> list[PlannedRun]:
-    """Seed by seed, so that a table that is cut short has all its rows; rows that come to the same run have it once.
+    """The runs, seed by seed, so that a table that is cut off early has all its rows. Rows with the same run share it.
 
     Args:
         models: by row.
@@ -63,13 +63,13 @@ def plan_runs(models: Mapping[str, ModelConfig], seeds: Sequence[int], base: Run
 
 
 def recipe(config: RunConfig) -> dict:
-    """What the numbers of a tier depend on besides model, its width, and seed."""
+    """The settings that the numbers of a tier depend on, except model, width and seed."""
     values = identity(config)
     return values | {"seed": None, "model": values["model"].get("layout")}
 
 
 def refuse_another_tier(plain: RunConfig, config: RunConfig, tier: str) -> None:
-    """Numbers of one tier are comparable only while nothing that they depend on differs."""
+    """Raises UserError if an override changes a setting that the tier's numbers depend on: they must stay comparable."""
     ours, theirs = identity(config), identity(plain)
     changed = [section for section in ours.keys() | theirs.keys() if ours.get(section) != theirs.get(section)]
     if changed:

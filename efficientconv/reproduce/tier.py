@@ -1,4 +1,4 @@
-"""A tier as its runs have it: conditions for titles, networks, and the records that are kept of it."""
+"""A tier: its settings, networks, records, and its conditions for titles."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ DATA_TITLES = {
 
 @dataclass(frozen=True)
 class Tier:
-    """`base`: its settings, with any model."""
+    """A tier. `base`: its settings, with any model."""
 
     name: str
-    about: str  # what it costs and what it can prove
+    about: str  # its cost, and what it can show
     base: RunConfig
-    folder: Path  # of its results
+    folder: Path  # the folder of its results
     compose: ComposeRun
     _models: dict[str, ModelConfig] = field(default_factory=dict, repr=False)
 
     def models(self, rows: Collection[str]) -> dict[str, ModelConfig]:
-        """Of each row the model, in the tier's layout and at its width or that of the row's budget.
+        """The model of each row, in the tier's layout, at the tier's width or at the width of the row's budget.
 
         Raises UserError for a budget that no width meets.
         """
@@ -60,17 +60,17 @@ class Tier:
 
     @cached_property
     def data_facts(self) -> DataFacts:
-        """Raises UserError when only a part of the data set is there."""
+        """The facts of the data set. Raises UserError if only a part of the set is there."""
         return data_facts(self.base.data)
 
     @property
     def images(self) -> tuple[int | None, int]:
-        """Pixels a side (None: the layout's own), and classes."""
+        """(pixels a side, number of classes) of the images. None pixels: the layout's size."""
         return self.base.data.image_size, self.data_facts.num_classes
 
     @cached_property
     def records(self) -> list[RunRecord]:
-        """Of its finished runs; those of a recipe that it had before are left out, with a warning."""
+        """The records of the finished runs. Records of an earlier recipe are left out, with a warning."""
         found = read_records_in(self.folder / "runs")
         current = [record for record in found if recipe(record.run_config) == recipe(self.base)]
         if len(current) < len(found):
@@ -83,7 +83,7 @@ class Tier:
 
 
 def load_tier(name: str, overrides: Sequence[str], results: Path, compose: ComposeRun) -> Tier:
-    """Raises UserError with the nearest name, and for overrides that change what the tier's numbers depend on."""
+    """The tier of this name. Raises UserError for an unknown name, and for overrides that would change its numbers."""
     known = sorted(path.stem for path in (CONFIG_DIR / "tier").glob("*.yaml"))
     if name not in known:
         raise UserError(f"unknown tier '{name}': {did_you_mean(name, known)}")
@@ -93,12 +93,12 @@ def load_tier(name: str, overrides: Sequence[str], results: Path, compose: Compo
 
 
 def _about(path: Path) -> str:
-    """The comment at the head of its file, after the line with the command."""
+    """The comment at the head of a tier's file, without the line with the command."""
     head = itertools.takewhile(lambda line: line.startswith("#"), path.read_text().splitlines())
     return " ".join(line.removeprefix("#").strip() for line in list(head)[2:])
 
 
 def trained_models() -> list[str]:
-    """All that any table trains at the tier's width."""
+    """The models that any table trains at the tier's width."""
     tables = [table for table in map(table_config, table_names()) if table.trained]
     return list(dict.fromkeys(row for table in tables for row in needed_rows(table) if budget_of(row) is None))

@@ -1,4 +1,4 @@
-"""From the records of a tier to its tables and pictures."""
+"""Writes the tables and pictures of a tier from its records."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def write_plots(tier: Tier) -> list[Path]:
 
 
 def _write_pictures(tier: Tier, pictures: Mapping[str, tuple[Sequence[Point], str, str, bool]]) -> list[Path]:
-    """By name what `plot` takes, the figure of cost by its name; those without a point are left out."""
+    """Writes pictures, given by name with the arguments of `plot`. A picture without a point is left out."""
     files = {}
     for name, (points, title, figure, joined) in pictures.items():
         if points:

@@ -1,1 +1,1 @@
-"""Many runs: one after the other, several at a time, on a cluster, or searched for."""
+"""Trains many runs: one after the other, several at a time, or on a cluster; and searches for settings."""

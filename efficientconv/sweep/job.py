@@ -86,7 +86,7 @@ class Job:
         return [line for line in whole.decode(errors="replace").splitlines() if line.startswith("warning: ")]
 
     def line(self) -> str:
-        """How far the run is, from its status.json."""
+        """The progress of the run, from its status.json."""
         at = f"starting, {duration(time.monotonic() - self.started)}"
         with suppress(UserError, KeyError, TypeError, ValueError):  # not there yet, or damaged
             status = RunFolder(self.folder).read_json("status.json")
@@ -127,7 +127,7 @@ class Job:
 
 
 def _told(status: dict) -> str:
-    """Raises KeyError, TypeError or ValueError where it tells no progress yet."""
+    """The progress in a status. Raises KeyError, TypeError or ValueError if it has no progress yet."""
     if status["state"] != "running":
         return printable(status["state"])
     now = status["progress"]

@@ -60,7 +60,7 @@ def run_each(
     launch: Callable[[list[RunFolder]], list[Outcome]],
     log: Callable[[str], None] = say,
 ) -> list[Outcome]:
-    """As `run_jobs`, but `launch` trains the runs that are not done. Raises UserError."""
+    """The same as `run_jobs`, but `launch` trains the runs that are not done. Raises UserError."""
     folders = freeze(configs)
     waiting = [folder for folder in folders if folder.summary() is None]
     if len(waiting) < len(folders):
@@ -98,7 +98,7 @@ def _said(outcome: Outcome) -> str:
 
 
 def freeze(configs: Sequence[RunConfig]) -> list[RunFolder]:
-    """The folders of the distinct runs, each with its configuration in it: frozen, whatever is edited meanwhile."""
+    """The folders of the distinct runs. Each holds its configuration, so that later edits of files do not change the run."""
     folders, images = {}, {}
     for config in configs:
         place = config.data.model_dump_json()
@@ -115,7 +115,7 @@ def freeze(configs: Sequence[RunConfig]) -> list[RunFolder]:
 
 
 def _images(config: RunConfig) -> Images | None:
-    """None, too, where they are missing or amiss: that run's own start will say so, and harm no other."""
+    """The images of a run; None also if they are missing or damaged: the start of this run then reports the fault."""
     try:
         found = found_data(config)
     except UserError:
@@ -124,8 +124,10 @@ def _images(config: RunConfig) -> Images | None:
 
 
 def shares(jobs: int) -> list[dict[str, str]]:
-    """What each of `jobs` at a time gets of the machine, as environment variables: cores and, where there are several,
-    one of its GPUs. A run alone gets everything."""
+    """The share of the machine for each of `jobs` simultaneous runs, as environment variables.
+
+    A share has cores and, if there are several GPUs, one of them. A run alone gets the whole machine.
+    """
     return [_cores(jobs) | _gpu(slot) for slot in range(jobs)] if jobs > 1 else [{}]
 
 
@@ -152,7 +154,7 @@ class Pool:
         self.log = log
         self.shares = dict(enumerate(shares(jobs)))
         self.running: dict[int, Job] = {}  # by share
-        self.obeyed = 0  # signals
+        self.obeyed = 0  # number of signals that were answered
 
     def run(
         self,
@@ -160,7 +162,7 @@ class Pool:
         ended: Callable[[Job, Outcome], None],
         watch: Callable[[Job], None] = lambda job: None,
     ) -> None:
-        """Starts the next of `starts` when a share is free. At a signal the running jobs save their state, and none follows.
+        """Starts the next of `starts` when a share is free. At a signal the running jobs save their state; no job starts.
 
         Args:
             ended: called with each job as soon as it has ended.

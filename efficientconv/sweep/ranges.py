@@ -1,4 +1,4 @@
-"""Ranges to search, in Hydra's own grammar: what is left of a command's overrides is the same in every trial.
+"""Ranges to search, in Hydra's grammar. The other overrides of the command are the same in every trial.
 
     optim.lr=interval(0.05,1.0)   optim.lr=tag(log,interval(0.05,1.0))   trainer.global_batch_size=int(interval(64,256))
     optim.weight_decay=1e-4,5e-4  schedule=choice(cosine,onecycle)       trainer.epochs=range(2,10,2)
@@ -36,7 +36,7 @@ def suggest(trial: Trial, key: str, distribution: BaseDistribution) -> str:
 
 
 def short(value: object) -> str:
-    """For people: a number at 4 significant digits."""
+    """A value for people: a number has 4 significant digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

