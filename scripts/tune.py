@@ -83,7 +83,7 @@ def best(search: Search, fixed: list[str]) -> str:
 
 
 def trial_table(search: Search) -> Table:
-    """The trials, the best first; pruned and failed trials come after finished ones. Only the csv file has the run folder."""
+    """The trials, the best first; pruned and failed ones come after finished ones. Only the csv file has the run folder."""
     trials = sorted(search.study.trials, key=lambda trial: (list(STATES).index(trial.state), -(trial.value or 0)))
     claimed = [trial for trial in trials if "run" in trial.user_attrs]
     records = {trial.number: read_records(search.run_of(trial).metrics_file) for trial in claimed}
