@@ -2,7 +2,7 @@
 
     python warm_python.py serve <descriptor of a listening socket> <program>
     python warm_python.py ask <socket> <script> <arguments>      as `python <script> <arguments>`, seconds sooner
-    python warm_python.py ask <socket> -u -m <module> <arguments>      as `python -u -m <module> <arguments>`
+    python warm_python.py ask <socket> -u [-m] <script or module> <arguments>      as `python -u ...`
 
 The process has its own arguments, environment, folder, standard streams, signals and exit code. The client hands signals on,
 and the process dies with it. Different from a plain one are its number, libraries, which are there already, the end (`end`),
@@ -32,12 +32,14 @@ FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 # large and wanted by most commands; the package's own modules each process imports itself
 LIBRARIES = ("torch._dynamo", "sklearn.datasets", "scipy.stats", "hydra._internal.hydra", "pydantic", "rich.progress")
 READ_BY_LIBRARIES = ("PYTHON", "OMP_", "MKL_", "LD_", "LC_", "LANG", "MALLOC_", "CUDA_", "TORCH", "TRITON")
-SET_BY_TORCH = "TORCHINDUCTOR_CACHE_DIR"  # when torch._dynamo is imported, as some test file does
+# the first is set when torch._dynamo is imported, as some test file does, the others by torchrun for its processes
+SET_BY_TORCH = ("TORCHINDUCTOR_CACHE_DIR", "TORCHELASTIC_", "TORCH_NCCL_")
 OUR_PATHS = ("", str(Path(__file__).resolve().parent.parent))  # that a run's PYTHONPATH has
 
 
 def read_by_libraries(env: Mapping[str, str]) -> dict[str, str]:
-    found = {name: value for name, value in env.items() if name.startswith(READ_BY_LIBRARIES) and name != SET_BY_TORCH}
+    names = (name for name in env if name.startswith(READ_BY_LIBRARIES) and not name.startswith(SET_BY_TORCH))
+    found = {name: env[name] for name in names}
     paths = found.pop("PYTHONPATH", "").split(os.pathsep)
     return found | {"paths": os.pathsep.join(path for path in paths if path not in OUR_PATHS)}
 
@@ -46,9 +48,9 @@ AT_START = read_by_libraries(os.environ)
 
 
 def program(address: str) -> str:
-    """A shell script that stands for Python: train.py and the runs of a sweep begin warm, all else is plain."""
+    """A shell script that stands for Python: train.py, eval.py and the runs of a sweep begin warm, all else is plain."""
     plain, warm = shlex.quote(sys.executable), shlex.join([sys.executable, "-IS", __file__, "ask", address])
-    choice = f"""case "$1 $3" in */"train.py "* | "-u efficientconv."*) exec {warm} "$@" ;; esac"""
+    choice = f"""case "$1 $2 $3" in */"train.py "* | */"eval.py "* | "-u -m efficientconv."*) exec {warm} "$@" ;; esac"""
     return f'#!/bin/sh\n{choice}\nexec {plain} "$@"\n'
 
 
@@ -123,10 +125,12 @@ def run(call: list[str]) -> int:
     sys.path[1:1] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     code = None
     try:
-        if call[:2] == ["-u", "-m"]:
+        if call[0] == "-u":
             sys.stdout.reconfigure(line_buffering=True)
-            sys.argv, sys.path[0] = call[2:], os.getcwd()
-            runpy.run_module(call[2], run_name="__main__", alter_sys=True)
+            call = call[1:]
+        if call[0] == "-m":
+            sys.argv, sys.path[0] = call[1:], os.getcwd()
+            runpy.run_module(call[1], run_name="__main__", alter_sys=True)
         else:
             run_script(call)
     except SystemExit as left:
