@@ -21,7 +21,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from conftest import ROOT, SMALL_RUN, command
+from conftest import ROOT, SMALL_RUN, command, warm_python
 from efficientconv.engine.epoch_log import read_records
 from efficientconv.engine.run_folder import RunFolder
 
@@ -90,7 +90,7 @@ def test_the_same_command_reports_a_finished_run_and_touches_nothing(finished_ru
 
 def test_a_killed_run_continues_and_ends_as_the_unbroken_one(finished_run, tmp_path):
     args = [*SMALL_RUN, f"run_dir={tmp_path / 'c'}", "trainer.checkpoint_minutes=0.001"]
-    call = [sys.executable, str(ROOT / "train.py"), *args]
+    call = [*warm_python(), str(ROOT / "train.py"), *args]
     process = subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     while not list(tmp_path.glob("c/checkpoints/*.pt")):
         assert process.poll() is None, process.stderr.read()
@@ -107,13 +107,14 @@ def test_a_killed_run_continues_and_ends_as_the_unbroken_one(finished_run, tmp_p
     assert untimed(tmp_path / "c") == untimed(finished_run)
 
 
+@pytest.mark.slow
 def test_the_commit_is_that_of_the_code_that_ran(tmp_path):
     """Not of what was checked out while it ran."""
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "-q", "--depth", "1", f"file://{ROOT}", clone], check=True)
     before = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=clone, text=True).strip()
     run = tmp_path / "run"
-    call = [sys.executable, "train.py", *SMALL_RUN, f"run_dir={run}"]
+    call = [*warm_python(), "train.py", *SMALL_RUN, f"run_dir={run}"]
     process = subprocess.Popen(call, cwd=clone, stdout=subprocess.DEVNULL)
     while process.poll() is None and not (run / "environment.json").exists():
         time.sleep(0.05)
@@ -152,10 +153,10 @@ def test_moving_average_is_reported_under_its_own_name(tmp_path):
     assert f"averaged weights: top-1 {summary['ema_top1_percent']:.2f} %" in evaluated.stdout
 
 
-def test_wandb_without_a_key_keeps_an_offline_run_in_the_folder(tmp_path):
-    env = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")} | {"HOME": str(tmp_path)}
+@pytest.mark.slow
+def test_wandb_without_a_key_keeps_an_offline_run_in_the_folder(tmp_path, no_wandb_account):
     args = [a for a in SMALL_RUN if not a.startswith("logger")]
-    done = command("train.py", *args, "trainer.epochs=1", f"run_dir={tmp_path / 'c'}", env=env)
+    done = command("train.py", *args, "trainer.epochs=1", f"run_dir={tmp_path / 'c'}")
     assert done.returncode == 0, done.stderr
     assert list((tmp_path / "c" / "wandb").glob("offline-run-*/run-*.wandb"))
 
