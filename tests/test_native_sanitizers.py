@@ -12,7 +12,7 @@ from efficientconv.layers import Topology
 from efficientconv.layers.topology import as_arguments
 from efficientconv.native import build
 
-SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-O1", "-g"]
+SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-O1", "-g1"]
 MAPS = [(1, 1, 1), (2, 1, 5), (2, 7, 1), (3, 6, 6), (1, 9, 7), (2, 13, 17), (1, 30, 61)]  # images, height, width
 
 
@@ -43,6 +43,7 @@ def write_cases(path: Path) -> None:
                         file.write(np.int32(values.size).tobytes() + values.tobytes())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lanes", [8, 16])
 def test_kernels_touch_only_their_memory(tmp_path: Path, lanes: int):
     """Portable code has vectors of eight; with AVX-512 they have sixteen."""
