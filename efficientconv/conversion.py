@@ -120,7 +120,7 @@ def _bases_within(budget: float, model: nn.Module, converted: partial[Report]) -
     """The largest number of bases within the budget. Each basis of a layer costs the same, so that one count is enough."""
     asked = converted.keywords
     if asked["layer"] != "unravelled" or "bases" in asked or asked["shape"] is None:
-        raise UserError("convert: a budget chooses the bases of 'unravelled' layers for a shape; give that, and no bases")
+        raise UserError("convert: a budget chooses the bases of 'unravelled' layers; give the image's shape and no bases")
     one = converted(copy.deepcopy(model), bases=1)
     each = sum(layer.after.macs for layer in one.replaced)
     if budget < one.after.macs:

@@ -67,7 +67,7 @@ def read_weights(path: Path) -> Weights:
     """The weights in a file. Raises UserError if the file is missing, damaged or not a file of weights."""
     content = read_bytes(path)
     if content is None:
-        raise UserError(f"cannot read the weights in {path}: there is no such file")
+        raise UserError(f"cannot read the weights in {path}: the file does not exist")
     try:
         tensors = load(content)
     except SafetensorError as error:

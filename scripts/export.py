@@ -62,7 +62,7 @@ def main(values: dict) -> None:
     if run is not None:
         agreed = agreement(classifier.model, run, shape, order.batch)
         if agreed.same_class < agreed.images:
-            raise UserError(f"the exported network is another one ({agreed}); nothing was written")
+            raise UserError(f"the exported network does not predict the same classes ({agreed}); nothing was written")
     with refused_in_one_line(f"write {output}", "choose another output"):
         write_atomically(output, data)
     print(f"{output}: {len(data) / 1e6:.1f} MB, images {order.batch or 'B'} x {' x '.join(map(str, shape))}")
@@ -77,7 +77,7 @@ def output_path(order: Order) -> Path:
     beside = Path(order.run, "model") if Path(order.run).is_dir() else Path(order.run)  # published weights: here
     path = Path(f"{beside}.{order.format}" if order.output is None else order.output).expanduser()
     if path.suffix != f".{order.format}" or path.is_dir():
-        raise UserError(f"output={order.output} is no name of such a file; end it with .{order.format}")
+        raise UserError(f"output={order.output} is no name of a {order.format} file; end it with .{order.format}")
     return path
 
 

@@ -67,7 +67,7 @@ def main() -> None:
     if args.plan:
         return
     if device.type == "cpu" and not args.tiny:
-        raise UserError("torch finds no GPU here, and a CPU would take days; --tiny tries the stages out")
+        raise UserError("torch finds no GPU here, and a CPU would take days; test the stages with --tiny")
     require_writable(day.folder)
     try:
         outcomes = day.run(tell)

@@ -76,7 +76,7 @@ def main() -> None:
     if output is not None:
         say(f"predictions: {output}")
     if damaged:
-        raise UserError(f"{damaged} of {len(paths)} pictures could not be read; they are named above, and were passed over")
+        raise UserError(f"{damaged} of {len(paths)} pictures could not be read; they are named above and were skipped")
 
 
 def predict(classifier: Classifier, paths: list[str], topk: int, file: TextIO | None) -> int:

@@ -116,7 +116,7 @@ def rows_to_train(tables: Sequence[str], only: str | None) -> list[str]:
     allowed = [*needed, *(name for table in configs for name in table.quoted)]
     for name in only.split(","):
         if name not in allowed:
-            raise UserError(f"--only {name}: no row of table {', '.join(tables)}; {did_you_mean(name, allowed)}")
+            raise UserError(f"--only {name}: not a row of table {', '.join(tables)}; {did_you_mean(name, allowed)}")
     return only.split(",")
 
 

@@ -91,7 +91,7 @@ def remove(args: argparse.Namespace) -> None:
     size = sum(path.lstat().st_size for folder in folders for path in folder.path.rglob("*"))
     question = f"remove {len(folders)} run folder{'s' * (len(folders) > 1)}, {size / 1e6:.1f} MB"
     if not args.yes and not confirmed(question):
-        raise UserError("nothing was removed; --yes does not ask")
+        raise UserError("nothing was removed; give --yes to remove without a question")
     for folder in folders:
         with refused_in_one_line(f"remove {folder.path}", "what is left of it is no run any more"):
             shutil.rmtree(folder.path)

@@ -225,7 +225,7 @@ def test_a_study_is_named_like_a_folder(name, monkeypatch, capsys):
 
 
 def test_a_range_without_an_end_is_none():
-    with pytest.raises(UserError, match="no range to search: its ends are to be finite"):
+    with pytest.raises(UserError, match="no range to search: its ends must be finite"):
         split_ranges(["optim.lr=interval(0.1,inf)"])
 
 

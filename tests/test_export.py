@@ -127,7 +127,7 @@ def test_classes_are_in_the_file(finished_run) -> None:
     "arguments, message",
     [
         (["format=tflite"], "format: input should be 'onnx' or 'pt2'"),
-        (["format=pt2", "output=c.onnx"], "output=c.onnx is no name of such a file; end it with .pt2"),
+        (["format=pt2", "output=c.onnx"], "output=c.onnx is no name of a pt2 file; end it with .pt2"),
         (["batch=0"], "batch: input should be greater than 0"),
         (["run=nowhere"], "nowhere"),
     ],

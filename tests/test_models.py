@@ -428,5 +428,5 @@ def test_weights_of_a_run_are_its_networks_and_its_classifier_only_for_its_class
         create_model("d", 10, weights=finished_run, **options)
     with pytest.raises(UserError, match="no name of published weights: did you mean 'c_cifar10'"):
         create_model("c", weights="c_cifar")
-    with pytest.raises(UserError, match="there is no such file"):
+    with pytest.raises(UserError, match="the file does not exist"):
         create_model("c", 10, weights=finished_run / "checkpoints", **options)

@@ -246,7 +246,7 @@ def test_unknown_tables_and_rows_name_the_known_ones() -> None:
 def test_an_override_that_changes_the_tiers_numbers_is_refused(tmp_path: Path) -> None:
     done = command("scripts/reproduce.py", *arguments(tmp_path, "optim.lr=0.3"))
     assert done.returncode == 2
-    assert done.stderr.startswith("error: tier=smoke fixes all") and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: tier=smoke fixes the settings") and done.stderr.count("\n") == 1
     assert not (tmp_path / "outputs").exists() and not (tmp_path / "results").exists()
 
 

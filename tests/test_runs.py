@@ -60,7 +60,7 @@ def test_show_and_diff(runs, monkeypatch, capsys):
 
 
 def test_removing_asks_and_leaves_what_is_used(runs, monkeypatch, capsys):
-    with pytest.raises(UserError, match="nothing was removed; --yes does not ask"):
+    with pytest.raises(UserError, match="nothing was removed; give --yes to remove without a question"):
         say(monkeypatch, capsys, "rm", "outputs/one")
     other = holder(runs / "other")
     with pytest.raises(UserError, match="other is in use by another process; nothing was removed"):

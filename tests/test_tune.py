@@ -141,7 +141,7 @@ def test_another_question_is_not_put_into_the_same_study(overrides, what, search
 
 
 def test_a_search_without_held_out_images_is_refused(tmp_path):
-    with pytest.raises(UserError, match="never looks at the test images"):
+    with pytest.raises(UserError, match="does not evaluate test images"):
         search(tmp_path / "study", *RANGES, "data.val_fraction=0")
     assert not list(tmp_path.iterdir())
 

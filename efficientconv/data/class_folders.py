@@ -18,7 +18,7 @@ NAMED = 5  # of many classes, in a message
 def class_names(folder: Path) -> list[str]:
     """The names of the class folders of a split, sorted. Raises UserError if there are none, or two of one name."""
     if not folder.is_dir():
-        raise UserError(f"no folder '{folder}': data.root must hold train/<class>/ and an evaluation set like it")
+        raise UserError(f"no folder '{folder}': data.root must hold train/<class>/ and test/<class>/ or val/<class>/")
     names = sub_folders(folder)
     if not names:
         flat = " but images" if images_in(folder, PassedOver()) else ""

@@ -137,7 +137,7 @@ def hold_out(split: Split, fraction: float, num_classes: int) -> tuple[Split, Sp
 def root_of(config: DataConfig) -> Path:
     """The absolute path of `data.root`, whether it exists or not. Raises UserError if it is not given or not readable."""
     if config.root is None:
-        raise UserError(f"data={config.name} reads a folder: say which with data.root=<folder>")
+        raise UserError(f"data={config.name} reads a folder: give it with data.root=<folder>")
     root = Path(config.root).expanduser().absolute()
     require_searchable(root)
     return root

@@ -93,7 +93,7 @@ def _refuse_unknown(where: str, names: list[str], classes: list[str]) -> None:
     if unknown := [name for name in names if name not in known]:
         raise UserError(
             f"{where} has classes that the run was not trained on: {listed(unknown)}; it knows {listed(classes)}: leave the "
-            "others out, or name their folders like the classes that they are"
+            "other folders out, or rename them to classes of the run"
         )
 
 

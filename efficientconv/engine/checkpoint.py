@@ -62,7 +62,7 @@ def load_checkpoint(path: Path) -> dict:
     """A training state on the CPU. Raises UserError for a file that is missing, damaged or not of this project."""
     data = read_bytes(path)
     if data is None:
-        raise UserError(f"cannot read the checkpoint {path}: there is no such file")
+        raise UserError(f"cannot read the checkpoint {path}: the file does not exist")
     named = _NAME.fullmatch(path.name)
     if named and named[2] != _digest(data):
         raise UserError(f"the checkpoint {path} is damaged: its content does not match the checksum in its name")

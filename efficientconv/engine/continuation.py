@@ -34,7 +34,7 @@ def refuse_other_images(folder: RunFolder, config: RunConfig, images: Images) ->
     if begun.get("data_pixels", images.pixels) != images.pixels:
         raise UserError(
             f"{folder.path} was begun on {begun['data_pixels']} images, and those of data.root are {images.pixels}: set "
-            "data.root to where the others are, or delete the folder to begin anew"
+            "data.root to where the earlier images are, or delete the folder to begin again"
         )
     if TRAIN not in begun:
         _compare_places(folder, config, images)
@@ -85,5 +85,5 @@ def refuse_other_processes(folder: RunFolder, processes: int) -> None:
         )  # fmt: skip
         raise UserError(
             f"{folder.path} was trained by {by}, and this start has {processes}: each has its own batch norm statistics and "
-            f"dropout, so the result would be another; start it {start}, or choose another run_dir"
+            f"dropout, so the result would differ; start it {start}, or choose another run_dir"
         )

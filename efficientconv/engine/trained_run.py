@@ -97,7 +97,7 @@ class Classifier:
     def batches(self, paths: Sequence[str], topk: int = 5) -> Iterator[list[Prediction]]:
         """Predictions for the files `paths`, one batch at a time. Pictures are prepared as in an evaluation."""
         if topk < 1:
-            raise UserError(f"topk={topk} names no class; choose 1 or more")
+            raise UserError(f"topk={topk} is too small; choose 1 or more classes")
         trainer = self.run.config.trainer
         loader = picture_loader(
             list(paths), self.run.config.data, self.run.image_size, trainer.global_batch_size // trainer.accumulation_steps,

@@ -105,7 +105,7 @@ class _Search:
             fit = next(filter(None, map(self.fit, range(k, LARGEST + 1))), None)
             if fit is None or not 1 <= (k := round(fit.width * STEPS * math.sqrt(self.budget / fit.macs))) <= LARGEST:
                 raise UserError(
-                    f"model.macs={self.budget:g} is nothing that model '{self.model.name}' can cost at a width from "
+                    f"model.macs={self.budget:g} is not a cost that model '{self.model.name}' can have at a width from "
                     f"{1 / STEPS:g} to {LARGEST / STEPS:g}; choose another budget"
                 )
         return k

@@ -86,9 +86,9 @@ def _as_trained(
 def _network(
     model: str | ModelConfig, num_classes: int, in_chans: int, image_size: int | None, changes: dict[str, str | float]
 ) -> nn.Module:
-    for name, value, purpose in (("num_classes", num_classes, "tell apart"), ("in_chans", in_chans, "look at")):
+    for name, value in (("num_classes", num_classes), ("in_chans", in_chans)):
         if value < 1:
-            raise UserError(f"{name}={value} leaves nothing to {purpose}; choose 1 or more")
+            raise UserError(f"{name}={value} is too small; choose 1 or more")
     if isinstance(model, str) and model in REGISTERED.names():
         size = {} if image_size is None else {"image_size": image_size}
         return REGISTERED.get(model)(num_classes=num_classes, in_chans=in_chans, **changes, **size)

@@ -63,7 +63,7 @@ def _claimed(plan: Plan) -> Iterator[None]:
             yield
     except OSError as error:
         raise UserError(
-            f"cannot write to '{plan.folder}' ({error.strerror}): mend that, and run this again to go on"
+            f"cannot write to '{plan.folder}' ({error.strerror}): make that possible, and run this again to continue"
         ) from None
 
 

@@ -30,8 +30,8 @@ class GroundTruth:
             return GroundTruth(path, _from_devkit(path) if tarfile.is_tarfile(path) else path.read_text().split())
         except FileNotFoundError:
             raise UserError(
-                f"val is not sorted into classes, and '{path}' is not there: put {DEVKIT} there, from where ImageNet is "
-                "from, or name it, or a text file with the synset of each image on a line, with --val-labels"
+                f"val is not sorted into classes, and '{path}' is not there: put {DEVKIT} there, from ImageNet's "
+                "download page, or name it, or a text file with the synset of each image on a line, with --val-labels"
             ) from None
         except (OSError, KeyError, ValueError, IndexError, TypeError, tarfile.TarError) as error:
             raise UserError(f"'{path}' is neither {DEVKIT} nor a list of synsets ({error}): get it again") from None

@@ -131,7 +131,7 @@ def _archive(root: Path, part: str) -> Path:
     if not path.is_file():
         raise UserError(
             f"neither '{path}' nor a folder '{root / part}': get ImageNet from https://image-net.org/download (needs an "
-            "account), and put its archives, or what is in them, there"
+            "account), and put its archives, or their content, there"
         )
     return path
 
@@ -155,7 +155,7 @@ def _require_complete(source: Source, root: Path) -> None:
     for what, count, complete in zip(("classes", "images of train", "images of val"), found, COMPLETE):
         if count != complete:
             raise UserError(
-                f"'{root}' has {count} {what}, ImageNet has {complete}: get what is missing, or say --subset"
+                f"'{root}' has {count} {what}, ImageNet has {complete}: get the missing images, or add --subset"
             )
     per_class = Counter(item.label for item in source.parts["val"])
     if wrong := sorted(name for name, count in per_class.items() if count != VAL_IMAGES_PER_CLASS):

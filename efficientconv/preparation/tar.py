@@ -38,7 +38,7 @@ def images_in_archive(path: Path, passed_over: PassedOver) -> list[Stored]:
         with open(path, "rb") as file:
             images = sorted(_images(_Place(file, f"'{path}'"), passed_over))
     except OSError as error:
-        raise UserError(f"cannot read '{path}' ({error.strerror}): mend that, or get it again") from None
+        raise UserError(f"cannot read '{path}' ({error.strerror}): make the file readable, or get it again") from None
     if twice := [name for name, count in Counter(image.name for image in images).items() if count > 1]:
         raise UserError(f"'{path}' has more than one image of the same name: {listed(twice)}; get it again")
     return images

@@ -74,6 +74,6 @@ def refuse_another_tier(plain: RunConfig, config: RunConfig, tier: str) -> None:
     changed = [section for section in ours.keys() | theirs.keys() if ours.get(section) != theirs.get(section)]
     if changed:
         raise UserError(
-            f"tier={tier} fixes all that its numbers depend on, and an override changes {', '.join(sorted(changed))}; "
+            f"tier={tier} fixes the settings of its numbers, and an override changes {', '.join(sorted(changed))}; "
             f"leave it out, or train it outside the table: python train.py tier={tier} ..."
         )

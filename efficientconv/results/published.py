@@ -40,7 +40,7 @@ def publish(runs: Sequence[Path], folder: Path) -> dict:
 def _write(target: RunFolder, trained: TrainedRun, record: RunRecord, card: dict) -> dict:
     """Writes the card last, when all other files exist. Raises UserError if other files lie there, and OSError."""
     if target.path.exists() and any(target.path.iterdir()) and not (target.path / CARD).is_file():
-        raise UserError(f"{target.path} holds something else than weights with a card; choose another name")
+        raise UserError(f"{target.path} holds other files than weights with a card; choose another name")
     config = record.run_config.model_dump()
     make_folder(target.path)
     write_weights(target.weights_file, trained.weights[""], config, trained.classes)

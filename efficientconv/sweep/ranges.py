@@ -47,7 +47,7 @@ def _distribution(override: Override) -> BaseDistribution:
             return CategoricalDistribution(list(override.sweep_string_iterator()))
         if override.is_interval_sweep():
             if not (math.isfinite(range_.start) and math.isfinite(range_.end)):
-                raise ValueError("its ends are to be finite")
+                raise ValueError("its ends must be finite")
             kind = IntDistribution if isinstance(range_.start, int) else FloatDistribution
             return kind(range_.start, range_.end, log="log" in range_.tags)
         values = list(override.sweep_iterator())

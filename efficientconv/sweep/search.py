@@ -61,7 +61,7 @@ class Search:
     ):
         base = configure([])
         if not base.data.val_fraction:
-            raise UserError("a search never looks at the test images: hold out some others, with data.val_fraction=0.1")
+            raise UserError("a search does not evaluate test images: hold out training images, with data.val_fraction=0.1")
         self.folder, self.ranges, self.configure, self.seed = folder, ranges, configure, base.seed
         self.under_way: dict[Path, Attempt] = {}  # by run folder
         self.preempted = False

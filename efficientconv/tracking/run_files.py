@@ -53,4 +53,4 @@ class NewRecords:
         try:
             return [json.loads(line) for line in lines]
         except (ValueError, RecursionError):
-            raise UserError(f"{self.path} is damaged; the command that trained the run mends it") from None
+            raise UserError(f"{self.path} is damaged; the command that trained the run writes it again") from None

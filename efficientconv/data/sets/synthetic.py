@@ -27,7 +27,7 @@ def synthetic(config: DataConfig) -> DataSet:
     """data.num_images training images and a quarter as many test images. They are the same in all runs."""
     for key in ("num_classes", "num_images", "image_size"):
         if getattr(config, key) is None:
-            raise UserError(f"data=synthetic makes its own images: set data.{key}")
+            raise UserError(f"data=synthetic makes its own images, and needs data.{key}: set it")
     generator = torch.Generator().manual_seed(0)
     shape = (config.num_classes, 3, PATTERN_SIZE, PATTERN_SIZE)
     coarse = torch.randint(0, 128, shape, generator=generator, dtype=torch.uint8)
