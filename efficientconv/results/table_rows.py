@@ -61,8 +61,10 @@ class PaperTable:
 
     @cached_property
     def needed(self) -> dict[Cost, dict[str, Needed]]:
-        """Of a table of curves, by cost and by row of another model: what the curve's model needs for its accuracy. Without
-        the costs that were not measured."""
+        """The cost that the curve's model needs for the accuracy of each row of another model, by kind of cost and by row.
+
+        Costs that were not measured are left out. The table must be a table of curves.
+        """
         curves = {kind: self._curve(kind) for kind in get_args(Cost)}
         others = [row for row in self.rows if model_of(row.name) != self.config.curve_of and row.runs]
         found = {
