@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT
+from efficientconv.data import DATA_SETS
+from efficientconv.layers import LAYERS
 
 LAYER = '''"""A standard convolution whose kernels are mirrored."""
 
@@ -82,17 +84,18 @@ def python(project: Path, *args: object) -> str:
     return done.stdout
 
 
-def layer_names(project: Path) -> list[str]:
-    return python(project, "-c", "from efficientconv.layers import LAYERS; print(*LAYERS.names())").split()
+def layers_and_table(project: Path) -> tuple[list[str], str]:
+    code = "from efficientconv.layers import LAYERS; from efficientconv.results.readme import layer_table; "
+    names, table = python(project, "-c", f"{code} print(*LAYERS.names()); print(layer_table())").split("\n", 1)
+    return names.split(), table
 
 
 def test_a_layer_is_one_file(project: Path) -> None:
-    before, file = layer_names(project), project / "efficientconv" / "layers" / "mirrored.py"
+    file = project / "efficientconv" / "layers" / "mirrored.py"
     file.write_text(LAYER)
-    assert layer_names(project) == sorted([*before, "mirrored"])
-    assert "| `mirrored` | n m k² h' w' | `layers/mirrored.py` |" in python(
-        project, "-c", "from efficientconv.results.readme import layer_table; print(layer_table())"
-    )
+    names, table = layers_and_table(project)
+    assert names == sorted([*LAYERS.names(), "mirrored"])
+    assert "| `mirrored` | n m k² h' w' | `layers/mirrored.py` |" in table
     tables, chosen = [f"tests/{name}" for name in LAYER_TABLES], f"mirrored and not {' and not '.join(NEEDS_LOOPS)}"
     told = python(project, "-m", "pytest", "-p", "no:cacheprovider", *tables, "-k", chosen)
     assert " passed" in told and " skipped" not in told
@@ -100,7 +103,7 @@ def test_a_layer_is_one_file(project: Path) -> None:
     (project / "configs" / "model" / "mirrored.yaml").write_text(model.replace("name: c", "name: mirrored"))
     assert "mirrored" in python(project, "scripts/complexity.py", "--layers", "mirrored")
     file.unlink()
-    assert layer_names(project) == before
+    assert layers_and_table(project)[0] == LAYERS.names()
 
 
 def data_names(project: Path) -> list[str]:
@@ -108,9 +111,9 @@ def data_names(project: Path) -> list[str]:
 
 
 def test_a_data_set_is_one_file(project: Path) -> None:
-    before, file = data_names(project), project / "efficientconv" / "data" / "sets" / "stripes.py"
+    file = project / "efficientconv" / "data" / "sets" / "stripes.py"
     file.write_text(DATA_SET)
-    assert data_names(project) == sorted([*before, "stripes"])
+    assert data_names(project) == sorted([*DATA_SETS.names(), "stripes"])
     small = ("model=c", "model.width=0.125", "data=stripes", "trainer.epochs=1", "trainer.global_batch_size=32")
     told = python(project, "train.py", *small, "logger=jsonl", "run_dir=run")
     assert "data stripes" in told and "96 training images" in told
@@ -119,4 +122,4 @@ def test_a_data_set_is_one_file(project: Path) -> None:
     assert " passed" in told and " skipped" not in told
     assert "no image files to decode" in python(project, "scripts/verify_data.py", "data=stripes")
     file.unlink()
-    assert data_names(project) == before
+    assert data_names(project) == DATA_SETS.names()
