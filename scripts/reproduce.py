@@ -47,11 +47,13 @@ from efficientconv.config import RunConfig
 from efficientconv.engine.device import choose_device
 from efficientconv.errors import UserError, did_you_mean
 from efficientconv.reproduce.estimate import estimate
+from efficientconv.reproduce.measure import tier_times
 from efficientconv.reproduce.plan import PlannedRun, plan_runs
 from efficientconv.reproduce.report import plan_text
 from efficientconv.reproduce.tier import load_tier
 from efficientconv.reproduce.write import write_plots, write_table
 from efficientconv.results.tables import needed_rows, table_config
+from efficientconv.results.times import read_times
 from efficientconv.sweep.outcome import outcome_table, sweep_exit_code
 from efficientconv.sweep.pool import run_jobs
 from efficientconv.validation import validate
@@ -76,6 +78,7 @@ def main() -> None:
     facts = tier.data_facts
     if not args.dry_run:
         require_writable(args.results)
+        earlier = {} if args.measure == "again" else read_times(tier.folder)  # raises for a damaged file, before any run
     for run in runs:
         run.keep_record()
     pending = [run for run in runs if run.state != "done"]
@@ -85,12 +88,15 @@ def main() -> None:
     code = train(pending, args.jobs)
     if code == Preempted.exit_code:
         sys.exit(code)  # after a signal nobody wants to wait for tables
-    measure, device = args.measure, choose_device("auto")
+    times, others = tier_times(tier, choose_device("auto"), args.measure), set(tier.folder.glob("table*.md"))
     for name in order.tables:
-        paths = write_table(name, tier, order.seeds, command_of(order, args.only), device, measure)
-        measure = "missing" if measure == "again" else measure  # measured once for all tables
+        paths = write_table(name, tier, order.seeds, command_of(order, args.only), times)
+        others -= set(paths)
         print(f"{paths[0].read_text()}\n{', '.join(map(str, paths))}\n")
-    print(", ".join(map(str, write_plots(tier))))
+    print(", ".join(map(str, write_plots(tier, times))))
+    if others and times != earlier:
+        names = ", ".join(sorted(path.name for path in others))
+        print(f"all times were measured anew; {names} still have earlier ones: make each again by the command at its end")
     if code:
         sys.exit(code)
 

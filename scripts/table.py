@@ -41,7 +41,7 @@ from efficientconv.results.figures import FIGURES
 from efficientconv.results.pages import page, write_files
 from efficientconv.results.record import RunRecord
 from efficientconv.results.report.sources import Sources, find_sources
-from efficientconv.results.report.times import Times
+from efficientconv.results.report.times import RunTimes
 from efficientconv.results.run_table import TIMES, run_table, title_of
 from efficientconv.text import printable
 
@@ -54,7 +54,7 @@ def main() -> None:
     output = output_of(args.output, args.runs)
     sources = find_sources(args.runs)
     records = finished_runs(sources)
-    table, title = run_table(records, Times(sources)), args.title or title_of(records)
+    table, title = run_table(records, RunTimes(sources)), args.title or title_of(records)
     print(f"{table.text()}\n\n{TIMES}\n", flush=True)
     from efficientconv.results.plot import plot, points_of  # here: nobody waits for matplotlib to read the table
 

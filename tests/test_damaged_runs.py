@@ -18,7 +18,7 @@ from efficientconv.engine.run_folder import RunFolder
 from efficientconv.errors import UserError
 from efficientconv.results.kernels import kernels_of_run
 from efficientconv.results.record import read_record, record_of, write_record
-from efficientconv.results.tier_latency import read_times
+from efficientconv.results.times import FILE, Times, read_times, write_times
 
 DAMAGES = {
     "empty": lambda path: path.write_bytes(b""),
@@ -128,14 +128,19 @@ def test_a_damaged_record_is_one_line(damage, finished_run, tmp_path):
 @pytest.mark.usefixtures("no_waiting")
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_file_of_times_is_one_line(damage, tmp_path):
-    path = tmp_path / "latency.csv"
-    path.write_text("model,ms_per_image,ms_per_image_iqr,batch_size,measured_on\nc,0.1,0.01,64,a processor\n")
-    assert read_times(path)["c"].inference.ms_per_image == 0.1
+    path, times = tmp_path / FILE, Times("c", 0.091796875, 64, 0.1, 0.01, "0.30 memory", None, None, None, "a processor")
+    write_times(tmp_path, [times])
+    assert read_times(tmp_path) == {("c", 0.091796875): times}
     DAMAGES[damage](path)
-    try:
-        assert read_times(path) == {} and damage == "empty"
-    except UserError as error:
-        assert str(path) in str(error) and "\n" not in str(error)
+    with pytest.raises(UserError) as caught:
+        read_times(tmp_path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_times_of_an_earlier_version_are_refused_with_the_remedy(tmp_path):
+    (tmp_path / FILE).write_text("model,ms_per_image,ms_per_image_iqr,batch_size,measured_on\nc,0.1,0.01,64,a processor\n")
+    with pytest.raises(UserError, match=r"of an earlier version \(width: .*--measure again"):
+        read_times(tmp_path)
 
 
 @pytest.mark.usefixtures("no_waiting")

@@ -20,6 +20,7 @@ from efficientconv.errors import UserError
 from efficientconv.results.record import read_record, record_of, write_record
 from efficientconv.results.report.page import page
 from efficientconv.results.report.sources import Run, Sources, find_sources
+from efficientconv.results.times import Times, write_times
 from report_pages import Report, browser, many_runs
 
 TIER = ("tier=smoke", "trainer.epochs=2", "model.width=0.0625")
@@ -386,8 +387,8 @@ def tier_folder(outputs, tmp_path):
     folder = tmp_path / "results" / "smoke"
     for run in _folders(outputs, "[ac]"):
         write_record(record_of(RunFolder(run)), folder / "runs")
-    a, c = (f"{model}@{_summaries(outputs, model, 'macs')[0]}" for model in "ac")  # not the tier's width: rows at a budget
-    (folder / "latency.csv").write_text(f"model,ms_per_image,batch_size,measured_on\n{a},3.5,64,a CPU\n{c},1.25,64,a CPU\n")
+    measured = (("a", 3.5), ("c", 1.25))
+    write_times(folder, [Times(model, 0.0625, 64, ms, 0.1, None, None, None, None, "a CPU") for model, ms in measured])
     (folder / "table2.csv").write_text("row,macs,note\na,4024832,\nc,1530368,\n")
     (folder / "table2.md").write_text("# Table 2: layers\n")
     (folder / "claims2.csv").write_text(

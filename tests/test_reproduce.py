@@ -33,7 +33,7 @@ from scripts.reproduce import parse_order, rows_to_train
 TIERS = sorted(path.stem for path in (ROOT / "configs" / "tier").glob("*.yaml"))
 SEEDS = (0, 1)
 ROWS = ("c", "c_noresidual")
-TIMED = ("ms_per_image", "of_limit")  # may differ between two equal tables
+TIMED = ("ms_per_image", "of_limit", "training_ms_per_image", "training_of_limit")  # may differ between two equal tables
 
 
 def arguments(folder: Path, *more: str) -> list[str]:
@@ -105,7 +105,7 @@ def test_markdown_carries_tier_data_marks_and_verdict(reproduced: Path) -> None:
 def test_where_no_time_was_measured_accuracy_is_drawn_against_macs_alone(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "results" / "cifar_small" / "runs", tmp_path / "cifar_small" / "runs")
     tier = load_tier("cifar_small", [], tmp_path, lambda overrides: validate(RunConfig, compose("train", overrides)))
-    assert [path.name for path in write_plots(tier)] == ["accuracy_macs.png", "accuracy_macs.svg"]
+    assert [path.name for path in write_plots(tier, {})] == ["accuracy_macs.png", "accuracy_macs.svg"]
 
 
 def test_stopped_and_killed_and_started_again_it_ends_with_the_same_table(reproduced: Path, tmp_path: Path) -> None:

@@ -34,9 +34,10 @@ from efficientconv.results.labels import label
 from efficientconv.results.plot import pareto_front, points_of
 from efficientconv.results.record import read_records_in, record_of
 from efficientconv.results.report.sources import find_sources
-from efficientconv.results.report.times import Times
+from efficientconv.results.report.times import RunTimes
 from efficientconv.results.run_table import title_of
 from efficientconv.results.table import Column, Table
+from efficientconv.results.times import Times, read_times, write_times
 from efficientconv.text import printable
 
 SETTINGS = {"seed": "seed", "epochs": "trainer.epochs", "width": "model.width", "model_name": "model.name"}
@@ -128,22 +129,25 @@ def test_a_point_is_the_mean_of_a_configuration_and_fronts_join_what_can_be_comp
 
 
 def test_a_network_has_one_time_wherever_it_is_shown(tmp_path):
-    """That of its tier's measurement, by the row of a table that the run belongs to, before that of the run itself."""
-    times = Times(find_sources([ROOT / "results/cifar_small/runs"]))
-    together = {row["model"]: float(row["ms_per_image"]) for row in csv_rows(ROOT / "results/cifar_small/latency.csv")}
+    """That of its tier's measurement before that of the run itself."""
     of_c = [record for record in read_records_in(ROOT / "results/cifar_small/runs") if record.model == "c"]
     at_width = next(record for record in of_c if record.config["model"]["width"] == 0.25)
-    assert times.of(at_width)["ms"] == together["c"] != at_width.summary["ms_per_image"]
     folder = tmp_path / "cifar_small"
     shutil.copytree(ROOT / "results/cifar_small/runs", folder / "runs")
-    for name, row in (("latency", "c,9.5"), ("latency_equal_cost", "c@4.10e6,7.5")):
-        (folder / f"{name}.csv").write_text(f"model,ms_per_image,batch_size,measured_on\n{row},64,a CPU\n")
-    narrow = {"config": at_width.config | {"model": at_width.config["model"] | {"width": 0.2}}}
-    times = Times(find_sources([folder]))
-    for macs, expected in ((4_080_000, 7.5), (2_260_000, at_width.summary["ms_per_image"])):
-        record = replace(at_width, **narrow, summary=at_width.summary | {"macs": macs})
+    measured = ((0.25, 9.5), (0.22265625, 7.5))
+    write_times(folder, [Times("c", width, 64, ms, 0.1, None, None, None, None, "a CPU") for width, ms in measured])
+    times = RunTimes(find_sources([folder]))
+    for width, expected in (*measured, (0.2, at_width.summary["ms_per_image"])):
+        record = replace(at_width, config=at_width.config | {"model": at_width.config["model"] | {"width": width}})
         assert times.of(record)["ms"] == expected
-    assert times.of(at_width)["ms"] == 9.5
+
+
+def test_no_two_tables_of_a_tier_show_two_times_of_a_network():
+    folder = ROOT / "results/cifar_small"
+    measured, rows = read_times(folder), [row for path in folder.glob("table*.csv") for row in csv_rows(path)]
+    for name in ("ms_per_image", "training_ms_per_image"):
+        shown = {(row["row"].partition("@")[0], float(row["width"]), row[name]) for row in rows if row[name]}
+        assert shown == {(*key, f"{getattr(measured[key], name):.6g}") for key in {shown[:2] for shown in shown}} != set()
 
 
 def test_names_in_a_picture_cover_no_point_no_line_and_no_other_name():

@@ -17,6 +17,7 @@ from efficientconv.reproduce.estimate import DataFacts, data_facts
 from efficientconv.reproduce.plan import ComposeRun, recipe, refuse_another_tier
 from efficientconv.results.record import RunRecord, read_records_in
 from efficientconv.results.tables import budget_of, model_of, needed_rows, table_config, table_names
+from efficientconv.results.times import Network, network_of
 
 DATA_TITLES = {
     "cifar10": "CIFAR-10", "cifar10_jpeg": "CIFAR-10 (JPEG), a lossy copy", "digits": "scikit-learn's digits",
@@ -67,6 +68,12 @@ class Tier:
     def images(self) -> tuple[int | None, int]:
         """(pixels a side, number of classes) of the images. None pixels: the layout's size."""
         return self.base.data.image_size, self.data_facts.num_classes
+
+    @cached_property
+    def networks(self) -> dict[Network, ModelConfig]:
+        """Of every table the models at the tier's width, and whatever was trained."""
+        models = [*self.models(trained_models()).values(), *(record.run_config.model for record in self.records)]
+        return {network_of(model): model for model in models}
 
     @cached_property
     def records(self) -> list[RunRecord]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.record import RunRecord
-from efficientconv.results.report.times import Times
+from efficientconv.results.report.times import RunTimes
 from efficientconv.results.table import Column, Table
 
 TIMES = (
@@ -15,7 +15,7 @@ TIMES = (
 )
 
 
-def run_table(records: Sequence[RunRecord], times: Times) -> Table:
+def run_table(records: Sequence[RunRecord], times: RunTimes) -> Table:
     """The table of finished runs, the largest MACs first. Accuracies are of the last epoch's weights on the test images."""
     rows = sorted(records, key=lambda record: (-record.summary["macs"], record.model, record.seed))
     return Table(rows, [

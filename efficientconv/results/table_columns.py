@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from efficientconv.results import paper
 from efficientconv.results.equal_cost import Needed
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.table import Column
 from efficientconv.results.table_rows import TableRow
-from efficientconv.results.tables import Cost, TableConfig, budget_of, model_of
+from efficientconv.results.tables import COSTS, Cost, TableConfig, budget_of, model_of
 
-COSTS: dict[Cost, str] = {"macs": "macs", "inference": "ms_per_image", "training": "training_ms_per_image"}  # figures
 SPREAD = {"mean": "top1_mean_percent", "std": "top1_std", "low": "top1_low", "high": "top1_high", "n": "n"}
 DIFFERENCE = {"mean": "difference_points", "low": "difference_low", "high": "difference_high"}
 ROW = Column("model", lambda row: row.name, name="row")
@@ -20,7 +20,7 @@ ROW = Column("model", lambda row: row.name, name="row")
 
 def main_columns(table: TableConfig) -> list[Column]:
     """The main columns: accuracy and cost."""
-    of_curves = table.curve_of is not None
+    of_curves, training = table.curve_of is not None, FIGURES["training_ms_per_image"].column(_cost("training"))
     printed = [
         Column("paper: top-1 % (M, unchecked)", _paper_top1, ".2f", name="paper_top1_percent"),
         *_parts(lambda row: paper.figure(row.name, "top1_error_percent"), {"source": "paper_source"}),
@@ -37,7 +37,8 @@ def main_columns(table: TableConfig) -> list[Column]:
         *_parts(lambda row: row.difference, DIFFERENCE),
         FIGURES["macs"].column(lambda row: row.counted.macs),
         Column(f"MACs of {table.baseline}'s", lambda row: row.macs_vs_baseline, ".3f", name="macs_vs_baseline"),
-        *(FIGURES[COSTS[kind]].column(_cost(kind)) for kind in ("inference", "training")),
+        FIGURES["ms_per_image"].column(_cost("inference")),
+        training if of_curves else replace(training, title=None),
     ]
 
 
@@ -51,8 +52,9 @@ def more_columns(table: TableConfig) -> list[Column]:
         *_parts(lambda row: row.accuracy("top5_percent"), {"mean": "top5_mean_percent"}),
         Column("paper: M MACs", lambda row: None if table.curve_of else paper.value(row.name, "quoted_macs")),
         FIGURES["params"].column(lambda row: row.counted.params),
-        Column("inference, of limit", lambda row: row.of_limit("inference"), name="of_limit"),
-        Column("training, of limit", lambda row: row.of_limit("training"), name="training_of_limit"),
+        Column("inference, of limit", lambda row: row.times and row.times.of_limit, name="of_limit"),
+        Column("training, of limit" if table.curve_of else None, lambda row: row.times and row.times.training_of_limit,
+               name="training_of_limit"),
     ]
 
 

@@ -60,7 +60,7 @@ def _text(table: PaperTable, context: Context) -> str:
         "## The same runs: spread and size",
         Table(table.rows, more_columns(table.config)).markdown(),
         f"The interval is a bootstrap's, {CONFIDENCE:.0%}, of the mean."
-        + (f" {OF_LIMIT}" if any(row.of_limit("inference") for row in table.rows) else ""),
+        + (f" {OF_LIMIT}" if any(row.times and row.times.of_limit for row in table.rows) else ""),
         *(("## How it was made", Table(trained, run_columns(context.tier)).markdown()) if trained else ()),
         f"Made by `{context.command}` from the records in runs/.",
     )

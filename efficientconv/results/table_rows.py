@@ -13,8 +13,8 @@ from efficientconv.results.claims import ClaimResult
 from efficientconv.results.equal_cost import Curve, Needed
 from efficientconv.results.record import RunRecord
 from efficientconv.results.statistics import Comparison, Difference, Spread, Verdict, judge, spread
-from efficientconv.results.tables import Claim, Cost, TableConfig, model_of
-from efficientconv.results.tier_latency import Times
+from efficientconv.results.tables import COSTS, Claim, Cost, TableConfig, model_of
+from efficientconv.results.times import Times, network_of
 
 
 @dataclass(frozen=True)
@@ -35,15 +35,7 @@ class TableRow:
 
     def cost(self, kind: Cost) -> float | None:
         """The cost in MACs or in ms per image; None: not measured."""
-        if kind == "macs":
-            return self.counted.macs
-        latency = getattr(self.times, kind, None)
-        return None if latency is None else latency.ms_per_image
-
-    def of_limit(self, kind: Cost) -> str | None:
-        """The share of the limit that a measured time reaches; None: not known."""
-        found = self.times and self.times.of_limit.get(kind)
-        return str(found) if found else None
+        return self.counted.macs if kind == "macs" else getattr(self.times, COSTS[kind], None)
 
 
 @dataclass(frozen=True)
@@ -96,13 +88,9 @@ def _result(claim: Claim, verdict: Verdict, test: str) -> ClaimResult:
 
 def by_row(models: Mapping[str, ModelConfig], records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
     """The runs of each row: those of its model at its width."""
-    return {row: [record for record in records if _network(record.run_config.model) == _network(model)]
+    return {row: [record for record in records if network_of(record.run_config.model) == network_of(model)]
             for row, model in models.items()}  # fmt: skip
 
 
 def by_seed(records: Sequence[RunRecord], figure: str = "top1_percent") -> dict[int, float]:
     return {record.seed: record.summary[figure] for record in records}
-
-
-def _network(model: ModelConfig) -> tuple[str, str, float]:
-    return model.name, model.layout, model.width

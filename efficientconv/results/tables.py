@@ -16,7 +16,8 @@ from efficientconv.files import CONFIG_DIR
 from efficientconv.validation import Section, validate
 
 Relation = Literal["better", "worse", "no_worse", "not_better"]
-Cost = Literal["macs", "inference", "training"]  # MACs; measured ms per image of a forward pass, of a training step
+Cost = Literal["macs", "inference", "training"]
+COSTS: dict[Cost, str] = {"macs": "macs", "inference": "ms_per_image", "training": "training_ms_per_image"}  # as figures
 
 
 def model_of(row: str) -> str:

@@ -18,7 +18,7 @@ from efficientconv.results.claims import counts, tier_claims
 from efficientconv.results.report.payload import pack
 from efficientconv.results.report.sources import Sources
 from efficientconv.results.report.tables import paper_points, tier_tables
-from efficientconv.results.report.times import Times
+from efficientconv.results.report.times import RunTimes
 
 PAGE = Path(__file__).with_name("page")
 LIMIT_BYTES = 6_000_000  # of the pictures of kernels in the page, so that the page stays small enough to send
@@ -49,7 +49,7 @@ def page(sources: Sources, origins: Iterable[object]) -> str:
 def _data(sources: Sources) -> dict:
     """The object that the scripts read as DATA."""
     tables = [table for folder in sources.tier_folders for table in sources.attempt(tier_tables, folder) or []]
-    return pack(sources.runs, Times(sources)) | {"tables": tables, "paper": paper_points()}
+    return pack(sources.runs, RunTimes(sources)) | {"tables": tables, "paper": paper_points()}
 
 
 def _kernel_images(sources: Sources) -> list[dict[str, str]]:

@@ -12,7 +12,7 @@ from efficientconv.engine.identity import identity
 from efficientconv.results.comparable import series_names
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.report.sources import Run
-from efficientconv.results.report.times import Times
+from efficientconv.results.report.times import RunTimes
 from efficientconv.validation import flat
 
 PARTS = ("config", "summary", "environment")
@@ -20,7 +20,7 @@ DIGITS = 5
 _NO_CURVES = ("epoch", "step", "_top1", "_top5", "_images")  # record n is epoch n; percentages replace counts
 
 
-def pack(runs: list[Run], times: Times) -> dict:
+def pack(runs: list[Run], times: RunTimes) -> dict:
     """DATA.runs, .keys, .values, .figures and .settings of the page. `settings` are those that some run has changed."""
     series = series_names([run.record for run in runs])
     packed = [_run(run, name, times) for run, name in zip(runs, series)]
@@ -41,7 +41,7 @@ def _position(value: object, positions: dict[str, int]) -> int:
     return positions.setdefault(json.dumps(value), len(positions))
 
 
-def _run(run: Run, series: str, times: Times) -> dict:
+def _run(run: Run, series: str, times: RunTimes) -> dict:
     record, time = run.record, times.of(run.record)
     told = record.summary
     if record.state == "trained":  # a trial of a search, which does not evaluate the test images

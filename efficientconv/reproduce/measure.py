@@ -1,0 +1,72 @@
+"""Measures the networks of a tier, all together."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from efficientconv.benchmark.peaks import Peaks, measured_peaks
+from efficientconv.info import environment
+from efficientconv.latency import Latency, measure_latency, measure_training
+from efficientconv.models import create_model, image_size_of
+from efficientconv.reproduce.tier import Tier
+from efficientconv.results.times import Network, Times, network_of, read_times, write_times
+from efficientconv.roofline.execution import least
+from efficientconv.roofline.step import step_of
+
+Measure = Literal["missing", "again", "never"]
+BATCH_SIZES = {64: 64, 1024: 16}  # by the largest image size, in pixels a side, that it is for
+PEAK_REPEATS = 3
+
+
+def tier_times(tier: Tier, device: torch.device, measure: Measure = "missing") -> dict[Network, Times]:
+    """Of a forward pass of every network of the tier, and of a training step of those that were trained.
+
+    Times are comparable only within one run on one machine. So a network that the tier's file lacks is not added to an
+    earlier measurement: all are measured anew. Raises UserError for a damaged file, unless all are to be measured.
+    """
+    trained = {network_of(record.run_config.model) for record in tier.records}
+    kept = {} if measure == "again" else read_times(tier.folder)
+    timed_in_training = {key for key, times in kept.items() if times.training_ms_per_image is not None}
+    if measure == "never" or tier.networks.keys() <= kept.keys() and trained <= timed_in_training:
+        return kept
+    write_times(tier.folder, _measured(tier, trained, device))
+    return read_times(tier.folder)  # as the file has them: a table that is made again is the same to the digit
+
+
+def _measured(tier: Tier, trained: set[Network], device: torch.device) -> list[Times]:
+    image_size, num_classes = tier.images
+    sizes = {key: image_size_of(model, image_size) for key, model in tier.networks.items()}
+    batch_size = next(batch for largest, batch in BATCH_SIZES.items() if max(sizes.values()) <= largest)
+    networks = {key: create_model(model, num_classes, image_size=image_size) for key, model in tier.networks.items()}
+    peaks = measured_peaks(PEAK_REPEATS, device, tqdm(disable=True))
+    inference = measure_latency(networks, sizes, batch_size=batch_size, device=device)
+    to_train = {key: network for key, network in networks.items() if key in trained}
+    training = measure_training(to_train, sizes, batch_size=batch_size, device=device)
+    place = _place(device, peaks)
+
+    def figures(key: Network, latency: Latency | None, training: bool) -> tuple[float | None, float | None, str | None]:
+        if latency is None:
+            return None, None, None
+        return latency.ms_per_image, latency.iqr_ms, _of_limit(networks[key], sizes[key], latency, training, peaks)
+
+    return [
+        Times(*key, batch_size, *figures(key, latency, False), *figures(key, training.get(key), True), place)
+        for key, latency in inference.items()
+    ]
+
+
+def _of_limit(network: nn.Module, size: int, latency: Latency, training: bool, peaks: Peaks) -> str | None:
+    """None of a network without this project's layers: nobody counted what others move."""
+    step = step_of(network, (3, size, size), latency.batch_size, torch.float32, training)
+    return str(peaks.of_limit(least(step), latency.ms_per_image * latency.batch_size / 1000)) if step.layers else None
+
+
+def _place(device: torch.device, peaks: Peaks) -> str:
+    facts = environment(device)
+    place = facts["gpu"] or f"{facts['cpu']}, threads: {facts['threads']}"
+    reached = f"peaks {peaks.flops_per_s / 1e9:.0f} GFLOP/s, {peaks.bytes_per_s / 1e9:.1f} GB/s"
+    return f"{place}, torch {facts['packages']['torch']}, {reached}"

@@ -1,0 +1,73 @@
+"""Measured time of a tier's networks: results/<tier>/latency.csv, all measured in one run (reproduce/measure.py)."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from efficientconv.config import ModelConfig
+from efficientconv.errors import UserError
+from efficientconv.results.csv_files import csv_rows
+from efficientconv.results.pages import write_files
+from efficientconv.results.table import Table
+
+FILE = "latency.csv"
+Network = tuple[str, float]  # a model and its width: within a tier nothing else tells networks apart
+
+
+@dataclass(frozen=True)
+class Times:
+    """A network's line of the file. None: not measured, or nobody counted what the network's layers move.
+
+    ms_per_image: of a forward pass over `batch_size` images in eval mode, divided by it; of a step of training likewise.
+    Medians, with the range between the quartiles. of_limit: as `benchmark.peaks.OfLimit` reads.
+    """
+
+    model: str
+    width: float
+    batch_size: int
+    ms_per_image: float
+    ms_per_image_iqr: float
+    of_limit: str | None
+    training_ms_per_image: float | None
+    training_ms_per_image_iqr: float | None
+    training_of_limit: str | None
+    measured_on: str
+
+
+_LINES = TypeAdapter(Annotated[list[Times], Field(min_length=1)])
+
+
+def network_of(model: ModelConfig) -> Network:
+    return model.name, model.width
+
+
+def read_times(folder: Path) -> dict[Network, Times]:
+    """Empty where nothing was measured yet. Raises UserError for a damaged file, and for one of an earlier version."""
+    path = folder / FILE
+    if not path.exists():
+        return {}
+    try:
+        lines = _LINES.validate_python([{name: cell or None for name, cell in row.items()} for row in csv_rows(path)])
+    except (ValidationError, UnicodeDecodeError, csv.Error) as error:
+        fault = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": "no csv"}
+        what = ": ".join(map(str, [*fault["loc"][1:], fault["msg"]]))
+        raise UserError(
+            f"{path} is damaged or of an earlier version ({what}); scripts/reproduce.py with --measure again measures all "
+            "times anew"
+        ) from None
+    return {(line.model, line.width): line for line in lines}
+
+
+def write_times(folder: Path, lines: Iterable[Times]) -> None:
+    """Widths with all their digits: a network is found by its width."""
+    write_files(folder, {FILE: Table.of([asdict(line) | {"width": f"{line.width:.9g}"} for line in lines]).csv()})
+
+
+def measured_on(times: Mapping[Network, Times]) -> str:
+    return next((line.measured_on for line in times.values()), "not measured")
