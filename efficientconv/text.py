@@ -17,3 +17,8 @@ def duration(seconds: float) -> str:
     if seconds < 99.5:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5970 else f"{seconds / 3600:.1f} h"
+
+
+def interval(low: float | None, high: float | None, form: str) -> str:
+    """+0.77 to +1.63; nothing where there is none."""
+    return "" if low is None else f"{low:{form}} to {high:{form}}"

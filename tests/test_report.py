@@ -389,13 +389,15 @@ def tier_folder(outputs, tmp_path):
         write_record(record_of(RunFolder(run)), folder / "runs")
     measured = (("a", 3.5), ("c", 1.25))
     write_times(folder, [Times(model, 0.0625, 64, ms, 0.1, None, None, None, None, "a CPU") for model, ms in measured])
-    (folder / "table2.csv").write_text("row,macs,note\na,4024832,\nc,1530368,\n")
-    (folder / "table2.md").write_text("# Table 2: layers\n")
+    (folder / "table2.csv").write_text(
+        "row,stages,top1_mean_percent,top1_std,top1_low,top1_high,n,difference_points,difference_low,difference_high,macs,note\n"
+        "a,standard,9.5,0.5,9,10,2,,,,14024832,\nc,SIC,82,,,,1,+72.5,+71.5,+73.5,1530368,\nk,\"<b>x</b>\",,,,,0,,,,2000000,\n"
+    )
     (folder / "claims2.csv").write_text(
         "row,than,sentence,verdict,difference_points,low,high,why\n"
         "c,a,SIC is better,supported,0.4,0.1,0.7,p = 0.03\nl,resnet18,more is better,undecided,,,,not run for both\n"
     )
-    (folder / "table_order.md").write_text("# Order\n\n| model | top-1 % |\n|---|---|\n| a \\| c | **72 ± 1** |\n")
+    (folder / "table_odd.csv").write_text("model,says\na <b> c,'=1+1\n")
     shutil.copy("results/benchmark_models.png", folder / "kernels_c.png")
     return folder
 
@@ -409,9 +411,14 @@ def test_what_lies_beside_records_is_shown_with_them(chromium, outputs, tier_fol
     assert "measured all networks together" in report.page.locator("#cost-chart .xtitle").text_content()
     assert "smoke/latency.csv: a CPU, batches of 64" in report.page.inner_text("#cost-note")
     report.show("tables")
-    titles = ["Table 2: layers smoke/table2.csv", "Order smoke/table_order.md"]
-    assert report.page.locator("#table-list h3").all_inner_texts() == titles
-    assert report.rows("#table-list") == [["a", "4,024,832"], ["c", "1,530,368"], ["a | c", "72 ± 1"]]
+    titles = ["Table 2: Standard, unravelled and SIC layers smoke/table2.csv", "table_odd smoke/table_odd.csv"]
+    assert report.page.locator("#tables h3").all_inner_texts() == titles
+    a = ["a", "standard", "9.50 ± 0.50 (2)", "9.00 to 10.00", "", "", "14.02"]
+    c, k = ["c", "SIC", "82.00 (1)", "", "+72.50", "+71.50 to +73.50", "1.53"], ["k", "<b>x</b>", *[""] * 4, "2.00"]
+    assert report.rows("#tables") == [a, c, k, ["a <b> c", "=1+1"]]
+    for title, order in (("M MACs", [c, k, a]), ("ours: top-1 %", [a, c, k])):
+        report.page.click(f"#tables button:text-is('{title}')")
+        assert report.rows("#tables")[:3] == order
     counts = report.page.locator("#claims .counts li").all_inner_texts()
     assert counts == ["1 supported", "0 contradicted", "1 undecided"]
     first, second = report.page.locator("#claims .claims li").all_inner_texts()

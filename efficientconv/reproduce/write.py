@@ -13,9 +13,9 @@ from efficientconv.results.pages import page, write_files
 from efficientconv.results.plot import Point, plot
 from efficientconv.results.statistics import Comparison
 from efficientconv.results.table import Table
-from efficientconv.results.table_files import Context, table_title, write_tier_table
+from efficientconv.results.table_files import Context, write_tier_table
 from efficientconv.results.table_rows import PaperTable, TableRow, by_row, by_seed
-from efficientconv.results.tables import COSTS, TableConfig, model_of, needed_rows, table_config
+from efficientconv.results.tables import COSTS, TableConfig, model_of, needed_rows, table_config, table_title
 from efficientconv.results.times import Network, Times, measured_on, network_of
 
 ARITHMETIC = {"1": configuration_rows, "3": topology_rows}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from efficientconv.results.csv_files import csv_rows, number
 from efficientconv.results.table import Column
+from efficientconv.text import interval
 
 VERDICTS = ("supported", "contradicted", "undecided")
 EQUAL_COST = {"macs": "MACs", "inference": "time of inference", "training": "time of a training step"}
@@ -43,7 +44,7 @@ class ClaimResult:
 
     @property
     def interval(self) -> str:
-        return "" if self.low is None else f"{self.low:+.2f} to {self.high:+.2f}"
+        return interval(self.low, self.high, "+.2f")
 
     @property
     def shown(self) -> str:

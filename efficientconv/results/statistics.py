@@ -12,6 +12,7 @@ import scipy  # scipy.stats takes 1 s, and is loaded at its first use
 
 from efficientconv.results.premises import Groups, Premises, premises_of
 from efficientconv.results.tables import Relation
+from efficientconv.text import interval
 
 CONFIDENCE = 0.95
 MARGIN_POINTS = 0.5  # percentage points of top-1 that still count as "no worse" and "not better"; this project's choice
@@ -60,8 +61,8 @@ class Difference:
         return t_quantile(self.df) * self.std_error
 
     def __str__(self) -> str:
-        interval = "" if self.low is None else f" ({self.low:+.2f} to {self.high:+.2f})"
-        return f"{self.mean:+.2f}{interval}"
+        within = interval(self.low, self.high, "+.2f")
+        return f"{self.mean:+.2f}" + (f" ({within})" if within else "")
 
     def p_against(self, bound: float) -> float | None:
         """The p of Student's two-sided test that the difference is `bound`."""

@@ -90,9 +90,11 @@ class Table:
         return csv_text([*names, *([column.value(row) for column in named] for row in self.rows)])
 
     def html(self) -> str:
-        """The table as a <table>. The best cells are <strong>."""
+        """The table as a <table>. The best cells are <strong>. `data-value` is the number of a cell, to sort by."""
         head, *lines = self._lines(html.escape, "<strong>{}</strong>")
-        rows = "\n".join(f"<tr><td>{'</td><td>'.join(line)}</td></tr>" for line in lines)
+        tags = [[_tag(column.value(row)) for column in self._shown()] for row in self.rows]
+        cells = ("".join(f"{tag}{cell}</td>" for tag, cell in zip(*line)) for line in zip(tags, lines))
+        rows = "\n".join(f"<tr>{of_row}</tr>" for of_row in cells)
         return f"<table>\n<thead><tr><th>{'</th><th>'.join(head)}</th></tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>"
 
     def _shown(self) -> list[Column]:
@@ -117,6 +119,10 @@ class Table:
         if len(set(map(float, values))) < 2:
             return None
         return (max if column.better == "higher" else min)(values, key=float)
+
+
+def _tag(value: object) -> str:
+    return f'<td data-value="{float(value)!r}">' if isinstance(value, SupportsFloat) else "<td>"
 
 
 def _widths(columns: Sequence[Sequence[str]], room: int) -> list[int]:

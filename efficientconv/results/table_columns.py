@@ -12,6 +12,7 @@ from efficientconv.results.figures import FIGURES
 from efficientconv.results.table import Column
 from efficientconv.results.table_rows import TableRow
 from efficientconv.results.tables import COSTS, Cost, TableConfig, budget_of, model_of
+from efficientconv.text import interval
 
 SPREAD = {"mean": "top1_mean_percent", "std": "top1_std", "low": "top1_low", "high": "top1_high", "n": "n"}
 DIFFERENCE = {"mean": "difference_points", "low": "difference_low", "high": "difference_high"}
@@ -27,7 +28,7 @@ def main_columns(table: TableConfig) -> list[Column]:
     ]
     return [
         ROW,
-        Column(None if of_curves else "stages", lambda row: row.model.description),
+        Column(None if of_curves else "stages", lambda row: row.model.description, name="stages"),
         Column("width" if of_curves else None, lambda row: row.model.width, ".4g"),
         Column(None, lambda row: f"{row.model.width:.9g}", name="width"),
         *([] if of_curves else printed),  # of full width, on ImageNet
@@ -113,9 +114,9 @@ def _cost(kind: Cost) -> Callable[[TableRow], float | None]:
     return lambda row: row.cost(kind)
 
 
-def _interval(row: TableRow) -> str:
+def _interval(row: TableRow) -> str | None:
     found = row.accuracy()
-    return "" if found is None or found.low is None else f"{found.low:.2f} to {found.high:.2f}"
+    return found and interval(found.low, found.high, FIGURES["top1_percent"].form)
 
 
 def _needed(found: Needed, scale: float) -> str:

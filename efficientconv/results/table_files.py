@@ -12,7 +12,7 @@ from efficientconv.results.statistics import CONFIDENCE, MARGIN_POINTS, Comparis
 from efficientconv.results.table import Table
 from efficientconv.results.table_columns import ROW, main_columns, more_columns, needed_columns, run_columns
 from efficientconv.results.table_rows import PaperTable
-from efficientconv.results.tables import Cost
+from efficientconv.results.tables import Cost, table_title
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,6 @@ def write_tier_table(folder: Path, table: PaperTable, context: Context) -> list[
     if table.needed:
         texts[f"needed{name}.csv"] = _needed_table(table, *table.needed).csv()
     return write_files(folder, texts)
-
-
-def table_title(table: str) -> str:
-    return f"Table {table}" if table.isdigit() else f"Experiment {table}"
 
 
 def _text(table: PaperTable, context: Context) -> str:

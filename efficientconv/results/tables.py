@@ -84,6 +84,10 @@ def table_config(name: str) -> TableConfig:
     return validate(TableConfig, values, where=f"table/{name}")
 
 
+def table_title(name: str) -> str:
+    return f"Table {name}" if name.isdigit() else f"Experiment {name}"
+
+
 def needed_rows(table: TableConfig) -> list[str]:
     """The rows to train, also those of other tables that a claim compares with; not the quoted networks."""
     compared = [row for claim in table.claims for row in (claim.row, *(() if claim.at_equal else (claim.than,)))]

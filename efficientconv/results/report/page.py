@@ -36,10 +36,11 @@ def page(sources: Sources, origins: Iterable[object]) -> str:
         lstrip_blocks=True,
     )  # fmt: skip
     stated = [claim for folder in sources.tier_folders for claim in sources.attempt(tier_claims, folder) or []]
+    tables = [table for folder in sources.tier_folders for table in sources.attempt(tier_tables, folder) or []]
     data, images = _data(sources), _kernel_images(sources)  # before the template lists what was left out
     return templates.get_template("report.html").render(
         origins=list(map(str, origins)), made=_now(), git=git_state(), warnings=sources.warnings, claims=stated,
-        counts=counts(stated), kernels=images,
+        counts=counts(stated), tables=tables, kernels=images,
         states=sorted(Counter(run.record.state for run in sources.runs).items()),
         style=Markup((PAGE / "report.css").read_text()), plotly=Markup(get_plotlyjs()), scripts=Markup(_scripts()),
         data=Markup(json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")),
@@ -48,8 +49,7 @@ def page(sources: Sources, origins: Iterable[object]) -> str:
 
 def _data(sources: Sources) -> dict:
     """The object that the scripts read as DATA."""
-    tables = [table for folder in sources.tier_folders for table in sources.attempt(tier_tables, folder) or []]
-    return pack(sources.runs, RunTimes(sources)) | {"tables": tables, "paper": paper_points()}
+    return pack(sources.runs, RunTimes(sources)) | {"paper": paper_points()}
 
 
 def _kernel_images(sources: Sources) -> list[dict[str, str]]:

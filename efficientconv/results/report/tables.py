@@ -2,20 +2,52 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from efficientconv.files import CONFIG_DIR
 from efficientconv.results import paper
-from efficientconv.results.csv_files import csv_lines, csv_rows
+from efficientconv.results.csv_files import csv_rows, number
+from efficientconv.results.figures import FIGURES
+from efficientconv.results.statistics import Spread
+from efficientconv.results.table import Column, Table
+from efficientconv.results.tables import table_config, table_names, table_title
+from efficientconv.text import interval
 
 COMPLEXITY = CONFIG_DIR.parent / "results" / "complexity.csv"
 
 
-def tier_tables(folder: Path) -> list[dict]:
-    """Title, header and rows of each: the first table of a markdown file, or of a csv file where there is no such table."""
-    stems = {path.stem for pattern in ("table*.md", "table*.csv") for path in folder.glob(pattern)}
-    return [_table(folder / stem) | {"tier": folder.name} for stem in sorted(stems)]
+def _accuracy(row: dict[str, str]) -> Spread | None:
+    mean, std, low, high = (number(row.get(name)) for name in ("top1_mean_percent", "top1_std", "top1_low", "top1_high"))
+    return None if mean is None else Spread(mean, std, int(row["n"]), low, high)
+
+
+def _interval(row: dict[str, str], of: str, form: str) -> str:
+    return interval(number(row.get(f"{of}_low")), number(row.get(f"{of}_high")), form)
+
+
+COLUMNS = [  # of the lines of a table with trained rows
+    Column("model", lambda row: row["row"]),
+    Column("stages", lambda row: row.get("stages")),
+    Column("width", lambda row: number(row.get("width")), ".4g"),
+    Column("paper: top-1 % (M, unchecked)", lambda row: number(row.get("paper_top1_percent")), ".2f"),
+    Column("ours: top-1 %", _accuracy, FIGURES["top1_percent"].form),
+    Column("interval of the mean", lambda row: _interval(row, "top1", ".2f")),
+    Column("against the baseline, points", lambda row: number(row.get("difference_points")), "+.2f"),
+    Column("interval of the difference", lambda row: _interval(row, "difference", "+.2f")),
+    FIGURES["macs"].column(lambda row: number(row.get("macs"))),
+    Column("MACs of the baseline's", lambda row: number(row.get("macs_vs_baseline")), ".3f"),
+    FIGURES["ms_per_image"].column(lambda row: number(row.get("ms_per_image"))),
+    Column("inference, of limit", lambda row: row.get("of_limit")),
+    FIGURES["training_ms_per_image"].column(lambda row: number(row.get("training_ms_per_image"))),
+    Column("training, of limit", lambda row: row.get("training_of_limit")),
+    FIGURES["top5_percent"].column(lambda row: number(row.get("top5_mean_percent"))),
+    FIGURES["params"].column(lambda row: number(row.get("params"))),
+]
+
+
+def tier_tables(folder: Path) -> list[dict[str, str]]:
+    """Tier, file, title and HTML of each."""
+    return [_table(path) for path in sorted(folder.glob("table*.csv"))]
 
 
 def paper_points() -> list[dict]:
@@ -32,27 +64,8 @@ def paper_points() -> list[dict]:
     ]  # fmt: skip
 
 
-def _table(stem: Path) -> dict:
-    text, figures = (Path(f"{stem}{suffix}") for suffix in (".md", ".csv"))
-    lines = text.read_text().splitlines() if text.exists() else []
-    title = next((line.lstrip("# ") for line in lines if line.startswith("#")), stem.name)
-    if rows := _first_table(lines):
-        return {"title": title, "file": text.name, "header": rows[0], "rows": rows[1:]}
-    header, *rows = csv_lines(figures) or [[]] if figures.exists() else [[]]
-    return {"title": title, "file": figures.name, "header": header, "rows": rows}
-
-
-def _first_table(lines: list[str]) -> list[list[str]]:
-    """The cells of the first table in a markdown file."""
-    rows = []
-    for line in lines:
-        if line.startswith("|"):
-            rows.append([_plain(cell) for cell in re.split(r"(?<!\\)\|", line.strip()[1:-1])])
-        elif rows:
-            break
-    return [row for row in rows if any(cell.strip("-: ") for cell in row)]
-
-
-def _plain(cell: str) -> str:
-    """A markdown cell's text, without emphasis and escapes."""
-    return re.sub(r"\\([\\|\[])", r"\1", cell.strip(" `*")).replace("&lt;", "<")
+def _table(path: Path) -> dict[str, str]:
+    rows, name = csv_rows(path), path.stem.removeprefix("table").removeprefix("_")
+    title = f"{table_title(name)}: {table_config(name).title}" if name in table_names() else path.stem
+    table = Table(rows, COLUMNS) if rows and "row" in rows[0] else Table.of(rows)
+    return {"tier": path.parent.name, "file": path.name, "title": title, "html": table.html()}

@@ -67,20 +67,15 @@ for (const button of document.querySelectorAll("[data-csv]")) {
   button.addEventListener("click", () => download(`${name}.csv`, csvText(...takeaways.get(name)), "text/csv"));
 }
 
-addSection("tables", () => {
-  const none = DATA.tables.length ? "This tier has none." : "None lie beside the runs; scripts/reproduce.py writes them.";
-  const ofTier = DATA.tables.filter((table) => passes("tier", table.tier));
-  byId("table-list").replaceChildren(...(ofTier.length ? ofTier.flatMap(tierTable) : [note(none)]));
-});
-
-function tierTable({ title, tier, file, header, rows }) {
-  const filled = header.map((_, i) => i).filter((i) => rows.some((row) => row[i]));
-  const columns = filled.map((i) => ({
-    title: header[i].replaceAll("_", " "), value: (row) => row[i] ?? "", show: (row) => grouped(row[i] ?? ""),
+for (const made of byId("tables").querySelectorAll("table")) {
+  const columns = [...made.tHead.rows[0].cells].map((head, i) => ({
+    title: head.textContent,
+    value: (row) => row.cells[i].dataset.value ?? row.cells[i].textContent,
+    show: (row) => row.cells[i].textContent,
   }));
-  const head = element("h3", {}, title, " ", element("small", {}, `${tier}/${file}`));
-  return [head, sortableTable(`${title}, ${file}`, columns, rows)];
+  made.replaceWith(sortableTable(made.parentElement.getAttribute("aria-label"), columns, [...made.tBodies[0].rows]));
 }
 
-// 1092987904 as 1,092,987,904.
-const grouped = (value) => (/^\d{5,}$/.test(value) ? Number(value).toLocaleString("en-US") : value);
+addSection("tables", () => {
+  for (const table of byId("tables").querySelectorAll("[data-tier]")) table.hidden = !passes("tier", table.dataset.tier);
+});
