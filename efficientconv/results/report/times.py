@@ -10,7 +10,7 @@ TOGETHER, ALONE = "all networks together, interleaved", "by each run at its end"
 
 
 class RunTimes:
-    """By tier and network, from <tier folder>/latency.csv."""
+    """The times by tier and network, from <tier folder>/latency.csv."""
 
     def __init__(self, sources: Sources):
         self.together = {folder.name: sources.attempt(read_times, folder) or {} for folder in sources.tier_folders}
