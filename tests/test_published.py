@@ -60,7 +60,7 @@ def test_the_run_nearest_to_the_mean_is_taken(runs: list[Path], tmp_path: Path) 
 def test_what_lies_in_the_way_is_not_overwritten(runs: list[Path], tmp_path: Path) -> None:
     """A name that is a run folder's, or leads elsewhere."""
     before = {path: path.read_bytes() for path in runs[1].rglob("*") if path.is_file()}
-    with pytest.raises(UserError, match="holds something else"):
+    with pytest.raises(UserError, match="holds other files than weights"):
         publish(runs[:1], runs[1])
     assert before == {path: path.read_bytes() for path in runs[1].rglob("*") if path.is_file()}
     publish(runs[:1], tmp_path / "c")
