@@ -74,8 +74,9 @@ EC_INLINE void for_each_window(const Window& window, const Maps& maps, F f) {
 }
 
 // The highest under a window, and which it is: the first of equals or the last NaN, as in torch. x: an image, channels-last
-template <class V>
+template <int n>
 struct Highest {
+  using V = VecOf<n>;
   V value = V{} - std::numeric_limits<float>::infinity(), tap{};
 
   EC_INLINE Highest(const Covered& covered, const float* x, int64_t channels) {
@@ -91,7 +92,7 @@ struct Highest {
 inline void pool_image(const Window& window, const Maps& maps, const float* x, float* y) {
   for_each_window(window, maps, [&](int64_t output, const Covered& covered) {
     for_each_piece(maps.channels, [&](int64_t c, auto n) {
-      store_as(y + output * maps.channels + c, Highest<VecOf<n>>(covered, x + c, maps.channels).value);
+      store_as(y + output * maps.channels + c, Highest<n>(covered, x + c, maps.channels).value);
     });
   });
 }
@@ -104,7 +105,7 @@ inline void pool_image_backward(const Window& window, const Maps& maps, const fl
     if (ready < end) std::fill(std::exchange(ready, end), end, 0.f);
     for_each_piece(maps.channels, [&](int64_t c, auto n) {
       using V = VecOf<n>;
-      const V g = load_as<V>(grad + output * maps.channels + c), tap = Highest<V>(covered, x + c, maps.channels).tap;
+      const V g = load_as<V>(grad + output * maps.channels + c), tap = Highest<n>(covered, x + c, maps.channels).tap;
       covered.for_each([&](float t, int64_t pixel) {
         float* to = grad_x + pixel * maps.channels + c;
         store_as(to, load_as<V>(to) + (tap == t ? g : V{}));
