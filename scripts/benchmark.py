@@ -116,7 +116,8 @@ def run_kernels(args: argparse.Namespace) -> None:
     ]  # fmt: skip
     rows: list[ablation.AblationRow] = []
     try:
-        with ablation.variants(list(ablation.SPECIALS), torch.get_num_threads()) as found, progress(args, len(cases)) as bar:
+        names = list(ablation.OPTIMIZATIONS)
+        with ablation.variants(names, torch.get_num_threads()) as found, progress(args, len(cases)) as bar:
             for case in cases:
                 rows += ablation.rows_of(case, found, args.repeats, bar)
     except BuildError as error:

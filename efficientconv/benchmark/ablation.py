@@ -1,4 +1,4 @@
-"""What each special way of the C++ kernels earns: whole models with all of them, and without one, interleaved in one run.
+"""What each optimization of the C++ kernels earns: whole models with all of them, and without one, interleaved in one run.
 
 A variant is the same C++ with one line changed. It is compiled by itself and runs in a process of its own.
 """
@@ -30,8 +30,8 @@ CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class Special:
-    """A special way, and the line of the C++ that would leave it out."""
+class Optimization:
+    """An optimization, and the line of the C++ that would leave it out."""
 
     about: str
     file: str
@@ -39,40 +39,40 @@ class Special:
     without: str
 
 
-SPECIALS = {
-    "stem": Special(
+OPTIMIZATIONS = {
+    "stem": Optimization(
         "in inference, first convolution, batch norm, ReLU and max pool in one go", "stem_ops.h",
         "const bool fits = eager(tensors)", "const bool fits = false && eager(tensors)"),
-    "pairs": Special(
+    "pairs": Optimization(
         "steps that read two inputs, so that no part of a tile is idle", "plan.h",
         "std::min(a.size(), b.size())", "0 * std::min(a.size(), b.size())"),
-    "dense": Special(
+    "dense": Optimization(
         "projections of all channels read weights as they lie, and transpose for their gradient", "tensors.h",
         "if (t.full() && kernel == 1)", "if (false)"),
-    "image_by_image": Special(
+    "image_by_image": Optimization(
         "in training, a SIC layer's gradients in one pass over the images", "connected_layer.h",
         "return filters && images", "return false && images"),
-    "small_work": Special(
+    "small_work": Optimization(
         "few blocks: threads share the outputs of each", "connections.h",
         "if (groups.n >= 4 * threads || groups.n % threads == 0) return;", "return;"),
-    "whole_bottleneck": Special(
+    "whole_bottleneck": Optimization(
         "in inference, the three convolutions of a bottleneck on a few images at a time", "spatial_layer.h",
         "if (x.size(0) < thread_count())", "if (true)"),
-    "help": Special(
+    "help": Optimization(
         "a thread that is done helps the others", "parallel.h", "for (int64_t i = 0; i < threads; ++i)",
         "for (int64_t i = 0; i < 1; ++i)"),
-    "pool": Special(
+    "pool": Optimization(
         "results' memory is kept for the next ones", "pool.h", "if (bytes < kLeast)", "if (true)"),
-    "scratch": Special(
+    "scratch": Optimization(
         "threads keep the memory that they work in", "scratch.h", "if (memory.floats < floats || wasteful)", "if (true)"),
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class AblationRow:
-    """One model in one place, without one special way; times are of a batch."""
+    """One model in one place, without one optimization; times are of a batch."""
 
-    special: str
+    without: str
     layout: str
     batch: int
     kind: str
@@ -122,7 +122,7 @@ def variants(names: Sequence[str], threads: int) -> Iterator[dict[str, Connectio
     processes, context = {}, get_context("spawn")
     with tempfile.TemporaryDirectory(prefix="kernels-") as folder:
         for name in (ALL, *names):
-            sources = _sources(Path(folder) / name, SPECIALS.get(name))
+            sources = _sources(Path(folder) / name, OPTIMIZATIONS.get(name))
             processes[name], end = context.Pipe()
             context.Process(target=_serve, args=(end, sources, threads), daemon=True).start()
             if reason := processes[name].recv():
@@ -134,14 +134,14 @@ def variants(names: Sequence[str], threads: int) -> Iterator[dict[str, Connectio
                 process.send(None)
 
 
-def _sources(folder: Path, special: Special | None) -> Path:
+def _sources(folder: Path, optimization: Optimization | None) -> Path:
     shutil.copytree(build.SOURCE_DIR, folder)
-    if special:
-        path = folder / special.file
+    if optimization:
+        path = folder / optimization.file
         text = path.read_text()
-        if text.count(special.line) != 1:
-            raise build.BuildError(f"{special.file} has not one line `{special.line}`")
-        path.write_text(text.replace(special.line, special.without))
+        if text.count(optimization.line) != 1:
+            raise build.BuildError(f"{optimization.file} has not one line `{optimization.line}`")
+        path.write_text(text.replace(optimization.line, optimization.without))
     return folder
 
 
