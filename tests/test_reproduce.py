@@ -174,7 +174,7 @@ def test_records_of_other_widths_are_of_the_tier_and_in_none_of_its_means(reprod
     record = json.loads(next(runs.glob("c-*-s0-*")).read_text())
     record["run"], record["config"]["model"]["width"], record["summary"]["top1_percent"] = "c-digits-s0-wide", 0.25, 0.0
     (runs / "c-digits-s0-wide.json").write_text(json.dumps(record))
-    done = command("scripts/reproduce.py", *arguments(tmp_path, "--measure", "never"))  # else all are measured anew, with that width
+    done = command("scripts/reproduce.py", *arguments(tmp_path, "--measure", "never"))  # or all are timed anew
     assert done.returncode == 0 and not done.stderr, done.stderr
     assert rows_of(tmp_path) == rows_of(reproduced)
     assert tier_pages.fit_table(tmp_path / "results" / "smoke") == tier_pages.fit_table(reproduced / "results" / "smoke")
