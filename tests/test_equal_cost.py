@@ -48,6 +48,15 @@ def test_at_a_row_of_the_curve_and_a_little_beyond_an_end_it_is_that_row_alone()
     assert curve.difference("c", 1.9e6) is None and curve.difference("c", 17e6) is None
 
 
+def test_the_error_of_measured_costs_widens_the_interval() -> None:
+    """At 8 M, half way from 4 to 16, the curve rises by 4 points for a factor of 4, so by 4 / ln 4 for each unit of the
+    logarithm; the errors of its two rows count by half."""
+    errors = {"c": 0.03, "a2": 0.04, "a3": 0.06, "a1": 9.0}
+    exact, found = (Curve(comparison_of(), COSTS, given).difference("c", 8e6) for given in ({}, errors))
+    assert (found.mean, found.df, found.n) == (exact.mean, exact.df, exact.n)
+    assert found.std_error == pytest.approx(math.hypot(exact.std_error, 4 / math.log(4) * math.hypot(0.03, 0.02, 0.03)))
+
+
 def test_what_the_curve_needs_is_where_it_is_as_accurate() -> None:
     """79 lies a quarter of the way from 78 to 82: 4 M times 4 to the quarter. The ends are Fieller's, from his quadratic:
     (79 - 78 - 4 w)^2 = t^2 s^2 / 3 (1 + (1 - w)^2 + w^2), w the way from 4 to 16 M."""

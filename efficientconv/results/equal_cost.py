@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -34,18 +35,38 @@ class Curve:
 
     Args:
         costs: the cost of each row that has runs; at least one.
+        errors: the standard error of each cost as a share of this cost, also of the rows that are compared with the curve.
+            Counted costs have none.
     """
 
-    def __init__(self, comparison: Comparison, costs: Mapping[str, float]):
-        self.comparison = comparison
+    def __init__(
+        self, comparison: Comparison, costs: Mapping[str, float], errors: Mapping[str, float] = MappingProxyType({})
+    ):
+        self.comparison, self.errors = comparison, errors
         self.rows = _front(sorted(costs, key=costs.get), lambda row: comparison.contrast({row: 1.0}).mean)
         self.costs = [costs[row] for row in self.rows]
 
     def difference(self, row: str, cost: float) -> Difference | None:
-        """The row's accuracy minus the curve's at `cost`; None if the curve does not reach `cost`, or the row has no run."""
+        """The row's accuracy minus the curve's at `cost`; None if the curve does not reach `cost`, or the row has no run.
+
+        The error of measured costs moves the row along the curve. The standard error of the difference includes how far the
+        curve's accuracy moves within this error.
+        """
         if not self.costs[0] * (1 - NEAR_END) <= cost <= self.costs[-1] * (1 + NEAR_END):
             return None
+        found, error = self._contrast(row, cost), self._error(row, cost)
+        if not error or found is None or found.std_error is None:
+            return found
+        less, more = (self._contrast(row, cost * math.exp(sign * error)).mean for sign in (-1, 1))
+        return replace(found, std_error=math.hypot(found.std_error, (less - more) / 2))
+
+    def _contrast(self, row: str, cost: float) -> Difference | None:
         return self.comparison.contrast({row: 1.0} | {other: -weight for other, weight in self._weights(cost).items()})
+
+    def _error(self, row: str, cost: float) -> float:
+        """The standard error of the logarithm of row's cost over the curve's."""
+        parts = {row: 1.0} | self._weights(cost)
+        return math.sqrt(sum((share * self.errors.get(name, 0.0)) ** 2 for name, share in parts.items()))
 
     def needed(self, row: str) -> Needed:
         """The cost that the curve needs for the row's accuracy.

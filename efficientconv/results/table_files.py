@@ -14,6 +14,11 @@ from efficientconv.results.table_columns import ROW, main_columns, more_columns,
 from efficientconv.results.table_rows import PaperTable
 from efficientconv.results.tables import Cost, table_title
 
+AT_EQUAL_TIME = (
+    " At equal time an interval also has the error of the times: the standard deviation of their repeats, by the range "
+    "between their quartiles."
+)
+
 
 @dataclass(frozen=True)
 class Context:
@@ -98,5 +103,6 @@ def _claims_text(table: PaperTable) -> list[str]:
         f"{MARGIN_POINTS} points, this project's choice (D). Where p, corrected by Holm over the claims of this table that "
         f"could be tested, is below {1 - CONFIDENCE:.2g}, the claim is supported or contradicted, by the side of the "
         "threshold that the difference lies on; else it is undecided. An interval is that of its difference alone. Verdicts "
-        "are about seeds, on one set of test images.",
+        "are about seeds, on one set of test images."
+        + (AT_EQUAL_TIME if any(claim.at_equal in ("inference", "training") for claim in table.claims) else ""),
     ]

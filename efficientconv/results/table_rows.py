@@ -68,7 +68,10 @@ class PaperTable:
     def _curve(self, kind: Cost) -> Curve | None:
         """The curve through all rows of its model that have runs; None if there is none, or if a cost was not measured."""
         costs = {row.name: row.cost(kind) for row in self.rows if model_of(row.name) == self.config.curve_of and row.runs}
-        return Curve(self.comparison, costs) if costs and None not in costs.values() else None
+        errors = {
+            row.name: row.times.error(COSTS[kind]) for row in self.rows if row.times and kind != "macs" and row.cost(kind)
+        }
+        return Curve(self.comparison, costs, errors) if costs and None not in costs.values() else None
 
     def _difference(self, claim: Claim) -> Difference | None:
         if claim.at_equal is None:

@@ -17,6 +17,7 @@ from efficientconv.results.pages import write_files
 from efficientconv.results.table import Table
 
 FILE = "latency.csv"
+NORMAL_IQR = 1.349  # the range between the quartiles of a normal distribution, in standard deviations
 Network = tuple[str, float]  # a model and its width: within a tier nothing else tells networks apart
 
 
@@ -38,6 +39,14 @@ class Times:
     training_ms_per_image_iqr: float | None
     training_of_limit: str | None
     measured_on: str
+
+    def error(self, figure: str) -> float:
+        """The standard error of a measured `figure`, as a share of it.
+
+        It is the standard deviation of the repeats by the range between their quartiles. The number of repeats does not
+        divide it: what else the machine does lasts longer than a repeat.
+        """
+        return getattr(self, f"{figure}_iqr") / getattr(self, figure) / NORMAL_IQR
 
 
 _LINES = TypeAdapter(Annotated[list[Times], Field(min_length=1)])
