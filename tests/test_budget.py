@@ -75,8 +75,8 @@ MISTAKES = [
     (["model.macs=0"], "model.macs: .* greater than 0"),
     (["model.macs=nan"], "model.macs: "),
     (["model.macs=many"], "model.macs: .* number"),
-    (["model.macs=100"], "nothing that model 'c' can cost at a width from"),
-    (["model.macs=1e13"], "nothing that model 'c' can cost at a width from"),
+    (["model.macs=100"], "not a cost that model 'c' can have at a width from"),
+    (["model.macs=1e13"], "not a cost that model 'c' can have at a width from"),
     (["model.macs=5e6", "model.width=0.25"], "leave one of them out"),
     (["model=resnet18", "model.macs=5e6"], "width 1 only"),
     (

@@ -67,13 +67,14 @@ def ask(address: str, call: list[str]) -> int:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
         os.execv(sys.executable, [sys.executable, *call])
 
-    def forward(number: int, _: object) -> None:
-        with suppress(ProcessLookupError):  # it has ended meanwhile
-            os.kill(pid, number)
+    def forward() -> None:
+        """In a thread: a handler would not run where the signal comes just before the main thread waits."""
+        while True:
+            number = signal.sigwait(FORWARDED)
+            with suppress(ProcessLookupError):  # it has ended meanwhile
+                os.kill(pid, number)
 
-    for number in FORWARDED:
-        signal.signal(number, forward)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
+    threading.Thread(target=forward, daemon=True).start()
     return int(stream.readline())
 
 
@@ -171,7 +172,8 @@ def main(role: str, address: str, *call: str) -> None:
     elif (code := ask(address, list(call))) < 0:
         if -code in FORWARDED:
             signal.signal(-code, signal.SIG_DFL)
-        os.kill(os.getpid(), -code)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
+        signal.raise_signal(-code)
     else:
         sys.exit(code)
 
