@@ -180,6 +180,14 @@ def test_an_undecided_claim_says_how_many_seeds_would_tell() -> None:
     assert "about 13 seeds each" in judge([("better", undecided)])[0].why
 
 
+def test_seeds_do_not_reduce_the_error_of_measured_costs() -> None:
+    """As above with a cost error of 0.2: t(2n - 2) sqrt(1.44 x 2 / n + 0.04) < 1 first at n = 15 (2.0484 x 0.4817 = 0.987).
+    A cost error of 0.6 alone is too much: t(1998) x 0.6 = 1.18."""
+    for error, seeds in ((0.2, 15), (0.6, None)):
+        undecided = Difference(1.0, (3, 3), math.hypot(1.2 * math.sqrt(2 / 3), error), 4, error)
+        assert seeds_needed(undecided, 0.0) == seeds
+
+
 def test_one_seed_decides_nothing() -> None:
     (found,) = judge([("better", Comparison({"a": {0: 75.0}, "b": {0: 70.0, 1: 71.0}}).difference("a", "b"))])
     assert (found.verdict, found.why) == ("undecided", "one seed (+4.50 points) shows no spread")

@@ -58,7 +58,8 @@ class Curve:
         if not error or found is None or found.std_error is None:
             return found
         less, more = (self._contrast(row, cost * math.exp(sign * error)).mean for sign in (-1, 1))
-        return replace(found, std_error=math.hypot(found.std_error, (less - more) / 2))
+        moved = abs(less - more) / 2
+        return replace(found, std_error=math.hypot(found.std_error, moved), cost_error=moved)
 
     def _contrast(self, row: str, cost: float) -> Difference | None:
         return self.comparison.contrast({row: 1.0} | {other: -weight for other, weight in self._weights(cost).items()})

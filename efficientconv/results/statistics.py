@@ -41,12 +41,16 @@ class Spread:
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference of mean accuracies, in points. `n`: the runs of each row. None: a row has only one run, so no spread."""
+    """A difference of mean accuracies, in points. `n`: the runs of each row. None: a row has only one run, so no spread.
+
+    cost_error: the part of the standard error, in points, that comes from measured costs; more runs do not reduce it.
+    """
 
     mean: float
     n: tuple[int, ...]
     std_error: float | None = None
     df: float | None = None
+    cost_error: float = 0.0
 
     @property
     def low(self) -> float | None:
@@ -150,8 +154,10 @@ def holm(p: Sequence[float | None]) -> list[float | None]:
 def seeds_needed(difference: Difference, bound: float) -> int | None:
     """The runs of each row that would exclude `bound` with the same mean and spread; None if 1,000 are not enough."""
     runs_now = len(difference.n) / sum(1 / n for n in difference.n)
+    variance = difference.std_error**2 - difference.cost_error**2
     for n in range(max(difference.n) + 1, 1001):
-        half = t_quantile(len(difference.n) * (n - 1)) * difference.std_error * math.sqrt(runs_now / n)
+        std_error = math.sqrt(variance * runs_now / n + difference.cost_error**2)
+        half = t_quantile(len(difference.n) * (n - 1)) * std_error
         if half < abs(difference.mean - bound):
             return n
     return None
@@ -184,7 +190,8 @@ def _why(difference: Difference, bound: float, verdict: str, p: float, corrected
     if p < 1 - CONFIDENCE:
         return f"{text}; alone it would be decided"
     needed = seeds_needed(difference, bound)
-    return f"{text}; " + (f"about {needed} seeds each would tell, if it stays so" if needed else "more would hardly tell")
+    more = f"about {needed} seeds each would tell, if it stays so" if needed else "more seeds would hardly tell"
+    return f"{text}; {more}"
 
 
 def _p(value: float) -> str:
