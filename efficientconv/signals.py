@@ -151,7 +151,7 @@ def guarded(action: Callable[[], object], show_traceback: bool = False) -> None:
     _answer_pipe(signal.Handlers.SIG_IGN)  # else a worker that dies would end this process
     afterwards: Callable[[int, FrameType | None], object] = leave
     try:
-        with _killed_workers_named():
+        with _killed_workers_named(), _renamed_signals_found():
             action()
         sys.stdout.flush()
     except UserError as error:
@@ -188,6 +188,16 @@ def _output_is_unread() -> bool:
     if unread:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return unread
+
+
+@contextmanager
+def _renamed_signals_found() -> Iterator[None]:
+    """A library may turn a signal that comes during its import into an error of its own: that becomes Preempted again."""
+    try:
+        yield
+    except Exception:
+        require_unasked()
+        raise
 
 
 @contextmanager

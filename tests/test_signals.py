@@ -79,8 +79,15 @@ def test_at_some_moment_of_a_start(moment, tmp_path):
     assert_stopped(process)
 
 
-@pytest.mark.parametrize("later", ["Preemption().install()", "with nothing_begun(): pass"])
-def test_a_signal_that_a_library_swallowed_is_not_lost(later):
+@pytest.mark.parametrize(
+    "answer, later",
+    [
+        ("pass", "Preemption().install()"),
+        ("pass", "with nothing_begun(): pass"),
+        ("raise ImportError('half imported')", ""),
+    ],
+)
+def test_a_signal_that_a_library_swallowed_or_renamed_is_not_lost(answer, later):
     """As a bare `except:` around an import does."""
     program = f"""
 import os, signal, time
@@ -92,7 +99,7 @@ def command():
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(60)
     except:
-        pass
+        {answer}
     {later}
     print("went on")
 
