@@ -72,7 +72,7 @@ OPTIMIZATIONS = {
 class AblationRow:
     """One model in one place, without one optimization; times are of a batch."""
 
-    without: str
+    optimization: str  # that is left out
     layout: str
     batch: int
     kind: str

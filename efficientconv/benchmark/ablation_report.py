@@ -15,11 +15,11 @@ from efficientconv.results.table import Column, Table
 
 ABOUT = """\
 How many times as long a model takes where one optimization of the C++ is left out: medians of {repeats} interleaved repeats,
-their quartiles in brackets. About 1.00: the way earns nothing there. How far a way is from 1.00 where it has no part, such
-as `image_by_image` in a forward pass, shows the noise.
+their quartiles in brackets. About 1.00: the optimization earns nothing there. How far one is from 1.00 where it has no part,
+such as `image_by_image` in a forward pass, shows the noise.
 {machine}, torch {torch}, float32. Freed memory is kept, as train.py and eval.py have it."""
 CSV = {
-    "layout": "layout", "batch": "batch", "kind": "kind", "model": "model", "without": "without",
+    "layout": "layout", "batch": "batch", "kind": "kind", "model": "model", "without": "optimization",
     "seconds_with_all": "seconds", "ratio": "ratio.median", "ratio_low": "ratio.low", "ratio_high": "ratio.high",
 }  # fmt: skip
 
@@ -27,23 +27,22 @@ CSV = {
 def write(rows: Sequence[AblationRow], folder: Path, repeats: int, command: str) -> str:
     """benchmark_kernels.csv and .md; returns the page."""
     about = ABOUT.format(repeats=repeats, machine=machine(CPU), torch=torch.__version__)
-    ways = Table.of(
-        [{"without": name, "what it does": optimization.about} for name, optimization in OPTIMIZATIONS.items()]
-    ).markdown()
-    text = page("# What the optimizations of the C++ kernels earn", about, ways, *_tables(rows), f"`{command}`")
+    lines = [{"without": name, "what it does": optimization.about} for name, optimization in OPTIMIZATIONS.items()]
+    known = Table.of(lines).markdown()
+    text = page("# What the optimizations of the C++ kernels earn", about, known, *_tables(rows), f"`{command}`")
     columns = [Column(None, attrgetter(path), name=name) for name, path in CSV.items()]
     write_files(folder, {"benchmark_kernels.csv": Table(rows, columns).csv(), "benchmark_kernels.md": text})
     return text
 
 
 def _tables(rows: Sequence[AblationRow]) -> list[str]:
-    """A heading and a table for each place: a line a way, a column a model."""
+    """A heading and a table for each place: a line an optimization, a column a model."""
     places: dict[str, dict[str, dict[str, object]]] = {}
     for row in rows:
         lines = places.setdefault(row.place, {})
         with_all = lines.setdefault("", {"without": "(ms with all)"})
         with_all[row.model] = f"{1e3 * row.seconds:.1f}"
-        line, ratio = lines.setdefault(row.without, {"without": row.without}), row.ratio
+        line, ratio = lines.setdefault(row.optimization, {"without": row.optimization}), row.ratio
         line[row.model] = f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
     return [
         part for place, lines in places.items() for part in (f"## {place}", Table.of([*lines.values()]).markdown())
