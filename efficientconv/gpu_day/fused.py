@@ -34,13 +34,13 @@ def layers(bench: Bench) -> Iterator[Row]:
 
 
 def models(bench: Bench) -> Iterator[Row]:
-    """Training steps in bf16, eager and as CUDA graphs. A has no such layers and runs in plain PyTorch."""
-    for compiled in (False, True)[: 1 if bench.tiny else 2]:
-        for name in bench.models("ck" if compiled else "cakmil"):
-            for backend in ("reference",) if name == "a" else _backends(bench)[: 1 if compiled else 2]:
-                row = bench.step_row(name, backend=backend, compile=compiled, compile_mode="reduce-overhead")
-                yield {"backend": backend, **row}
-                give_back()
+    """Training steps in bf16, as CUDA graphs and eager. Eager steps in plain PyTorch are those of the stage `models`."""
+    orders = [(name, backend, True) for name in "ck" for backend in ("triton", "reference")] + [("a", "reference", True)]
+    orders += [(name, "triton", False) for name in "ckmil"]
+    for name, backend, compiled in orders if bench.device.type == "cuda" else [("c", "reference", False)]:
+        row = bench.step_row(name, backend=backend, compile=compiled, compile_mode="reduce-overhead")
+        yield {"backend": backend, **row}
+        give_back()
 
 
 def _backends(bench: Bench) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ STAGES = (
     Stage("small_images", 150, training.small_images, "the same for CIFAR's images: eager and CUDA graphs"),
     Stage("compiled", 190, training.compiled, "steps of c, a and k, compiled, then as CUDA graphs"),
     Stage("triton_layers", 60, fused.layers, "layers in Triton beside plain PyTorch: right, and how fast"),
-    Stage("triton_models", 120, fused.models, "steps of c, k, m, i and l with them, eager, then as CUDA graphs"),
+    Stage("triton_models", 180, fused.models, "steps of c, k, m, i and l with them, as CUDA graphs and eager"),
     Stage("profiles", 60, training.profiles, "the kernels of a step of c and of k"),
     Stage("settings", 90, training.settings, "formats, moving average, mixing, accumulation, TF32, memory format"),
     Stage("twice", 60, correctness.twice, "determinism: equal bits, and what it costs"),
