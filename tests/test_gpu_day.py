@@ -188,6 +188,31 @@ def test_layers_in_triton_stand_beside_the_same_a():
     assert verdict(steps[:1]) == "not for speed of training"
 
 
+def test_the_reference_is_named_where_auto_computes_another_way():
+    row = {"layout": "imagenet", "batch": 256, "precision": "bf16", "compiled": "reduce-overhead", "peak_mb": None, "macs": 4}
+    rows = [
+        row | {"ms_low": 1.0, "ms_high": 9.0, "model": model, "backend": backend, "ms_per_step": ms}
+        for model, backend, ms in (("c", "reference", 3.0), ("k", "reference", 6.0), ("k", "triton", 1.5))
+    ]  # fmt: skip
+    steps = steps_of(rows, rows, None)
+    assert [step.run for step in steps] == ["CUDA graphs", "CUDA graphs, reference", "CUDA graphs, Triton"]
+    assert "Layout imagenet, CUDA graphs, Triton: times as fast as CUDA graphs: K 4.00." in reading({}, steps, None)
+
+
+def test_settings_inference_and_determinism_are_told():
+    settings = [
+        {"setting": "as it comes", "model": "c", "ms_per_step": 4.0}, {"setting": "fp16", "model": "c", "ms_per_step": 3.0},
+        {"setting": "mixing, alone", "model": None, "ms_per_step": 1.0},
+    ]  # fmt: skip
+    assert reading({"settings": settings}, [], None) == ["A setting's time of a step of C over that without it: fp16 0.75."]
+    inference = [{"model": model, "batch": 64, "ms_per_image": ms} for model, ms in (("a", 2.0), ("c", 3.0))]
+    assert reading({"inference": inference}, [], None) == ["Inference in fp32, 64 images at a time: time over A's: C 1.50."]
+    twice = [{"model": "c", "equal_bits": True, "ms_per_step_deterministic": 3.0, "ms_per_step": 2.0}]
+    (sentence,) = reading({"twice": twice}, [], None)
+    assert sentence == "Two deterministic runs have equal bits; their time over that of other runs: C 1.50."
+    assert "**differ in their bits**" in reading({"twice": [twice[0] | {"equal_bits": False}]}, [], None)[0]
+
+
 def test_a_layer_in_triton_is_told_beside_plain_pytorch():
     passes = [("triton", 2.0, 0.25), ("triton", 3.0, 0.5), ("reference", 1.0, 1.0), ("reference", 1.5, 2.0)]
     rows = [{"model": "k", "backend": name, "ms": ms, "ms_of_kernels": kernels} for name, ms, kernels in passes]

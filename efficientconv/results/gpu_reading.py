@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from efficientconv.results.gpu_operations import share
-from efficientconv.results.gpu_steps import IN_TRITON, Step
+from efficientconv.results.gpu_steps import IN_REFERENCE, IN_TRITON, RUNS, Step
 from efficientconv.roofline.expect import BASELINE
 from efficientconv.roofline.machine import Machine
 
@@ -18,8 +18,8 @@ def reading(rows: Mapping[str, Sequence[dict]], steps: Sequence[Step], machine: 
     """The sentences about what was measured. `rows` are by stage."""
     found = [
         _arithmetic(steps), *_runs(steps), _operations(rows.get("operations", ()), machine),
-        *_profiles(rows.get("profiles", ())), _triton(rows.get("triton_layers", ())),
-        _correctness(rows.get("against_cpu", ())),
+        *_profiles(rows.get("profiles", ())), _triton(rows.get("triton_layers", ())), _settings(rows.get("settings", ())),
+        *_inference(rows.get("inference", ())), _correctness(rows.get("against_cpu", ())), _twice(rows.get("twice", ())),
     ]  # fmt: skip
     return [sentence for sentence in found if sentence]
 
@@ -56,11 +56,15 @@ def _runs(steps: Sequence[Step]) -> list[str]:
     by_run = defaultdict(dict)
     for step in steps:
         by_run[step.layout, step.run][step.model] = step
-    slower = {run: run.removesuffix(IN_TRITON) if run.endswith(IN_TRITON) else "eager" for _, run in by_run}
-    return [
-        _gain(layout, run, slower[run], by_run.get((layout, slower[run]), {}), found)
-        for (layout, run), found in by_run.items() if run != "eager"
-    ]  # fmt: skip
+    found = []
+    for layout in dict.fromkeys(step.layout for step in steps):
+        eager = by_run[layout, "eager"]
+        for run in RUNS.values():
+            plain, in_triton = by_run[layout, run], by_run[layout, run + IN_TRITON]
+            if run != "eager":
+                found.append(_gain(layout, run, "eager", eager, plain))
+            found.append(_gain(layout, run + IN_TRITON, run, by_run[layout, run + IN_REFERENCE] | plain, in_triton))
+    return found
 
 
 def _gain(layout: str, run: str, slower: str, before: Mapping[str, Step], found: Mapping[str, Step]) -> str:
@@ -104,6 +108,29 @@ def _triton(rows: Sequence[dict]) -> str:
     )
     about = "A layer in Triton against plain PyTorch (backend `reference`), forward and backward, ms of its kernels"
     return f"{about}: {kernels}; eager, with the launches from Python: {calls}." if models else ""
+
+
+def _settings(rows: Sequence[dict]) -> str:
+    """The time of a step with each setting over the time without it; the first row is without any."""
+    plain, *changed = [row for row in rows if row["model"]] or [None]
+    over = [f"{row['setting']} {row['ms_per_step'] / plain['ms_per_step']:.2f}" for row in changed]
+    return f"A setting's time of a step of {plain['model'].upper()} over that without it: {', '.join(over)}." if over else ""
+
+
+def _inference(rows: Sequence[dict]) -> Iterator[str]:
+    for batch in dict.fromkeys(row["batch"] for row in rows):
+        ms = {row["model"]: row["ms_per_image"] for row in rows if row["batch"] == batch}
+        over = [f"{name.upper()} {each / ms[BASELINE]:.2f}" for name, each in ms.items() if name != BASELINE]
+        if over:
+            yield f"Inference in fp32, {batch} image{'s' * (batch > 1)} at a time: time over A's: {', '.join(over)}."
+
+
+def _twice(rows: Sequence[dict]) -> str:
+    """Whether deterministic runs had equal bits, and what `trainer.deterministic` costs."""
+    equal = all(row["equal_bits"] for row in rows)
+    over = [f"{r['model'].upper()} {r['ms_per_step_deterministic'] / r['ms_per_step']:.2f}" for r in rows]
+    bits = "have equal bits" if equal else "**differ in their bits**"
+    return f"Two deterministic runs {bits}; their time over that of other runs: {', '.join(over)}." if rows else ""
 
 
 def _correctness(rows: Sequence[dict]) -> str:

@@ -20,7 +20,8 @@ from efficientconv.roofline.machine import Machine
 from efficientconv.roofline.step import Setting
 
 RUNS = {"no": "eager", "default": "compiled", "reduce-overhead": "CUDA graphs"}  # by torch.compile's mode in a row
-IN_TRITON = ", Triton"  # end of the name of a run with layers.backend=triton
+IN_TRITON, IN_REFERENCE = ", Triton", ", reference"  # ends of the names of runs with such a layers.backend
+OWN_WAY_ON_GPUS = "spatial_bottleneck"  # the layer that layers.backend=auto does not compute as `reference` does
 
 LEAST, MOST = 0.2, 1.1  # the picture shows these MACs over A's
 
@@ -68,9 +69,8 @@ def _like(row: dict) -> tuple:
 
 def _step(row: dict, a: dict | None, machine: Machine | None) -> Step:
     over_a, macs_over_a = (a and row[key] / a[key] for key in ("ms_per_step", "macs"))
-    run = RUNS[row["compiled"]] + IN_TRITON * _in_triton(row)
     return Step(
-        row["model"], row["layout"], run, row["macs"], row["ms_per_step"],
+        row["model"], row["layout"], RUNS[row["compiled"]] + _backend(row), row["macs"], row["ms_per_step"],
         row["ms_low"], row["ms_high"], row["peak_mb"], row.get("held_mb"), over_a, macs_over_a,
         share_of_limit(row, machine),
         row.get("commit"),
@@ -90,6 +90,15 @@ def share_of_limit(row: dict, machine: Machine | None) -> float | None:
 
 def _in_triton(row: dict) -> bool:
     return row.get("backend") == "triton"
+
+
+def _backend(row: dict) -> str:
+    """The end of the run's name; empty if layers.backend=auto computes the same."""
+    if _in_triton(row):
+        return IN_TRITON
+    stages = model_config(row["model"]).stages.values()
+    own_way = any(block.layer == OWN_WAY_ON_GPUS for stage in stages for block in stage.blocks)
+    return IN_REFERENCE if own_way and row.get("backend") == "reference" else ""
 
 
 @cache
@@ -134,7 +143,7 @@ def _draw(axes: Axes, steps: Sequence[Step]) -> None:
     axes.set(xlim=(LEAST, MOST))
     axes.plot((LEAST, MOST), (LEAST, MOST), color=FAINT, linewidth=1, zorder=1, label="time = MACs")
     axes.plot((LEAST, MOST), (1, 1), ":", color=FAINT, linewidth=1, zorder=1, label="A's time")
-    for number, run in enumerate(run + end for end in ("", IN_TRITON) for run in RUNS.values()):
+    for number, run in enumerate(run + end for end in ("", IN_TRITON, IN_REFERENCE) for run in RUNS.values()):
         if not (chosen := [step for step in steps if step.run == run]):
             continue
         colours = [family_of(step.model).colour for step in chosen]
