@@ -145,3 +145,13 @@ def test_its_difference_is_that_of_the_means(reproduced: Path) -> None:
     means = {name: float(row["top1_mean_percent"]) for name, row in rows.items() if row["n"] == "2"}
     assert int(rows["c@2.26e6"]["macs"]) < int(rows["a@2.26e6"]["macs"])  # so that it is held against that end of A's curve
     assert float(judged["c@2.26e6"]["difference_points"]) == pytest.approx(means["c@2.26e6"] - means["a@2.26e6"], abs=2e-4)
+
+
+def test_its_page_shows_what_was_run_and_names_the_rest(reproduced: Path) -> None:
+    page = (reproduced / "table_equal_cost.md").read_text()
+    assert "\n| c@2.26e6 | " in page and "\n| m@2.26e6 | " not in page and "not run for both" not in page
+    (missing,) = (line for line in page.splitlines() if line.startswith("Not run at this tier: "))
+    assert "m@2.26e6, m, b," in missing and "c@2.26e6" not in missing
+    tested = sum(bool(row["p"]) for row in csv.DictReader(open(reproduced / "claims_equal_cost.csv", newline="")))
+    claims = len(table_config("equal_cost").claims)
+    assert f"Not tested, because a row of the claim was not run: {claims - tested} more." in page

@@ -46,20 +46,23 @@ def write_tier_table(folder: Path, table: PaperTable, context: Context) -> list[
 
 def _text(table: PaperTable, context: Context) -> str:
     trained = [row for row in table.rows if row.runs]
+    shown = trained if trained and table.config.curve_of else table.rows
+    missing = [row.name for row in table.rows if row not in shown]
     return page(
         f"# {table_title(context.table)}, tier {context.tier}: {table.config.title}",
         f"The tier. {context.about_tier}",
         f"Ours: {context.conditions}. The paper's: ImageNet, validation images, centre crop, 100 minus the error that it "
         "reports, from memory, unchecked (M). Which layer keeps accuracy at which cost can be compared between the two; "
         "accuracies can't.",
-        Table(table.rows, main_columns(table.config)).markdown(),
+        Table(shown, main_columns(table.config)).markdown(),
+        *([f"Not run at this tier: {', '.join(missing)}."] if missing else ()),
         f"± is the standard deviation over n seeds. Differences of means have intervals of {CONFIDENCE:.0%}, Student's t by "
         f"{_test_text(table.comparison)} MACs, parameters and times are those of this tier's networks. ms per image: median "
         f"of interleaved passes on {context.measured_on}.",
         *(_claims_text(table) if table.claims else ()),
         *(_needed_text(table) if table.needed else ()),
         "## The same runs: spread and size",
-        Table(table.rows, more_columns(table.config)).markdown(),
+        Table(shown, more_columns(table.config)).markdown(),
         f"The interval is a bootstrap's, {CONFIDENCE:.0%}, of the mean."
         + (f" {OF_LIMIT}" if any(row.times and row.times.of_limit for row in table.rows) else ""),
         *(("## How it was made", Table(trained, run_columns(context.tier)).markdown()) if trained else ()),
@@ -95,10 +98,13 @@ def _needed_table(table: PaperTable, *kinds: Cost) -> Table:
 
 
 def _claims_text(table: PaperTable) -> list[str]:
-    tested = sum(claim.p is not None for claim in table.claims)
+    tested = [claim for claim in table.claims if claim.p is not None]
+    shown = tested if tested and table.config.curve_of else table.claims
     return [
-        f"## What the paper claims, and what these runs say ({table.comparison.test}, Holm over {tested} tested)",
-        Table(table.claims, claims.COLUMNS).markdown(),
+        f"## What the paper claims, and what these runs say ({table.comparison.test}, Holm over {len(tested)} tested)",
+        Table(shown, claims.COLUMNS).markdown(),
+        *([f"Not tested, because a row of the claim was not run: {len(table.claims) - len(shown)} more."]
+          if len(shown) < len(table.claims) else ()),
         'The threshold is 0 points for "better" and "worse"; "no worse" and "not better" allow '
         f"{MARGIN_POINTS} points, this project's choice (D). Where p, corrected by Holm over the claims of this table that "
         f"could be tested, is below {1 - CONFIDENCE:.2g}, the claim is supported or contradicted, by the side of the "
