@@ -461,6 +461,29 @@ class Adapter(nn.Module):
         return 2 * self.base(x)
 
 
+BARE = {"bias": False}
+CONVOLUTIONS = {  # layer, the part of its convolution, what replaces it
+    "filters of 5 x 5": ("sic", "depthwise", lambda: nn.Conv2d(17, 17, 5, padding=2, groups=17, **BARE)),
+    "filters over all channels": ("sic", "depthwise", lambda: nn.Conv2d(17, 17, 3, padding=1, **BARE)),
+    "projection of 3 x 3": ("sic", "projection", lambda: nn.Conv2d(17, 17, 3, padding=1, **BARE)),
+    "projection in groups": ("sic_topology", "projection", lambda: nn.Conv2d(24, 24, 1, groups=4, **BARE)),
+    "projection without topology": ("sic_topology", "projection", lambda: nn.Conv2d(24, 24, 1, **BARE)),
+    "two projections": ("sic", "projection", lambda: nn.Sequential(nn.Conv2d(17, 4, 1), nn.Conv2d(4, 17, 1))),
+    "no filters": ("unravelled", "depthwise", lambda: nn.Conv2d(12, 48, 1, groups=12, **BARE)),
+    "reduction with bias": ("bottleneck", "reduction", lambda: nn.Conv2d(16, 16, 2, 2, groups=16)),
+    "reduction over all channels": ("bottleneck", "reduction", lambda: nn.Conv2d(16, 16, 2, 2, **BARE)),
+    "reduction by less": ("bottleneck", "reduction", lambda: nn.Conv2d(16, 16, 2, groups=16, **BARE)),
+    "reduction with gaps": ("bottleneck", "reduction", lambda: nn.Conv2d(16, 16, 2, 2, 1, 2, groups=16, **BARE)),
+    "bottleneck's projection with bias": ("bottleneck", "projection", lambda: nn.Conv2d(16, 16, 1)),
+    "bottleneck's projection of 3 x 3": ("bottleneck", "projection", lambda: nn.Conv2d(16, 16, 3, padding=1, **BARE)),
+    "expansion with bias": ("bottleneck", "expansion", lambda: nn.ConvTranspose2d(16, 16, 2, 2, groups=16)),
+    "expansion over all channels": ("bottleneck", "expansion", lambda: nn.ConvTranspose2d(16, 16, 2, 2, **BARE)),
+    "no expansion": ("bottleneck", "expansion", lambda: nn.Upsample(scale_factor=2)),
+    "the pair's first": ("channel_bottleneck", "reduction", lambda: nn.Conv2d(16, 8, 3, padding=1)),
+    "the pair's second": ("channel_bottleneck", "expansion", lambda: nn.Conv2d(8, 16, 3, padding=1)),
+}
+
+
 class Watched(Tensor):
     seen: list = []
 
@@ -600,6 +623,30 @@ class TestChoice:
         with torch.no_grad():
             torch.testing.assert_close(layer(x), expected(x), rtol=1e-4, atol=1e-4)
             torch.testing.assert_close(layer.conv(x), expected.conv(x), rtol=1e-4, atol=1e-4)
+
+    @needs_kernels
+    @pytest.mark.parametrize("case", CONVOLUTIONS)
+    def test_a_part_that_is_another_convolution_is_run(self, case: str):
+        name, part, make = CONVOLUTIONS[case]
+        layer = make_layer(name).eval()
+        setattr(layer.conv, part, make())
+        expected = set_backend(copy.deepcopy(layer), "reference")
+        x = torch.randn(1, channels_of(name), 8, 8)
+        with torch.no_grad():
+            torch.testing.assert_close(layer(x), expected(x), rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(layer.conv(x), expected.conv(x), rtol=1e-4, atol=1e-4)
+
+    @needs_kernels
+    @pytest.mark.parametrize("name", ["sic", "sic_topology", "bottleneck", "channel_bottleneck"])
+    def test_every_part_may_be_inside_another_module(self, name: str):
+        """As adapters and wrappers put it."""
+        for part, inner in make_layer(name).conv.named_children():
+            layer = make_layer(name).eval()
+            setattr(layer.conv, part, nn.Sequential(inner))
+            expected = set_backend(copy.deepcopy(layer), "reference")
+            x = torch.randn(1, channels_of(name), 8, 8)
+            with torch.no_grad():
+                torch.testing.assert_close(layer(x), expected(x), rtol=1e-4, atol=1e-4)
 
     @needs_kernels
     @pytest.mark.parametrize("training", [True, False])

@@ -65,7 +65,7 @@ class HasOperator:
     has_triton_layer = False
 
     def takes_operator(self, x: Tensor) -> bool:
-        """Whether its sizes are those of the operator, and, under auto, whether kernels for maps like x pay."""
+        """Whether its parts, all plain ones, are what the operator computes, and, under auto, whether kernels for x pay."""
         return False
 
     def operator_arguments(self) -> tuple[object, ...]:
@@ -97,7 +97,7 @@ def stands_for(forward: Forward) -> Forward:
 def runs_operator(module: nn.Module, x: Tensor, conv: nn.Module | None = None) -> bool:
     """Whether `module`, around its convolution `conv` or a convolution itself, is left to the operator for the input x."""
     conv = module if conv is None else conv
-    return runs_kernels(module, x) and x.dim() == 4 and conv.takes_operator(x) and is_plain_inside(module)
+    return runs_kernels(module, x) and x.dim() == 4 and is_plain_inside(module) and conv.takes_operator(x)
 
 
 def is_plain_inside(module: nn.Module) -> bool:
@@ -118,7 +118,7 @@ def runs_triton(layer: nn.Module, x: Tensor, conv: HasOperator, bn: nn.BatchNorm
     return (
         layer.layer_backend == conv.layer_backend == "triton" and conv.has_triton_layer and type(x) is Tensor
         and (x.is_cuda or _interprets_triton()) and x.dim() == 4 and x.dtype in TRITON_TYPES and bn.affine
-        and conv.takes_operator(x) and is_plain_inside(layer)
+        and is_plain_inside(layer) and conv.takes_operator(x)
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from efficientconv.complexity import Cost
 from efficientconv.errors import UserError
-from efficientconv.layers.backend import stands_for
+from efficientconv.layers.backend import HasOperator, stands_for
 from efficientconv.layers.base import LAYERS, ConvLayer
 from efficientconv.layers.geometry import Conv2dAttributes, Device, Padding, Size, geometry, out_size
 from efficientconv.layers.operators import Norm
@@ -59,8 +59,8 @@ class ChannelBottleneckConv2d(Conv2dAttributes):
 
     def takes_operator(self, x: Tensor) -> bool:
         """For the layer around it; the pair alone is two of them."""
-        first, second = self._modules["reduction"]._modules["conv"], self._modules["expansion"]
-        return first.takes_operator(x) and second.takes_operator(x)
+        parts = self._modules["reduction"]._modules.get("conv"), self._modules["expansion"]
+        return all(isinstance(part, HasOperator) and part.takes_operator(x) for part in parts)
 
     def layer_operator(self, x: Tensor, residual: Tensor | None, norm: Norm) -> Tensor:
         modules = self._modules

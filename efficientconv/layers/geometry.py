@@ -103,6 +103,11 @@ def fits_operator(conv: nn.Module) -> bool:
     )  # fmt: skip
 
 
+def is_projection(conv: nn.Module) -> bool:
+    """Whether it is 1 x 1 over all channels, as operators compute it."""
+    return conv.kernel_size == ONES and conv.groups == 1 and fits_operator(conv)
+
+
 class Conv2dAttributes(HasOperator, nn.Module):
     """nn.Conv2d's attributes and repr, for layers that are made of other modules or have a weight of another shape."""
 

@@ -13,7 +13,7 @@ from efficientconv.errors import UserError
 from efficientconv.layers.backend import is_plain_inside, runs_operator, stands_for
 from efficientconv.layers.base import LAYERS
 from efficientconv.layers.cells import crop, spatial_bottleneck_by_cells
-from efficientconv.layers.geometry import Conv2dAttributes, Device, Geometry, Pair, Size, geometry
+from efficientconv.layers.geometry import ONES, Conv2dAttributes, Device, Geometry, Pair, Size, geometry, is_projection
 from efficientconv.layers.operators import Norm, conv_backward, convolution, ops
 
 
@@ -91,7 +91,7 @@ class SpatialBottleneckConv2d(Conv2dAttributes):
     def forward(self, x: Tensor) -> Tensor:
         if runs_operator(self, x):
             return self.operator(x)
-        if type(x) is Tensor and x.is_cuda and x.dim() == 4 and self.takes_operator(x) and is_plain_inside(self):
+        if type(x) is Tensor and x.is_cuda and x.dim() == 4 and is_plain_inside(self) and self.takes_operator(x):
             return spatial_bottleneck_by_cells(x, *self.operator_arguments())
         (rows, columns), (top, left) = self.kernel_size, self.padding
         mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
@@ -101,8 +101,11 @@ class SpatialBottleneckConv2d(Conv2dAttributes):
         return crop(y, top, left, x.shape[-2], x.shape[-1])
 
     def takes_operator(self, x: Tensor) -> bool:
-        (k, columns), (p, left) = self.kernel_size, self.padding
-        return k == columns and p == left and self.padding_mode == "zeros" and self.bias is None
+        modules, (k, columns), (p, left) = self._modules, self.kernel_size, self.padding
+        return (
+            k == columns and p == left and self.padding_mode == "zeros" and is_projection(modules["projection"])
+            and all(_is_of_cells(modules[name], self.kernel_size) for name in ("reduction", "expansion"))
+        )  # fmt: skip
 
     def operator(self, x: Tensor) -> Tensor:
         return super().operator(x)[0]
@@ -126,6 +129,15 @@ class SpatialBottleneckConv2d(Conv2dAttributes):
     def _cells(self, h: int, w: int) -> Pair:
         (rows, columns), (top, left) = self.kernel_size, self.padding
         return math.ceil((h + top) / rows), math.ceil((w + left) / columns)
+
+
+def _is_of_cells(conv: nn.Module, cell: Pair) -> bool:
+    """Whether a convolution, or its transpose, goes from cell to cell in each channel alone, without bias."""
+    return (
+        conv.kernel_size == conv.stride == cell and conv.padding == conv.output_padding == (0, 0) and conv.dilation == ONES
+        and conv.groups == conv.in_channels == conv.out_channels and conv.padding_mode == "zeros"
+        and conv._parameters.get("bias", conv) is None and conv._parameters.get("weight") is not None
+    )  # fmt: skip
 
 
 def _check_cells(sizes: Geometry, padding: Size) -> None:

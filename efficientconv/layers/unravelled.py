@@ -21,6 +21,7 @@ from efficientconv.layers.geometry import (
     check_groups,
     fits_operator,
     geometry,
+    is_projection,
     out_size,
 )
 from efficientconv.layers.operators import Sizes, conv_backward, convolution, ops
@@ -104,13 +105,14 @@ class UnravelledConv2d(Conv2dAttributes):
         return self.projection(self.depthwise(x))
 
     def takes_operator(self, x: Tensor) -> bool:
-        modules = self._modules
-        return fits_operator(modules["depthwise"]) and fits_operator(modules["projection"]) and self.groups == 1
+        filters, projection = self._modules["depthwise"], self._modules["projection"]
+        return fits_operator(filters) and filters.groups == filters.in_channels and is_projection(projection)
 
     def operator_arguments(self) -> tuple[object, ...]:
-        modules = self._modules
-        filters, weight = (modules[name]._parameters["weight"] for name in ("depthwise", "projection"))
-        return filters, weight, self.in_channels, self.padding[0], *as_arguments(self.topology)
+        depthwise, projection = self._modules["depthwise"], self._modules["projection"]
+        filters, weight = depthwise._parameters["weight"], projection._parameters["weight"]
+        topology = as_arguments(projection.__dict__.get("topology"))
+        return filters, weight, depthwise.groups, depthwise.padding[0], *topology
 
     def cost(self, h: int, w: int) -> Cost:
         positions, inner = math.prod(out_size(self, h, w)), self.bases * self.in_channels
