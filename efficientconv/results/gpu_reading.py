@@ -33,7 +33,7 @@ def verdict(steps: Sequence[Step]) -> str:
 def of_c(steps: Sequence[Step]) -> str:
     """The time of C's step over A's, for each way of running it."""
     found = [step for step in steps if (step.model, step.layout) == ("c", "imagenet") and step.over_a]
-    times = ", ".join(f"{step.over_a:.2f} {step.run}" for step in found)
+    times = ", ".join(f"{step.over_a:.2f} ({step.run})" for step in found)
     return f"a step of C takes this multiple of A's time with {found[0].macs_over_a:.2f} of A's MACs: {times}"
 
 
