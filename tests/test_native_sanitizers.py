@@ -12,7 +12,7 @@ from efficientconv.layers import Topology
 from efficientconv.layers.topology import as_arguments
 from efficientconv.native import build
 
-SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-O1", "-g1"]
+SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g1"]
 MAPS = [(1, 1, 1), (2, 1, 5), (2, 7, 1), (3, 6, 6), (1, 9, 7), (2, 13, 17), (1, 30, 61)]  # images, height, width
 
 
