@@ -5,6 +5,7 @@ The compilers are scripts, which write down each call; what they write is no lib
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
 import signal
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, SMALL_RUN
-from efficientconv.native import build
+from efficientconv.native import build, cache
 
 WRITES = 'for last; do :; done; echo "a compiled library" > "$last"'
 
@@ -111,11 +112,73 @@ def test_of_two_processes_one_builds_and_the_next_start_cleans_up_after_a_killed
         time.sleep(0.05)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
+    (tmp_path / "cache/efficientconv/native-0.so.0.tmp").touch()  # as a kill during the last step leaves it
     (left,) = (tmp_path / "cache/efficientconv").glob("build-*")
     compiler(f"sleep 1; {WRITES}")
     both = [start(BUILD) for _ in range(2)]
     assert [process.wait() for process in both] == [0, 0], [process.stderr.read() for process in both]
-    assert builds(tmp_path) == 2 and not left.exists()
+    assert builds(tmp_path) == 2 and not left.exists() and not list(left.parent.glob("*.tmp"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_compilers_end_with_the_process_that_builds(compiler, tmp_path: Path, number: signal.Signals):
+    compiler(f"sleep 300 & echo $! >> {tmp_path}/children; wait")
+    building = start(BUILD)
+    expected = len(list(build.SOURCE_DIR.glob("*.cpp")))
+    while len(children := text_of(tmp_path / "children").split()) < expected:
+        assert building.poll() is None, building.stderr.read()
+        time.sleep(0.05)
+    building.send_signal(number)
+    building.wait()
+    until = time.monotonic() + 30
+    while any(is_alive(child) for child in children):
+        assert time.monotonic() < until, "a compiler lives on"
+        time.sleep(0.05)
+
+
+def text_of(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+def is_alive(process: str) -> bool:
+    status = text_of(Path("/proc", process, "status"))
+    return bool(status) and "zombie" not in status
+
+
+def test_of_the_libraries_of_other_versions_the_last_used_and_those_in_use_stay(compiler, tmp_path: Path):
+    folder = tmp_path / "cache/efficientconv"
+    folder.mkdir(parents=True, mode=0o700)
+    others = [folder / f"native-{age}.0.so" for age in range(cache.KEPT + 2)]  # the oldest last
+    for age, path in enumerate(others):
+        path.touch()
+        os.utime(path, (0, time.time() - 1000 - age))
+    program = "import sys, pathlib; from efficientconv.native import cache; cache.hold(pathlib.Path(sys.argv[1])); input()"
+    call = [sys.executable, "-c", program, str(others[-1])]
+    using = subprocess.Popen(call, cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        while not is_locked(others[-1]):
+            assert using.poll() is None, using.stderr.read()
+            time.sleep(0.05)
+        built = build.library()
+        assert set(folder.glob("*.so")) == {built, *others[: cache.KEPT - 1], others[-1]}
+    finally:
+        using.kill()
+        using.wait()
+
+
+def is_locked(path: Path) -> bool:
+    with open(path) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def test_a_library_counts_as_used_when_it_is_loaded(compiler):
+    path = build.library()
+    os.utime(path, (0, 0))
+    assert build.library() == path and path.stat().st_mtime > time.time() - 100
 
 
 def no_home(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 The library lies in the user's cache (cache.py) under a name made of everything that it depends on (sources, flags, torch,
 what the processor has), so that another torch or another machine on the same home directory builds its own. One process
-builds at a time, the others wait. What is killed leaves nothing half done.
+builds at a time, the others wait. What is killed leaves nothing half done and no compiler at work.
 """
 
 from __future__ import annotations
@@ -27,12 +27,14 @@ import torch
 
 from efficientconv.errors import UserError
 from efficientconv.files import InUse, lock
-from efficientconv.native.cache import BuildError, folder_to_build_in, remove_killed_builds, store, stored
+from efficientconv.native.cache import BuildError, folder_to_build_in, hold, remove_killed_builds, remove_old, store, stored
 
 SOURCE_DIR = Path(__file__).parent / "csrc"
 TIME_LIMIT = 600  # seconds for the compiler; it needs about 30
 HAVE_OWNERS = hasattr(os, "getuid")  # not on Windows
 REMEMBER_SECONDS = 24 * 3600  # of a compiler's failure
+# Runs a command, and beside it a watcher: when stdin ends, which this process holds open, all of its group are killed.
+WATCHER = 'exec 3<&0 </dev/null; (read _ <&3; kill -KILL 0) >/dev/null 2>&1 & exec "$@" 3<&-'
 
 _one_thread = threading.Lock()
 
@@ -50,7 +52,9 @@ def available() -> bool:
 def failure() -> BuildError | None:
     """Why the native kernels are not loaded; None: they are. The first call builds them."""
     try:
-        torch.ops.load_library(library())
+        path = library()
+        torch.ops.load_library(path)
+        hold(path)
     except (BuildError, OSError) as error:
         return BuildError(str(error.__cause__ or error))  # torch's own says no more than that it could not
     return None
@@ -126,6 +130,7 @@ def _alone(folder: Path) -> Iterator[None]:
     try:
         remove_killed_builds(folder)
         yield
+        remove_old(folder)
     finally:
         os.close(held)
 
@@ -162,13 +167,18 @@ def _linked(program: str, folder: Path) -> Path:
 
 
 def _run(commands: Sequence[Sequence[str | Path]], folder: Path) -> None:
-    """All at once. Raises BuildError when one fails or takes too long: all are killed then, with what they have started."""
+    """All at once. Raises BuildError when one fails or takes too long: all are killed then, with what they have started.
+
+    So they are when this process ends, whatever ends it.
+    """
     environment, end = os.environ | {"TMPDIR": str(folder)}, time.monotonic() + TIME_LIMIT
-    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    watched, held = os.pipe()
+    pipes = {"stdin": watched, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     running: list[subprocess.Popen[str]] = []
     try:
         for command in commands:
-            running.append(subprocess.Popen(command, env=environment, start_new_session=True, **pipes))
+            call = ["/bin/sh", "-c", WATCHER, "sh", *command]
+            running.append(subprocess.Popen(call, env=environment, start_new_session=True, **pipes))
         for process in running:
             errors = process.communicate(timeout=end - time.monotonic())[1]
             if process.returncode:
@@ -181,3 +191,5 @@ def _run(commands: Sequence[Sequence[str | Path]], folder: Path) -> None:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+        os.close(watched)
+        os.close(held)

@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from efficientconv.files import read_bytes, replacing
+from efficientconv.files import read_bytes, remove_leftovers, replacing
+
+KEPT = 4  # libraries: one for each version and torch that is in use side by side, 1 MB each
 
 
 class BuildError(Exception):
@@ -28,6 +30,8 @@ def stored(name: str) -> Path | None:
             _require_private(folder)
             for path in folder.glob(f"{name}.*.so"):
                 if _is_private(path.lstat(), stat.S_ISREG) and path.name == _file_name(name, read_bytes(path) or b""):
+                    with suppress(OSError):  # a read-only cache
+                        os.utime(path)
                     return path
                 path.unlink()
     return None
@@ -41,6 +45,25 @@ def store(folder: Path, name: str, built: Path) -> Path:
         os.fchmod(file.fileno(), 0o600)
         file.write(content)
     return path
+
+
+def hold(path: Path) -> None:
+    """Marks a library as in use until this process and its children end."""
+    import fcntl  # not on Windows, which has no kernels either
+
+    with suppress(OSError):  # the file system has no locks
+        fcntl.flock(os.open(path, os.O_RDONLY | os.O_CLOEXEC), fcntl.LOCK_SH)
+
+
+def remove_old(folder: Path) -> None:
+    """All libraries but those in use and those KEPT that were used last. Only for the process that builds there alone."""
+    import fcntl
+
+    libraries = sorted(folder.glob("native-*.so"), key=lambda path: path.lstat().st_mtime)
+    for path in libraries[:-KEPT]:
+        with suppress(OSError), open(path, "rb") as file:  # in use, or no locks: it stays
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
 
 
 def folder_to_build_in() -> Path:
@@ -62,6 +85,7 @@ def remove_killed_builds(folder: Path) -> None:
     """Only for the process that builds there alone."""
     for left in folder.glob("build-*"):
         shutil.rmtree(left, ignore_errors=True)
+    remove_leftovers(folder)
 
 
 def _places() -> Iterator[Path]:
