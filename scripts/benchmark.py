@@ -53,11 +53,11 @@ from tqdm import tqdm
 
 from efficientconv.arguments import require_writable
 from efficientconv.benchmark import ablation, ablation_report, peers, peers_report, report, subjects
-from efficientconv.benchmark.peaks import Peaks, measured_peaks
-from efficientconv.benchmark.timing import measure, peak_bytes
 from efficientconv.engine.device import choose_device, keep_freed_memory
 from efficientconv.errors import UserError
 from efficientconv.native.cache import BuildError
+from efficientconv.roofline.peaks import Peaks, measured_peaks
+from efficientconv.timing import measure, peak_bytes
 
 
 def main() -> None:

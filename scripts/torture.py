@@ -68,7 +68,8 @@ COMMON = (
 )  # fmt: skip
 PHASES = ("step", "save", "evaluation")
 TIMINGS = {
-    "train_seconds", "images_per_s", "data_wait_percent", "train_images_per_s", "ms_per_image", "git_commit", "git_dirty",
+    "train_seconds", "images_per_s", "data_wait_percent", "train_images_per_s", "ms_per_image", "limit_share", "binds",
+    "git_commit", "git_dirty",
 }  # fmt: skip
 
 

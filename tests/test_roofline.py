@@ -11,7 +11,6 @@ import torch
 
 from conftest import command
 from efficientconv import count, create_model
-from efficientconv.benchmark.peaks import Peaks
 from efficientconv.layers import ConvLayer
 from efficientconv.models import model_config
 from efficientconv.results import roofline_table
@@ -20,6 +19,7 @@ from efficientconv.roofline.expect import expectations, ways_of
 from efficientconv.roofline.limit import expected, limit
 from efficientconv.roofline.machine import GUESSED, Machine, Share
 from efficientconv.roofline.measured import Device, with_measured
+from efficientconv.roofline.peaks import Peaks
 from efficientconv.roofline.step import Setting, step_of
 from efficientconv.roofline.work import Work
 

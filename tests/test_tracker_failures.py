@@ -17,7 +17,8 @@ from efficientconv.tracking import tracker as tracker_module
 from efficientconv.tracking.tracker import Followers
 from wandb_server import WandbServer
 
-TIMINGS = ("train_seconds", "images_per_s", "data_wait_percent", "train_images_per_s", "ms_per_image")
+TIMINGS = ("train_seconds", "images_per_s", "data_wait_percent", "train_images_per_s", "ms_per_image", "limit_share",
+           "binds")
 
 pytestmark = pytest.mark.usefixtures("no_wandb_account")
 

@@ -20,9 +20,9 @@ import torch
 from tqdm import tqdm
 
 from efficientconv.benchmark.subjects import model_subject
-from efficientconv.benchmark.timing import Spread, seconds
 from efficientconv.engine.device import keep_freed_memory
 from efficientconv.native import build
+from efficientconv.timing import Spread, seconds
 
 ALL = "all"
 REST_S = 0.03  # between processes: the threads of the one before have stopped spinning

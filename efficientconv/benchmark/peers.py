@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from efficientconv.benchmark.peaks import OfLimit, Peaks
 from efficientconv.benchmark.subjects import Subject, model_subject
-from efficientconv.benchmark.timing import Job, Spread, measure
 from efficientconv.export import Run, agreement, exported, prepare_for_export, runner
+from efficientconv.roofline.peaks import OfLimit, Peaks
+from efficientconv.timing import Job, Spread, measure
 
 OURS = "ours"
 PACKAGES = {"torch": ("torch",), "compiled": ("torch",), "ONNX Runtime": ("onnxruntime", "onnx", "onnxscript"),

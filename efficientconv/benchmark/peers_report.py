@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 
-from efficientconv.benchmark.peaks import OF_LIMIT, Peaks
 from efficientconv.benchmark.peers import OURS, PeerRow, versions
 from efficientconv.benchmark.report import machine
 from efficientconv.results.pages import page, write_files
 from efficientconv.results.table import Column, Table
+from efficientconv.roofline.peaks import OF_LIMIT, Peaks
 
 ABOUT = """\
 {machine}, float32, {versions}.

@@ -15,7 +15,6 @@ import torch
 from matplotlib.axes import Axes
 
 from efficientconv.benchmark import FORMATS
-from efficientconv.benchmark.peaks import OF_LIMIT, Peaks
 from efficientconv.benchmark.subjects import LAYER_MODELS
 from efficientconv.info import environment
 from efficientconv.results.csv_files import csv_rows
@@ -24,6 +23,7 @@ from efficientconv.results.labels import FAINT, Place, label
 from efficientconv.results.pages import page, write_files
 from efficientconv.results.pictures import MARKERS, STYLE, Picture, log_axes, rendered
 from efficientconv.results.table import Column, Table
+from efficientconv.roofline.peaks import OF_LIMIT, Peaks
 
 MODEL_OF = {name: model for model, name in LAYER_MODELS.items()}
 

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from efficientconv.benchmark import SHAPES
-from efficientconv.benchmark.timing import Job
 from efficientconv.complexity import count
 from efficientconv.engine.device import autocast
 from efficientconv.layers import ConvLayer, Topology, build_layer
@@ -21,6 +20,7 @@ from efficientconv.roofline.execution import least
 from efficientconv.roofline.expect import DTYPES
 from efficientconv.roofline.step import step_of
 from efficientconv.roofline.work import Work
+from efficientconv.timing import Job
 
 # the model that a layer is taken from, and the layer's name in the tables; the others are compared with the first
 LAYER_MODELS = {

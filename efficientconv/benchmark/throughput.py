@@ -9,7 +9,7 @@ from multiprocessing import active_children
 from tqdm import tqdm
 
 from efficientconv.benchmark.pipelines import Epoch
-from efficientconv.benchmark.timing import Spread
+from efficientconv.timing import Spread
 
 CPU_CLOCK = 2  # a clock's number has this in its low bits and the process above them: clock_getcpuclockid(3) on Linux
 

@@ -29,6 +29,7 @@ from efficientconv.errors import UserError
 from efficientconv.latency import measure_latency
 from efficientconv.layers.backend import compile_kernels, set_backend
 from efficientconv.models import create_model, image_size_of, layout_name
+from efficientconv.roofline.peaks import of_limit, quick_peaks
 
 # images of one measured pass: enough to use the whole device, and few enough to take a second or two on a CPU
 SMALL_IMAGE, SMALL_IMAGES_BATCH, LARGE_IMAGES_BATCH = 64, 64, 16  # SMALL_IMAGE: pixels a side
@@ -59,12 +60,17 @@ class Training:
             for name, model in models.items()
         }
 
-    def measured_time(self) -> dict[str, float | int]:
-        """ms per image of a forward pass, for the summary. Leaves the network in eval mode and channels-last."""
+    def measured_time(self) -> dict[str, float | int | str]:
+        """ms per image of a forward pass and its share of the limit, for the summary.
+
+        Leaves the network in eval mode and channels-last.
+        """
         batch_size = SMALL_IMAGES_BATCH if self.image_size <= SMALL_IMAGE else LARGE_IMAGES_BATCH
         models, sizes = {"": self.trainer.model}, {"": self.image_size}
         time = measure_latency(models, sizes, batch_size=batch_size, device=self.device, repeats=3)[""]
-        return {"ms_per_image": time.ms_per_image, "ms_per_image_batch": time.batch_size}
+        share = of_limit(self.trainer.model, self.image_size, time, quick_peaks(self.device))
+        reached = {} if share is None else share._asdict()  # limit_share, binds
+        return {"ms_per_image": time.ms_per_image, "ms_per_image_batch": time.batch_size, **reached}
 
     def share_damage(self) -> None:
         """Adds up the damaged images of all processes. Raises UserError, in all processes, if they are too many."""

@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 
-from efficientconv.benchmark.timing import Job, Spread, held_bytes, measure, peak_bytes
 from efficientconv.complexity import count
 from efficientconv.config import OptimConfig, ScheduleConfig, TrainerConfig
 from efficientconv.engine.trainer import Trainer
 from efficientconv.files import CONFIG_DIR
 from efficientconv.layers.backend import set_backend
 from efficientconv.models import create_model, image_size_of, model_config
+from efficientconv.timing import Job, Spread, held_bytes, measure, peak_bytes
 from efficientconv.validation import validate
 
 Row = dict[str, object]  # one measurement; units are in the names

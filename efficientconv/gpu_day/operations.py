@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from efficientconv.benchmark.timing import Job
 from efficientconv.gpu_day.bench import Bench, Row
 from efficientconv.roofline.work import recorded
+from efficientconv.timing import Job
 
 CHANNELS, SIDE = 128, 36  # of model C's second stage, layout imagenet
 

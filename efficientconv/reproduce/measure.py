@@ -5,17 +5,14 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import nn
 from tqdm import tqdm
 
-from efficientconv.benchmark.peaks import Peaks, measured_peaks
 from efficientconv.info import environment
 from efficientconv.latency import Latency, measure_latency, measure_training
 from efficientconv.models import create_model, image_size_of
 from efficientconv.reproduce.tier import Tier
 from efficientconv.results.times import Network, Times, network_of, read_times, write_times
-from efficientconv.roofline.execution import least
-from efficientconv.roofline.step import step_of
+from efficientconv.roofline.peaks import Peaks, measured_peaks, of_limit
 
 Measure = Literal["missing", "again", "never"]
 BATCH_SIZES = {64: 64, 1024: 16}  # by the largest image size, in pixels a side, that it is for
@@ -51,18 +48,13 @@ def _measured(tier: Tier, trained: set[Network], device: torch.device) -> list[T
     def figures(key: Network, latency: Latency | None, training: bool) -> tuple[float | None, float | None, str | None]:
         if latency is None:
             return None, None, None
-        return latency.ms_per_image, latency.iqr_ms, _of_limit(networks[key], sizes[key], latency, training, peaks)
+        share = of_limit(networks[key], sizes[key], latency, peaks, training)
+        return latency.ms_per_image, latency.iqr_ms, None if share is None else str(share)
 
     return [
         Times(*key, batch_size, *figures(key, latency, False), *figures(key, training.get(key), True), place)
         for key, latency in inference.items()
     ]
-
-
-def _of_limit(network: nn.Module, size: int, latency: Latency, training: bool, peaks: Peaks) -> str | None:
-    """None of a network without this project's layers: nobody counted what others move."""
-    step = step_of(network, (3, size, size), latency.batch_size, torch.float32, training)
-    return str(peaks.of_limit(least(step), latency.ms_per_image * latency.batch_size / 1000)) if step.layers else None
 
 
 def _place(device: torch.device, peaks: Peaks) -> str:

@@ -48,6 +48,8 @@ _ALL = (
     Figure("ms_per_image", "ms per image", "ms", "ms per image, measured: inference", ".3g", better="lower"),
     Figure("training_ms_per_image", "ms per image, training", "ms", "ms per image, measured: a training step", ".3g",
            better="lower"),
+    Figure("limit_share", "ms per image, of limit", "", "least time by measured peaks, over the measured one", ".2f",
+           better="higher"),
     Figure("best_val_top1_percent", "best held-out top-1 %", "%", "top-1 % on held-out training images, best epoch",
            better="higher"),
     Figure("train_seconds", "seconds of training", "s", "seconds of training", ",.0f", better="lower"),

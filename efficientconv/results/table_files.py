@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from efficientconv.benchmark.peaks import OF_LIMIT
 from efficientconv.results import claims
 from efficientconv.results.pages import page, write_files
 from efficientconv.results.statistics import CONFIDENCE, MARGIN_POINTS, Comparison
@@ -13,6 +12,7 @@ from efficientconv.results.table import Table
 from efficientconv.results.table_columns import ROW, main_columns, more_columns, needed_columns, run_columns
 from efficientconv.results.table_rows import PaperTable
 from efficientconv.results.tables import Cost, table_title
+from efficientconv.roofline.peaks import OF_LIMIT
 
 AT_EQUAL_TIME = (
     " At equal time an interval also has the error of the times: the standard deviation of their repeats, by the range "

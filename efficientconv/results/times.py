@@ -26,7 +26,7 @@ class Times:
     """A network's line of the file. None: not measured, or nobody counted what the network's layers move.
 
     ms_per_image: of a forward pass over `batch_size` images in eval mode, divided by it; of a step of training likewise.
-    Medians, with the range between the quartiles. of_limit: as `benchmark.peaks.OfLimit` reads.
+    Medians, with the range between the quartiles. of_limit: as `roofline.peaks.OfLimit` reads.
     """
 
     model: str

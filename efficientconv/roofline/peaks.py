@@ -7,15 +7,20 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from efficientconv.benchmark.timing import Job, measure
+from efficientconv.latency import Latency
+from efficientconv.roofline.execution import least
 from efficientconv.roofline.limit import limit
 from efficientconv.roofline.machine import Machine
+from efficientconv.roofline.step import step_of
 from efficientconv.roofline.work import Work
+from efficientconv.timing import Job, measure
 
 TRIAD = 2**25  # numbers of an array: three of 128 MB, far more than caches hold
+QUICK_TRIAD, QUICK_REPEATS, QUICK_IMAGES = 2**23, 3, 4  # for peaks beside a single time: three arrays of 32 MB
 PRECISION = "fp32"
 OF_LIMIT = """\
 Of limit: the least time that these peaks leave, over the measured one, and which of the two takes it. Arithmetic: of all
@@ -68,6 +73,21 @@ def measured_peaks(repeats: int, device: torch.device, bar: tqdm, precision: str
     return Peaks(flops, 3 * 4 * TRIAD / times["triad"].median)
 
 
+def quick_peaks(device: torch.device) -> Peaks:
+    """The peaks in float32, in a quarter of a second: one convolution, and the triad of smaller arrays."""
+    convolution, macs = _convolution(device, torch.float32, torch.channels_last, QUICK_IMAGES)
+    jobs = {"convolution": convolution, "triad": _triad(device, QUICK_TRIAD)}
+    times = measure(jobs, QUICK_REPEATS, device, tqdm(disable=True))
+    return Peaks({"convolution": 2 * macs / times["convolution"].median}, 3 * 4 * QUICK_TRIAD / times["triad"].median)
+
+
+def of_limit(network: nn.Module, image_size: int, time: Latency, peaks: Peaks, training: bool = False) -> OfLimit | None:
+    """The share of the limit that `time`, in fp32, reaches; None of a network without this project's layers: nobody
+    counted what others move."""
+    step = step_of(network, (3, image_size, image_size), time.batch_size, torch.float32, training)
+    return peaks.of_limit(least(step), time.ms_per_image * time.batch_size / 1000) if step.layers else None
+
+
 def _products(device: torch.device, dtype: torch.dtype) -> dict[str, tuple[Job, int]]:
     """Matrix products and a wide convolution of PyTorch's library, with the MACs of each."""
     jobs: dict[str, tuple[Job, int]] = {}
@@ -76,14 +96,19 @@ def _products(device: torch.device, dtype: torch.dtype) -> dict[str, tuple[Job, 
         a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
         jobs[f"matrix product {size}{half}"] = (lambda a=a, b=b: a @ b, size**3)
     for name, order in (("channels-last", torch.channels_last), ("contiguous", torch.contiguous_format)):
-        shapes = (16, 256, 18, 18), (256, 256, 3, 3)
-        x, w = (torch.randn(shape, device=device, dtype=dtype).to(memory_format=order) for shape in shapes)
-        job = partial(F.conv2d, x, w, padding=1), 16 * 256 * 256 * 9 * 18 * 18
-        jobs[f"convolution 3x3, 256 channels, {name}{half}"] = job
+        jobs[f"convolution 3x3, 256 channels, {name}{half}"] = _convolution(device, dtype, order)
     return jobs
 
 
-def _triad(device: torch.device) -> Job:
+def _convolution(
+    device: torch.device, dtype: torch.dtype, order: torch.memory_format, images: int = 16
+) -> tuple[Job, int]:
+    noise, shapes = torch.Generator().manual_seed(0), ((images, 256, 18, 18), (256, 256, 3, 3))
+    x, w = (torch.randn(shape, generator=noise).to(device, dtype, memory_format=order) for shape in shapes)
+    return partial(F.conv2d, x, w, padding=1), images * 256 * 256 * 9 * 18 * 18
+
+
+def _triad(device: torch.device, size: int = TRIAD) -> Job:
     """The triad of STREAM [McCalpin 1995]: a = b + 3 c, in allocated memory. It reads two arrays and writes one."""
-    a, b, c = (torch.ones(TRIAD, device=device) for _ in range(3))
+    a, b, c = (torch.ones(size, device=device) for _ in range(3))
     return lambda: torch.add(b, c, alpha=3.0, out=a)
