@@ -114,6 +114,10 @@ def test_a_flat_val_is_sorted_by_its_ground_truth(folders, archives, labels, tmp
     assert_refused(lambda: find_source(tmp_path, None, True), "devkit_t12.tar.gz' is not there", "--val-labels")
     (tmp_path / "val/other.JPEG").write_bytes(b"")
     assert_refused(lambda: find_source(tmp_path, truth, True), "'other.JPEG' is none of the 8 images")
+    os.mkfifo(tmp_path / "pipe")
+    signal.alarm(60)  # a FIFO is waited for
+    assert_refused(lambda: find_source(tmp_path, tmp_path / "pipe", True), "pipe is a FIFO")
+    signal.alarm(0)
 
 
 def test_what_is_incomplete_is_refused_unless_a_part_is_meant(folders, tmp_path):
@@ -270,16 +274,20 @@ def test_a_full_disk_is_seen_before_the_start(folders, tmp_path, monkeypatch):
     assert_refused(lambda: require_space(tmp_path / "set", needed), "needs about 0.00788 GB and has 0.001 GB", "--quality")
 
 
-@pytest.mark.parametrize("fault", ["missing", "short", "manifest"])
+@pytest.mark.parametrize("fault", ["missing", "short", "manifest", "a FIFO"])
 def test_a_set_that_is_not_whole_is_refused(folders, fault, tmp_path):
     build(plan(folders, tmp_path / "set"), workers=1)
-    path = tmp_path / "set" / ("prepared.json" if fault == "manifest" else "train-00002.zip")
-    if fault == "missing":
-        path.unlink()
-    else:
-        path.write_bytes(path.read_bytes()[:-1000])
-    reason = {"missing": "is missing", "short": "bytes, not the", "manifest": "is damaged"}[fault]
+    path = tmp_path / "set" / ("prepared.json" if fault in ("manifest", "a FIFO") else "train-00002.zip")
+    content = path.read_bytes()
+    path.unlink()
+    if fault == "a FIFO":
+        os.mkfifo(path)
+    elif fault != "missing":
+        path.write_bytes(content[:-1000])
+    reason = {"missing": "is missing", "short": "bytes, not the", "manifest": "is damaged", "a FIFO": "is a FIFO"}[fault]
+    signal.alarm(60)  # a FIFO is waited for
     assert_load_refused("imagenet", str(path), reason, root=str(tmp_path / "set"))
+    signal.alarm(0)
 
 
 def test_the_archives_are_plain_zip_and_the_records_say_where(folders, tmp_path):

@@ -25,6 +25,7 @@ from torch import Tensor
 from efficientconv.data.damage import DamagedImage
 from efficientconv.data.resize import Resize
 from efficientconv.errors import UserError
+from efficientconv.files import read_bytes
 
 FORMAT = 1
 MANIFEST, UNFINISHED = "prepared.json", "preparing.json"
@@ -78,7 +79,7 @@ class PreparedManifest:
             raise UserError(
                 f"'{root}' is half prepared: to continue, run scripts/prepare_imagenet.py again with the same arguments"
             )
-        content = (root / MANIFEST).read_bytes()
+        content = read_bytes(root / MANIFEST) or b""
         try:
             values = json.loads(content)
             recipe, classes, files = Recipe(**values["recipe"]), list(values["classes"]), dict(values["files"])

@@ -11,6 +11,7 @@ from pathlib import Path
 from scipy.io import loadmat
 
 from efficientconv.errors import UserError
+from efficientconv.files import read_bytes
 
 DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
 NUMBERS, SYNSETS = (f"ILSVRC2012_devkit_t12/data/{name}" for name in ("ILSVRC2012_validation_ground_truth.txt", "meta.mat"))
@@ -26,13 +27,15 @@ class GroundTruth:
     @staticmethod
     def read(path: Path) -> GroundTruth:
         """The development kit, or a text file with the synset of each image on a line. Raises UserError."""
-        try:
-            return GroundTruth(path, _from_devkit(path) if tarfile.is_tarfile(path) else path.read_text().split())
-        except FileNotFoundError:
+        content = read_bytes(path)
+        if content is None:
             raise UserError(
                 f"val is not sorted into classes, and '{path}' is not there: put {DEVKIT} there, from ImageNet's "
                 "download page, or name it, or a text file with the synset of each image on a line, with --val-labels"
-            ) from None
+            )
+        try:
+            is_devkit = tarfile.is_tarfile(io.BytesIO(content))
+            return GroundTruth(path, _from_devkit(content) if is_devkit else content.decode().split())
         except (OSError, KeyError, ValueError, IndexError, TypeError, tarfile.TarError) as error:
             raise UserError(f"'{path}' is neither {DEVKIT} nor a list of synsets ({error}): get it again") from None
 
@@ -47,8 +50,8 @@ class GroundTruth:
         return self.synsets[int(number[1]) - 1]
 
 
-def _from_devkit(path: Path) -> list[str]:
-    with tarfile.open(path) as archive:
+def _from_devkit(content: bytes) -> list[str]:
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         numbers = archive.extractfile(NUMBERS).read().split()
         records = loadmat(io.BytesIO(archive.extractfile(SYNSETS).read()), squeeze_me=True)["synsets"]
     synsets = {int(record["ILSVRC2012_ID"]): str(record["WNID"]) for record in records}
