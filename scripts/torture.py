@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +41,7 @@ VARIANTS = {
 def parse_args() -> argparse.Namespace:
     parser = parser_for(__doc__)
     parser.add_argument("--kills", type=positive, default=50, help="kills of all models together (default: 50)")
+    parser.add_argument("--epochs", type=positive, default=4, help="epochs of each run (default: 4)")
     parser.add_argument("--models", default=",".join(VARIANTS), help="some of a,c,f,k (default: all)")
     parser.add_argument("--output-dir", type=Path, default=ROOT / "results", help="folder of the page (default: results)")
     return parser.parse_args()
@@ -61,10 +62,10 @@ from efficientconv.info import environment
 from efficientconv.results.pages import page
 from efficientconv.results.table import Column, Table
 
-EPOCHS, STEPS_PER_EPOCH, KILLS_A_RUN = 4, 20, 5
+STEPS_PER_EPOCH, KILLS_A_RUN = 20, 5
 COMMON = (
-    "data=digits", "model.width=0.125", f"trainer.epochs={EPOCHS}", "trainer.global_batch_size=64", "schedule=onecycle",
-    "logger=jsonl", "trainer.checkpoint_minutes=0.001",
+    "data=digits", "model.width=0.125", "trainer.global_batch_size=64", "schedule=onecycle", "logger=jsonl",
+    "trainer.checkpoint_minutes=0.001",
 )  # fmt: skip
 PHASES = ("step", "save", "evaluation")
 TIMINGS = {
@@ -97,37 +98,38 @@ def main() -> None:
         seed = 0
         while bar.n < args.kills:
             model = models[seed % len(models)]
-            outcomes.append(torture(model, seed, min(kills_a_run, args.kills - bar.n), Path(scratch), bar))
+            outcomes.append(torture(model, seed, args.epochs, min(kills_a_run, args.kills - bar.n), Path(scratch), bar))
             seed += 1
-    text = report(outcomes, args.kills)
+    text = report(outcomes, args.kills, args.epochs)
     (args.output_dir / "reliability.md").write_text(text)
     print(text)
     sys.exit(any(outcome.differences for outcome in outcomes))
 
 
-def torture(model: str, seed: int, kills: int, scratch: Path, bar: tqdm) -> Outcome:
+def torture(model: str, seed: int, epochs: int, kills: int, scratch: Path, bar: tqdm) -> Outcome:
     """Trains one unbroken run and one run that is killed `kills` times, and compares them."""
     outcome = Outcome(model, " ".join(VARIANTS[model]), seed)
     unbroken, broken = scratch / f"{model}{seed}-unbroken", scratch / f"{model}{seed}-broken"
-    with started(model, seed, unbroken) as process:
+    settings = (*COMMON, *VARIANTS[model], f"model={model}", f"seed={seed}", f"trainer.epochs={epochs}")
+    with started(settings, unbroken) as process:
         assert process.wait() == 0
-    chance = random.Random(seed)
+    chance, epoch_seconds = random.Random(seed), read_records(unbroken / "metrics.jsonl")[-1]["train_seconds"]
     for number in range(kills):
         phase, before = PHASES[(seed + number) % len(PHASES)], read_status(broken).get("pid")
-        with started(model, seed, broken) as process:
-            outcome.kills[phase] += kill_once(process, broken, before, phase, chance)
+        with started(settings, broken) as process:
+            outcome.kills[phase] += kill_once(process, broken, before, phase, chance.uniform(0, epoch_seconds))
         bar.update()
-    with started(model, seed, broken) as process:
+    with started(settings, broken) as process:
         assert process.wait() == 0
     outcome.differences = differences(unbroken, broken)
     return outcome
 
 
 @contextmanager
-def started(model: str, seed: int, folder: Path) -> Iterator[subprocess.Popen]:
+def started(settings: Sequence[str], folder: Path) -> Iterator[subprocess.Popen]:
     """Starts a run. The run ends with this process, also if this process is stopped."""
-    call = [sys.executable, str(ROOT / "train.py"), *COMMON, *VARIANTS[model], f"model={model}", f"seed={seed}"]
-    process = subprocess.Popen([*call, f"run_dir={folder}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    call = [sys.executable, str(ROOT / "train.py"), *settings, f"run_dir={folder}"]
+    process = subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield process
     finally:
@@ -135,10 +137,10 @@ def started(model: str, seed: int, folder: Path) -> Iterator[subprocess.Popen]:
         process.wait()
 
 
-def kill_once(process: subprocess.Popen, folder: Path, before: int | None, phase: str, chance: random.Random) -> bool:
-    """Kills in `phase`, once process `before` no longer has the run; False when it was done before it came to that."""
+def kill_once(process: subprocess.Popen, folder: Path, before: int | None, phase: str, delay_s: float) -> bool:
+    """Kills in `phase`, `delay_s` or more after process `before` no longer has the run; False: the run was done before."""
     wait_until(process, lambda: read_status(folder).get("pid") != before)
-    time.sleep(chance.uniform(0, 1.0))  # an epoch takes about as long
+    time.sleep(delay_s)
     if phase != "step":
         wait_until(process, (lambda: saving(folder)) if phase == "save" else (lambda: evaluating(folder)))
     process.send_signal(signal.SIGKILL)
@@ -186,7 +188,7 @@ def untimed(record: dict) -> dict:
     return {key: value for key, value in record.items() if key not in TIMINGS}
 
 
-def report(outcomes: list[Outcome], kills: int) -> str:
+def report(outcomes: list[Outcome], kills: int, epochs: int) -> str:
     facts = environment(torch.device("cpu"))
     equal = sum(not outcome.differences for outcome in outcomes)
     table = Table(outcomes, [
@@ -199,13 +201,13 @@ def report(outcomes: list[Outcome], kills: int) -> str:
     ])  # fmt: skip
     return page(
         "# Killed runs against unbroken ones",
-        f"Each run ({EPOCHS} epochs of {STEPS_PER_EPOCH} steps on digits, width 0.125, a checkpoint every 60 ms) was killed "
+        f"Each run ({epochs} epochs of {STEPS_PER_EPOCH} steps on digits, width 0.125, a checkpoint every 60 ms) was killed "
         "with SIGKILL and started again by the same command, until it had been killed that often; then it was left to end. "
         "Compared bitwise with an unbroken run: weights, moving average, metrics.jsonl and summary.json (timings aside).",
         f"**{equal} of {len(outcomes)} runs ended bit for bit as the unbroken one.**",
         table.markdown(),
-        f"Written by `python scripts/torture.py --kills {kills}` at commit {facts['git_commit']} on {facts['cpu']}, "
-        f"{facts['threads']} threads, torch {facts['packages']['torch']}.",
+        f"Written by `python scripts/torture.py --kills {kills} --epochs {epochs}` at commit {facts['git_commit']} on "
+        f"{facts['cpu']}, {facts['threads']} threads, torch {facts['packages']['torch']}.",
     )
 
 

@@ -9,7 +9,7 @@ from conftest import command
 
 @pytest.mark.slow
 def test_killed_runs_end_bit_for_bit_as_unbroken_ones(tmp_path):
-    done = command("scripts/torture.py", "--kills", 4, "--output-dir", tmp_path)
+    done = command("scripts/torture.py", "--kills", 4, "--epochs", 2, "--output-dir", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     text = (tmp_path / "reliability.md").read_text()
     assert "**4 of 4 runs ended bit for bit as the unbroken one.**" in text
