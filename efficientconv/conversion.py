@@ -15,6 +15,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from efficientconv.complexity import Cost, NetworkCost, count
 from efficientconv.decomposition import start_from_weight
@@ -26,6 +27,7 @@ from efficientconv.layers.geometry import Geometry
 
 STANDARD = (nn.Conv2d, StandardConv2d, GroupedConv2d)
 INITS = (None, "svd")
+TAKEN_OVER = {*Geometry._fields, "bias", "device", "dtype"}  # from the convolution
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ def convert(
         UserError: an unknown layer, argument, init or pattern; a `model` that is itself a convolution; a budget that is too
             small for one basis. The model is then unchanged.
     """
+    if any(map(is_lazy, model.parameters())):
+        raise UserError("convert: the model has parameters without a shape yet; run it on one image first")
     if budget is not None:
         choice = {"include": include, "exclude": exclude, "where": where, "shape": shape}
         asked: partial[Report] = partial(convert, layer=layer, **choice, **args)  # type: ignore[arg-type]
@@ -121,6 +125,8 @@ def _bases_within(budget: float, model: nn.Module, converted: partial[Report]) -
     asked = converted.keywords
     if asked["layer"] != "unravelled" or "bases" in asked or asked["shape"] is None:
         raise UserError("convert: a budget chooses the bases of 'unravelled' layers; give the image's shape and no bases")
+    if not math.isfinite(budget):
+        raise UserError(f"convert: budget={budget} is no number of MACs")
     one = converted(copy.deepcopy(model), bases=1)
     each = sum(layer.after.macs for layer in one.replaced)
     if budget < one.after.macs:
@@ -133,6 +139,8 @@ def _bases_within(budget: float, model: nn.Module, converted: partial[Report]) -
 
 
 def _check(layer: str, args: dict, init: str | None, convolutions: dict[str, nn.Conv2d]) -> None:
+    for name in args.keys() & TAKEN_OVER:
+        raise UserError(f"convert: {name}={args[name]!r} cannot be chosen: a layer has its convolution's")
     check_arguments(layer, LAYERS.get(layer), {"kernel_size": 3, **args})
     if init not in INITS:
         raise UserError(f"convert: unknown init {init!r}: {did_you_mean(init, ['svd'])}, or None")
@@ -178,11 +186,14 @@ def _replacement(layer: str, conv: nn.Conv2d, init: str | None, args: dict) -> t
             raise UserError(f"its {conv.groups} groups, which a {layer} layer has not")
         args = {"groups": conv.groups, **args}
     sizes = {name: getattr(conv, name) for name in Geometry._fields}
-    made = {"device": conv.weight.device, "dtype": conv.weight.dtype}
+    weight = conv.weight.detach()
+    made = {"device": weight.device, "dtype": weight.dtype}
     new = conv_class(conv.in_channels, conv.out_channels, bias=conv.bias is not None, **sizes, **made, **args)
     error = None
     if init == "svd":
-        error = start_from_weight(new, conv.weight.detach())  # type: ignore[arg-type]  # _check has seen to the layer
+        if weight.is_meta or weight.is_complex() or not weight.isfinite().all():
+            raise UserError("its weight has no real, finite numbers, which init='svd' approximates")
+        error = start_from_weight(new, weight)  # type: ignore[arg-type]  # _check has seen to the layer
         if conv.bias is not None:
             new.bias.data.copy_(conv.bias.data)
     return new.train(conv.training).requires_grad_(conv.weight.requires_grad), error

@@ -188,6 +188,21 @@ def test_what_a_layer_cannot_be_stays_with_the_layers_own_reason() -> None:
     assert report.layers[1].reason is None and "its 2 groups, which a channel_bottleneck layer has not" in str(report)
 
 
+@pytest.mark.parametrize("kind", ["complex", "meta", "nan"])
+def test_weights_that_have_no_svd_stay(kind: str) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, dtype=torch.complex64 if kind == "complex" else None))
+    model.to("meta" if kind == "meta" else "cpu")
+    if kind == "nan":
+        model[0].weight.data[0] = float("nan")
+    report = convert(model, "unravelled", bases=9, init="svd")
+    assert type(model[0]) is nn.Conv2d and "no real, finite numbers" in report.layers[0].reason
+
+
+def test_a_lazy_model_is_to_be_run_first() -> None:
+    with pytest.raises(UserError, match="run it on one image first"):
+        convert(nn.Sequential(nn.LazyConv2d(8, 3), nn.Conv2d(8, 8, 3)), "sic")
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -197,6 +212,9 @@ def test_what_a_layer_cannot_be_stays_with_the_layers_own_reason() -> None:
         ({"layer": "sic", "budget": 1e6, "shape": (3, 8, 8)}, "a budget chooses the bases of 'unravelled' layers"),
         ({"layer": "sic", "init": "svt"}, "unknown init 'svt': did you mean 'svd'"),
         ({"layer": "spatial_bottleneck", "init": "svd"}, "init='svd' is for sic and unravelled"),
+        ({"layer": "unravelled", "budget": float("inf"), "shape": (3, 8, 8)}, "budget=inf is no number of MACs"),
+        ({"layer": "unravelled", "budget": float("nan"), "shape": (3, 8, 8)}, "budget=nan is no number of MACs"),
+        ({"layer": "sic", "kernel_size": 5}, "kernel_size=5 cannot be chosen: a layer has its convolution's"),
         ({"layer": "sic", "exclude": ["frist"]}, "no convolution is named 'frist': did you mean 'first'"),
         ({"layer": "sic", "include": ["layer*"]}, r"no convolution is named 'layer\*'"),
     ],
