@@ -62,6 +62,11 @@ def warm_python() -> list[str]:
     return [sys.executable, "-IS", str(SERVER), "ask", server_address()]
 
 
+def warm_executable() -> str:
+    """A program to set as sys.executable: runs that this process starts begin warm (program in warm_python.py)."""
+    return sys.executable if sys.platform != "linux" else str(Path(server_address()).with_name("python"))
+
+
 @cache
 def server_address() -> str:
     """Of the server of this test process, started when first asked for."""

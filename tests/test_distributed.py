@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -22,7 +21,7 @@ def torchrun_of(processes: int) -> list[str]:
     return [*warm_python(), "-u", "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
 
 
-def torchrun(processes: int, script: str, *args: object, timeout: int = 300) -> subprocess.CompletedProcess:
+def torchrun(processes: int, script: str | Path, *args: object, timeout: int = 300) -> subprocess.CompletedProcess:
     call = [*torchrun_of(processes), str(ROOT / script), *map(str, args)]
     return subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
 
@@ -81,7 +80,7 @@ def test_two_processes_interrupted_end_as_uninterrupted(run_of_two, tmp_path):
 
 @pytest.mark.slow
 def test_a_process_that_dies_ends_the_others_with_its_error(tmp_path):
-    script = tmp_path / "die.py"
+    script = tmp_path / "train.py"  # so that it begins warm
     script.write_text(
         "import os, sys\n"
         f"sys.path.insert(0, {str(ROOT)!r})\n"
@@ -92,14 +91,10 @@ def test_a_process_that_dies_ends_the_others_with_its_error(tmp_path):
         "        raise RuntimeError('the disk of rank 1 is gone')\n"
         "    step(self, batches)\n"
         "trainer.Trainer._train_step = dying\n"
-        "import train\n"
-        "train.main()\n"
+        "from efficientconv.commands import train\n"
+        "train()\n"
     )
-    call = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
-    done = subprocess.run(
-        [*call, *SMALL_RUN, "trainer.epochs=500", f"run_dir={tmp_path / 'c'}"],
-        cwd=ROOT, capture_output=True, text=True, timeout=120,  # a hang would run into it
-    )  # fmt: skip
+    done = torchrun(2, script, *SMALL_RUN, "trainer.epochs=500", f"run_dir={tmp_path / 'c'}", timeout=120)  # a hang's end
     assert done.returncode != 0
     assert "the disk of rank 1 is gone" in done.stderr
 

@@ -120,7 +120,7 @@ def test_stopped_and_killed_and_started_again_it_ends_with_the_same_table(reprod
         wait_until_free(tmp_path / "outputs" / "smoke")
         assert len(list((results / "runs").iterdir())) == 1, "the record of the run that had ended"
         assert not list(results.glob("table*"))
-    again = command("scripts/reproduce.py", *arguments(tmp_path, "--jobs", "2"))
+    again = command("scripts/reproduce.py", *arguments(tmp_path, "--jobs", "2", "--measure", "never"))
     assert again.returncode == 0, again.stdout + again.stderr
     assert "preempted" in again.stdout and "4 runs: 1 done, 3 to do" in again.stdout
     assert rows_of(tmp_path) == rows_of(reproduced)

@@ -169,7 +169,7 @@ def test_on_a_terminal_of_80_columns_no_line_is_wider_and_the_bar_tells_what_is_
 
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    call = [sys.executable, ROOT / "train.py", *SMALL_RUN, "model.width=0.25", "data.val_fraction=0.1", "run_dir=run"]
+    call = [*warm_python(), ROOT / "train.py", *SMALL_RUN, "model.width=0.25", "data.val_fraction=0.1", "run_dir=run"]
     process = subprocess.Popen(call, cwd=tmp_path, stdin=its, stdout=its, stderr=its)
     os.close(its)
     shown = b""

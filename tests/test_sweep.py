@@ -9,6 +9,7 @@ import shutil
 import signal
 import statistics
 import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from types import SimpleNamespace
 import pytest
 from test_continuation import holder
 
-from conftest import ROOT, command, warm_python
+from conftest import ROOT, command, warm_executable, warm_python
 from efficientconv.cli import compose
 from efficientconv.config import RunConfig
 from efficientconv.data.parallel import CORES, available_cores
@@ -37,12 +38,15 @@ def swept(tmp_path_factory) -> tuple[list[RunConfig], list[Outcome], list[str]]:
     root = tmp_path_factory.mktemp("sweep")
     variants = [], ["optim.lr=1e30"], ["data=folder", "data.root=nowhere"], ["seed=1"]
     configs = [smoke(root, *variant) for variant in variants]
-    broken = "import sys\nif any({!r} in word for word in sys.orig_argv): sys.modules['sklearn.datasets'] = None\n"
-    (root / "sitecustomize.py").write_text(broken.format(run_folder(configs[3]).path.name))
+    (root / "sitecustomize.py").write_text("import sys\nsys.modules['sklearn.datasets'] = None\n")
+    broken = f'case "$*" in *{run_folder(configs[3]).path.name}*) export PYTHONPATH="{root}:$PYTHONPATH" ;; esac'
+    python = root / "python"
+    python.write_text(f'#!/bin/sh\n{broken}\nexec {warm_executable()} "$@"\n')
+    python.chmod(0o755)
     lines: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("OMP_NUM_THREADS")
-        patch.setenv("PYTHONPATH", str(root))
+        patch.setattr(sys, "executable", str(python))
         outcomes = run_jobs([*configs, configs[0]], jobs=2, log=lines.append)
     return configs, outcomes, lines
 
@@ -113,12 +117,13 @@ def test_the_line_of_a_running_job(status, line, tmp_path):
     assert Job.line(job) == f"c: {line}"
 
 
-def test_what_is_done_and_what_another_process_trains_is_left_alone(swept, capfd):
+def test_what_is_done_and_what_another_process_trains_is_left_alone(swept, capfd, monkeypatch):
     configs, outcomes, _ = swept
     before = {path: path.stat().st_mtime_ns for path in outcomes[0].folder.rglob("*")}
     taken = configs[0].model_copy(update={"seed": 2})
     run_folder(taken).prepare(taken)
     other = holder(run_folder(taken).path)
+    monkeypatch.setattr(sys, "executable", warm_executable())
     again = run_jobs([configs[0], taken])  # one at a time: shown live, once
     other.kill()
     other.wait()

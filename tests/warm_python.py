@@ -30,7 +30,10 @@ from pathlib import Path
 
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 # large and wanted by most commands; the package's own modules each process imports itself
-LIBRARIES = ("torch._dynamo", "sklearn.datasets", "scipy.stats", "hydra._internal.hydra", "pydantic", "rich.progress")
+LIBRARIES = (
+    "torch._dynamo", "sklearn.datasets", "scipy.stats", "matplotlib.pyplot", "hydra._internal.hydra", "pydantic",
+    "rich.progress",
+)  # fmt: skip
 READ_BY_LIBRARIES = ("PYTHON", "OMP_", "MKL_", "LD_", "LC_", "LANG", "MALLOC_", "CUDA_", "TORCH", "TRITON")
 # the first is set when torch._dynamo is imported, as some test file does, the others by torchrun for its processes
 SET_BY_TORCH = ("TORCHINDUCTOR_CACHE_DIR", "TORCHELASTIC_", "TORCH_NCCL_")
