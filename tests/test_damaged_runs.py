@@ -76,6 +76,14 @@ def test_a_damaged_small_file_is_one_line_or_written_anew(name, damage, run):
         assert (run / "summary.json").stat().st_size > 500
 
 
+@pytest.mark.parametrize("key", ["epochs", "top1", "loss"])
+def test_a_summary_whose_numbers_are_none_is_one_line(key, finished_run, tmp_path):
+    values = json.loads((finished_run / "summary.json").read_text())
+    (tmp_path / "summary.json").write_text(json.dumps(values | {key: None}))
+    with pytest.raises(UserError, match="summary.json is damaged: it has no result"):
+        RunFolder(tmp_path).records()
+
+
 @pytest.mark.usefixtures("no_waiting")
 @pytest.mark.parametrize("kind", ["a link", "a FIFO", "a folder"])
 @pytest.mark.parametrize("name", ["checkpoints", "metrics.jsonl", "run.lock"])

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from efficientconv.data.fingerprint import Images  # with torch, which takes seconds
 
 TRAIN, TEST = "train_images_digest", "test_images_digest"  # in facts.json: the images that a run was begun on
-_RESULT = ("top1", "top5", "images", "loss")  # numbers of every summary
+_RESULT = ("epochs", "top1", "top5", "images", "loss")  # numbers of every summary
 _REMEDIES = {
     "summary.json": "delete it, and the command that trained the run writes it again from the last checkpoint",
     "facts.json": "put it back from a copy, or delete it: its images are then no longer compared",
@@ -154,7 +154,8 @@ class RunFolder:
         """summary.json: the result of the run; None until the run is finished. Raises UserError if the file is damaged."""
         name = self.summary_file.name
         summary = self.read_json(name)
-        if summary and not all(isinstance(summary.get(key), (int, float)) for key in _RESULT):
+        found = {"epochs": 0, **summary}  # earlier versions did not count them there
+        if summary and not all(isinstance(found.get(key), (int, float)) for key in _RESULT):
             raise UserError(f"{self.summary_file} is damaged: it has no result; {_REMEDIES[name]}")
         return summary or None
 
