@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import functools
 import itertools
-import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import reference
+from conftest import ROOT, command
 from efficientconv import Cost, count, create_model, list_models
 from efficientconv.complexity import NetworkCost
 from efficientconv.errors import UserError
@@ -25,7 +24,6 @@ from efficientconv.models import image_size_of, model_config
 from efficientconv.results.complexity_table import IMPOSSIBLE
 from reference import CASES, SIZED_CASES
 
-ROOT = Path(__file__).resolve().parent.parent
 IMAGE_SIZES = {"imagenet": None, "cifar": 32}
 NUM_CLASSES = {"imagenet": 1000, "cifar": 10}
 MODELS = [pair for pair in itertools.product(list_models(), IMAGE_SIZES) if pair not in IMPOSSIBLE]
@@ -414,15 +412,10 @@ def test_executed_cost_has_the_dense_layer_that_the_reference_computes(model: st
 # ---------------------------------------------------------------- scripts/complexity.py
 
 
-def run_script(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, ROOT / "scripts" / "complexity.py", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-
-
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("results") / "new"
-    done = run_script("--output-dir", folder)
+    done = command("scripts/complexity.py", "--output-dir", folder)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
 
@@ -483,7 +476,7 @@ def test_printed_tables_explain_themselves(written: tuple[Path, str]) -> None:
 
 
 def test_layers_of_one_model_are_printed_and_nothing_written(tmp_path: Path) -> None:
-    done = run_script("--layers", "c", "--layout", "cifar", "--output-dir", tmp_path)
+    done = command("scripts/complexity.py", "--layers", "c", "--layout", "cifar", "--output-dir", tmp_path)
     assert done.returncode == 0 and not list(tmp_path.iterdir())
     lines = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line}
     for name, cost in [*counted("c", "cifar").layers.items(), ("total", counted("c", "cifar"))]:
@@ -491,7 +484,7 @@ def test_layers_of_one_model_are_printed_and_nothing_written(tmp_path: Path) -> 
 
 
 def test_mistakes_are_one_line_and_exit_code_2(tmp_path: Path) -> None:
-    done = run_script("--layers", "resnet51", "--output-dir", tmp_path)
+    done = command("scripts/complexity.py", "--layers", "resnet51", "--output-dir", tmp_path)
     assert done.returncode == 2 and done.stdout == "" and not list(tmp_path.iterdir())
     assert done.stderr.startswith("error: unknown model 'resnet51': did you mean 'resnet50'?")
     assert done.stderr.count("\n") == 1

@@ -5,13 +5,12 @@ from __future__ import annotations
 import copy
 import io
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from test_distributed import torchrun
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, skip_init
 
@@ -277,9 +276,8 @@ os._exit(0)  # at the end of Python, a thread of torch's was once seen to abort 
 
 
 def test_fully_sharded_layers_train_as_whole_ones_do(tmp_path: Path) -> None:
-    script, tests = tmp_path / "shard.py", Path(__file__).parent
+    script, tests = tmp_path / "train.py", Path(__file__).parent  # so named it begins warm
     script.write_text(FULLY_SHARDED)
-    call = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
-    done = subprocess.run([*call, str(tests), str(tests.parent)], capture_output=True, text=True, timeout=300)
+    done = torchrun(2, script, tests, tests.parent)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("same") == 2 * len(NEEDS)
