@@ -82,6 +82,8 @@ class GridSweeper(Sweeper):
         if any(override.is_interval_sweep() for override in given.values()):
             raise UserError("-m trains every combination of lists of values; to search ranges: scripts/tune.py")
         values = [[*map(f"{key}={{}}".format, _values(override))] for key, override in given.items()]
+        if empty := [override.input_line for override, found in zip(given.values(), values) if not found]:
+            raise UserError(f"{empty[0]} has no value, so that there is nothing to train")
         return [self._composed(completed("train", job)) for job in product(*values)]
 
     def _composed(self, overrides: list[str]) -> dict:

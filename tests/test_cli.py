@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from optuna.distributions import IntDistribution
 
 from conftest import ROOT, SMALL_RUN, combinations, command
 from efficientconv.cli import compose, run_config
@@ -224,9 +225,24 @@ def test_a_study_is_named_like_a_folder(name, monkeypatch, capsys):
     assert f"argument --study: '{name}' names a folder: up to 100 letters, digits, . _ + and -" in capsys.readouterr().err
 
 
-def test_a_range_without_an_end_is_none():
-    with pytest.raises(UserError, match="no range to search: its ends must be finite"):
-        split_ranges(["optim.lr=interval(0.1,inf)"])
+NO_RANGES = {
+    "interval(0.1,inf)": "its ends must be finite",
+    "range(1,1)": "it has no value",
+    "tag(log,range(1,100))": "steps are not uniform in the logarithm; give an interval",
+    "glob(*)": "give the names, with commas",
+}
+
+
+@pytest.mark.parametrize("given", NO_RANGES)
+def test_what_is_no_range_is_refused(given):
+    with pytest.raises(UserError, match=f"no range to search: {NO_RANGES[given]}"):
+        split_ranges([f"optim.lr={given}"])
+
+
+@pytest.mark.parametrize("given", ["range(4,12,2)", "range(10,2,-2)", "shuffle(range(4,12,2))"])
+def test_the_order_of_steps_changes_no_range(given):
+    for _ in range(5):
+        assert split_ranges([f"seed={given}"])[1] == {"seed": IntDistribution(4, 10, step=2)}
 
 
 ARGPARSED = [path.stem for path in (ROOT / "scripts").glob("*.py") if "parser_for(" in path.read_text()]

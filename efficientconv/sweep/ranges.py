@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, Override, RangeSweep
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import Trial
 
@@ -43,6 +43,8 @@ def short(value: object) -> str:
 def _distribution(override: Override) -> BaseDistribution:
     range_ = override.value()
     try:
+        if isinstance(range_, Glob):
+            raise ValueError("give the names, with commas")
         if override.is_choice_sweep():
             return CategoricalDistribution(list(override.sweep_string_iterator()))
         if override.is_interval_sweep():
@@ -50,8 +52,17 @@ def _distribution(override: Override) -> BaseDistribution:
                 raise ValueError("its ends must be finite")
             kind = IntDistribution if isinstance(range_.start, int) else FloatDistribution
             return kind(range_.start, range_.end, log="log" in range_.tags)
-        values = list(override.sweep_iterator())
-        kind = IntDistribution if isinstance(values[0], int) else FloatDistribution
-        return kind(values[0], values[-1], step=range_.step)
-    except (ValueError, IndexError) as error:
+        return _steps(range_)
+    except ValueError as error:
         raise UserError(f"{override.input_line} is no range to search: {error}") from None
+
+
+def _steps(range_: RangeSweep) -> BaseDistribution:
+    """Raises ValueError."""
+    if "log" in range_.tags:
+        raise ValueError("steps are not uniform in the logarithm; give an interval")
+    values = sorted(range_.range())
+    if not values:
+        raise ValueError("it has no value")
+    kind = IntDistribution if isinstance(values[0], int) else FloatDistribution
+    return kind(values[0], values[-1], step=abs(range_.step))
