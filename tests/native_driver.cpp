@@ -110,7 +110,7 @@ int main(int, char** argv) {
     Floats small(shape.images * shape.channels * grid.cells()), taps = numbers(shape.channels * cell * cell), gt(taps.size());
     Floats big(x.size());
     run_reduce(grid, x.data(), taps.data(), small.data());
-    run_expand(grid, small.data(), taps.data(), {taps.data(), taps.data(), x.data(), true}, big.data());
+    run_expand(grid, small.data(), taps.data(), {nullptr, nullptr, x.data(), true}, big.data());
     run_cell_filter_gradient(grid, small.data(), x.data(), gt.data());
     Floats cell_mean(shape.channels), cell_var(shape.channels), gc(small.size()), cg(shape.channels), cb(shape.channels);
     run_cell_statistics(grid, small.data(), taps.data(), cell_mean.data(), cell_var.data());
@@ -122,6 +122,12 @@ int main(int, char** argv) {
       run_reduce_backward(grid, x.data(), taps.data(), gc.data(), out ? x.data() : nullptr, out, grad_x.data(),
                           gt.data());
       sum += total(grad_x) + total(gt);
+    }
+    if (multiplier == 1) {  // the plan is a projection of the channels themselves
+      Floats whole(y.size()), back = numbers(outputs * cell * cell);
+      run_bottleneck(grid, x.data(), taps.data(), forward, weight.data(), back.data(),
+                     {scale.data(), scale.data(), residual.data(), true}, whole.data());
+      sum += total(whole);
     }
     for (int64_t stride = 1; !multiplier && stride <= 3; ++stride)
       for (const Window& pool : pools) {

@@ -55,6 +55,9 @@ OPTIMIZATIONS = {
     "small_work": Optimization(
         "few blocks: threads share the outputs of each", "connections.h",
         "if (groups.n >= 4 * threads || groups.n % threads == 0) return;", "return;"),
+    "whole_bottleneck": Optimization(
+        "in inference, the three convolutions of a bottleneck on a few images at a time", "spatial_layer.h",
+        "if (x.size(0) < thread_count())", "if (true)"),
     "help": Optimization(
         "a thread that is done helps the others", "parallel.h", "for (int64_t i = 0; i < threads; ++i)",
         "for (int64_t i = 0; i < 1; ++i)"),

@@ -196,23 +196,30 @@ inline void convolve_panels(const PlanView& plan, const Maps& maps, const Weight
     }
 }
 
+// Items [first, last) of the division, on the calling thread.
+template <class Source>
+void convolve_items(const Source& source, const PlanView& plan, const Weights& weights, const Epilogue& epilogue,
+                    const Division& division, int64_t first, int64_t last, float* y) {
+  const int64_t panel = source.rows() * kBlock;
+  float* panels = thread_scratch(kPanels, division.groups.most() * panel);
+  for (int64_t item = first, next_item; item < last; item = next_item) {
+    const int64_t group = item / division.parts, part = item - group * division.parts;
+    next_item = std::min(last, (group + 1) * division.parts);  // all of the group that is of this range
+    const std::vector<Run> runs = division.groups.runs(source.maps, group);
+    source.fill(runs, panel, kBlock, panels);
+    const int64_t begin = plan.tiles * part / division.parts;
+    const int64_t end = plan.tiles * (part + next_item - item) / division.parts;
+    convolve_panels(plan, source.maps, weights, epilogue, runs, panel, panels, begin, end, y);
+  }
+}
+
 // y = epilogue(convolution(source)): B x n x H x W -> B x m x H x W.
 template <class Source>
 void convolve(const Source& source, const PlanView& plan, const float* weight, const Epilogue& epilogue, float* y) {
   const Weights weights(plan, weight, epilogue.scale);
   const Division division(source.maps, source.rows(), thread_count());
-  const int64_t panel = source.rows() * kBlock;
   parallel(division.items(), division.grain(), [&](int64_t first, int64_t last) {
-    float* panels = thread_scratch(kPanels, division.groups.most() * panel);
-    for (int64_t item = first, next_item; item < last; item = next_item) {
-      const int64_t group = item / division.parts, part = item - group * division.parts;
-      next_item = std::min(last, (group + 1) * division.parts);  // all of the group that is of this range
-      const std::vector<Run> runs = division.groups.runs(source.maps, group);
-      source.fill(runs, panel, kBlock, panels);
-      const int64_t begin = plan.tiles * part / division.parts;
-      const int64_t end = plan.tiles * (part + next_item - item) / division.parts;
-      convolve_panels(plan, source.maps, weights, epilogue, runs, panel, panels, begin, end, y);
-    }
+    convolve_items(source, plan, weights, epilogue, division, first, last, y);
   });
 }
 

@@ -1,6 +1,7 @@
 #include "kernels.h"
 
 #include "batch_norm_last.h"
+#include "bottleneck.h"
 #include "cell_layer.h"
 #include "sic_gradient.h"
 #include "stem.h"

@@ -106,6 +106,9 @@ void run_expand_backward(const Grid& grid, const float* grad_out, const float* o
 void run_reduce_backward(const Grid& grid, const float* x, const float* filters, const float* grad_cells, const float* grad_out,
                          const float* out, float* grad_x, float* grad_filters);
 
+void run_bottleneck(const Grid& grid, const float* x, const float* reduce_filters, const PlanView& plan, const float* weight,
+                    const float* expand_filters, const Epilogue& epilogue, float* y);
+
 // y: of (size + 2 padding - kernel) / stride + 1 rows and columns, pooled
 void run_stem(const Maps& maps, const float* x, int64_t kernel, int64_t stride, int64_t padding, const PlanView& plan,
               const float* weight, const Epilogue& epilogue, const Window& pool, float* y);

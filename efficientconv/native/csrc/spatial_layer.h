@@ -40,7 +40,14 @@ struct SpatialConv {
     return y;
   }
 
-  Tensor infer(const Epilogue& end) const { return expand(project(reduce(x, reduction)), expansion, end); }
+  Tensor infer(const Epilogue& end) const {
+    if (x.size(0) < thread_count()) return expand(project(reduce(x, reduction)), expansion, end);
+    // this one gives whole images to the threads
+    Tensor y = new_tensor(sizes());
+    run_bottleneck(grid(x), data(x), data(reduction), plans().forward.view(), data(projection),
+                   data(expansion), end, written(y));
+    return y;
+  }
 
   Tensor filter_gradient(const Tensor& cells, const Tensor& maps, const Tensor& filters) const {
     Tensor grad = at::zeros_like(filters);
