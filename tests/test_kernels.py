@@ -26,7 +26,7 @@ from efficientconv.errors import UserError
 from efficientconv.models import create_model, list_models, model_config
 from efficientconv.results.kernel_measures import KINDS, joined, measure, of_random
 from efficientconv.results.kernel_plot import COLORS, draw_kernels, mosaic, tile
-from efficientconv.results.kernels import LayerKernels, RunKernels, find_kernels, kernels_of_run, summary_table
+from efficientconv.results.kernels import RunKernels, find_kernels, kernels_of_run, summary_table
 from scripts.visualize_kernels import labelled, picture_path
 
 SCRIPT = "scripts/visualize_kernels.py"
@@ -137,13 +137,13 @@ def test_kernels_are_found_in_every_model_that_has_them():
 )
 def test_kernels_are_the_weights_in_their_order(model, layer, parts, size):
     network = create_model(model, num_classes=2, width=0.125, layout="cifar")
-    found = {one.layer: one for one in find_kernels(network)}
+    found = find_kernels(network)
     assert [name for name in found if name.startswith(layer)] == [f"{layer}.{part}" for part in parts]
     for part in parts:
         weight = network.get_parameter(f"{layer}.{part}.weight")
         one = found[f"{layer}.{part}"]
-        assert one.stage == layer.split(".")[1] and one.kernels.size == size
-        assert torch.equal(torch.tensor(one.kernels.entries), weight.reshape(-1, size, size).double())
+        assert one.size == size
+        assert torch.equal(torch.tensor(one.entries), weight.reshape(-1, size, size).double())
 
 
 # ---------------------------------------------------------------- the script
@@ -274,7 +274,7 @@ def test_runs_of_other_sizes_can_be_drawn_together():
     runs = {}
     for label, shapes in {"x": [(300, 3, 3), (5, 2, 2)], "y": [(1, 5, 5), (20, 2, 2)]}.items():
         kernels = [*map(rng.standard_normal, shapes), np.zeros((2, 3, 3))]
-        layers = [LayerKernels("stage2", str(index), measure(one)) for index, one in enumerate(kernels)]
+        layers = {f"stages.stage2.{index}": measure(one) for index, one in enumerate(kernels)}
         runs[label] = RunKernels(label, None, summary, layers)
     assert Image.open(io.BytesIO(draw_kernels(runs))).format == "PNG"
     assert "nan" not in summary_table(runs).text()

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
 from efficientconv.results.kernel_measures import KINDS, TEMPLATES, Kernels, edges, of_random, templates
-from efficientconv.results.kernels import RunKernels
+from efficientconv.results.kernels import RunKernels, by_stage
 from efficientconv.results.pictures import STYLE, rendered
 
 SHOWN, COLUMNS = 128, 16  # the most kernels of a stage, and kernels in a row
@@ -29,21 +29,19 @@ CONDITIONS = "{data_name}{tier}, layout {layout}, width {width:g}, epochs {epoch
 
 def draw_kernels(runs: dict[str, RunKernels]) -> bytes:
     """The PNG of one run, or of two runs side by side. `runs` are by label."""
-    groups = {label: run.groups() for label, run in runs.items()}
-    keys = list(dict.fromkeys(key for of_run in groups.values() for key in of_run))
-    heights = [max(_mosaic_inches(of_run[key]) for of_run in groups.values() if key in of_run) for key in keys]
+    groups = by_stage(runs)
+    heights = [max(map(_mosaic_inches, group.values())) for group in groups.values()]
     widths = [*(MOSAIC_WIDTH for _ in runs), CHARTS_WIDTH / 2, CHARTS_WIDTH / 2]
-    size = (sum(widths) + 0.6, 0.5 + sum(heights) + 0.75 * len(keys) + 1.2)
+    size = (sum(widths) + 0.6, 0.5 + sum(heights) + 0.75 * len(groups) + 1.2)
     with plt.rc_context(STYLE | {"axes.grid": False, "axes.titlesize": 9}):
         figure = plt.figure(figsize=size, layout="constrained")
         title = "\n".join(["Intra-channel kernels", *(f"{label}: {_conditions(run)}" for label, run in runs.items())])
         figure.suptitle(title, x=0.01, ha="left", fontsize=11)
         figure.supxlabel(FOOTNOTE, x=0.01, ha="left", fontsize=8, color="0.35")
-        rows = figure.add_gridspec(len(keys) + 1, len(widths), width_ratios=widths, height_ratios=[0.45, *heights])
+        rows = figure.add_gridspec(len(groups) + 1, len(widths), width_ratios=widths, height_ratios=[0.45, *heights])
         _draw_legend(figure.add_subplot(rows[0, :]))
-        for row, key in enumerate(keys, 1):
-            axes = [figure.add_subplot(rows[row, column]) for column in range(len(widths))]
-            _draw_row(axes, *key, {label: of_run.get(key) for label, of_run in groups.items()})
+        for row, (key, group) in enumerate(groups.items(), 1):
+            _draw_row([figure.add_subplot(rows[row, column]) for column in range(len(widths))], *key, list(runs), group)
         return rendered(figure, [".png"])[".png"]
 
 
@@ -67,16 +65,15 @@ def mosaic(kernels: np.ndarray, kinds: np.ndarray, columns: int) -> np.ndarray:
     return image
 
 
-def _draw_row(axes: list[Axes], stage: str, size: int, groups: dict[str, Kernels | None]) -> None:
-    """The kernels of one size in one stage; None for a run that has none."""
+def _draw_row(axes: list[Axes], stage: str, size: int, labels: list[str], group: dict[str, Kernels]) -> None:
+    """The kernels of one size in one stage. A run that has none leaves its place empty."""
     *mosaics, kinds, identity = axes
-    for place, (label, kernels) in zip(mosaics, groups.items()):
+    for place, label in zip(mosaics, labels):
         place.set_axis_off()
-        if kernels is not None:
-            _draw_mosaic(place, kernels, f"{label}, {stage}, {size} x {size}")
-    found = {label: kernels for label, kernels in groups.items() if kernels is not None}
-    _draw_kinds(kinds, found | {"random": of_random(size)})
-    _draw_identity(identity, found, size, dict(zip(groups, RUN_COLORS)))
+        if label in group:
+            _draw_mosaic(place, group[label], f"{label}, {stage}, {size} x {size}")
+    _draw_kinds(kinds, group | {"random": of_random(size)})
+    _draw_identity(identity, group, size, dict(zip(labels, RUN_COLORS)))
 
 
 def _conditions(run: RunKernels) -> str:

@@ -20,33 +20,25 @@ from efficientconv.results.table import Column, Table
 
 
 @dataclass(frozen=True)
-class LayerKernels:
-    """`layer` is the convolution's name in the network; `kernels` are in the order of its weight.
-
-    An unravelled layer's b kernels of one channel follow each other. The kernel of a transposed convolution is its output
-    for one input value. Any other kernel is the pattern that its input is compared with.
-    """
-
-    stage: str
-    layer: str
-    kernels: Kernels
-
-
-@dataclass(frozen=True)
 class RunKernels:
-    """The kernels of a run. With a residual connection a layer is x + P(G(x)), and its kernels are those of G alone."""
+    """The kernels of a run, as `find_kernels` gives them.
+
+    With a residual connection a layer is x + P(G(x)), and its kernels are those of G alone.
+    """
 
     run: str
     tier: str | None
     summary: dict
-    layers: list[LayerKernels]
+    layers: dict[str, Kernels]
 
-    def groups(self) -> dict[tuple[str, int], Kernels]:
-        """The kernels of one size in one stage together, by stage and k, in the network's order."""
-        parts: dict[tuple[str, int], list[Kernels]] = {}
-        for layer in self.layers:
-            parts.setdefault((layer.stage, layer.kernels.size), []).append(layer.kernels)
-        return {key: joined(same) for key, same in parts.items()}
+
+def by_stage(runs: Mapping[str, RunKernels]) -> dict[tuple[str, int], dict[str, Kernels]]:
+    """The kernels of one size in one stage together, by stage and k, in the networks' order, and by the run's label."""
+    parts: dict[tuple[str, int], dict[str, list[Kernels]]] = {}
+    for label, run in runs.items():
+        for layer, kernels in run.layers.items():
+            parts.setdefault((_stage(layer), kernels.size), {}).setdefault(label, []).append(kernels)
+    return {key: {label: joined(same) for label, same in of_runs.items()} for key, of_runs in parts.items()}
 
 
 def kernels_of_run(path: Path) -> RunKernels:
@@ -64,16 +56,20 @@ def kernels_of_run(path: Path) -> RunKernels:
     return RunKernels(path.resolve().name, record.tier, record.summary, layers)
 
 
-def find_kernels(model: nn.Module) -> list[LayerKernels]:
-    """The kernels of every convolution of a stage whose filters are larger than 1 x 1 and see one channel each."""
-    return [
-        LayerKernels(stage_name, f"stages.{stage_name}.{name}", measure(conv.weight.detach().double().flatten(0, 1).numpy()))
-        for stage_name, stage in (model.stages.items() if isinstance(model, Network) else ())
-        for name, conv in stage.named_modules()
+def find_kernels(model: nn.Module) -> dict[str, Kernels]:
+    """The kernels of every convolution of a stage whose filters are larger than 1 x 1 and see one channel each, by the
+    convolution's name in the network, in the order of its weight.
+
+    An unravelled layer's b kernels of one channel follow each other. The kernel of a transposed convolution is its output
+    for one input value. Any other kernel is the pattern that its input is compared with.
+    """
+    return {
+        name: measure(conv.weight.detach().double().flatten(0, 1).numpy())
+        for name, conv in (model.stages.named_modules(prefix="stages") if isinstance(model, Network) else ())
         if isinstance(conv, (nn.Conv2d, nn.ConvTranspose2d))
         and conv.groups == conv.in_channels
         and conv.kernel_size != (1, 1)
-    ]
+    }
 
 
 def kernel_table(run: RunKernels) -> Table:
@@ -81,21 +77,19 @@ def kernel_table(run: RunKernels) -> Table:
     for k."""
     names = [f"cosine_{name.replace('-', '_')}" for name in TEMPLATES]
     return Table.of([
-        {"stage": layer.stage, "layer": layer.layer, "kernel": place, "size": layer.kernels.size, "norm": norm}
+        {"stage": _stage(layer), "layer": layer, "kernel": place, "size": found.size, "norm": norm}
         | {name: _defined(cosine) for name, cosine in zip(names, cosines)} | {"kind": str(kind)}
-        for layer in run.layers
-        for place, (norm, cosines, kind) in enumerate(zip(layer.kernels.norms, layer.kernels.cosines, layer.kernels.kinds))
+        for layer, found in run.layers.items()
+        for place, (norm, cosines, kind) in enumerate(zip(found.norms, found.cosines, found.kinds))
     ])  # fmt: skip
 
 
 def summary_table(runs: Mapping[str, RunKernels]) -> Table:
     """A table for people: a row for each stage and run, and at the end random kernels of the same sizes."""
-    groups = {label: run.groups() for label, run in runs.items()}
-    keys = list(dict.fromkeys(key for of_run in groups.values() for key in of_run))
-    rows = [
-        (stage, f"{label} {size}x{size}", of_run[stage, size])
-        for stage, size in keys for label, of_run in groups.items() if (stage, size) in of_run
-    ] + [("", f"random {size}x{size}", of_random(size)) for size in sorted({size for _, size in keys})]  # fmt: skip
+    groups = by_stage(runs)
+    groups |= {("", size): {"random": of_random(size)} for size in sorted({size for _, size in groups})}
+    rows = [(stage, f"{label} {size}x{size}", found)
+            for (stage, size), group in groups.items() for label, found in group.items()]  # fmt: skip
     return Table(rows, [
         Column("stage", lambda row: row[0]),
         Column("kernels", lambda row: row[1]),
@@ -103,6 +97,10 @@ def summary_table(runs: Mapping[str, RunKernels]) -> Table:
         *(Column(f"{kind} %", lambda row, kind=kind: 100 * row[2].share_of(kind), ".1f") for kind in KINDS),
         Column("|cosine| identity", lambda row: _defined(row[2].identity.mean()) if len(row[2].identity) else None, ".2f"),
     ])  # fmt: skip
+
+
+def _stage(layer: str) -> str:
+    return layer.split(".")[1]
 
 
 def _defined(value: float) -> float | None:
