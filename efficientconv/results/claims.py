@@ -8,6 +8,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from efficientconv.results.csv_files import csv_rows, number
+from efficientconv.results.statistics import Interval
 from efficientconv.results.table import Column
 from efficientconv.text import interval
 
@@ -48,8 +49,7 @@ class ClaimResult:
 
     @property
     def shown(self) -> str:
-        """+1.20 (+0.77 to +1.63)"""
-        return f"{self.difference_points:+.2f}" + (f" ({self.interval})" if self.interval else "")
+        return str(Interval(self.difference_points, self.low, self.high))
 
 
 FIELDS = [field.name for field in fields(ClaimResult) if field.name != "tier"]

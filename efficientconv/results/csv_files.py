@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import SupportsFloat, SupportsIndex
 
 from efficientconv.files import read_bytes
 from efficientconv.text import printable
@@ -47,8 +48,8 @@ def number(cell: str | None) -> float | None:
 
 
 def _inert(value: object) -> object:
-    if isinstance(value, float):
-        return format(value, FLOAT_FORM)
+    if isinstance(value, SupportsFloat) and not isinstance(value, SupportsIndex):  # float, also a mean with its spread
+        return format(float(value), FLOAT_FORM)
     if isinstance(value, (list, tuple)):
         value = " ".join(map(str, value))
     if not isinstance(value, str):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import scipy  # scipy.stats takes 1 s, and is loaded at its first use
@@ -31,12 +32,28 @@ class Spread:
     high: float | None
 
     def __float__(self) -> float:
-        return self.mean
+        return float(self.mean)
 
     def __format__(self, form: str) -> str:
         """82.32 ± 0.38 (5): mean, standard deviation, n."""
         std = "" if self.std is None else f" ± {self.std:{form}}"
         return f"{self.mean:{form}}{std} ({self.n})"
+
+
+class Interval(NamedTuple):
+    """A difference in points, and the ends of its interval; None if there is none."""
+
+    mean: float
+    low: float | None
+    high: float | None
+
+    def __float__(self) -> float:
+        return float(self.mean)
+
+    def __str__(self) -> str:
+        """+1.20 (+0.77 to +1.63)"""
+        within = interval(self.low, self.high, "+.2f")
+        return f"{self.mean:+.2f}" + (f" ({within})" if within else "")
 
 
 @dataclass(frozen=True)
@@ -65,8 +82,7 @@ class Difference:
         return t_quantile(self.df) * self.std_error
 
     def __str__(self) -> str:
-        within = interval(self.low, self.high, "+.2f")
-        return f"{self.mean:+.2f}" + (f" ({within})" if within else "")
+        return str(Interval(self.mean, self.low, self.high))
 
     def p_against(self, bound: float) -> float | None:
         """The p of Student's two-sided test that the difference is `bound`."""

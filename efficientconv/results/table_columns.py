@@ -1,122 +1,133 @@
-"""The columns of a table with the paper's figures and ours. Each is one line: title on the page, and name in the csv."""
+"""A line of a table with the paper's figures and ours, as its csv has it, and the columns that show it on pages."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from efficientconv.results import paper
+from efficientconv.results.csv_files import csv_rows
 from efficientconv.results.equal_cost import Needed
 from efficientconv.results.figures import FIGURES
+from efficientconv.results.statistics import Interval, Spread
 from efficientconv.results.table import Column
 from efficientconv.results.table_rows import TableRow
 from efficientconv.results.tables import COSTS, Cost, TableConfig, budget_of, model_of
 from efficientconv.text import interval
 
-SPREAD = {"mean": "top1_mean_percent", "std": "top1_std", "low": "top1_low", "high": "top1_high", "n": "n"}
-DIFFERENCE = {"mean": "difference_points", "low": "difference_low", "high": "difference_high"}
-ROW = Column("model", lambda row: row.name, name="row")
+Line = Mapping[str, object]
+TOP1 = {"top1_mean_percent": "mean", "top1_std": "std", "top1_low": "low", "top1_high": "high", "n": "n"}
+DIFFERENCE = {"difference_points": "mean", "difference_low": "low", "difference_high": "high"}
+COUNTED = ("macs", "params", "ms_per_image", "training_ms_per_image")
+SHOWN = {  # in the page's first and second table; in a table of curves: True
+    False: ("row stages paper ours against macs over ms_per_image", "row interval top5 quoted params limit"),
+    True: ("row width ours against macs over ms_per_image training_ms_per_image",
+           "row stages interval top5 params limit training_limit"),
+}  # fmt: skip
 
 
-def main_columns(table: TableConfig) -> list[Column]:
-    """The main columns: accuracy and cost."""
-    of_curves, training = table.curve_of is not None, FIGURES["training_ms_per_image"].column(_cost("training"))
-    printed = [
-        Column("paper: top-1 % (M, unchecked)", _paper_top1, ".2f", name="paper_top1_percent"),
-        *_parts(lambda row: paper.figure(row.name, "top1_error_percent"), {"source": "paper_source"}),
-    ]
-    return [
-        ROW,
-        Column(None if of_curves else "stages", lambda row: row.model.description, name="stages"),
-        Column("width" if of_curves else None, lambda row: row.model.width, ".4g"),
-        Column(None, lambda row: f"{row.model.width:.9g}", name="width"),
-        *([] if of_curves else printed),  # of full width, on ImageNet
-        Column("ours: top-1 %", TableRow.accuracy, FIGURES["top1_percent"].form),
-        *_parts(TableRow.accuracy, SPREAD),
-        Column(f"against {table.baseline}, points", lambda row: row.difference),
-        *_parts(lambda row: row.difference, DIFFERENCE),
-        FIGURES["macs"].column(lambda row: row.counted.macs),
-        Column(f"MACs of {table.baseline}'s", lambda row: row.macs_vs_baseline, ".3f", name="macs_vs_baseline"),
-        FIGURES["ms_per_image"].column(_cost("inference")),
-        training if of_curves else replace(training, title=None),
-    ]
+def line_of(row: TableRow, table: TableConfig, tier: str) -> Line:
+    """The line of a row in the csv file: every figure, and how the runs were made."""
+    error, seeds = paper.figure(row.name, "top1_error_percent"), sorted({record.seed for record in row.runs})
+    printed = {"paper_top1_percent": error and 100 - float(error.value), "paper_source": error and error.source}
+    return {
+        "row": row.name, "stages": row.model.description, "width": f"{row.model.width:.9g}",
+        **({} if table.curve_of else printed),  # of full width, on ImageNet
+        **_parts(row.accuracy(), TOP1), **_parts(row.difference, DIFFERENCE),
+        "macs": row.counted.macs, "macs_vs_baseline": row.macs_vs_baseline,
+        "ms_per_image": row.cost("inference"), "training_ms_per_image": row.cost("training"),
+        "top5_mean_percent": row.accuracy("top5_percent"), "params": row.counted.params,
+        "of_limit": row.times and row.times.of_limit, "training_of_limit": row.times and row.times.training_of_limit,
+        "seeds": seeds, "command": _command(row.name, tier, seeds),
+        "commit": sorted({_commit(record.environment) for record in row.runs}),
+    }  # fmt: skip
 
 
-def more_columns(table: TableConfig) -> list[Column]:
-    """The columns of a second table with the same rows."""
-    return [
-        Column("model", lambda row: row.name),
-        Column("stages" if table.curve_of else None, lambda row: row.model.description),
-        Column("top-1 %: interval of the mean", _interval),
-        Column("top-5 %", lambda row: row.accuracy("top5_percent"), FIGURES["top5_percent"].form),
-        *_parts(lambda row: row.accuracy("top5_percent"), {"mean": "top5_mean_percent"}),
-        Column("paper: M MACs", lambda row: None if table.curve_of else paper.value(row.name, "quoted_macs")),
-        FIGURES["params"].column(lambda row: row.counted.params),
-        Column("inference, of limit", lambda row: row.times and row.times.of_limit, name="of_limit"),
-        Column("training, of limit" if table.curve_of else None, lambda row: row.times and row.times.training_of_limit,
-               name="training_of_limit"),
-    ]
+def read_lines(path: Path) -> list[Line]:
+    """The lines of a csv file of such a table. Numbers are numbers; an empty cell is None."""
+    return [{name: _typed(cell) for name, cell in line.items()} for line in csv_rows(path)]
 
 
-def run_columns(tier: str) -> list[Column]:
-    """The columns that say how the runs were made."""
-    return [
-        Column("model", lambda row: row.name),
-        Column(None, seeds_of, name="seeds"),
-        Column("command", lambda row: row_command(row, tier), "`{}`".format, "command"),
-        Column("commits", commits_of, ", ".join, "commit"),
-    ]
+def columns(table: TableConfig) -> dict[str, Column]:
+    """The columns with figures, by their names in `SHOWN`."""
+    return {
+        "row": Column("model", lambda line: line["row"]),
+        "stages": _column("stages"),
+        "width": _column("width", "width", lambda width: f"{float(width):.4g}"),
+        "paper": _column("paper_top1_percent", "paper: top-1 % (M, unchecked)", ".2f"),
+        "ours": Column("ours: top-1 %", accuracy_of, FIGURES["top1_percent"].form),
+        "against": Column(f"against {table.baseline}, points", lambda line: _made(Interval, line, DIFFERENCE)),
+        "interval": Column("top-1 %: interval of the mean", _interval),
+        "top5": FIGURES["top5_percent"].column(lambda line: line.get("top5_mean_percent")),
+        "quoted": Column("paper: M MACs", lambda line: paper.value(line["row"], "quoted_macs")),
+        **{name: FIGURES[name].column(lambda line, name=name: line.get(name)) for name in COUNTED},
+        "over": _column("macs_vs_baseline", f"MACs of {table.baseline}'s", ".3f"),
+        "limit": _column("of_limit", "inference, of limit"),
+        "training_limit": _column("training_of_limit", "training, of limit"),
+    }
+
+
+def shown(table: TableConfig) -> list[list[Column]]:
+    """The columns of the page's tables of figures."""
+    return [[columns(table)[name] for name in names.split()] for names in SHOWN[table.curve_of is not None]]
 
 
 def needed_columns(kind: Cost, needed: Mapping[str, Needed], curve: str) -> list[Column]:
-    """The cost that the table's curve needs for the row's accuracy, beside the row's own cost."""
+    """The cost that the table's curve needs for the row's accuracy, beside the row's own cost. Rows are of `TableRow`."""
     figure = FIGURES[COSTS[kind]]
     names = {"cost": f"{kind}_needed", "low": f"{kind}_needed_low", "high": f"{kind}_needed_high"}
     return [
         Column("top-1 %", TableRow.accuracy, ".2f"),
-        Column(figure.title, _cost(kind), lambda cost: f"{cost / figure.scale:.3g}", name=kind),
+        Column(figure.title, lambda row: row.cost(kind), lambda cost: f"{cost / figure.scale:.3g}", name=kind),
         Column(f"{curve} needs", lambda row: _needed(needed[row.name], figure.scale)),
         Column("times its own", lambda row: _needed(needed[row.name], row.cost(kind))),
-        *_parts(lambda row: needed.get(row.name), names),
-    ]
+        *(Column(None, lambda row, part=part: getattr(needed.get(row.name), part, None), name=name)
+          for part, name in names.items()),
+    ]  # fmt: skip
 
 
-def row_command(row: TableRow, tier: str) -> str:
+def _command(row: str, tier: str, seeds: Sequence[int]) -> str:
     """The command that trains the row's runs."""
-    budget = budget_of(row.name)
+    budget = budget_of(row)
     width = "" if budget is None else f" model.macs={budget:g}"
-    seeds = ",".join(map(str, seeds_of(row)))
-    return f"python train.py -m tier={tier} model={model_of(row.name)}{width} seed={seeds}" if seeds else ""
+    return f"python train.py -m tier={tier} model={model_of(row)}{width} seed={','.join(map(str, seeds))}" if seeds else ""
 
 
-def seeds_of(row: TableRow) -> list[int]:
-    return sorted({record.seed for record in row.runs})
+def _commit(environment: Mapping[str, Any]) -> str:
+    """The shortened commit of the code that a run started with. A plus means that files differed from the commit."""
+    commit = environment.get("git_commit")
+    return "unknown" if commit is None else commit[:7] + ("+" if environment.get("git_dirty") else "")
 
 
-def commits_of(row: TableRow) -> list[str]:
-    """The shortened commits of the code that the runs started with. A plus means that files differed from the commit."""
-    found = [(record.environment.get("git_commit"), record.environment.get("git_dirty")) for record in row.runs]
-    return sorted({"unknown" if commit is None else commit[:7] + ("+" if dirty else "") for commit, dirty in found})
+def accuracy_of(line: Line) -> Spread | None:
+    return _made(Spread, line, TOP1)
 
 
-def _paper_top1(row: TableRow) -> float | None:
-    error = paper.value(row.name, "top1_error_percent")
-    return 100 - float(error) if error else None
+def _parts(found: object, names: Mapping[str, str]) -> Line:
+    return {name: getattr(found, part, None) for name, part in names.items()}
 
 
-def _parts(value: Callable[[object], object], names: dict[str, str]) -> list[Column]:
-    """Columns of a csv file: attributes of the object that `value` takes out of a row; empty if the object is None."""
-    return [Column(None, lambda row, key=key: getattr(value(row), key, None), name=name) for key, name in names.items()]
+def _made(kind: type, line: Line, names: Mapping[str, str]) -> Any:
+    """The object whose `_parts` are in the line; None if its mean is not."""
+    values = {part: line.get(name) for name, part in names.items()}
+    return None if values["mean"] is None else kind(**values)
 
 
-def _cost(kind: Cost) -> Callable[[TableRow], float | None]:
-    return lambda row: row.cost(kind)
+def _column(name: str, title: str | None = None, show: str | Callable[[Any], str] = "") -> Column:
+    return Column(title or name, lambda line: line.get(name), show)
 
 
-def _interval(row: TableRow) -> str | None:
-    found = row.accuracy()
-    return found and interval(found.low, found.high, FIGURES["top1_percent"].form)
+def _interval(line: Line) -> str:
+    return interval(line.get("top1_low"), line.get("top1_high"), FIGURES["top1_percent"].form)
+
+
+def _typed(cell: str) -> object:
+    try:
+        return (int if cell.isdigit() else float)(cell)
+    except ValueError:
+        return cell or None
 
 
 def _needed(found: Needed, scale: float) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 from efficientconv.results import claims
 from efficientconv.results.pages import page, write_files
 from efficientconv.results.statistics import CONFIDENCE, MARGIN_POINTS, Comparison
-from efficientconv.results.table import Table
-from efficientconv.results.table_columns import ROW, main_columns, more_columns, needed_columns, run_columns
+from efficientconv.results.table import Column, Table
+from efficientconv.results.table_columns import Line, line_of, needed_columns, shown
 from efficientconv.results.table_rows import PaperTable
 from efficientconv.results.tables import Cost, table_title
 from efficientconv.roofline.peaks import OF_LIMIT
@@ -18,6 +21,11 @@ AT_EQUAL_TIME = (
     " At equal time an interval also has the error of the times: the standard deviation of their repeats, by the range "
     "between their quartiles."
 )
+
+RUN = (
+    Column("model", itemgetter("row")), Column("command", itemgetter("command"), "`{}`".format),
+    Column("commits", itemgetter("commit"), ", ".join),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,9 +42,9 @@ class Context:
 
 def write_tier_table(folder: Path, table: PaperTable, context: Context) -> list[Path]:
     """Writes the files, each whole or not at all."""
-    columns = [*main_columns(table.config), *more_columns(table.config), *run_columns(context.tier)]
     name = context.table if context.table.isdigit() else f"_{context.table}"
-    texts = {f"table{name}.md": _text(table, context), f"table{name}.csv": Table(table.rows, columns).csv()}
+    lines = [line_of(row, table.config, context.tier) for row in table.rows]
+    texts = {f"table{name}.md": _text(table, lines, context), f"table{name}.csv": Table.of(lines).csv()}
     if table.claims:
         texts[f"claims{name}.csv"] = Table(table.claims, claims.COLUMNS).csv()
     if table.needed:
@@ -44,17 +52,17 @@ def write_tier_table(folder: Path, table: PaperTable, context: Context) -> list[
     return write_files(folder, texts)
 
 
-def _text(table: PaperTable, context: Context) -> str:
-    trained = [row for row in table.rows if row.runs]
-    shown = trained if trained and table.config.curve_of else table.rows
-    missing = [row.name for row in table.rows if row not in shown]
+def _text(table: PaperTable, lines: Sequence[Line], context: Context) -> str:
+    trained, (main, more) = [line for line in lines if line["seeds"]], shown(table.config)
+    told = trained if trained and table.config.curve_of else lines
+    missing = [line["row"] for line in lines if line not in told]
     return page(
         f"# {table_title(context.table)}, tier {context.tier}: {table.config.title}",
         f"The tier. {context.about_tier}",
         f"Ours: {context.conditions}. The paper's: ImageNet, validation images, centre crop, 100 minus the error that it "
         "reports, from memory, unchecked (M). Which layer keeps accuracy at which cost can be compared between the two; "
         "accuracies can't.",
-        Table(shown, main_columns(table.config)).markdown(),
+        Table(told, main).markdown(),
         *([f"Not run at this tier: {', '.join(missing)}."] if missing else ()),
         f"± is the standard deviation over n seeds. Differences of means have intervals of {CONFIDENCE:.0%}, Student's t by "
         f"{_test_text(table.comparison)} MACs, parameters and times are those of this tier's networks. ms per image: median "
@@ -62,10 +70,10 @@ def _text(table: PaperTable, context: Context) -> str:
         *(_claims_text(table) if table.claims else ()),
         *(_needed_text(table) if table.needed else ()),
         "## The same runs: spread and size",
-        Table(shown, more_columns(table.config)).markdown(),
+        Table(told, more).markdown(),
         f"The interval is a bootstrap's, {CONFIDENCE:.0%}, of the mean."
-        + (f" {OF_LIMIT}" if any(row.times and row.times.of_limit for row in table.rows) else ""),
-        *(("## How it was made", Table(trained, run_columns(context.tier)).markdown()) if trained else ()),
+        + (f" {OF_LIMIT}" if any(line["of_limit"] for line in lines) else ""),
+        *(("## How it was made", Table(trained, RUN).markdown()) if trained else ()),
         f"Made by `{context.command}` from the records in runs/.",
     )
 
@@ -93,8 +101,8 @@ def _needed_text(table: PaperTable) -> list[str]:
 
 def _needed_table(table: PaperTable, *kinds: Cost) -> Table:
     compared = [row for row in table.rows if any(row.name in table.needed[kind] for kind in kinds)]
-    columns = [needed_columns(kind, table.needed[kind], table.config.curve_of) for kind in kinds]
-    return Table(compared, [ROW, *(column for of_kind in columns for column in of_kind)])
+    needed = [needed_columns(kind, table.needed[kind], table.config.curve_of) for kind in kinds]
+    return Table(compared, [Column("model", lambda row: row.name, name="row"), *itertools.chain(*needed)])
 
 
 def _claims_text(table: PaperTable) -> list[str]:

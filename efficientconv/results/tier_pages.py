@@ -4,33 +4,33 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from pathlib import Path
 
 from efficientconv.models import list_models, model_config
 from efficientconv.results.claims import counts, tested_claims
-from efficientconv.results.csv_files import csv_rows, number
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.record import RunRecord, read_records_in
-from efficientconv.results.statistics import Spread
 from efficientconv.results.table import Column, Table
+from efficientconv.results.table_columns import accuracy_of, read_lines
 from efficientconv.results.tables import tier_width
 
 
 def result_table(folder: Path) -> str:
     """A row for each trained model, in the paper's order."""
-    tables = map(csv_rows, sorted(folder.glob("table*.csv")))
+    tables = map(read_lines, sorted(folder.glob("table*.csv")))
     at_tiers_width = (table for table in tables if table and "paper_top1_percent" in table[0])
     rows = {row["row"]: row for table in at_tiers_width for row in table if row.get("top1_mean_percent")}
-    macs_of_a = int(rows["a"]["macs"]) if "a" in rows else None
+    macs_of_a = rows["a"]["macs"] if "a" in rows else None
     return Table([rows[name] for name in list_models() if name in rows], [
         Column("model", lambda row: row["row"]),
         Column("stages", lambda row: model_config(row["row"]).description),
-        Column("M MACs, ours", lambda row: int(row["macs"]), FIGURES["macs"].show),
-        Column("of A's", lambda row: int(row["macs"]) / macs_of_a if macs_of_a else None, ".2f"),
-        Column("ms per image, ours", lambda row: number(row["ms_per_image"]), FIGURES["ms_per_image"].show),
+        Column("M MACs, ours", itemgetter("macs"), FIGURES["macs"].show),
+        Column("of A's", lambda row: row["macs"] / macs_of_a if macs_of_a else None, ".2f"),
+        Column("ms per image, ours", itemgetter("ms_per_image"), FIGURES["ms_per_image"].show),
         Column("time, of limit", lambda row: row.get("of_limit")),
-        Column("top-1 %, ours (seeds)", _accuracy),
-        Column("top-1 % on ImageNet, the paper's (M, unchecked)", lambda row: number(row["paper_top1_percent"]), ".2f"),
+        Column("top-1 %, ours (seeds)", accuracy_of, ".2f"),
+        Column("top-1 % on ImageNet, the paper's (M, unchecked)", itemgetter("paper_top1_percent"), ".2f"),
     ]).markdown()  # fmt: skip
 
 
@@ -72,9 +72,4 @@ def rate_table(folder: Path) -> str:
 
 def _mean_of_last_epochs(name: str, runs: Callable[[object], Sequence[RunRecord]]) -> Column:
     return FIGURES[name].column(lambda row: statistics.mean(run.metrics[-1][name] for run in runs(row)))
-
-
-def _accuracy(row: dict[str, str]) -> str:
-    std = number(row["top1_std"])
-    return f"{Spread(float(row['top1_mean_percent']), std, int(row['n']), None, None):.2f}"
 
