@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from efficientconv.results import paper
 from efficientconv.results.csv_files import csv_rows
@@ -13,9 +13,11 @@ from efficientconv.results.equal_cost import Needed
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.statistics import Interval, Spread
 from efficientconv.results.table import Column
-from efficientconv.results.table_rows import TableRow
 from efficientconv.results.tables import COSTS, Cost, TableConfig, budget_of, model_of
 from efficientconv.text import interval
+
+if TYPE_CHECKING:
+    from efficientconv.results.table_rows import TableRow  # with torch, which takes seconds
 
 Line = Mapping[str, object]
 TOP1 = {"top1_mean_percent": "mean", "top1_std": "std", "top1_low": "low", "top1_high": "high", "n": "n"}
@@ -79,7 +81,7 @@ def needed_columns(kind: Cost, needed: Mapping[str, Needed], curve: str) -> list
     figure = FIGURES[COSTS[kind]]
     names = {"cost": f"{kind}_needed", "low": f"{kind}_needed_low", "high": f"{kind}_needed_high"}
     return [
-        Column("top-1 %", TableRow.accuracy, ".2f"),
+        Column("top-1 %", lambda row: row.accuracy(), ".2f"),
         Column(figure.title, lambda row: row.cost(kind), lambda cost: f"{cost / figure.scale:.3g}", name=kind),
         Column(f"{curve} needs", lambda row: _needed(needed[row.name], figure.scale)),
         Column("times its own", lambda row: _needed(needed[row.name], row.cost(kind))),
