@@ -4,7 +4,7 @@
     layer = build_layer("sic", 64, 64, kernel_size=3)       # with batch norm, residual connection and ReLU
     conv = SICConv2d(64, 128, 3, stride=2, bias=True)       # the bare convolution, for networks of your own
 
-All take nn.Conv2d's arguments (geometry.py says where they differ: padding is "same" unless told).
+All layers take nn.Conv2d's arguments. geometry.py says where they differ: the default of `padding` is "same".
 """
 
 from importlib import import_module
@@ -25,5 +25,5 @@ __all__ = [
     "StandardConv2d", "TopologicalConv2d", "Topology", "UnravelledConv2d", "build_layer",
 ]  # fmt: skip
 
-for _file in iter_modules(__path__):  # a new layer is a new file here; none lists it
+for _file in iter_modules(__path__):  # a new layer is a new file here; there is no list of layers
     import_module(f"{__name__}.{_file.name}")

@@ -1,14 +1,14 @@
-"""Which implementation a layer runs: its operator (operators.py) or the modules that it is made of, the reference.
+"""Which implementation a layer runs: its operator (operators.py), or the reference, which is the layer's own modules.
 
     model = set_backend(create_model("i", num_classes=1000), "reference")
 
-Same parameters, same results. `auto`, what every layer starts with, takes the operator on devices that have kernels for it,
-for maps on which they were measured to be no slower. `native` takes it for all maps, and refuses to start where the CPU's
-kernels cannot be built. `triton` takes layers in Triton on a GPU (efficientconv.fused) where there are such, elsewhere the
-reference.
+All backends have the same parameters and results. `auto` is the default: it takes the operator on devices with kernels for
+the layer, on maps where the kernels were measured to be no slower. `native` takes the operator for all maps, and refuses to
+start where the CPU's kernels cannot be built. `triton` takes layers in Triton (efficientconv.fused) on a GPU, and the
+reference for layers without a form in Triton.
 
-An operator stands for whole modules. Where someone has put hooks, another class, another forward or a weight of a class of
-its own on one of those, they run themselves.
+An operator stands for whole modules. If one of these modules has hooks, another class, another forward or a weight of a
+special class, the modules run instead.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ Forward = TypeVar("Forward", bound=Callable)
 
 
 def set_backend(model: nn.Module, backend: str) -> nn.Module:
-    """`model`, each of whose layers now runs `backend`, one of BACKENDS. Checkpoints know nothing of it.
+    """Sets the backend, one of BACKENDS, of all layers of `model`, and returns `model`. Checkpoints do not store it.
 
     Raises:
-        UserError: another name; native where the kernels cannot be built or loaded (the message says why); triton where
-            there is no Triton or no GPU.
+        UserError: an unknown backend; native where the kernels cannot be built or loaded (the message says why); triton
+            where there is no Triton or no GPU.
     """
     if backend not in BACKENDS:
         raise UserError(f"layers.backend={backend}: {did_you_mean(backend, BACKENDS)}")
@@ -51,62 +51,62 @@ def set_backend(model: nn.Module, backend: str) -> nn.Module:
 
 
 def compile_kernels(model: nn.Module) -> None:
-    """Now, if a layer of a model on the CPU may take them: else its first step waits for the compiler."""
+    """Compiles the kernels now if a layer of a model on the CPU may take them: else the first step waits for that."""
     modules = (module for module in model.modules() if hasattr(type(module), "layer_backend"))
     if any(module.layer_backend in ("auto", "native") for module in modules):
         build.available()
 
 
 class HasOperator:
-    """What a convolution says of its operator, beside nn.Module."""
+    """The part of a convolution that is about its operator."""
 
     layer_backend = "auto"
     operators: tuple[OpOverload, OpOverload]  # the convolution, and the layer around it
     has_triton_layer = False
 
     def takes_operator(self, x: Tensor) -> bool:
-        """Whether its parts, all plain ones, are what the operator computes, and, under auto, whether kernels for x pay."""
+        """Whether the operator computes what the layer's modules compute. Under auto: also whether it is as fast for x."""
         return False
 
     def operator_arguments(self) -> tuple[object, ...]:
-        """What the operators take behind x. Read where torch keeps it: attributes of modules are slow."""
+        """The operators' arguments after x. They are read from torch's own dicts: attributes of modules are slow."""
         raise NotImplementedError
 
     def operator(self, x: Tensor) -> Tensor:
         return self.operators[0](x, *self.operator_arguments())
 
     def layer_operator(self, x: Tensor, residual: Tensor | None, norm: Norm) -> Tensor:
-        """relu(batch norm of it + residual), or without the residual."""
+        """relu(batch norm(convolution) + residual), or without the residual."""
         return self.operators[1](x, *self.operator_arguments(), residual, *norm)
 
     def triton_layer(self, x: Tensor, residual: Tensor | None, norm: Norm) -> Tensor:
-        """The same in Triton, where `has_triton_layer`."""
+        """`layer_operator` in Triton, if `has_triton_layer`."""
         raise NotImplementedError
 
 
-# What an operator computes is what these compute; stands_for adds those of the layers.
+# The forwards that an operator may stand for; stands_for adds those of the layers.
 _forwards: set[Callable] = {nn.Conv2d.forward, nn.ConvTranspose2d.forward, nn.BatchNorm2d.forward}
 
 
 def stands_for(forward: Forward) -> Forward:
-    """Decorator of a module's `forward` in whose place an operator may run, also from around the module."""
+    """Decorator of a module's `forward`: an operator of this module, or of one around it, may run in place of it."""
     _forwards.add(forward)
     return forward
 
 
 def runs_operator(module: nn.Module, x: Tensor, conv: nn.Module | None = None) -> bool:
-    """Whether `module`, around its convolution `conv` or a convolution itself, is left to the operator for the input x."""
+    """Whether the operator runs `module` for the input x. `module` is around the convolution `conv`, or is one (None)."""
     conv = module if conv is None else conv
     return runs_kernels(module, x) and x.dim() == 4 and is_plain_inside(module) and conv.takes_operator(x)
 
 
 def is_plain_inside(module: nn.Module) -> bool:
-    """Whether nobody wants to see or to change what the modules inside `module` do, and its weights are plain ones."""
+    """Whether `module` has plain weights, and all modules inside it are plain."""
     return _have_plain_weights(module) and are_plain(module._modules.values())
 
 
 def runs_kernels(module: nn.Module, x: Tensor) -> bool:
-    """Whether `module` may run kernels of x's device, if it has any. An exported program is for others, who have none."""
+    """Whether `module` may run kernels of x's device. Exported programs may not: they run where no kernels are."""
     return (
         getattr(module, "layer_backend", "auto") in ("auto", "native") and type(x) is Tensor and x.device.type in DEVICES
         and (not x.is_cpu or _has_kernels()) and not torch.compiler.is_exporting()
@@ -114,7 +114,7 @@ def runs_kernels(module: nn.Module, x: Tensor) -> bool:
 
 
 def runs_triton(layer: nn.Module, x: Tensor, conv: HasOperator, bn: nn.BatchNorm2d) -> bool:
-    """Whether `layer`, around its convolution and batch norm, is left to Triton for the input x."""
+    """Whether Triton runs `layer`, which is around `conv` and `bn`, for the input x."""
     return (
         layer.layer_backend == conv.layer_backend == "triton" and conv.has_triton_layer and type(x) is Tensor
         and (x.is_cuda or _interprets_triton()) and x.dim() == 4 and x.dtype in TRITON_TYPES and bn.affine
@@ -123,7 +123,7 @@ def runs_triton(layer: nn.Module, x: Tensor, conv: HasOperator, bn: nn.BatchNorm
 
 
 def are_plain(modules: Iterable[nn.Module | None]) -> bool:
-    """Whether nobody wants to see or to change what these and the modules inside them do."""
+    """Whether `modules` and the modules inside them have the known forwards, plain weights and no hooks."""
     return not _has_any_global_hook() and _are_plain(modules)
 
 
@@ -133,7 +133,7 @@ def takes_norm(bn: nn.Module) -> bool:
 
 
 def norm_of(bn: nn.BatchNorm2d) -> Norm:
-    """Batch norm as operators have it. Read where torch keeps it: attributes are slow."""
+    """`bn` as an operator's arguments. They are read from torch's own dicts: attributes are slow."""
     p, b = bn._parameters, bn._buffers
     return (
         p["weight"], p["bias"], b["running_mean"], b["running_var"], b["num_batches_tracked"], bn.training, bn.momentum,
@@ -142,12 +142,12 @@ def norm_of(bn: nn.BatchNorm2d) -> Norm:
 
 
 def is_inference(x: Tensor, *parameters: Tensor) -> bool:
-    """Whether no gradient will be asked for."""
+    """Whether no gradient is needed."""
     return not torch.is_grad_enabled() or not (x.requires_grad or any(p.requires_grad for p in parameters))
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Whether someone wants to see what goes in and comes out."""
+    """Whether `module` has hooks, forward or backward."""
     return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks)
 
 
@@ -159,7 +159,7 @@ def _have_plain_weights(module: nn.Module) -> bool:
 
 
 def _are_plain(modules: Iterable[nn.Module | None]) -> bool:
-    """In a plain loop: going through module.modules() takes longer than the kernels on small maps."""
+    """The loop is plain, because module.modules() takes longer than the kernels on small maps."""
     for inner in modules:
         if inner is None:
             continue
@@ -182,7 +182,7 @@ def _missing_for_triton() -> str | None:
 
 
 def _interprets_triton() -> bool:
-    """Triton's interpreter runs kernels on a CPU: slowly, for tests."""
+    """Whether Triton's interpreter runs the kernels on a CPU: slowly, for tests."""
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
@@ -190,5 +190,5 @@ def _has_kernels() -> bool:
     return build.available()
 
 
-# as torch.compiler.assume_constant_result does it, which imports the compiler: that takes as long as torch
+# torch.compiler.assume_constant_result sets the same mark, but imports the compiler, which takes as long as torch
 _has_kernels._dynamo_marked_constant = True  # type: ignore[attr-defined]

@@ -1,7 +1,7 @@
-"""What every layer shares: the registry, and the layer around a convolution (batch norm, residual, ReLU).
+"""The registry of layers, and the layer around a convolution (batch norm, residual connection, ReLU).
 
-A registered class is a convolution: `forward(x)` on n x h x w maps, and `cost(h, w)`, its formula. `ConvLayer` makes a
-layer of it. `build_layer("sic", 64, 64, kernel_size=3)` does both.
+A registered class is a convolution: `forward(x)` on n x h x w maps, and `cost(h, w)`, the formula of its cost. `ConvLayer`
+makes a layer of a convolution. `build_layer("sic", 64, 64, kernel_size=3)` makes both.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ LAYERS: Registry[type[nn.Module]] = Registry("layer")
 class ConvLayer(nn.Module):
     """relu(bn(conv(x)) + x): n x h x w -> m x h' x w'.
 
-    Batch norm follows the convolution and precedes the addition; ReLU comes after it (paper, algorithm 3 [A], [M], [D]).
+    The order is convolution, batch norm, addition, ReLU (paper, algorithm 3 [A], [M], [D]).
 
     Args:
         conv: the convolution; it needs no bias.
         in_channels, out_channels: n, m.
-        residual: add the input; None: wherever n = m, the paper's rule [M], and the convolution keeps h x w.
+        residual: add the input; None: where n = m, the paper's rule [M], and the convolution keeps h x w.
         batch_norm: before the addition, or behind it: relu(bn(conv(x) + x)).
         device, dtype: of the batch norm.
     Raises:
-        UserError: a residual asked for between different numbers of channels, or maps of different sizes.
+        UserError: residual=True between different numbers of channels, or maps of different sizes.
     """
 
     layer_backend = "auto"
@@ -67,7 +67,7 @@ class ConvLayer(nn.Module):
         self.norm_behind = self.residual and batch_norm == "behind"
 
     def reset_parameters(self) -> None:
-        """New random weights, as the constructor draws them, and batch norm's first state."""
+        """Draws new random weights, as the constructor does, and sets batch norm to its first state."""
         self.conv.reset_parameters()
         self.bn.reset_parameters()
 
@@ -97,10 +97,10 @@ def build_layer(
     name: str, in_channels: int, out_channels: int, /, *, residual: bool | None = None,
     batch_norm: Literal["before", "behind"] = "before", **args: object,
 ) -> ConvLayer:  # fmt: skip
-    """The registered layer `name` with its batch norm, residual connection and ReLU; `args` are that layer's own.
+    """The registered layer `name` with batch norm, residual connection and ReLU; `args` are the layer's own arguments.
 
     Raises:
-        UserError: an unknown layer or argument (with the nearest name), a missing one, or one that the layer refuses.
+        UserError: an unknown layer or argument (with the nearest name); a missing argument, or one that the layer refuses.
     """
     conv_class = LAYERS.get(name)
     check_arguments(name, conv_class, args)
@@ -109,7 +109,7 @@ def build_layer(
 
 
 def check_arguments(name: str, conv_class: type[nn.Module], args: dict[str, object]) -> None:
-    """Raises UserError where Python would raise a TypeError. Layers check sizes themselves."""
+    """Raises UserError where Python would raise TypeError. Layers check sizes themselves."""
     types = get_type_hints(conv_class.__init__)
     known = {p.name: p for p in inspect.signature(conv_class).parameters.values() if not p.name.endswith("_channels")}
     for given, value in args.items():

@@ -18,16 +18,16 @@ from efficientconv.layers.sic import SICConv2d
 class ChannelBottleneckConv2d(Conv2dAttributes):
     """A SIC layer n -> n / 2 with its batch norm and ReLU, then SIC n / 2 -> m: n x h x w -> m x h' x w'.
 
-    MACs: (n k^2 + n^2 / 2 + n k^2 / 2 + n m / 2) h' w': a pair costs about one SIC layer [M][C]. In a `ConvLayer` the
-    residual connection is around the pair [D].
+    MACs: (n k^2 + n^2 / 2 + n k^2 / 2 + n m / 2) h' w': the pair costs about as much as one SIC layer [M][C]. In a
+    `ConvLayer` the residual connection is around the pair [D].
 
     Args:
         in_channels, out_channels: n (even), m.
-        kernel_size, dilation, padding_mode: of both layers, as nn.Conv2d's.
-        stride, padding: of the first, so that the maps are nn.Conv2d's; the second keeps them. Padding as `geometry` has it.
-        bias: of the second; batch norm would take away the first's.
+        kernel_size, dilation, padding_mode: of both layers, as for nn.Conv2d.
+        stride, padding: of the first layer; the second keeps h' x w'. `geometry` describes padding.
+        bias: of the second layer; batch norm would cancel a bias of the first.
     Raises:
-        UserError: an odd number of input channels; a geometry without meaning, or one that the second cannot keep.
+        UserError: an odd number of input channels; an invalid geometry; a kernel with which the second cannot keep h' x w'.
     """
 
     has_triton_layer = True
@@ -58,7 +58,7 @@ class ChannelBottleneckConv2d(Conv2dAttributes):
         return modules["expansion"](modules["reduction"](x))
 
     def takes_operator(self, x: Tensor) -> bool:
-        """For the layer around it; the pair alone is two of them."""
+        """Asked for the `ConvLayer` around the pair; the pair alone runs the operators of its two layers."""
         parts = self._modules["reduction"]._modules.get("conv"), self._modules["expansion"]
         return all(isinstance(part, HasOperator) and part.takes_operator(x) for part in parts)
 

@@ -1,4 +1,4 @@
-"""nn.Conv2d's arguments, checked once, and the attributes that the layers share with it."""
+"""nn.Conv2d's arguments, checked once, and the attributes that layers share with nn.Conv2d."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KEEPING_SIZE: dict[Pair, Pair] = {(k, k): (k // 2, k // 2) for k in range(1, 64,
 
 
 class Geometry(NamedTuple):
-    """How a convolution goes over a map, in nn.Conv2d's words and order; `geometry` makes it."""
+    """How a convolution goes over a map, in nn.Conv2d's names and order; `geometry` makes it."""
 
     kernel_size: Pair
     stride: Pair
@@ -41,11 +41,11 @@ def geometry(kernel_size: Size, stride: Size, padding: Padding, dilation: Size, 
     """The arguments as pairs.
 
     Args:
-        padding: "same" is the padding on both sides that keeps h x w, and with a stride gives ceil(h / stride) rows, as in
-            ResNets; "valid" is none.
+        padding: "same" pads both sides so that h x w stays; with a stride there are ceil(h / stride) rows, as in ResNets.
+            "valid" is no padding.
     Raises:
-        UserError: a size out of range or no whole number; an unknown padding or padding mode; a kernel with an even side
-            under "same".
+        UserError: a size that is out of range or no whole number; an unknown padding or padding mode; a kernel with an even
+            side under "same".
     """
     kernel, steps, spread = pair("kernel_size", kernel_size), pair("stride", stride), pair("dilation", dilation)
     if padding_mode not in PADDING_MODES:
@@ -54,12 +54,12 @@ def geometry(kernel_size: Size, stride: Size, padding: Padding, dilation: Size, 
 
 
 def is_whole(value: object) -> bool:
-    """Whether it is a whole number. True and False are none: torch takes them for some sizes and fails on others."""
+    """Whether `value` is a whole number. A bool is not: torch takes it for some sizes and fails on others."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def pair(name: str, value: object, least: int = 1) -> Pair:
-    """`value` twice, or the pair that it is. Raises UserError."""
+    """`value` as a pair: a number stands twice. Raises UserError."""
     given = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(given) != 2 or not all(map(is_whole, given)):
         raise UserError(f"{name}={value!r} is no int or pair of ints")
@@ -69,14 +69,14 @@ def pair(name: str, value: object, least: int = 1) -> Pair:
 
 
 def check_channels(in_channels: int, out_channels: int) -> None:
-    """Raises UserError where a layer would have no input or no output."""
+    """Raises UserError unless both numbers of channels are whole and positive."""
     for name, value in (("in_channels", in_channels), ("out_channels", out_channels)):
         if not is_whole(value) or value < 1:
             raise UserError(f"{name}={value!r} is out of range; choose a whole number, 1 or more")
 
 
 def check_groups(groups: int, in_channels: int, out_channels: int) -> None:
-    """Raises UserError where `groups` is no number of equal blocks of channels."""
+    """Raises UserError unless `groups` divides both numbers of channels."""
     if not is_whole(groups) or groups < 1 or in_channels % groups or out_channels % groups:
         raise UserError(
             f"groups={groups} does not divide {in_channels} input and {out_channels} output channels; choose a "
@@ -85,16 +85,16 @@ def check_groups(groups: int, in_channels: int, out_channels: int) -> None:
 
 
 def out_size(conv: nn.Module, h: int, w: int) -> Pair:
-    """Rows and columns that come out of h x w."""
+    """Rows and columns of the output for an input of h x w."""
     sizes = zip((h, w), conv.kernel_size, conv.stride, conv.padding, conv.dilation)
     rows, columns = ((size + 2 * p - d * (k - 1) - 1) // s + 1 for size, k, s, p, d in sizes)
     return rows, columns
 
 
 def fits_operator(conv: nn.Module) -> bool:
-    """Whether a convolution is what operators compute: k x k, k odd, each pixel once, zeros around, without bias.
+    """Whether operators compute this convolution: k x k, k odd, stride 1, no dilation, padded with zeros, without bias.
 
-    Asked at each call, for networks are adapted by writing to the attributes of their convolutions.
+    Each call asks anew, because users adapt networks by writing to the attributes of convolutions.
     """
     return (
         conv.padding == KEEPING_SIZE.get(conv.kernel_size) and conv.stride == ONES and conv.dilation == ONES
@@ -104,12 +104,12 @@ def fits_operator(conv: nn.Module) -> bool:
 
 
 def is_projection(conv: nn.Module) -> bool:
-    """Whether it is 1 x 1 over all channels, as operators compute it."""
+    """Whether `conv` is 1 x 1 over all channels, and operators compute it."""
     return conv.kernel_size == ONES and conv.groups == 1 and fits_operator(conv)
 
 
 class Conv2dAttributes(HasOperator, nn.Module):
-    """nn.Conv2d's attributes and repr, for layers that are made of other modules or have a weight of another shape."""
+    """nn.Conv2d's attributes and repr, for layers that consist of other modules or have a weight of another shape."""
 
     groups = 1
     output_padding = (0, 0)
@@ -122,7 +122,7 @@ class Conv2dAttributes(HasOperator, nn.Module):
         self.keeps_size = sizes.keeps_size
 
     def reset_parameters(self) -> None:
-        """New random weights, as the constructor draws them."""
+        """Draws new random weights, as the constructor does."""
         for part in self.children():
             part.reset_parameters()
 

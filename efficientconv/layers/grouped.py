@@ -1,4 +1,4 @@
-"""Grouped convolution: what topological subdivisioning is compared with (model H)."""
+"""Grouped convolution: the paper compares topological subdivisioning with it (model H)."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from efficientconv.layers.geometry import Device, Padding, Size, check_channels,
 
 @LAYERS.register("grouped")
 class GroupedConv2d(nn.Conv2d):
-    """k x k convolution in `groups` blocks of channels that do not see each other, n x h x w -> m x h' x w'.
+    """k x k convolution in `groups` separate blocks of channels: n x h x w -> m x h' x w'.
 
     MACs: n m k^2 h' w' / groups (model H: 4 groups [M]).
 
     Args:
         in_channels, out_channels: n, m, both divisible by groups.
-        kernel_size, stride, padding, dilation, bias, padding_mode: as nn.Conv2d's; padding as `geometry` has it.
+        kernel_size, stride, padding, dilation, bias, padding_mode: as for nn.Conv2d; `geometry` describes padding.
         groups: number of blocks.
     Raises:
-        UserError: channels that `groups` does not divide; a geometry without meaning.
+        UserError: channels that `groups` does not divide; an invalid geometry.
     """
 
     def __init__(

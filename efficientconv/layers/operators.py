@@ -1,14 +1,14 @@
-"""The layers as operators, torch.ops.efficientconv.*: one meaning on every device, which torch.compile and export can name.
+"""The layers as operators, torch.ops.efficientconv.*: the same on every device, and known to torch.compile and export.
 
-A convolution (`sic`, `topological`, `spatial_bottleneck`) stands in its layer's file: a reference, from which tracers have
-its shape, and its gradients, an operator of their own. The layer around one (`..._layer`: batch norm, residual connection
-and ReLU), its end alone (`norm_relu`), `stem` and `max_pool` are composites: a tracer sees what they are made of. The CPU
-has kernels for all of them (native/csrc), which run the reference where they do not apply. `register` gives another device
-its own.
+The file of a layer defines its convolution (`sic`, `topological`, `spatial_bottleneck`): a reference, which also tells
+tracers the output's shape, and the gradients, a second operator. The other operators are composites, and tracers see their
+parts: a layer around a convolution (`..._layer`: batch norm, residual connection and ReLU), its end alone (`norm_relu`),
+`stem` and `max_pool`. The CPU has kernels for all operators (native/csrc), which run the reference where they do not apply.
+`register` adds the kernels of another device.
 
-Maps are B x n x H x W, float32 on the kernels; what comes out is channels-last where x is. Weights are those of the modules;
-`dims`, `connections` and `anchor` are a Topology's, no dims: every output sees every input. Shapes that do not fit are
-refused in the words of torch.nn.functional.conv2d.
+Maps are B x n x H x W, float32 for the kernels. Outputs are channels-last where x is. Weights are the modules' weights.
+`dims`, `connections` and `anchor` are those of a Topology; without dims every output sees every input. Shapes that do not
+fit raise the errors of torch.nn.functional.conv2d.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from torch.nn import functional as F
 Sizes = tuple[int, ...]
 Norm = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor | None, bool, float | None, float]
 
-DEVICES = {"cpu"}  # those whose kernels the layers take; on others they are made of torch's own convolutions
+DEVICES = {"cpu"}  # devices with kernels; on other devices layers run torch's own convolutions
 CONVOLUTIONS: dict[str, Callable] = {}  # references of the operators that are convolutions
 library = Library("efficientconv", "DEF")
 ops = torch.ops.efficientconv
 
 
 def register(name: str, device: str, kernel: Callable) -> None:
-    """Another device's kernel of an operator, as of its gradients, <name>_backward; the layers take it from now on there."""
+    """Adds a device's kernel for an operator; <name>_backward are the gradients. Layers there take it from now on."""
     impl(f"efficientconv::{name}", device, kernel, lib=library)
     DEVICES.add(device)
 
@@ -39,8 +39,8 @@ def register(name: str, device: str, kernel: Callable) -> None:
 def conv_backward(
     grad: Tensor, x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0, groups: int = 1, transposed: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Of x and the weight of a convolution of batches; autograd may be switched off here."""
-    with torch.device("meta"):  # torch's own looks at no shape and reads past the end
+    """The gradients of x and of the weight of a convolution of batches. Autograd may be off here."""
+    with torch.device("meta"):  # torch's convolution_backward checks no shapes and would read past the end
         like = [torch.empty(t.shape, dtype=t.dtype) for t in (x, weight)]
         y = (F.conv_transpose2d if transposed else F.conv2d)(*like, None, stride, padding, groups=groups)
     if y.shape != grad.shape or any((t.dtype, t.device) != (x.dtype, x.device) for t in (grad, weight)):
@@ -53,7 +53,7 @@ def _norm_relu(
     y: Tensor, residual: Tensor | None, gamma: Tensor | None, beta: Tensor | None, mean: Tensor | None, var: Tensor | None,
     batches: Tensor | None, training: bool, momentum: float | None, eps: float,
 ) -> Tensor:  # fmt: skip
-    """relu(nn.BatchNorm2d(y) + residual), or without the residual; the running statistics are written to."""
+    """relu(nn.BatchNorm2d(y) + residual), or without the residual. Updates the running statistics."""
     if y.dim() != 4:
         raise ValueError(f"expected 4D input (got {y.dim()}D input)")
     if training and batches is not None:
@@ -77,7 +77,7 @@ def _stem(
 
 
 def in_order(y: Tensor, x: Tensor) -> Tensor:
-    """y, contiguous or channels-last as x is: the order of what kernels make."""
+    """y, contiguous or channels-last as x is: the memory format of the kernels' outputs."""
     last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
     return y.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
@@ -85,8 +85,9 @@ def in_order(y: Tensor, x: Tensor) -> Tensor:
 def convolution(name: str, reference: Callable, gradients: Callable, weights: str, rest: str, between: int = 0) -> None:
     """Registers an operator x, weights, rest -> y, its gradients, and the layer around it.
 
-    `gradients` takes the gradient of y, then the operator's arguments; between: tensors that `reference` gives beside y and
-    `gradients` takes behind the weights.
+    Args:
+        gradients: takes the gradient of y, then the operator's arguments.
+        between: number of tensors that `reference` returns after y, and that `gradients` takes after the weights.
     """
     CONVOLUTIONS[name] = reference
     wanted = 1 + weights.count("Tensor")
@@ -147,7 +148,7 @@ def _composite(schema: str, reference: Callable) -> None:
 
 
 def _layer(name: str, arguments: str) -> None:
-    """norm_relu of an operator's maps."""
+    """Defines <name>_layer: the operator, then norm_relu."""
     of = len(arguments.split(","))
 
     def reference(*args: Any) -> Tensor:

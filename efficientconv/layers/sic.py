@@ -17,17 +17,17 @@ from efficientconv.layers.unravelled import UnravelledConv2d
 class SICConv2d(UnravelledConv2d):
     """One k x k filter a channel, then a linear projection, nothing between: n x h x w -> m x h' x w'.
 
-    The unravelled convolution with b = 1. MACs: (n k^2 + n m) h' w', about 1 / k^2 of the standard layer where k^2 << n
-    (paper, section 2 [S][A]); with a topology on the projection, (n k^2 + n c) h' w' (model I [S]). The paper's SIC layer is
-    this in a `ConvLayer`, with its residual connection and ReLU; `residual=False` there is the ablation.
+    This is the unravelled convolution with b = 1. MACs: (n k^2 + n m) h' w', about 1 / k^2 of the standard layer where
+    k^2 << n (paper, section 2 [S][A]); with a topology on the projection, (n k^2 + n c) h' w' (model I [S]). The paper's SIC
+    layer is this convolution in a `ConvLayer`, with residual connection and ReLU. `residual=False` is the paper's ablation.
 
     Args:
         in_channels, out_channels: n, m.
-        kernel_size, stride, padding, dilation, padding_mode: the filters', as nn.Conv2d's; padding as `geometry` has it.
+        kernel_size, stride, padding, dilation, padding_mode: of the filters, as for nn.Conv2d; `geometry` describes padding.
         bias, groups: of the projection.
         topology: the projection's connections; None: all.
     Raises:
-        UserError: a geometry without meaning; a topology that the channels do not fill.
+        UserError: an invalid geometry; channels that do not fill the topology.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class SICConv2d(UnravelledConv2d):
     has_triton_layer = True
 
     def triton_layer(self, x: Tensor, residual: Tensor | None, norm: Norm) -> Tensor:
-        from efficientconv.fused.layer import sic_layer  # triton takes its time to import, and is not everywhere
+        from efficientconv.fused.layer import sic_layer  # triton is slow to import, and not everywhere installed
 
         return sic_layer(x, *self.operator_arguments(), residual, *norm)
 
@@ -51,9 +51,9 @@ class SICConv2d(UnravelledConv2d):
         return (self.layer_backend != "auto" or self._pays(x)) and super().takes_operator(x)
 
     def _pays(self, x: Tensor) -> bool:
-        """On small maps PyTorch's depthwise layer and matrix product are faster in training, and in bfloat16 under autocast.
+        """Whether kernels are as fast as PyTorch: on small maps they are slower in training, and under autocast (bfloat16).
 
-        The bounds were measured on a CPU, on models whose maps are channels-last at first and stay so where PyTorch runs.
+        The bounds were measured on a CPU, on models with channels-last input; PyTorch keeps the maps channels-last.
         """
         positions = x.shape[2] * x.shape[3]
         if not x.is_cpu:

@@ -1,4 +1,4 @@
-"""Spatial bottleneck: the projection is done on a map k times smaller each way (paper, section 2 [S][A])."""
+"""Spatial bottleneck: the projection runs on a map with 1 / k of the rows and columns (paper, section 2 [S][A])."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from efficientconv.layers.operators import Norm, conv_backward, convolution, ops
 def _spatial_bottleneck(
     x: Tensor, reduction: Tensor, projection: Tensor, expansion: Tensor, stride: int, padding: int
 ) -> tuple[Tensor, ...]:
-    """Also the cells, reduced and projected, which the gradients want."""
+    """The output, and for the gradients the reduced and the projected cells."""
     k, p = stride, padding
     reduced = F.conv2d(F.pad(x, (p, k - 1, p, k - 1)), reduction, stride=k, groups=len(reduction))
     projected = F.conv2d(reduced, projection)
@@ -51,19 +51,19 @@ convolution(
 class SpatialBottleneckConv2d(Conv2dAttributes):
     """Depthwise k x k with stride k, projection, depthwise transposed k x k with stride k: n x h x w -> m x h x w.
 
-    MACs: (n k^2 + n m + m k^2) h' w', with h' = ceil((h + padding) / k) and w' alike: the projection costs 1 / k^2 of
-    SIC's (paper, section 2 [S][A]). Any h and w: the map is padded to whole cells of k x k, `padding` pixels before the
-    first row and column, the rest after the last, and cropped back [D].
+    MACs: (n k^2 + n m + m k^2) h' w', with h' = ceil((h + padding) / k), and w' by the same formula: the projection costs
+    1 / k^2 of SIC's (paper, section 2 [S][A]). h and w are free: the map is padded to whole cells of k x k, `padding` pixels
+    before the first row and column, the rest after the last. The output is cropped back to h x w [D].
 
     Args:
         in_channels, out_channels: n, m.
         kernel_size: k, also the stride of the reduction; 2 in models J and K.
-        stride, dilation: 1, for nn.Conv2d's order of arguments: the expansion brings h x w back, and cells have no gaps.
-        padding: shifts the grid of cells, 0 .. k - 1. J and K alternate 0 and 1, so that their grids interlock [M].
+        stride, dilation: 1, for nn.Conv2d's order of arguments. The expansion restores h x w, and cells have no gaps.
+        padding: shifts the grid of cells, 0 .. k - 1. Layers of J and K alternate 0 and 1, so that grids interlock [M].
         bias: of the expansion.
-        padding_mode: as nn.Conv2d's.
+        padding_mode: as for nn.Conv2d.
     Raises:
-        UserError: padding outside 0 .. k - 1; a stride or dilation; a geometry without meaning.
+        UserError: padding outside 0 .. k - 1; a stride or dilation other than 1; an invalid geometry.
     """
 
     operators = ops.spatial_bottleneck.default, ops.spatial_bottleneck_layer.default
@@ -95,7 +95,7 @@ class SpatialBottleneckConv2d(Conv2dAttributes):
             return spatial_bottleneck_by_cells(x, *self.operator_arguments())
         (rows, columns), (top, left) = self.kernel_size, self.padding
         mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
-        # enough for the last cell in any case: the reduction leaves out what is too much
+        # k - 1 is enough for the last cell; the reduction drops an incomplete cell
         padded = F.pad(x, (left, columns - 1, top, rows - 1), mode)
         y = self.expansion(self.projection(self.reduction(padded)))
         return crop(y, top, left, x.shape[-2], x.shape[-1])
@@ -111,7 +111,7 @@ class SpatialBottleneckConv2d(Conv2dAttributes):
         return super().operator(x)[0]
 
     def triton_layer(self, x: Tensor, residual: Tensor | None, norm: Norm) -> Tensor:
-        from efficientconv.fused.layer import spatial_bottleneck_layer  # triton takes its time to import
+        from efficientconv.fused.layer import spatial_bottleneck_layer  # triton is slow to import
 
         return spatial_bottleneck_layer(x, *self.operator_arguments(), residual, *norm)
 
@@ -132,7 +132,7 @@ class SpatialBottleneckConv2d(Conv2dAttributes):
 
 
 def _is_of_cells(conv: nn.Module, cell: Pair) -> bool:
-    """Whether a convolution, or its transpose, goes from cell to cell in each channel alone, without bias."""
+    """Whether a convolution or transposed convolution is depthwise, with the cell as kernel and stride, without bias."""
     return (
         conv.kernel_size == conv.stride == cell and conv.padding == conv.output_padding == (0, 0) and conv.dilation == ONES
         and conv.groups == conv.in_channels == conv.out_channels and conv.padding_mode == "zeros"

@@ -1,4 +1,4 @@
-"""The standard convolution: the layer that the others are measured against."""
+"""The standard convolution: the other layers are measured against it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from efficientconv.layers.topology import as_arguments
 class StandardConv2d(HasOperator, GroupedConv2d):
     """k x k convolution over all channels, n x h x w -> m x h' x w'.
 
-    The grouped convolution with one group. MACs: n m k^2 h' w' (paper, section 2 [S]).
+    This is the grouped convolution with one group. MACs: n m k^2 h' w' (paper, section 2 [S]).
 
     Args:
         in_channels, out_channels: n, m.
-        kernel_size, stride, padding, dilation, bias, padding_mode: as nn.Conv2d's; padding as `geometry` has it.
+        kernel_size, stride, padding, dilation, bias, padding_mode: as for nn.Conv2d; `geometry` describes padding.
     Raises:
-        UserError: no channels; a geometry without meaning.
+        UserError: no channels; an invalid geometry.
     """
 
-    operators = TopologicalConv2d.operators  # which take a weight without a topology
+    operators = TopologicalConv2d.operators  # they also take a weight without a topology
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: Size, stride: Size = 1, padding: Padding = "same",
@@ -39,7 +39,7 @@ class StandardConv2d(HasOperator, GroupedConv2d):
         )  # fmt: skip
 
     def takes_operator(self, x: Tensor) -> bool:
-        """The library's own are as fast on channels-last maps; but a 1 x 1 layer leaves contiguous ones as they are."""
+        """Only 1 x 1 on contiguous maps, which the operator keeps contiguous. On channels-last maps PyTorch is as fast."""
         return (
             self.kernel_size == (1, 1) and x.is_contiguous() and fits_operator(self)
             and not torch.is_autocast_enabled(x.device.type)

@@ -20,14 +20,14 @@ from efficientconv.layers.topology import Topology, as_arguments
 
 
 def dense_weight(weight: Tensor, neighbours: Tensor, inputs: int, outputs: int) -> Tensor:
-    """The kernel of the standard layer that a topological one equals: zero where nothing is connected."""
+    """The kernel of the standard layer that a topological layer equals: zero for channels that are not connected."""
     index = neighbours[:, :, None, None].expand_as(weight)
     dense = weight.new_zeros(outputs, inputs, weight.shape[2], weight.shape[3])
     return dense.scatter_(1, index, weight)  # in place: scatter would copy the zeros first
 
 
 def as_standard(weight: Tensor, dims: Sizes, connections: Sizes, anchor: str) -> Tensor:
-    """`dense_weight` of an operator's arguments; a weight without dims is the standard layer's already."""
+    """`dense_weight` from an operator's arguments. Without dims the weight is the standard layer's already."""
     if not dims:
         return weight
     topology = Topology(tuple(dims), tuple(connections), anchor)
@@ -58,15 +58,15 @@ class TopologicalConv2d(Conv2dAttributes):
     """k x k convolution in which each output channel sees its c topological neighbours: n x h x w -> n x h' x w'.
 
     MACs: n c k^2 h' w', c / n of the standard layer (paper, section 2 [S]). Only the connections are parameters:
-    `weight` is n x c x k x k, its second axis in the order of `topology.neighbours()`. The native kernels compute them
-    alone. The reference spreads them into a dense kernel whose other entries are zero, and takes the standard layer's time.
+    `weight` is n x c x k x k, with its second axis in the order of `topology.neighbours()`. The native kernels compute only
+    the connections. The reference spreads them into a dense kernel with zeros elsewhere, at the standard layer's time.
 
     Args:
         in_channels, out_channels: n, both the same and equal to prod d_i.
-        kernel_size, stride, padding, dilation, bias, padding_mode: as nn.Conv2d's; padding as `geometry` has it.
+        kernel_size, stride, padding, dilation, bias, padding_mode: as for nn.Conv2d; `geometry` describes padding.
         topology: the dimensions, the neighbourhood and its anchor.
     Raises:
-        UserError: channels that do not fill the topology; a geometry without meaning.
+        UserError: channels that do not fill the topology; an invalid geometry.
     """
 
     operators = ops.topological.default, ops.topological_layer.default
@@ -94,10 +94,10 @@ class TopologicalConv2d(Conv2dAttributes):
         nn.init.kaiming_normal_(self.weight)  # every channel has c inputs and c outputs: fan in = fan out
         if self.bias is not None:
             bound = 1 / math.sqrt(self.weight[0].numel())
-            nn.init.uniform_(self.bias, -bound, bound)  # as nn.Conv2d's
+            nn.init.uniform_(self.bias, -bound, bound)  # as nn.Conv2d does
 
     def dense_weight(self) -> Tensor:
-        """The kernel of the standard layer that this one equals: n x n x k x k, zero where nothing is connected."""
+        """The kernel of the standard layer that this layer equals: n x n x k x k, zero for unconnected channels."""
         return dense_weight(self.weight, self.neighbours, self.in_channels, self.out_channels)
 
     @stands_for
@@ -126,11 +126,12 @@ class TopologicalConv2d(Conv2dAttributes):
         self.neighbours = self.topology.neighbours().to(self.weight.device)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TopologicalConv2d:
-        """Also to_empty, which leaves buffers without values, as load_state_dict(assign=True) leaves them on meta."""
+        """Places `neighbours` again, because to_empty leaves buffers without values."""
         super()._apply(fn, recurse)
         self._place_neighbours()
         return self
 
     def _load_from_state_dict(self, *args: Any) -> None:
+        """Places `neighbours` again, because load_state_dict(assign=True) leaves buffers on meta."""
         super()._load_from_state_dict(*args)
         self._place_neighbours()

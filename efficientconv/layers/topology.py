@@ -1,6 +1,6 @@
-"""Which input channels an output channel sees under topological subdivisioning, and how that shrinks with the width.
+"""Which input channels an output channel sees under topological subdivisioning, and how a topology is resized.
 
-The n channels, input and output alike, are the row-major elements of a tensor d1 x ... x ds; output (j1..js) sees the
+The n channels, input and output alike, are the row-major elements of a tensor d1 x ... x ds. Output (j1..js) sees the
 c1 x ... x cs neighbourhood of its own position, wrapping around (paper, algorithm 4 [A]).
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from efficientconv.errors import UserError
 
-# A resized topology whose share of connections is off by more than this is another layer: it is refused.
+# A resized topology is refused if its share of connections differs by more: it would be another layer.
 MAX_RELATIVE_DRIFT = 0.25
 
 
@@ -24,7 +24,7 @@ class Topology:
     """Shape `dims` = (d1..ds) of the channels and `connections` = (c1..cs) of the neighbourhood.
 
     anchor: "center" has offsets -floor((c - 1) / 2) .. floor(c / 2) along each dimension (the summary's form [S], default
-    [D]); "corner" has 0 .. c - 1 (the printed algorithm 4 [A]). They differ by a cyclic relabelling of the channels.
+    [D]); "corner" has 0 .. c - 1 (the printed algorithm 4 [A]). Both differ by a cyclic relabelling of the channels.
 
     Raises:
         UserError: lengths that differ, sizes below 1, c_i > d_i, an unknown anchor.
@@ -59,12 +59,12 @@ class Topology:
 
     @property
     def fan(self) -> int:
-        """c = prod c_i: the inputs of an output channel and, the neighbourhoods being alike, the outputs of an input."""
+        """c = prod c_i: the number of inputs of each output channel, and of outputs of each input channel."""
         return math.prod(self.connections)
 
     def neighbours(self) -> Tensor:
         """Input channels of each output channel: int64, n x c, offsets in row-major order."""
-        channels = torch.zeros(1, 1, dtype=torch.int64, device="cpu")  # whatever the default is: plans are made of it
+        channels = torch.zeros(1, 1, dtype=torch.int64, device="cpu")  # plans need it on the CPU, whatever the default is
         for d, c in zip(self.dims, self.connections):
             start = -((c - 1) // 2) if self.anchor == "center" else 0
             along = (torch.arange(d, device="cpu")[:, None] + torch.arange(start, start + c, device="cpu")) % d  # d x c
@@ -75,11 +75,11 @@ class Topology:
     def resized(self, channels: int) -> Topology:
         """The nearest topology of `channels` channels [D].
 
-        Dimensions as near (in ratio) to their even share of the shrinking as the divisors of `channels` allow; among
-        equals those, with connections in proportion, that keep c / n best; then those that shrink the larger ones.
+        The dimensions shrink as evenly, in ratio, as the divisors of `channels` allow; connections shrink in proportion.
+        Among equals the one that keeps c / n best is taken; then the one with the smallest largest dimension.
 
         Raises:
-            UserError: c / n cannot be kept within 25 %.
+            UserError: no topology keeps c / n within 25 %.
         """
         if channels == self.channels:
             return self
@@ -97,7 +97,7 @@ class Topology:
         return best
 
     def _candidate(self, dims: tuple[int, ...], target: float) -> Topology:
-        """`dims` with each c_i rounded down or up, whichever brings c / n nearest to `target` (the larger on a tie)."""
+        """`dims` with each c_i rounded down or up, so that c / n is nearest to `target` (the larger on a tie)."""
         exact = [c * new / old for c, new, old in zip(self.connections, dims, self.dims)]
         choices = [{max(1, math.floor(e)), min(d, math.ceil(e))} for e, d in zip(exact, dims)]
         connections = min(
@@ -107,7 +107,7 @@ class Topology:
 
 
 def as_arguments(topology: Topology | None) -> tuple[tuple[int, ...], tuple[int, ...], str]:
-    """As operators have it; None: every output sees every input."""
+    """`topology` as an operator's arguments; None: every output sees every input."""
     return ((), (), "center") if topology is None else (topology.dims, topology.connections, topology.anchor)
 
 
@@ -120,5 +120,5 @@ def _factorizations(n: int, parts: int) -> list[tuple[int, ...]]:
 
 
 def _distance(dims: tuple[int, ...], old: tuple[int, ...], share: float) -> float:
-    """How unevenly `old` shrinks to `dims`: rounded, so that the same ratios in another order tie."""
+    """How unevenly `old` shrinks to `dims`. Rounded, so that the same ratios in another order tie."""
     return round(sum(math.log(new / (o * share)) ** 2 for new, o in zip(dims, old)), 6)

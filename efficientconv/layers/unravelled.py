@@ -55,13 +55,13 @@ class UnravelledConv2d(Conv2dAttributes):
 
     Args:
         in_channels, out_channels: n, m.
-        kernel_size, stride, padding, dilation, padding_mode: the filters', as nn.Conv2d's; padding as `geometry` has it.
+        kernel_size, stride, padding, dilation, padding_mode: of the filters, as for nn.Conv2d; `geometry` describes padding.
         bias: of the projection.
         bases: b, filters a channel.
-        groups: of the projection: blocks of channels that do not see each other, as nn.Conv2d's.
+        groups: of the projection: separate blocks of channels, as for nn.Conv2d.
         topology: the projection's connections, of b n = m channels; None: all.
     Raises:
-        UserError: bases < 1; a geometry without meaning; a topology that the channels do not fill.
+        UserError: bases < 1; an invalid geometry; channels that do not fill the topology.
     """
 
     operators = ops.sic.default, ops.sic_layer.default
@@ -91,7 +91,7 @@ class UnravelledConv2d(Conv2dAttributes):
         return self.projection.bias
 
     def dense_weight(self) -> Tensor:
-        """The kernel of the standard layer that this one equals: m x n / groups x k x k."""
+        """The kernel of the standard layer that this layer equals: m x n / groups x k x k."""
         shares = self.projection.weight if self.topology is None else self.projection.dense_weight()
         blocks, inputs = self.groups, self.in_channels // self.groups
         shares = shares.reshape(blocks, self.out_channels // blocks, inputs, self.bases)
