@@ -12,7 +12,7 @@ from efficientconv.data.dataset import FileSplit
 from efficientconv.data.image_files import PassedOver, count_beside_folders, images_in, sub_folders
 from efficientconv.errors import UserError
 
-NAMED = 5  # of many classes, in a message
+NAMED = 5  # classes that a message names
 
 
 def class_names(folder: Path) -> list[str]:
@@ -33,7 +33,7 @@ def class_names(folder: Path) -> list[str]:
 
 
 def training_classes(folder: Path) -> list[str]:
-    """As class_names, but also raises UserError if there is only one class: training needs two."""
+    """class_names, with UserError also for only one class: training needs two."""
     names = class_names(folder)
     if len(names) == 1:
         raise UserError(f"only one class, '{names[0]}', in '{folder}': a classifier needs two or more class folders")

@@ -13,7 +13,7 @@ class DamagedImage(UserError):
     """An image file that cannot be decoded. An evaluation ends with this error; training replaces the image."""
 
     def __init__(self, path: str, reason: str):
-        super().__init__(path, reason)  # both, as an exception is pickled by its arguments
+        super().__init__(path, reason)  # pickling an exception needs both arguments here
         self.path, self.reason = path, reason
 
     def __str__(self) -> str:

@@ -26,7 +26,7 @@ RESIZE_CHUNK = 1024  # images; torch resizes uint8 by way of float, which is fou
 
 
 def _resized(images: Tensor, size: int) -> Tensor:
-    """As torchvision's resize does it, to the bit."""
+    """Equals torchvision's resize to the bit."""
     return interpolate(images.float(), size=(size, size), mode="bilinear", antialias=True).round_().to(torch.uint8)
 
 
@@ -69,7 +69,7 @@ class FileSplit:
         return FileSplit(self.files[indices.numpy()], self.labels[indices])
 
     def name(self, index: int) -> str:
-        """For messages."""
+        """The path, for messages."""
         return os.fsdecode(self.files[index])
 
     def pixels(self, index: int) -> np.ndarray:

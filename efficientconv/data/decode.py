@@ -19,7 +19,7 @@ from efficientconv.data.damage import DamagedImage
 from efficientconv.data.image_files import FORMATS, open_image
 from efficientconv.errors import UserError
 
-FAST_COLOURS = ("YCbCr", "Gray", "RGB")  # CMYK is PIL's: the two convert it differently
+FAST_COLOURS = ("YCbCr", "Gray", "RGB")  # PIL decodes CMYK, because the two libraries convert it differently
 COPIED_AT_ONCE = 2**22  # pixels
 JPEG_START = b"\xff\xd8\xff"
 
@@ -69,7 +69,7 @@ def whole_image(path: str, size: int, resize_others: bool) -> Image.Image:
     if image.size == (size, size):
         return image
     if resize_others:
-        from torchvision.transforms.functional import resize  # here: it takes as long as torch
+        from torchvision.transforms.functional import resize  # imported here: the import takes as long as torch's
 
         return resize(image, [size, size])
     width, height = image.size
@@ -93,7 +93,7 @@ def _reason(error: Exception, size_bytes: int) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "not an image" if size_bytes else "an empty file"
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror  # without the path, which str(error) has
+        return error.strerror  # str(error) would repeat the path
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 

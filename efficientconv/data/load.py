@@ -63,7 +63,7 @@ def decode_for_evaluation(split: FileSplit, size: int, resize_others: bool) -> M
 
 
 def decode_for_training(split: FileSplit, size: int, resize_others: bool, damage: DamageLog) -> MemorySplit:
-    """As decode_for_evaluation, but another image and its label replace a damaged one (sampling.candidates)."""
+    """Like decode_for_evaluation, but another image and its label replace a damaged image (sampling.candidates)."""
     memory, damaged = _decode_all(split, size, resize_others, damage.add)
     for index in damaged:
         sound = next((other for other in candidates(index, len(split)) if other not in damaged), None)

@@ -17,8 +17,8 @@ from efficientconv.system import available_memory, can_fork, cores
 
 CHUNK = 32  # images a task
 CORES = "EFFICIENTCONV_CORES"  # environment variable: a process's share of the cores, set by a sweep with several jobs
-BATCHES_AHEAD = 2  # of each worker: one under way, one done
-MEMORY_SHARE = 0.25  # of what is free, for the batches of all processes of this machine
+BATCHES_AHEAD = 2  # for each worker: one under way, one done
+MEMORY_SHARE = 0.25  # share of the free memory, for the batches of all processes of this machine
 
 R = TypeVar("R")
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 ORDER, AUGMENTATION, REPLACEMENT, SHAPE, MIXING = range(5)  # keep the streams apart
-STAND_INS = 100  # tried in the place of a damaged image
+STAND_INS = 100  # images that are tried in the place of a damaged one
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def augmentation_numbers(seed: int, epoch: int, num_images: int) -> Tensor:
 
 
 def image_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """For augmentations that draw a varying number of random numbers: resized crops, RandAugment."""
+    """A generator for augmentations that draw a varying number of random numbers: resized crops, RandAugment."""
     return np.random.default_rng((SHAPE, seed, epoch, index))
 
 

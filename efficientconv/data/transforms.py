@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # to import torchvision takes as long as torch
     from torchvision.transforms.v2 import RandAugment
 
 ASPECTS = (3 / 4, 4 / 3)  # width / height of a random resized crop, as in torchvision
-ATTEMPTS = 10  # to find one that fits
+ATTEMPTS = 10  # tries to find a crop that fits
 
 Images = FileSplit | PreparedSplit
 
@@ -53,7 +53,7 @@ class SmallTransform:
 
     def frame(self, index: int) -> np.ndarray:
         """uint8 size x size x 3. Raises DamagedImage."""
-        from torchvision.transforms.functional import resize  # here: it takes as long as torch
+        from torchvision.transforms.functional import resize  # imported here: the import takes as long as torch's
 
         return np.asarray(resize(Image.fromarray(self.images.pixels(index)), [self.size, self.size]))
 

@@ -82,7 +82,7 @@ class DecodeDataset(Dataset):
         return self.labels[task.indices], damaged
 
     def _to_train(self, task: Task, target: np.ndarray) -> tuple[np.ndarray, Damaged]:
-        """Another image, with its own label, replaces a damaged one, whose augmentation it gets."""
+        """Another image, with its own label, replaces a damaged image and gets that image's augmentation."""
         sound, damaged = task.indices.copy(), {}
         for place, index in enumerate(task.indices.tolist()):
             pixels, sound[place] = self._first_sound(index, damaged)
@@ -181,7 +181,7 @@ _LOADERS: weakref.WeakSet[DataLoader] = weakref.WeakSet()
 def _end_before_exit(loader: DataLoader) -> None:
     """Asks the workers to end before the process ends, however it ends: torch alone would wait, and send an ignored signal.
 
-    The function that is registered last runs first: so this runs before torch's own, which was registered with the workers.
+    The function that is registered last runs first, so this one runs before torch's own, registered with the workers.
     """
     _LOADERS.add(loader)
     atexit.unregister(_end_workers)

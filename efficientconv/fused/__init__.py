@@ -1,5 +1,5 @@
-"""Layers in Triton, forward and backward, for GPUs: what `layers.backend=triton` runs (efficientconv.layers.backend).
+"""Layers in Triton, forward and backward, for GPUs. `layers.backend=triton` runs them (efficientconv.layers.backend).
 
-Maps are channels-last: positions x channels, as matrices. Kernels do what memory binds (filters, batch norm, residual
-connection, ReLU, their gradients); products of matrices are torch's.
+Maps are channels-last: matrices of positions x channels. Triton's kernels compute the memory-bound parts (filters, batch
+norm, residual connection, ReLU and their gradients). Torch computes the matrix products.
 """

@@ -27,7 +27,7 @@ def filtered(x: Tensor, filters: Tensor, padding: int) -> Tensor:
 def filter_gradients(
     dy: Tensor, x: Tensor, filters: Tensor, padding: int, end: End, own: bool, grad: Tensor, statistics: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Of maps and filters; to that of maps comes what the end's residual connection brings, if `own`: that is x."""
+    """Gradients of the maps x and of the filters. own: x is also the end's residual, whose gradient is added to x's."""
     batch, h, w, channels = x.shape
     rows, columns = filters.shape[2:]
     positions, dx = batch * h * w, x.new_empty(x.shape)
@@ -62,7 +62,7 @@ def _filter_gradients(
     dy, x, filters, grad, projected, statistics, gamma, beta, dx, parts, P, H, W, OH, OW, C, EACH,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, PAD: tl.constexpr, RESIDUAL: tl.constexpr, BP: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
-    """The same places of dy serve both gradients."""
+    """Both gradients use the same loads of dy."""
     c = tl.program_id(1) * BC + tl.arange(0, BC)
     norm = load_norm(statistics, gamma, beta, c, C)
     sums = zeros(ROWS * COLUMNS, BP, BC)

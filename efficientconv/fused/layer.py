@@ -1,8 +1,9 @@
 """A whole layer as an operator, torch.ops.efficientconv.fused_layer: convolution, batch norm, residual connection, ReLU.
 
-Its convolution is depthwise filters and a projection (SIC), or cells reduced, projected and expanded (spatial bottleneck).
-`sic_layer` and `spatial_bottleneck_layer` are called as those of layers/operators.py, with the same results up to rounding.
-Under autocast maps and projections are of its type; all else, and every sum, is float32. Gradients have no gradients.
+The convolution is depthwise filters and a projection (SIC), or cells reduced, projected and expanded (spatial bottleneck).
+`sic_layer` and `spatial_bottleneck_layer` have the arguments of the operators in layers/operators.py, and the same results
+up to rounding. Under autocast maps and projections have autocast's type; all else, and every sum, is float32. Gradients of
+gradients are not supported.
 """
 
 from __future__ import annotations
@@ -65,13 +66,13 @@ def _layer(
 
 @torch.no_grad()
 def _update(mean: Tensor, var: Tensor, batches: Tensor | None, statistics: Tensor, momentum: float | None) -> None:
-    """Running statistics, as nn.BatchNorm2d's; without a momentum, the mean over all batches.
+    """Updates the running statistics as nn.BatchNorm2d does; without a momentum they are the mean over all batches.
 
-    batches: None where the trainer counts them all together.
+    batches: None where the trainer counts the batches of all layers together.
     """
     if batches is not None:
         batches.add_(1)
-    share = 1 / float(batches) if momentum is None else momentum  # type: ignore[arg-type]  # then they are counted here
+    share = 1 / float(batches) if momentum is None else momentum  # type: ignore[arg-type]  # no momentum: batches is given
     torch._foreach_lerp_([mean, var], [statistics[0].to(mean.dtype), statistics[2].to(var.dtype)], share)
 
 
@@ -89,7 +90,7 @@ def _forward(
     x: Tensor, filters: Tensor, weight: Tensor, expansion: Tensor | None, residual: Tensor | None, gamma: Tensor,
     beta: Tensor, mean: Tensor | None, var: Tensor | None, own: bool, training: bool, eps: float, padding: int,
 ) -> tuple[Tensor, ...]:  # fmt: skip
-    """Also the maps ahead of the projection and behind it, and batch norm's statistics, which the gradients want."""
+    """The output, and for the gradients the maps before and after the projection, and batch norm's statistics."""
     x = _behind(x)
     inner = (filtered if expansion is None else reduced)(x, filters, padding)
     projected = (inner.flatten(0, 2) @ weight.flatten(1).t()).unflatten(0, inner.shape[:3])
@@ -106,7 +107,7 @@ def _backward(
     gamma: Tensor, beta: Tensor, inner: Tensor, projected: Tensor, statistics: Tensor, own: bool, training: bool,
     padding: int,
 ) -> tuple[Tensor, ...]:  # fmt: skip
-    """Of maps, in their type; of filters, projection, expansion, beta and gamma, the last two in one."""
+    """Gradients of the maps, in the maps' type; of filters, projection and expansion; of beta and gamma in one tensor."""
     grad, x = _behind(grad), _behind(x)
     end = _end(projected, expansion, residual, gamma, beta, x, own, padding)
     sums = end.sums(grad, statistics)
@@ -120,7 +121,7 @@ def _backward(
 
 
 def _behind(maps: Tensor) -> Tensor:
-    """B x n x H x W -> B x H x W x n, in this order of memory."""
+    """B x n x H x W -> B x H x W x n, contiguous."""
     return maps.permute(0, 2, 3, 1).contiguous()
 
 

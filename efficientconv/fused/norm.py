@@ -1,8 +1,8 @@
 """The end of a layer: relu(batch norm(y) + residual), its statistics and its gradients.
 
-y is never there if it is an expansion: of cells of k x k, y = projected x a weight for each pixel of the cell. Elsewhere a
-cell is a pixel and y = projected. Statistics are mean and squared deviations by chunk, merged (Chan et al., 1979): sums of
-squares would cancel in float32.
+With an expansion of cells of k x k, y = projected x a weight for each pixel of the cell, and y is never stored. Without one
+a cell is a pixel and y = projected. Statistics are mean and squared deviations of each chunk, merged (Chan et al., 1979):
+sums of squares would cancel in float32.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from efficientconv.fused.positions import chunks, launch, load, load_row, pixel,
 
 @dataclass(frozen=True)
 class End:
-    """Maps `projected`, B x rows x columns x C, and what they become: B x H x W x C, `residual` added.
+    """Turns the maps `projected`, B x rows x columns x C, into the layer's output, B x H x W x C.
 
-    expansion: weights, pixels of a cell x C.
+    expansion: weights, pixels of a cell x C; None: no expansion.
+    residual: maps to add, B x H x W x C; None: no residual connection.
     """
 
     projected: Tensor
@@ -35,7 +36,7 @@ class End:
 
     @property
     def places(self) -> int:
-        """Numbers a channel that batch norm sees."""
+        """Numbers in each channel of batch norm's input."""
         return len(self.projected) * self.size[0] * self.size[1]
 
     @property
@@ -47,7 +48,7 @@ class End:
         return self.projected.shape[3]
 
     def statistics(self, eps: float) -> Tensor:
-        """Of this batch: 3 x C, mean, 1 / deviation and unbiased variance."""
+        """The statistics of this batch, 3 x C: mean, 1 / deviation and unbiased variance."""
         grid, chunk = chunks(self.cells, self.channels)
         parts = torch.empty(grid[0], 3, self.channels, dtype=torch.float32, device=self.projected.device)
         launch(_chunk_statistics, grid, *self._y, parts, *self._sizes, **self._constants, **chunk)
@@ -107,7 +108,7 @@ def expanded(cells, expansion, tap: tl.constexpr, c, C, EXPANDS: tl.constexpr):
 
 @triton.jit
 def load_norm(statistics, gamma, beta, c, C):
-    """Mean, 1 / deviation, gamma and beta of the channels: rows."""
+    """Mean, 1 / deviation, gamma and beta of the channels, each 1 x BC."""
     return load_row(statistics, 0, c, C), load_row(statistics, 1, c, C), load_row(gamma, 0, c, C), load_row(beta, 0, c, C)
 
 
@@ -123,7 +124,7 @@ def before_relu(y, residual, norm):
 
 @triton.jit
 def gradient(grad, y, residual, norm):
-    """Of what ReLU gets."""
+    """Gradient of ReLU's input."""
     return tl.where(before_relu(y, residual, norm) > 0, grad, 0.0)
 
 
@@ -132,7 +133,7 @@ def _chunk_statistics(
     projected, expansion, parts, P, ROWS, COLUMNS, H, W, C, EACH,
     EXPANDS: tl.constexpr, K: tl.constexpr, PAD: tl.constexpr, BP: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
-    """Number, mean and squared deviations: of each of the tile's places over all tiles, then of all places (Welford)."""
+    """Number, mean and squared deviations: first of each place of the tile over all tiles, then of all places (Welford)."""
     c = tl.program_id(1) * BC + tl.arange(0, BC)
     number = tl.zeros((BP,), tl.float32)
     mean = tl.zeros((BP, BC), tl.float32)
@@ -187,7 +188,7 @@ def _norm_relu(
         y = expanded(cells, expansion, tap, c, C, EXPANDS)
         residual = load(x, place, inside, c, C) if RESIDUAL else 0.0
         z = before_relu(y, residual, norm)
-        store(out, tl.where(z < 0, 0.0, z), place, inside, c, C)  # not a maximum, which would hide nan
+        store(out, tl.where(z < 0, 0.0, z), place, inside, c, C)  # a maximum would hide nan
 
 
 @triton.jit

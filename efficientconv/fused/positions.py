@@ -1,6 +1,6 @@
-"""How kernels share the work: a program has a tile of positions x channels, and a reduction is summed in a fixed order.
+"""How kernels share the work: a program has a tile of positions x channels, and sums have a fixed order.
 
-Everything here follows from the shapes alone, so that equal inputs give equal bits.
+Tiles and order depend only on the shapes, so that equal inputs give equal bits.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-TILE = 2048, 64  # numbers, and channels at most: 16 numbers a thread
-SUMMING_TILE = 1024, 32  # 8 a thread, each of which may have a sum for every tap of a filter
-CHUNKS = 512  # into which the tiles of a sum over all positions are divided at most
+TILE = 2048, 64  # numbers, and the most channels: 16 numbers a thread
+SUMMING_TILE = 1024, 32  # 8 numbers a thread: each may have a sum for every tap of a filter
+CHUNKS = 512  # the most chunks of tiles in a sum over all positions
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **sizes: int) -> None:
-    """On the device of the first tensor, which need not be torch's current one."""
+    """Launches the kernel on the device of the first tensor, which need not be torch's current device."""
     with torch.cuda.device_of(next(a for a in args if isinstance(a, Tensor))):
         kernel[grid](*args, **sizes)
 
 
 def tiles(positions: int, channels: int) -> tuple[tuple[int, int], dict[str, int]]:
-    """The grid of programs, a tile each, and the tile's positions and channels."""
+    """The grid of programs with a tile each, and the tile's positions and channels."""
     numbers, widest = TILE
     width = min(widest, triton.next_power_of_2(channels))
     height = numbers // width
@@ -32,7 +32,7 @@ def tiles(positions: int, channels: int) -> tuple[tuple[int, int], dict[str, int
 
 
 def chunks(positions: int, channels: int) -> tuple[tuple[int, int], dict[str, int]]:
-    """The grid of programs, a chunk of EACH tiles for each, which sum over positions, and the tile's size."""
+    """The grid of programs that each sum over a chunk of EACH tiles, and the tile's positions and channels."""
     numbers, widest = SUMMING_TILE
     width = min(widest, triton.next_power_of_2(channels))
     height = numbers // width
@@ -48,7 +48,7 @@ def by_tap(weight: Tensor) -> Tensor:
 
 @triton.jit
 def pixel(cell, tap: tl.constexpr, P, ROWS, COLUMNS, H, W, K: tl.constexpr, PAD: tl.constexpr):
-    """Place in B x H x W of pixel `tap` of each of the P cells of B x ROWS x COLUMNS, and whether the map has it."""
+    """For each of the P cells of B x ROWS x COLUMNS: place of pixel `tap` in B x H x W, and whether it is inside the map."""
     if K == 1:
         return cell, cell < P
     h = cell // COLUMNS % ROWS * K + tap // K - PAD
@@ -59,7 +59,7 @@ def pixel(cell, tap: tl.constexpr, P, ROWS, COLUMNS, H, W, K: tl.constexpr, PAD:
 
 @triton.jit
 def load(maps, place, inside, c, C):
-    """Of positions x channels, in float32; zero where there is nothing."""
+    """A tile of positions x channels in float32, with zeros outside the map."""
     ok = inside[:, None] & (c < C)[None, :]
     return tl.load(maps + place.to(tl.int64)[:, None] * C + c[None, :], mask=ok, other=0.0).to(tl.float32)
 
@@ -87,6 +87,6 @@ def zeros(NUMBER: tl.constexpr, BP: tl.constexpr, BC: tl.constexpr):
 
 @triton.jit
 def store_sums(parts, sums, c, C, NUMBER: tl.constexpr):
-    """Over positions, into this chunk's rows of chunks x C x NUMBER."""
+    """Sums over positions, and stores the sums in this chunk's rows of chunks x C x NUMBER."""
     for tap in tl.static_range(NUMBER):
         tl.store(parts + (tl.program_id(0) * C + c) * NUMBER + tap, tl.sum(sums[tap], 0), mask=c < C)

@@ -1,4 +1,4 @@
-"""Cells of k x k pixels summed by weights, a number a cell and channel, and the gradients of that."""
+"""Weighted sums over cells of k x k pixels, one number for each cell and channel, and their gradients."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from efficientconv.fused.positions import (
 
 
 def reduced(x: Tensor, reduction: Tensor, padding: int) -> Tensor:
-    """B x H x W x C, C x 1 x k x k -> B x rows x columns x C: whole cells, the first of them `padding` pixels outside."""
+    """B x H x W x C, C x 1 x k x k -> B x rows x columns x C. The first cell begins `padding` pixels outside the map."""
     batch, h, w, channels = x.shape
     k = reduction.shape[2]
     y = x.new_empty(batch, triton.cdiv(h + padding, k), triton.cdiv(w + padding, k), channels)
@@ -35,7 +35,7 @@ def reduced(x: Tensor, reduction: Tensor, padding: int) -> Tensor:
 def reduction_gradients(
     dreduced: Tensor, x: Tensor, reduction: Tensor, padding: int, end: End, own: bool, grad: Tensor, statistics: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Of maps and weights; to that of maps comes what the end's residual connection brings, if `own`: that is x."""
+    """Gradients of the maps x and of the weights. own: x is also the end's residual, whose gradient is added to x's."""
     k = end.stride
     channels = x.shape[3]
     cells, dx = dreduced[..., 0].numel(), x.new_empty(x.shape)

@@ -1,8 +1,8 @@
 """Compiles the native kernels once for this machine, and loads them.
 
-The library lies in the user's cache (cache.py) under a name made of everything that it depends on (sources, flags, torch,
-what the processor has), so that another torch or another machine on the same home directory builds its own. One process
-builds at a time, the others wait. What is killed leaves nothing half done and no compiler at work.
+The library lies in the user's cache (cache.py). The file's name is a digest of sources, flags, torch and the processor's
+instructions, so another torch, or another machine with the same home directory, builds another library. One process builds
+at a time, and the others wait. A killed build leaves no unfinished library and no running compiler.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from efficientconv.native.cache import BuildError, folder_to_build_in, hold, rem
 SOURCE_DIR = Path(__file__).parent / "csrc"
 TIME_LIMIT = 600  # seconds for the compiler; it needs about 30
 HAVE_OWNERS = hasattr(os, "getuid")  # not on Windows
-REMEMBER_SECONDS = 24 * 3600  # of a compiler's failure
-# Runs a command, and beside it a watcher: when stdin ends, which this process holds open, all of its group are killed.
+REMEMBER_SECONDS = 24 * 3600  # how long a compiler's failure is remembered
+# Runs a command beside a watcher. This process holds stdin open; when stdin ends, the watcher kills the command's group.
 WATCHER = 'exec 3<&0 </dev/null; (read _ <&3; kill -KILL 0) >/dev/null 2>&1 & exec "$@" 3<&-'
 
 _one_thread = threading.Lock()
@@ -41,7 +41,7 @@ _one_thread = threading.Lock()
 
 @cache
 def available() -> bool:
-    """Whether the native kernels are loaded; the first call builds them, or warns, once, and leaves the reference path."""
+    """Whether the native kernels are loaded. The first call builds them; if that fails, it warns once."""
     error = failure()
     if error:
         warnings.warn(f"native layers not available, the plain PyTorch ones run instead: {error}", stacklevel=2)
@@ -50,24 +50,24 @@ def available() -> bool:
 
 @cache
 def failure() -> BuildError | None:
-    """Why the native kernels are not loaded; None: they are. The first call builds them."""
+    """Why the native kernels are not loaded; None: they are loaded. The first call builds them."""
     try:
         path = library()
         torch.ops.load_library(path)
         hold(path)
     except (BuildError, OSError) as error:
-        return BuildError(str(error.__cause__ or error))  # torch's own says no more than that it could not
+        return BuildError(str(error.__cause__ or error))  # torch's own message gives no reason
     return None
 
 
 def library() -> Path:
-    """The compiled kernels, built if need be. Raises BuildError."""
+    """The path of the compiled kernels. Builds them if they are missing. Raises BuildError."""
     with _one_thread:
         return compiled() or _build()
 
 
 def compiled() -> Path | None:
-    """The kernels, if they are compiled for this machine."""
+    """The path of the kernels; None: they are not compiled for this machine."""
     return stored(_name()) if HAVE_OWNERS else None
 
 
@@ -88,7 +88,7 @@ def compiler() -> str:
 
 
 def flags() -> list[str]:
-    """What the compiler is told here."""
+    """The compiler's flags on this machine."""
     chosen = ["-O3", "-std=c++20", "-fPIC", "-fopenmp", "-ffp-contract=fast", "-Wno-psabi", "-fvisibility=hidden"]
     chosen.append(f"-D_GLIBCXX_USE_CXX11_ABI={int(torch._C._GLIBCXX_USE_CXX11_ABI)}")
     if lanes() == 16:
@@ -99,7 +99,7 @@ def flags() -> list[str]:
 
 
 def lanes() -> int:
-    """Floats in a vector, kLanes in csrc/vec.h. Torch has asked the processor; ATEN_CPU_CAPABILITY=avx2 holds both back."""
+    """Floats in a vector, kLanes in csrc/vec.h. Torch has asked the processor; ATEN_CPU_CAPABILITY=avx2 limits both."""
     return 16 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 8
 
 
@@ -120,7 +120,7 @@ def _identity(program: str) -> str:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Waits for a process that builds there now."""
+    """Holds the folder's lock. Waits while another process builds there."""
     while True:
         try:
             held = lock(folder / "build.lock", "in use")
@@ -136,7 +136,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _remembered(note: Path) -> None:
-    """Raises BuildError where this compiler failed on these sources not long ago: it would take as long again."""
+    """Raises BuildError if this compiler failed on these sources within REMEMBER_SECONDS: a new try would be slow."""
     if note.exists() and time.time() - note.stat().st_mtime < REMEMBER_SECONDS:
         raise BuildError(f"{note.read_text()}; not tried again for a day, or until {note} is deleted")
 
@@ -157,7 +157,7 @@ def _compile(program: str, folder: Path, name: str, note: Path) -> Path:
 
 
 def _linked(program: str, folder: Path) -> Path:
-    """The library in `folder`, its sources compiled side by side. Raises BuildError."""
+    """Compiles the sources in parallel, and links the library in `folder`. Raises BuildError."""
     home, built = Path(torch.__file__).parent, folder / "native.so"
     includes = [f"-isystem{home / 'include'}", f"-isystem{home / 'include/torch/csrc/api/include'}"]
     sources = {folder / f"{source.stem}.o": source for source in sorted(SOURCE_DIR.glob("*.cpp"))}
@@ -167,9 +167,9 @@ def _linked(program: str, folder: Path) -> Path:
 
 
 def _run(commands: Sequence[Sequence[str | Path]], folder: Path) -> None:
-    """All at once. Raises BuildError when one fails or takes too long: all are killed then, with what they have started.
+    """Runs the commands in parallel. Raises BuildError when one fails or takes too long.
 
-    So they are when this process ends, whatever ends it.
+    All commands and their child processes are killed then, and also when this process ends, whatever ends it.
     """
     environment, end = os.environ | {"TMPDIR": str(folder)}, time.monotonic() + TIME_LIMIT
     watched, held = os.pipe()

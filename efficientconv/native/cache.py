@@ -1,6 +1,6 @@
-"""Where compiled kernels lie: a folder of this user's, that nobody else may write to.
+"""Where compiled kernels lie: a folder of this user, to which nobody else may write.
 
-What lies there is run. So a folder or a library that is another user's, or that others may write to, is never used.
+The libraries in it are run. So a folder or library that another user owns, or that others may write to, is never used.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from efficientconv.files import read_bytes, remove_leftovers, replacing
 
-KEPT = 4  # libraries: one for each version and torch that is in use side by side, 1 MB each
+KEPT = 4  # libraries of 1 MB: one for each version and torch in use side by side
 
 
 class BuildError(Exception):
@@ -24,7 +24,7 @@ class BuildError(Exception):
 
 
 def stored(name: str) -> Path | None:
-    """The library `name`, whole and this user's; None: there is none. A damaged one is removed."""
+    """The path of the library `name`, undamaged and owned by this user; None: there is none. Removes a damaged one."""
     for folder in _places():
         with suppress(OSError):  # no folder, or one that cannot be read
             _require_private(folder)
@@ -38,7 +38,7 @@ def stored(name: str) -> Path | None:
 
 
 def store(folder: Path, name: str, built: Path) -> Path:
-    """Puts `built` there in one step, synced, under a name that has its checksum. Raises OSError."""
+    """Copies the file `built` into `folder` in one step, synced. The new name has the checksum. Raises OSError."""
     content = built.read_bytes()
     path = folder / _file_name(name, content)
     with replacing(path) as file:
@@ -56,7 +56,7 @@ def hold(path: Path) -> None:
 
 
 def remove_old(folder: Path) -> None:
-    """All libraries but those in use and those KEPT that were used last. Only for the process that builds there alone."""
+    """Removes old libraries. Those in use, and the KEPT last used ones, stay. Only for the process that holds the lock."""
     import fcntl
 
     libraries = sorted(folder.glob("native-*.so"), key=lambda path: path.lstat().st_mtime)
@@ -67,7 +67,7 @@ def remove_old(folder: Path) -> None:
 
 
 def folder_to_build_in() -> Path:
-    """The first place that this user can write to, and nobody else; made where it is missing. Raises BuildError."""
+    """The first place to which only this user can write; made if it is missing. Raises BuildError."""
     reasons = []
     for folder in _places():
         try:
@@ -82,15 +82,18 @@ def folder_to_build_in() -> Path:
 
 
 def remove_killed_builds(folder: Path) -> None:
-    """Only for the process that builds there alone."""
+    """Removes the temporary files of killed builds. Only for the process that holds the lock."""
     for left in folder.glob("build-*"):
         shutil.rmtree(left, ignore_errors=True)
     remove_leftovers(folder)
 
 
 def _places() -> Iterator[Path]:
-    """Beside the user's other caches, which an absolute XDG_CACHE_HOME moves, as its specification says; then, for who has
-    no home folder or a read-only one, among the system's temporary files."""
+    """Folders for the kernels: among the user's caches, then among the system's temporary files.
+
+    An absolute XDG_CACHE_HOME moves the caches, as the XDG specification says. Users with no home folder, or a read-only
+    one, need the temporary files.
+    """
     for folder in (os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~/.cache")):
         if os.path.isabs(folder):
             yield Path(folder) / "efficientconv"
@@ -99,7 +102,7 @@ def _places() -> Iterator[Path]:
 
 
 def _require_private(folder: Path) -> None:
-    """Raises OSError. What is the user's own is made so, if a generous umask made it."""
+    """Raises OSError if others own the folder or may write to it. A folder of this user loses others' write permission."""
     found = folder.stat()
     if found.st_uid == folder.lstat().st_uid == os.getuid() and found.st_mode & 0o022:
         folder.chmod(stat.S_IMODE(found.st_mode) & ~0o022)

@@ -1,7 +1,7 @@
-"""Memory that the kernels keep between calls: freed results for the next ones, and what each thread works in.
+"""Memory that the kernels keep between calls: freed results for the next results, and each thread's working memory.
 
 Fresh memory costs a page fault for every 4 KiB, which can take longer than the layer that fills it. At most 512 MiB are
-kept in all, and of freed results no more than twice what was ever in use at once.
+kept in all. Freed results are at most twice the most memory that results ever used at once.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import torch
 
 
 def empty_cache() -> None:
-    """Gives back to the system all that is kept: freed results, the working memory of this thread and of torch's."""
+    """Returns all kept memory to the system: freed results, and the working memory of this thread and of torch's threads."""
     if hasattr(torch.ops.efficientconv, "empty_cache"):  # the kernels are loaded
         torch.ops.efficientconv.empty_cache()
 
 
 def kept_bytes() -> int:
-    """How much is kept now, in bytes."""
+    """The kept memory, in bytes."""
     if hasattr(torch.ops.efficientconv, "kept_bytes"):
         return torch.ops.efficientconv.kept_bytes()
     return 0

@@ -12,7 +12,7 @@ from efficientconv.results.statistics import CONFIDENCE, Comparison, Difference,
 from efficientconv.results.table import Column, Table
 from efficientconv.validation import Section, validate
 
-HELD_OUT = 0.1  # share of the training images that these runs hold out
+HELD_OUT = 0.1  # the share of the training images that these runs hold out
 
 
 class Decision(Section):
