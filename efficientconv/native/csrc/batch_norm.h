@@ -1,5 +1,5 @@
-// Batch norm, residual addition and ReLU in one go, forward and backward, in training. A channel's maps of the whole batch
-// fit the second cache, so that what is read twice comes from memory once.
+// Batch norm, residual addition and ReLU in one pass, forward and backward, in training. A channel's maps of the whole batch
+// fit the second cache, so that maps that are read twice come from memory once.
 #pragma once
 
 #include "blocks.h"

@@ -1,5 +1,5 @@
-// Batch norm, residual addition and ReLU in training as in batch_norm.h, on channels-last maps: vectors lie along the channels,
-// whose number they divide. Threads take ranges of pixels.
+// Batch norm, residual addition and ReLU in training as in batch_norm.h, on channels-last maps. Vectors lie along the channels;
+// the number of channels is a multiple of a vector's length. Threads take ranges of pixels.
 #pragma once
 
 #include "batch_norm.h"

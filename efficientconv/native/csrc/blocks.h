@@ -1,4 +1,4 @@
-// How the pixels of a batch are cut into blocks of three vectors, the width of the register tile, and where each block comes from.
+// Cuts the pixels of a batch into blocks of three vectors, the width of the register tile, and finds the source of each block.
 #pragma once
 
 #include <algorithm>

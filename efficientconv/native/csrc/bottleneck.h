@@ -1,4 +1,4 @@
-// A whole spatial bottleneck for inference: what is on the cells never leaves the caches.
+// A whole spatial bottleneck for inference: the values of the cells never leave the caches.
 #pragma once
 
 #include "cells.h"

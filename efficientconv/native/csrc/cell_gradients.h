@@ -1,7 +1,7 @@
 // The gradients of a spatial bottleneck's depthwise filters, of either half: cells times the pixels that they cover.
 //
-// Each map has sums of its own, added up over the images afterwards: so the maps are gone through in the order of the memory,
-// which is what decides the speed, and the result does not depend on the number of threads.
+// Each map has its own sums, which are added up over the images afterwards. So the maps are read in the order of the memory,
+// which decides the speed, and the result does not depend on the number of threads.
 #pragma once
 
 #include "cells.h"

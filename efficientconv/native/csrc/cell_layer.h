@@ -1,7 +1,7 @@
-// The gradients of a spatial bottleneck with batch norm, residual and ReLU, without those of the map that batch norm stands on.
+// The gradients of a spatial bottleneck with batch norm, residual and ReLU, without a gradient of batch norm's input.
 //
-// That map is z = cell * tap. What the gradients want of it are sums over cells and pixels, taken while the gradient of the
-// output goes by.
+// Batch norm's input is z = cell * tap. The gradients need z only in sums over cells and pixels, which are taken while the
+// output's gradient is read.
 #pragma once
 
 #include "cell_gradients.h"

@@ -1,5 +1,5 @@
-// Batch norm's statistics of a spatial bottleneck's expanded cells, taken from the cells: the map z that batch norm stands on,
-// each cell times the k x k filter of its channel, is neither written nor read (cell_layer.h has the gradients).
+// Batch norm's statistics of a spatial bottleneck's expanded cells, computed from the cells. Batch norm's input z, each cell
+// times the k x k filter of the channel, is neither written nor read (cell_layer.h has the gradients).
 #pragma once
 
 #include "cells.h"

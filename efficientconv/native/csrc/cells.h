@@ -1,7 +1,7 @@
 // The depthwise halves of a spatial bottleneck: k x k with stride k onto cells, and back. Each is the other's transpose.
 //
-// Cell (i, j) covers the map's rows i k - padding .. i k - padding + k - 1, and columns alike; what lies outside is zero.
-// k = 2, which the paper's models have, goes by vectors of pixels, even columns beside odd ones; any other k by plain loops.
+// Cell (i, j) covers the map's rows i k - padding .. i k - padding + k - 1, and columns by the same rule. Pixels outside the map
+// are zero. k = 2, as in the paper's models, uses vectors of pixels, even columns beside odd ones. Other k use plain loops.
 #pragma once
 
 #include "blocks.h"

@@ -1,4 +1,4 @@
-// Convolutions over connections, with or without a depthwise one before them: sic, topological, and the layers around them.
+// Convolutions over connections, with or without a depthwise convolution first: sic, topological, and the layers around both.
 #pragma once
 
 #include "layer_end.h"

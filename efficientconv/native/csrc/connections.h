@@ -1,5 +1,5 @@
-// The convolution over a plan's connections: forward and, with a transposed plan, the gradient of the input. What the steps
-// read comes from a source (panels.h). weight_gradient.h has the gradient of the weights.
+// The convolution over a plan's connections: forward and, with a transposed plan, the gradient of the input. A source
+// (panels.h) supplies the input of the steps. weight_gradient.h has the gradient of the weights.
 #pragma once
 
 #include "panels.h"

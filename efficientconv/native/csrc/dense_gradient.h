@@ -1,7 +1,7 @@
 // The weight gradient of a projection that joins all channels: a matrix product whose sums run over pixels.
 //
-// With the pixels along the vectors, as in connections.h, each sum would have to be taken across lanes. Here what the
-// projection reads is transposed first: the register tile then has inputs along its vectors and goes through the pixels.
+// If pixels lay along the vectors, as in connections.h, each sum would go across lanes. So the projection's input is
+// transposed first: the register tile then has inputs along the vectors and goes through the pixels.
 #pragma once
 
 #include "connections.h"

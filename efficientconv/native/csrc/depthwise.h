@@ -1,4 +1,4 @@
-// The depthwise convolution: of the pixels of a group of blocks, as what a projection reads, and of whole maps.
+// The depthwise convolution: of a group of blocks of pixels, as input of a projection, and of whole maps.
 #pragma once
 
 #include "panels.h"

@@ -1,4 +1,4 @@
-// Backward of the depthwise convolution, map by map: a map and its gradients stay in the first cache.
+// Backward of the depthwise convolution, map by map: a map and the map's gradients stay in the first cache.
 #pragma once
 
 #include "depthwise.h"

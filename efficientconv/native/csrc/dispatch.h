@@ -1,4 +1,4 @@
-// What all operators do with PyTorch's dispatcher: when the kernels here do not apply, the reference of layers/operators.py runs.
+// The operators and PyTorch's dispatcher: where the kernels here do not apply, the reference of layers/operators.py runs.
 #pragma once
 
 #include <ATen/FuncTorchTLS.h>

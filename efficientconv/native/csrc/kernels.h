@@ -1,4 +1,5 @@
-// What the kernels offer to operators.cpp and to the sanitizers' driver. kernels.cpp defines it, or a header that it alone includes.
+// The kernels' functions for operators.cpp and for the sanitizers' driver. kernels.cpp, or a header that only it includes,
+// defines them.
 #pragma once
 
 #include "vec.h"

@@ -1,5 +1,5 @@
-// Max pool. Of contiguous maps: first over the rows of the windows, then over their columns, both by vectors. Of channels-last
-// maps, and of gradients: window by window, vectors lie along the channels.
+// Max pool. Contiguous maps: first over the rows of the windows, then over the windows' columns, both by vectors.
+// Channels-last maps, and gradients: window by window, with vectors along the channels.
 #pragma once
 
 #include <limits>

@@ -1,4 +1,4 @@
-// What batch norm with the batch's own statistics does to one channel, and to its gradient.
+// Batch norm with the batch's own statistics, of one channel and of the channel's gradient.
 #pragma once
 
 #include <cmath>

@@ -1,8 +1,8 @@
-// What the steps read: for each block of pixels a panel of rows, one block of floats each, written where the cache can hold it.
+// The input of the steps: for each block of pixels a panel of rows, each row a block of floats. A cache holds the panels.
 //
 // A source fills the panels of a group of blocks from the maps: row r of block b starts at b * panel_stride + r * row_stride.
-// Row channel * k^2 + tap of `Patches` holds what the tap sees of the channel; row `channel` of `Depthwise` (depthwise.h) holds
-// the channel's k x k convolution.
+// Row channel * k^2 + tap of `Patches` holds the channel's pixels under the tap. Row `channel` of `Depthwise` (depthwise.h)
+// holds the channel's k x k convolution.
 #pragma once
 
 #include "blocks.h"

@@ -1,7 +1,7 @@
-// In which order the kernels go through the connections: the steps of each tile of four output channels (tile.h).
+// The order in which the kernels go through the connections: the steps of each tile of four output channels (tile.h).
 //
-// A step reads input channel A for the outputs of its mask and, in a pair, input channel B for the other ones. Planned once for a
-// connectivity; the weights are packed into the order of the steps at each call.
+// A step reads input channel A for the outputs of the step's mask and, in a pair, input channel B for the other outputs. A plan
+// is made once for a connectivity. Each call packs the weights into the order of the steps.
 #pragma once
 
 #include <algorithm>

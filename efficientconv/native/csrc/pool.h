@@ -1,5 +1,5 @@
-// Where the kernels' results live. Memory fresh from the system costs a page fault for every 4 KiB, which can take longer
-// than the layer that fills it (measured: 5 of 11 ms); so freed results are kept, up to a limit, for the next ones.
+// The memory of the kernels' results. Memory fresh from the system costs a page fault for every 4 KiB, which can take longer
+// than the layer that fills it (measured: 5 of 11 ms). So freed results are kept, up to a limit, for the next results.
 #pragma once
 
 #include <ATen/EmptyTensor.h>

@@ -1,4 +1,4 @@
-// Memory that a thread keeps from call to call, so that it does not ask the system for it in each.
+// Working memory that a thread keeps from call to call, so that no call has to ask the system for memory.
 #pragma once
 
 #include <array>

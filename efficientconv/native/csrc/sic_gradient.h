@@ -1,7 +1,7 @@
 // The gradients of a SIC layer in training: depthwise convolution, projection, batch norm, residual, ReLU.
 //
-// A few images at a time go through all of it, so that the gradients between the layer's ends stay in the caches. Where maps are
-// large, most of a step's time is the memory's.
+// A few images at a time go through the whole layer, so that the gradients inside the layer stay in the caches. With large maps
+// most of a step's time is memory traffic.
 #pragma once
 
 #include "batch_norm.h"

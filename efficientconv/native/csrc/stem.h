@@ -1,4 +1,4 @@
-// A network's first layer for inference: a strided convolution of few channels, batch norm, ReLU and max pool in one go.
+// A network's first layer for inference: a strided convolution of few channels, batch norm, ReLU and max pool in one pass.
 // The library's convolutions are slow on three channels, and the map before the pool is the largest of the network.
 #pragma once
 

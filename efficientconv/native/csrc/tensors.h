@@ -1,4 +1,4 @@
-// Tensors as what the kernels take. The operators look once at what they are given; behind that, all is float32, contiguous and fits.
+// Turns tensors into the kernels' arguments. Operators check arguments once; the kernels get float32, contiguous, fitting maps.
 #pragma once
 
 #include <ATen/ATen.h>

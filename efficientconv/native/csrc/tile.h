@@ -1,10 +1,10 @@
-// The register tile that everything is built from: four output channels by up to three vectors of pixels.
+// The register tile of all kernels over connections: four output channels by up to three vectors of pixels.
 //
 // A tile's work is a list of steps. A step reads the same pixels of input A and multiplies them by one weight for each
-// output that sees A. Neighbours in a topology see almost the same inputs; where A is seen by some of the four only, the
+// output that sees A. Neighbours in a topology see almost the same inputs. Where only some of the four outputs see A, the
 // step reads a second input, B, for the others, so that all twelve accumulators stay busy and nothing is multiplied by
-// zero. The plan (plan.h) sorts the steps by who reads what, the step's kind: a mask of the outputs that read A, with
-// 16 added where the others read B. The kind is a template argument, so that a step has no branches.
+// zero. The plan (plan.h) sorts the steps by kind. The kind is a mask of the outputs that read A, plus 16 where the
+// others read B. The kind is a template argument, so that a step has no branches.
 #pragma once
 
 #include "kernels.h"

@@ -1,5 +1,6 @@
-// Vectors of floats in the compiler's own type: sixteen with AVX-512 and eight otherwise, with -mavx2 -mfma one register and
-// fused multiply-adds, without them whatever the machine has. No intrinsics, so that the portable build is the same code.
+// Vectors of floats in the compiler's own type: sixteen floats with AVX-512, otherwise eight. With -mavx2 -mfma a vector is one
+// register, with fused multiply-adds; without these flags it is whatever the machine has. There are no intrinsics, so that
+// the portable build is the same code.
 #pragma once
 
 #include <cstdint>

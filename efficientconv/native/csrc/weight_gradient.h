@@ -1,7 +1,8 @@
-// The gradient of the weights over a plan's connections: sums over pixels, a group of them at a time, that a cache holds.
+// The gradient of the weights over a plan's connections: sums over pixels, a group of pixels at a time, that a cache holds.
 //
-// What is summed over lies in rows, one for each input and one for each output. For a k x k convolution the rows are the maps'
-// own, with zeros between them: there a tap is an offset. For a projection after a depthwise convolution they are its results.
+// The summands lie in rows, one for each input and one for each output. For a k x k convolution the rows are the maps' own
+// rows, with zeros between them, and a tap is an offset. For a projection after a depthwise convolution the rows are that
+// convolution's results.
 #pragma once
 
 #include "connections.h"
