@@ -4,13 +4,15 @@
 biases, normalisation, ReLU, softmax, pooling and additions are not (paper, section 1). Activations are the output elements
 of the counted operations. Parameters are all parameters of the network, each once.
 
-Layers of this project state their cost. torch knows the MACs of other operations (operations.py). An operation that neither
-knows is refused, and never counted as 0.
+A layer that multiplies by itself, as a topological one does, states its cost. A layer made of other modules costs what these
+cost, whatever stands in their place by now. torch knows the MACs of other operations (operations.py). An operation that
+neither knows is refused, and never counted as 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.parametrize import ParametrizationList
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from efficientconv.errors import UserError, did_you_mean
@@ -62,8 +65,9 @@ def count(model: nn.Module, shape: Sequence[int], kind: str = "math") -> Network
     runs several times is counted as often; parameters that do not run, such as an auxiliary classifier's, are counted too.
 
     Args:
-        kind: "math": what the layers are defined to multiply; a topological layer counts its connections. "executed": what
-            the reference implementation multiplies, half of FlopCounterMode's FLOPs: there that layer is a dense one.
+        kind: "math": what the layers are defined to multiply; a topological layer counts its connections, and what computes
+            a parametrized weight is not counted. "executed": all that the reference implementation multiplies, half of
+            FlopCounterMode's FLOPs: there a topological layer is a dense one.
     Raises:
         UserError: another kind; an operation whose multiplications are unknown.
     """
@@ -93,18 +97,18 @@ def _dtype(model: nn.Module) -> torch.dtype:
 
 
 class _Counter(TorchDispatchMode):
-    """Adds the MACs of each operation to the innermost module in which the operation runs.
+    """Adds the MACs of each operation to the innermost module in which the operation runs; a layer counts as one module.
 
-    A layer that states its cost is one module. by_statement: the stated cost counts, not the operations.
+    by_statement: stated costs count, and not the operations of those that state them, nor of parametrizations.
     """
 
     def __init__(self, model: nn.Module, by_statement: bool):
         super().__init__()
         self.layers: dict[str, Cost] = {}  # in the order in which they ran; those that did not run come last
         self._by_statement = by_statement
-        self._modules = dict(_followed(model))
+        self._modules = list(_followed(model))
         self._params = _params(self._modules)  # of each module that has not yet run
-        self._running = [("", False)]  # name of each module that runs, and whether its statement counts
+        self._running = [("", True)]  # name of each module that runs, and whether its operations count
         self._formulas = formulas()
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
@@ -117,11 +121,11 @@ class _Counter(TorchDispatchMode):
             if output is not NotImplemented:
                 return output
         output = operation(*args, **kwargs)
-        name, stated = self._running[-1]
-        if formula is not None and not stated:
+        name, counts = self._running[-1]
+        if formula is not None and counts:
             made = output[0] if isinstance(output, tuple) else output
             self._add(name, Cost(formula(*args, **kwargs, out_val=output) // 2, 0, made.numel()))
-        elif not known and not stated:
+        elif not known and counts:
             raise UserError(
                 f"count: what {operation._overloadpacket} multiplies is unknown (in {name or 'the network itself'}); give "
                 "torch a formula of it: torch.utils.flop_counter.register_flop_formula"
@@ -132,9 +136,10 @@ class _Counter(TorchDispatchMode):
     def following_calls(self) -> Iterator[None]:
         """While open, calls of the modules are followed; at its end `layers` is complete."""
         hooks = []
-        for name, module in self._modules.items():
+        for name, module in self._modules:
             stated = self._by_statement and _states_cost(module)
-            hooks.append(module.register_forward_pre_hook(partial(self._enter, name, stated)))
+            counts = not (stated or self._by_statement and isinstance(module, ParametrizationList))
+            hooks.append(module.register_forward_pre_hook(partial(self._enter, name, counts)))
             hooks.append(module.register_forward_hook(partial(self._leave, stated), with_kwargs=True))
         try:
             yield
@@ -144,15 +149,15 @@ class _Counter(TorchDispatchMode):
         for name in list(self._params):
             self._add_params(name)
 
-    def _enter(self, name: str, stated: bool, *_: object) -> None:
-        self._running.append((name, stated))
+    def _enter(self, name: str, counts: bool, *_: object) -> None:
+        self._running.append((name, counts and self._running[-1][1]))
 
     def _leave(self, stated: bool, module: nn.Module, args: tuple, kwargs: dict, output: object) -> None:
         name, _ = self._running.pop()
         if stated:
             (x,) = (*args, *kwargs.values())
-            cost = module.cost(*x.shape[-2:])
-            self._add(name, Cost(cost.macs, 0, cost.activations))
+            cost, images = module.cost(*x.shape[-2:]), math.prod(x.shape[:-3])
+            self._add(name, Cost(cost.macs * images, 0, cost.activations * images))
         self._add_params(name)
 
     def _add_params(self, name: str) -> None:
@@ -163,29 +168,33 @@ class _Counter(TorchDispatchMode):
         self.layers[name] = self.layers.get(name, Cost()) + cost
 
 
-def _states_cost(module: nn.Module) -> bool:
-    """Whether the module is a layer of this project, with its formula: a method `cost(h, w)`."""
+def _is_layer(module: nn.Module) -> bool:
+    """Whether the module is a layer as this project's are, with its formula: a method `cost(h, w)`."""
     return callable(getattr(type(module), "cost", None))
 
 
+def _states_cost(module: nn.Module) -> bool:
+    """Whether the module is a layer that multiplies by itself. Parts could be others than its formula counts."""
+    return _is_layer(module) and module._modules.keys() <= {"parametrizations"} and "forward" not in module.__dict__
+
+
 def _followed(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Every module by its name, without those inside a layer that states its cost."""
-    inside: str | None = None
+    """Every module, and the name under which it is counted: its own, or that of the layer that it is a part of."""
+    layer: str | None = None
     for name, module in model.named_modules():
-        if inside is not None and f"{name}.".startswith(inside):
-            continue
-        inside = (f"{name}." if name else "") if _states_cost(module) else None  # "" is the start of every name
-        yield name, module
+        if layer is None or not f"{name}.".startswith(layer and f"{layer}."):  # "" is the start of every name
+            layer = name if _is_layer(module) else None
+        yield name if layer is None else layer, module
 
 
-def _params(modules: dict[str, nn.Module]) -> dict[str, int]:
-    """Parameters of each module itself, of a layer that states its cost with all that is inside; shared ones once."""
+def _params(modules: Iterable[tuple[str, nn.Module]]) -> dict[str, int]:
+    """Parameters that are counted under each name; shared ones once."""
     seen: set[nn.Parameter] = set()
-    numbers = {}
-    for name, module in modules.items():
-        own = set(module.parameters(recurse=_states_cost(module))) - seen
+    numbers: dict[str, int] = {}
+    for name, module in modules:
+        own = set(module.parameters(recurse=False)) - seen
         seen |= own
-        numbers[name] = sum(p.numel() for p in own)
+        numbers[name] = numbers.get(name, 0) + sum(p.numel() for p in own)
     return numbers
 
 

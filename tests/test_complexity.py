@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import itertools
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -366,7 +367,6 @@ class Shared(nn.Module):
         (Attention(), (5, 8), 5 * 8 * 32 + 2 * 5 * 5 * 8, 5 * 24 + 2 * 25 + 5 * 8 + 5 * 8),
         (nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), (5, 8), 5 * 8 * 64 + 2 * 5 * 5 * 8, 370),
         (Recurrent(), (5, 8), 5 * 4 * 4 * (8 + 4), 5 * 16 * 2),
-        (nn.utils.parametrizations.spectral_norm(nn.Linear(8, 3)), (8,), 8 * 3 + 8 * 3 + 3, 3 + 3 + 1),
         (Shared(), (8,), 2 * 64, 16),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
@@ -375,6 +375,54 @@ def test_what_multiplies_is_counted(module: nn.Module, shape: tuple[int, ...], m
     cost = count(module, shape)
     assert bare(cost) == Cost(macs, sum(p.numel() for p in module.parameters()), activations)
     assert cost == count(module, shape, kind="executed")
+
+
+def test_what_computes_a_weight_is_executed_but_no_part_of_the_definition() -> None:
+    module = nn.utils.parametrizations.spectral_norm(nn.Linear(8, 3))
+    assert bare(count(module, (8,))) == Cost(8 * 3, 8 * 3 + 3, 3)
+    assert bare(count(module, (8,), kind="executed")) == Cost(8 * 3 + 8 * 3 + 3, 8 * 3 + 3, 3 + 3 + 1)
+
+
+def test_a_replaced_part_of_a_layer_is_counted_as_what_it_is() -> None:
+    layer = SICConv2d(12, 12, 3, topology=reference.PLANE)
+    filters = 12 * 9
+    layer.projection = nn.Conv2d(12, 12, 3, padding=1, bias=False)
+    expected = Cost((filters + 12 * 12 * 9) * 30, filters + 12 * 12 * 9, 2 * 12 * 30)
+    assert count(nn.Sequential(layer), (12, 5, 6)).layers == {"0": expected}
+    layer.projection = TopologicalConv2d(12, 12, 3, topology=reference.PLANE)
+    fan = 12 * reference.PLANE.fan * 9
+    assert bare(count(layer, (12, 5, 6))) == Cost((filters + fan) * 30, filters + fan, 2 * 12 * 30)
+    layer.forward = layer.depthwise.forward
+    assert count(layer, (12, 5, 6)).macs == filters * 30
+    layer = TopologicalConv2d(12, 12, 1, topology=reference.PLANE)
+    layer.forward = torch.relu
+    assert count(layer, (12, 5, 6)).macs == 0
+
+
+@pytest.mark.parametrize("norm", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm])
+@pytest.mark.parametrize("make", [SICConv2d, TopologicalConv2d])
+def test_a_parametrized_weight_leaves_the_cost_as_defined(make: type[nn.Module], norm: Callable) -> None:
+    layer = make(12, 12, 3, topology=reference.PLANE)
+    before = count(layer, (12, 5, 6))
+    for part in [m for m in layer.modules() if "weight" in m._parameters]:
+        norm(part)
+    after = count(layer, (12, 5, 6))
+    assert (after.macs, after.activations) == (before.macs, before.activations)
+    assert after.params == sum(p.numel() for p in layer.parameters())
+
+
+class Frames(nn.Sequential):
+    """Runs on each of three images that lie behind one another."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.unflatten(1, (3, -1)).flatten(0, 1))
+
+
+@pytest.mark.parametrize("make", [SICConv2d, TopologicalConv2d])
+def test_a_layer_that_runs_on_several_images_costs_as_much_for_each(make: type[nn.Module]) -> None:
+    layer = make(12, 12, 3, topology=reference.PLANE)
+    one, three = count(layer, (12, 5, 6)), count(Frames(layer), (36, 5, 6))
+    assert bare(three) == Cost(3 * one.macs, one.params, 3 * one.activations)
 
 
 class Distances(nn.Module):
