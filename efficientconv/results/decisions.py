@@ -61,8 +61,8 @@ def ledger(runs: Mapping[str, Sequence[RunRecord]], tier: str) -> str:
     commands = "\n".join(f"python train.py -m tier={tier} data.val_fraction={HELD_OUT} {one} seed=0,1" for one in settings)
     return (
         f"{table.markdown()}\n\nTop-1 % on the {HELD_OUT:.0%} of the training images that these runs hold out, after "
-        f"the last epoch; the test images have no part in it. Differences: otherwise minus kept, {CONFIDENCE:.0%}{test}. "
-        f"Moves: by Holm over the rows that are run. The runs of each row that do otherwise:\n\n```bash\n{commands}\n```"
+        f"the last epoch. The test images are not used. Differences: otherwise minus kept, {CONFIDENCE:.0%}{test}. "
+        f"Moves: by Holm over the rows that are run. A command for each row's other variant:\n\n```bash\n{commands}\n```"
     )
 
 
