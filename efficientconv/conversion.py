@@ -82,7 +82,8 @@ def convert(
 
     Args:
         layer: "sic", "unravelled", ...: a name in `efficientconv.layers.LAYERS`.
-        include, exclude: patterns, as in a shell, of names that `model.named_modules()` has: "layer1.*". include=None: all.
+        include, exclude: patterns, as in a shell, of names that `model.named_modules()` has: "layer1.*";
+            a string is one pattern. include=None: all.
         where: a function of a name and a convolution that passed `include` and `exclude`; False keeps the convolution.
         init: None: the layer's own random weights. "svd", for sic and unravelled: the nearest approximation of the
             convolution's weights; exact with bases=k * k.
@@ -156,13 +157,18 @@ def _chosen(
     exclude: Sequence[str],
     where: Callable[[str, nn.Conv2d], bool] | None,
 ) -> set[str]:
-    matched = {pattern: {n for n in convolutions if fnmatchcase(n, pattern)} for pattern in [*(include or ()), *exclude]}
+    wanted, unwanted = _patterns(() if include is None else include), _patterns(exclude)
+    matched = {pattern: {n for n in convolutions if fnmatchcase(n, pattern)} for pattern in [*wanted, *unwanted]}
     for pattern, names in matched.items():
         if not names:
             raise UserError(f"convert: no convolution is named '{pattern}': {did_you_mean(pattern, convolutions)}")
-    chosen = set(convolutions) if include is None else set().union(*(matched[pattern] for pattern in include))
-    chosen = chosen.difference(*(matched[pattern] for pattern in exclude))
+    chosen = set(convolutions) if include is None else set().union(*(matched[pattern] for pattern in wanted))
+    chosen = chosen.difference(*(matched[pattern] for pattern in unwanted))
     return {name for name in chosen if where is None or where(name, convolutions[name])}
+
+
+def _patterns(names: str | Sequence[str]) -> Sequence[str]:
+    return [names] if isinstance(names, str) else names
 
 
 def _reason(conv: nn.Conv2d, uses: Counter) -> str | None:
@@ -175,7 +181,8 @@ def _reason(conv: nn.Conv2d, uses: Counter) -> str | None:
         return "depthwise: nothing between channels"
     if has_hooks(conv):
         return "it has hooks"
-    return "its weight is another module's too" if uses[conv.weight] > 1 else None
+    shared = [name for name, p in conv.named_parameters() if uses[p] > 1]
+    return f"its {shared[0]} is another module's too" if shared else None
 
 
 def _replacement(layer: str, conv: nn.Conv2d, init: str | None, args: dict) -> tuple[nn.Module, float | None]:
@@ -196,7 +203,10 @@ def _replacement(layer: str, conv: nn.Conv2d, init: str | None, args: dict) -> t
         error = start_from_weight(new, weight)  # type: ignore[arg-type]  # _check has seen to the layer
         if conv.bias is not None:
             new.bias.data.copy_(conv.bias.data)
-    return new.train(conv.training).requires_grad_(conv.weight.requires_grad), error
+    new.train(conv.training).requires_grad_(conv.weight.requires_grad)
+    if conv.bias is not None:
+        new.bias.requires_grad_(conv.bias.requires_grad)
+    return new, error
 
 
 def _costs(model: nn.Module, names: Iterable[str], shape: Sequence[int] | None) -> dict[str, Cost]:

@@ -173,10 +173,21 @@ def test_what_a_new_layer_would_break_stays() -> None:
     assert model(torch.randn(1, 3, 8, 8)).shape == (1, 8, 6, 6)
 
 
+def test_a_shared_bias_stays_shared_and_a_frozen_one_frozen() -> None:
+    model = nn.Sequential(*(nn.Conv2d(4, 4, 3) for _ in range(3)))
+    model[1].bias = model[0].bias
+    model[2].bias.requires_grad_(False)
+    report = convert(model, "sic")
+    assert [layer.reason for layer in report.layers] == ["its bias is another module's too"] * 2 + [None]
+    assert model[1].bias is model[0].bias
+    assert [p.requires_grad for p in (model[2].bias, model[2].depthwise.weight)] == [False, True]
+
+
 def test_names_patterns_and_a_function_choose() -> None:
     replaced = lambda **choice: {layer.name for layer in convert(Net(), "sic", **choice).replaced}  # noqa: E731  said once
     assert replaced(include=["t*", "first"]) == {"twice", "first"}
     assert replaced(exclude=["t*", "first"]) == {"ours", "wide"}
+    assert replaced(include="t*") == {"twice"} and replaced(include=["t*", "wide"], exclude="wide") == {"twice"}
     assert replaced(include=["*"], exclude=["wide"], where=lambda name, conv: conv.in_channels == 4) == {"twice", "ours"}
 
 
