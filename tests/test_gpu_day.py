@@ -23,7 +23,8 @@ from efficientconv.gpu_day.operations import operations
 from efficientconv.gpu_day.stages import BY_NAME, STAGES, Stage
 from efficientconv.results.gpu_page import write_page
 from efficientconv.results.gpu_reading import reading, verdict
-from efficientconv.results.gpu_steps import steps_of
+from efficientconv.results.gpu_steps import share_of_layer, steps_of
+from efficientconv.roofline.machine import MACHINES
 
 BENCH = Bench(torch.device("cpu"), tiny=True)
 BY_COMMAND = ["whole_run", "models"]  # the others in this process: to start one takes longer than its stage
@@ -219,6 +220,15 @@ def test_a_layer_in_triton_is_told_beside_plain_pytorch():
     (sentence,) = reading({"triton_layers": rows}, [], None)
     assert "ms of its kernels: K 0.75 against 3.00; eager, with the launches from Python: K 5.00 against 2.50." in sentence
     assert not reading({"triton_layers": rows[2:]}, [], None)
+
+
+def test_a_layer_is_held_against_the_bytes_that_it_must_move():
+    row = {"model": "c", "maps": "256x128x36x36", "pass": "forward", "ms": 1.0}
+    maps = 256 * 128 * 36 * 36 * 2  # bytes, bf16: read once, written once
+    assert share_of_layer(row, MACHINES["h100"]) == pytest.approx(1e3 * 2 * maps / 3.35e12, rel=0.01)
+    backward = share_of_layer(row | {"pass": "backward"}, MACHINES["h100"])
+    assert 2 < backward / share_of_layer(row, MACHINES["h100"]) < 5  # it reads and writes gradients beside maps
+    assert share_of_layer(row, None) is None
 
 
 def test_sizes_of_the_day_are_not_those_of_the_trial():

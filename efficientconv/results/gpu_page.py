@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
@@ -135,11 +135,17 @@ def _section(stage: Stage, outcome: Outcome, found: Measured) -> list[str]:
         table = gpu_operations.table(rows, found.machine)
     elif rows[0].keys() >= {"model", *SAID_ABOVE}:
         heading.append(f"Layout {', '.join(rows[0][key] for key in SAID_ABOVE)} where nothing else is said.")
-        share = Column("share of the limit", lambda row: gpu_steps.share_of_limit(row, found.machine), ".0%")
-        table = Table(rows, [*_columns(key for key in rows[0] if key not in SAID_ABOVE), share])
+        table = _with_shares(rows, gpu_steps.share_of_limit, found.machine)
+    elif rows[0].keys() >= {"model", "maps", "pass"}:
+        table = _with_shares(rows, gpu_steps.share_of_layer, found.machine)
     else:
         table = Table(rows, _columns(rows[0]))
     return [*heading, table.markdown(), *after]
+
+
+def _with_shares(rows: list[Row], share: Callable[[Row, Machine | None], float | None], machine: Machine | None) -> Table:
+    column = Column("share of the limit", lambda row: share(row, machine), ".0%")
+    return Table(rows, [*_columns(key for key in rows[0] if key not in SAID_ABOVE), column])
 
 
 def _columns(keys: Iterable[str]) -> list[Column]:

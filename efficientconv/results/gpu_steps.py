@@ -7,17 +7,20 @@ from dataclasses import dataclass
 from functools import cache
 
 import matplotlib.pyplot as plt
+import torch
 from matplotlib.axes import Axes
 
-from efficientconv.models import model_config
+from efficientconv.models import create_model, model_config
 from efficientconv.results.families import family_of
 from efficientconv.results.labels import FAINT, label
 from efficientconv.results.pictures import MARKERS, STYLE, Picture, log_axes, rendered
 from efficientconv.results.table import Column, Table
+from efficientconv.roofline.execution import least
 from efficientconv.roofline.expect import BASELINE, Ways, ways_of
 from efficientconv.roofline.limit import limit
 from efficientconv.roofline.machine import Machine
-from efficientconv.roofline.step import Setting
+from efficientconv.roofline.step import Setting, step_of
+from efficientconv.roofline.work import Work
 
 RUNS = {"no": "eager", "default": "compiled", "reduce-overhead": "CUDA graphs"}  # by torch.compile's mode in a row
 IN_TRITON, IN_REFERENCE = ", Triton", ", reference"  # ends of the names of runs with such a layers.backend
@@ -86,6 +89,25 @@ def share_of_limit(row: dict, machine: Machine | None) -> float | None:
     way = "fused" if _in_triton(row) else "eager" if row.get("compiled", "no") == "no" else "compiled"
     ms = row["ms_per_step"] if training else row["ms_per_image"] * row["batch"]
     return 1e3 * limit(ways[way], machine, row["precision"]).seconds / ms
+
+
+def share_of_layer(row: dict, machine: Machine | None) -> float | None:
+    """The share of the limit that a measured pass of a model's first layer reaches, in bf16."""
+    if machine is None:
+        return None
+    forward, both = _work_of_layer(row["model"], row["maps"])
+    backward = Work(both.kind, both.flops - forward.flops, both.bytes - forward.bytes)
+    return 1e3 * limit([forward if row["pass"] == "forward" else backward], machine, "bf16").seconds / row["ms"]
+
+
+@cache
+def _work_of_layer(model: str, maps: str) -> tuple[Work, Work]:
+    """The least work of the forward pass, and of both passes. maps: batch x channels x height x width."""
+    batch, *shape = map(int, maps.split("x"))
+    with torch.device("meta"):
+        layer = create_model(model, num_classes=1).stages["stage2"].layers[0]
+    forward, both = (least(step_of(layer, shape, batch, torch.bfloat16, training, alone=True)) for training in (False, True))
+    return forward, both
 
 
 def _in_triton(row: dict) -> bool:
