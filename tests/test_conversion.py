@@ -95,8 +95,7 @@ SETTINGS = {
 
 @pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
 def test_a_convolution_keeps_what_it_does_and_is(setting: dict) -> None:
-    conv = nn.Conv2d(4, 6, **{"kernel_size": 3, "bias": False, "dtype": torch.float64, **setting})
-    conv.weight.requires_grad_(False)
+    conv = nn.Conv2d(4, 6, **{"kernel_size": 3, "bias": False, "dtype": torch.float64, **setting}).requires_grad_(False)
     model, x = nn.Sequential(conv).eval(), torch.randn(2, 4, 9, 11, dtype=torch.float64)
     before = model(x)
     convert(model, "unravelled", bases=conv.weight[0, 0].numel(), init="svd")

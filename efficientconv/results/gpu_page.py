@@ -20,7 +20,7 @@ from efficientconv.roofline.expect import BASELINE
 from efficientconv.roofline.machine import MACHINES, Machine, machine_of
 
 OF_STEPS = ("models", "compiled", "small_images", "triton_models")
-SAID_ABOVE = ("layout", "precision")  # stand above a table of models instead of in its columns
+SAID_ABOVE = ("layout", "precision", "maps")  # stand above a table of models instead of in its columns
 UNITS = {"ms": "ms", "percent": "%", "macs": "MACs", "mb": "MB", "s": "s"}
 ABOUT_STEPS = """\
 A step is forward, backward and SGD. Share of the limit: what memory and arithmetic need at the data sheet's peaks, operation
@@ -133,10 +133,11 @@ def _section(stage: Stage, outcome: Outcome, found: Measured) -> list[str]:
         table = Table(gpu_steps.steps_of(rows, found.rows_of_steps, found.machine), gpu_steps.COLUMNS)
     elif stage.name == "operations":
         table = gpu_operations.table(rows, found.machine)
-    elif rows[0].keys() >= {"model", *SAID_ABOVE}:
-        heading.append(f"Layout {', '.join(rows[0][key] for key in SAID_ABOVE)} where nothing else is said.")
+    elif rows[0].keys() >= {"model", "layout", "precision"}:
+        heading.append(f"Layout {rows[0]['layout']}, {rows[0]['precision']} where nothing else is said.")
         table = _with_shares(rows, gpu_steps.share_of_limit, found.machine)
     elif rows[0].keys() >= {"model", "maps", "pass"}:
+        heading.append(f"Maps of {rows[0]['maps']}, training, bf16.")
         table = _with_shares(rows, gpu_steps.share_of_layer, found.machine)
     else:
         table = Table(rows, _columns(rows[0]))

@@ -15,7 +15,7 @@ from efficientconv.results.families import family_of
 from efficientconv.results.labels import FAINT, label
 from efficientconv.results.pictures import MARKERS, STYLE, Picture, log_axes, rendered
 from efficientconv.results.table import Column, Table
-from efficientconv.roofline.execution import least
+from efficientconv.roofline.execution import least_passes
 from efficientconv.roofline.expect import BASELINE, Ways, ways_of
 from efficientconv.roofline.limit import limit
 from efficientconv.roofline.machine import Machine
@@ -92,22 +92,22 @@ def share_of_limit(row: dict, machine: Machine | None) -> float | None:
 
 
 def share_of_layer(row: dict, machine: Machine | None) -> float | None:
-    """The share of the limit that a measured pass of a model's first layer reaches, in bf16."""
+    """The share of the limit that a measured pass of a model's first layer reaches, in training and bf16."""
     if machine is None:
         return None
-    forward, both = _work_of_layer(row["model"], row["maps"])
-    backward = Work(both.kind, both.flops - forward.flops, both.bytes - forward.bytes)
-    return 1e3 * limit([forward if row["pass"] == "forward" else backward], machine, "bf16").seconds / row["ms"]
+    forward, backward = _passes_of_layer(row["model"], row["maps"])
+    work = forward if row["pass"] == "forward" else backward
+    return 1e3 * limit([work], machine, "bf16").seconds / row["ms"]
 
 
 @cache
-def _work_of_layer(model: str, maps: str) -> tuple[Work, Work]:
-    """The least work of the forward pass, and of both passes. maps: batch x channels x height x width."""
+def _passes_of_layer(model: str, maps: str) -> tuple[Work, Work]:
+    """The least work of each pass. maps: batch x channels x height x width."""
     batch, *shape = map(int, maps.split("x"))
     with torch.device("meta"):
-        layer = create_model(model, num_classes=1).stages["stage2"].layers[0]
-    forward, both = (least(step_of(layer, shape, batch, torch.bfloat16, training, alone=True)) for training in (False, True))
-    return forward, both
+        full = create_model(model, num_classes=1).stages["stage2"].layers[0].conv.in_channels
+        layer = create_model(model, num_classes=1, width=shape[0] / full).stages["stage2"].layers[0]
+    return least_passes(step_of(layer, shape, batch, torch.bfloat16, alone=True))
 
 
 def _in_triton(row: dict) -> bool:

@@ -53,6 +53,13 @@ def least(step: Step) -> Work:
     return Work("convolution", sum(work.flops for work in works) - again, sum(work.bytes for work in works))
 
 
+def least_passes(step: Step) -> tuple[Work, Work]:
+    """`least` of single layers in training, as (forward, backward). Forward ends after batch norm and ReLU."""
+    works = [work for maps in step.layers for work in (_whole(maps), _apply(maps))]
+    forward, both = Work("convolution", sum(w.flops for w in works), sum(w.bytes for w in works)), least(step)
+    return forward, Work("convolution", both.flops - forward.flops, both.bytes - forward.bytes)
+
+
 def _whole(maps: LayerMaps) -> Work:
     return Work("convolution", maps.flops, maps.bytes_in + maps.bytes_weights + maps.bytes_out)
 
