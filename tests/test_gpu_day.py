@@ -182,11 +182,11 @@ def test_layers_in_triton_stand_beside_the_same_a():
     steps = steps_of([plain, triton], [a, plain, triton], None)
     assert [(step.run, step.over_a) for step in steps] == [("eager", 1.25), ("eager, Triton", 0.5)]
     sentences = reading({}, steps, None)
-    assert any("eager, Triton: times as fast as eager: C 2.50; C then takes 0.50 of A's" in line for line in sentences)
+    assert any("speed of `eager, Triton` over that of `eager`: C 2.50; C then takes 0.50 of A's" in s for s in sentences)
     other = [replace(step, commit="other") if step.run == "eager" else step for step in steps]
-    assert not any("times as fast" in line for line in reading({}, other, None))
-    assert verdict(steps) == "for speed of training only C (eager, Triton)"
-    assert verdict(steps[:1]) == "not for speed of training"
+    assert not any("the speed of" in line for line in reading({}, other, None))
+    assert verdict(steps) == "only these train faster than A: C (eager, Triton)"
+    assert verdict(steps[:1]) == "no model trains faster than A"
 
 
 def test_the_reference_is_named_where_auto_computes_another_way():
@@ -197,7 +197,8 @@ def test_the_reference_is_named_where_auto_computes_another_way():
     ]  # fmt: skip
     steps = steps_of(rows, rows, None)
     assert [step.run for step in steps] == ["CUDA graphs", "CUDA graphs, reference", "CUDA graphs, Triton"]
-    assert "Layout imagenet, CUDA graphs, Triton: times as fast as CUDA graphs: K 4.00." in reading({}, steps, None)
+    said = "Layout imagenet: the speed of `CUDA graphs, Triton` over that of `CUDA graphs`: K 4.00."
+    assert said in reading({}, steps, None)
 
 
 def test_settings_inference_and_determinism_are_told():
@@ -205,12 +206,14 @@ def test_settings_inference_and_determinism_are_told():
         {"setting": "as it comes", "model": "c", "ms_per_step": 4.0}, {"setting": "fp16", "model": "c", "ms_per_step": 3.0},
         {"setting": "mixing, alone", "model": None, "ms_per_step": 1.0},
     ]  # fmt: skip
-    assert reading({"settings": settings}, [], None) == ["A setting's time of a step of C over that without it: fp16 0.75."]
+    (sentence,) = reading({"settings": settings}, [], None)
+    assert sentence == "The time of a step of C with a setting, over the time without the setting: fp16 0.75."
     inference = [{"model": model, "batch": 64, "ms_per_image": ms} for model, ms in (("a", 2.0), ("c", 3.0))]
-    assert reading({"inference": inference}, [], None) == ["Inference in fp32, 64 images at a time: time over A's: C 1.50."]
+    (sentence,) = reading({"inference": inference}, [], None)
+    assert sentence == "Inference in fp32, 64 images at a time, time over A's time: C 1.50."
     twice = [{"model": "c", "equal_bits": True, "ms_per_step_deterministic": 3.0, "ms_per_step": 2.0}]
     (sentence,) = reading({"twice": twice}, [], None)
-    assert sentence == "Two deterministic runs have equal bits; their time over that of other runs: C 1.50."
+    assert sentence == "Two deterministic runs have equal bits. A deterministic step's time over another step's: C 1.50."
     assert "**differ in their bits**" in reading({"twice": [twice[0] | {"equal_bits": False}]}, [], None)[0]
 
 
@@ -218,7 +221,7 @@ def test_a_layer_in_triton_is_told_beside_plain_pytorch():
     passes = [("triton", 2.0, 0.25), ("triton", 3.0, 0.5), ("reference", 1.0, 1.0), ("reference", 1.5, 2.0)]
     rows = [{"model": "k", "backend": name, "ms": ms, "ms_of_kernels": kernels} for name, ms, kernels in passes]
     (sentence,) = reading({"triton_layers": rows}, [], None)
-    assert "ms of its kernels: K 0.75 against 3.00; eager, with the launches from Python: K 5.00 against 2.50." in sentence
+    assert "kernels alone: K 0.75 against 3.00. Eager, with the launches from Python: K 5.00 against 2.50." in sentence
     assert not reading({"triton_layers": rows[2:]}, [], None)
 
 

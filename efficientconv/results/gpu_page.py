@@ -23,10 +23,10 @@ OF_STEPS = ("models", "compiled", "small_images", "triton_models")
 SAID_ABOVE = ("layout", "precision", "maps")  # stand above a table of models instead of in its columns
 UNITS = {"ms": "ms", "percent": "%", "macs": "MACs", "mb": "MB", "s": "s"}
 ABOUT_STEPS = """\
-A step is forward, backward and SGD. Share of the limit: what memory and arithmetic need at the data sheet's peaks, operation
-by operation as it is run (CUDA graphs: as compiled; Triton: a kernel a layer), over the measured time. A step's tensors:
-without weights, momentum and images; not known under CUDA graphs, which allocate once for all steps. Held in all: what torch
-takes of the device, with its pools. `<stage>.csv` has more columns."""
+A step is forward, backward and SGD. Share of the limit: the least time at the data sheet's peaks of memory and arithmetic,
+over the measured time. The least time is summed over the operations as they are run (CUDA graphs: as compiled; Triton: a
+kernel a layer). A step's tensors: without weights, momentum and images; unknown under CUDA graphs, which allocate once for
+all steps. Held in all: the device's memory that torch takes, with torch's pools. `<stage>.csv` has more columns."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def write_page(day: Day) -> Path:
     found = Measured.of(day)
     pictures = {} if day.tiny else found.pictures
     made = f"`python scripts/gpu_day.py{' --tiny' if day.tiny else ''}`, {found.versions}."
-    told = ["Made to try the stages out, with tiny networks: **no time here means anything.**"] if day.tiny else found.told
+    told = ["A trial of the stages, with tiny networks: **no time here means anything.**"] if day.tiny else found.told
     images = [f"![{name.replace('_', ' ')}]({name}.png)" for name in pictures]
     sections = [part for stage, outcome in found.outcomes for part in _section(stage, outcome, found)]
     files: dict[str, str | bytes] = {f"{name}.csv": Table.of(rows).csv() for name, rows in found.rows.items()}
@@ -104,7 +104,7 @@ def write_page(day: Day) -> Path:
 
 
 def summary(gpus: Path) -> str:
-    """The text for other pages: what the rows of each device in `gpus` show."""
+    """The sentences and tables for other pages, for each device in `gpus`."""
     about = "On **{}** ({}), batch 256, bf16 where nothing else is said:"
     return "\n\n".join(part for it in measured_in(gpus) for part in (about.format(it.device, it.versions), *it.told))
 
@@ -112,7 +112,7 @@ def summary(gpus: Path) -> str:
 def front(gpus: Path) -> str:
     """The line of the front page on GPUs."""
     found = measured_in(gpus)[0]
-    said = f"- **On GPUs {verdict(found.steps)}**, measured on one ({found.device})"
+    said = f"- **On GPUs {verdict(found.steps)}** (measured on one, {found.device})"
     return f"{said}: {of_c(found.steps)} ([GPU](docs/gpu.md))."
 
 

@@ -1,4 +1,4 @@
-"""Sentences that say what the rows of a GPU's page show. They are made from the rows."""
+"""Sentences about the measurements on a GPU, made from the rows."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from efficientconv.roofline.expect import BASELINE
 from efficientconv.roofline.machine import Machine
 
 KINDS = {"batch norm": "batch_norm", "max pools": "max_pool"}  # parts of the names of kernels
-SLOW = 3  # number of slow operations that are named
+SLOW = 3  # slow operations that are named
 
 
 def reading(rows: Mapping[str, Sequence[dict]], steps: Sequence[Step], machine: Machine | None) -> list[str]:
-    """The sentences about what was measured. `rows` are by stage."""
+    """The sentences about the measurements. `rows` are by stage."""
     found = [
         _arithmetic(steps), *_runs(steps), _operations(rows.get("operations", ()), machine),
         *_profiles(rows.get("profiles", ())), _triton(rows.get("triton_layers", ())), _settings(rows.get("settings", ())),
@@ -25,16 +25,16 @@ def reading(rows: Mapping[str, Sequence[dict]], steps: Sequence[Step], machine: 
 
 
 def verdict(steps: Sequence[Step]) -> str:
-    """Whether the layers train faster than standard layers, and which layers, run in which ways."""
+    """Whether the layers train faster than standard layers, and which models do, run in which ways."""
     faster = [f"{step.model.upper()} ({step.run})" for step in steps if step.over_a and step.over_a < 1]
-    return f"for speed of training only {', '.join(faster)}" if faster else "not for speed of training"
+    return f"only these train faster than A: {', '.join(faster)}" if faster else "no model trains faster than A"
 
 
 def of_c(steps: Sequence[Step]) -> str:
-    """The time of C's step over A's, for each way of running it."""
+    """The time of C's step over the time of A's step, for each way of running."""
     found = [step for step in steps if (step.model, step.layout) == ("c", "imagenet") and step.over_a]
     times = ", ".join(f"{step.over_a:.2f} ({step.run})" for step in found)
-    return f"a step of C takes this multiple of A's time with {found[0].macs_over_a:.2f} of A's MACs: {times}"
+    return f"a step of C has {found[0].macs_over_a:.2f} of A's MACs and takes these multiples of A's time: {times}"
 
 
 def _arithmetic(steps: Sequence[Step]) -> str:
@@ -45,14 +45,14 @@ def _arithmetic(steps: Sequence[Step]) -> str:
     some = f"faster than A: {', '.join(faster)}" if faster else "none is faster than A"
     does = "follows" if len(faster) == len(eager) else "does not follow"
     return (
-        f"**Measured time {does} arithmetic.** With {_range(s.macs_over_a for s in eager)} of A's MACs a step of "
-        f"{', '.join(s.model.upper() for s in eager)} takes {_range(s.over_a for s in eager)} of A's time (eager, layout "
-        f"imagenet); {some}."
+        f"**Measured time {does} arithmetic.** A step of {', '.join(s.model.upper() for s in eager)} has "
+        f"{_range(s.macs_over_a for s in eager)} of A's MACs and takes {_range(s.over_a for s in eager)} of A's time "
+        f"(eager, layout imagenet); {some}."
     )
 
 
 def _runs(steps: Sequence[Step]) -> list[str]:
-    """The gains by compiling, CUDA graphs and Triton, each within one commit, and the time of C with them."""
+    """The gains by compiling, CUDA graphs and Triton, each within one commit, and C's time with each."""
     by_run = defaultdict(dict)
     for step in steps:
         by_run[step.layout, step.run][step.model] = step
@@ -71,8 +71,8 @@ def _gain(layout: str, run: str, slower: str, before: Mapping[str, Step], found:
     like = {name: step for name, step in before.items() if name in found and step.commit == found[name].commit}
     gains = [f"{name.upper()} {step.ms / found[name].ms:.2f}" for name, step in like.items()]
     c = found.get("c")
-    beside = f"; C then takes {c.over_a:.2f} of A's time with {c.macs_over_a:.2f} of its MACs" if c and c.over_a else ""
-    return f"Layout {layout}, {run}: times as fast as {slower}: {', '.join(gains)}{beside}." if gains else ""
+    beside = f"; C then takes {c.over_a:.2f} of A's time with {c.macs_over_a:.2f} of A's MACs" if c and c.over_a else ""
+    return f"Layout {layout}: the speed of `{run}` over that of `{slower}`: {', '.join(gains)}{beside}." if gains else ""
 
 
 def _operations(rows: Sequence[dict], machine: Machine | None) -> str:
@@ -82,7 +82,7 @@ def _operations(rows: Sequence[dict], machine: Machine | None) -> str:
     if not slow:
         return ""
     copy = f"; a copy reaches {reached['copy'][1]['gb_per_s']:,.0f} GB/s" if "copy" in reached else ""
-    return f"The kernels farthest from the limit, bf16: {', '.join(slow)}{copy}."
+    return f"These operations reach the smallest shares of the limit (bf16): {', '.join(slow)}{copy}."
 
 
 def _profiles(rows: Sequence[dict]) -> list[str]:
@@ -91,7 +91,7 @@ def _profiles(rows: Sequence[dict]) -> list[str]:
         kernels = [row for row in rows if row["model"] == model]
         shares = {kind: sum(row["percent"] for row in kernels if part in row["kernel"]) for kind, part in KINDS.items()}
         told = ", ".join(f"{kind} {percent:.0f} %" for kind, percent in shares.items())
-        sentences.append(f"Of the time of {model.upper()}'s kernels at least: {told}.")
+        sentences.append(f"Shares of the time of {model.upper()}'s kernels, at least: {told}.")
     return sentences
 
 
@@ -106,15 +106,16 @@ def _triton(rows: Sequence[dict]) -> str:
         ", ".join(f"{m.upper()} {sums[m, 'triton', key]:.2f} against {sums[m, 'reference', key]:.2f}" for m in models)
         for key in ("ms_of_kernels", "ms")
     )
-    about = "A layer in Triton against plain PyTorch (backend `reference`), forward and backward, ms of its kernels"
-    return f"{about}: {kernels}; eager, with the launches from Python: {calls}." if models else ""
+    about = "One layer in Triton against plain PyTorch (backend `reference`), forward and backward, ms. The kernels alone"
+    return f"{about}: {kernels}. Eager, with the launches from Python: {calls}." if models else ""
 
 
 def _settings(rows: Sequence[dict]) -> str:
-    """The time of a step with each setting over the time without it; the first row is without any."""
+    """The time of a step with each setting over the time without the setting; the first row has no setting."""
     plain, *changed = [row for row in rows if row["model"]] or [None]
     over = [f"{row['setting']} {row['ms_per_step'] / plain['ms_per_step']:.2f}" for row in changed]
-    return f"A setting's time of a step of {plain['model'].upper()} over that without it: {', '.join(over)}." if over else ""
+    about = "The time of a step of {} with a setting, over the time without the setting"
+    return f"{about.format(plain['model'].upper())}: {', '.join(over)}." if over else ""
 
 
 def _inference(rows: Sequence[dict]) -> Iterator[str]:
@@ -122,15 +123,16 @@ def _inference(rows: Sequence[dict]) -> Iterator[str]:
         ms = {row["model"]: row["ms_per_image"] for row in rows if row["batch"] == batch}
         over = [f"{name.upper()} {each / ms[BASELINE]:.2f}" for name, each in ms.items() if name != BASELINE]
         if over:
-            yield f"Inference in fp32, {batch} image{'s' * (batch > 1)} at a time: time over A's: {', '.join(over)}."
+            yield f"Inference in fp32, {batch} image{'s' * (batch > 1)} at a time, time over A's time: {', '.join(over)}."
 
 
 def _twice(rows: Sequence[dict]) -> str:
-    """Whether deterministic runs had equal bits, and what `trainer.deterministic` costs."""
+    """Whether deterministic runs had equal bits, and the cost of `trainer.deterministic`."""
     equal = all(row["equal_bits"] for row in rows)
     over = [f"{r['model'].upper()} {r['ms_per_step_deterministic'] / r['ms_per_step']:.2f}" for r in rows]
     bits = "have equal bits" if equal else "**differ in their bits**"
-    return f"Two deterministic runs {bits}; their time over that of other runs: {', '.join(over)}." if rows else ""
+    about = f"Two deterministic runs {bits}. A deterministic step's time over another step's"
+    return f"{about}: {', '.join(over)}." if rows else ""
 
 
 def _correctness(rows: Sequence[dict]) -> str:
@@ -140,8 +142,8 @@ def _correctness(rows: Sequence[dict]) -> str:
     those = f" (not: {', '.join(wrong)})" if wrong else ""
     most = max(row["largest_difference"] / row["cpu_rounding"] for row in rows if row["cpu_rounding"])
     return (
-        f"A step computes what the CPU computes in {len(rows) - len(wrong)} of {len(rows)} cases{those}: it differs by at "
-        f"most {most:.2g} times the CPU's own rounding."
+        f"A step agrees with the CPU's step in {len(rows) - len(wrong)} of {len(rows)} cases{those}. The largest difference "
+        f"is {most:.2g} times the CPU's own rounding."
     )
 
 
