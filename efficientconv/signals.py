@@ -138,6 +138,22 @@ def require_unasked() -> None:
         raise Preempted
 
 
+@contextmanager
+def held_back() -> Iterator[None]:
+    """For the start of workers: a signal waits until the end, and in each worker until the worker ignores signals.
+
+    A signal to all processes would otherwise kill a worker that has just been forked, and the parent would report that.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows: workers do not start as copies there
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def ignore_signals() -> None:
     """For a worker: a terminal or a scheduler may send signals to every process, but only the parent answers."""
     answer(signal.SIG_IGN)

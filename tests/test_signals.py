@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, SMALL_RUN
-from test_data_helpers import make_photos
+from test_data_helpers import make_photos, official
 
 LINE = "stopped by a signal; the same command continues\n"
 ANEW = "stopped by a signal; the same command begins anew\n"
@@ -47,6 +47,21 @@ def wait_until_answered(process: subprocess.Popen) -> bool:
         if process.poll() is not None:
             return False
         time.sleep(0.001)
+
+
+def make_folders(root: Path) -> Path:
+    for part, kind in itertools.product(("train", "test"), ("cat", "dog")):
+        (root / part / kind).mkdir(parents=True)
+        make_photos(root / part / kind)
+    return root
+
+
+def decoding_run(images: Path) -> list[str]:
+    """The settings of a run whose workers decode these images."""
+    return [
+        "data=folder", f"data.root={images}", "data.image_size=32", "data.resize_size=32", "data.workers=2",
+        "trainer.global_batch_size=8",
+    ]  # fmt: skip
 
 
 def assert_stopped(process: subprocess.Popen, line: str = LINE) -> None:
@@ -128,19 +143,34 @@ def test_while_it_waits_for_another_process(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_to_all_processes_of_a_run_that_decodes(number, tmp_path):
     """As a terminal does and a scheduler: the workers leave the answer to their parent."""
-    for part, kind in itertools.product(("train", "test"), ("cat", "dog")):
-        (tmp_path / "set" / part / kind).mkdir(parents=True)
-        make_photos(tmp_path / "set" / part / kind)
-    settings = (
-        "data=folder", f"data.root={tmp_path / 'set'}", "data.image_size=32", "data.resize_size=32", "data.workers=2",
-        "trainer.global_batch_size=8", f"run_dir={tmp_path / 'run'}",
-    )  # fmt: skip
+    settings = (*decoding_run(make_folders(tmp_path / "set")), f"run_dir={tmp_path / 'run'}")
     process = start("train.py", *RUN, *settings, start_new_session=True)
     while not (tmp_path / "run" / "metrics.jsonl").exists():
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.02)
     os.killpg(process.pid, number)
     assert_stopped(process)
+
+
+@pytest.mark.parametrize("command", ["train", "prepare"])
+def test_to_a_worker_that_has_just_been_forked(command, tmp_path):
+    """A worker that a signal kills is taken for one that lacked memory."""
+    if command == "train":
+        settings = decoding_run(make_folders(tmp_path / "set"))
+        arguments = ["train.py", *SMALL_RUN, *settings, f"run_dir={tmp_path / 'run'}"]
+    else:
+        images = official(tmp_path / "set")
+        arguments = ["scripts/prepare_imagenet.py", str(images), str(tmp_path / "prepared"), "--subset"]
+    program = """
+import os, runpy, signal, sys
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    os.register_at_fork(after_in_child=lambda number=number: os.kill(os.getpid(), number))
+sys.argv = sys.argv[1:]
+sys.path.insert(0, os.path.dirname(sys.argv[0]))
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", program, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

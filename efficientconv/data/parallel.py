@@ -12,7 +12,7 @@ from threading import Thread
 from typing import TypeVar
 
 from efficientconv.errors import UserError
-from efficientconv.signals import ignore_signals
+from efficientconv.signals import held_back, ignore_signals
 from efficientconv.system import available_memory, can_fork, cores
 
 CHUNK = 32  # images a task
@@ -91,7 +91,9 @@ def in_parallel(task: Callable[[list[str]], R], paths: list[str]) -> Iterator[R]
     chunks = [paths[first : first + CHUNK] for first in range(0, len(paths), CHUNK)]
     pool = ProcessPoolExecutor(min(available_cores(), len(chunks)), initializer=follow_parent)
     try:
-        yield from pool.map(task, chunks)
+        with held_back():
+            results = pool.map(task, chunks)
+        yield from results
     except BrokenProcessPool:
         raise UserError(
             "a decoding process was killed, probably because memory ran out: free some, or start this on fewer cores "

@@ -20,7 +20,7 @@ from efficientconv.data.sampling import candidates
 from efficientconv.data.transfer import to_gpu_ahead
 from efficientconv.data.transforms import Transform
 from efficientconv.errors import UserError
-from efficientconv.signals import ignore_signals
+from efficientconv.signals import held_back, ignore_signals
 
 Damaged = dict[str, str]  # why images could not be read, by name
 
@@ -164,7 +164,8 @@ class DecodedImages:
             yield Frames(answer.task, images.permute(0, 3, 1, 2), labels, answer.damaged)
 
     def _decoded(self) -> Iterator[tuple[Decoded, Tensor]]:
-        answers = iter(self._loader)
+        with held_back():
+            answers = iter(self._loader)
         _end_before_exit(self._loader)
         for answer in answers:
             if isinstance(answer, UserError):

@@ -27,7 +27,7 @@ from efficientconv.preparation.archive import Archive, read_archive, write_archi
 from efficientconv.preparation.plan import Plan
 from efficientconv.preparation.source import Item
 from efficientconv.progress import Progress
-from efficientconv.signals import Preempted
+from efficientconv.signals import Preempted, held_back
 from efficientconv.text import printable
 
 POLL_SECONDS = 0.5
@@ -73,7 +73,8 @@ def _make_files(plan: Plan, workers: int) -> list[Archive]:
     pool = ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(counter,))
     try:
         with Progress("preparing", total) as progress:
-            futures = [pool.submit(_make_file, path, items, plan.recipe) for path, items in plan.files()]
+            with held_back():
+                futures = [pool.submit(_make_file, path, items, plan.recipe) for path, items in plan.files()]
             _watch(futures, counter, progress)
         results = [future.result() for future in futures]
     except BrokenProcessPool:
