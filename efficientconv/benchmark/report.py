@@ -109,14 +109,19 @@ def machine(device: torch.device) -> str:
 
 
 def plot(rows: Sequence[Row], title: str) -> Picture:
-    """A panel for each kind of pass, a point for each row, and lines: equal MACs, equal time, time in proportion to MACs."""
+    """A line of panels for each layout and batch: a point for each row; lines of equal MACs, equal time, and time = MACs."""
     kinds = list(dict.fromkeys(row.kind for row in rows))
+    places = list(dict.fromkeys((row.layout, row.batch) for row in rows))
     with plt.rc_context(STYLE):
-        size = (5.2 * len(kinds), 5.2)
-        drawing, panels = plt.subplots(1, len(kinds), figsize=size, layout="constrained", squeeze=False)
-        for axes, kind in zip(panels[0], kinds):
-            axes.set_title(f"{title}: {kind}", loc="left")
-            _draw(axes, [row for row in rows if row.kind == kind])
+        size = (5.2 * len(kinds), 5.2 * len(places))
+        drawing, panels = plt.subplots(len(places), len(kinds), figsize=size, layout="constrained", squeeze=False)
+        drawing.suptitle(title, fontsize="medium")
+        for line, (layout, batch) in zip(panels, places):
+            for axes, kind in zip(line, kinds):
+                axes.set_title(f"{layout}, batch {batch}: {kind}", loc="left")
+                _draw(axes, [row for row in rows if (row.layout, row.batch, row.kind) == (layout, batch, kind)])
+        if len(rows) > len({(row.layout, row.batch, row.kind, row.name) for row in rows}):  # else each point has its name
+            drawing.legend(*axes.get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=2)
         return rendered(drawing)
 
 
@@ -132,8 +137,6 @@ def _draw(axes: Axes, rows: Sequence[Row]) -> None:
     if len(rows) == len(names):
         places = [(row.ideal_gain, row.gain) for row in rows]
         label(axes, list(zip(names, colours.values(), places)), [*zip(places, places), *_lines(*axes.get_xlim())])
-    else:
-        axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
 
 
 def _draw_lines(axes: Axes, rows: Sequence[Row]) -> None:
