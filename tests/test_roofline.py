@@ -161,6 +161,7 @@ def test_a_model_is_printed_and_all_are_written(tmp_path: Path):
     done = command("scripts/roofline.py", "model=c", "device=h100", "batch=8")
     assert done.returncode == 0, done.stderr
     assert "Expected, not measured" in done.stdout and done.stdout.count("h100    c") == 3 and "wrote" not in done.stdout
+    assert "GFLOP an image  MB an image" in done.stdout
     done = command("scripts/roofline.py", "batch=8", "images=cifar", f"output_dir={tmp_path}")
     assert done.returncode == 0, done.stderr
     with open(tmp_path / "roofline.csv", newline="") as file:

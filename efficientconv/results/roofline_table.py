@@ -59,7 +59,7 @@ class Found:
 
 def text(found: Found) -> str:
     """The table for a terminal."""
-    columns = [DEVICE, *MODEL, LIMIT, EXPECTED, *MEASURED, OVER_A, MEASURED_OVER_A, BINDS]
+    columns = [DEVICE, *MODEL, *WORK, LIMIT, EXPECTED, *MEASURED, OVER_A, MEASURED_OVER_A, BINDS]
     return f"{_about(found.setting)}\n\n{Table(found.rows, columns).text()}\n\n{_note(found)}"
 
 
