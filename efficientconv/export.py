@@ -15,6 +15,7 @@ from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from efficientconv.errors import UserError
 from efficientconv.layers import (
@@ -24,7 +25,7 @@ from efficientconv.layers import (
     TopologicalConv2d,
     UnravelledConv2d,
 )  # fmt: skip
-from efficientconv.layers.backend import set_backend
+from efficientconv.layers.backend import are_plain, is_plain_inside, set_backend
 
 INPUT, OUTPUT = "images", "logits"
 CHECKED_IMAGES = 64
@@ -36,22 +37,26 @@ Run = Callable[[Tensor], Tensor]  # images B x C x S x S -> logits
 def prepare_for_export(model: nn.Module, *, fold_batch_norm: bool = False) -> nn.Module:
     """A copy of `model` for inference, made of plain convolutions. It computes the same, and any tool can read it.
 
-    Topological layers become dense convolutions with zeros, and native kernels are left out. Quantization and tracing, which
-    cannot handle a computed weight, accept the copy.
+    Topological layers become dense convolutions with zeros, parametrized weights become plain ones, and native kernels are
+    left out. Quantization and tracing, which cannot handle a computed weight, accept the copy. Layers with hooks, as pruning
+    makes them, stay as they are.
 
     Args:
-        fold_batch_norm: batch norms of `ConvLayer`s go into the convolutions before them. Those of other modules stay.
+        fold_batch_norm: batch norms of `ConvLayer`s go into the convolutions before them. Those of other modules stay, and
+            those behind a residual connection.
     """
-    model = set_backend(copy.deepcopy(model).eval(), "reference")
+    model = set_backend(copy.deepcopy(model).eval(), "auto")  # are_plain tells layers of the reference from plain ones
+    for module in model.modules():
+        _store_weights(module)
     if fold_batch_norm:
         for layer in (module for module in model.modules() if isinstance(module, ConvLayer)):
             _fold(layer)
-    for name, module in list(model.named_modules()):
-        if isinstance(module, TopologicalConv2d):
+    for name, module in list(model.named_modules(remove_duplicate=False)):
+        if isinstance(module, TopologicalConv2d) and are_plain([module]):
             if not name:
                 return _dense(module)
             model.set_submodule(name, _dense(module))
-    return model
+    return set_backend(model, "reference")
 
 
 def exported(
@@ -134,10 +139,26 @@ def _dense(conv: TopologicalConv2d) -> nn.Conv2d:
     return plain.eval()
 
 
+def _store_weights(module: nn.Module) -> None:
+    """Parametrized weights as plain ones with the values of now."""
+    if not parametrize.is_parametrized(module):
+        return
+    values = {name: getattr(module, name).clone() for name in module.parametrizations}
+    plain = parametrize.type_before_parametrizations(module)
+    del module.parametrizations  # torch's remove_parametrizations would change the class, also the original's
+    module.__class__ = plain
+    for name, value in values.items():
+        setattr(module, name, nn.Parameter(value, requires_grad=False))
+
+
 def _fold(layer: ConvLayer) -> None:
     """bn(conv(x)) as one convolution: channel i of the weight times g_i / s_i, and a bias."""
-    bn, conv = layer.bn, _last(layer.conv)
-    if type(bn) is not nn.BatchNorm2d or bn.running_mean is None or conv is None:
+    bn = layer.bn
+    if layer.norm_behind or type(bn) is not nn.BatchNorm2d or bn.running_mean is None or not is_plain_inside(layer):
+        return
+    layer.conv = copy.deepcopy(layer.conv)  # another layer may share the convolution or its weight
+    conv = _last(layer.conv)
+    if conv is None:
         return
     scale = (bn.running_var + bn.eps).rsqrt() * (1 if bn.weight is None else bn.weight)
     shift = -bn.running_mean * scale + (0 if bn.bias is None else bn.bias)

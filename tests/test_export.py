@@ -5,22 +5,25 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+from collections.abc import Callable
 
 import pytest
 import torch
 import torchvision
 from torch import nn
+from torch.nn.utils import parametrizations, parametrize, prune
 
 from conftest import command
 from efficientconv import create_model, load_run, prepare_for_export
 from efficientconv.export import agreement, exported, runner
-from efficientconv.layers import LAYERS, ConvLayer, TopologicalConv2d
+from efficientconv.layers import LAYERS, ConvLayer, TopologicalConv2d, Topology, build_layer
 from efficientconv.models import list_models, model_config
-from reference import CASES
+from reference import CASES, NEEDS
 
 OURS = [name for name in list_models() if model_config(name).trunk != "torchvision"]
 FORMATS = ["pt2", pytest.param("onnx", marks=pytest.mark.skipif(
     importlib.util.find_spec("onnxruntime") is None, reason="onnxruntime is not installed"))]  # fmt: skip
+TOPOLOGICAL = {"kernel_size": 3, "topology": Topology((2, 4), (1, 2))}
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +53,65 @@ def test_a_layer_becomes_plain_convolutions_that_compute_the_same(name: str, n: 
     assert isinstance(plain.bn, nn.Identity) == fold
     assert all(torch.equal(before[k], v) for k, v in layer.state_dict().items()), "the layer itself is as it was"
     torch.testing.assert_close(prepare_for_export(conv)(x), conv.eval()(x), rtol=1e-10, atol=1e-10)
+
+
+class Standardized(nn.Conv2d):
+    """A convolution with a forward of its own."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self._conv_forward(x, self.weight / self.weight.norm(), self.bias)
+
+
+def parametrized(layer: ConvLayer) -> None:
+    for module in list(layer.modules()):
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, TopologicalConv2d)):
+            parametrizations.weight_norm(module)
+
+
+def pruned(layer: ConvLayer) -> None:
+    for module in list(layer.modules()):
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, TopologicalConv2d)):
+            prune.random_unstructured(module, "weight", 0.5)
+
+
+def hooked(layer: ConvLayer) -> None:
+    layer.conv.register_forward_hook(lambda module, inputs, y: y.abs())
+
+
+def of_another_class(layer: ConvLayer) -> None:
+    layer.conv = Standardized(layer.conv.in_channels, layer.conv.out_channels, 3, padding=1)
+
+
+@pytest.mark.parametrize("change", [parametrized, pruned, hooked, of_another_class], ids=lambda change: change.__name__)
+@pytest.mark.parametrize("name", LAYERS.names())
+@torch.no_grad()
+def test_a_changed_layer_is_folded_only_if_it_computes_the_same(name: str, change: Callable) -> None:
+    n, m, args = NEEDS[name]
+    layer, x = settled(build_layer(name, n, m, kernel_size=3, **args)), torch.randn(2, n, 6, 6)
+    change(layer)
+    layer(x)  # pruning computes the weights here, and torch copies no others
+    layer.load_state_dict({key: 2 * value for key, value in layer.state_dict().items()})
+    plain = prepare_for_export(layer, fold_batch_norm=True)
+    torch.testing.assert_close(plain(x), layer(x))
+    assert isinstance(plain.bn, nn.Identity) == (change is parametrized)
+    assert not any(map(parametrize.is_parametrized, plain.modules()))
+
+
+@pytest.mark.parametrize("name", LAYERS.names())
+def test_a_batch_norm_behind_the_residual_connection_stays(name: str) -> None:
+    args = {"kernel_size": 3, **NEEDS[name][2]}
+    n = NEEDS[name][0]
+    layer, x = settled(build_layer(name, n, n, residual=True, batch_norm="behind", **args)), torch.randn(2, n, 6, 6)
+    torch.testing.assert_close(prepare_for_export(layer, fold_batch_norm=True)(x), layer(x))
+
+
+def test_layers_that_share_a_convolution_or_a_weight_are_folded_each_by_its_own_norm() -> None:
+    first, second, third = (settled(build_layer("topological", 8, 8, **TOPOLOGICAL)) for _ in range(3))
+    second.conv, third.conv.weight = first.conv, first.conv.weight
+    network, x = nn.Sequential(first, second, third), torch.randn(2, 8, 6, 6)
+    plain = prepare_for_export(network, fold_batch_norm=True)
+    torch.testing.assert_close(plain(x), network(x))
+    assert not any(isinstance(module, (TopologicalConv2d, nn.BatchNorm2d)) for module in plain.modules())
 
 
 def test_weights_are_stored_and_not_computed_as_quantization_wants_them() -> None:
