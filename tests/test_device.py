@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 
 import pytest
 import torch
-from torch import nn
 
-from efficientconv.engine.device import choose_device, device_name, set_tf32
+from conftest import SMALL_RUN, train_here
+from efficientconv.engine.checkpoint import load_newest
+from efficientconv.engine.device import batch_that_fits_named, choose_device, device_name, set_tf32
 from efficientconv.engine.metrics import Meter
+from efficientconv.engine.run_folder import RunFolder
 from efficientconv.errors import UserError
-from test_trainer import CPU, STEPS, Batches, make_trainer, small_model
+from test_trainer import CPU, STEPS, make_trainer, small_model, trainer_config
 
 H100, OLD = (9, 0), (3, 5)
 
@@ -92,17 +95,36 @@ def test_tf32_is_set_for_convolutions_and_products():
         assert torch.backends.cudnn.allow_tf32 is torch.backends.cuda.matmul.allow_tf32 is allowed
 
 
-class TooLarge(nn.Linear):
-    def forward(self, x):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+def no_memory(*_: object) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
 
-@pytest.mark.parametrize(("passes", "words"), [(1, "accumulation_steps=2"), (2, "accumulation_steps=4")])
-def test_a_step_without_memory_says_which_batch_to_try(passes, words):
-    trainer = make_trainer(nn.Sequential(nn.Flatten(), TooLarge(48, 10)), accumulation_steps=passes)
-    with pytest.raises(UserError) as refused:
-        next(iter(trainer.train_epoch(Batches(4, 8, size=4), 0)))
-    assert words in str(refused.value) and "trainer.global_batch_size=4" in str(refused.value)
+@pytest.mark.parametrize(
+    ("batch", "passes", "processes", "words"),
+    [
+        (8, 1, 1, "hold 8 images at a time: try 4, in a run of its own with trainer.accumulation_steps=2;"),
+        (9, 1, 1, "hold 9 images at a time: try 3, in a run of its own with trainer.accumulation_steps=3;"),
+        (24, 2, 2, "hold 6 images at a time: try 4, in a run of its own with trainer.accumulation_steps=3;"),
+        (4, 2, 2, "hold 1 images at a time: no smaller batch exists;"),
+    ],
+)
+def test_a_run_without_memory_says_which_batch_to_try(batch, passes, processes, words):
+    config = trainer_config(global_batch_size=batch, accumulation_steps=passes)
+    with pytest.raises(UserError, match=words), batch_that_fits_named(config, processes):
+        no_memory()
+
+
+def test_a_run_without_memory_is_kept_and_continued(tmp_path, monkeypatch):
+    """Here the memory is short in the evaluation after the last step: nothing is trained again."""
+    order = (*SMALL_RUN, "model=c", "trainer.epochs=1", f"run_dir={tmp_path}")
+    with monkeypatch.context() as patch:
+        patch.setattr("efficientconv.engine.training.evaluate_split", no_memory)
+        with pytest.raises(UserError, match="last checkpoint is kept"):
+            train_here(*order)
+    folder = RunFolder(tmp_path)
+    _, state = load_newest(folder.checkpoints)
+    assert "does not hold 64 images" in json.loads((tmp_path / "status.json").read_text())["reason"]
+    assert train_here(*order)["top1_percent"] > 0 and load_newest(folder.checkpoints)[1]["step"] == state["step"]
 
 
 def test_checkpoints_have_a_meter_as_they_always_had():

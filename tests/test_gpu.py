@@ -16,7 +16,7 @@ from triton_cases import CASES, errors
 
 from conftest import SMALL_RUN
 from efficientconv.data import train_loader
-from efficientconv.engine.device import set_determinism, set_tf32
+from efficientconv.engine.device import batch_that_fits_named, set_determinism, set_tf32
 from efficientconv.engine.trainer import Trainer
 from efficientconv.errors import UserError
 from efficientconv.gpu_day.correctness import PRECISIONS, ROUNDINGS, compared, logits
@@ -146,7 +146,7 @@ def test_images_from_files_are_the_cpus(tmp_path):
 def test_a_step_that_does_not_fit_says_which_batch_to_try():
     trainer = trainer_on(GPU, "c")
     trainer.model.head.conv.register_forward_hook(lambda *_: torch.empty(1 << 50, dtype=torch.uint8, device=GPU))
-    with pytest.raises(UserError, match="accumulation_steps=2"):
+    with pytest.raises(UserError, match="accumulation_steps=2"), batch_that_fits_named(trainer.config, processes=1):
         trained(trainer, 1)
 
 

@@ -30,7 +30,7 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
         return torch.device("cpu")
     if obstacle := _gpu_obstacle(local_rank):
         if name == "cuda":
-            raise UserError(f"trainer.device=cuda, but {obstacle}; set it to cpu or auto")
+            raise UserError(f"device=cuda, but {obstacle}; set it to cpu or auto")
         if obstacle != NO_GPU:
             warnings.warn(f"this runs on the CPU: {obstacle}", stacklevel=2)
         return torch.device("cpu")
@@ -120,14 +120,18 @@ def keep_freed_memory(device: torch.device) -> None:
 
 
 @contextmanager
-def batch_that_fits_named(config: TrainerConfig) -> Iterator[None]:
-    """If a step runs out of GPU memory, raises a UserError that names a smaller batch to try."""
+def batch_that_fits_named(config: TrainerConfig, processes: int) -> Iterator[None]:
+    """If a run has no GPU memory left, raises a UserError that names the next smaller batch that divides evenly."""
     try:
         yield
     except torch.OutOfMemoryError:
-        batch, passes = config.global_batch_size, config.accumulation_steps
+        share = config.global_batch_size // processes  # images of a step in this process
+        smaller = (passes for passes in range(config.accumulation_steps + 1, share + 1) if share % passes == 0)
+        passes = next(smaller, None)
+        advice = "no smaller batch exists" if passes is None else (
+            f"try {share // passes}, in a run of its own with trainer.accumulation_steps={passes}"
+        )  # fmt: skip
         raise UserError(
-            f"the GPU's memory does not hold {batch // passes} images at a time (trainer.global_batch_size={batch}, "
-            f"accumulation_steps={passes}): set trainer.accumulation_steps={2 * passes}, or trainer.global_batch_size="
-            f"{max(1, batch // 2)} in a run of its own; what was saved is kept"
+            f"the GPU's memory does not hold {share // config.accumulation_steps} images at a time: {advice}; this run's "
+            "last checkpoint is kept, and the same command continues it where more memory is free"
         ) from None

@@ -7,7 +7,7 @@ import warnings
 from efficientconv.config import RunConfig
 from efficientconv.data import fingerprint
 from efficientconv.engine.continuation import found_data, refuse_other_images
-from efficientconv.engine.device import device_name
+from efficientconv.engine.device import batch_that_fits_named, device_name
 from efficientconv.engine.distributed import leave_world, start_world
 from efficientconv.engine.divergence import Diverged
 from efficientconv.engine.epoch_log import training_totals
@@ -73,9 +73,10 @@ class Run:
         self.world.main_first(self._take_folder)
         self.reporter.start_tracker(self.config.logger)
         try:
-            self._resume()
-            self.train_epochs()
-            summary = self._finish() if with_test else self._pause()
+            with batch_that_fits_named(self.config.trainer, self.world.size):
+                self._resume()
+                self.train_epochs()
+                summary = self._finish() if with_test else self._pause()
         except BaseException as error:
             self._end_early(error)
             if not isinstance(error, Preempted):  # after a signal there is no time to wait: the loggers end by themselves

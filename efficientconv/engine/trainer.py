@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from efficientconv.config import OptimConfig, ScheduleConfig, TrainerConfig
 from efficientconv.data import TrainLoader
 from efficientconv.engine.checkpoint import difference, optimizer_difference
-from efficientconv.engine.device import autocast, batch_that_fits_named, grad_scaler
+from efficientconv.engine.device import autocast, grad_scaler
 from efficientconv.engine.distributed import World
 from efficientconv.engine.divergence import Diverged, FiniteWatch, is_finite
 from efficientconv.engine.metrics import Meter
@@ -76,8 +76,7 @@ class Trainer:
 
     def _timed_step(self, batches: Batches, synchronize: bool) -> None:
         start = time.perf_counter()
-        with batch_that_fits_named(self.config):
-            self._train_step(batches)
+        self._train_step(batches)
         if synchronize and self.device.type == "cuda":
             torch.cuda.synchronize()  # the time of an epoch includes the GPU's work, not only its launches
         self.meter.seconds += time.perf_counter() - start
