@@ -1,5 +1,5 @@
-// Batch norm, residual addition and ReLU in one pass, forward and backward, in training. A channel's maps of the whole batch
-// fit the second cache, so that maps that are read twice come from memory once.
+// Batch norm, residual addition and ReLU in training, forward and backward, one channel after the other. If the second cache
+// holds one channel's maps of the whole batch, maps that are read twice come from memory once.
 #pragma once
 
 #include "blocks.h"
@@ -8,16 +8,17 @@
 
 namespace efficientconv {
 
-// Two sums over the maps of a channel, in double; in between in the lanes of vectors, of a few thousand pixels at most.
+// Two sums over the maps of a channel, in double. The lanes of vectors hold the sums over a few thousand pixels at most.
 class Sums {
  public:
   double first = 0, second = 0;
 
-  // f(pixel, first, second) adds a vector of pixels to both; of a last part of a vector the caller takes care
+  // Calls f(pixel, first, second), which adds a vector of pixels to both sums, for all whole vectors of a map. The
+  // caller adds the pixels after the last whole vector.
   template <class F>
   EC_INLINE void add_map(int64_t pixels, F f) {
     int64_t p = 0;
-    Vec firsts[2] = {first_[0], first_[1]}, seconds[2] = {second_[0], second_[1]};  // in registers
+    Vec firsts[2] = {first_[0], first_[1]}, seconds[2] = {second_[0], second_[1]};  // copies stay in registers
     for (; p + 2 * kLanes <= pixels; p += 2 * kLanes) {
       f(p, firsts[0], seconds[0]);
       f(p + kLanes, firsts[1], seconds[1]);
@@ -43,14 +44,14 @@ class Sums {
   int64_t pending_ = 0;
 };
 
-// relu((y - mean) / sqrt(var + eps) * gamma + beta + residual), with the batch's own mean and (biased) variance.
+// relu((y - mean) / sqrt(var + eps) * gamma + beta + residual), with the batch's own mean and biased variance.
 inline void batch_norm_forward(const Maps& maps, const float* y, const float* residual, const float* gamma,
                                const float* beta, double eps, float* out, float* mean, float* var) {
   const int64_t pixels = maps.pixels(), whole = pixels / kLanes * kLanes;
   parallel(maps.channels, 1, [&](int64_t first, int64_t last) {
     for (int64_t c = first; c < last; ++c) {
       const double count = static_cast<double>(maps.images) * pixels;
-      Sums pilot, deviations;  // squared and plain, from the mean of the first map, lest digits cancel
+      Sums pilot, deviations;  // deviations from the first map's mean, squared and plain: sums of y * y would lose digits
       pilot.add_map(pixels, [&](int64_t p, Vec& sum, Vec&) { sum += load(y + c * pixels + p); });
       pilot.settle();
       const float m = finite_or_zero(whole ? static_cast<float>(pilot.first / whole) : y[c * pixels]);
@@ -87,7 +88,7 @@ inline void batch_norm_forward(const Maps& maps, const float* y, const float* re
   });
 }
 
-// Given the gradient of `out`: that of the residual (zero where out is), of y, gamma and beta. The first two may be one.
+// The gradients of the residual, y, gamma and beta, given that of `out`. grad_residual and grad_y may be the same memory.
 inline void batch_norm_backward(const Maps& maps, const float* grad_out, const float* out, const float* y,
                                 const float* mean, const float* var, const float* gamma, double eps, float* grad_residual,
                                 float* grad_y, float* grad_gamma, float* grad_beta) {

@@ -1,14 +1,15 @@
-// Batch norm, residual addition and ReLU in training as in batch_norm.h, on channels-last maps. Vectors lie along the channels;
-// the number of channels is a multiple of a vector's length. Threads take ranges of pixels.
+// Batch norm, residual addition and ReLU in training as in batch_norm.h, for channels-last maps. A vector holds neighbouring
+// channels of one pixel, and the number of channels is a multiple of a vector's length. Threads take ranges of pixels.
 #pragma once
 
 #include "batch_norm.h"
 
 namespace efficientconv {
 
-constexpr int64_t kStrip = 256;  // pixels whose sums stay in vectors, and whose channels a cache holds
+// Pixels of a strip: their sums stay in the lanes of vectors, and a cache holds all their channels.
+constexpr int64_t kStrip = 256;
 
-// Two sums a channel over the maps, in double: f(at, channel, first, second) adds the vector at `at` of a strip of pixels.
+// Two sums over all pixels for each channel, in double. f(at, channel, first, second) adds the vector at `at` to both.
 template <class F>
 std::vector<double> sums_over_pixels(const Maps& maps, F f) {
   const int64_t channels = maps.channels, strips = (maps.images * maps.pixels() + kStrip - 1) / kStrip;
@@ -35,7 +36,7 @@ std::vector<double> sums_over_pixels(const Maps& maps, F f) {
   return partial;
 }
 
-// f(at, channel) for the vectors of all pixels
+// Calls f(at, channel) for each vector of each pixel.
 template <class F>
 void for_each_vector(const Maps& maps, F f) {
   const int64_t channels = maps.channels;
@@ -49,7 +50,7 @@ inline void batch_norm_forward_last(const Maps& maps, const float* y, const floa
                                     const float* beta, double eps, float* out, float* mean, float* var) {
   const int64_t channels = maps.channels, some = std::min<int64_t>(64, maps.images * maps.pixels());
   const double count = static_cast<double>(maps.images) * maps.pixels();
-  std::vector<float> pilot(channels), scale(channels), shift(channels);  // pilot: deviations from it do not cancel digits
+  std::vector<float> pilot(channels), scale(channels), shift(channels);  // pilot: as in batch_norm.h
   for (int64_t p = 0; p < some; ++p)
     for (int64_t c = 0; c < channels; ++c) pilot[c] += y[p * channels + c] / some;
   std::transform(pilot.begin(), pilot.end(), pilot.begin(), finite_or_zero);

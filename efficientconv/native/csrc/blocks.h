@@ -1,4 +1,5 @@
-// Cuts the pixels of a batch into blocks of three vectors, the width of the register tile, and finds the source of each block.
+// Cuts the pixels of a batch into blocks of three vectors, the width of the register tile. A block's pixels may come from
+// several images.
 #pragma once
 
 #include <algorithm>
@@ -13,15 +14,16 @@
 
 namespace efficientconv {
 
-// Pixels whose sums may stay in the lanes of vectors: converting them for each small map took longer than adding it up.
+// Sums of so many pixels stay in the lanes of vectors before they are converted to double. Converting after each small
+// map took longer than the sums themselves.
 constexpr int64_t kMostPending = 2048;
 
-// Pixels of one image that stand side by side in one block: `length` of them, from `pixel` of `image`.
+// `length` neighbouring pixels, from `pixel` of `image` on. They stand in block `block` of a group, from its pixel `at` on.
 struct Run {
-  int64_t image, pixel, block, at, length;  // at pixel `at` of block `block` of the group
+  int64_t image, pixel, block, at, length;
 };
 
-// The runs of blocks [first, first + count) of the batch's B H W pixels in a row.
+// The runs of blocks [first, first + count). The B H W pixels of the batch are cut into blocks image after image.
 inline std::vector<Run> runs_of(const Maps& maps, int64_t first, int64_t count) {
   std::vector<Run> runs;
   const int64_t end = std::min((first + count) * kBlock, maps.images * maps.pixels());
@@ -36,7 +38,8 @@ inline std::vector<Run> runs_of(const Maps& maps, int64_t first, int64_t count) 
 
 inline int64_t block_count(const Maps& maps) { return (maps.images * maps.pixels() + kBlock - 1) / kBlock; }
 
-// f(lane, n) for the pieces of `length` pixels: whole vectors, then an eight, then a four, then ones.
+// Calls f(lane, n) for pieces of n pixels that make up `length` pixels: whole vectors, then an eight, then a four, then
+// single pixels. n is a compile-time constant.
 template <class F>
 EC_INLINE void for_each_piece(int64_t length, F f) {
   int64_t lane = 0;
@@ -46,7 +49,7 @@ EC_INLINE void for_each_piece(int64_t length, F f) {
   for (; lane < length; ++lane) f(lane, std::integral_constant<int, 1>());
 }
 
-// f(lane, piece) for the first `length` lanes of v.
+// Calls f(lane, piece) for such pieces of the first `length` lanes of v.
 template <class F>
 EC_INLINE void for_first_lanes(Vec v, int64_t length, F f) {
   float lanes[kLanes];
@@ -54,11 +57,11 @@ EC_INLINE void for_first_lanes(Vec v, int64_t length, F f) {
   for_each_piece(length, [&](int64_t lane, auto n) { f(lane, load_as<VecOf<n>>(lanes + lane)); });
 }
 
-// n things in `count` parts, of as many things each but for one.
+// n things in `count` parts. The sizes of the parts differ by at most one.
 struct Parts {
   int64_t n, count;
 
-  // parts of at most `fit`, as many for each thread where there are enough things
+  // Parts of at most `fit` things. If there are enough things, each thread gets the same number of parts.
   Parts(int64_t n, int64_t fit, int64_t threads)
       : n(n), count(std::clamp<int64_t>(round_up((n + fit - 1) / fit, threads), 1, std::max<int64_t>(1, n))) {}
   int64_t first(int64_t part) const { return n * part / count; }
@@ -66,7 +69,8 @@ struct Parts {
   int64_t most() const { return (n + count - 1) / count; }
 };
 
-// Images that go through several steps together: enough to fill the register tiles, few enough to leave each thread some.
+// Parts of a batch whose images go through several convolutions together: enough images to fill the register tiles, and few
+// enough that each thread gets some.
 inline Parts images_together(int64_t images, int64_t pixels, int64_t threads) {
   const int64_t fit = std::clamp<int64_t>(8 * kBlock / pixels, 1, std::max<int64_t>(1, images / threads));
   return {images, fit, threads};
@@ -79,8 +83,9 @@ EC_INLINE void prefetch_run(const float* p, int64_t length) {
   __builtin_prefetch(p + length - 1, kWrite);
 }
 
-// grad (of `size` elements) from the sums that each image has of its own: the maps are gone through in the order of the memory,
-// which is what decides the speed, and the result does not depend on the number of threads.
+// grad[i] = the sum over the images of sums[image][i], for `size` elements. Each image has its own sums, for two
+// reasons: the maps can be read in the order of the memory, which decides the speed, and the result does not depend on
+// the number of threads.
 inline void sum_over_images(int64_t images, int64_t size, const double* sums, float* grad) {
   constexpr int64_t step = 256;
   double totals[step];
@@ -93,7 +98,8 @@ inline void sum_over_images(int64_t images, int64_t size, const double* sums, fl
   }
 }
 
-// Map `i` of x with readable margins: itself, or at the ends of the memory a copy in `scratch`, of `margin` more on each side.
+// Map `i` of x, with `margin` floats before and after it that may be read: the map in x or, near the ends of x's
+// memory, a copy in `scratch`.
 inline const float* with_margins(const Maps& maps, const float* x, int64_t i, int64_t margin, float* scratch) {
   const int64_t at = i * maps.pixels();
   if (at >= margin && at + maps.pixels() + margin <= maps.numel()) return x + at;

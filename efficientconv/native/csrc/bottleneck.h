@@ -1,4 +1,4 @@
-// A whole spatial bottleneck for inference: the values of the cells never leave the caches.
+// A whole spatial bottleneck in inference. The cells never leave the caches.
 #pragma once
 
 #include "cells.h"
@@ -6,7 +6,7 @@
 
 namespace efficientconv {
 
-// y = epilogue(expand(project(reduce(x)))): B x n x H x W -> B x m x H x W. The projection's plan has n inputs, m outputs.
+// y = epilogue(expand(project(reduce(x)))): B x n x H x W -> B x m x H x W. `plan`: the projection's, from n to m channels.
 void run_bottleneck(const Grid& grid, const float* x, const float* reduce_filters, const PlanView& plan,
                        const float* weight, const float* expand_filters, const Epilogue& epilogue, float* y) {
   const Maps& in = grid.maps;

@@ -1,14 +1,14 @@
-// The gradients of a spatial bottleneck's depthwise filters, of either half: cells times the pixels that they cover.
+// The gradients of the depthwise filters of a spatial bottleneck, in reduce and in expand: sums of cells times the
+// pixels that the cells cover.
 //
-// Each map has its own sums, which are added up over the images afterwards. So the maps are read in the order of the memory,
-// which decides the speed, and the result does not depend on the number of threads.
+// Each map has its own sums (sum_over_images in blocks.h says why).
 #pragma once
 
 #include "cells.h"
 
 namespace efficientconv {
 
-// sums[dy][dx] += sum over the cells of one map with margins: cell * the pixel that it covers so
+// One map with margins: sums[dy][dx] += the sum over the cells of the cell times the pixel that it covers with tap (dy, dx).
 inline void add_filter_gradient(const Grid& grid, const float* cells, const float* doubled, const float* map,
                                 const CellScratch& scratch, double* sums) {
   if (grid.kernel != 2)
@@ -23,13 +23,14 @@ inline void add_filter_gradient(const Grid& grid, const float* cells, const floa
       lower += v * masked(load(below + x), mask);
     }
   }
-  for (int lane = 0; lane < kLanes; ++lane) {  // even columns beside odd ones
+  for (int lane = 0; lane < kLanes; ++lane) {  // even lanes have the cells' first columns, odd lanes the second
     sums[lane % 2] += upper[lane];
     sums[2 + lane % 2] += lower[lane];
   }
 }
 
-// The gradient of either half's filters: grad[c][dy][dx] = sum of cells times the pixels that they cover so.
+// The gradient of the filters of reduce or expand: grad[c][dy][dx] = the sum of channel c's cells times the pixels that they
+// cover with tap (dy, dx).
 void run_cell_filter_gradient(const Grid& grid, const float* cells, const float* maps, float* grad) {
   const int64_t area = grid.kernel * grid.kernel, size = grid.cells(), count = grid.maps.images * grid.maps.channels;
   std::vector<double> sums(count * area);

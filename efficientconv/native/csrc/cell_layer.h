@@ -1,7 +1,8 @@
-// The gradients of a spatial bottleneck with batch norm, residual and ReLU, without a gradient of batch norm's input.
+// The gradients of a spatial bottleneck with batch norm, residual and ReLU. The gradient of batch norm's input is never
+// written to memory.
 //
-// Batch norm's input is z = cell * tap. The gradients need z only in sums over cells and pixels, which are taken while the
-// output's gradient is read.
+// Batch norm's input is z = cell * tap. The gradients need z only in sums over cells and pixels. These sums are taken
+// while the output's gradient is read.
 #pragma once
 
 #include "cell_gradients.h"
@@ -10,7 +11,8 @@
 
 namespace efficientconv {
 
-// One map, any k: reduced[cell] = sum over the taps of g * filter; to `sums`, cell times g for each tap, then g.
+// One map, any k, where g is the gradient that ReLU passes: reduced[cell] = the sum over the taps of g * filter. `sums`
+// gets the sum of cell * g for each tap, followed by the sum of g.
 inline void reduce_passed(const Grid& grid, const Passed& passed, const float* cells, const float* filter, double* sums,
                           float* reduced) {
   std::fill_n(reduced, grid.cells(), 0.f);
@@ -22,7 +24,8 @@ inline void reduce_passed(const Grid& grid, const Passed& passed, const float* c
   });
 }
 
-// The same for k = 2, up to the sums of two columns, `halved`; the gradient and the output have margins.
+// The same for k = 2, except that `halved` has two columns for each cell, which add_pairs then adds. The gradient and
+// the output have margins.
 inline void halve_passed(const Grid& grid, const Passed& passed, const float* doubled, const float* filter,
                          const CellScratch& scratch, double* sums, float* halved) {
   const Vec up = alternating(filter[0], filter[1]), low = alternating(filter[2], filter[3]);
@@ -32,7 +35,7 @@ inline void halve_passed(const Grid& grid, const Passed& passed, const float* do
       return Passed{covered_row(grid, passed.grad, i, dy, scratch.zeros), covered_row(grid, passed.out, i, dy, scratch.zeros)};
     };
     const Passed above = row(0), below = row(1);
-    for (int64_t x = 0; x < grid.width(); x += kLanes) {  // past its end, the next row writes again
+    for (int64_t x = 0; x < grid.width(); x += kLanes) {  // the next row overwrites what is past the end
       const int32_t* mask = &scratch.on_map[x];
       const Vec a = masked(above.vector(x), mask), b = masked(below.vector(x), mask), v = masked(load(doubled + x), mask);
       upper += v * a;
@@ -48,7 +51,7 @@ inline void halve_passed(const Grid& grid, const Passed& passed, const float* do
   }
 }
 
-// Maps [first, last): grad_cells = the sums over the taps of g * filter, and each map's own `sums`, one more than there are taps.
+// For maps [first, last): grad_cells = the sums over the taps of g * filter. `sums`: area + 1 numbers for each map.
 inline void reduce_passed_range(const Grid& grid, const float* grad_out, const float* out, const float* cells,
                                 const float* filters, int64_t first, int64_t last, double* sums, float* grad_cells) {
   const int64_t area = grid.kernel * grid.kernel, size = grid.cells(), pixels = grid.maps.pixels();
@@ -76,12 +79,13 @@ inline void reduce_passed_range(const Grid& grid, const float* grad_out, const f
   }
 }
 
-// grad_cells: from the sums of g to those of dz
+// Turns the sums of g * filter in grad_cells into sums of dz * filter, where dz = scale * (g - offset - slope * z) is the
+// gradient of batch norm's input.
 inline void subtract_mean_and_slope(const Grid& grid, const CellMasks& masks, const float* cells, const float* filter, int64_t c,
                                     const NormGradient& norm, float* grad_cells) {
   const int64_t size = grid.cells();
   const float scale = norm.scale, offset = norm.offset(), slope = norm.slope;
-  std::vector<float> taps(size), squares(size);  // of a cell: the sums of its taps on the map
+  std::vector<float> taps(size), squares(size);  // for each cell, sums over its taps that lie on the map
   for (int64_t tap = 0; tap < grid.kernel * grid.kernel; ++tap)
     for (int64_t i = 0; i < size; ++i) {
       const float f = masks.of(tap)[i] ? filter[tap] : 0.f;
@@ -95,7 +99,7 @@ inline void subtract_mean_and_slope(const Grid& grid, const CellMasks& masks, co
   }
 }
 
-// out = relu(batch_norm(expanded cells) + residual): given its gradient, those of the cells, the filters, gamma and beta.
+// The gradients of the cells, the filters, gamma and beta, given that of out = relu(batch_norm(expanded cells) + residual).
 void run_expand_backward(const Grid& grid, const float* grad_out, const float* out, const float* cells, const float* filters,
                             const float* mean, const float* var, const float* gamma, double eps, const LayerGradients& grads) {
   const int64_t area = grid.kernel * grid.kernel, channels = grid.maps.channels, maps = grid.maps.images * channels;
@@ -112,7 +116,7 @@ void run_expand_backward(const Grid& grid, const float* grad_out, const float* o
       std::vector<double> totals(area + 1);
       for (int64_t map = c; map < maps; map += channels)
         for (int64_t i = 0; i <= area; ++i) totals[i] += sums[map * (area + 1) + i];
-      double products = -mean[c] * totals[area];  // g times (z - mean)
+      double products = -mean[c] * totals[area];  // becomes the sum of g * (z - mean)
       for (int64_t tap = 0; tap < area; ++tap) products += filter[tap] * totals[tap];
       const NormGradient norm(totals[area], products, count, mean[c], var[c], gamma ? gamma[c] : 1.f, eps);
       subtract_mean_and_slope(grid, masks, cells, filter, c, norm, grads.cells);
@@ -127,7 +131,7 @@ void run_expand_backward(const Grid& grid, const float* grad_out, const float* o
   });
 }
 
-// Maps [first, last): their grad_x, and each map's own `sums` for the filters' gradient, one a tap.
+// For maps [first, last): grad_x, and `sums` of each map for the gradient of the filters, one number for each tap.
 inline void reduce_backward_range(const Grid& grid, const float* x, const float* filters, const float* grad_cells,
                                   const float* grad_out, const float* out, int64_t first, int64_t last, double* sums,
                                   float* grad_x) {
@@ -148,8 +152,8 @@ inline void reduce_backward_range(const Grid& grid, const float* x, const float*
   }
 }
 
-// cells = reduce(x): given their gradient, that of x and of the filters. With a residual connection around the layer, x also
-// gets what ReLU lets through of grad_out; without, both null.
+// The gradients of x and of the filters, given that of cells = reduce(x). If the layer has a residual connection,
+// grad_x also gets the part of grad_out that ReLU passes. If it has none, grad_out and out are null.
 void run_reduce_backward(const Grid& grid, const float* x, const float* filters, const float* grad_cells, const float* grad_out,
                             const float* out, float* grad_x, float* grad_filters) {
   const int64_t area = grid.kernel * grid.kernel, maps = grid.maps.images * grid.maps.channels;

@@ -1,12 +1,12 @@
-// Batch norm's statistics of a spatial bottleneck's expanded cells, computed from the cells. Batch norm's input z, each cell
-// times the k x k filter of the channel, is neither written nor read (cell_layer.h has the gradients).
+// Batch norm's statistics of a spatial bottleneck's expanded cells, computed from the cells. Batch norm's input z,
+// which is each cell times the k x k filter of the channel, is never in memory. cell_layer.h has the gradients.
 #pragma once
 
 #include "cells.h"
 
 namespace efficientconv {
 
-// For each tap, all bits set where the pixel that a cell covers with it lies on the map.
+// For each tap and each cell: all bits are set if the pixel that the cell covers with the tap lies on the map, else none.
 class CellMasks {
  public:
   explicit CellMasks(const Grid& grid)
@@ -20,10 +20,11 @@ class CellMasks {
   std::vector<int32_t> bits_;
 };
 
-// The cells of a grid's maps, as maps.
+// The sizes of the cells of a grid, as maps.
 inline Maps cell_maps(const Grid& grid) { return {grid.maps.images, grid.maps.channels, grid.rows, grid.columns}; }
 
-// f(tap, vector of cells) summed over channel c's cells whose pixel lies on the map; one sum a tap, in double.
+// For each tap the sum, in double, of f(tap, vector of cells) over those cells of channel c whose pixel under the tap
+// lies on the map.
 template <class F>
 std::vector<double> sums_over_cells(const Grid& grid, const CellMasks& masks, const float* cells, int64_t c, float* scratch, F f) {
   const Maps maps = cell_maps(grid);
@@ -47,7 +48,7 @@ std::vector<double> sums_over_cells(const Grid& grid, const CellMasks& masks, co
   return sums;
 }
 
-// Mean and (biased) variance of the expanded cells, one a channel.
+// The mean and the biased variance of each channel's expanded cells.
 void run_cell_statistics(const Grid& grid, const float* cells, const float* filters, float* mean, float* var) {
   const int64_t area = grid.kernel * grid.kernel;
   const double count = static_cast<double>(grid.maps.images) * grid.maps.pixels();

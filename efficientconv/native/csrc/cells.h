@@ -1,7 +1,9 @@
-// The depthwise halves of a spatial bottleneck: k x k with stride k onto cells, and back. Each is the other's transpose.
+// The two depthwise convolutions of a spatial bottleneck: reduce, k x k with stride k from a map to cells, and expand,
+// from cells back to a map. Each is the transpose of the other.
 //
-// Cell (i, j) covers the map's rows i k - padding .. i k - padding + k - 1, and columns by the same rule. Pixels outside the map
-// are zero. k = 2, as in the paper's models, uses vectors of pixels, even columns beside odd ones. Other k use plain loops.
+// Cell (i, j) covers the map's rows i k - padding .. i k - padding + k - 1, and columns by the same rule. Pixels
+// outside the map are zero. k = 2, as in the paper's models, uses vectors of pixels, in which even and odd columns take
+// turns. Other k use plain loops.
 #pragma once
 
 #include "blocks.h"
@@ -9,16 +11,16 @@
 
 namespace efficientconv {
 
-constexpr int64_t kMargin = 2 * kLanes;  // floats that vectors may read before and after a map, whatever they are
+constexpr int64_t kMargin = 2 * kLanes;  // floats before and after a map that vectors may read; their values do not matter
 
-// The row of pixels that row `i` of the cells covers with its filters' row dy, from the first cell's first column on; what
-// lies beside the map is no zero there. k = 2 only. `zeros` stands for rows outside the map.
+// k = 2: the row of pixels under filter row dy of cell row `i`, from the first cell's first column on. `zeros` stands
+// for a row outside the map. The caller masks columns outside the map, which are not zero.
 EC_INLINE const float* covered_row(const Grid& grid, const float* map, int64_t i, int64_t dy, const float* zeros) {
   const int64_t y = 2 * i + dy - grid.padding;
   return y >= 0 && y < grid.maps.height ? map + y * grid.maps.width - grid.padding : zeros;
 }
 
-// one map, any k: f(cell, pixel, tap) wherever the cell covers the pixel
+// Any k: calls f(cell, pixel, tap) for each pixel of a map. `cell` covers the pixel with its filter's `tap`.
 template <class F>
 inline void for_each_covered(const Grid& grid, F f) {
   const int64_t k = grid.kernel, p = grid.padding, w = grid.maps.width;
@@ -27,10 +29,12 @@ inline void for_each_covered(const Grid& grid, F f) {
       f((y + p) / k * grid.columns + (x + p) / k, y * w + x, (y + p) % k * k + (x + p) % k);
 }
 
-// What the loops over maps need beside them: a map with margins, rows of cells or doubled cells of some maps, a row of zeros,
-// and which columns of a row of pixels lie on the map.
+// Working memory for loops over maps: a map with margins, the halved or doubled cells of some maps, a row of zeros, and
+// a mask of the columns that lie on the map.
 struct CellScratch {
-  int64_t together;  // maps: what was just stored is slow to load at another offset, so that a few small ones take turns
+  // Maps that each loop handles before the next loop starts. A processor is slow to load at another offset what it has just
+  // stored, so that a few small maps come in between.
+  int64_t together;
   float *map, *rows, *zeros;
   std::vector<int32_t> on_map;
 
@@ -45,10 +49,10 @@ struct CellScratch {
   }
 };
 
-// one map with margins, k = 2: halved[i][x] = what column x adds to its cell in row i of the cells
+// One map with margins, k = 2: halved[i][x] = what column x adds to its cell in cell row i.
 inline void halve_rows(const Grid& grid, const float* map, const float* filter, const CellScratch& scratch, float* halved) {
   const Vec upper = alternating(filter[0], filter[1]), lower = alternating(filter[2], filter[3]);
-  for (int64_t i = 0; i < grid.rows; ++i, halved += grid.width()) {  // past its end, the next row writes again
+  for (int64_t i = 0; i < grid.rows; ++i, halved += grid.width()) {  // the next row overwrites what is past the end
     const float *above = covered_row(grid, map, i, 0, scratch.zeros), *below = covered_row(grid, map, i, 1, scratch.zeros);
     for (int64_t x = 0; x < grid.width(); x += kLanes)
       store(halved + x, masked(load(above + x) * upper + load(below + x) * lower, &scratch.on_map[x]));
@@ -65,7 +69,7 @@ inline void add_pairs(const float* halved, int64_t count, float* cells) {
   for (; c < count; ++c) cells[c] = halved[2 * c] + halved[2 * c + 1];
 }
 
-// doubled[2 c] = doubled[2 c + 1] = cells[c], and zeros after them
+// doubled[2 c] = doubled[2 c + 1] = cells[c], followed by a vector of zeros
 inline void double_cells(const float* cells, int64_t count, float* doubled) {
   int64_t c = 0;
   for (; c + kLanes <= count; c += kLanes) {
@@ -77,7 +81,8 @@ inline void double_cells(const float* cells, int64_t count, float* doubled) {
   std::fill_n(doubled + 2 * count, kLanes, 0.f);
 }
 
-// Maps [first, last) of x, reduced onto their cells: cells[i][j] = sum over what the cell covers, times the channel's filter.
+// Reduces maps [first, last) of x to cells: a cell is the sum of the pixels that it covers, each times its tap of the
+// channel's filter.
 inline void reduce_range(const Grid& grid, const float* x, const float* filters, int64_t first, int64_t last,
                          const CellScratch& scratch, float* cells) {
   const int64_t area = grid.kernel * grid.kernel, size = grid.cells();
@@ -98,7 +103,7 @@ inline void reduce_range(const Grid& grid, const float* x, const float* filters,
   }
 }
 
-// What becomes of an expanded map: + bias, + residual (the map's, or null), ReLU.
+// What is done to an expanded map before it is stored: + bias, + residual (null: none), ReLU.
 struct Finish {
   float bias;
   const float* residual;
@@ -112,8 +117,9 @@ struct Finish {
   }
 };
 
-// one map, k = 2: map[y][x] = finish(cell over the pixel * filter[..][..], where), from its doubled cells. Rows are written in
-// whole vectors, also past their ends, which the next row writes again, while those stay within `room` floats.
+// Expands one map from its doubled cells, k = 2: map[y][x] = finish(cell over the pixel * its tap of the filter, y * w
+// + x). Rows are written in whole vectors, and each row overwrites what the row before wrote past its end. Only `room`
+// floats may be written: the last rows are written without such an overrun.
 template <class End>
 inline void expand_map_2(const Grid& grid, const float* doubled, const float* filter, End finish, int64_t room, float* map) {
   const int64_t p = grid.padding, w = grid.maps.width, h = grid.maps.height, width = grid.width();
@@ -138,7 +144,7 @@ inline void expand_map_2(const Grid& grid, const float* doubled, const float* fi
   }
 }
 
-// the same for any k, from the cells; for k = 2 from `doubled`
+// The same for any k. k = 2 reads `doubled`, other k read `cells`.
 template <class End>
 inline void expand_map(const Grid& grid, const float* cells, const float* doubled, const float* filter, const End& finish,
                        int64_t room, float* map) {
@@ -149,7 +155,8 @@ inline void expand_map(const Grid& grid, const float* cells, const float* double
       map[y * w + x] = finish(cells[(y + p) / k * grid.columns + (x + p) / k] * filter[(y + p) % k * k + (x + p) % k], y * w + x);
 }
 
-// Cells of maps [first, last), expanded to them. `epilogue`: scale and bias one a channel, residual of the maps' shape.
+// Expands the cells of maps [first, last). `epilogue`: one scale and one bias for each channel, a residual of the maps'
+// shape.
 inline void expand_range(const Grid& grid, const float* cells, const float* filters, const Epilogue& epilogue, int64_t first,
                          int64_t last, const CellScratch& scratch, float* y) {
   const int64_t area = grid.kernel * grid.kernel, size = grid.cells(), pixels = grid.maps.pixels();
@@ -167,14 +174,14 @@ inline void expand_range(const Grid& grid, const float* cells, const float* filt
   }
 }
 
-// x: B x n x H x W -> B x n x rows x columns
+// x (B x n x H x W) -> cells (B x n x rows x columns)
 void run_reduce(const Grid& grid, const float* x, const float* filters, float* cells) {
   parallel(grid.maps.images * grid.maps.channels, 8, [&](int64_t first, int64_t last) {
     reduce_range(grid, x, filters, first, last, CellScratch(grid), cells + first * grid.cells());
   });
 }
 
-// cells -> maps of grid.maps' size
+// cells (B x n x rows x columns) -> y (B x n x H x W, as grid.maps)
 void run_expand(const Grid& grid, const float* cells, const float* filters, const Epilogue& epilogue, float* y) {
   parallel(grid.maps.images * grid.maps.channels, 8, [&](int64_t first, int64_t last) {
     expand_range(grid, cells + first * grid.cells(), filters, epilogue, first, last, CellScratch(grid), y);

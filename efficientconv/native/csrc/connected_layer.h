@@ -1,4 +1,5 @@
-// Convolutions over connections, with or without a depthwise convolution first: sic, topological, and the layers around both.
+// The operators sic and topological, and the whole layers around them. Both are convolutions over connections; sic has a
+// depthwise convolution first.
 #pragma once
 
 #include "layer_end.h"
@@ -6,7 +7,7 @@
 
 namespace efficientconv {
 
-// filters: of the depthwise convolution, or null.
+// filters: those of the depthwise convolution, or null if there is none.
 inline Tensor convolve(const Tensor& x, const MaybeTensor& filters, const Tensor& weight, int64_t kernel, const Plan& plan,
                        const Epilogue& output = {}) {
   const Maps maps = maps_of(x);
@@ -16,7 +17,7 @@ inline Tensor convolve(const Tensor& x, const MaybeTensor& filters, const Tensor
   return y;
 }
 
-// relu(batch norm of it + residual), where the layer is whole.
+// The arguments of the operator sic, or of topological if `filters` is null.
 struct ConnectedConv {
   Tensor x;
   MaybeTensor filters;
@@ -24,7 +25,8 @@ struct ConnectedConv {
   int64_t channels, padding;
   Topology topology;
 
-  // Whether sizes and types are those of the kernels: odd, and as many channels as connections. The reference says what is wrong.
+  // Whether the kernels can compute this convolution: float32, odd kernels, channels that fit the topology. If not, the
+  // reference runs, and it also says what is wrong with wrong arguments.
   bool fits() const {
     const bool square = weight.dim() == 4 && weight.size(2) == weight.size(3) && weight.size(2) % 2 == 1 && weight.size(0) > 0;
     if (!plain_maps(x) || !plain(weight) || !square || !topology.sound() || channels < 1 || x.size(1) != channels) return false;
@@ -49,12 +51,12 @@ struct ConnectedConv {
   }
   int64_t kernel() const { return filters ? filters->size(2) : weight.size(2); }
 
-  // What follows wants contiguous tensors.
+  // All functions from here to `gradients` want contiguous tensors.
   Tensor forward(const Epilogue& end = {}) const { return convolve(x, filters, weight, kernel(), plans().forward, end); }
 
   Tensor infer(const Epilogue& end) const { return forward(end); }
 
-  // of x, with `add` added, of filters and weight
+  // The gradients of x, of filters and of weight. `add` is added to that of x.
   variable_list gradients(const Tensor& grad, const MaybeTensor& add) const {
     const Plans& both = plans();
     const Maps maps = maps_of(x);
@@ -74,13 +76,14 @@ struct ConnectedConv {
     return {grad_x, grad_filters, of_weight()};
   }
 
-  // Whether the whole backward pass may share images out between threads: as many for each, of enough pixels.
+  // Whether sic_gradients may compute the backward pass: all threads get the same number of images, and there are more
+  // pixels than outputs.
   bool image_by_image() const {
     const int64_t images = x.size(0), pixels = x.size(2) * x.size(3);
     return filters && images % thread_count() == 0 && images * pixels > weight.size(0);
   }
 
-  // Of the whole layer, image by image.
+  // The gradients of x, filters, weight, gamma and beta of a whole layer, image by image.
   variable_list sic_gradients(const NormedLayer& layer, const Tensor& like_gamma) const {
     Tensor grad_x = new_tensor(x.sizes()), grad_filters = at::empty_like(*filters), grad_weight = new_tensor(weight.sizes());
     Tensor grad_gamma = at::empty_like(like_gamma), grad_beta = at::empty_like(like_gamma);
@@ -90,7 +93,7 @@ struct ConnectedConv {
     return {grad_x, grad_filters, grad_weight, grad_gamma, grad_beta};
   }
 
-  // The reference of its operator or, with a layer's end, of the layer around it.
+  // Calls the reference of the operator or, with the arguments of a layer's end, that of the whole layer.
   template <class Out, class... Ends>
   Out reference(const std::string& kind, DispatchKey key, const Ends&... ends) const {
     const auto& [dims, connections, anchor] = topology;
@@ -99,7 +102,8 @@ struct ConnectedConv {
   }
 };
 
-// relu(batch_norm(convolution(x)) + x) with the batch's own statistics, or without the + x.
+// relu(batch_norm(convolution(x)) + x) with the batch's own statistics. A layer without a residual connection has no
+// + x.
 class ConnectedLayer : public torch::autograd::Function<ConnectedLayer> {
  public:
   static variable_list train(const ConnectedConv& conv, const End& end) {
@@ -168,7 +172,7 @@ inline Tensor connected(const ConnectedConv& conv) {
   return conv.contiguous().forward().contiguous(order_of(conv.x));
 }
 
-// of x, the filters where there are any, and the weight
+// The gradients of x, of the filters (undefined if there are none) and of the weight.
 inline variable_list connected_backward(const Tensor& grad, const ConnectedConv& conv) {
   variable_list found = conv.contiguous().gradients(grad.contiguous(), std::nullopt);
   found[0] = found[0].contiguous(order_of(conv.x));

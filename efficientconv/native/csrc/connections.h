@@ -7,19 +7,20 @@
 
 namespace efficientconv {
 
-constexpr int64_t kSerial = 128 * 1024;         // elements that one thread may as well copy
-constexpr int64_t kFirstCache = 32 * 1024;     // bytes
-constexpr int64_t kPanelFloats = 72 * 1024;  // panels of a group of blocks: 288 KiB of a second cache of 512
+constexpr int64_t kSerial = 128 * 1024;      // elements that one thread copies as fast as several threads do
+constexpr int64_t kFirstCache = 32 * 1024;   // bytes
+constexpr int64_t kPanelFloats = 72 * 1024;  // of a group's panels: 288 KiB, so that a second cache of 512 KiB holds them
 
-// The blocks of a batch in groups that are filled together, so that their rows of the maps are read in one go.
+// The blocks of a batch in groups. The panels of a group are filled together, so that long pieces of the maps are read
+// at once.
 struct Groups : Parts {
   Groups(const Maps& maps, int64_t rows, int64_t least, int64_t most, int64_t threads)
       : Parts(block_count(maps), std::clamp<int64_t>(kPanelFloats / (rows * kBlock), least, most), threads) {}
   std::vector<Run> runs(const Maps& maps, int64_t group) const { return runs_of(maps, first(group), size(group)); }
 };
 
-// A tile whose outputs see all inputs: packed[s][o] = weight[s * step_stride + o * output_stride] * factor[o]. One of the
-// strides is 1: rows of inputs that are zipped, or rows of outputs.
+// Packs the weights of a tile whose outputs see all inputs: packed[s][o] = weight[s * step_stride + o * output_stride] *
+// factor[o]. If step_stride is 1, four rows of weights are zipped, a vector at a time.
 inline void pack_dense(const float* weight, int64_t output_stride, int64_t step_stride, int64_t outputs, int64_t steps,
                        const float* factor, float* packed) {
   int64_t s = 0;
@@ -31,9 +32,10 @@ inline void pack_dense(const float* weight, int64_t output_stride, int64_t step_
       packed[s * kOutputs + o] = o < outputs ? weight[s * step_stride + o * output_stride] * factor[o] : 0.f;
 }
 
-// The weights in the order of the steps, times the scale of their output.
+// Packs the weights into the order of the steps, times the scale of their output.
 inline void pack_weights(const PlanView& plan, const float* weight, const float* scale, float* packed) {
-  // starting the threads takes longer than to pack a small layer's weights; weights that are gathered one by one take longer
+  // One thread packs a small layer's weights in less time than it takes to start the threads. Weights that are gathered
+  // one by one take longer, so that the limit is lower for them.
   const int64_t serial = plan.step_weights ? kSerial / 8 : kSerial;
   const int64_t grain = std::max<int64_t>(1, serial / std::max<int64_t>(1, plan.steps * kOutputs / plan.tiles));
   parallel(plan.tiles, grain, [&](int64_t begin, int64_t end) {
@@ -57,13 +59,14 @@ inline void pack_weights(const PlanView& plan, const float* weight, const float*
   });
 }
 
-// What the steps multiply by: packed weights, or rows of them as they are, where each output sees all inputs and nothing is to be
-// gained from packing them. Rows are not scaled beforehand.
+// The weights that the steps use: packed and scaled, or rows of the layer's own weight. Rows are used if every output
+// sees all inputs and an output's weights lie side by side, because packing gains nothing there. Rows are scaled after
+// the sums.
 struct Weights {
   const float* packed = nullptr;
   const float* rows = nullptr;
   int64_t stride = 0;
-  const float* scale = nullptr;  // of the outputs of the rows, or null
+  const float* scale = nullptr;  // for rows only: one number for each output, or null
 
   Weights(const PlanView& plan, const float* weight, const float* scale) {
     if (!plan.step_weights && plan.step_stride == 1) {
@@ -76,7 +79,7 @@ struct Weights {
   }
 };
 
-// sum * scale + bias, on to the end of a tile.
+// Passes sum * scale + bias on to `out`, the end of a tile.
 template <class Out>
 struct Scaled {
   const Out& out;
@@ -84,7 +87,7 @@ struct Scaled {
   EC_INLINE void operator()(int o, int v, Vec sum) const { out(o, v, sum * splat(scale[o]) + splat(bias[o])); }
 };
 
-// One tile over kV vectors of a panel.
+// Computes one tile over kV vectors of a panel.
 template <int kV, class Out>
 inline void run_tile(const PlanView& plan, int64_t tile, const Weights& weights, const float* panel, const float* bias,
                      const Out& out) {
@@ -106,7 +109,7 @@ inline void run_tile(const PlanView& plan, int64_t tile, const Weights& weights,
   else dense(bias, out);
 }
 
-// One output channel's run of pixels: `from` with its epilogue to `to`.
+// Stores one output channel's run of pixels: `from`, + residual (null: none), ReLU.
 EC_INLINE void store_run(const float* from, const float* residual, bool relu, int64_t pixels, float* to) {
   for_each_piece(pixels, [&](int64_t p, auto n) {
     VecOf<n> v = load_as<VecOf<n>>(from + p);
@@ -115,7 +118,7 @@ EC_INLINE void store_run(const float* from, const float* residual, bool relu, in
   });
 }
 
-// The end of a whole block of one image: from the registers to four rows of the maps.
+// The end of a tile whose block lies in one image: stores the registers to four rows of the maps.
 struct StoreRows {
   float* to[kOutputs];
   const float* residual[kOutputs];
@@ -127,13 +130,13 @@ struct StoreRows {
   }
 };
 
-// Into a buffer of four rows, for whatever is no whole block.
+// The end of any other tile: stores the registers to a buffer of four rows.
 struct Stage {
   alignas(kVecBytes) mutable float rows[kOutputs * kBlock];
   EC_INLINE void operator()(int o, int v, Vec sum) const { store(rows + o * kBlock + v * kLanes, sum); }
 };
 
-// A tile's four outputs over one block: from the panel through the registers to the maps.
+// Computes a tile's four outputs over one block, from the panel through the registers to the maps.
 inline void tile_block(const PlanView& plan, const Maps& maps, int64_t tile, const Weights& weights, const float* panel,
                        const Run* runs, const Run* runs_end, const Epilogue& epilogue, float* y) {
   static constexpr float zeros[kOutputs] = {};
@@ -141,7 +144,7 @@ inline void tile_block(const PlanView& plan, const Maps& maps, int64_t tile, con
   const auto place = [&](const Run& run, int64_t o) {
     return (run.image * plan.outputs + output + o) * maps.pixels() + run.pixel;
   };
-  for (const Run* run = runs; run != runs_end; ++run)  // while the tile is computed, its memory comes near
+  for (const Run* run = runs; run != runs_end; ++run)  // the caches load the output's memory while the tile is computed
     for (int64_t o = 0; o < outputs; ++o) {
       prefetch_run<1>(y + place(*run, o), run->length);
       if (epilogue.residual) prefetch_run<0>(epilogue.residual + place(*run, o), run->length);
@@ -168,25 +171,28 @@ inline void tile_block(const PlanView& plan, const Maps& maps, int64_t tile, con
     }
 }
 
-// How a convolution is cut up: groups of blocks, and parts of their tiles.
+// How the threads share a convolution: an item is one of `parts` parts of the tiles of a group of blocks.
 struct Division {
   Groups groups;
   int64_t parts = 1;
 
   Division(const Maps& maps, int64_t rows, int64_t threads) : groups(maps, rows, 1, 8, threads) {
     if (groups.n >= 4 * threads || groups.n % threads == 0) return;
-    groups.count = groups.n;  // few blocks: each is shared out between the threads, which all fill its panel
+    // Few blocks: the threads share the tiles of each block, and each thread fills the block's panel for itself.
+    groups.count = groups.n;
     parts = threads;
   }
   int64_t items() const { return groups.count * parts; }
-  int64_t grain() const { return parts > 1 ? groups.count : 1; }  // a thread's share in one piece: each piece fills its panels
+  // With parts, each thread takes its share in one piece, because each piece fills its panels anew.
+  int64_t grain() const { return parts > 1 ? groups.count : 1; }
 };
 
-// Tiles [begin, end) of a group of blocks, whose panels are filled, `panel` floats each.
+// Computes tiles [begin, end) over a group of blocks. The panels are filled, `panel` floats each.
 inline void convolve_panels(const PlanView& plan, const Maps& maps, const Weights& weights, const Epilogue& epilogue,
                             const std::vector<Run>& runs, int64_t panel, const float* panels, int64_t begin, int64_t end,
                             float* y) {
-  // a panel that the first cache holds stays there for all tiles; a larger one is left for the tile's weights to stay
+  // If the first cache holds a panel, all tiles run over one block before the next block. Else all blocks run through
+  // one tile before the next tile, so that the cache keeps the tile's weights.
   const int64_t tiles = panel * static_cast<int64_t>(sizeof(float)) > kFirstCache ? 1 : std::max<int64_t>(1, end - begin);
   for (int64_t tile = begin; tile < end; tile += tiles)
     for (const Run *run = runs.data(), *last_run = run + runs.size(), *next; run != last_run; run = next) {
@@ -196,7 +202,7 @@ inline void convolve_panels(const PlanView& plan, const Maps& maps, const Weight
     }
 }
 
-// Items [first, last) of the division, on the calling thread.
+// Computes items [first, last) of the division on the calling thread.
 template <class Source>
 void convolve_items(const Source& source, const PlanView& plan, const Weights& weights, const Epilogue& epilogue,
                     const Division& division, int64_t first, int64_t last, float* y) {
@@ -204,7 +210,7 @@ void convolve_items(const Source& source, const PlanView& plan, const Weights& w
   float* panels = thread_scratch(kPanels, division.groups.most() * panel);
   for (int64_t item = first, next_item; item < last; item = next_item) {
     const int64_t group = item / division.parts, part = item - group * division.parts;
-    next_item = std::min(last, (group + 1) * division.parts);  // all of the group that is of this range
+    next_item = std::min(last, (group + 1) * division.parts);  // the items of one group are computed together
     const std::vector<Run> runs = division.groups.runs(source.maps, group);
     source.fill(runs, panel, kBlock, panels);
     const int64_t begin = plan.tiles * part / division.parts;

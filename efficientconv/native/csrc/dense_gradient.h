@@ -8,7 +8,8 @@
 
 namespace efficientconv {
 
-// A square of kLanes x kLanes floats; zipping each row with the one half the rows away, log2 times, transposes it.
+// Transposes a square of kLanes x kLanes floats in log2(kLanes) rounds. A round zips each row of the upper half with the
+// row kLanes / 2 further down.
 EC_INLINE void transpose_square(const float* from, int64_t from_stride, float* to, int64_t to_stride) {
   Vec rows[kLanes], zipped[kLanes];
 #pragma GCC unroll 16
@@ -27,14 +28,14 @@ EC_INLINE void transpose_square(const float* from, int64_t from_stride, float* t
   for (int i = 0; i < kLanes; ++i) store(to + i * to_stride, rows[i]);
 }
 
-// A block of kBlock rows and columns, rows one after the other.
+// Transposes a block of kBlock rows and kBlock columns.
 inline void transpose_block(const float* from, float* to) {
   for (int r = 0; r < kVectors; ++r)
     for (int c = 0; c < kVectors; ++c)
       transpose_square(from + r * kLanes * kBlock + c * kLanes, kBlock, to + c * kLanes * kBlock + r * kLanes, kBlock);
 }
 
-// Four rows of kBlock floats as kBlock columns of four.
+// Stores four rows of kBlock floats column by column: kBlock columns of four floats.
 inline void zip_rows(const float* from, float* to) {
   for (int p = 0; p < kBlock; p += kLanes, to += kOutputs * kLanes)
     zip_four([&](int row) { return load(from + row * kBlock + p); }, to);
@@ -49,21 +50,22 @@ struct AddTo {
   }
 };
 
-// What of the sums one thread takes: groups of blocks, and tiles of outputs.
+// The part of the sums that one thread computes: groups of blocks, and tiles of outputs.
 struct Share {
   int64_t first_group, last_group, first_tile, last_tile;
 };
 
-// The sums of one thread or several: outputs x `width`, both rounded up to whole tiles.
+// The layout of the sums: a set has outputs x `width` of them, both rounded up to whole tiles. Each thread may have its
+// own set.
 struct DenseSums {
   int64_t outputs, rows, width, tiles;
 
   DenseSums(int64_t outputs, int64_t rows)
       : outputs(outputs), rows(rows), width(round_up(rows, kBlock)), tiles((outputs + kOutputs - 1) / kOutputs) {}
   int64_t size() const { return tiles * kOutputs * width; }
-  int64_t panel() const { return tiles * kOutputs * kBlock; }  // floats, of the outputs' gradients
+  int64_t panel() const { return tiles * kOutputs * kBlock; }  // floats of a panel of the outputs' gradients
 
-  // grad: outputs x rows, of `sets` sums one after the other
+  // grad (outputs x rows) = the total of `sets` sets, which stand one after the other
   void add_up(const float* sums, int64_t sets, float* grad) const {
     parallel(outputs, std::max<int64_t>(1, kSerial / rows), [&](int64_t begin, int64_t end) {
       for (int64_t o = begin; o < end; ++o) {
@@ -79,7 +81,7 @@ struct DenseSums {
 
 inline Groups dense_groups(const Maps& maps, int64_t rows, int64_t threads) { return {maps, rows, 1, 384 / kBlock, threads}; }
 
-// Panels of the outputs' gradients; zeros past the last pixel and the last output.
+// Fills the panels of the outputs' gradients. Zeros follow the last pixel and the last output.
 template <class Gradients>
 void fill_gradients(const Gradients& gradients, const std::vector<Run>& runs, int64_t blocks, const DenseSums& dense, float* g) {
   const int64_t panel = dense.panel();
@@ -87,13 +89,15 @@ void fill_gradients(const Gradients& gradients, const std::vector<Run>& runs, in
   gradients.fill(runs, panel, kBlock, g);
 }
 
-// sum += the products of one group of `blocks` for tiles [first, last) of outputs, whose gradients' panels are at g
+// sum += the products of one group of `blocks` blocks, for tiles [first, last) of outputs. g: the panels of the outputs'
+// gradients.
 template <class Source>
 void add_dense_group(const Source& source, const std::vector<Run>& runs, int64_t blocks, int64_t first, int64_t last,
                      const DenseSums& dense, const float* g, float* sum) {
   static constexpr float zeros[kOutputs] = {};
   const int64_t rows = dense.rows, width = dense.width, steps = blocks * kBlock, panel = rows * kBlock;
-  float* panels = thread_scratch(kPanels, blocks * panel + kBlock * kBlock);  // the last block's rows may be fewer than a block
+  // kBlock * kBlock more, because transpose_block reads kBlock rows even where the panel has fewer left
+  float* panels = thread_scratch(kPanels, blocks * panel + kBlock * kBlock);
   float* inputs = thread_scratch(kMap, steps * kBlock);
   float* packed = thread_scratch(kZipped, blocks * dense.panel());
   std::vector<Offsets> at(steps);
@@ -121,7 +125,8 @@ void dense_weight_gradient(const Source& source, int64_t outputs, const float* g
   const Maps output_maps{maps.images, outputs, maps.height, maps.width};
   const Patches gradients{output_maps, grad_output, 1, nullptr};
   const DenseSums dense(outputs, source.rows());
-  // where there are more outputs than pixels, sums of several threads would take longer than all of them to read the pixels
+  // With more outputs than pixels, the threads share the outputs, and each thread reads all pixels. That takes less
+  // time than adding up one set of sums for each thread.
   const bool by_tiles = maps.images * maps.pixels() <= outputs;
   const Groups groups = dense_groups(maps, dense.rows, by_tiles ? 1 : thread_count());
   const int64_t workers = std::min(thread_count(), by_tiles ? dense.tiles : groups.count), sets = by_tiles ? 1 : workers;

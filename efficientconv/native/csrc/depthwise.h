@@ -1,14 +1,15 @@
-// The depthwise convolution: of a group of blocks of pixels, as input of a projection, and of whole maps.
+// The depthwise convolution, either over a group of blocks, whose results fill a projection's panels, or over whole maps.
 #pragma once
 
 #include "panels.h"
 
 namespace efficientconv {
 
-// A 3 x 3 filter. It and KernelAny keep by value what their loops need, in registers: stores might change it elsewhere.
+// A 3 x 3 filter. The class copies the weights and the sizes, so that they stay in registers: the compiler loads a number
+// behind a pointer again after each store, which might have changed it.
 //
-// The sums over each of the filter's columns are taken where the map's column is and moved by a pixel in registers: cheaper
-// than loading nine vectors, which seldom are aligned.
+// For each vector of pixels three vectors are loaded: above, here and below. The sums of the filter's left and right
+// columns are then moved by one pixel in registers. To load nine vectors, which are seldom aligned, would take longer.
 class Kernel3 {
  public:
   Kernel3(const Maps& maps, const TapMasks& masks, const float* filter)
@@ -17,8 +18,8 @@ class Kernel3 {
     for (int i = 0; i < 9; ++i) taps_[i] = splat(filter[i]);
   }
 
-  // out(i, sum) for the vectors of pixels [pixel, pixel + length), the first of which is at `from`. kBetween: they are known
-  // to be between the map's first and last rows.
+  // Calls out(i, sum) for each vector of pixels [pixel, pixel + length). Pixel `pixel` is at `from`. kBetween: the
+  // caller knows that no pixel is in the map's first or last row.
   template <bool kBetween, class Out>
   EC_INLINE void convolve(int64_t pixel, int64_t length, const float* from, Out out) const {
     Vec left = splat(beside<kBetween>(pixel, from - 1, 0)), sum = {}, right = {};
@@ -50,7 +51,8 @@ class Kernel3 {
             above * taps_[2] + here * taps_[5] + below * taps_[8]};
   }
 
-  // A column's sum just before or after the vectors; it counts for the pixel beside it, if that is of the same row.
+  // The sum of one of the filter's columns just before or after the vectors. The caller masks it if the pixel beside it
+  // is of another row.
   template <bool kBetween>
   EC_INLINE float beside(int64_t pixel, const float* from, int column) const {
     const float above = kBetween || above_[pixel] ? from[-width_] : 0.f, below = kBetween || below_[pixel] ? from[width_] : 0.f;
@@ -74,7 +76,7 @@ class KernelAny {
     for (int64_t i = 0; i < length; i += kLanes) {
       Vec sum = {};
       if (kBetween || (pixel + i >= p * width_ && pixel + i + kLanes <= pixels_ - p * width_)) {
-        for (int64_t dx = 0; dx < k; ++dx) {  // only the columns beside the map need a mask, one for all rows
+        for (int64_t dx = 0; dx < k; ++dx) {  // between those rows, one mask serves all taps of a column
           Vec column = {};
           for (int64_t dy = 0; dy < k; ++dy) column += load(from + i + (dy - p) * width_ + dx - p) * splat(filter_[dy * k + dx]);
           sum += dx == p ? column : masked(column, masks_.of(p * k + dx) + pixel + i);
@@ -93,7 +95,7 @@ class KernelAny {
   const float* filter_;
 };
 
-// One whole map with readable margins on both sides: to[i] = end(sum, i).
+// Convolves one whole map, before and after which a margin may be read: to[i] = end(sum, i).
 template <class Kernel, class End>
 void convolve_map(const Kernel& kernel, int64_t pixels, const float* from, const End& end, float* to) {
   kernel.template convolve<false>(0, pixels, from, [&](int64_t i, Vec sum) {
@@ -102,10 +104,11 @@ void convolve_map(const Kernel& kernel, int64_t pixels, const float* from, const
   });
 }
 
+// A source of panels (panels.h): a panel's row is the convolution of a channel by one of its filters.
 struct Depthwise {
   Maps maps;
   const float* x;
-  int64_t kernel, multiplier;  // filters a channel
+  int64_t kernel, multiplier;  // multiplier: filters for each channel
   const TapMasks* masks;
   const float* filters;  // channels * multiplier x k x k
 
@@ -129,9 +132,9 @@ struct Depthwise {
   }
 
  private:
-  struct Piece {  // what all channels have in common of a run
-    int64_t pixel, length, from, to;  // where it starts in the maps of channel 0, and in the panels' row 0
-    bool whole;                       // a block between the map's first and last rows
+  struct Piece {  // the part of a run that is the same for all channels
+    int64_t pixel, length, from, to;  // from: its start in the maps of channel 0. to: its start in row 0 of the panels
+    bool whole;                       // a whole block between the map's first and last rows
   };
 
   template <class Kernel>
@@ -152,7 +155,7 @@ struct Depthwise {
     }
   }
 
-  // at the ends of the maps' memory
+  // The same one pixel at a time, near the ends of x's memory, where vectors would read outside.
   void convolve_checked(int64_t pixel, int64_t length, const float* from, const float* filter, float* to) const {
     for (int64_t i = 0; i < length; ++i) {
       float sum = 0;

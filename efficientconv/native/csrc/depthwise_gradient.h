@@ -1,4 +1,4 @@
-// Backward of the depthwise convolution, map by map: a map and the map's gradients stay in the first cache.
+// The gradients of the depthwise convolution, map by map, so that a map and its gradients stay in the first cache.
 #pragma once
 
 #include "depthwise.h"
@@ -7,7 +7,8 @@
 
 namespace efficientconv {
 
-// grad_input[p] = sum over the taps of g[p - tap] * filter: the convolution with the filter turned round.
+// The filters turned by 180 degrees. The gradient of the input is a convolution with them: grad_input[p] = the sum over
+// the taps of g[p - tap] * filter[tap].
 inline std::vector<float> turned_filters(const Depthwise& source) {
   const int64_t area = source.kernel * source.kernel;
   std::vector<float> turned(source.rows() * area);
@@ -16,7 +17,7 @@ inline std::vector<float> turned_filters(const Depthwise& source) {
   return turned;
 }
 
-// sums[tap] += over the pixels of one map with readable margins: g[p] * x[p + tap]
+// sums[tap] += the sum over the pixels p of one map of g[p] * x[p + tap]. Margins before and after the map may be read.
 inline void filter_gradient(const Maps& maps, const TapMasks& masks, int64_t kernel, const float* x, const float* g,
                             Vec* sums) {
   const int64_t p = kernel / 2, w = maps.width;
@@ -34,7 +35,8 @@ inline void filter_gradient(const Maps& maps, const TapMasks& masks, int64_t ker
   }
 }
 
-// The same for 3 x 3, where the sums stay in registers. The gradients are moved by a column, not x: two vectors, not six.
+// The same for 3 x 3. The sums stay in registers. The gradients are moved by a column instead of x, so that two vectors
+// are moved instead of six.
 inline void filter_gradient_3(const Maps& maps, const TapMasks& masks, const float* x, const float* g, Vec* sums) {
   const int64_t w = maps.width;
   Vec total[9];
@@ -56,8 +58,8 @@ inline void filter_gradient_3(const Maps& maps, const TapMasks& masks, const flo
   std::copy(total, total + 9, sums);
 }
 
-// One map x and g, the gradient of its convolution, both with readable margins: the gradient of x through `end` to grad_x,
-// what it adds to its filter's to `lanes`.
+// For one map x and the gradient g of its convolution, both with margins that may be read: grad_x = end(the gradient of
+// x), and lanes += the gradient of the filter, one vector for each tap.
 template <class End>
 inline void depthwise_backward_map(const Depthwise& source, const float* turned, const float* x, const float* g, const End& end,
                                    Vec* lanes, float* grad_x) {
@@ -71,7 +73,8 @@ inline void depthwise_backward_map(const Depthwise& source, const float* turned,
   }
 }
 
-// Maps [first, last) of the source: the gradient of map i through end_of(i), and each filter's own sums, by its taps.
+// For maps [first, last) of the source: the gradient of map i, as end_of(i) completes it, and `sums` for the gradient of
+// each map's filters, one number for each tap.
 template <class EndOf>
 void depthwise_backward_range(const Depthwise& source, const float* turned, const float* grad_output, const EndOf& end_of,
                               int64_t first, int64_t last, double* sums, float* grad_x) {
@@ -97,8 +100,8 @@ void depthwise_backward_range(const Depthwise& source, const float* turned, cons
   }
 }
 
-// The gradients of x (B x n x H x W) and of the filters (n * multiplier x k x k), given that of the result. To the
-// former `add` is added, of x's shape or null.
+// The gradients of x (B x n x H x W) and of the filters (n * multiplier x k x k), given that of the result. `add`, of
+// x's shape or null, is added to the gradient of x.
 inline void depthwise_backward(const Depthwise& source, const float* grad_output, const float* add, float* grad_x,
                                float* grad_filters) {
   const Maps& maps = source.maps;

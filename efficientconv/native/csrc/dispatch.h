@@ -1,4 +1,5 @@
-// The operators and PyTorch's dispatcher: where the kernels here do not apply, the reference of layers/operators.py runs.
+// Connects the operators to PyTorch's dispatcher, autograd and autocast. Where a kernel does not apply, the reference of
+// layers/operators.py runs.
 #pragma once
 
 #include <ATen/FuncTorchTLS.h>
@@ -17,7 +18,8 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 using torch::jit::Stack;
 
-// A convolution's reference is registered for all devices, a whole layer's also for autograd, which sees the operators inside.
+// The keys under which layers/operators.py registers its references. kReference: of convolutions, for all devices.
+// kComposite: of whole layers, for all devices and for autograd, which sees the operators inside the layer.
 constexpr DispatchKey kReference = DispatchKey::CompositeExplicitAutograd, kComposite = DispatchKey::CompositeImplicitAutograd;
 
 inline c10::OperatorHandle handle_of(const std::string& name) {
@@ -38,13 +40,14 @@ Out call_reference(const std::string& name, DispatchKey key, const Args&... args
   else return stack.back().to<Out>();
 }
 
-// Whether autograd would miss something here: a function transform, or a tangent of forward-mode differentiation.
+// Whether a function transform (torch.func) or forward-mode differentiation sees the tensors. The kernels have no rule for
+// either.
 inline bool transformed(at::TensorList tensors) {
   return c10::impl::tls_is_dispatch_key_included(DispatchKey::FuncTorchDynamicLayerBackMode) ||
          torch::autograd::isFwGradDefinedTensorList(tensors);
 }
 
-// Whether nobody but the CPU is to see what happens to these tensors: no tracer, no mode, no transform.
+// Whether a whole layer may run as one kernel: no tracer, dispatch mode or transform wants to see the operators inside it.
 inline bool eager(at::TensorList tensors) {
   constexpr c10::DispatchKeySet others = c10::python_ks | c10::DispatchKeySet(DispatchKey::Functionalize);
   const auto seen = [&](const Tensor& t) { return t.key_set().has_any(others); };
@@ -56,10 +59,11 @@ inline bool wants_gradient(at::TensorList tensors) {
          std::any_of(tensors.begin(), tensors.end(), [](const Tensor& t) { return t.requires_grad(); });
 }
 
-// The gradients of reference(inputs), which can themselves be differentiated.
+// The gradients of reference(inputs). They can be differentiated again.
 template <class F>
 variable_list reference_gradients(const variable_list& inputs, const Tensor& grad, F reference) {
-  variable_list views, wanted, grads(inputs.size());  // views: an input may be made of another
+  // Views, because one input may be computed from another: the gradient of a view leaves that path out.
+  variable_list views, wanted, grads(inputs.size());
   for (const Tensor& t : inputs) {
     views.push_back(t.defined() ? t.view_as(t) : t);
     if (t.defined() && t.requires_grad()) wanted.push_back(views.back());
@@ -70,7 +74,8 @@ variable_list reference_gradients(const variable_list& inputs, const Tensor& gra
   return grads;
 }
 
-// A convolution whose gradients the operator <its name>_backward gives. Of several results, the others are what that one wants.
+// A convolution under autograd. The operator <name>_backward computes its gradients. All results after the first are
+// saved for <name>_backward and have no gradient.
 class Differentiable : public torch::autograd::Function<Differentiable> {
  public:
   static variable_list forward(AutogradContext* ctx, at::TensorList tensors, const c10::OperatorHandle& op, const Stack& arguments) {
@@ -110,12 +115,12 @@ class Differentiable : public torch::autograd::Function<Differentiable> {
       c10::Dispatcher::singleton().findSchemaOrThrow((name + "_backward").c_str(), "").callBoxed(stack);
       for (const c10::IValue& grad : stack) found.push_back(grad.toTensor());
     }
-    found.resize(inputs.size() + 2);  // the operator and its arguments have none
+    found.resize(inputs.size() + 2);  // `op` and `arguments` have no gradient
     return found;
   }
 };
 
-// Of a convolution, for autograd on the CPU. Its tensors come first among its arguments.
+// Runs a convolution for autograd on the CPU. The operator's tensors come first among its arguments.
 inline void differentiate(const c10::OperatorHandle& op, c10::DispatchKeySet, Stack* stack) {
   variable_list tensors;
   for (const c10::IValue& value : *stack)
@@ -131,14 +136,15 @@ inline void differentiate(const c10::OperatorHandle& op, c10::DispatchKeySet, St
   stack->assign(results.begin(), results.end());
 }
 
-// Operators compute in float32, which was measured to be faster than the reference in bfloat16; y has the reference's type.
+// Runs an operator under autocast. It computes in float32, which was measured to be faster than the reference in
+// bfloat16. The result has the type of the reference's result.
 inline void keep_float32(const c10::OperatorHandle& op, c10::DispatchKeySet, Stack* stack) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(DispatchKey::AutocastCPU);
   const std::optional<int> residual = op.schema().argumentIndexWithName("residual");
   at::ScalarType type = at::autocast::get_autocast_dtype(at::kCPU);
   if (residual && (*stack)[*residual].isTensor()) type = c10::promoteTypes(type, (*stack)[*residual].toTensor().scalar_type());
   const auto low = [](const Tensor& t) { return t.scalar_type() == at::kHalf || t.scalar_type() == at::kBFloat16; };
-  const Tensor x = stack->front().toTensor(), x_float = low(x) ? x.to(at::kFloat) : x;  // once, also where x is the residual
+  const Tensor x = stack->front().toTensor(), x_float = low(x) ? x.to(at::kFloat) : x;  // once, if x is also the residual
   for (c10::IValue& value : *stack)
     if (value.isTensor() && low(value.toTensor())) value = value.toTensor().is_same(x) ? x_float : value.toTensor().to(at::kFloat);
   op.callBoxed(stack);

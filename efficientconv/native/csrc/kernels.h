@@ -1,19 +1,20 @@
-// The kernels' functions for operators.cpp and for the sanitizers' driver. kernels.cpp, or a header that only it includes,
-// defines them.
+// Declares the kernels, which operators.cpp and the sanitizers' driver (tests/native_driver.cpp) call. kernels.cpp and the
+// headers that only kernels.cpp includes define them.
 #pragma once
 
 #include "vec.h"
 
 namespace efficientconv {
 
-// Maps of a batch, B x C x H x W, contiguous.
+// The sizes of a batch of maps, B x C x H x W. The maps are contiguous unless a kernel says otherwise.
 struct Maps {
   int64_t images, channels, height, width;
   int64_t pixels() const { return height * width; }
   int64_t numel() const { return images * channels * pixels(); }
 };
 
-// What happens to an output before it is stored: y * scale + bias, + residual, ReLU. Null pointers: left out.
+// What is done to an output y before it is stored: y * scale + bias + residual, then ReLU. A null pointer leaves its operand
+// out.
 struct Epilogue {
   const float* scale = nullptr;
   const float* bias = nullptr;
@@ -21,46 +22,55 @@ struct Epilogue {
   bool relu = false;
 };
 
+// Steps [begin, end) of a tile. All of them are of one kind (tile.h).
 struct Segment {
-  int32_t kind, begin, end;  // steps [begin, end)
+  int32_t kind, begin, end;
 };
 
+// Where a step's inputs A and B start, in floats from the block's first pixel.
 struct Offsets {
-  int32_t a, b;  // where the step's inputs start, in floats from the block's first pixel
+  int32_t a, b;
 };
 
+// A plan (plan.h) as plain pointers. Tile t has the segments [tile_segments[t], tile_segments[t + 1]).
+//
+// step_weights, steps x 4, says which weight each output of a step uses; -1: none. It is null where every output sees every
+// input. Then step s is input s, and output o uses weight[s * step_stride + o * output_stride].
 struct PlanView {
   int64_t outputs, tiles, steps;
-  const int32_t* tile_segments;  // tiles + 1
+  const int32_t* tile_segments;
   const Segment* segments;
-  const Offsets* offsets;       // of each step's inputs in a panel
-  const int32_t* step_weights;  // steps x 4, -1: none; null: every output sees all inputs, one a step, by strides
+  const Offsets* offsets;  // of each step's inputs in a panel
+  const int32_t* step_weights;
   int64_t output_stride, step_stride;
 };
 
-// The depthwise convolution before a projection; filters = null: there is none, and `kernel` is the connections' own.
+// The depthwise convolution before a projection. If there is none, `filters` is null, and `kernel` is the size of the
+// convolution over the connections.
 struct Filters {
   const float* filters;
   int64_t kernel, multiplier;
 };
 
+// The cells of a spatial bottleneck (cells.h): kernel x kernel pixels each. The first cell starts `padding` before the map.
 struct Grid {
   Maps maps;
-  int64_t kernel, padding, rows, columns;  // of cells
+  int64_t kernel, padding, rows, columns;  // rows and columns of cells
 
   Grid(const Maps& maps, int64_t kernel, int64_t padding)
       : maps(maps), kernel(kernel), padding(padding), rows((maps.height + padding + kernel - 1) / kernel),
         columns((maps.width + padding + kernel - 1) / kernel) {}
   int64_t cells() const { return rows * columns; }
-  int64_t width() const { return columns * kernel; }  // of a row of pixels, with what hangs over the edge
+  int64_t width() const { return columns * kernel; }  // of the cells, in pixels
   int64_t pixels() const { return cells() * kernel * kernel; }
 };
 
-// kernel x kernel pixels, stride apart, the first `padding` before the map; what fills none at the end is left out.
+// The windows of a max pool: kernel x kernel pixels, `stride` apart. The first window starts `padding` before the map.
+// A window that would reach more than `padding` past the map's end is left out.
 struct Window {
   int64_t kernel, stride, padding;
   int64_t outputs(int64_t size) const { return (size + 2 * padding - kernel) / stride + 1; }
-  // of a row with its margins, and what vectors read past them
+  // Floats from one row to the next, where rows have margins of `padding` and vectors read past them.
   int64_t pitch(int64_t width) const { return round_up(width + 2 * padding + kLanes, kLanes); }
 };
 
@@ -72,8 +82,8 @@ void run_dense_weight_gradient(const Maps& maps, const float* x, const Filters& 
                                const float* grad_output, float* grad);
 void run_depthwise_backward(const Maps& maps, const float* x, const Filters& filters, const float* grad_output,
                             const float* add, float* grad_x, float* grad_filters);
-// A whole layer in training, relu(batch_norm(y) + x), or without the + x; y is the projection of x's depthwise convolution.
-// weight: of the plan `forward`, from channels * multiplier; `backward`: its plan from the outputs.
+// A whole SIC layer in training: relu(batch_norm(y) + x), without x if `residual` is false. y is the projection of x's
+// depthwise convolution.
 struct NormedLayer {
   const float *grad_out, *y, *mean, *var, *gamma, *beta;
   double eps;
@@ -82,22 +92,24 @@ struct NormedLayer {
 struct SicGradients {
   float *x, *filters, *weight, *gamma, *beta;
 };
+// The gradients of a whole SIC layer. `forward` is the plan of the projection, `weight` has its weights, and `backward`
+// is the plan from the projection's outputs back to its channels * multiplier inputs.
 void run_sic_backward(const Maps& maps, const float* x, const Filters& filters, const PlanView& forward, const PlanView& backward,
                       const float* weight, const NormedLayer& layer, const SicGradients& grads);
-// `contiguous`: the maps are; else they are channels-last. The gradients of the residual and of y may be one.
+// `contiguous`: true for contiguous maps, false for channels-last maps. grad_residual and grad_y may be the same memory.
 void run_batch_norm_forward(const Maps& maps, bool contiguous, const float* y, const float* residual, const float* gamma,
                             const float* beta, double eps, float* out, float* mean, float* var);
 void run_batch_norm_backward(const Maps& maps, bool contiguous, const float* grad_out, const float* out, const float* y,
                              const float* mean, const float* var, const float* gamma, double eps, float* grad_residual,
                              float* grad_y, float* grad_gamma, float* grad_beta);
 
-// `grid` is that of the maps, B x C x H x W, also where the cells are what goes in
+// The halves of a spatial bottleneck. `grid` describes the maps, B x C x H x W, also where the input is the cells.
 void run_reduce(const Grid& grid, const float* x, const float* filters, float* cells);
 void run_expand(const Grid& grid, const float* cells, const float* filters, const Epilogue& epilogue, float* y);
 void run_cell_filter_gradient(const Grid& grid, const float* cells, const float* maps, float* grad);
 
-// In training. `out` is relu(batch_norm(expanded cells) + residual), grad_out its gradient; null in run_reduce_backward: there
-// is no residual connection.
+// Spatial bottlenecks in training. `out` is relu(batch_norm(expanded cells) + residual), and grad_out is its gradient.
+// If the layer has no residual connection, run_reduce_backward gets null for both.
 void run_cell_statistics(const Grid& grid, const float* cells, const float* filters, float* mean, float* var);
 struct LayerGradients {
   float *cells, *filters, *gamma, *beta;
@@ -110,7 +122,7 @@ void run_reduce_backward(const Grid& grid, const float* x, const float* filters,
 void run_bottleneck(const Grid& grid, const float* x, const float* reduce_filters, const PlanView& plan, const float* weight,
                     const float* expand_filters, const Epilogue& epilogue, float* y);
 
-// y: of (size + 2 padding - kernel) / stride + 1 rows and columns, pooled
+// y is the max pool of the convolution, which has (size + 2 padding - kernel) / stride + 1 rows and columns.
 void run_stem(const Maps& maps, const float* x, int64_t kernel, int64_t stride, int64_t padding, const PlanView& plan,
               const float* weight, const Epilogue& epilogue, const Window& pool, float* y);
 void run_max_pool(const Maps& maps, bool contiguous, const float* x, const Window& pool, float* y);

@@ -1,4 +1,4 @@
-// A layer's end: relu(batch_norm(y) + residual), or without the residual connection.
+// A layer's end behind its convolution: relu(batch_norm(y) + residual). Some layers have no residual connection.
 #pragma once
 
 #include "dispatch.h"
@@ -6,7 +6,8 @@
 
 namespace efficientconv {
 
-// As operators have it. In training, or without running statistics, batch norm takes the batch's own.
+// The end in the form of the operators' arguments. Batch norm uses the batch's own statistics in training, and also if
+// there are no running statistics.
 struct End {
   MaybeTensor residual, gamma, beta, mean, var, batches;
   bool training;
@@ -15,7 +16,7 @@ struct End {
 
   bool own_statistics() const { return training || (!mean && !var); }
 
-  // y: the sizes of the maps that it stands behind.
+  // Whether the kernels can compute this end behind maps of the sizes `y`.
   bool fits(at::IntArrayRef y) const {
     const bool counted = mean.has_value() == var.has_value() && mean.has_value() == batches.has_value() &&
                          (!batches || (batches->is_cpu() && batches->scalar_type() == at::kLong && batches->numel() == 1));
@@ -31,8 +32,9 @@ struct End {
     return found;
   }
 
-  // As nn.BatchNorm2d does in training: a moving average of the mean and the unbiased variance of `count` positions, or without a
-  // momentum the average of all batches. In one go: five small operators take longer than many a layer.
+  // Updates the running statistics as nn.BatchNorm2d does in training. They are a moving average of the batch's mean
+  // and unbiased variance or, without a momentum, the average over all batches. `count`: the positions of a channel in
+  // the batch. One function computes all of it, because five small operators of torch can take longer than the layer.
   void track(const Tensor& batch_mean, const Tensor& batch_var, int64_t count) const {
     if (!training || !mean) return;
     const int64_t seen = ++*batches->mutable_data_ptr<int64_t>();
@@ -46,14 +48,14 @@ struct End {
 
  private:
   static void average(const Tensor& running, const float* of_batch, float share, float factor) {
-    const Tensor kept = running.contiguous();  // mostly it is
+    const Tensor kept = running.contiguous();  // seldom a copy
     float* to = written(kept);
     for (int64_t c = 0; c < kept.numel(); ++c) to[c] = (1 - share) * to[c] + share * (of_batch[c] * factor);
     if (!running.is_contiguous()) running.copy_(kept);
   }
 };
 
-// Batch norm with statistics that are given, as a scale and a bias.
+// Batch norm with given statistics, folded into one scale and one bias for each channel.
 class Folded {
  public:
   explicit Folded(const End& end) : Folded(*end.mean, *end.var, end.gamma, end.beta, end.eps) {}
@@ -84,7 +86,7 @@ inline std::tuple<Tensor, Tensor, Tensor> batch_norm(const Tensor& y, const Mayb
   return {out, mean, var};
 }
 
-// grad_residual: empty where nobody asks for it, which spares a map
+// grad_residual is undefined if `residual` is false, which saves the memory of a map.
 inline std::tuple<Tensor, Tensor, Tensor, Tensor> batch_norm_backward(const Tensor& grad_out, const Tensor& out, const Tensor& y,
                                                                       const Tensor& mean, const Tensor& var, const Tensor& gamma,
                                                                       double eps, bool residual) {
@@ -103,8 +105,8 @@ inline variable_list layer_result(AutogradContext* ctx, const Tensor& out, const
   return {out, mean, var};
 }
 
-// relu(batch_norm(y) + residual) with the batch's own statistics. Maps are of one order: contiguous, or channels-last of whole
-// vectors of channels.
+// relu(batch_norm(y) + residual) with the batch's own statistics. All maps have one memory order: contiguous, or
+// channels-last with a number of channels that is a multiple of a vector's length.
 class NormLayer : public torch::autograd::Function<NormLayer> {
  public:
   static variable_list forward(AutogradContext* ctx, const Tensor& y, const MaybeTensor& residual, const Tensor& gamma,
@@ -143,7 +145,7 @@ inline bool norm_applies(const Tensor& y, const End& end) {
   return eager(tensors) && plain_maps(y) && ordered && end.fits(y.sizes()) && end.own_statistics();
 }
 
-// Behind a convolution of the library's, in training.
+// The operator norm_relu: a layer's end behind one of PyTorch's own convolutions, in training.
 inline Tensor norm_relu(const Tensor& y, const MaybeTensor& residual, const MaybeTensor& gamma, const MaybeTensor& beta,
                         const MaybeTensor& mean, const MaybeTensor& var, const MaybeTensor& batches, bool training,
                         std::optional<double> momentum, double eps) {
@@ -155,7 +157,8 @@ inline Tensor norm_relu(const Tensor& y, const MaybeTensor& residual, const Mayb
   return found[0];
 }
 
-// A convolution with its end in one pass: in training by the autograd function Layer, in inference by the convolution itself.
+// A whole layer, which is a convolution and its end. In training the autograd function Layer computes both, in inference the
+// convolution's own kernel does.
 template <class Layer, class Conv>
 Tensor whole_layer(const Conv& conv, const End& end) {
   variable_list tensors = conv.tensors(), of_end = end.tensors();

@@ -1,5 +1,6 @@
-// Max pool. Contiguous maps: first over the rows of the windows, then over the windows' columns, both by vectors.
-// Channels-last maps, and gradients: window by window, with vectors along the channels.
+// Max pool. On contiguous maps the maximum is taken over the rows of the windows first and then over their columns,
+// both with vectors along a row. Channels-last maps and all gradients are computed window by window, with vectors along
+// the channels.
 #pragma once
 
 #include <limits>
@@ -11,8 +12,8 @@ namespace efficientconv {
 EC_INLINE float larger(float a, float b) { return a > b || a != a ? a : b; }  // NaN stays
 EC_INLINE Vec larger(Vec a, Vec b) { return (a > b) | (a != a) ? a : b; }
 
-// to, a row with margins: the highest of rows [first, last) in each column. Rows are `pitch` floats apart, and `readable`
-// floats from the first row's start on may be read.
+// to[column] = the highest value of rows [first, last) in the column; `to` gets margins. The rows are `pitch` floats
+// apart, and `readable` floats may be read from `rows` on.
 inline void pool_rows(const Window& window, const float* rows, int64_t pitch, int64_t width, int64_t first, int64_t last,
                       int64_t readable, float* to) {
   const float* top = rows + first * pitch;
@@ -34,7 +35,7 @@ inline void pool_rows(const Window& window, const float* rows, int64_t pitch, in
   std::fill_n(highest + width, window.padding, -std::numeric_limits<float>::infinity());
 }
 
-// to: the highest of each window of a row with margins; `row` is overwritten
+// to[i] = the highest value of window i of a row with margins. `row` is overwritten.
 inline void pool_columns(const Window& window, float* row, int64_t columns, float* to) {
   const int64_t span = (columns - 1) * window.stride + 1;
   for (int64_t x = 0; x < span; x += kLanes) {
@@ -48,11 +49,11 @@ inline void pool_columns(const Window& window, float* row, int64_t columns, floa
   for (; i < columns; ++i) to[i] = row[i * window.stride];
 }
 
-// The pixels of an image under a window: rows and columns [first, last).
+// The pixels of an image under a window: rows [first_row, last_row), columns [first_column, last_column).
 struct Covered {
   int64_t first_row, last_row, first_column, last_column, width;
 
-  // f(tap, pixel), row by row; a tap is a float, so that vectors hold it
+  // Calls f(tap, pixel) row by row. A tap is a float, so that the lanes of a vector can hold it.
   template <class F>
   EC_INLINE void for_each(F f) const {
     float tap = 0;
@@ -61,7 +62,7 @@ struct Covered {
   }
 };
 
-// f(output, covered) for each window of an image
+// Calls f(output, covered) for each window of an image.
 template <class F>
 EC_INLINE void for_each_window(const Window& window, const Maps& maps, F f) {
   const int64_t rows = window.outputs(maps.height), columns = window.outputs(maps.width);
@@ -73,7 +74,8 @@ EC_INLINE void for_each_window(const Window& window, const Maps& maps, F f) {
     }
 }
 
-// The highest under a window, and which it is: the first of equals or the last NaN, as in torch. x: an image, channels-last
+// The highest value under a window and its tap: the first of equal values, or the last NaN, as in torch. x: a
+// channels-last image.
 template <int n>
 struct Highest {
   using V = VecOf<n>;
@@ -99,7 +101,7 @@ inline void pool_image(const Window& window, const Maps& maps, const float* x, f
 
 // The gradient of each window goes to its highest pixel.
 inline void pool_image_backward(const Window& window, const Maps& maps, const float* x, const float* grad, float* grad_x) {
-  float* ready = grad_x;  // where zeros end: a row of windows finds them in the cache
+  float* ready = grad_x;  // zeroed up to here: row by row, so that the cache still holds the zeros when gradients are added
   for_each_window(window, maps, [&](int64_t output, const Covered& covered) {
     float* const end = grad_x + covered.last_row * maps.width * maps.channels;
     if (ready < end) std::fill(std::exchange(ready, end), end, 0.f);
@@ -115,7 +117,7 @@ inline void pool_image_backward(const Window& window, const Maps& maps, const fl
   std::fill(ready, grad_x + maps.pixels() * maps.channels, 0.f);
 }
 
-// maps: B x C x H x W -> B x C x .. x ..
+// x (B x C x H x W) -> y (B x C x rows x columns)
 void run_max_pool(const Maps& maps, bool contiguous, const float* x, const Window& window, float* y) {
   const int64_t rows = window.outputs(maps.height), columns = window.outputs(maps.width), pitch = window.pitch(maps.width);
   const int64_t n = maps.channels;
@@ -127,7 +129,7 @@ void run_max_pool(const Maps& maps, bool contiguous, const float* x, const Windo
     float* highest = thread_scratch(kRows, rows * pitch);
     for (int64_t i = begin; i < end; ++i) {
       const int64_t at = i * maps.pixels();
-      for (int64_t r = 0; r < rows; ++r) {  // all of them first: what was just stored is slow to load at another offset
+      for (int64_t r = 0; r < rows; ++r) {  // all rows first: a row just stored is slow to load at another offset
         const int64_t top = r * window.stride - window.padding;
         const int64_t first = std::max<int64_t>(0, top), last = std::min(maps.height, top + window.kernel);
         pool_rows(window, x + at, maps.width, maps.width, first, last, maps.numel() - at, highest + r * pitch);
@@ -137,7 +139,7 @@ void run_max_pool(const Maps& maps, bool contiguous, const float* x, const Windo
   });
 }
 
-// rows x columns -> columns x rows; returns the latter
+// Transposes `from` (rows x columns) into `to` and returns `to`.
 inline float* transposed(const float* from, int64_t rows, int64_t columns, float* to) {
   const int64_t whole_rows = rows / kLanes * kLanes, whole = columns / kLanes * kLanes;
   for (int64_t r = 0; r < whole_rows; r += kLanes)
@@ -147,7 +149,7 @@ inline float* transposed(const float* from, int64_t rows, int64_t columns, float
   return to;
 }
 
-// Of contiguous maps, as many at a time as fill vectors are transposed, in the cache.
+// Contiguous maps are transposed to channels-last in the cache, as many maps at a time as a vector has lanes.
 void run_max_pool_backward(const Maps& maps, bool contiguous, const float* x, const Window& window, const float* grad,
                            float* grad_x) {
   const int64_t pixels = maps.pixels(), outputs = window.outputs(maps.height) * window.outputs(maps.width);

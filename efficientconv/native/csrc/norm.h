@@ -1,4 +1,4 @@
-// Batch norm with the batch's own statistics, of one channel and of the channel's gradient.
+// The arithmetic of batch norm with the batch's own statistics, for one channel, forward and backward.
 #pragma once
 
 #include <cmath>
@@ -7,10 +7,11 @@
 
 namespace efficientconv {
 
-// A variance, which rounding may have made less than nothing. NaN stays.
+// A variance, or 0 if rounding has made it negative. NaN stays NaN.
 inline double not_negative(double var) { return var <= 0 ? 0. : var; }
 
-// What deviations are taken from: no infinity, which would make them NaN and hide that the mean is one.
+// The number from which deviations are taken, never infinite. Deviations from infinity would be NaN, and a
+// mean that is infinite would become NaN.
 inline float finite_or_zero(float pilot) { return std::isfinite(pilot) ? pilot : 0.f; }
 
 // y * scale + shift
@@ -21,11 +22,12 @@ struct Norm {
       : scale(gamma / static_cast<float>(std::sqrt(var + eps))), shift(beta - mean * scale) {}
 };
 
-// The gradient of y, scale * (g - average - slope * (y - mean)), where g is that of the result; and those of gamma and beta.
+// Given g, the gradient of batch norm's result: the gradient of its input y, which is
+// scale * (g - average - slope * (y - mean)), and the gradients of gamma and beta.
 struct NormGradient {
   double mean, scale, average, slope, gamma, beta;
 
-  // sum and product: of g and of g * (y - mean), over the channel's `count` pixels
+  // sum: of g over the channel's `count` pixels. product: of g * (y - mean). weight: the channel's gamma.
   NormGradient(double sum, double product, double count, float mean, float var, float weight, double eps) : mean(mean) {
     const double inverse = 1 / std::sqrt(var + eps);
     scale = weight * inverse;
@@ -34,10 +36,10 @@ struct NormGradient {
     gamma = product * inverse;
     beta = sum;
   }
-  double offset() const { return average - mean * slope; }  // scale * (g - offset - slope * y) is the same
+  double offset() const { return average - mean * slope; }  // the gradient is also scale * (g - offset - slope * y)
 };
 
-// What ReLU lets through of the gradient of its output, of a map or of a row of it.
+// The gradient that ReLU passes, for a map or a row of a map: 0 where its output `out` is 0.
 struct Passed {
   const float *grad, *out;
   template <class V>
@@ -49,8 +51,8 @@ struct Passed {
   EC_INLINE float one(int64_t i) const { return as<float>(i); }
 };
 
-// The same of a layer whose output was relu(norm(y) + x), with every digit as then: y and x are read here anyway, and one map less
-// from the memory. x is null where it was not added.
+// The same for a layer with the output relu(norm(y) + x). The output is computed again, bit for bit. The caller reads y
+// and x anyway, so that it reads one map less from memory. x is null if the layer has no residual connection.
 struct PassedNormed {
   const float *grad, *y, *x;
   Norm norm;
@@ -65,14 +67,14 @@ struct PassedNormed {
   EC_INLINE float one(int64_t i) const { return as<float>(i); }
 };
 
-// What a gradient on its way out is added to: a map of gradients, or null.
+// Adds a map of gradients to a gradient before it is stored. Null: adds nothing.
 struct AddMap {
   const float* map;
   template <class V>
   EC_INLINE V operator()(V v, int64_t at) const { return map ? v + load_as<V>(map + at) : v; }
 };
 
-// The same: what ReLU let through, where the residual connection brings it.
+// Adds the gradient that comes through the residual connection: what ReLU passes.
 template <class P>
 struct AddPassed {
   P passed;

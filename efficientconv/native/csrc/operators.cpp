@@ -1,4 +1,4 @@
-// The operators of layers/operators.py on the CPU, on torch's threads.
+// Registers the kernels in PyTorch: they compute the operators of layers/operators.py on the CPU, on torch's threads.
 #include <ATen/Parallel.h>
 #include <torch/library.h>
 
@@ -84,7 +84,7 @@ Tensor spatial_bottleneck_layer(const Tensor& x, const Tensor& reduction, const 
                                    {residual, gamma, beta, mean, var, batches, training, momentum, eps});
 }
 
-// Of freed results, and the scratch memory of this thread and of torch's.
+// Gives the memory of freed results back to the system, and the scratch memory of this thread and of torch's threads.
 void empty_cache() {
   Pool::get().empty();
   on_threads(thread_count(), [](int64_t) { Scratch::of_this_thread().empty(); });

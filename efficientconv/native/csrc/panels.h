@@ -1,15 +1,16 @@
-// The input of the steps: for each block of pixels a panel of rows, each row a block of floats. A cache holds the panels.
+// The input of the steps. Each block of pixels has a panel, whose rows are one block of floats long. The cache holds
+// the panels.
 //
-// A source fills the panels of a group of blocks from the maps: row r of block b starts at b * panel_stride + r * row_stride.
-// Row channel * k^2 + tap of `Patches` holds the channel's pixels under the tap. Row `channel` of `Depthwise` (depthwise.h)
-// holds the channel's k x k convolution.
+// A source fills the panels of a group of blocks from the maps: row r of block b starts at b * panel_stride + r *
+// row_stride. Row channel * k^2 + tap of `Patches` holds the channel's pixels under the tap. Row `channel` of
+// `Depthwise` (depthwise.h) holds the channel's k x k convolution.
 #pragma once
 
 #include "blocks.h"
 
 namespace efficientconv {
 
-// For each tap of a k x k kernel and each pixel, all bits set where the tap reads inside the map.
+// For each tap of a k x k kernel and each pixel: all bits are set if the tap reads inside the map, else none.
 class TapMasks {
  public:
   TapMasks(const Maps& maps, int64_t kernel)
@@ -32,14 +33,15 @@ class TapMasks {
   std::vector<int32_t> bits_;
 };
 
-// Whether vectors of pixels from the run, moved by any tap, stay inside the memory of the maps.
+// Whether the vectors of a run, moved by any tap, stay inside the memory of the maps.
 inline bool readable(const Maps& maps, const Run& run, int64_t channel, int64_t kernel) {
   const int64_t reach = kernel / 2 * (maps.width + 1);
   const int64_t from = (run.image * maps.channels + channel) * maps.pixels() + run.pixel;
   return from >= reach && from + round_up(run.length, kLanes) + reach <= maps.numel();
 }
 
-// What a group of blocks reads of the channel after next: too short and too far apart for the hardware to foresee.
+// Prefetches the pixels that a group of blocks reads from the channel after the next one. These reads are too short and
+// too far apart for the processor to foresee.
 EC_INLINE void prefetch_channel(const Maps& maps, const std::vector<Run>& runs, int64_t channel, int64_t reach,
                                 const float* x) {
   constexpr int64_t line = 16;
@@ -57,7 +59,7 @@ struct Patches {
   Maps maps;
   const float* x;
   int64_t kernel;
-  const TapMasks* masks;  // not for a kernel of 1
+  const TapMasks* masks;  // null if kernel is 1
 
   int64_t rows() const { return maps.channels * kernel * kernel; }
 
@@ -89,7 +91,7 @@ struct Patches {
   }
 
  private:
-  // the pixels as they are
+  // for a kernel of 1
   void copy(const std::vector<Run>& runs, int64_t panel_stride, int64_t row_stride, float* panels) const {
     for (int64_t c = 0; c < maps.channels; ++c, panels += row_stride) {
       prefetch_channel(maps, runs, c, 0, x);

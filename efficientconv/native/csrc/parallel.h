@@ -1,4 +1,4 @@
-// Loops shared out between threads.
+// Loops whose iterations several threads share.
 #pragma once
 
 #include <algorithm>
@@ -9,12 +9,12 @@
 
 namespace efficientconv {
 
-// Defined where the kernels are used: by torch's threads in bindings.cpp, by the driver's own in the sanitizers' run, so that
-// the kernels themselves need no torch. f(thread) is called once for each of n threads.
+// The program around the kernels defines these two, so that the kernels do not need torch: operators.cpp with torch's
+// threads, the sanitizers' driver with its own. on_threads calls f(thread) once for each of n threads.
 int64_t thread_count();
 void on_threads(int64_t n, const std::function<void(int64_t)>& f);
 
-// A part of a loop, of which one thread takes the first half of what is left, again and again, and others may too.
+// A part of a loop. Each thread that runs it takes the first half of what is left, again and again, until nothing is left.
 class alignas(64) Range {
  public:
   void set(int64_t begin, int64_t end) { next_ = begin, end_ = end; }
@@ -34,9 +34,10 @@ class alignas(64) Range {
   int64_t end_ = 0;
 };
 
-// f(begin, end) for ranges that make up [0, n), on as many threads as there are `grain` items for. A thread that is done with its
-// share helps with the others': processors seldom are equally fast. Where ranges are cut depends on n, grain and the number of
-// threads alone, who gets them on the moment: what f computes must not depend on the thread.
+// Calls f(begin, end) for ranges that make up [0, n), with one thread for each `grain` items, at most all threads. A
+// thread that has finished its share helps with the other shares, because processors are seldom equally fast. The
+// ranges depend on n, grain and the number of threads alone. The thread that gets a range differs from call to call, so
+// that the result of f must not depend on the thread.
 template <class F>
 void parallel(int64_t n, int64_t grain, const F& f) {
   const int64_t threads = std::min(thread_count(), (n + grain - 1) / grain);

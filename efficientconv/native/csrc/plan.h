@@ -1,7 +1,8 @@
 // The order in which the kernels go through the connections: the steps of each tile of four output channels (tile.h).
 //
-// A step reads input channel A for the outputs of the step's mask and, in a pair, input channel B for the other outputs. A plan
-// is made once for a connectivity. Each call packs the weights into the order of the steps.
+// A step reads input channel A for the outputs of the step's mask and, in a pair, input channel B for the other
+// outputs. A plan is made once for each connectivity. Each call of a kernel packs the weights into the order of the
+// steps.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +15,8 @@
 
 namespace efficientconv {
 
-// Which inputs each output sees, and which kernel of the weight joins the two: outputs x fan.
+// Each output sees `fan` inputs. inputs (outputs x fan): their channels. slots (outputs x fan): which k x k kernel of
+// the weight joins the output and the input.
 struct Connections {
   int64_t outputs, fan;
   std::vector<int64_t> inputs, slots;
@@ -29,8 +31,8 @@ struct Connections {
     return all;
   }
 
-  // Those of layers/topology.py: output (j1..js) of dims d1 x ... x ds sees the c1 x ... x cs channels around it or, with
-  // `corner`, from it on.
+  // The connections of layers/topology.py: output (j1..js) of dims d1 x ... x ds sees the c1 x ... x cs channels around
+  // it or, with `corner`, from it on.
   template <class Sizes>
   static Connections of(const Sizes& dims, const Sizes& connections, bool corner) {
     Connections found{1, 1, {0}, {}};
@@ -47,7 +49,7 @@ struct Connections {
     return found;
   }
 
-  // The same seen from the inputs, each of which has as many outputs.
+  // The reverse: which outputs see each of `count` inputs. All inputs must be seen by the same number of outputs.
   Connections transposed(int64_t count) const {
     Connections turned{count, static_cast<int64_t>(inputs.size()) / count, {}, slots};
     std::stable_sort(turned.slots.begin(), turned.slots.end(), [&](int64_t a, int64_t b) { return inputs[a] < inputs[b]; });
@@ -56,15 +58,15 @@ struct Connections {
   }
 };
 
-// The steps of a convolution.
+// The steps of a convolution, tile by tile. PlanView says what the members mean.
 struct Plan {
   int64_t outputs;
   std::vector<int32_t> tiles{0}, weights;
   std::vector<Segment> segments;
   std::vector<Offsets> steps;
-  int64_t output_stride = 0, step_stride = 0;  // in the place of `weights`, where they are empty
+  int64_t output_stride = 0, step_stride = 0;  // used if `weights` is empty
 
-  // flip: the k x k kernels turned by 180 degrees, for the gradient of the input.
+  // flip: turns the k x k kernels by 180 degrees, as the gradient of the input needs them.
   Plan(const Connections& connections, int64_t kernel, bool flip = false)
       : outputs(connections.outputs), area_(kernel * kernel), flip_(flip) {
     for (int64_t first = 0; first < outputs; first += kOutputs) {
@@ -73,7 +75,8 @@ struct Plan {
     }
   }
 
-  // Of a weight outputs x inputs whose elements lie so far apart from output to output and from input to input.
+  // The plan in which every output sees every input. The strides are the weight's, from output to output and from input
+  // to input.
   static Plan dense(int64_t inputs, int64_t outputs, int64_t output_stride, int64_t step_stride) {
     Plan plan(Connections::full(inputs, outputs), 1);
     plan.weights = {};
@@ -87,9 +90,9 @@ struct Plan {
   }
 
  private:
-  static constexpr int kAll = 15, kPair = 16;  // the full mask, and what marks a pair's
+  static constexpr int kAll = 15, kPair = 16;  // the mask of all four outputs, and the bit that marks a pair
 
-  // An input of a tile: which of the four outputs see it, and by which slot; -1: not at all.
+  // An input of a tile. slots[o]: the slot by which output o sees the input, -1 if it does not see it.
   struct Row {
     int64_t channel;
     std::array<int64_t, kOutputs> slots;
@@ -105,7 +108,8 @@ struct Plan {
   void add_tile(const Connections& connections, int64_t first) {
     std::array<Rows, kAll + 1> of_mask;
     for (const Row& row : rows_of(connections, first)) of_mask[row.mask()].push_back(row);
-    for (int mask = 1; mask < kAll; mask += 2) {  // pairs: what the outputs of a mask see, with what only the others see
+    // pairs: an input that only the mask's outputs see, with an input that only the other outputs see
+    for (int mask = 1; mask < kAll; mask += 2) {
       Rows &a = of_mask[mask], &b = of_mask[kAll - mask];
       const auto pairs = static_cast<std::ptrdiff_t>(std::min(a.size(), b.size()));
       add_segment(kPair + mask, {a.begin(), a.begin() + pairs}, {b.begin(), b.begin() + pairs});
@@ -115,7 +119,7 @@ struct Plan {
     for (int mask = 1; mask <= kAll; ++mask) add_segment(mask, of_mask[mask], of_mask[mask]);
   }
 
-  // By channel.
+  // The inputs of the tile whose first output is `first`, sorted by channel.
   static Rows rows_of(const Connections& connections, int64_t first) {
     Rows rows;
     for (int64_t o = 0; o < std::min<int64_t>(kOutputs, connections.outputs - first); ++o)
@@ -157,11 +161,11 @@ struct Plan {
   bool flip_;
 };
 
-// Both directions of a convolution.
+// The plans of a convolution and of the gradient of its input.
 struct Plans {
-  Plan forward, backward;  // from the outputs' gradients to the inputs'
+  Plan forward, backward;
   int64_t kernel;
-  bool dense;  // every output sees every input, by one weight
+  bool dense;  // 1 x 1, and every output sees every input
 
   static Plans of(const Connections& connections, int64_t inputs, int64_t kernel) {
     return {Plan(connections, kernel), Plan(connections.transposed(inputs), kernel, true), kernel, false};

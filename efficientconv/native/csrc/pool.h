@@ -1,5 +1,6 @@
-// The memory of the kernels' results. Memory fresh from the system costs a page fault for every 4 KiB, which can take longer
-// than the layer that fills it (measured: 5 of 11 ms). So freed results are kept, up to a limit, for the next results.
+// The memory of the kernels' results. New memory from the system costs a page fault for every 4 KiB. The page faults
+// can take nearly as long as the layer that fills the memory (measured: 5 of 11 ms). So freed results are kept, up to a
+// limit, for the next results.
 #pragma once
 
 #include <ATen/EmptyTensor.h>
@@ -35,7 +36,7 @@ class Pool final : public c10::Allocator {
 
   void copy_data(void* to, const void* from, size_t bytes) const override { std::memcpy(to, from, bytes); }
 
-  // freed results that are kept, without the threads' scratch memory
+  // The bytes of the freed results that are kept, without the threads' scratch memory.
   size_t kept_bytes() {
     const std::lock_guard<std::mutex> lock(mutex_);
     return kept_bytes_;
@@ -48,7 +49,7 @@ class Pool final : public c10::Allocator {
   }
 
  private:
-  // kMostKept: of freed results and of scratch memory, together
+  // kLeast: a smaller result gets its memory from torch. kMostKept: the limit for freed results and scratch memory together.
   static constexpr size_t kLeast = size_t{256} << 10, kMostKept = size_t{512} << 20;
 
   struct Buffer {
@@ -56,7 +57,7 @@ class Pool final : public c10::Allocator {
     size_t bytes;
   };
 
-  // the buffer kept last that is large enough and not wastefully larger, or null
+  // The newest kept buffer that is large enough and at most a quarter too large, or null.
   Buffer* take(size_t bytes) {
     const std::lock_guard<std::mutex> lock(mutex_);
     for (auto it = kept_.rbegin(); it != kept_.rend(); ++it)
@@ -75,7 +76,8 @@ class Pool final : public c10::Allocator {
     most_in_use_ = std::max(most_in_use_, in_use_);
   }
 
-  // Twice what was ever in use at once is enough for maps of all of a network's sizes; sizes that never come again fill no more.
+  // Keeps a freed buffer. The limit is twice the most memory that was ever in use at once. That is enough for maps of
+  // all sizes in a network, and buffers of sizes that never come again are dropped.
   void keep(Buffer* buffer) {
     const std::lock_guard<std::mutex> lock(mutex_);
     in_use_ -= static_cast<int64_t>(buffer->bytes);
@@ -101,7 +103,7 @@ class Pool final : public c10::Allocator {
     get().keep(buffer);
   }
 
-  // so that torch's profiler counts these tensors as it does others
+  // lets torch's profiler count these tensors like all others
   static void report(const Buffer* buffer, int64_t change) {
     if (c10::memoryProfilingEnabled())
       c10::reportMemoryUsageToProfiler(buffer->memory, change, 0, 0, c10::Device(c10::kCPU));
@@ -113,7 +115,7 @@ class Pool final : public c10::Allocator {
   int64_t in_use_ = 0, most_in_use_ = 0;
 };
 
-// a float32 tensor on the CPU, its elements whatever was there before
+// A float32 tensor on the CPU. Its elements are not set.
 inline at::Tensor new_tensor(at::IntArrayRef sizes, at::MemoryFormat format = at::MemoryFormat::Contiguous) {
   return at::Tensor(
       at::detail::empty_generic(sizes, &Pool::get(), c10::DispatchKeySet(c10::DispatchKey::CPU), at::kFloat, format));

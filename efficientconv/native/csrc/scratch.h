@@ -11,12 +11,12 @@
 
 namespace efficientconv {
 
-// One for each use that may be alive beside the others.
+// One slot for each use. A thread may use several slots at the same time.
 enum Slot { kPanels, kWeights, kGradients, kZipped, kMap, kRows, kReduced, kProjected, kSums, kSlots };
 
 class Scratch {
  public:
-  // Of all threads. Beyond kMost a slot is given back for a smaller one where that will do.
+  // The sum over all threads. Above kMost bytes, a slot more than twice as large as needed is replaced by a smaller one.
   static inline std::atomic<int64_t> bytes = 0;
   static constexpr int64_t kMost = int64_t{128} << 20;
 
@@ -32,7 +32,7 @@ class Scratch {
     return memory.at;
   }
 
-  // Not while a kernel runs on this thread.
+  // Must not be called while a kernel runs on this thread.
   void empty() {
     for (Memory& memory : memory_) memory.resize(0);
   }

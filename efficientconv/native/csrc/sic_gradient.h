@@ -1,7 +1,7 @@
 // The gradients of a SIC layer in training: depthwise convolution, projection, batch norm, residual, ReLU.
 //
-// A few images at a time go through the whole layer, so that the gradients inside the layer stay in the caches. With large maps
-// most of a step's time is memory traffic.
+// A few images at a time go through the whole layer, so that the gradients inside the layer stay in the caches. With
+// large maps most of a step's time is memory traffic.
 #pragma once
 
 #include "batch_norm.h"
@@ -12,13 +12,13 @@
 
 namespace efficientconv {
 
-// The maps of the layer's outputs, what went into batch norm and what ReLU let through.
+// The maps of a whole SIC layer from batch norm on: batch norm's input y, and the gradient that ReLU passes.
 class NormedMaps {
  public:
   const Maps maps;
   const NormedLayer& layer;
 
-  // x: what was added, or null
+  // x: the input of the residual connection, or null
   NormedMaps(const Maps& maps, const NormedLayer& layer, const float* x) : maps(maps), layer(layer), x_(x) {
     for (int64_t c = 0; c < maps.channels; ++c)
       norms_.emplace_back(layer.mean[c], layer.var[c], layer.gamma ? layer.gamma[c] : 1.f, layer.beta ? layer.beta[c] : 0.f,
@@ -40,7 +40,7 @@ class NormedMaps {
   std::vector<Norm> norms_;
 };
 
-// One a channel; the sums are taken map by map.
+// Batch norm's gradient for each channel. The sums are taken map by map.
 inline std::vector<NormGradient> norm_gradients(const NormedMaps& normed) {
   const Maps& maps = normed.maps;
   const NormedLayer& layer = normed.layer;
@@ -74,7 +74,7 @@ inline std::vector<NormGradient> norm_gradients(const NormedMaps& normed) {
   return norms;
 }
 
-// The gradient of y as a source of panels, of the images from `image` on.
+// A source of panels (panels.h): the gradient of y, for the images from `image` on.
 struct NormedGradients {
   const NormedMaps& normed;
   const std::vector<NormGradient>& norms;
@@ -99,7 +99,8 @@ struct NormedGradients {
   }
 };
 
-// weight: from the rows of the source to outputs, as `forward` connects them; `backward`: from outputs to rows.
+// The backward pass of a whole SIC layer. `forward` is the plan from the rows of the source to the outputs, `weight` has its
+// weights, and `backward` is the plan from the outputs back to the rows.
 class SicBackward {
  public:
   SicBackward(const Depthwise& source, const PlanView& forward, const PlanView& backward, const float* weight,
@@ -118,7 +119,7 @@ class SicBackward {
       for (int64_t worker = first; worker < last; ++worker) {
         float* sum = sums + worker * size;
         std::fill_n(sum, size, 0.f);
-        // the last first: the caches still hold what norm_gradients has read of them
+        // the last images first, because norm_gradients has read them last and the caches still hold them
         for (int64_t part = parts_.count * (worker + 1) / workers; part-- > parts_.count * worker / workers;)
           add_images(parts_.first(part), parts_.size(part), sum, filter_sums.data(), grads.x);
       }
@@ -135,7 +136,7 @@ class SicBackward {
  private:
   bool joins_all() const { return !forward_.step_weights; }
 
-  // sum += the products of the connected rows of a group of blocks
+  // sum += the gradient of the weights from one group of blocks, where outputs see only some rows
   void add_connected_group(const Depthwise& here, const std::vector<Run>& runs, int64_t blocks, const float* g, float* sum) const {
     const int64_t panel = here.rows() * kBlock;
     float* panels = thread_scratch(kPanels, blocks * panel);
@@ -148,7 +149,7 @@ class SicBackward {
                              kVectors, sum);
   }
 
-  // Images [image, image + count), from their outputs to their inputs.
+  // The backward pass of images [image, image + count), from their outputs to their inputs.
   void add_images(int64_t image, int64_t count, float* sum, double* filter_sums, float* grad_x) const {
     const int64_t pixels = out_.pixels(), rows = source_.rows();
     float* between = thread_scratch(kProjected, parts_.most() * rows * pixels);

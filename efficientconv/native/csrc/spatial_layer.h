@@ -1,11 +1,11 @@
-// Spatial bottlenecks, and the layers around them.
+// The operator spatial_bottleneck, and the whole layer around it.
 #pragma once
 
 #include "connected_layer.h"
 
 namespace efficientconv {
 
-// Reduction onto cells, projection, expansion.
+// The arguments of the operator spatial_bottleneck: reduction to cells, projection of the cells, expansion.
 struct SpatialConv {
   Tensor x, reduction, projection, expansion;
   int64_t kernel, padding;
@@ -19,14 +19,15 @@ struct SpatialConv {
 
   std::vector<int64_t> sizes() const { return {x.size(0), projection.size(0), x.size(2), x.size(3)}; }
   Grid grid(const Tensor& maps) const { return {maps_of(maps), kernel, padding}; }
-  Grid grid() const { return {{x.size(0), projection.size(0), x.size(2), x.size(3)}, kernel, padding}; }  // of what comes out
+  // of the output
+  Grid grid() const { return {{x.size(0), projection.size(0), x.size(2), x.size(3)}, kernel, padding}; }
   const Plans& plans() const { return PlanCache::get({}, x.size(1), projection.size(0), 1); }
   variable_list tensors() const { return {x, reduction, projection, expansion}; }
   SpatialConv contiguous() const {
     return {x.contiguous(), reduction.contiguous(), projection.contiguous(), expansion.contiguous(), kernel, padding};
   }
 
-  // What follows wants contiguous tensors.
+  // All functions from here to `project_backward` want contiguous tensors.
   Tensor reduce(const Tensor& maps, const Tensor& filters) const {
     const Grid cells = grid(maps);
     Tensor reduced = new_tensor({maps.size(0), maps.size(1), cells.rows, cells.columns});
@@ -42,7 +43,7 @@ struct SpatialConv {
 
   Tensor infer(const Epilogue& end) const {
     if (x.size(0) < thread_count()) return expand(project(reduce(x, reduction)), expansion, end);
-    // this one gives whole images to the threads
+    // run_bottleneck gives each thread whole images, so that it needs as many images as threads
     Tensor y = new_tensor(sizes());
     run_bottleneck(grid(x), data(x), data(reduction), plans().forward.view(), data(projection),
                    data(expansion), end, written(y));
@@ -54,7 +55,7 @@ struct SpatialConv {
     run_cell_filter_gradient(grid(maps), data(cells), data(maps), written(grad));
     return grad;
   }
-  // of the reduced cells and of the projection, given that of the projected cells
+  // The gradients of the reduced cells and of the projection, given that of the projected cells.
   std::tuple<Tensor, Tensor> project_backward(const Tensor& reduced, const Tensor& grad) const {
     Tensor grad_projection = new_tensor(projection.sizes());
     run_dense_weight_gradient(maps_of(reduced), data(reduced), {nullptr, 1, 1}, projection.size(0), data(grad),
@@ -68,7 +69,7 @@ struct SpatialConv {
   }
 };
 
-// As ConnectedLayer. The map that batch norm stands on is never made.
+// Like ConnectedLayer. Batch norm's input, the expanded map, is never in memory.
 class SpatialLayer : public torch::autograd::Function<SpatialLayer> {
  public:
   static variable_list train(const SpatialConv& conv, const End& end) {

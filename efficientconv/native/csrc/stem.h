@@ -1,5 +1,5 @@
-// A network's first layer for inference: a strided convolution of few channels, batch norm, ReLU and max pool in one pass.
-// The library's convolutions are slow on three channels, and the map before the pool is the largest of the network.
+// A network's first layer in inference: a strided convolution of few channels, batch norm, ReLU and max pool in one pass.
+// PyTorch's convolutions are slow on three channels, and the map before the pool is the largest of the network.
 #pragma once
 
 #include "connections.h"
@@ -7,23 +7,24 @@
 
 namespace efficientconv {
 
-// The input rows that a strip of output rows sees, padding included. Each is split by column modulo the stride: columns of
-// one tap for neighbouring outputs then lie side by side, and the register tile reads them where they are.
+// The input rows that a strip of output rows sees, padding included. Each row is split by its columns modulo the
+// stride. Then the pixels that neighbouring outputs read by one tap lie side by side, and the register tile reads them
+// without a copy.
 struct Strip {
   Maps in;
-  int64_t kernel, stride, padding, rows, width;  // of the outputs
+  int64_t kernel, stride, padding, rows, width;  // rows and width: of the outputs
 
   int64_t in_rows() const { return (rows - 1) * stride + kernel; }
   int64_t length() const { return round_up(width, kLanes) + (kernel - 1) / stride; }  // of a split row
   int64_t numel() const { return in.channels * in_rows() * stride * length(); }
 
-  // where tap (dy, dx) of channel c starts for the first output; `r` rows further down it starts r * step() later
+  // Where the pixels of tap (dy, dx) of channel c start for the first row of outputs. For row r they start r * step() later.
   int64_t offset(int64_t c, int64_t dy, int64_t dx) const {
     return ((c * in_rows() + dy) * stride + dx % stride) * length() + dx / stride;
   }
   int64_t step() const { return stride * stride * length(); }
 
-  // x: one image, C x H x W; `padded` is scratch space for a row
+  // x: one image, C x H x W. padded: working memory for one row.
   void fill(const float* x, int64_t first_row, float* padded, float* to) const {
     std::fill(padded, padded + padded_width(), 0.f);
     const int64_t columns = std::min(in.width, padded_width() - padding);
@@ -40,7 +41,8 @@ struct Strip {
   int64_t padded_width() const { return stride * length() + 2 * kLanes; }
 
  private:
-  // columns 0, stride, 2 stride, .. first; whole vectors, whose overrun is written again by what follows
+  // Splits a row: columns 0, stride, 2 stride, .. come first. Whole vectors are written, and the next columns overwrite
+  // what is past the end.
   void split(const float* padded, float* to) const {
     for (int64_t phase = 0; phase < stride; ++phase, to += length()) {
       if (stride > 2) {
@@ -56,7 +58,7 @@ struct Strip {
   }
 };
 
-// The steps' offsets in a strip in the place of those in a panel.
+// The steps' offsets in a strip, instead of those in a panel.
 inline std::vector<Offsets> offsets_in(const Strip& strip, const PlanView& plan) {
   std::vector<Offsets> offsets(plan.steps);
   const auto in_strip = [&](int32_t in_panel) {
@@ -67,7 +69,7 @@ inline std::vector<Offsets> offsets_in(const Strip& strip, const PlanView& plan)
   return offsets;
 }
 
-// Where the register tile's results go: maps `map` floats apart. Whole vectors, also past the end of a row.
+// The end of a tile: stores it to maps that are `map` floats apart, in whole vectors, also past the end of a row.
 struct StoreMaps {
   float* to;
   int64_t map;
@@ -75,7 +77,8 @@ struct StoreMaps {
   EC_INLINE void operator()(int o, int v, Vec sum) const { store(to + o * map + v * kLanes, relu ? positive(sum) : sum); }
 };
 
-// Rows [first, last) of a strip's convolution; `bias` of a multiple of four outputs. made: outputs x rows x `pitch`
+// Computes rows [first, last) of a strip's convolution. `bias` is padded to a multiple of four outputs. made: outputs x
+// rows x `pitch`.
 inline void convolve_strip(const Strip& strip, const PlanView& plan, const Offsets* offsets, const float* packed,
                            const float* bias, bool relu, const float* split, int64_t first, int64_t last, int64_t pitch,
                            float* made) {
@@ -83,7 +86,7 @@ inline void convolve_strip(const Strip& strip, const PlanView& plan, const Offse
   for (int64_t row = first; row < last; ++row)
     for (int64_t column = 0, vectors; column < strip.width; column += vectors * kLanes) {
       const int64_t left = (strip.width - column + kLanes - 1) / kLanes;
-      vectors = left == kVectors + 1 ? 2 : std::min<int64_t>(kVectors, left);  // one alone would leave the tile waiting
+      vectors = left == kVectors + 1 ? 2 : std::min<int64_t>(kVectors, left);  // not 3 + 1: a tile of 1 is slow
       const float* from = split + row * strip.step() + column;
       for (int64_t tile = 0; tile < plan.tiles; ++tile) {
         const Segment* begin = plan.segments + plan.tile_segments[tile];
@@ -95,14 +98,15 @@ inline void convolve_strip(const Strip& strip, const PlanView& plan, const Offse
     }
 }
 
-// How many rows the windows of two strips share, one below the other; moved from the end of what was made to its start.
+// The windows of two neighbouring strips share rows. Moves these rows from the end of `made` to its start and returns their
+// number.
 inline int64_t keep_overlap(const Strip& strip, const Window& pool, int64_t outputs, int64_t pitch, float* made) {
   const int64_t shared = std::max<int64_t>(0, pool.kernel - pool.stride), map = strip.rows * pitch;
   for (float* to = made; to < made + outputs * map; to += map) std::copy_n(to + map - shared * pitch, shared * pitch, to);
   return shared;
 }
 
-// x: B x C x H x W, in.maps -> B x m x rows x columns, pooled
+// x (B x C x H x W) -> y (B x m x rows x columns), pooled
 void run_stem(const Maps& in, const float* x, int64_t kernel, int64_t stride, int64_t padding, const PlanView& plan,
                  const float* weight, const Epilogue& epilogue, const Window& pool, float* y) {
   const int64_t height = (in.height + 2 * padding - kernel) / stride + 1;
@@ -112,7 +116,7 @@ void run_stem(const Maps& in, const float* x, int64_t kernel, int64_t stride, in
   pack_weights(plan, weight, epilogue.scale, packed);
   std::vector<float> bias(plan.tiles * kOutputs);
   if (epilogue.bias) std::copy(epilogue.bias, epilogue.bias + m, bias.data());
-  const int64_t together = std::max<int64_t>(0, 768 / width - pool.kernel) / pool.stride + 1;  // rows of the result
+  const int64_t together = std::max<int64_t>(0, 768 / width - pool.kernel) / pool.stride + 1;  // pooled rows of a strip
   const int64_t strips = (rows + together - 1) / together;
   const Strip strip{in, kernel, stride, padding, (together - 1) * pool.stride + pool.kernel, width};
   const std::vector<Offsets> offsets = offsets_in(strip, plan);
@@ -123,7 +127,7 @@ void run_stem(const Maps& in, const float* x, int64_t kernel, int64_t stride, in
     float* highest = thread_scratch(kRows, m * together * pool.pitch(width));
     for (int64_t item = begin; item < end; ++item) {
       const int64_t image = item / strips, row = item % strips * together, count = std::min(together, rows - row);
-      const int64_t top = row * pool.stride - pool.padding;  // of the strip, in rows of the convolution
+      const int64_t top = row * pool.stride - pool.padding;  // the strip's first row of the convolution
       const int64_t first = std::max<int64_t>(0, -top), last = std::min(strip.rows, height - top);
       strip.fill(x + image * in.channels * in.height * in.width, top, padded, split);
       const int64_t kept = item > begin && row > 0 ? keep_overlap(strip, pool, plan.tiles * kOutputs, pitch, made) : 0;

@@ -1,11 +1,11 @@
-// A network's first layer, for inference, and max pools.
+// The operators stem, which is a network's first layer in inference, and max_pool.
 #pragma once
 
 #include "layer_end.h"
 
 namespace efficientconv {
 
-// kernel, stride and padding of a max pool that the kernels know
+// Whether the kernels can compute a max pool of this kernel, stride and padding.
 inline bool pool_fits(at::IntArrayRef pool, int64_t height, int64_t width) {
   return pool.size() == 3 && pool[0] > 0 && pool[1] > 0 && pool[2] >= 0 && 2 * pool[2] <= pool[0] &&
          std::min(height, width) + 2 * pool[2] >= pool[0];
@@ -13,7 +13,7 @@ inline bool pool_fits(at::IntArrayRef pool, int64_t height, int64_t width) {
 
 inline int64_t pooled(int64_t size, at::IntArrayRef pool) { return (size + 2 * pool[2] - pool[0]) / pool[1] + 1; }
 
-// max_pool(relu(batch_norm(conv(x)))), of every input by every output.
+// max_pool(relu(batch_norm(conv(x)))), where every output of the convolution sees every input.
 inline Tensor stem(const Tensor& x, const Tensor& weight, int64_t stride, int64_t padding, const MaybeTensor& gamma,
                    const MaybeTensor& beta, const Tensor& mean, const Tensor& var, double eps, at::IntArrayRef pool) {
   variable_list tensors{x, weight, mean, var};
@@ -65,7 +65,7 @@ class MaxPool : public torch::autograd::Function<MaxPool> {
   }
 };
 
-// The reference runs where torch has words for what is wrong.
+// Wrong arguments go to the reference, so that the user reads torch's own message.
 inline Tensor max_pool(const Tensor& x, at::IntArrayRef pool) {
   const bool ordered = x.is_contiguous() || (x.dim() == 4 && x.is_contiguous(at::MemoryFormat::ChannelsLast));
   if (!eager(x) || !plain_maps(x) || !ordered || !pool_fits(pool, x.size(2), x.size(3)))

@@ -1,4 +1,5 @@
-// Turns tensors into the kernels' arguments. Operators check arguments once; the kernels get float32, contiguous, fitting maps.
+// Checks tensors and turns them into the kernels' arguments. Each operator checks its tensors once, so that the kernels get
+// contiguous float32 maps of fitting sizes.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -31,15 +32,15 @@ inline float* written(const Tensor& t) { return t.mutable_data_ptr<float>(); }
 
 inline Maps maps_of(const Tensor& x) { return {x.size(0), x.size(1), x.size(2), x.size(3)}; }
 
-// Results are in the order of the maps that came in, where that is channels-last.
+// The memory order of x, which the result gets too.
 inline at::MemoryFormat order_of(const Tensor& x) {
   const bool last = !x.is_contiguous() && x.is_contiguous(at::MemoryFormat::ChannelsLast);
   return last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
 }
 
-// A topology as operators have it; no dims: every output sees every input.
+// A topology in the form of the operators' arguments. Without dims every output sees every input.
 struct Topology {
-  static constexpr int64_t kMost = int64_t{1} << 30;  // channels, so that none of their products overflows
+  static constexpr int64_t kMost = int64_t{1} << 30;  // channels: no product of sizes overflows
   at::IntArrayRef dims, connections;
   std::string_view anchor;
 
@@ -57,10 +58,10 @@ struct Topology {
   }
 };
 
-// Plans are made once for each connectivity, and kept.
+// Makes the plans of each connectivity once and keeps them.
 class PlanCache {
  public:
-  // of `inputs` and `outputs` channels, as many where there is a topology
+  // The plans from `inputs` to `outputs` channels. With a topology the two numbers are equal.
   static const Plans& get(const Topology& topology, int64_t inputs, int64_t outputs, int64_t kernel) {
     std::vector<int64_t> key{kernel, inputs, outputs, topology.anchor == "corner", static_cast<int64_t>(topology.dims.size())};
     for (const at::IntArrayRef sizes : {topology.dims, topology.connections}) key.insert(key.end(), sizes.begin(), sizes.end());

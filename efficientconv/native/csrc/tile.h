@@ -1,10 +1,12 @@
 // The register tile of all kernels over connections: four output channels by up to three vectors of pixels.
 //
-// A tile's work is a list of steps. A step reads the same pixels of input A and multiplies them by one weight for each
-// output that sees A. Neighbours in a topology see almost the same inputs. Where only some of the four outputs see A, the
-// step reads a second input, B, for the others, so that all twelve accumulators stay busy and nothing is multiplied by
-// zero. The plan (plan.h) sorts the steps by kind. The kind is a mask of the outputs that read A, plus 16 where the
-// others read B. The kind is a template argument, so that a step has no branches.
+// A tile's work is a list of steps. A step reads the pixels of one input channel, A, and multiplies them by one weight
+// for each output that sees A. Neighbouring outputs of a topology see almost the same inputs. If only some of the four
+// outputs see A, the step reads a second input, B, for the others, where the plan finds one. So the twelve accumulators
+// stay busy, and no step multiplies by zero.
+//
+// The plan (plan.h) sorts the steps by kind. The kind is a mask of the outputs that read A, plus 16 if the others read
+// B. The kind is a template argument, so that a step has no branches. docs/kernels.md draws tiles and steps.
 #pragma once
 
 #include "kernels.h"
@@ -15,11 +17,12 @@ constexpr int kOutputs = 4;
 constexpr int kVectors = 3;
 constexpr int kBlock = kVectors * kLanes;  // pixels
 
-// f<kind>() for every kind that a plan can hold; a pair's first output always reads A.
+// f(kind) for every kind that a plan can have. In a pair (16 and more) the first output always reads A.
 #define EC_FOR_EACH_KIND(f)                                                                                      \
   f(1) f(2) f(3) f(4) f(5) f(6) f(7) f(8) f(9) f(10) f(11) f(12) f(13) f(14) f(15) f(17) f(19) f(21) f(23) f(25) \
       f(27) f(29)
 
+// acc[o][v] += weight * input for steps of one kind and kV vectors of pixels.
 template <int kKind, int kV>
 EC_INLINE void accumulate(const Offsets* at, const float* weight, int steps, const float* x, Vec (&acc)[kOutputs][kV]) {
   constexpr bool pair = (kKind & 16) != 0;
@@ -50,7 +53,7 @@ EC_INLINE void accumulate(const Offsets* at, const float* weight, int steps, con
   }
 }
 
-// out(o, v, bias[o] + sum over the steps) for 4 outputs and kV vectors of pixels from x.
+// Calls out(o, v, bias[o] + sum over the steps) for four outputs and kV vectors of pixels. x: the panel of the block.
 template <int kV, class Out>
 inline void tile_forward(const Segment* begin, const Segment* end, const Offsets* at, const float* weight,
                          const float* x, const float* bias, const Out& out) {
@@ -78,7 +81,7 @@ inline void tile_forward(const Segment* begin, const Segment* end, const Offsets
     for (int v = 0; v < kV; ++v) out(o, v, acc[o][v]);
 }
 
-// f(n) of the 1 to kVectors vectors that there are pixels for.
+// Calls f with the number of vectors, 1 to kVectors, as a compile-time constant.
 template <class F>
 EC_INLINE void with_vectors(int64_t vectors, F f) {
   if (vectors == 3) f(std::integral_constant<int, 3>());
@@ -92,7 +95,7 @@ EC_INLINE void tile_forward(int64_t vectors, const Segment* begin, const Segment
   with_vectors(vectors, [&](auto n) { tile_forward<n>(begin, end, at, weight, x, bias, out); });
 }
 
-// The same where kN outputs see all inputs: step s reads row s of the panel, and weight[o * stride + s] as it is.
+// The same for kN outputs that see all inputs. Step s reads row s of the panel, and weight[o * stride + s] without packing.
 template <int kV, int kN, class Out>
 inline void dense_tile(const float* weight, int64_t stride, int64_t steps, const float* x, const float* bias, const Out& out) {
   Vec acc[kN][kV];
@@ -117,8 +120,8 @@ inline void dense_tile(const float* weight, int64_t stride, int64_t steps, const
     for (int v = 0; v < kV; ++v) out(o, v, acc[o][v]);
 }
 
-// grad[s * 4 + o] += sum over the pixels of g[o] times the input that output o reads in step s, for kSteps steps; `vectors` of
-// pixels, g's four rows g_stride apart.
+// For kSteps steps: grad[s * 4 + o] += the sum over the pixels of g[o] times the input that output o reads in step s.
+// There are `vectors` vectors of pixels. The four rows of g are g_stride floats apart.
 template <int kKind, int kSteps>
 inline void weight_gradient_steps(const Offsets* at, const float* x, const float* g, int64_t g_stride, int64_t vectors,
                                   float* grad) {
@@ -151,12 +154,12 @@ inline void weight_gradient_steps(const Offsets* at, const float* x, const float
       }
     }
   }
-  // the outputs that have no part in these steps add zeros
+  // an output that reads nothing in these steps adds zeros
 #pragma GCC unroll 3
   for (int s = 0; s < kSteps; ++s) add_sums(acc[0][s], acc[1][s], acc[2][s], acc[3][s], grad + s * kOutputs);
 }
 
-// grad of a tile's packed weights; g has the gradients of the tile's four outputs.
+// grad += the gradient of a tile's packed weights. g: the gradients of the tile's four outputs.
 inline void tile_weight_gradient(const Segment* begin, const Segment* end, const Offsets* at, const float* x, const float* g,
                                  int64_t g_stride, int64_t vectors, float* grad) {
   for (const Segment* segment = begin; segment != end; ++segment) {

@@ -1,8 +1,9 @@
-// The gradient of the weights over a plan's connections: sums over pixels, a group of pixels at a time, that a cache holds.
+// The gradient of the weights over a plan's connections: sums over pixels. One group of pixels at a time is in the
+// cache.
 //
-// The summands lie in rows, one for each input and one for each output. For a k x k convolution the rows are the maps' own
-// rows, with zeros between them, and a tap is an offset. For a projection after a depthwise convolution the rows are that
-// convolution's results.
+// The factors lie in rows, one row for each input and one for each output. For a k x k convolution an input's row has
+// the rows of its map, with zeros between them, and a tap is an offset. For a projection after a depthwise convolution
+// an input's row has the results of the depthwise convolution.
 #pragma once
 
 #include "connections.h"
@@ -10,8 +11,8 @@
 
 namespace efficientconv {
 
-// Maps whose rows of pixels have k / 2 zeros behind them, and whose images have k / 2 rows of zeros below them. A group is a
-// band of such rows.
+// The inputs of a k x k convolution: maps with k / 2 zeros after each row of pixels, and k / 2 rows of zeros below each
+// image. A group is a band of such rows.
 class Bands {
  public:
   Bands(const Maps& maps, const float* x, int64_t kernel)
@@ -23,19 +24,19 @@ class Bands {
     stride_ = round_up(length_ + 2 * margin(), kLanes);
   }
 
-  int64_t rows() const { return maps_.channels * kernel_ * kernel_; }  // of the plan
+  int64_t rows() const { return maps_.channels * kernel_ * kernel_; }  // as the plan counts them
   int64_t groups() const { return (rows_ + band_ - 1) / band_; }
-  int64_t length() const { return length_; }  // of a row of gradients
+  int64_t length() const { return length_; }  // floats of a row of gradients
   int64_t input_floats() const { return maps_.channels * stride_; }
   int64_t vectors(int64_t group) const { return (std::min(band_, rows_ - group * band_) * pitch_ + kLanes - 1) / kLanes; }
 
-  // Of the plan's row `channel * k^2 + tap`: where it starts in the inputs.
+  // Where the plan's row `channel * k^2 + tap` starts in the inputs.
   int32_t offset(int64_t row) const {
     const int64_t channel = row / (kernel_ * kernel_), tap = row % (kernel_ * kernel_);
     return static_cast<int32_t>(channel * stride_ + margin() + (tap / kernel_ - pad_) * pitch_ + tap % kernel_ - pad_);
   }
 
-  // Between the pixels everything is zero from the start and stays so.
+  // Writes the pixels alone: the caller has zeroed `inputs`, and the zeros between the pixels stay.
   void fill(int64_t group, float* inputs) const { copy(maps_, x_, group * band_ - pad_, band_ + 2 * pad_, stride_, inputs + pad_); }
 
   void fill_gradients(int64_t group, int64_t outputs, const float* grad_output, float* g) const {
@@ -45,9 +46,9 @@ class Bands {
  private:
   int64_t margin() const { return pad_ * (pitch_ + 1); }
 
-  // the pixels of `count` rows from `first` on, of all channels, which are `stride` apart
+  // Copies the pixels of `count` rows from row `first` on, for all channels. In `to`, channels are `stride` floats apart.
   void copy(const Maps& maps, const float* from, int64_t first, int64_t count, int64_t stride, float* to) const {
-    std::vector<const float*> rows(count);  // in channel 0; null: zeros
+    std::vector<const float*> rows(count);  // addresses in channel 0; null: a row of zeros
     for (int64_t i = 0; i < count; ++i) {
       const int64_t row = first + i, image = row / (maps.height + pad_), y = row % (maps.height + pad_);
       const bool inside = row >= 0 && row < rows_ && y < maps.height;
@@ -68,7 +69,7 @@ class Bands {
   int64_t kernel_, pad_, pitch_, rows_, band_, length_, stride_;
 };
 
-// The results of a depthwise convolution, for a projection: blocks side by side.
+// The inputs of a projection: the results of a depthwise convolution, blocks side by side.
 class Blocks {
  public:
   explicit Blocks(const Depthwise& source)
@@ -82,7 +83,7 @@ class Blocks {
   int32_t offset(int64_t row) const { return static_cast<int32_t>(row * length()); }
 
   void fill(int64_t group, float* inputs) const {
-    std::fill_n(inputs, is_last(group) ? input_floats() : 0, 0.f);  // what lies past the last pixel
+    std::fill_n(inputs, is_last(group) ? input_floats() : 0, 0.f);  // zeros past the last pixel
     source_.fill(groups_.runs(source_.maps, group), kBlock, length(), inputs);
   }
 
@@ -99,7 +100,7 @@ class Blocks {
   Groups groups_;
 };
 
-// The plan's offsets, which count rows of kBlock floats, as those of the source.
+// The steps' offsets in the source's inputs. The plan's own offsets count rows of kBlock floats.
 template <class Source>
 std::vector<Offsets> offsets_of(const Source& source, const PlanView& plan) {
   std::vector<int32_t> rows(source.rows());
@@ -111,7 +112,8 @@ std::vector<Offsets> offsets_of(const Source& source, const PlanView& plan) {
   return at;
 }
 
-// grad (of the weight's shape, each element written once) = `sets` sums, one after the other.
+// grad (of the weight's shape, each element written once) = the total of `sets` sets of sums, which stand one after the
+// other.
 inline void add_up_weights(const PlanView& plan, const float* sums, int64_t sets, float* grad) {
   const int64_t size = plan.steps * kOutputs;
   parallel(plan.steps, kSerial / kOutputs, [&](int64_t begin, int64_t end) {
@@ -124,7 +126,7 @@ inline void add_up_weights(const PlanView& plan, const float* sums, int64_t sets
   });
 }
 
-// grad, given the gradient of the outputs, B x m x H x W.
+// grad = the gradient of the weights, given that of the outputs, B x m x H x W.
 template <class Source>
 void weight_gradient(const Source& source, const PlanView& plan, const float* grad_output, float* grad) {
   const int64_t groups = source.groups(), workers = std::min(thread_count(), groups), size = plan.steps * kOutputs;
@@ -137,7 +139,7 @@ void weight_gradient(const Source& source, const PlanView& plan, const float* gr
       float* sum = sums + worker * size;
       std::fill_n(sum, size, 0.f);
       std::fill_n(inputs, source.input_floats(), 0.f);
-      std::fill_n(g, g_floats, 0.f);  // also of the outputs that fill up the last tile
+      std::fill_n(g, g_floats, 0.f);  // also where outputs are missing in the last tile
       for (int64_t group = groups * worker / workers; group < groups * (worker + 1) / workers; ++group) {
         source.fill(group, inputs);
         source.fill_gradients(group, plan.outputs, grad_output, g);
