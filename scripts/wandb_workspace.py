@@ -39,7 +39,7 @@ except ModuleNotFoundError as missing:
 
 from efficientconv.errors import UserError
 
-SUMMARY = ("top1_percent", "top5_percent", "macs", "params", "ms_per_image")  # keys of summary.json
+SUMMARY = ("top1_percent", "top5_percent", "macs", "params", "ms_per_image", "limit_share")  # keys of summary.json
 MOST_RUNS = 100  # in one panel; W&B's own default is 10
 CURVES = {
     "val_top1_percent": "top-1 % on the held-out images",

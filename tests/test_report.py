@@ -249,7 +249,7 @@ def test_any_figure_against_any_setting(report):
 def test_configurations_are_grouped_and_show_only_what_differs(report, outputs):
     report.show("configurations")
     head = report.page.locator("#configuration-table th").all_inner_texts()
-    assert head == ["model", "lr", "n", "top-1 %", "M MACs", "ms per image"]
+    assert head == ["model", "lr", "n", "top-1 %", "M MACs", "ms per image", "ms per image, of limit"]
     rows = {row[0]: row for row in report.rows("#configuration-table")}
     accuracies = _summaries(outputs, "c", "top1_percent")
     spread = f"{statistics.mean(accuracies):.2f} ± {statistics.stdev(accuracies):.2f}"

@@ -135,11 +135,15 @@ def test_a_network_has_one_time_wherever_it_is_shown(tmp_path):
     folder = tmp_path / "cifar_small"
     shutil.copytree(ROOT / "results/cifar_small/runs", folder / "runs")
     measured = ((0.25, 9.5), (0.22265625, 7.5))
-    write_times(folder, [Times("c", width, 64, ms, 0.1, None, None, None, None, "a CPU") for width, ms in measured])
+    write_times(folder, [
+        Times("c", width, 64, ms, 0.1, f"{ms / 10:.2f} memory", None, None, None, "a CPU") for width, ms in measured
+    ])  # fmt: skip
     times = RunTimes(find_sources([folder]))
-    for width, expected in (*measured, (0.2, at_width.summary["ms_per_image"])):
-        record = replace(at_width, config=at_width.config | {"model": at_width.config["model"] | {"width": width}})
-        assert times.of(record)["ms"] == expected
+    own = at_width.summary | {"limit_share": 0.3}
+    for width, expected, share in (*((width, ms, ms / 10) for width, ms in measured), (0.2, own["ms_per_image"], 0.3)):
+        config = at_width.config | {"model": at_width.config["model"] | {"width": width}}
+        found = times.of(replace(at_width, config=config, summary=own))
+        assert (found["ms"], found["limit_share"]) == (expected, pytest.approx(share))
 
 
 def test_no_two_tables_of_a_tier_show_two_times_of_a_network():

@@ -22,6 +22,7 @@ def run_table(records: Sequence[RunRecord], times: RunTimes) -> Table:
         Column("model", lambda record: record.model, name="model"),
         *map(_recorded, ("macs", "params", "top1_percent", "top5_percent")),
         FIGURES["ms_per_image"].column(lambda record: (times.of(record) or {}).get("ms")),
+        FIGURES["limit_share"].column(lambda record: (times.of(record) or {}).get("limit_share")),
         Column("seed", lambda record: record.seed, name="seed"),
         Column("run", lambda record: record.run, name="run"),
         *(Column(None, lambda record, key=key: record.summary.get(key), name=key.removesuffix("_name"))

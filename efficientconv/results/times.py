@@ -40,6 +40,11 @@ class Times:
     training_of_limit: str | None
     measured_on: str
 
+    @property
+    def limit_share(self) -> float | None:
+        """The share in `of_limit`."""
+        return None if self.of_limit is None else float(self.of_limit.split()[0])
+
     def error(self, figure: str) -> float:
         """The standard error of a measured `figure`, as a share of it.
 

@@ -47,11 +47,13 @@ def _run(run: Run, series: str, times: RunTimes) -> dict:
     if record.state == "trained":  # a trial of a search, which does not evaluate the test images
         told = training_totals(record.metrics)
     figures = {name: finite(told[name]) for name in FIGURES if name in told}
+    if time is not None:
+        figures |= {"ms_per_image": time["ms"], "limit_share": time["limit_share"]}
     return {
         "name": record.run, "tier": record.tier, "state": record.state, "reason": record.reason, "own": run.own,
         "ended": run.ended, "group": _short_hash(record.group), "series": series, "model": record.model,
         "data": record.config["data"]["name"], "seed": record.seed, "epochs": len(record.metrics), "time": time,
-        "figures": figures if time is None else figures | {"ms_per_image": time["ms"]}, "curves": curves(record.metrics),
+        "figures": figures, "curves": curves(record.metrics),
     }  # fmt: skip
 
 

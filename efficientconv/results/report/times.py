@@ -16,11 +16,17 @@ class RunTimes:
         self.together = {folder.name: sources.attempt(read_times, folder) or {} for folder in sources.tier_folders}
 
     def of(self, record: RunRecord) -> dict | None:
-        """`ms` per image, in batches of `batch`, and `how` and at which `place` it was measured; None if not measured."""
+        """`ms` per image, in batches of `batch`, its `limit_share`, and `how` and at which `place` it was measured.
+
+        None: not measured. A limit_share of None: measured before shares were, or no layer's limit is known.
+        """
         network, summary = (record.model, record.config["model"]["width"]), record.summary
         if found := self.together.get(record.tier, {}).get(network):
-            place = f"{record.tier}/{FILE}: {found.measured_on}"
-            return {"ms": found.ms_per_image, "batch": found.batch_size, "how": TOGETHER, "place": place}
-        if "ms_per_image" not in summary:
+            measured = found.ms_per_image, found.batch_size, found.limit_share
+            how, place = TOGETHER, f"{record.tier}/{FILE}: {found.measured_on}"
+        elif "ms_per_image" in summary:
+            measured = summary["ms_per_image"], summary["ms_per_image_batch"], summary.get("limit_share")
+            how, place = ALONE, None
+        else:
             return None
-        return {"ms": summary["ms_per_image"], "batch": summary["ms_per_image_batch"], "how": ALONE, "place": None}
+        return dict(zip(("ms", "batch", "limit_share"), measured), how=how, place=place)

@@ -15,9 +15,9 @@ const keyColumn = (key) => ({
 });
 
 // Held-out accuracies only where some have no other.
-const shownFigures = (groups) => ["top1_percent", "best_val_top1_percent", "macs", "ms_per_image"].filter((name) =>
-  name !== "best_val_top1_percent"
-    || groups.some((group) => over(group, name).mean !== null && over(group, "top1_percent").mean === null));
+const SHOWN = ["top1_percent", "best_val_top1_percent", "macs", "ms_per_image", "limit_share"];
+const shownFigures = (groups) => SHOWN.filter((name) => name !== "best_val_top1_percent"
+  || groups.some((group) => over(group, name).mean !== null && over(group, "top1_percent").mean === null));
 
 const groupColumns = (keys, groups) => [
   { title: "model", value: (group) => modelTitle(group.model), show: (group) => opener(modelTitle(group.model), group) },
@@ -61,7 +61,7 @@ const RUN_COLUMNS = [
     show: ({ state }) => element("span", { className: `state ${state}` }, state),
   },
   { title: "epochs", value: (run) => run.epochs },
-  ...["top1_percent", "top5_percent", "macs", "params", "ms_per_image"]
+  ...["top1_percent", "top5_percent", "macs", "params", "ms_per_image", "limit_share"]
     .map((name) => figureColumn(name, (run) => figure(run, name))),
 ];
 

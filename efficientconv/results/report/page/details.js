@@ -12,7 +12,7 @@ function openDetails({ number }) {
   opened = GROUPS[number];
   const { model, first, runs } = opened;
   byId("details-title").textContent = `Model ${modelTitle(model)} on ${first.data}, ${first.tier}`;
-  const figures = ["top1_percent", "macs", "params", "ms_per_image"].filter((name) => over(opened, name).mean !== null);
+  const figures = ["top1_percent", "macs", "params", "ms_per_image", "limit_share"].filter((name) => over(opened, name).mean !== null);
   const facts = [
     ...figures.map((name) => [FIGURES[name].title, shownOver(opened, name)]),
     ...differingKeys(visibleGroups()).map((key) => [key, text(setting(first, key))]),
