@@ -33,9 +33,11 @@ from efficientconv.files import refused_in_one_line, write_atomically
 from efficientconv.latency import measure_latency
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.table import Column, Table
+from efficientconv.roofline.peaks import of_limit, quick_peaks
 from efficientconv.validation import Section, validate
 
 BATCH = 16  # images of a measured pass where any number fits
+CPU = torch.device("cpu")
 
 
 class Order(Section):
@@ -96,9 +98,11 @@ def times(model: nn.Module, run: Run, image_size: int, order: Order) -> str:
     batch = order.batch or BATCH
     models = {"this network in PyTorch": model, f"the {order.format} file": Exported(run)}
     sizes = dict.fromkeys(models, image_size)
-    measured = measure_latency(models, sizes, batch_size=batch, device=torch.device("cpu"), repeats=5)
+    measured = measure_latency(models, sizes, batch_size=batch, device=CPU, repeats=5)
+    peaks = quick_peaks(CPU)
     table = Table(list(measured.items()), [
         Column("", lambda row: row[0]), FIGURES["ms_per_image"].column(lambda row: row[1].ms_per_image),
+        Column("of limit", lambda row: of_limit(model, image_size, row[1], peaks), str),
     ])  # fmt: skip
     return f"{batch} images at a time, {torch.get_num_threads()} threads:\n{table.text()}"
 

@@ -172,7 +172,7 @@ def test_a_run_is_exported_checked_and_measured(format: str, finished_run, tmp_p
     assert done.returncode == 0, done.stderr
     assert "checked: 64 of 64 images in the same class" in done.stdout and "ms per image" in done.stdout
     for name in ("this network in PyTorch", f"the {format} file"):
-        assert re.search(rf"^{name} +[\d.]+$", done.stdout, re.MULTILINE)
+        assert re.search(rf"^{name} +[\d.]+ +[\d.]+ (arithmetic|memory)$", done.stdout, re.MULTILINE)
     assert list(tmp_path.iterdir()) == [output]
     run, images = runner(output.read_bytes(), format), torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(run(images), load_run(source, device="cpu").model(images), rtol=1e-3, atol=1e-4)
