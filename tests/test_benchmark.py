@@ -72,6 +72,9 @@ def test_peers_are_measured_on_the_same_models(tmp_path: Path, monkeypatch):
     text = (tmp_path / "benchmark_peers.md").read_text()
     fastest_a = min(times[0].values())
     assert f"| c | 3.45 | {fastest_a / times[1]['ours_ms_median']:.2f} |" in text  # 245,059,584 / 70,963,200 MACs
+    limit_ms = float(rows[1]["limit_share"]) * times[1]["ours_ms_median"]
+    cells = [f"{times[1][name]:.2f} ({limit_ms / times[1][name]:.2f})" for name in programs]
+    assert f"| c | {' | '.join(cells)} | " in text
 
 
 def test_committed_pages_are_made_again_from_their_figures_alone(tmp_path: Path):

@@ -40,6 +40,10 @@ class PeerRow:
     times: dict[str, Spread]
     of_limit: OfLimit  # ours
 
+    def limit_share(self, program: str) -> float:
+        """The share of the limit that a program's time reaches. The limit is the same for all programs."""
+        return self.of_limit.limit_share * self.times[OURS].median / self.times[program].median
+
     @property
     def lead(self) -> float:
         """The time of the fastest other program, over ours."""

@@ -39,9 +39,8 @@ def write(rows: Sequence[PeerRow], folder: Path, peaks: Peaks, repeats: int, com
 def _tables(rows: Sequence[PeerRow]) -> list[str]:
     """A heading and a table for each layout, image size and batch."""
     columns = [
-        Column("model", lambda row: row.model), *(Column(f"{name}, ms", _ms(name), ".2f") for name in rows[0].times),
-        Column("fastest peer / ours", lambda row: row.lead, ".2f"),
-        Column("ours of limit", lambda row: str(row.of_limit)),
+        Column("model", lambda row: row.model), *(Column(f"{name}, ms (of limit)", _time(name)) for name in rows[0].times),
+        Column("fastest peer / ours", lambda row: row.lead, ".2f"), Column("limit", lambda row: row.of_limit.binds),
     ]  # fmt: skip
     return [part for place, group in _places(rows).items() for part in (f"## {place}", Table(group, columns).markdown())]
 
@@ -76,5 +75,5 @@ def _csv_columns(rows: Sequence[PeerRow]) -> list[Column]:
     return columns
 
 
-def _ms(program: str) -> Callable[[PeerRow], float]:
-    return lambda row: 1e3 * row.times[program].median
+def _time(program: str) -> Callable[[PeerRow], str]:
+    return lambda row: f"{1e3 * row.times[program].median:.2f} ({row.limit_share(program):.2f})"
