@@ -117,12 +117,13 @@ def run_kernels(args: argparse.Namespace) -> None:
     rows: list[ablation.AblationRow] = []
     try:
         names = list(ablation.OPTIMIZATIONS)
-        with ablation.variants(names, torch.get_num_threads()) as found, progress(args, len(cases)) as bar:
+        with ablation.variants(names, torch.get_num_threads()) as found, progress(args, 1 + len(cases)) as bar:
+            peaks = measured_peaks(args.repeats, ablation.CPU, bar)
             for case in cases:
-                rows += ablation.rows_of(case, found, args.repeats, bar)
+                rows += ablation.rows_of(case, found, args.repeats, peaks, bar)
     except BuildError as error:
         raise UserError(str(error)) from None
-    text = ablation_report.write(rows, args.output_dir, args.repeats, command())
+    text = ablation_report.write(rows, args.output_dir, peaks, args.repeats, command())
     print(f"{text}\nwrote {args.output_dir}/benchmark_kernels.csv and .md")
 
 

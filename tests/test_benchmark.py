@@ -11,9 +11,11 @@ import pytest
 from tqdm import tqdm
 
 from conftest import ROOT, command
+from efficientconv import count, create_model
 from efficientconv.benchmark import ablation, ablation_report
 from efficientconv.benchmark.report import written_again
 from efficientconv.native import build
+from efficientconv.roofline.peaks import Peaks
 
 
 def measured(tmp_path: Path, *arguments: object) -> tuple[list[dict[str, str]], str]:
@@ -102,11 +104,16 @@ def test_variants_of_the_kernels_are_measured_on_whole_models(tmp_path: Path, mo
     monkeypatch.setattr(ablation, "OPTIMIZATIONS", {"nothing": same})
     monkeypatch.setattr(ablation_report, "OPTIMIZATIONS", {"nothing": same})
     cases = [ablation.Case("cifar", 2, kind, "k") for kind in ("forward", "training")]
+    peaks = Peaks({"convolution": 1e9}, bytes_per_s=1e12)  # arithmetic that is slow for the memory
     with ablation.variants(["nothing"], 1) as processes, tqdm(disable=True) as bar:
-        rows = [row for case in cases for row in ablation.rows_of(case, processes, 2, bar)]
+        rows = [row for case in cases for row in ablation.rows_of(case, processes, 2, peaks, bar)]
     assert [(row.optimization, row.kind) for row in rows] == [("nothing", "forward"), ("nothing", "training")]
     assert all(row.seconds > 0 and 0 < row.ratio.low <= row.ratio.median <= row.ratio.high for row in rows)
-    text = ablation_report.write(rows, tmp_path, 2, "some command")
+    forward = rows[0]
+    least_s = 2 * 2 * count(create_model("k", 10, layout="cifar"), (3, 32, 32), "math").macs / 1e9
+    assert forward.of_limit == (pytest.approx(least_s / forward.seconds), "arithmetic")
+    text = ablation_report.write(rows, tmp_path, peaks, 2, "some command")
+    assert f"| (ms with all, of limit) | {1e3 * forward.seconds:.1f}, {forward.of_limit} |" in text and peaks.about in text
     assert f"| nothing | {rows[0].ratio.median:.2f} (" in text and "## cifar, batch 2, training" in text
     with open(tmp_path / "benchmark_kernels.csv", newline="") as file:
         written = [float(row["ratio"]) for row in csv.DictReader(file)]

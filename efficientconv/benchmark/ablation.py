@@ -19,9 +19,10 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from efficientconv.benchmark.subjects import model_subject
+from efficientconv.benchmark.subjects import Subject, model_subject
 from efficientconv.engine.device import keep_freed_memory
 from efficientconv.native import build
+from efficientconv.roofline.peaks import OfLimit, Peaks
 from efficientconv.timing import Spread, seconds
 
 ALL = "all"
@@ -78,6 +79,7 @@ class AblationRow:
     kind: str
     model: str
     seconds: float  # with all
+    of_limit: OfLimit  # of `seconds`
     ratio: Spread  # without it / with all, of the same round
 
     @property
@@ -95,7 +97,9 @@ class Case:
     model: str
 
 
-def rows_of(case: Case, processes: dict[str, Connection], repeats: int, bar: tqdm) -> list[AblationRow]:
+def rows_of(
+    case: Case, processes: dict[str, Connection], repeats: int, peaks: Peaks, bar: tqdm
+) -> list[AblationRow]:
     """All variants in turn, round by round. `bar` advances by a round."""
     times: dict[str, list[float]] = {name: [] for name in processes}
     for round_ in range(repeats + 1):
@@ -106,11 +110,17 @@ def rows_of(case: Case, processes: dict[str, Connection], repeats: int, bar: tqd
             if round_ > 0:  # the first one does not count
                 times[name].append(took)
         bar.update(round_ > 0)
+    with_all = statistics.median(times[ALL])
+    of_limit = peaks.of_limit(_subject(case).least_work(case.kind), with_all)
     return [
-        AblationRow(name, case.layout, case.batch, case.kind, case.model, statistics.median(times[ALL]),
+        AblationRow(name, case.layout, case.batch, case.kind, case.model, with_all, of_limit,
                     Spread.of([without / whole for without, whole in zip(own, times[ALL])]))
         for name, own in times.items() if name != ALL
     ]  # fmt: skip
+
+
+def _subject(case: Case) -> Subject:
+    return model_subject(case.model, case.layout, case.batch, "native", CPU)
 
 
 @contextmanager
@@ -154,8 +164,7 @@ def _serve(orders: Connection, sources: Path, threads: int) -> None:
     last, job = None, None
     while case := orders.recv():
         if case != last:
-            subject = model_subject(case.model, case.layout, case.batch, "native", CPU)
-            last, job = case, subject.job(case.kind, CPU)
+            last, job = case, _subject(case).job(case.kind, CPU)
             job()
         job()
         orders.send(seconds(job, CPU))

@@ -12,21 +12,26 @@ from efficientconv.benchmark.ablation import CPU, OPTIMIZATIONS, AblationRow
 from efficientconv.benchmark.report import machine
 from efficientconv.results.pages import page, write_files
 from efficientconv.results.table import Column, Table
+from efficientconv.roofline.peaks import OF_LIMIT, Peaks
 
 ABOUT = """\
 How many times as long a model takes where one optimization of the C++ is left out: medians of {repeats} interleaved repeats,
 their quartiles in brackets. About 1.00: the optimization earns nothing there. How far one is from 1.00 where it has no part,
 such as `image_by_image` in a forward pass, shows the noise.
-{machine}, torch {torch}, float32. Freed memory is kept, as train.py and eval.py have it."""
+{machine}, torch {torch}, float32. Freed memory is kept, as train.py and eval.py have it.
+{peaks}
+{of_limit}"""
 CSV = {
     "layout": "layout", "batch": "batch", "kind": "kind", "model": "model", "without": "optimization",
-    "seconds_with_all": "seconds", "ratio": "ratio.median", "ratio_low": "ratio.low", "ratio_high": "ratio.high",
+    "seconds_with_all": "seconds", "limit_share": "of_limit.limit_share", "binds": "of_limit.binds",
+    "ratio": "ratio.median", "ratio_low": "ratio.low", "ratio_high": "ratio.high",
 }  # fmt: skip
 
 
-def write(rows: Sequence[AblationRow], folder: Path, repeats: int, command: str) -> str:
+def write(rows: Sequence[AblationRow], folder: Path, peaks: Peaks, repeats: int, command: str) -> str:
     """benchmark_kernels.csv and .md; returns the page."""
-    about = ABOUT.format(repeats=repeats, machine=machine(CPU), torch=torch.__version__)
+    facts = {"machine": machine(CPU), "torch": torch.__version__, "peaks": peaks.about, "of_limit": OF_LIMIT}
+    about = ABOUT.format(repeats=repeats, **facts)
     lines = [{"without": name, "what it does": optimization.about} for name, optimization in OPTIMIZATIONS.items()]
     known = Table.of(lines).markdown()
     text = page("# What the optimizations of the C++ kernels earn", about, known, *_tables(rows), f"`{command}`")
@@ -40,8 +45,8 @@ def _tables(rows: Sequence[AblationRow]) -> list[str]:
     places: dict[str, dict[str, dict[str, object]]] = {}
     for row in rows:
         lines = places.setdefault(row.place, {})
-        with_all = lines.setdefault("", {"without": "(ms with all)"})
-        with_all[row.model] = f"{1e3 * row.seconds:.1f}"
+        with_all = lines.setdefault("", {"without": "(ms with all, of limit)"})
+        with_all[row.model] = f"{1e3 * row.seconds:.1f}, {row.of_limit}"
         line, ratio = lines.setdefault(row.optimization, {"without": row.optimization}), row.ratio
         line[row.model] = f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
     return [
