@@ -44,6 +44,7 @@ from efficientconv.benchmark import pipelines, throughput_report
 from efficientconv.benchmark.throughput import measure_throughput
 from efficientconv.data.parallel import available_cores
 from efficientconv.errors import UserError
+from efficientconv.results.data_tables import DECODE_FOLDERS, DECODE_PREPARED
 from efficientconv.system import can_fork
 
 
@@ -78,8 +79,8 @@ def ready(args: argparse.Namespace, folder: Path) -> tuple[dict[tuple, pipelines
         pipelines.FOLDERS: (partial(pipelines.ours, folders), kb_original),
         pipelines.PREPARED: (partial(pipelines.ours, jpeg), kb_prepared),
         pipelines.RAW: (partial(pipelines.ours, raw), pipelines.SIZE**2 * 3 / 1e3),
-        pipelines.DECODE_FOLDERS: (partial(pipelines.decode_alone, originals), kb_original),
-        pipelines.DECODE_PREPARED: (partial(pipelines.decode_alone, prepared), kb_prepared),
+        DECODE_FOLDERS: (partial(pipelines.decode_alone, originals), kb_original),
+        DECODE_PREPARED: (partial(pipelines.decode_alone, prepared), kb_prepared),
         pipelines.PREPARE: (partial(pipelines.prepare_alone, folders), kb_original),
     }
     workers = args.workers or range(1, available_cores() + 1)

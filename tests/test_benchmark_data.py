@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 
+import pytest
+
 from conftest import command
 from test_data_helpers import photos
 
@@ -17,5 +19,10 @@ def test_every_pipeline_is_measured(tmp_path):
     with open(tmp_path / "results/data_throughput.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 7 and all(float(row["images_per_s"]) > 0 and float(row["worker_us"]) > 0 for row in rows)
+    rates = {row["pipeline"]: float(row["images_per_s"]) for row in rows}
+    shares = {row["pipeline"]: row["limit_share"] for row in rows}
+    for name, limit in (("ours, prepared", "decode alone, prepared"), ("ours, folders", "decode alone, folders")):
+        assert float(shares[name]) == pytest.approx(rates[name] / rates[limit], rel=1e-3) and float(shares[limit]) == 1
+    assert shares["ours, prepared, raw"] == ""
     text = (tmp_path / "results/data_throughput.md").read_text()
     assert "16 photographs, 64 an epoch" in text and "| ours, prepared over torchvision ImageFolder | 5 |" in text

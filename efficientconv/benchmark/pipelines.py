@@ -30,7 +30,6 @@ MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 Epoch = Callable[[], int]  # goes once through all images and returns their number
 USUAL, FOLDERS, PREPARED, RAW = "torchvision ImageFolder", "ours, folders", "ours, prepared", "ours, prepared, raw"
 PREPARE = "prepare_imagenet.py"
-DECODE_FOLDERS, DECODE_PREPARED = "decode alone, folders", "decode alone, prepared"
 
 
 def lay_out(images: Path, folder: Path, count: int) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import torch
 
-from efficientconv.benchmark.pipelines import BATCH, DECODE_PREPARED, FOLDERS, PREPARED, USUAL
+from efficientconv.benchmark.pipelines import BATCH, FOLDERS, PREPARED, USUAL
 from efficientconv.benchmark.throughput import Throughput
 from efficientconv.info import environment
+from efficientconv.results.data_tables import DECODE_PREPARED, share_of_limit
 from efficientconv.results.pages import page, write_files
 from efficientconv.results.table import Column, Table
 
@@ -32,6 +33,7 @@ class Row:
     worker_us: float  # processor time for an image in microseconds, all workers
     main_us: float  # the same for the training process
     gain: float  # images/s over torchvision's, with the same number of workers
+    limit_share: float | None  # images/s over those of decoding alone, with the same number of workers
 
 
 def rows_of(results: dict[tuple, Throughput], kb: dict[str, float]) -> list[Row]:
@@ -39,9 +41,11 @@ def rows_of(results: dict[tuple, Throughput], kb: dict[str, float]) -> list[Row]
     rows = []
     for (name, workers), result in results.items():
         rate, usual = result.images_per_s, results[USUAL, workers].images_per_s
-        gain = rate.median / usual.median
-        times = result.worker_us, result.main_us
-        rows.append(Row(name, workers, kb[name], rate.median, rate.low, rate.high, *times, gain))
+        speeds = {other: found.images_per_s.median for (other, number), found in results.items() if number == workers}
+        shares = rate.median / usual.median, share_of_limit(name, speeds)
+        rows.append(
+            Row(name, workers, kb[name], rate.median, rate.low, rate.high, result.worker_us, result.main_us, *shares)
+        )
     return rows
 
 
@@ -51,6 +55,7 @@ COLUMNS = [
     Column("images/s", lambda row: f"{row.images_per_s:.0f} ({row.images_per_s_low:.0f} to {row.images_per_s_high:.0f})"),
     *(Column(None, attrgetter(name), name=name) for name in ("images_per_s", "images_per_s_low", "images_per_s_high")),
     Column("times torchvision's", lambda row: row.gain, ".2f", "gain"),
+    Column("of decode alone", lambda row: row.limit_share, ".2f", "limit_share"),
     Column("workers, us", lambda row: row.worker_us, ".0f", "worker_us"),
     Column("training process, us", lambda row: row.main_us, ".0f", "main_us"),
 ]  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from efficientconv.results.table import Column, Table
 from efficientconv.text import duration
 
@@ -12,18 +14,29 @@ EPOCHS = 100  # as in the paper's recipe
 MACHINES = (8, 64)  # cores of a machine with one GPU, and with eight
 WAYS = ("torchvision ImageFolder", "ours, folders", "ours, prepared", "ours, prepared, raw")
 PREPARE = "prepare_imagenet.py"
+# the limit of a pipeline: to decode its files and do nothing else. Nobody decodes raw pixels; the others read the folders
+DECODE_FOLDERS, DECODE_PREPARED = "decode alone, folders", "decode alone, prepared"
+LIMITS = {"ours, prepared": DECODE_PREPARED, "ours, prepared, raw": None, DECODE_PREPARED: DECODE_PREPARED}
 
 
 def speed_table(rows: Rows) -> str:
     """The measured speed of one worker."""
     one = _of_one_worker(rows)
+    speeds = {name: 1 / float(row["worker_us"]) for name, row in one.items()}
     return Table(list(one.values()), [
         Column("", lambda row: row["pipeline"]),
         Column("kB an image", lambda row: float(row["kb"]), ".0f"),
         Column("worker time, ms an image", lambda row: float(row["worker_us"]) / 1e3, ".2f"),
         Column("images/s a core", lambda row: 1e6 / float(row["worker_us"]), ".0f"),
         Column("times torchvision's", lambda row: float(one[WAYS[0]]["worker_us"]) / float(row["worker_us"]), ".1f"),
+        Column("of decode alone", lambda row: share_of_limit(row["pipeline"], speeds), ".2f"),
     ]).markdown()  # fmt: skip
+
+
+def share_of_limit(pipeline: str, speeds: Mapping[str, float]) -> float | None:
+    """The speed of a pipeline over that of its limit; None: no limit is known. `speeds` are by pipeline."""
+    limit = LIMITS.get(pipeline, DECODE_FOLDERS)
+    return None if limit is None else speeds[pipeline] / speeds[limit]
 
 
 def estimate_table(rows: Rows) -> str:
