@@ -1,6 +1,6 @@
-"""What each optimization of the C++ kernels earns: whole models with all of them, and without one, interleaved in one run.
+"""What each optimization of the C++ kernels gains: models with all optimizations and without one, interleaved in one run.
 
-A variant is the same C++ with one line changed. It is compiled by itself and runs in a process of its own.
+A variant is the C++ with one line changed. Each variant is compiled by itself and runs in its own process.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from efficientconv.roofline.peaks import OfLimit, Peaks
 from efficientconv.timing import Spread, seconds
 
 ALL = "all"
-REST_S = 0.03  # between processes: the threads of the one before have stopped spinning
+REST_S = 0.03  # between processes: until the threads of the process before have stopped spinning
 CPU = torch.device("cpu")
 
 
@@ -42,30 +42,30 @@ class Optimization:
 
 OPTIMIZATIONS = {
     "stem": Optimization(
-        "in inference, first convolution, batch norm, ReLU and max pool in one go", "stem_ops.h",
+        "in inference, first convolution, batch norm, ReLU and max pool in one pass", "stem_ops.h",
         "const bool fits = eager(tensors)", "const bool fits = false && eager(tensors)"),
     "pairs": Optimization(
         "steps that read two inputs, so that no part of a tile is idle", "plan.h",
         "std::min(a.size(), b.size())", "0 * std::min(a.size(), b.size())"),
     "dense": Optimization(
-        "projections of all channels read weights as they lie, and transpose for their gradient", "tensors.h",
+        "projections of all channels read their weights in place, and transpose their input for the gradient", "tensors.h",
         "if (t.full() && kernel == 1)", "if (false)"),
     "image_by_image": Optimization(
         "in training, a SIC layer's gradients in one pass over the images", "connected_layer.h",
         "return filters && images", "return false && images"),
     "small_work": Optimization(
-        "few blocks: threads share the outputs of each", "connections.h",
+        "if there are few blocks, the threads share the outputs of each block", "connections.h",
         "if (groups.n >= 4 * threads || groups.n % threads == 0) return;", "return;"),
     "whole_bottleneck": Optimization(
         "in inference, the three convolutions of a bottleneck on a few images at a time", "spatial_layer.h",
         "if (x.size(0) < thread_count())", "if (true)"),
     "help": Optimization(
-        "a thread that is done helps the others", "parallel.h", "for (int64_t i = 0; i < threads; ++i)",
+        "a thread that has finished its share helps the others", "parallel.h", "for (int64_t i = 0; i < threads; ++i)",
         "for (int64_t i = 0; i < 1; ++i)"),
     "pool": Optimization(
-        "results' memory is kept for the next ones", "pool.h", "if (bytes < kLeast)", "if (true)"),
+        "the memory of freed results is kept for the next results", "pool.h", "if (bytes < kLeast)", "if (true)"),
     "scratch": Optimization(
-        "threads keep the memory that they work in", "scratch.h", "if (memory.floats < floats || wasteful)", "if (true)"),
+        "each thread keeps its working memory", "scratch.h", "if (memory.floats < floats || wasteful)", "if (true)"),
 }  # fmt: skip
 
 
@@ -73,14 +73,14 @@ OPTIMIZATIONS = {
 class AblationRow:
     """One model in one place, without one optimization; times are of a batch."""
 
-    optimization: str  # that is left out
+    optimization: str  # the one that is left out
     layout: str
     batch: int
     kind: str
     model: str
-    seconds: float  # with all
+    seconds: float  # with all optimizations
     of_limit: OfLimit  # of `seconds`
-    ratio: Spread  # without it / with all, of the same round
+    ratio: Spread  # time without it over time with all, of the same round
 
     @property
     def place(self) -> str:
@@ -89,7 +89,7 @@ class AblationRow:
 
 @dataclass(frozen=True)
 class Case:
-    """What a process is asked to run once more."""
+    """What a process runs once each time it is asked."""
 
     layout: str
     batch: int
@@ -100,14 +100,14 @@ class Case:
 def rows_of(
     case: Case, processes: dict[str, Connection], repeats: int, peaks: Peaks, bar: tqdm
 ) -> list[AblationRow]:
-    """All variants in turn, round by round. `bar` advances by a round."""
+    """Measures all variants in turn, round by round. `bar` advances by a round."""
     times: dict[str, list[float]] = {name: [] for name in processes}
     for round_ in range(repeats + 1):
         for name, process in processes.items():
             time.sleep(REST_S)
             process.send(case)
             took = process.recv()
-            if round_ > 0:  # the first one does not count
+            if round_ > 0:  # the first round does not count
                 times[name].append(took)
         bar.update(round_ > 0)
     with_all = statistics.median(times[ALL])
@@ -125,7 +125,7 @@ def _subject(case: Case) -> Subject:
 
 @contextmanager
 def variants(names: Sequence[str], threads: int) -> Iterator[dict[str, Connection]]:
-    """A process for ALL and one without each of `names`, that answer a Case by its seconds; compiled on first use.
+    """A process with ALL, and one without each of `names`. Each compiles its kernels first and answers a Case by seconds.
 
     Raises BuildError.
     """
@@ -150,7 +150,7 @@ def _sources(folder: Path, optimization: Optimization | None) -> Path:
         path = folder / optimization.file
         text = path.read_text()
         if text.count(optimization.line) != 1:
-            raise build.BuildError(f"{optimization.file} has not one line `{optimization.line}`")
+            raise build.BuildError(f"{optimization.file} does not have exactly one line `{optimization.line}`")
         path.write_text(text.replace(optimization.line, optimization.without))
     return folder
 

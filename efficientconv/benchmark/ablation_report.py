@@ -1,4 +1,4 @@
-"""Rows of `kernels` as csv and as a page: how many times as long a model takes without each optimization."""
+"""Rows of `kernels` as csv and as a page: the times of models without each optimization, over the time with all."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from efficientconv.results.table import Column, Table
 from efficientconv.roofline.peaks import OF_LIMIT, Peaks
 
 ABOUT = """\
-How many times as long a model takes where one optimization of the C++ is left out: medians of {repeats} interleaved repeats,
-their quartiles in brackets. About 1.00: the optimization earns nothing there. How far one is from 1.00 where it has no part,
-such as `image_by_image` in a forward pass, shows the noise.
-{machine}, torch {torch}, float32. Freed memory is kept, as train.py and eval.py have it.
+The time of a model without one optimization of the C++ kernels, over the time with all of them. Medians of {repeats}
+interleaved repeats, quartiles in brackets. At 1.00 the optimization gains nothing. Some optimizations have no part in a
+pass, such as `image_by_image` in a forward pass: the distance of their ratio from 1.00 shows the noise.
+{machine}, torch {torch}, float32. Freed memory is kept, as in train.py and eval.py.
 {peaks}
 {of_limit}"""
 CSV = {
@@ -29,19 +29,19 @@ CSV = {
 
 
 def write(rows: Sequence[AblationRow], folder: Path, peaks: Peaks, repeats: int, command: str) -> str:
-    """benchmark_kernels.csv and .md; returns the page."""
+    """Writes benchmark_kernels.csv and .md. Returns the page."""
     facts = {"machine": machine(CPU), "torch": torch.__version__, "peaks": peaks.about, "of_limit": OF_LIMIT}
     about = ABOUT.format(repeats=repeats, **facts)
     lines = [{"without": name, "what it does": optimization.about} for name, optimization in OPTIMIZATIONS.items()]
     known = Table.of(lines).markdown()
-    text = page("# What the optimizations of the C++ kernels earn", about, known, *_tables(rows), f"`{command}`")
+    text = page("# What the optimizations of the C++ kernels gain", about, known, *_tables(rows), f"`{command}`")
     columns = [Column(None, attrgetter(path), name=name) for name, path in CSV.items()]
     write_files(folder, {"benchmark_kernels.csv": Table(rows, columns).csv(), "benchmark_kernels.md": text})
     return text
 
 
 def _tables(rows: Sequence[AblationRow]) -> list[str]:
-    """A heading and a table for each place: a line an optimization, a column a model."""
+    """A heading and a table for each place, with a line for each optimization and a column for each model."""
     places: dict[str, dict[str, dict[str, object]]] = {}
     for row in rows:
         lines = places.setdefault(row.place, {})

@@ -1,4 +1,4 @@
-"""Rows of `peers` as csv and as a page: milliseconds by program, and each model against A in its fastest program."""
+"""Rows of `peers` as csv and as a page: milliseconds by program, and each model compared with A in A's fastest program."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from efficientconv.roofline.peaks import OF_LIMIT, Peaks
 
 ABOUT = """\
 {machine}, float32, {versions}.
-Medians of {repeats} interleaved repeats, each after a short rest and a run that does not count.
-Freed memory is kept, as train.py and eval.py have it. PyTorch runs channels-last, compiled with frozen weights; ONNX Runtime
-and OpenVINO run what `scripts/export.py` writes, for a batch of this size.
+Medians of {repeats} interleaved repeats. A short rest and a run that does not count come before each repeat.
+Freed memory is kept, as in train.py and eval.py. `torch` is PyTorch, channels-last, and `compiled` is the same compiled with
+frozen weights. ONNX Runtime and OpenVINO run the file that `scripts/export.py` writes for this batch size.
 {peaks}
 {of_limit}"""
 
@@ -46,7 +46,7 @@ def _tables(rows: Sequence[PeerRow]) -> list[str]:
 
 
 def _against_fastest_a(rows: Sequence[PeerRow]) -> str:
-    """The ratio that counts for a user, who would run A in the program that is fastest."""
+    """How many times faster each model is than A. A user would run A in the program that runs A fastest."""
     fastest = {(row.layout, row.batch): row for row in rows if row.model == "a"}
     lines: dict[str, dict[str, object]] = {}
     for row in rows:
@@ -54,7 +54,7 @@ def _against_fastest_a(rows: Sequence[PeerRow]) -> str:
         line[f"{row.layout}: MACs"] = f"{a.macs / row.macs:.2f}"
         line[f"{row.layout}, batch {row.batch}"] = f"{a.fastest / row.times[OURS].median:.2f}"
     table = Table.of([*lines.values()]).markdown()
-    return f"How many times faster than A by whichever program runs A fastest:\n\n{table}"
+    return f"The time of A in the program that runs A fastest, over the time of the model in ours:\n\n{table}"
 
 
 def _places(rows: Sequence[PeerRow]) -> dict[str, list[PeerRow]]:

@@ -1,4 +1,4 @@
-"""The throughput of data pipelines as csv and as a markdown table, with the throughput that was asked for."""
+"""The throughput of data pipelines as csv and as a markdown table, compared with the targets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from efficientconv.results.data_tables import DECODE_PREPARED, share_of_limit
 from efficientconv.results.pages import page, write_files
 from efficientconv.results.table import Column, Table
 
-ASKED = ((FOLDERS, USUAL, 1.7), (PREPARED, USUAL, 5.0), (PREPARED, DECODE_PREPARED, 0.85))
+TARGETS = ((FOLDERS, USUAL, 1.7), (PREPARED, USUAL, 5.0), (PREPARED, DECODE_PREPARED, 0.85))
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Row:
     images_per_s_high: float
     worker_us: float  # processor time for an image in microseconds, all workers
     main_us: float  # the same for the training process
-    gain: float  # images/s over torchvision's, with the same number of workers
+    gain: float  # images/s over those of torchvision with the same number of workers
     limit_share: float | None  # images/s over those of decoding alone, with the same number of workers
 
 
@@ -64,7 +64,7 @@ COLUMNS = [
 def write(rows: list[Row], images: str, repeats: int, path: Path) -> str:
     """Writes path.csv and path.md. Returns the text."""
     table = Table(rows, COLUMNS)
-    text = page("# From images to batches", _conditions(images, repeats), table.markdown(), _asked(rows))
+    text = page("# From images to batches", _conditions(images, repeats), table.markdown(), _against_targets(rows))
     write_files(path.parent, {f"{path.name}.csv": table.csv(), f"{path.name}.md": text})
     return text
 
@@ -74,20 +74,20 @@ def _conditions(images: str, repeats: int) -> str:
     versions, load = ", ".join(f"{name} {version(name)}" for name in packages), os.getloadavg()[0]
     return (
         f"{facts['cpu']}, {facts['cpu_cores']} cores, load average {load:.1f} at the end; {versions}.\n"
-        f"{images} Batches of {BATCH}, medians of {repeats} interleaved epochs, quartiles in brackets. us: processor "
-        "time an image.\n\n"
-        "Both sides resized to 256, random crops of 221, flips, normalised float32. `decode alone` is libjpeg-turbo on\n"
-        "files that lie in memory: the limit. Ours ends with the batch normalised on the device, here the CPU: that is the\n"
-        "time of the training process, and a GPU's where there is one."
+        f"{images} Batches of {BATCH}, medians of {repeats} interleaved epochs, quartiles in brackets. us: microseconds "
+        "of processor time for an image.\n\n"
+        "Pipelines resize both sides to 256, crop 221 at random, flip, and normalise to float32. `decode alone` decodes\n"
+        "files in memory with libjpeg-turbo: this is the limit. Ours ends with a batch that the device has normalised. The\n"
+        "device is the CPU here, in the training process. A GPU would take this work off the training process."
     )
 
 
-def _asked(rows: list[Row]) -> str:
+def _against_targets(rows: list[Row]) -> str:
     """The ratios by the clock, and by the workers' processor time, which other programs on the machine hardly change."""
     one = {row.pipeline: row for row in rows if row.workers == 1}
-    return Table(ASKED, [
-        Column("one worker", lambda asked: f"{asked[0]} over {asked[1]}"),
-        Column("asked", lambda asked: asked[2], "g"),
-        Column("by the clock", lambda asked: one[asked[0]].images_per_s / one[asked[1]].images_per_s, ".2f"),
-        Column("by the workers' processor time", lambda asked: one[asked[1]].worker_us / one[asked[0]].worker_us, ".2f"),
+    return Table(TARGETS, [
+        Column("images/s of one worker", lambda target: f"{target[0]} over {target[1]}"),
+        Column("target", lambda target: target[2], "g"),
+        Column("by the clock", lambda target: one[target[0]].images_per_s / one[target[1]].images_per_s, ".2f"),
+        Column("by the workers' processor time", lambda target: one[target[1]].worker_us / one[target[0]].worker_us, ".2f"),
     ]).markdown()  # fmt: skip

@@ -111,7 +111,10 @@ def find_pictures(place: Path) -> tuple[list[str], PassedOver]:
 
 
 def prepared_alike(config: DataConfig, own: DataConfig, image_size: int) -> DataConfig:
-    """`config` with the preparation of the network's `own` images. Whole pictures are resized if those were not resized."""
+    """`config` with the preparation of the network's `own` images.
+
+    Pictures of any size are resized to `image_size` if large images of the network were cropped without resizing.
+    """
     prepared = {key: getattr(own, key) for key in ("resize_size", "resize_rule", "mean", "std")}
     if own.resize_size is None and not fits_in_memory(own, image_size):
         prepared |= {"resize_size": image_size, "resize_rule": "both"}

@@ -1,4 +1,4 @@
-"""The stages in their order: the most valuable first, because the machine may be taken away at any moment.
+"""The stages in their order. The most valuable come first, because the machine may be taken away at any moment.
 
 The time limits are at least twice the times that were measured on an H100.
 """
@@ -14,7 +14,7 @@ from efficientconv.gpu_day.bench import Bench, Row
 
 @dataclass(frozen=True)
 class Stage:
-    """`measure` yields rows with the same keys. It is cut off after `seconds`, which include the start of its process."""
+    """`measure` yields rows with the same keys. The stage is cut off after `seconds`, the start of its process included."""
 
     name: str
     seconds: int
@@ -23,18 +23,18 @@ class Stage:
 
 
 STAGES = (
-    Stage("against_cpu", 120, correctness.against_cpu, "a step in fp32, bf16 and fp16: what the CPU computes?"),
-    Stage("whole_run", 120, runs.whole_run, "train.py from start to end, then all that is done with a run"),
-    Stage("operations", 60, operations.operations, "bandwidth, products, each kind of operation in model C's shapes"),
-    Stage("models", 100, training.models, "steps of a, c, f, i, k, m, h and l, eager"),
-    Stage("small_images", 150, training.small_images, "the same for CIFAR's images: eager and CUDA graphs"),
-    Stage("compiled", 190, training.compiled, "steps of c, a and k, compiled, then as CUDA graphs"),
-    Stage("triton_layers", 60, fused.layers, "layers in Triton beside plain PyTorch: right, and how fast"),
-    Stage("triton_models", 180, fused.models, "steps of c, k, m, i and l with them, as CUDA graphs and eager"),
-    Stage("profiles", 60, training.profiles, "the kernels of a step of c and of k"),
-    Stage("settings", 90, training.settings, "formats, moving average, mixing, accumulation, TF32, memory format"),
-    Stage("twice", 60, correctness.twice, "determinism: equal bits, and what it costs"),
-    Stage("inference", 60, runs.inference, "ms an image of a forward pass"),
+    Stage("against_cpu", 120, correctness.against_cpu, "does a step in fp32, bf16 and fp16 compute what the CPU computes?"),
+    Stage("whole_run", 120, runs.whole_run, "train.py from start to end, then the other commands on its run"),
+    Stage("operations", 60, operations.operations, "bandwidth, matrix products, each kind of operation in model C's shapes"),
+    Stage("models", 100, training.models, "eager steps of models A, C, F, I, K, M, H and L"),
+    Stage("small_images", 150, training.small_images, "steps on images of CIFAR's size, eager and as CUDA graphs"),
+    Stage("compiled", 190, training.compiled, "steps of models C, A and K, compiled, then as CUDA graphs"),
+    Stage("triton_layers", 60, fused.layers, "layers in Triton beside plain PyTorch: are they right, and how fast?"),
+    Stage("triton_models", 180, fused.models, "steps of C, K, M, I and L with these layers, as CUDA graphs and eager"),
+    Stage("profiles", 60, training.profiles, "the kernels of a step of model C and of model K"),
+    Stage("settings", 90, training.settings, "the cost of formats, averaging, mixing, accumulation, TF32, memory order"),
+    Stage("twice", 60, correctness.twice, "determinism: does a second run give equal bits, and what does that cost?"),
+    Stage("inference", 60, runs.inference, "ms per image of a forward pass"),
     Stage("gpu_tests", 240, runs.gpu_tests, "tests/test_gpu.py"),
 )
 BY_NAME = {stage.name: stage for stage in STAGES}

@@ -17,7 +17,7 @@ from efficientconv.errors import UserError
 MOST_NESTED = 4  # archives in one another; ImageNet's training images lie in two
 ARCHIVE = ".tar"
 CHUNK_BYTES = 2**20
-# The errors of tarfile for a damaged file: it recurses for each header of a member, and allocates the size in a header.
+# The errors of tarfile for a damaged file. tarfile recurses for each header of a member, and allocates the size in a header.
 DAMAGED = (tarfile.TarError, EOFError, ValueError, RecursionError, MemoryError, OverflowError)
 
 

@@ -94,8 +94,11 @@ def cost_table(costs: Sequence[ModelCost]) -> Table:
 
 
 def claim_table(costs: Sequence[ModelCost]) -> Table:
-    """results/claims.csv: how many times fewer MACs than another network, as claimed, by that network's quoted MACs, and by
-    those counted in torchvision's. Confirmed: the quoted MACs give the claimed ratio, rounded as it is."""
+    """results/claims.csv: how many times fewer MACs a model has than another network.
+
+    The ratio is as claimed, by the MACs quoted for the other network, and by the MACs counted in torchvision's network. A
+    claim is confirmed if the quoted MACs give the claimed ratio, rounded to the claim's decimals.
+    """
     macs = {row.model: row.cost.macs for row in costs if row.layout == "imagenet"}
 
     def quoted(claim: dict[str, str]) -> int:

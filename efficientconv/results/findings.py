@@ -19,7 +19,10 @@ def findings(folder: Path) -> str:
     claims = tested_claims(folder)
     at_equal_cost = [claim for claim in claims if claim.at_equal]  # each says "better than A": contradicted, it is worse
     at_equal_width = [claim for claim in claims if not claim.at_equal and claim.than == "a"]
-    parts = ["**At equal cost.** A is made narrower or wider until it costs what the model costs."]
+    parts = [
+        "**At equal cost.** A is made narrower or wider until it costs what the model costs. Verdicts are corrected for the "
+        "number of claims, intervals are not."
+    ]
     if at_equal_cost:
         told = ", ".join(f"{count} {OUTCOMES[verdict]}" for verdict, count in counts(at_equal_cost).items())
         parts += [_equal_cost_table(at_equal_cost), f"{len(at_equal_cost)} comparisons: {told}."]

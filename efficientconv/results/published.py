@@ -1,5 +1,7 @@
-"""Weights that are kept: of a configuration's runs the one nearest to their mean, as a run folder that is small enough for
-git, with a card. What reads run folders reads it: eval.py, predict.py, create_model(weights=...)."""
+"""Publishes weights: of a configuration's runs the one nearest to their mean, as a folder small enough for git, with a card.
+
+eval.py, predict.py and create_model(weights=...) read the folder as they read a run's folder.
+"""
 
 from __future__ import annotations
 

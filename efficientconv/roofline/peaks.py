@@ -20,12 +20,12 @@ from efficientconv.roofline.work import Work
 from efficientconv.timing import Job, measure
 
 TRIAD = 2**25  # numbers of an array: three of 128 MB, far more than caches hold
-QUICK_TRIAD, QUICK_REPEATS, QUICK_IMAGES = 2**23, 3, 4  # for peaks beside a single time: three arrays of 32 MB
+QUICK_TRIAD, QUICK_REPEATS, QUICK_IMAGES = 2**23, 3, 4  # for the peaks beside one time: three arrays of 32 MB
 PRECISION = "fp32"
 OF_LIMIT = """\
-Of limit: the least time that these peaks leave, over the measured one, and which of the two takes it. Arithmetic: of all
-connections. Memory: a layer reads and writes its maps and weights, in a pass of its own. What caches hold does not wait for
-memory, so that a share may be more than 1."""
+Of limit: the least time that these peaks allow, divided by the measured time, and what sets the least time. Arithmetic: all
+connections are multiplied. Memory: each layer reads and writes its maps and weights once. Data in the caches does not wait
+for memory, so that a share may be above 1."""
 
 
 class OfLimit(NamedTuple):
@@ -40,13 +40,13 @@ class OfLimit(NamedTuple):
 
 @dataclass(frozen=True)
 class Peaks:
-    """`flops`: FLOP/s, by what was computed."""
+    """The rates of the machine. `flops`: FLOP/s of each product that was measured."""
 
     flops: dict[str, float]
     bytes_per_s: float
 
     def of_limit(self, work: Work, seconds: float) -> OfLimit:
-        """The share of the limit that `seconds` reach, which were measured for `work`."""
+        """The share of the limit that the measured `seconds` of `work` reach."""
         most = self.flops_per_s
         time = limit([work], Machine("measured", {PRECISION: most}, most, self.bytes_per_s), PRECISION)
         return OfLimit(time.seconds / seconds, time.binds)
@@ -62,7 +62,7 @@ class Peaks:
 
 
 def measured_peaks(repeats: int, device: torch.device, bar: tqdm, precision: str = "fp32") -> Peaks:
-    """The peaks in float32, and in bfloat16 if `precision` is a half precision: no machine is faster in float16.
+    """The peaks in float32, and in bfloat16 if `precision` is a half precision. No machine is faster in float16.
 
     `bar` advances by `repeats`.
     """
@@ -82,14 +82,16 @@ def quick_peaks(device: torch.device) -> Peaks:
 
 
 def of_limit(network: nn.Module, image_size: int, time: Latency, peaks: Peaks, training: bool = False) -> OfLimit | None:
-    """The share of the limit that `time`, in fp32, reaches; None of a network without this project's layers: nobody
-    counted what others move."""
+    """The share of the limit that `time`, measured in fp32, reaches.
+
+    None for a network without this project's layers: the bytes that other layers move are not counted.
+    """
     step = step_of(network, (3, image_size, image_size), time.batch_size, torch.float32, training)
     return peaks.of_limit(least(step), time.ms_per_image * time.batch_size / 1000) if step.layers else None
 
 
 def _products(device: torch.device, dtype: torch.dtype) -> dict[str, tuple[Job, int]]:
-    """Matrix products and a wide convolution of PyTorch's library, with the MACs of each."""
+    """Matrix products and a wide convolution of PyTorch, with the MACs of each."""
     jobs: dict[str, tuple[Job, int]] = {}
     half = "" if dtype == torch.float32 else ", bf16"
     for size in (1024, 2048):
