@@ -18,8 +18,8 @@ from efficientconv.results.tables import Cost, table_title
 from efficientconv.roofline.peaks import OF_LIMIT
 
 AT_EQUAL_TIME = (
-    " At equal time an interval also has the error of the times: the standard deviation of their repeats, by the range "
-    "between their quartiles."
+    " At equal time an interval includes the error of the measured times: the standard deviation of their repeats, "
+    "estimated from the range between their quartiles."
 )
 
 RUN = (
@@ -59,9 +59,9 @@ def _text(table: PaperTable, lines: Sequence[Line], context: Context) -> str:
     return page(
         f"# {table_title(context.table)}, tier {context.tier}: {table.config.title}",
         f"The tier. {context.about_tier}",
-        f"Ours: {context.conditions}. The paper's: ImageNet, validation images, centre crop, 100 minus the error that it "
-        "reports, from memory, unchecked (M). Which layer keeps accuracy at which cost can be compared between the two; "
-        "accuracies can't.",
+        f"Ours: {context.conditions}. The paper's: ImageNet, validation images, centre crop; accuracies are 100 minus "
+        "the error that the paper reports, from memory, unchecked (M). Compare between the two which layer keeps "
+        "accuracy at which cost, not the accuracies themselves.",
         Table(told, main).markdown(),
         *([f"Not run at this tier: {', '.join(missing)}."] if missing else ()),
         f"± is the standard deviation over n seeds. Differences of means have intervals of {CONFIDENCE:.0%}, Student's t by "
@@ -92,10 +92,11 @@ def _needed_text(table: PaperTable) -> list[str]:
     return [
         f"## What {curve} needs for the same accuracy",
         *(_needed_table(table, kind).markdown() for kind in table.needed),
-        f"Read off {curve}'s rows above, joined by straight lines over the logarithm of the cost; a row that is no more "
-        f"accurate than a cheaper one is left out. In brackets every cost at which the difference from that line is not "
-        f"significant (test inversion, {CONFIDENCE:.0%}). less, more: than the cheapest and the dearest {curve} trained. "
-        f"Beside it the same as a multiple of the row's own cost: above 1, the row needs less than {curve}.",
+        f"The costs are read off {curve}'s rows above, joined by straight lines over the logarithm of the cost. A row "
+        "that is no more accurate than a cheaper row is left out. The brackets hold every cost at which the difference "
+        f"from the lines is not significant (test inversion, {CONFIDENCE:.0%}): `less` is less than the cheapest {curve} "
+        "that was trained, `more` is more than the most expensive one. The last column is this cost over the row's own "
+        f"cost: above 1, the row costs less than {curve}.",
     ]
 
 
@@ -114,9 +115,9 @@ def _claims_text(table: PaperTable) -> list[str]:
         *([f"Not tested, because a row of the claim was not run: {len(table.claims) - len(shown)} more."]
           if len(shown) < len(table.claims) else ()),
         'The threshold is 0 points for "better" and "worse"; "no worse" and "not better" allow '
-        f"{MARGIN_POINTS} points, this project's choice (D). Where p, corrected by Holm over the claims of this table that "
-        f"could be tested, is below {1 - CONFIDENCE:.2g}, the claim is supported or contradicted, by the side of the "
-        "threshold that the difference lies on; else it is undecided. An interval is that of its difference alone. Verdicts "
-        "are about seeds, on one set of test images."
+        f"{MARGIN_POINTS} points, this project's choice (D). The p of a claim is corrected by Holm over the tested "
+        f"claims of this table. If it is below {1 - CONFIDENCE:.2g}, the claim is supported or contradicted, by the side "
+        "of the threshold on which the difference lies. Otherwise the claim is undecided. An interval is that of its "
+        "difference alone, without this correction. Verdicts are about seeds, on one set of test images."
         + (AT_EQUAL_TIME if any(claim.at_equal in ("inference", "training") for claim in table.claims) else ""),
     ]
