@@ -56,7 +56,8 @@ def test_a_stage_leaves_json_csv_and_its_part_of_the_page(day):
         with open(day / f"{name}.csv", newline="") as file:
             assert len(list(csv.DictReader(file))) == len(outcome["rows"]) > 0
         assert f"## {name}: {BY_NAME[name].about}" in page
-    assert [row["exit_code"] for row in json.loads((day / "whole_run.json").read_text())["rows"]] == [0, 0, 0]
+    rows = json.loads((day / "whole_run.json").read_text())["rows"]
+    assert [row["exit_code"] for row in rows] == [0, 0, 0] and "of the limit (" in rows[1]["last_line"]
     assert not list(day.glob("*.log")) and not list(day.glob("*.jsonl"))
 
 
@@ -75,12 +76,13 @@ def test_a_page_has_every_stage_and_a_share_of_the_limit_beside_every_time_of_a_
         (folder / f"{name}.json").write_text(json.dumps(asdict(outcome)))
     page = write_page(Day(folder, "cuda", tiny=False)).read_text()
     assert all(f"## {name}: " in page for name in rows) and all(line.count("|") <= 9 for line in page.splitlines())
-    for name in ("small_images", "compiled", "triton_models", "settings", "twice", "inference"):
+    for name in ("small_images", "compiled", "triton_layers", "triton_models", "settings", "twice", "inference"):
         section = page.partition(f"## {name}: ")[2].partition("\n## ")[0]
         titles, _, *lines = ([cell.strip() for cell in line.split("|")] for line in section.splitlines() if "|" in line)
         shares = [line[titles.index("share of the limit")] for line in lines]
-        assert len(shares) == len(rows[name]), name
-        assert [bool(share) for share in shares] == [row["model"] is not None for row in rows[name]], name
+        assert len(shares) == len(rows[name]) and all(shares), name
+        seconds = [line[titles.index(title)] for title in titles if "(share" in title for line in lines]
+        assert all(cell.endswith("%)") for cell in seconds) and bool(seconds) == (name in ("triton_layers", "twice")), name
 
 
 def test_what_can_be_known_on_a_cpu_is_right(rows):
@@ -155,6 +157,14 @@ def test_a_stage_that_ends_early_keeps_its_rows(job, state, reason, tmp_path):
     outcome = measured_in(tmp_path, job, seconds=1 if state == "cut off" else 30)
     assert (outcome["state"], outcome["rows"]) == (state, [{"ms": 1}]) and reason in outcome["reason"]
     assert time.monotonic() - started < 30 and (tmp_path / "models.log").exists()
+
+
+def test_the_plan_has_every_stage_and_measures_nothing(tmp_path):
+    done = command("scripts/gpu_day.py", "--plan", "--only", "twice,models", "--output-dir", tmp_path)
+    assert done.returncode == 0 and not list(tmp_path.iterdir())
+    planned = [line.split()[:5:2] for line in done.stdout.splitlines() if "to do" in line]
+    models, twice = (BY_NAME[name].seconds for name in ("models", "twice"))
+    assert planned == [["models", "do", f"{models}"], ["twice", "do", f"{models + twice}"]]
 
 
 def test_a_second_try_that_comes_less_far_keeps_the_rows_of_the_first(tmp_path):
@@ -267,4 +277,5 @@ def test_the_page_of_a_gpu_is_what_its_rows_say(tmp_path):
     assert all(line.replace("\\|", "").count("|") <= 9 for line in page.splitlines())
     for picture in ("time_against_macs", "operations"):
         assert f"{picture}.png" in page and (folder / f"{picture}.svg").stat().st_size > 0
+    assert "No limit is counted for a kernel alone" in page.partition("## profiles")[2].partition("\n## ")[0]
     assert page == (ROOT / "results" / "gpu" / folder.name / "README.md").read_text()  # committed as made

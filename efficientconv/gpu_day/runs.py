@@ -37,7 +37,8 @@ def whole_run(bench: Bench) -> Iterator[Row]:
         )  # fmt: skip
         yield from called("train.py", *order)
         summary = json.loads((run / "summary.json").read_text())
-        yield {"command": "its summary", "exit_code": 0, "last_line": f"{summary['ms_per_image']:.4f} ms an image"}
+        time = f"{summary['ms_per_image']:.4f} ms an image, {summary['limit_share']:.0%} of the limit ({summary['binds']})"
+        yield {"command": "its summary", "exit_code": 0, "last_line": time}
         yield from called("eval.py", f"run={run}", device)
         if bench.tiny:  # the other commands have their own tests
             return

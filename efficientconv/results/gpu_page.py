@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
@@ -21,12 +21,18 @@ from efficientconv.roofline.machine import MACHINES, Machine, machine_of
 
 OF_STEPS = ("models", "compiled", "small_images", "triton_models")
 SAID_ABOVE = ("layout", "precision", "maps")  # stand above a table of models instead of in its columns
+# a row's second time, by which time of the row it stands for: its share of the limit stands in the same cell
+SECOND_TIMES = {"ms_per_step_deterministic": "ms_per_step", "ms_of_kernels": "ms"}
 UNITS = {"ms": "ms", "percent": "%", "macs": "MACs", "mb": "MB", "s": "s"}
 ABOUT_STEPS = """\
 A step is forward, backward and SGD. Share of the limit: the least time at the data sheet's peaks of memory and arithmetic,
 over the measured time. The least time is summed over the operations as they are run (CUDA graphs: as compiled; Triton: a
 kernel a layer). A step's tensors: without weights, momentum and images; unknown under CUDA graphs, which allocate once for
 all steps. Held in all: the device's memory that torch takes, with torch's pools. `<stage>.csv` has more columns."""
+
+ABOUT_KERNELS = """\
+No limit is counted for a kernel alone. The share of the limit of the whole step stands under `models`, that of each kind of
+operation under `operations`."""
 
 
 @dataclass(frozen=True)
@@ -140,17 +146,26 @@ def _section(stage: Stage, outcome: Outcome, found: Measured) -> list[str]:
         heading.append(f"Maps of {rows[0]['maps']}, training, bf16.")
         table = _with_shares(rows, gpu_steps.share_of_layer, found.machine)
     else:
-        table = Table(rows, _columns(rows[0]))
+        table = Table(rows, [_column(key) for key in rows[0]])
+        after = [ABOUT_KERNELS] if stage.name == "profiles" else []
     return [*heading, table.markdown(), *after]
 
 
 def _with_shares(rows: list[Row], share: Callable[[Row, Machine | None], float | None], machine: Machine | None) -> Table:
-    column = Column("share of the limit", lambda row: share(row, machine), ".0%")
-    return Table(rows, [*_columns(key for key in rows[0] if key not in SAID_ABOVE), column])
+    def second(key: str) -> Column:
+        def cell(row: Row) -> str:
+            reached = share(row | {SECOND_TIMES[key]: row[key]}, machine)
+            return _short(row[key]) + (f" ({reached:.0%})" if reached else "")
+
+        return Column(f"{_title(key)} (share of the limit)", cell)
+
+    keys = [key for key in rows[0] if key not in SAID_ABOVE]
+    columns = [second(key) if key in SECOND_TIMES else _column(key) for key in keys]
+    return Table(rows, [*columns, Column("share of the limit", lambda row: share(row, machine), ".0%")])
 
 
-def _columns(keys: Iterable[str]) -> list[Column]:
-    return [Column(_title(key), itemgetter(key), _short) for key in keys]
+def _column(key: str) -> Column:
+    return Column(_title(key), itemgetter(key), _short)
 
 
 def _title(key: str) -> str:

@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
 
+from efficientconv.gpu_day.training import least_mixing
 from efficientconv.models import create_model, model_config
 from efficientconv.results.families import family_of
 from efficientconv.results.labels import FAINT, label
@@ -81,9 +82,11 @@ def _step(row: dict, a: dict | None, machine: Machine | None) -> Step:
 
 
 def share_of_limit(row: dict, machine: Machine | None) -> float | None:
-    """The share of the limit that a measured step reaches, or an inference (time of an image); None if of no model."""
-    if machine is None or row["model"] is None:
+    """The share of the limit that a measured step reaches, an inference (time of an image), or mixing (of no model)."""
+    if machine is None:
         return None
+    if row["model"] is None:
+        return 1e3 * limit([least_mixing(row["batch"])], machine, "fp32").seconds / row["ms_per_step"]
     training = "ms_per_step" in row
     ways = _ways(row["model"], Setting(row["batch"], row["precision"], row["layout"], training))
     way = "fused" if _in_triton(row) else "eager" if row.get("compiled", "no") == "no" else "compiled"
