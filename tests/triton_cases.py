@@ -102,6 +102,7 @@ def properties() -> dict[str, bool]:
         "is_taken": takes_triton(ours, x),
         "left_to_hooks": not takes_triton(with_hook(copy.deepcopy(ours)), x),
         "left_to_reference": not takes_triton(reference, x),
+        "not_taken_by_auto": not takes_triton(set_backend(copy.deepcopy(ours), "auto"), x),
         "double_left_to_reference": not takes_triton(copy.deepcopy(ours).double(), x.double()),
         "nan_stays": bool(ours(x * float("nan")).isnan().all()),
     }
