@@ -64,8 +64,6 @@ OPTIMIZATIONS = {
         "for (int64_t i = 0; i < 1; ++i)"),
     "pool": Optimization(
         "the memory of freed results is kept for the next results", "pool.h", "if (bytes < kLeast)", "if (true)"),
-    "scratch": Optimization(
-        "each thread keeps its working memory", "scratch.h", "if (memory.floats < floats || wasteful)", "if (true)"),
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Memory that the kernels keep between calls: freed results for the next results, and each thread's working memory.
+"""Memory that the kernels keep between calls: freed results, for the next results.
 
 Fresh memory costs a page fault for every 4 KiB, which can take longer than the layer that fills it. At most 512 MiB are
 kept in all. Freed results are at most twice the most memory that results ever used at once.
@@ -10,7 +10,7 @@ import torch
 
 
 def empty_cache() -> None:
-    """Returns all kept memory to the system: freed results, and the working memory of this thread and of torch's threads."""
+    """Returns all kept memory to the system."""
     if hasattr(torch.ops.efficientconv, "empty_cache"):  # the kernels are loaded
         torch.ops.efficientconv.empty_cache()
 

@@ -9,7 +9,7 @@
 #include <new>
 #include <vector>
 
-#include "scratch.h"
+#include "floats.h"
 #include "tile.h"
 
 namespace efficientconv {

@@ -17,8 +17,8 @@ void run_bottleneck(const Grid& grid, const float* x, const float* reduce_filter
   const Parts parts = images_together(in.images, cells, thread_count());
   parallel(parts.count, 1, [&](int64_t begin, int64_t end) {
     const CellScratch scratch(grid);
-    float* reduced = thread_scratch(kReduced, parts.most() * in.channels * cells);
-    float* projected = thread_scratch(kProjected, parts.most() * m * cells);
+    const Floats reduced(parts.most() * in.channels * cells);
+    const Floats projected(parts.most() * m * cells);
     for (int64_t part = begin; part < end; ++part) {
       const int64_t image = parts.first(part), images = parts.size(part);
       reduce_range(grid, x, reduce_filters, image * in.channels, (image + images) * in.channels, scratch, reduced);

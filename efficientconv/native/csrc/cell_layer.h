@@ -57,8 +57,8 @@ inline void reduce_passed_range(const Grid& grid, const float* grad_out, const f
   const int64_t area = grid.kernel * grid.kernel, size = grid.cells(), pixels = grid.maps.pixels();
   const CellScratch scratch(grid);
   const int64_t map_size = pixels + 2 * kMargin;
-  float* copies = thread_scratch(kReduced, 2 * map_size);
-  float* halved = thread_scratch(kProjected, 2 * scratch.together * size + kLanes);
+  const Floats copies(2 * map_size);
+  const Floats halved(2 * scratch.together * size + kLanes);
   for (int64_t i = first, count; i < last; i += count) {
     count = std::min(scratch.together, last - i);
     if (grid.kernel == 2) double_cells(cells + i * size, count * size, scratch.rows);
@@ -110,7 +110,7 @@ void run_expand_backward(const Grid& grid, const float* grad_out, const float* o
     reduce_passed_range(grid, grad_out, out, cells, filters, first, last, sums.data(), grads.cells);
   });
   parallel(channels, 1, [&](int64_t first, int64_t last) {
-    float* scratch = thread_scratch(kMap, grid.cells() + 2 * kMargin);
+    const Floats scratch(grid.cells() + 2 * kMargin);
     for (int64_t c = first; c < last; ++c) {
       const float* filter = filters + c * area;
       std::vector<double> totals(area + 1);

@@ -54,7 +54,7 @@ void run_cell_statistics(const Grid& grid, const float* cells, const float* filt
   const double count = static_cast<double>(grid.maps.images) * grid.maps.pixels();
   const CellMasks masks(grid);
   parallel(grid.maps.channels, 1, [&](int64_t first, int64_t last) {
-    float* scratch = thread_scratch(kMap, grid.cells() + 2 * kMargin);
+    const Floats scratch(grid.cells() + 2 * kMargin);
     for (int64_t c = first; c < last; ++c) {
       const float* filter = filters + c * area;
       const auto values = sums_over_cells(grid, masks, cells, c, scratch, [](int64_t, Vec v) { return v; });

@@ -35,13 +35,14 @@ struct CellScratch {
   // Maps that each loop handles before the next loop starts. A processor is slow to load at another offset what it has just
   // stored, so that a few small maps come in between.
   int64_t together;
-  float *map, *rows, *zeros;
+  Floats map, rows;
+  float* zeros;
   std::vector<int32_t> on_map;
 
   explicit CellScratch(const Grid& grid)
       : together(std::max<int64_t>(1, 2048 / grid.pixels())),
-        map(thread_scratch(kMap, grid.maps.pixels() + 2 * kMargin)),
-        rows(thread_scratch(kRows, 2 * together * grid.cells() + grid.width() + 2 * kMargin)),
+        map(grid.maps.pixels() + 2 * kMargin),
+        rows(2 * together * grid.cells() + grid.width() + 2 * kMargin),
         zeros(rows + 2 * together * grid.cells() + kMargin),
         on_map(grid.width() + kLanes) {
     std::fill(zeros, zeros + grid.width() + kMargin, 0.f);

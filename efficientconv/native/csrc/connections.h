@@ -2,6 +2,8 @@
 // (panels.h) supplies the input of the steps. weight_gradient.h has the gradient of the weights.
 #pragma once
 
+#include <optional>
+
 #include "panels.h"
 #include "parallel.h"
 
@@ -63,7 +65,7 @@ inline void pack_weights(const PlanView& plan, const float* weight, const float*
 // sees all inputs and an output's weights lie side by side, because packing gains nothing there. Rows are scaled after
 // the sums.
 struct Weights {
-  const float* packed = nullptr;
+  std::optional<Floats> packed;
   const float* rows = nullptr;
   int64_t stride = 0;
   const float* scale = nullptr;  // for rows only: one number for each output, or null
@@ -73,9 +75,7 @@ struct Weights {
       rows = weight, stride = plan.output_stride, this->scale = scale;
       return;
     }
-    float* to = thread_scratch(kWeights, plan.steps * kOutputs);
-    pack_weights(plan, weight, scale, to);
-    packed = to;
+    pack_weights(plan, weight, scale, packed.emplace(plan.steps * kOutputs));
   }
 };
 
@@ -94,7 +94,7 @@ inline void run_tile(const PlanView& plan, int64_t tile, const Weights& weights,
   static constexpr float zeros[kOutputs] = {};
   const Segment* begin = plan.segments + plan.tile_segments[tile];
   const Segment* end = plan.segments + plan.tile_segments[tile + 1];
-  if (weights.packed) return tile_forward<kV>(begin, end, plan.offsets, weights.packed, panel, bias, out);
+  if (weights.packed) return tile_forward<kV>(begin, end, plan.offsets, *weights.packed, panel, bias, out);
   const int64_t output = tile * kOutputs, steps = begin->end - begin->begin;
   const float* rows = weights.rows + output * weights.stride;
   const auto dense = [&](const float* start, const auto& end_of_tile) {
@@ -207,7 +207,7 @@ template <class Source>
 void convolve_items(const Source& source, const PlanView& plan, const Weights& weights, const Epilogue& epilogue,
                     const Division& division, int64_t first, int64_t last, float* y) {
   const int64_t panel = source.rows() * kBlock;
-  float* panels = thread_scratch(kPanels, division.groups.most() * panel);
+  const Floats panels(division.groups.most() * panel);
   for (int64_t item = first, next_item; item < last; item = next_item) {
     const int64_t group = item / division.parts, part = item - group * division.parts;
     next_item = std::min(last, (group + 1) * division.parts);  // the items of one group are computed together

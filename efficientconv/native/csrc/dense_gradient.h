@@ -97,12 +97,12 @@ void add_dense_group(const Source& source, const std::vector<Run>& runs, int64_t
   static constexpr float zeros[kOutputs] = {};
   const int64_t rows = dense.rows, width = dense.width, steps = blocks * kBlock, panel = rows * kBlock;
   // kBlock * kBlock more, because transpose_block reads kBlock rows even where the panel has fewer left
-  float* panels = thread_scratch(kPanels, blocks * panel + kBlock * kBlock);
-  float* inputs = thread_scratch(kMap, steps * kBlock);
-  float* packed = thread_scratch(kZipped, blocks * dense.panel());
+  const Floats panels(blocks * panel + kBlock * kBlock);
+  const Floats inputs(steps * kBlock);
+  const Floats packed(blocks * dense.panel());
   std::vector<Offsets> at(steps);
   for (int32_t p = 0; p < steps; ++p) at[p] = {p * kBlock, p * kBlock};
-  if (runs.back().at + runs.back().length < kBlock) std::fill(panels, panels + blocks * panel, 0.f);
+  if (runs.back().at + runs.back().length < kBlock) std::fill_n(panels.get(), blocks * panel, 0.f);
   source.fill(runs, panel, kBlock, panels);
   for (int64_t tile = first; tile < last; ++tile)
     for (int64_t b = 0; b < blocks; ++b)
@@ -130,7 +130,7 @@ void dense_weight_gradient(const Source& source, int64_t outputs, const float* g
   const bool by_tiles = maps.images * maps.pixels() <= outputs;
   const Groups groups = dense_groups(maps, dense.rows, by_tiles ? 1 : thread_count());
   const int64_t workers = std::min(thread_count(), by_tiles ? dense.tiles : groups.count), sets = by_tiles ? 1 : workers;
-  float* sums = thread_scratch(kSums, sets * dense.size());
+  const Floats sums(sets * dense.size());
   parallel(workers, 1, [&](int64_t first, int64_t last) {
     for (int64_t w = first; w < last; ++w) {
       const auto share_of = [&](int64_t n, int64_t i) { return n * i / workers; };
@@ -138,7 +138,7 @@ void dense_weight_gradient(const Source& source, int64_t outputs, const float* g
                                    : Share{share_of(groups.count, w), share_of(groups.count, w + 1), 0, dense.tiles};
       float* sum = sums + (by_tiles ? 0 : w * dense.size());
       std::fill(sum + share.first_tile * kOutputs * dense.width, sum + share.last_tile * kOutputs * dense.width, 0.f);
-      float* g = thread_scratch(kGradients, groups.most() * dense.panel());
+      const Floats g(groups.most() * dense.panel());
       for (int64_t group = share.first_group; group < share.last_group; ++group) {
         const std::vector<Run> runs = groups.runs(maps, group);
         fill_gradients(gradients, runs, groups.size(group), dense, g);

@@ -81,7 +81,7 @@ void depthwise_backward_range(const Depthwise& source, const float* turned, cons
   const Maps &maps = source.maps, grads{maps.images, source.rows(), maps.height, maps.width};
   const int64_t area = source.kernel * source.kernel, pixels = maps.pixels();
   const int64_t margin = source.kernel / 2 * (maps.width + 1) + kBlock;  // what the taps read past a map's ends is masked
-  float* scratch = thread_scratch(kMap, 2 * (pixels + 2 * margin));
+  const Floats scratch(2 * (pixels + 2 * margin));
   std::vector<Vec> lanes(round_up(area, 4));
   std::vector<float> totals(lanes.size());
   for (int64_t row = first * source.multiplier; row < last * source.multiplier; ++row) {

@@ -126,7 +126,7 @@ void run_max_pool(const Maps& maps, bool contiguous, const float* x, const Windo
       for (int64_t i = begin; i < end; ++i) pool_image(window, maps, x + i * n * maps.pixels(), y + i * n * rows * columns);
     });
   parallel(maps.images * n, 8, [&](int64_t begin, int64_t end) {
-    float* highest = thread_scratch(kRows, rows * pitch);
+    const Floats highest(rows * pitch);
     for (int64_t i = begin; i < end; ++i) {
       const int64_t at = i * maps.pixels();
       for (int64_t r = 0; r < rows; ++r) {  // all rows first: a row just stored is slow to load at another offset
@@ -165,7 +165,8 @@ void run_max_pool_backward(const Maps& maps, bool contiguous, const float* x, co
         pool_image_backward(window, part, from, g, to);
         continue;
       }
-      float *last = thread_scratch(kRows, n * (2 * pixels + outputs)), *found = last + n * pixels, *last_g = found + n * pixels;
+      const Floats last(n * (2 * pixels + outputs));
+      float *found = last + n * pixels, *last_g = found + n * pixels;
       pool_image_backward(window, part, transposed(from, n, pixels, last), transposed(g, n, outputs, last_g), found);
       transposed(found, pixels, n, to);
     }

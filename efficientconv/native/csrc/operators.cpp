@@ -84,13 +84,9 @@ Tensor spatial_bottleneck_layer(const Tensor& x, const Tensor& reduction, const 
                                    {residual, gamma, beta, mean, var, batches, training, momentum, eps});
 }
 
-// Gives the memory of freed results back to the system, and the scratch memory of this thread and of torch's threads.
-void empty_cache() {
-  Pool::get().empty();
-  on_threads(thread_count(), [](int64_t) { Scratch::of_this_thread().empty(); });
-}
+void empty_cache() { Pool::get().empty(); }
 
-int64_t kept_bytes() { return static_cast<int64_t>(Pool::get().kept_bytes()) + Scratch::bytes; }
+int64_t kept_bytes() { return static_cast<int64_t>(Pool::get().kept_bytes()); }
 
 void register_layers(torch::Library& m) {
   m.impl("sic_layer", &sic_layer);

@@ -13,8 +13,6 @@
 #include <list>
 #include <mutex>
 
-#include "scratch.h"
-
 namespace efficientconv {
 
 class Pool final : public c10::Allocator {
@@ -36,7 +34,6 @@ class Pool final : public c10::Allocator {
 
   void copy_data(void* to, const void* from, size_t bytes) const override { std::memcpy(to, from, bytes); }
 
-  // The bytes of the freed results that are kept, without the threads' scratch memory.
   size_t kept_bytes() {
     const std::lock_guard<std::mutex> lock(mutex_);
     return kept_bytes_;
@@ -49,7 +46,7 @@ class Pool final : public c10::Allocator {
   }
 
  private:
-  // kLeast: a smaller result gets its memory from torch. kMostKept: the limit for freed results and scratch memory together.
+  // kLeast: a smaller result gets its memory from torch.
   static constexpr size_t kLeast = size_t{256} << 10, kMostKept = size_t{512} << 20;
 
   struct Buffer {
@@ -83,8 +80,7 @@ class Pool final : public c10::Allocator {
     in_use_ -= static_cast<int64_t>(buffer->bytes);
     kept_.push_back(buffer);
     kept_bytes_ += buffer->bytes;
-    const size_t scratch = std::min(kMostKept, static_cast<size_t>(Scratch::bytes.load(std::memory_order_relaxed)));
-    drop_to(std::min(kMostKept - scratch, 2 * static_cast<size_t>(most_in_use_)));
+    drop_to(std::min(kMostKept, 2 * static_cast<size_t>(most_in_use_)));
   }
 
   void drop_to(size_t most) {

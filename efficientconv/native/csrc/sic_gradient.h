@@ -114,7 +114,7 @@ class SicBackward {
   void run(const SicGradients& grads) const {
     const int64_t workers = std::min(thread_count(), parts_.count), size = joins_all() ? dense_.size() : forward_.steps * kOutputs;
     std::vector<double> filter_sums(out_.images * turned_.size());
-    float* sums = thread_scratch(kSums, workers * size);
+    const Floats sums(workers * size);
     parallel(workers, 1, [&](int64_t first, int64_t last) {
       for (int64_t worker = first; worker < last; ++worker) {
         float* sum = sums + worker * size;
@@ -139,8 +139,8 @@ class SicBackward {
   // sum += the gradient of the weights from one group of blocks, where outputs see only some rows
   void add_connected_group(const Depthwise& here, const std::vector<Run>& runs, int64_t blocks, const float* g, float* sum) const {
     const int64_t panel = here.rows() * kBlock;
-    float* panels = thread_scratch(kPanels, blocks * panel);
-    if (runs.back().at + runs.back().length < kBlock) std::fill(panels, panels + blocks * panel, 0.f);
+    const Floats panels(blocks * panel);
+    if (runs.back().at + runs.back().length < kBlock) std::fill_n(panels.get(), blocks * panel, 0.f);
     here.fill(runs, panel, kBlock, panels);
     for (int64_t tile = 0; tile < forward_.tiles; ++tile)
       for (int64_t b = 0; b < blocks; ++b)
@@ -152,7 +152,7 @@ class SicBackward {
   // The backward pass of images [image, image + count), from their outputs to their inputs.
   void add_images(int64_t image, int64_t count, float* sum, double* filter_sums, float* grad_x) const {
     const int64_t pixels = out_.pixels(), rows = source_.rows();
-    float* between = thread_scratch(kProjected, parts_.most() * rows * pixels);
+    const Floats between(parts_.most() * rows * pixels);
     const NormedGradients gradients{normed_, norms_, image};
     const Maps to{count, out_.channels, out_.height, out_.width};
     Depthwise here = source_;
@@ -160,7 +160,7 @@ class SicBackward {
     here.maps.images = count;
     here.x += at;
     const Groups groups = dense_groups(here.maps, std::max(rows, out_.channels), 1);
-    float* g = thread_scratch(kGradients, groups.most() * dense_.panel());
+    const Floats g(groups.most() * dense_.panel());
     for (int64_t group = 0; group < groups.count; ++group) {
       const std::vector<Run> runs = groups.runs(here.maps, group);
       fill_gradients(gradients, runs, groups.size(group), dense_, g);

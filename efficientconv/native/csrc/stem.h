@@ -112,7 +112,7 @@ void run_stem(const Maps& in, const float* x, int64_t kernel, int64_t stride, in
   const int64_t height = (in.height + 2 * padding - kernel) / stride + 1;
   const int64_t width = (in.width + 2 * padding - kernel) / stride + 1, pitch = round_up(width, kLanes);
   const int64_t rows = pool.outputs(height), columns = pool.outputs(width), m = plan.outputs;
-  float* packed = thread_scratch(kWeights, plan.steps * kOutputs);
+  const Floats packed(plan.steps * kOutputs);
   pack_weights(plan, weight, epilogue.scale, packed);
   std::vector<float> bias(plan.tiles * kOutputs);
   if (epilogue.bias) std::copy(epilogue.bias, epilogue.bias + m, bias.data());
@@ -121,10 +121,10 @@ void run_stem(const Maps& in, const float* x, int64_t kernel, int64_t stride, in
   const Strip strip{in, kernel, stride, padding, (together - 1) * pool.stride + pool.kernel, width};
   const std::vector<Offsets> offsets = offsets_in(strip, plan);
   parallel(in.images * strips, 1, [&](int64_t begin, int64_t end) {
-    float* split = thread_scratch(kPanels, strip.numel() + kLanes);
-    float* padded = thread_scratch(kMap, strip.padded_width());
-    float* made = thread_scratch(kProjected, plan.tiles * kOutputs * strip.rows * pitch);
-    float* highest = thread_scratch(kRows, m * together * pool.pitch(width));
+    const Floats split(strip.numel() + kLanes);
+    const Floats padded(strip.padded_width());
+    const Floats made(plan.tiles * kOutputs * strip.rows * pitch);
+    const Floats highest(m * together * pool.pitch(width));
     for (int64_t item = begin; item < end; ++item) {
       const int64_t image = item / strips, row = item % strips * together, count = std::min(together, rows - row);
       const int64_t top = row * pool.stride - pool.padding;  // the strip's first row of the convolution

@@ -132,14 +132,14 @@ void weight_gradient(const Source& source, const PlanView& plan, const float* gr
   const int64_t groups = source.groups(), workers = std::min(thread_count(), groups), size = plan.steps * kOutputs;
   const int64_t g_floats = plan.tiles * kOutputs * source.length();
   const std::vector<Offsets> at = offsets_of(source, plan);
-  float* sums = thread_scratch(kSums, workers * size);
+  const Floats sums(workers * size);
   parallel(workers, 1, [&](int64_t first, int64_t last) {
     for (int64_t worker = first; worker < last; ++worker) {
-      float *inputs = thread_scratch(kPanels, source.input_floats()), *g = thread_scratch(kGradients, g_floats);
+      const Floats inputs(source.input_floats()), g(g_floats);
       float* sum = sums + worker * size;
       std::fill_n(sum, size, 0.f);
-      std::fill_n(inputs, source.input_floats(), 0.f);
-      std::fill_n(g, g_floats, 0.f);  // also where outputs are missing in the last tile
+      std::fill_n(inputs.get(), source.input_floats(), 0.f);
+      std::fill_n(g.get(), g_floats, 0.f);  // also where outputs are missing in the last tile
       for (int64_t group = groups * worker / workers; group < groups * (worker + 1) / workers; ++group) {
         source.fill(group, inputs);
         source.fill_gradients(group, plan.outputs, grad_output, g);
