@@ -1,14 +1,14 @@
-// What the reader has chosen stands in the address, so that it can be sent to others: #tier=smoke&model=c
+// Keeps the reader's choices in the page's address, so that a link shows the same view to others: #tier=smoke&model=c
 
 const choices = new URLSearchParams(location.hash.slice(1));
-const remembered = new Map(); // by name: how a choice is read from the page
+const remembered = new Map(); // by a choice's name: the function that reads the choice from the page
 
 function remember(name, get, set) {
   remembered.set(name, get);
   if (choices.has(name)) set(choices.get(name));
 }
 
-// A select gets its options later, a checkbox its default: what the address wants for them waits until then.
+// The sections fill a select, and set a checkbox to its default, later. Until then the address's choice waits in `wanted`.
 for (const control of document.querySelectorAll("select, input")) {
   const isBox = control.type === "checkbox";
   const get = () => (isBox ? (control.checked ? "on" : "off") : control.value || (control.dataset.wanted ?? ""));
@@ -23,11 +23,11 @@ function writeAddress() {
   history.replaceState(null, "", `#${new URLSearchParams(named)}`);
 }
 
-// Before the sections hear of it.
+// In the capture phase, so that this listener runs before those of the sections.
 document.addEventListener("input", ({ target }) => {
   delete target.dataset.wanted;
   queueMicrotask(writeAddress);
 }, { capture: true });
 
-// An address that was typed or pasted, or the way back.
+// The reader typed or pasted an address, or went back.
 addEventListener("hashchange", () => location.reload());

@@ -1,9 +1,9 @@
-// What may stand at an axis: figures (accuracy, MACs, time) and the settings that differ.
+// The axes of the charts: a figure (accuracy, MACs, time) or a setting in which configurations differ.
 
 const COSTS = ["macs", "ms_per_image", "params"];
-const RATE = /(^|\.)(lr|weight_decay|global_batch_size|epochs|width)$/; // their doublings matter, not their steps
+const RATE = /(^|\.)(lr|weight_decay|global_batch_size|epochs|width)$/; // shown on a logarithmic axis
 
-// Figures that some run has, whether it is shown or not: a choice stays through a filter that leaves nothing.
+// The figures that some run has. Filtered runs count too, so that a filter that leaves no run does not change the choice.
 const RECORDED = Object.keys(FIGURES).filter((name) =>
   name === "top1_percent" || DATA.runs.some((run) => figure(run, name) !== null));
 

@@ -1,4 +1,4 @@
-// Two runs side by side: what they were asked, what they gave, what they ran on, their curves over each other.
+// Two runs side by side: their results, configurations, environments and curves.
 
 const PART_TITLES = { summary: "Result", config: "Configuration", environment: "Environment" };
 const sides = [byId("compare-a"), byId("compare-b")];

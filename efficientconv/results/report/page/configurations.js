@@ -1,9 +1,9 @@
-// A row a configuration: what differs, how many seeds, means and spreads, costs. And every run as a row.
+// The tables of configurations, of runs, and of failed and unfinished runs.
 
-const MOST_KEYS = 6; // columns of settings; of more, the first of them
-const MOST_ROWS = 200; // of runs, at first
+const MOST_KEYS = 6; // the most columns of settings
+const MOST_ROWS = 200; // the most rows of runs before "show all"
 
-// Of rows from which `of` takes the stored number of a figure.
+// The column of a figure. `of` takes the figure's stored number out of a row.
 const figureColumn = (name, of, show = (row) => shown(name, of(row))) =>
   ({ title: FIGURES[name].title, about: FIGURES[name].about, value: (row) => scaled(name, of(row)), show });
 
@@ -14,7 +14,7 @@ const keyColumn = (key) => ({
   show: ({ first }) => shortValue(setting(first, key)),
 });
 
-// Held-out accuracies only where some have no other.
+// The accuracy on held-out images is shown only if a configuration has no accuracy on test images.
 const SHOWN = ["top1_percent", "best_val_top1_percent", "macs", "ms_per_image", "limit_share"];
 const shownFigures = (groups) => SHOWN.filter((name) => name !== "best_val_top1_percent"
   || groups.some((group) => over(group, name).mean !== null && over(group, "top1_percent").mean === null));
@@ -29,7 +29,7 @@ const groupColumns = (keys, groups) => [
   ...shownFigures(groups).map(groupFigure),
 ];
 
-// The row's own button, for the keyboard.
+// A button in the row: the keyboard reaches a button, but not a click on a row.
 function opener(title, group) {
   const button = element("button", { type: "button", className: "opener" }, title);
   button.addEventListener("click", (event) => {
@@ -39,7 +39,7 @@ function opener(title, group) {
   return button;
 }
 
-// The spread has a column of its own where it is not for reading.
+// In the CSV file the spread is a column of its own.
 const SPREAD = {
   title: `sd of ${FIGURES.top1_percent.title}`, value: (group) => scaled("top1_percent", over(group, "top1_percent").spread),
 };

@@ -1,7 +1,7 @@
 // Training curves of picked configurations.
 
 const FIRST_PICKED = 6;
-const MOST_CURVES = 60; // more are neither readable nor drawn at once
+const MOST_CURVES = 60; // more curves are unreadable, and slow to draw
 const picked = new Set(); // of groups' ids
 
 function listed() {

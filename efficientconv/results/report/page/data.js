@@ -1,10 +1,10 @@
-// What payload.py packed, as the other files read it.
+// Unpacks the data that payload.py packed, for the other files.
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const FIGURES = DATA.figures; // by name: title, unit, about, form, scale, better (results/figures.py)
 const KEY_NUMBERS = new Map(DATA.keys.config.map((key, i) => [key, i]));
 
-for (const run of DATA.runs) { // own runs before kept records, the newest first
+for (const run of DATA.runs) { // in the order of sources.py: run folders before records, the newest first
   run.tier ??= "no tier";
   run.words = [run.name, run.model, run.data, run.tier, run.state].join(" ").toLowerCase();
 }
@@ -13,7 +13,7 @@ const unique = (values) => [...new Set(values)];
 
 const isDone = (run) => run.state === "done";
 
-// The run's `part` ("config", "summary" or "environment") as a Map, of dotted keys.
+// One `part` of the run ("config", "summary" or "environment") as a Map from dotted keys to values.
 const settings = (run, part) =>
   new Map(run[part].flatMap((position, i) => (position < 0 ? [] : [[DATA.keys[part][i], DATA.values[position]]])));
 
@@ -29,7 +29,7 @@ function text(value) {
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
-// By a format of figures.py: ",.2f", ".3g".
+// `form` is a format of figures.py, for example ",.2f" or ".3g".
 function formatted(form, value) {
   const [, comma, digits, kind] = form.match(/^(,?)\.(\d+)([fg])$/);
   if (kind === "g") return String(Number(value.toPrecision(digits)));

@@ -1,4 +1,4 @@
-// The page's elements: every text goes in as text, never as HTML.
+// Makes elements of the page. Every text is inserted as text, never as HTML.
 
 const byId = (id) => document.getElementById(id);
 
@@ -12,8 +12,8 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
-// Options as [value, title] or plain values, in groups by their third part. The choice: the address's, the one that was made
-// before, `preferred`, the first of them that is there.
+// Fills a select. An option is a value, [value, title] or [value, title, group]. The chosen option is the first that
+// exists of: the address's choice, the choice before, `preferred`.
 function fillSelect(select, options, preferred) {
   const triples = options.map((option) => (Array.isArray(option) ? option : [option, option]));
   const values = triples.map(([value]) => String(value));

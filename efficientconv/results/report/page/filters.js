@@ -1,11 +1,11 @@
-// Which runs are shown: the choices in the bar.
+// The filters in the bar, which choose the runs that the page shows.
 
 const ALL = "*";
 const filters = { tier: byId("tier"), data: byId("data-set"), model: byId("model") };
 let visible = [];
 
-// A tier's results mean something only among themselves: one tier is shown first, that of the reader's newest run; without
-// runs of the reader's own the one with the most finished runs.
+// The tier that the page shows first, because results of different tiers are not comparable: the tier of the reader's newest
+// run. If the reader has no run folders, it is the tier with the most finished runs.
 function firstTier() {
   const own = DATA.runs.find((run) => run.own);
   const done = (tier) => DATA.runs.filter((run) => run.tier === tier && isDone(run)).length;
@@ -16,7 +16,7 @@ const passes = (key, value) => filters[key].value === ALL || filters[key].value 
 
 const searched = (search) => search.value.toLowerCase().split(/\s+/).filter(Boolean);
 
-// `lr=0.1` finds optim.lr=0.1.
+// The last part of a setting's name is enough: `lr=0.1` finds optim.lr=0.1.
 function hasSetting(run, word) {
   const [name, value] = word.split("=", 2);
   return value !== undefined

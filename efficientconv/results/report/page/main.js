@@ -1,4 +1,4 @@
-// The start: all is defined, and nothing is shown yet.
+// Runs last: all other files are loaded, and nothing is drawn yet.
 
 applyFilters();
 if (!picked.size) { // the first few configurations that have curves

@@ -1,12 +1,12 @@
-// Named marks: where their names go, and an axis with round ticks.
+// Puts names beside the marks of a chart, and makes a logarithmic axis with round ticks.
 
-const NAMES_MARGIN = { l: 56, r: 40, t: 12, b: 48 }; // pixels; the outermost names reach into it
+const NAMES_MARGIN = { l: 56, r: 40, t: 12, b: 48 }; // pixels; the outermost names reach into the margin
 const SIDES = [[1, -1], [1, 1], [-1, -1], [-1, 1], [1, 0], [-1, 0], [0, -1], [0, 1]]; // right and down are positive
 const MARK = 6; // pixels from a mark's middle to its rim
 const LETTER = { width: 7.5, height: 14 }; // pixels
 
-// Gives points with x, y and a name the text and textposition that cover neither a mark nor a name before. A name without
-// room is left out: the pointer still finds it.
+// Adds `text` and `place` to points with x, y and a name, so that a name covers no mark and no earlier name. A name
+// without room is left out; the reader still sees it under the pointer.
 function placeNames(points, logarithmic, { clientWidth, clientHeight }) {
   const across = scaleOf(points.map((point) => point.x), logarithmic, clientWidth - NAMES_MARGIN.l - NAMES_MARGIN.r);
   const down = scaleOf(points.map((point) => point.y), false, clientHeight - NAMES_MARGIN.t - NAMES_MARGIN.b);
@@ -23,7 +23,7 @@ function placeNames(points, logarithmic, { clientWidth, clientHeight }) {
   });
 }
 
-// From values, texts among them by their order, to pixels.
+// A function from a value to pixels. A text counts as its place among the texts.
 function scaleOf(values, logarithmic, pixels) {
   const texts = unique(values.map(String));
   const number = (value) => (typeof value === "string" ? texts.indexOf(value) : logarithmic ? Math.log(value) : value);
@@ -46,11 +46,11 @@ const namedMarks = (points) => ({
   hovertemplate: "%{hovertext}<extra></extra>",
 });
 
-// Ticks at 1, 2 and 5 of each power of ten, or at even steps where all lies within a power.
+// Ticks stand at 1, 2 and 5 of each power of ten, or at even steps if all values lie within one power of ten.
 function logAxis(title, values) {
   const [low, high] = [Math.min(...values), Math.max(...values)];
   const step = 10 ** Math.floor(Math.log10(high)) / 2;
-  const room = 1.15; // for the names of the outer marks
+  const room = 1.15; // a factor, so that the names of the outermost marks fit
   const range = [low / room, high * room ** 2].map(Math.log10);
   return axis(title, { type: "log", range, tickformat: "~g", dtick: high > 10 * low ? "D2" : `L${step}` });
 }

@@ -1,11 +1,11 @@
-// What was recorded after each epoch, and its curves: means over the seeds with a band, or single runs.
+// The metrics recorded after each epoch, and their curves: means over the seeds with a band, or single runs.
 
-const FEW_EPOCHS = 15; // each of them has its tick
-const MOST_NAMED = 16; // curves in the legend; of more, the one under the pointer says its name
+const FEW_EPOCHS = 15; // up to this number each epoch has a tick
+const MOST_NAMED = 16; // the most curves in a legend; with more, only the curve under the pointer shows its name
 
 const metricTitle = (name) => FIGURES[name]?.about ?? name;
 
-// Those of the schema first, in its order, but the rate after the accuracies.
+// Known figures come first, in the order of figures.py, with the held-out accuracy at the head.
 function fillMetrics(select, runs) {
   const recorded = unique(runs.flatMap((run) => Object.keys(run.curves)));
   const known = ["val_top1_percent", ...Object.keys(FIGURES)].filter((name) => recorded.includes(name));
@@ -18,8 +18,8 @@ const curveTrace = (name, values, color, dash, group) => ({
   customdata: values.map(() => group.number),
 });
 
-// The mean over the runs that have an epoch, in a band of one standard deviation to both sides. `number`: of its model's
-// configurations in the chart; each has a dash of its own.
+// The mean over the runs that have an epoch, in a band of one standard deviation to both sides. `number`: the group's
+// place among the groups of the same colour in the chart; each of them has its own dash.
 function groupTraces(group, number, name, metric) {
   const runs = group.runs.map((run) => run.curves[metric]).filter(Boolean);
   const epochs = Array.from({ length: Math.max(...runs.map((values) => values.length)) }, (_, i) =>
@@ -37,7 +37,7 @@ function groupTraces(group, number, name, metric) {
   }, line];
 }
 
-// Each run a curve of its own colour.
+// Each run has a curve in its own colour.
 const runTraces = (runs, metric) => runs.filter((run) => run.curves[metric]).map((run, i) =>
   curveTrace(run.name, run.curves[metric], colour(i), DASHES[Math.floor(i / COLOURS) % DASHES.length], groupOf(run)));
 

@@ -1,4 +1,4 @@
-// The paper's points. They are of ImageNet, ours mostly are not: they never share a panel.
+// The paper's points. They never share a panel with ours: the paper's accuracies are of ImageNet, and most of ours are not.
 
 function drawPaper(x) {
   byId("paper-panel").hidden = !byId("show-paper").checked;

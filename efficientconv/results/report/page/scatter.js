@@ -1,9 +1,9 @@
-// Any figure against any cost or setting: configurations' means, single runs, and the fronts of what can be compared.
+// The chart of any figure against any cost or setting: means of configurations, single runs, and fronts of comparable runs.
 
-const LABELLED = 40; // groups; of more, only those on the front are named
+const LABELLED = 40; // groups; with more, only the groups on a front are named
 const HOVER_KEYS = 8;
-const FRONT = "Filled marks, joined by dots: the Pareto front, matched by nothing at the same cost or less among runs of "
-  + "one tier, on the same images, of one size and layout, with as many epochs.";
+const FRONT = "Filled marks, joined by dots, are the Pareto front: no comparable run is as good at the same cost or less. "
+  + "Comparable runs have the same tier, images, image size, layout and number of epochs.";
 
 function drawScatter() {
   const all = visibleGroups();
@@ -11,7 +11,7 @@ function drawScatter() {
   fillAxis(byId("cost-x"), all, "macs");
   const [x, y] = [axisOf(byId("cost-x").value, all), axisOf(byId("cost-y").value, all)];
   const log = byId("cost-log");
-  if (log.dataset.axis !== x.name && !log.dataset.wanted) log.checked = x.logarithmic; // another axis: by its nature
+  if (log.dataset.axis !== x.name && !log.dataset.wanted) log.checked = x.logarithmic; // the default of a new axis
   delete log.dataset.wanted;
   log.dataset.axis = x.name;
   const points = all.map((group) => pointOf(group, x, y)).filter((point) => point.x !== null && point.y !== null);
@@ -44,7 +44,7 @@ function xAxis(x, points) {
   return axis(title, { type: values.every((value) => typeof value === "number") ? "linear" : "category" });
 }
 
-// Those that no other point matches at the same cost or less, from the cheapest on. None where x is no cost, y no quality.
+// The points that no other point matches at the same cost or less, by cost. Empty if x is not a cost or y is not a quality.
 function paretoFront(points, x, y) {
   const better = FIGURES[y.name]?.better;
   if (!x.isCost || !better || y.isCost) return [];
@@ -56,7 +56,7 @@ function paretoFront(points, x, y) {
   return front;
 }
 
-// Those on a front before the others.
+// Points on a front get their names first.
 function nameMarks(points, onFront) {
   for (const point of points) {
     point.name = points.length <= LABELLED || onFront.includes(point) ? modelTitle(point.group.model) : "";
@@ -65,7 +65,7 @@ function nameMarks(points, onFront) {
   placeNames(inOrder, byId("cost-log").checked, byId("cost-chart"));
 }
 
-// Runs that can be compared: their front, single runs, means.
+// The traces of one series of comparable runs: the front, the single runs, the means.
 function seriesTraces(points, { name, front, number, x, y, keys }) {
   const singles = points.filter(({ group }) => group.done.length > 1)
     .flatMap(({ group, hue }) => group.done.map((run) => ({ run, group, hue })));
@@ -111,8 +111,8 @@ function timings(points, x) {
 function writeCostNote(points, x, front) {
   const times = timings(points, x);
   byId("cost-note").textContent = [
-    "Each mark is the mean over the seeds of one configuration, its bar the standard deviation (none for one seed), small",
-    "dots the single runs; colours are models. A click opens a configuration.", front.length ? FRONT : "",
+    "Each mark is the mean over the seeds of one configuration. Its bar is the standard deviation (none for one seed).",
+    "Small dots are single runs, and a colour is a model. A click opens a configuration.", front.length ? FRONT : "",
     times.length ? `Times: ${times.join("; ")}.` : "",
   ].join(" ");
 }

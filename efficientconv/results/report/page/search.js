@@ -1,13 +1,13 @@
-// Searches: configurations as lines through their settings, and the best after so many runs.
+// The effect of each setting: configurations as lines through their settings, and the best figure after each run.
 
 const MOST_LINES = 300;
 const MOST_AXES = 8;
-const FEW_VALUES = 6; // of an axis, each is written at it
+const FEW_VALUES = 6; // up to this number, an axis shows each of its values
 
 function drawSearch() {
   const having = (name) => visibleGroups().filter((group) => over(group, name).mean !== null);
   const [tested, heldOut] = ["top1_percent", "best_val_top1_percent"];
-  const preferred = having(heldOut).length > having(tested).length ? heldOut : tested; // trials are not tested
+  const preferred = having(heldOut).length > having(tested).length ? heldOut : tested; // a search has no test
   fillSelect(byId("search-figure"), RECORDED.map((name) => [name, FIGURES[name].title]), preferred);
   const aim = figureAxis(byId("search-figure").value);
   const groups = having(aim.name);
@@ -37,10 +37,10 @@ function drawParallel(groups, keys, aim) {
     }))),
   });
   const some = ranked.length > MOST_LINES ? ` The best ${MOST_LINES} of ${ranked.length} are drawn.` : "";
-  byId("parallel-note").textContent = `A line is a configuration; the better, the bluer; the best is thick.${some}`;
+  byId("parallel-note").textContent = `A line is a configuration. A better one is bluer, and the best one is thick.${some}`;
 }
 
-// Where a group lies on an axis, from 0 to 1, and what is written at it. Texts lie by their order.
+// The place of a group on an axis, from 0 to 1, and the values written at the axis. Texts stand in their order.
 function placeOn({ value, show = text, logarithmic }, groups) {
   const values = unique(groups.map(value)).sort((a, b) => compare(a, b, 1));
   const numeric = values.every((one) => typeof one === "number");

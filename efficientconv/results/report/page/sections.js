@@ -1,12 +1,12 @@
-// Sections are drawn when they come near the window, and again, then, when their runs have changed; and the menu of them.
+// Draws a section when it comes near the window, and again when its runs have changed. Makes the menu of sections.
 
-const sections = new Map(); // by id: how it is drawn, whether it is near, whether it is out of date
+const sections = new Map(); // by id: element, draw (a function), near (the window), due (it must be drawn)
 
 const watcher = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting: near } of entries) drawIfDue(Object.assign(sections.get(target.id), { near }));
 }, { rootMargin: "300px" });
 
-// `answer`: what a choice in it changes.
+// `answer` is called when the reader changes a choice in the section.
 function addSection(id, drawSection, answer = drawSection) {
   sections.set(id, { element: byId(id), draw: drawSection, near: false, due: true });
   byId(id).addEventListener("input", answer);
@@ -25,13 +25,13 @@ function redrawSections(all = {}) {
   for (const section of sections.values()) drawIfDue(Object.assign(section, { due: true }, all));
 }
 
-// On paper it is light, and as wide as the paper: before the browser lays the pages out.
+// On paper the page is light, and as wide as the paper. All sections are drawn before the browser lays the pages out.
 function print(printing) {
   document.documentElement.classList.toggle("printing", printing);
   redrawSections({ near: true });
 }
 
-// Not by the links' own way: the address has the reader's choices.
+// A click on a link scrolls without changing the address, because the address keeps the reader's choices.
 byId("menu").append(...[...document.querySelectorAll("[data-menu]")].map((section) => {
   const link = element("a", { href: `#${section.id}` }, section.dataset.menu);
   link.addEventListener("click", (event) => {

@@ -1,16 +1,17 @@
-// Tables that sort by a click on a column's name and can be taken away as CSV, and the tiers' own tables.
+// Tables that the reader can sort by a click on a column's name and save as CSV, and the tables of the tiers.
 
 const isEmpty = (value) => value === "" || value === null || value === undefined;
 const isNumber = (value) => !isEmpty(value) && !Number.isNaN(Number(value));
-const LONG = 28; // characters; such a column is wrapped
-const FORMULA = /^'*[=+@＝＋－＠-]/; // what a spreadsheet would compute; results/csv_files.py has the same rule
+const LONG = 28; // characters; a column with longer cells is wrapped
+const FORMULA = /^'*[=+@＝＋－＠-]/; // texts that a spreadsheet would compute; results/csv_files.py has the same rule
 
-const takeaways = new Map(); // by name: columns and rows, as the table of that name shows them now
+const takeaways = new Map(); // by a table's name: the columns and rows that the table shows now
 
 const note = (says) => element("p", { className: "note" }, says);
 
-// Columns: {title, about, value(row), show(row)}: what is sorted by, and what is shown (a text or an element) where that
-// differs. `label`: for those who do not see it. `most`: no more rows are drawn; `open(row)`: what a click on a row does.
+// A column is {title, about, value(row), show(row)}. Rows are sorted by `value`. `show` gives the text or element to
+// show, if it is not the value. label: for screen readers. most: the most rows that are drawn. open(row): called at a
+// click on a row.
 function sortableTable(label, columns, rows, { most = Infinity, open } = {}) {
   const body = element("tbody");
   const kinds = columns.map((column) => kindOf(rows.map(column.value).filter((value) => !isEmpty(value))));
@@ -47,7 +48,7 @@ function kindOf(values) {
   return values.some((value) => String(value).length > LONG) ? "long" : "";
 }
 
-// Numbers by size, words by the alphabet, what is empty last.
+// Numbers are ordered by size, words by the alphabet. Empty cells come last.
 function compare(one, other, way) {
   if (isEmpty(one) || isEmpty(other)) return isEmpty(one) - isEmpty(other);
   if (isNumber(one) && isNumber(other)) return way * (one - other);

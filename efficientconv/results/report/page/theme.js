@@ -1,4 +1,4 @@
-// plotly.js in the page's own type and colours, light, dark or printed.
+// Draws charts by plotly.js with the page's font and colours, on a light or dark screen or on paper.
 
 const COLOURS = 8;
 const CLEAR = "rgba(0,0,0,0)";
@@ -15,13 +15,13 @@ const colour = (number) => cssColour(`c${number % COLOURS}`);
 // A model has one colour in all charts.
 const modelColour = (model) => colour(MODELS.indexOf(model));
 
-// Of two named ones; `share` of the second.
+// A mixture of two named colours, with `share` of the second.
 function mixed(one, other, share) {
   const parts = [one, other].map((name) => cssColour(name).match(/\w\w/g).map((part) => parseInt(part, 16)));
   return `rgb(${parts[0].map((value, i) => value * (1 - share) + parts[1][i] * share)})`;
 }
 
-// plotly.js reads tags and entities in its texts: names are to be shown as they are.
+// plotly.js would read tags and entities in a text. Names must be shown as they are.
 const plain = (value) => text(value).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 
 function axis(title, more = {}) {
@@ -32,7 +32,7 @@ function axis(title, more = {}) {
 }
 
 function draw(id, traces, layout) {
-  const width = byId(id).clientWidth; // said, because plotly.js itself notices only a change of the window
+  const width = byId(id).clientWidth; // given, because plotly.js notices only a change of the window's size
   const base = {
     width, height: byId(id).clientHeight, paper_bgcolor: CLEAR, plot_bgcolor: CLEAR, hovermode: "closest",
     margin: { l: width < NARROW ? 44 : 56, r: 12, t: 12, b: 48 },
@@ -49,7 +49,7 @@ function draw(id, traces, layout) {
   });
 }
 
-// In place of a chart that would have nothing in it.
+// Draws a sentence in place of a chart without data.
 function drawNothing(id, why) {
   draw(id, [], {
     xaxis: { visible: false }, yaxis: { visible: false },
@@ -57,7 +57,7 @@ function drawNothing(id, why) {
   });
 }
 
-// Marks and curves carry the number of their group.
+// Marks and curves have the number of their group as customdata.
 function openClicked({ points }) {
   const number = points.map((point) => point.customdata).find((value) => value !== undefined);
   if (number !== undefined) openDetails(GROUPS[number]);
