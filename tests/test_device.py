@@ -78,6 +78,8 @@ def test_gpus_hidden_on_purpose_are_named(machine, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(UserError, match="CUDA_VISIBLE_DEVICES is empty"):
         choose_device("cuda")
+    with pytest.warns(UserWarning, match="^this runs on the CPU: CUDA_VISIBLE_DEVICES is empty and hides every GPU$"):
+        assert choose_device("auto") == CPU
 
 
 def test_one_process_on_several_gpus_says_how_to_take_all(machine, monkeypatch):
