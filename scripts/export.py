@@ -75,8 +75,8 @@ def main(values: dict) -> None:
 
 
 def output_path(order: Order) -> Path:
-    """Raises UserError for a name that does not say the format: it might be another file."""
-    beside = Path(order.run, "model") if Path(order.run).is_dir() else Path(order.run)  # published weights: here
+    """Raises UserError unless the name ends as the format does: another file could be overwritten."""
+    beside = Path(order.run, "model") if Path(order.run).is_dir() else Path(order.run)  # weights by name: here
     path = Path(f"{beside}.{order.format}" if order.output is None else order.output).expanduser()
     if path.suffix != f".{order.format}" or path.is_dir():
         raise UserError(f"output={order.output} is no name of a {order.format} file; end it with .{order.format}")

@@ -61,7 +61,7 @@ class Order(Section):
 
 
 def main() -> None:
-    sys.stdout.reconfigure(errors="backslashreplace")  # names of classes and files that the terminal has no letters for
+    sys.stdout.reconfigure(errors="backslashreplace")  # the terminal may lack letters of classes' and files' names
     order = parse_order(parse_args().settings)
     output = None if order.output is None else csv_path(order.output)
     paths, passed_over = find_pictures(Path(order.images).expanduser())
@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def predict(classifier: Classifier, paths: list[str], topk: int, file: TextIO | None) -> int:
-    """Says and writes all predictions; returns how many pictures are damaged."""
+    """Prints and writes all predictions. Returns the number of damaged pictures."""
     damaged = 0
     with Progress("predicting", len(paths), "pictures", lines=sys.stderr) as progress:
         for batch in classifier.batches(paths, topk):
@@ -102,7 +102,7 @@ def headline(classifier: Classifier, pictures: int) -> str:
 
 
 def tell(batch: list[Prediction]) -> bool:
-    """A line a picture; what cannot be read goes to stderr. False: whoever read them has left, as head does."""
+    """Prints a line for each picture; damaged ones go to stderr. False: the reader of the output has ended, as head does."""
     try:
         for prediction in batch:
             if prediction.damage:
@@ -132,7 +132,7 @@ def row_of(prediction: Prediction, topk: int) -> dict[str, object]:
 
 
 def csv_path(output: str) -> Path:
-    """Raises UserError for what is no name of a csv file: it might be a picture."""
+    """Raises UserError unless the name ends in .csv: a picture could be overwritten."""
     path = Path(output).expanduser()
     if path.suffix != ".csv" or path.is_dir():
         raise UserError(f"output={output} is no name of a csv file; end it with .csv")
@@ -141,7 +141,7 @@ def csv_path(output: str) -> Path:
 
 @contextmanager
 def writing(output: Path | None) -> Iterator[TextIO | None]:
-    """The file, there when it is whole."""
+    """The open file, which gets its name when it is complete."""
     if output is None:
         yield None
         return

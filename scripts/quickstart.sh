@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Trains models A and C on scikit-learn's digits and sets them side by side: bash scripts/quickstart.sh
-# Makes .venv if missing. No download beyond the packages, no account; under five minutes on 2 CPU cores after them.
+# Trains models A and C on scikit-learn's digits and compares them: bash scripts/quickstart.sh
+# Makes .venv if it is missing. Downloads only packages, and needs no account. After the download it takes under
+# five minutes on 2 CPU cores.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 

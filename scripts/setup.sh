@@ -1,5 +1,5 @@
-# Makes .venv with what requirements.txt pins, once for each state of that file. Sourced by the other scripts, which then
-# have $python. Takes the first Python 3.10 or newer on the path.
+# Makes .venv with the packages of requirements.txt, and again when that file changes. The other scripts source this
+# file and then have $python. It takes the first Python 3.10 or newer on the path.
 
 find_python() {
     local candidate

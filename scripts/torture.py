@@ -138,7 +138,7 @@ def started(settings: Sequence[str], folder: Path) -> Iterator[subprocess.Popen]
 
 
 def kill_once(process: subprocess.Popen, folder: Path, before: int | None, phase: str, delay_s: float) -> bool:
-    """Kills in `phase`, `delay_s` or more after process `before` no longer has the run; False: the run was done before."""
+    """Kills the run in `phase`, `delay_s` or more after it has taken over from process `before`. False: the run ended."""
     wait_until(process, lambda: read_status(folder).get("pid") != before)
     time.sleep(delay_s)
     if phase != "step":

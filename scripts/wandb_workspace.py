@@ -27,7 +27,7 @@ if __name__ == "__main__":
     leave_on_signals()
     parse_args()  # a mistake and --help are answered now: the imports take seconds
 
-os.environ.setdefault("WANDB_SILENT", "true")  # without its lines about the login: only the address is needed
+os.environ.setdefault("WANDB_SILENT", "true")  # no lines about the login: the command prints only the address
 
 try:
     import wandb

@@ -1,6 +1,6 @@
 """Inference of whole models by several programs: this project, PyTorch (eager, compiled), ONNX Runtime, OpenVINO.
 
-All have the same weights, threads and images (noise, float32), and are interleaved in one run.
+All programs have the same weights, threads and images (noise, float32), and take turns in one run.
 """
 
 from __future__ import annotations
