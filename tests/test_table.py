@@ -9,6 +9,7 @@ import html
 import io
 import itertools
 import json
+import math
 import os
 import pty
 import re
@@ -166,6 +167,17 @@ def test_names_in_a_picture_cover_no_point_no_line_and_no_other_name():
     assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
     places = axes.transData.transform([place for line in lines for place in line])
     assert not any(box.contains(*place) for box in boxes for place in places)
+    plt.close(figure)
+
+
+def test_a_name_stands_nearest_to_its_own_point_or_a_line_leads_to_it():
+    figure, axes = plt.subplots(figsize=(8, 5))
+    values = [(0.5, 0.5), (0.5, 0.52), (0.52, 0.51), (0.2, 0.2), (0.21, 0.23), (0.19, 0.24), (0.23, 0.21)]
+    label(axes, [(f"name {i}", "black", place) for i, place in enumerate(values)], [(place, place) for place in values])
+    boxes, points = [text.get_window_extent() for text in axes.texts], axes.transData.transform(values)
+    distances = [[math.dist(point, np.clip(point, box.min, box.max)) for point in points] for box in boxes]
+    nearest = [i for i, of_name in enumerate(distances) if min(of_name) == of_name[i]]
+    assert len(nearest) + len(axes.lines) >= len(values) and len(nearest) >= 4
     plt.close(figure)
 
 

@@ -121,7 +121,7 @@ def plot(rows: Sequence[Row], title: str) -> Picture:
                 axes.set_title(f"{layout}, batch {batch}: {kind}", loc="left")
                 _draw(axes, [row for row in rows if (row.layout, row.batch, row.kind) == (layout, batch, kind)])
         if len(rows) > len({(row.layout, row.batch, row.kind, row.name) for row in rows}):  # else each point has its name
-            drawing.legend(*axes.get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=2)
+            drawing.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
         return rendered(drawing)
 
 

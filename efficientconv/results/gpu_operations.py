@@ -46,5 +46,5 @@ def plot(rows: Sequence[dict], machine: Machine) -> Picture:
         axes.invert_yaxis()
         axes.set(xlabel="share of the limit that memory and arithmetic leave, %", xlim=(0, 100))
         axes.set_title(f"operations of model C, against {machine.name}'s data sheet", loc="left")
-        axes.legend(frameon=False, loc="lower right")
+        axes.legend(loc="lower right")
         return rendered(drawing)

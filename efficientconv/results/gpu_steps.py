@@ -175,6 +175,6 @@ def _draw(axes: Axes, steps: Sequence[Step]) -> None:
         places = [step.macs_over_a for step in chosen], [step.over_a for step in chosen]
         axes.scatter(*places, 26, colours, marker=MARKERS[number], zorder=3)
         axes.scatter([], [], 26, "0.4", marker=MARKERS[number], label=run)
-    axes.legend(fontsize=8, frameon=False, loc="lower right")
+    axes.legend(loc="upper right")  # few networks have more MACs than A
     named = [(step.model, family_of(step.model).colour, (step.macs_over_a, step.over_a)) for step in steps]
     label(axes, named, [(place, place) for _, _, place in named])

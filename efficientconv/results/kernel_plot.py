@@ -130,4 +130,4 @@ def _draw_identity(axes: Axes, groups: dict[str, Kernels], size: int, colors: di
         weights = np.full(len(kernels.identity), 100 / max(1, len(kernels.identity)))
         axes.hist(kernels.identity, np.linspace(0, 1, 11), weights=weights, label=label, **style)
     axes.set_xlim(0, 1)
-    axes.legend(frameon=False, fontsize=8, loc="upper right")
+    axes.legend(loc="upper right")

@@ -15,6 +15,8 @@ matplotlib.use("Agg")  # no screen is needed
 MARKERS = "osD^v<>Pph*X"
 STYLE = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25,
+    "legend.edgecolor": "none", "legend.borderpad": 0.1,  # no frame, but lines fade behind the text
+    "legend.fontsize": 8, "legend.title_fontsize": 8,
     "svg.hashsalt": "efficientconv",
 }  # fmt: skip
 Picture = Mapping[str, bytes]  # .png and .svg

@@ -89,7 +89,7 @@ def _draw(axes: Axes, points: Sequence[Point], joined: bool, equal: str | None) 
     counted = f"{seeds[0]} seed{'s' * (seeds[0] > 1)}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
     lines = "\nlines: fronts of models at several widths" if joined else ""
     told = f"mean of {counted}; bars: ± standard deviation{lines}"
-    axes.legend(fontsize=8, title_fontsize=8, frameon=False, title=told)
+    axes.legend(title=told)
     ends = [(name, pareto_front(line)[-1]) for name, line in series.items()] if joined else [(p.name, p) for p in points]
     named = [(name, family_of(p.name).colour, (p.cost, p.top1.mean)) for name, p in ends]
     label(axes, named, [*map(_bar, points), *(line for path in paths for line in zip(path, path[1:]))])
