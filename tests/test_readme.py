@@ -251,14 +251,18 @@ def test_findings_at_equal_cost_are_shown_once_they_are_made(tmp_path: Path):
     (folder / "claims_equal_cost.csv").write_text(
         "row,than,at_equal,sentence,verdict,difference_points,low,high\n"
         "c@5.16e6,a,macs,x,supported,1.70,1.21,2.19\n"
+        "c@2.26e6,a,macs,x,supported,2.40,1.89,2.99\n"
+        "c,a,macs,x,undecided,0.10,-0.4,0.6\n"
         "k@5.16e6,a,macs,x,contradicted,-1.60,-2.1,-1.1\n"
         "m,a,inference,x,undecided,0.2,,\n"
         "c@9e6,a,macs,x,,,,\n"
     )
     (folder / "equal_cost_macs.png").touch()
     text = findings(folder)
-    assert "| C | SIC 3x3, 4 a stage | 5.16 M MACs | +1.70 (+1.21 to +2.19) | **more accurate** |" in text
-    assert "| 5.16 M MACs | -1.60 (-2.10 to -1.10) | **less accurate** |" in text
+    both = "MACs: 2.26 M, 5.16 M | +1.70 to +2.40 (+1.21 to +2.99)"
+    assert f"| C | SIC 3x3, 4 a stage | {both} | **more accurate** |" in text
+    assert "| MACs: its own | +0.10 (-0.40 to +0.60) | **undecided** |" in text
+    assert "| MACs: 5.16 M | -1.60 (-2.10 to -1.10) | **less accurate** |" in text
     assert "| time of inference | +0.20 | **undecided** |" in text
-    assert "3 comparisons: 1 more accurate, 1 less accurate, 1 undecided." in text
+    assert "5 comparisons: 2 more accurate, 1 less accurate, 2 undecided." in text
     assert "(results/cifar_small/equal_cost_macs.png)" in text and "**At equal width.**" in text

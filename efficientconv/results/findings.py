@@ -8,10 +8,10 @@ from efficientconv.models import model_config
 from efficientconv.results.claims import EQUAL_COST, ClaimResult, counts, tested_claims
 from efficientconv.results.table import Column, Table
 from efficientconv.results.tables import budget_of, model_of
+from efficientconv.text import interval
 
 OUTCOMES = {"supported": "more accurate", "contradicted": "less accurate", "undecided": "undecided"}  # than A
-MODEL = Column("model", lambda claim: model_of(claim.row).upper())
-DIFFERENCE = Column("accuracy against A's, points (95 %)", lambda claim: claim.shown)
+DIFFERENCE = "accuracy against A's, points (95 %)"
 
 
 def findings(folder: Path) -> str:
@@ -20,8 +20,9 @@ def findings(folder: Path) -> str:
     at_equal_cost = [claim for claim in claims if claim.at_equal]  # each says "better than A": contradicted, it is worse
     at_equal_width = [claim for claim in claims if not claim.at_equal and claim.than == "a"]
     parts = [
-        "**At equal cost.** A is made narrower or wider until it costs what the model costs. Verdicts are corrected for the "
-        "number of claims, intervals are not."
+        "**At equal cost.** A is made narrower or wider until it costs what the model costs. A line with several costs "
+        "gives the least and the greatest difference, and the ends of all intervals. Verdicts are corrected for the number "
+        "of claims, intervals are not."
     ]
     if at_equal_cost:
         told = ", ".join(f"{count} {OUTCOMES[verdict]}" for verdict, count in counts(at_equal_cost).items())
@@ -37,27 +38,42 @@ def findings(folder: Path) -> str:
 
 
 def _equal_cost_table(claims: list[ClaimResult]) -> str:
-    return Table(claims, [
-        MODEL,
-        Column("layers", lambda claim: model_config(model_of(claim.row)).description),
-        Column("at equal", _at_equal),
-        DIFFERENCE,
-        Column("verdict: than A", lambda claim: f"**{OUTCOMES[claim.verdict]}**"),
+    """A line for each model, kind of cost and verdict."""
+    lines: dict[tuple, list[ClaimResult]] = {}
+    for claim in claims:
+        lines.setdefault((model_of(claim.row), claim.at_equal, claim.verdict), []).append(claim)
+    return Table(list(lines.values()), [
+        Column("model", lambda line: model_of(line[0].row).upper()),
+        Column("layers", lambda line: model_config(model_of(line[0].row)).description),
+        Column("at equal", _costs),
+        Column(DIFFERENCE, _differences),
+        Column("verdict: than A", lambda line: f"**{OUTCOMES[line[0].verdict]}**"),
     ]).markdown()  # fmt: skip
 
 
 def _equal_width_table(claims: list[ClaimResult]) -> str:
     return Table(claims, [
-        MODEL,
+        Column("model", lambda claim: model_of(claim.row).upper()),
         Column("the paper's claim", lambda claim: claim.sentence),
-        DIFFERENCE,
+        Column(DIFFERENCE, lambda claim: claim.shown),
         Column("verdict", lambda claim: f"**{claim.verdict}**"),
     ]).markdown()  # fmt: skip
 
 
-def _at_equal(claim: ClaimResult) -> str:
-    budget = budget_of(claim.row) if claim.at_equal == "macs" else None
-    return EQUAL_COST[claim.at_equal] if budget is None else f"{budget / 1e6:.2f} M MACs"
+def _costs(line: list[ClaimResult]) -> str:
+    if line[0].at_equal != "macs":
+        return EQUAL_COST[line[0].at_equal]
+    budgets = [budget_of(claim.row) for claim in line]
+    costs = [f"{budget / 1e6:.2f} M" for budget in sorted(filter(None, budgets))] + ["its own"] * (None in budgets)
+    return f"MACs: {', '.join(costs)}"
+
+
+def _differences(line: list[ClaimResult]) -> str:
+    if len(line) == 1:
+        return line[0].shown
+    means, lows, highs = zip(*((claim.difference_points, claim.low, claim.high) for claim in line))
+    within = "" if None in lows else f" ({interval(min(lows), max(highs), '+.2f')})"
+    return interval(min(means), max(means), "+.2f") + within
 
 
 def _plot(folder: Path, name: str) -> list[str]:
