@@ -82,10 +82,13 @@ def test_a_failed_build_says_why_and_is_not_tried_again_at_once(compiler, tmp_pa
             build.library()
     assert builds(tmp_path) == 1
     (note,) = (tmp_path / "cache/efficientconv").glob("*.failed")
-    os.utime(note, (0, time.time() - build.REMEMBER_SECONDS - 1))
+    of_another_version = note.with_name("native-0.failed")
+    of_another_version.touch()
+    for path in (note, of_another_version):
+        os.utime(path, (0, time.time() - cache.REMEMBER_SECONDS - 1))
     with pytest.raises(build.BuildError, match="no such thing"):
         build.library()
-    assert builds(tmp_path) == 2
+    assert builds(tmp_path) == 2 and note.exists() and not of_another_version.exists()
     compiler(WRITES)  # another compiler
     assert build.library()
 

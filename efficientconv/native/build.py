@@ -27,12 +27,11 @@ import torch
 
 from efficientconv.errors import UserError
 from efficientconv.files import InUse, lock
-from efficientconv.native.cache import BuildError, folder_to_build_in, hold, remove_killed_builds, remove_old, store, stored
+from efficientconv.native.cache import BuildError, folder_to_build_in, hold, remove_old, remove_remains, store, stored
 
 SOURCE_DIR = Path(__file__).parent / "csrc"
 TIME_LIMIT = 600  # seconds for the compiler; it needs about 30
 HAVE_OWNERS = hasattr(os, "getuid")  # not on Windows
-REMEMBER_SECONDS = 24 * 3600  # how long a compiler's failure is remembered
 # Runs a command beside a watcher. This process holds stdin open; when stdin ends, the watcher kills the command's group.
 WATCHER = 'exec 3<&0 </dev/null; (read _ <&3; kill -KILL 0) >/dev/null 2>&1 & exec "$@" 3<&-'
 
@@ -128,7 +127,7 @@ def _alone(folder: Path) -> Iterator[None]:
         except InUse:
             time.sleep(0.2)
     try:
-        remove_killed_builds(folder)
+        remove_remains(folder)
         yield
         remove_old(folder)
     finally:
@@ -136,8 +135,8 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _remembered(note: Path) -> None:
-    """Raises BuildError if this compiler failed on these sources within REMEMBER_SECONDS: a new try would be slow."""
-    if note.exists() and time.time() - note.stat().st_mtime < REMEMBER_SECONDS:
+    """Raises BuildError if this compiler failed on these sources a short time ago: a new try would be slow."""
+    if note.exists():
         raise BuildError(f"{note.read_text()}; not tried again for a day, or until {note} is deleted")
 
 

@@ -10,6 +10,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 from efficientconv.files import read_bytes, remove_leftovers, replacing
 
 KEPT = 4  # libraries of 1 MB: one for each version and torch in use side by side
+REMEMBER_SECONDS = 24 * 3600  # how long a compiler's failure is remembered
 
 
 class BuildError(Exception):
@@ -81,10 +83,13 @@ def folder_to_build_in() -> Path:
     raise BuildError(f"no folder for compiled kernels ({'; '.join(reasons)}); set XDG_CACHE_HOME to one that is yours")
 
 
-def remove_killed_builds(folder: Path) -> None:
-    """Removes the temporary files of killed builds. Only for the process that holds the lock."""
+def remove_remains(folder: Path) -> None:
+    """Removes the temporary files of killed builds, and forgotten failures. Only for the process that holds the lock."""
     for left in folder.glob("build-*"):
         shutil.rmtree(left, ignore_errors=True)
+    for note in folder.glob("*.failed"):
+        if time.time() - note.lstat().st_mtime > REMEMBER_SECONDS:
+            note.unlink()
     remove_leftovers(folder)
 
 
