@@ -173,6 +173,16 @@ def lock(path: Path, busy: str) -> int:
     return file
 
 
+def is_at(file: int, path: Path) -> bool:
+    """Whether the open file is at `path`: nobody has removed it, or put another in its place."""
+    try:
+        return os.path.samestat(os.fstat(file), os.stat(path))
+    except FileNotFoundError:
+        return False
+    except OSError:  # nobody can tell now: a disk that does not answer
+        return True
+
+
 def wait_for_lock(file: int) -> None:
     """Waits until no other process locks the open file, and locks it. Does nothing without locks. Raises OSError."""
     try:

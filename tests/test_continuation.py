@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 from conftest import ROOT, SMALL_RUN, train_here
 from efficientconv.config import RunConfig
 from efficientconv.data import find_data, fingerprint
+from efficientconv.engine.epoch_log import EpochLog
 from efficientconv.engine.identity import run_name
 from efficientconv.engine.run_folder import TEST, TRAIN, RunFolder
 from efficientconv.errors import UserError
@@ -212,3 +214,49 @@ def test_a_second_start_changes_nothing_in_the_folder_of_the_first(cut_off):
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.fixture
+def after_an_epoch(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable], None]:
+    """Does something when a run has written the record of its first epoch."""
+
+    def patch(act: Callable[[], None]) -> None:
+        real = EpochLog.add
+
+        def add(log: EpochLog, record: dict) -> None:
+            real(log, record)
+            if record["epoch"] == 1:
+                act()
+
+        monkeypatch.setattr(EpochLog, "add", add)
+
+    return patch
+
+
+def test_a_folder_that_is_removed_during_the_training_is_made_anew(after_an_epoch, finished_run, tmp_path, capsys):
+    folder = tmp_path / "run"
+    after_an_epoch(lambda: shutil.rmtree(folder))
+    with pytest.warns(UserWarning, match="run was removed during the training, and is made anew"):
+        train_here(*SMALL_RUN, f"run_dir={folder}")
+    assert {path.name for path in finished_run.iterdir()} <= {path.name for path in folder.iterdir()}
+    assert len(RunFolder(folder).records()) == 2
+    train_here(*SMALL_RUN, f"run_dir={folder}")
+    assert "already trained" in capsys.readouterr().out
+
+
+def test_a_run_whose_folder_was_removed_writes_nothing_into_that_of_another_process(after_an_epoch, tmp_path):
+    folder, others = tmp_path / "run", []
+
+    def another() -> None:
+        shutil.rmtree(folder)
+        folder.mkdir()
+        others.append(holder(folder))
+
+    after_an_epoch(another)
+    try:
+        with pytest.warns(UserWarning, match="was removed"), pytest.raises(UserError, match="is in use by another process"):
+            train_here(*SMALL_RUN, f"run_dir={folder}")
+        assert [path.name for path in folder.iterdir()] == ["run.lock"]
+    finally:
+        others[0].kill()
+        others[0].wait()

@@ -71,7 +71,7 @@ def test_too_little_space_is_found_at_the_start(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(store_module.shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 1000, 1000))
     store = RunStore(RunFolder(tmp_path), make_trainer(small_model()), 10.0, World(), Preemption())
-    with pytest.raises(UserError, match="has 0 MB free, and checkpoints need .* MB; free some"):
+    with pytest.raises(UserError, match="has 0.0 MB free, and checkpoints need .* MB; free some"):
         store.check_space()
 
 

@@ -17,6 +17,7 @@ from efficientconv.engine.reporter import EpochProgress, Reporter, epoch_line, h
 from efficientconv.engine.run_folder import run_folder
 from efficientconv.engine.store import RunStore
 from efficientconv.engine.training import Training, build_training
+from efficientconv.files import InUse
 from efficientconv.info import git_state
 from efficientconv.signals import Preempted
 
@@ -202,6 +203,8 @@ class Run:
 
     def _end_early(self, error: BaseException) -> None:
         """Writes the reason to status.json. After a signal, saves the state first."""
+        if isinstance(error, InUse):  # the folder was removed, and is another process's now
+            return
         if isinstance(error, Preempted):
             self.store.save_if_newer()
         states = {Preempted: "preempted", Diverged: "diverged"}

@@ -69,6 +69,7 @@ class RunFolder:
         self.note_file = path / "note.txt"  # written by a person
         self.classes_file = path / "classes.json"  # by label
         self.checkpoints = path / "checkpoints"
+        self.lock_file = path / "run.lock"
 
     def holds_run(self) -> bool:
         """Whether a run was begun here. Raises UserError if the folder cannot be read."""
@@ -201,7 +202,8 @@ class RunFolder:
 
 def lock(folder: Path) -> int:
     """Locks the run folder until this process ends. Raises InUse if another process has the lock, and UserError."""
-    return files.lock(folder / "run.lock", f"{folder} is in use by another process; wait for it, or choose another run_dir")
+    busy = f"{folder} is in use by another process; wait for it, or choose another run_dir"
+    return files.lock(RunFolder(folder).lock_file, busy)
 
 
 def in_use(folder: Path) -> bool:

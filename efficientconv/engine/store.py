@@ -17,7 +17,7 @@ from efficientconv.engine.run_folder import RunFolder
 from efficientconv.engine.trainer import Trainer
 from efficientconv.engine.training import Training
 from efficientconv.errors import UserError
-from efficientconv.files import make_folder, refused_in_one_line, remove_leftovers
+from efficientconv.files import is_at, make_folder, refused_in_one_line, remove_leftovers
 from efficientconv.info import environment
 from efficientconv.weights import write_weights
 
@@ -28,6 +28,8 @@ class RunStore:
     def __init__(self, folder: RunFolder, trainer: Trainer, minutes: float, world: World, preemption: Preemption):
         self.folder, self.trainer, self.world, self.preemption = folder, trainer, world, preemption
         self.log = EpochLog(folder.metrics_file)
+        self.training: Training | None = None
+        self.lock: int | None = None
         self.saved_step = 0
         self.seconds = 60 * minutes  # between checkpoints inside an epoch
         self.next_time = time.monotonic() + self.seconds
@@ -35,7 +37,7 @@ class RunStore:
     def take(self, training: Training) -> None:
         """Locks the folder for this run and writes its small files. Raises UserError before anything is changed."""
         folder, config = self.folder, training.config
-        self.lock = folder.hold(config)
+        self.training, self.lock = training, folder.hold(config)
         refuse_other_images(folder, config, training.images)
         refuse_other_processes(folder, self.world.size)
         folder.read_json(folder.damaged_file.name)  # raises UserError now, not at the first damaged image
@@ -58,6 +60,7 @@ class RunStore:
             state = self.trainer.state_dict()  # all processes together
             state["records"] = self.log.text(self.trainer.epoch)
             if self.world.is_main:
+                self._take_again_if_removed()
                 try:
                     save_checkpoint(self.folder.checkpoints, state)
                 except OSError as error:
@@ -92,7 +95,7 @@ class RunStore:
         free = shutil.disk_usage(self.folder.path).free
         if free < needed:
             raise UserError(
-                f"{self.folder.path} has {free / 1e6:.0f} MB free, and checkpoints need {needed / 1e6:.0f} MB; "
+                f"{self.folder.path} has {free / 1e6:.1f} MB free, and checkpoints need {needed / 1e6:.1f} MB; "
                 "free some, or choose another output_root"
             )
 
@@ -103,6 +106,7 @@ class RunStore:
                 f"training is done, but its last state could not be saved in {self.folder.path}; make space there, and the "
                 f"same command continues after step {self.saved_step}"
             )
+        self._take_again_if_removed()
         weights = self.trainer.model.state_dict(), config.model_dump(), classes
         try:
             write_weights(self.folder.weights_file, *weights)
@@ -112,6 +116,13 @@ class RunStore:
                 f"training is done, but the results could not be written to {self.folder.path} ({error.strerror}); make "
                 "space there, and the same command writes them"
             ) from None
+
+    def _take_again_if_removed(self) -> None:
+        """Raises UserError if another process trains in the folder since somebody removed it."""
+        if self.training is None or self.lock is None or is_at(self.lock, self.folder.lock_file):
+            return
+        warnings.warn(f"{self.folder.path} was removed during the training, and is made anew", stacklevel=2)
+        self.take(self.training)
 
     def _note_damage(self, image: str, reason: str) -> None:
         warnings.warn(f"the training image '{image}' is damaged ({reason}); another takes its place", stacklevel=2)
