@@ -36,11 +36,12 @@ def page(sources: Sources, origins: Iterable[object]) -> str:
         lstrip_blocks=True,
     )  # fmt: skip
     stated = [claim for folder in sources.tier_folders for claim in sources.attempt(tier_claims, folder) or []]
+    tested = [claim for claim in stated if claim.difference_points is not None]
     tables = [table for folder in sources.tier_folders for table in sources.attempt(tier_tables, folder) or []]
     data, images = _data(sources), _kernel_images(sources)  # before the template lists what was left out
     return templates.get_template("report.html").render(
-        origins=list(map(str, origins)), made=_now(), git=git_state(), warnings=sources.warnings, claims=stated,
-        counts=counts(stated), tables=tables, kernels=images,
+        origins=list(map(str, origins)), made=_now(), git=git_state(), warnings=sources.warnings, claims=tested,
+        untested=len(stated) - len(tested), counts=counts(tested), tables=tables, kernels=images,
         states=sorted(Counter(run.record.state for run in sources.runs).items()),
         style=Markup((PAGE / "report.css").read_text()), plotly=Markup(get_plotlyjs()), scripts=Markup(_scripts()),
         data=Markup(json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")),

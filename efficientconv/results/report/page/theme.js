@@ -4,7 +4,7 @@ const COLOURS = 8;
 const CLEAR = "rgba(0,0,0,0)";
 const NARROW = 560; // pixels of a chart
 const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "pentagon", "star"];
-const DASHES = ["solid", "dash", "dot", "dashdot"]; // of curves of one colour
+const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"]; // of curves of one colour
 const MODELS = unique(DATA.runs.map((run) => run.model)).sort();
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
