@@ -424,7 +424,7 @@ def test_what_lies_beside_records_is_shown_with_them(chromium, outputs, tier_fol
     (tested,) = report.page.locator("#claims .claims li").all_inner_texts()
     assert tested.split("\n") == ["supported", "SIC is better C against A", "+0.40 +0.10 to +0.70"]
     assert report.page.inner_text("#claims .note").endswith("1 further claim has no runs here.")
-    assert report.page.locator("#claims .claims").evaluate("list => getComputedStyle(list).overflowY") == "auto"  # many scroll
+    assert report.page.locator("#claims .claims").evaluate("list => getComputedStyle(list).overflowY") == "auto"
     report.page.click("#claims summary >> nth=0")
     assert report.page.inner_text("#claims .claims p") == "p = 0.03; tier smoke."
     report.page.locator("#kernels h2").scroll_into_view_if_needed()
@@ -443,6 +443,16 @@ def test_of_two_places_a_run_is_taken_from_the_one_where_it_is_done(tmp_path, fi
     write_record(record_of(RunFolder(unfinished)), tmp_path / "runs")
     (run,) = find_sources([unfinished, tmp_path / "runs"]).runs  # neither is done: the first
     assert run.path == unfinished and run.record.reason == "last sign of life 2026-01-02T03:04:05+00:00"
+
+
+def test_records_come_by_model_and_width(tmp_path, finished_run):
+    record = record_of(RunFolder(finished_run))
+    for model, width in (("c", 0.5), ("c", 0.125), ("a", 0.25), ("c", 0.25)):
+        config = record.config | {"model": record.config["model"] | {"name": model, "width": width}}
+        summary = record.summary | {"model_name": model, "width": width}
+        write_record(replace(record, run=f"{model}{1 - width}", config=config, summary=summary), tmp_path / "runs")
+    found = [(run.record.model, run.record.config["model"]["width"]) for run in find_sources([tmp_path / "runs"]).runs]
+    assert found == [("a", 0.25), ("c", 0.125), ("c", 0.25), ("c", 0.5)]
 
 
 def test_names_are_data_whatever_they_hold(chromium, tier_folder, tmp_path):

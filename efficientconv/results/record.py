@@ -6,6 +6,7 @@ The files results/<tier>/runs/<run>.json are kept in git, so that every figure o
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from efficientconv.engine.identity import identity
 from efficientconv.engine.run_folder import TRAIN, RunFolder
 from efficientconv.errors import UserError
 from efficientconv.files import read_json, write_atomically
+from efficientconv.results.figures import FIGURES
 from efficientconv.validation import validate
 
 _PLACES = {"": ("output_root", "run_dir", "logger"), "data": ("root", "workers")}  # the numbers do not depend on these
@@ -44,9 +46,11 @@ class RunRecord:
             self._check_summary()
 
     def _check_summary(self) -> None:
-        kinds = {key: str for key in _NAMES} | {key: (int, float) for key in _NUMBERS}
-        if wrong := [key for key, kind in kinds.items() if not isinstance(self.summary.get(key), kind)]:
-            raise UserError(f"the summary of the finished run {self.run} lacks {', '.join(wrong[:3])}")
+        optional = [key for key in FIGURES if key != "loss" and self.summary.get(key) is not None]  # a loss may be infinite
+        wrong = [key for key in _NAMES if not isinstance(self.summary.get(key), str)]
+        wrong += [key for key in dict.fromkeys([*_NUMBERS, *optional]) if not _is_number(self.summary.get(key))]
+        if wrong:
+            raise UserError(f"the summary of the finished run {self.run} lacks a valid {', '.join(wrong[:3])}")
         if self.summary["model_name"] != self.run_config.model.name:
             raise UserError(f"the summary of the finished run {self.run} is of another model than its configuration")
 
@@ -116,6 +120,10 @@ def read_record(path: Path) -> RunRecord:
 
 def read_records_in(folder: Path) -> list[RunRecord]:
     return [read_record(path) for path in sorted(folder.glob("*.json"))]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def _placeless(config: RunConfig) -> dict:
