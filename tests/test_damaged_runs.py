@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import os
 import shutil
@@ -152,7 +153,10 @@ def test_times_of_an_earlier_version_are_refused_with_the_remedy(tmp_path):
 
 
 @pytest.mark.usefixtures("no_waiting")
-@pytest.mark.parametrize("values", [{"num_classes": None}, {"model_name": "../../evil"}, {"image_size": "large"}])
+@pytest.mark.parametrize("values", [
+    {"num_classes": None}, {"model_name": "../../evil"}, {"image_size": "large"}, {"limit_share": "much"},
+    {"ms_per_image": math.inf}, {"top1_percent": math.nan},
+])  # fmt: skip
 def test_a_summary_of_odd_figures_draws_no_kernels(values, finished_run, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(finished_run, folder)

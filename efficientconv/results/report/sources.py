@@ -49,7 +49,9 @@ class Sources:
 
 
 def find_sources(paths: Iterable[Path]) -> Sources:
-    """Every run once: run folders before records, the newest first. If a run lies in two places, the finished one counts.
+    """Every run once: run folders before records, the newest first, then by model and width.
+
+    If a run lies in two places, the finished one counts.
 
     Raises:
         UserError: a path that does not exist; no run at all.
@@ -62,11 +64,15 @@ def find_sources(paths: Iterable[Path]) -> Sources:
             found[key] = max(found.get(key, run), run, key=lambda run: run.record.state == "done")
         if place.suffix == ".json" and place.parent.name == RECORDS and place.parent.parent not in sources.tier_folders:
             sources.tier_folders.append(place.parent.parent)
-    by_name = [found[key] for key in sorted(found)]
-    sources.runs = sorted(by_name, key=lambda run: (run.own, run.ended), reverse=True)
+    sources.runs = sorted(sorted(found.values(), key=_order), key=lambda run: (run.own, run.ended), reverse=True)
     if not sources.runs:
         raise UserError("; ".join([*sources.warnings, "no run was found; train one, or name run folders"]))
     return sources
+
+
+def _order(run: Run) -> tuple:
+    record = run.record
+    return record.tier or "", record.model, record.config["model"]["width"], record.run, record.group, record.seed
 
 
 def _places(paths: Iterable[Path], sources: Sources) -> Iterator[Path]:
