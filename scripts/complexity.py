@@ -18,9 +18,10 @@ from efficientconv.signals import guarded, leave_on_signals
 
 def parse_args() -> argparse.Namespace:
     parser = parser_for(__doc__)
-    parser.add_argument("--layers", metavar="MODEL", help="print the layers of this model; write nothing")
+    printed = parser.add_mutually_exclusive_group()
+    printed.add_argument("--layers", metavar="MODEL", help="print the layers of this model; write nothing")
+    printed.add_argument("--budget", type=float, metavar="MACS", help="print the width of each model; write nothing")
     parser.add_argument("--layout", choices=("imagenet", "cifar"), help="default: both; with --layers: imagenet")
-    parser.add_argument("--budget", type=float, metavar="MACS", help="print the width of each model; write nothing")
     parser.add_argument("--output-dir", type=Path, default=ROOT / "results", help="folder of the files (default: results)")
     return parser.parse_args()
 

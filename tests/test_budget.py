@@ -115,3 +115,5 @@ def test_widths_of_all_models_are_printed() -> None:
     assert done.stdout.count("too far") == 8 and "resnet18" not in lines
     wrong = command("scripts/complexity.py", "--budget", "-1")
     assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1 and "macs" in wrong.stderr
+    both = command("scripts/complexity.py", "--budget", "5.16e6", "--layers", "c")
+    assert both.returncode == 2 and "--layers: not allowed with argument --budget" in both.stderr
