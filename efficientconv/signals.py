@@ -167,7 +167,7 @@ def guarded(action: Callable[[], object], show_traceback: bool = False) -> None:
     _answer_pipe(signal.Handlers.SIG_IGN)  # else a worker that dies would end this process
     afterwards: Callable[[int, FrameType | None], object] = leave
     try:
-        with _killed_workers_named(), _renamed_signals_found():
+        with _lacking_memory_named(), _renamed_signals_found():
             action()
         sys.stdout.flush()
     except UserError as error:
@@ -217,11 +217,13 @@ def _renamed_signals_found() -> Iterator[None]:
 
 
 @contextmanager
-def _killed_workers_named() -> Iterator[None]:
-    """torch reports a killed worker by a RuntimeError, at any place in the main process: it becomes a UserError."""
+def _lacking_memory_named() -> Iterator[None]:
+    """torch reports a full GPU and a killed worker by RuntimeErrors, at any place: they become UserErrors."""
     try:
         yield
     except RuntimeError as error:
+        if type(error).__name__ == "OutOfMemoryError":  # torch is not imported here
+            raise UserError("the GPU's memory is full: free some of it, or use the CPU") from error
         if not str(error).startswith("DataLoader worker"):
             raise
         raise UserError(

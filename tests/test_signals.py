@@ -125,6 +125,19 @@ guarded(command)
     assert (done.returncode, done.stdout, done.stderr) == (75, "", LINE)
 
 
+@pytest.mark.parametrize(
+    "error, words",
+    [
+        ("torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB')", "the GPU's memory is full"),
+        ("RuntimeError('DataLoader worker (pid 7) is killed by signal: Killed.')", "a decoding process was killed"),
+    ],
+)
+def test_a_lack_of_memory_is_one_line_in_every_command(error, words):
+    program = f"import torch; from efficientconv.signals import guarded\ndef command(): raise {error}\nguarded(command)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and done.stderr.startswith(f"error: {words}")
+
+
 def test_while_it_waits_for_another_process(tmp_path):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
