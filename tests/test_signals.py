@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import multiprocessing
 import os
 import re
 import signal
@@ -14,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, SMALL_RUN
+from conftest import ROOT, SMALL_RUN, train_here
 from test_data_helpers import make_photos, official
 
 LINE = "stopped by a signal; the same command continues\n"
@@ -163,6 +165,16 @@ def test_to_all_processes_of_a_run_that_decodes(number, tmp_path):
         time.sleep(0.02)
     os.killpg(process.pid, number)
     assert_stopped(process)
+
+
+def test_the_workers_end_with_their_run(tmp_path):
+    """In a process that goes on, such as a notebook, without waiting for Python's garbage collector."""
+    gc.disable()
+    try:
+        train_here(*SMALL_RUN, *decoding_run(make_folders(tmp_path / "set")), f"run_dir={tmp_path / 'run'}")
+        assert not multiprocessing.active_children()
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("command", ["train", "prepare"])

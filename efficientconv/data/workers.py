@@ -185,13 +185,14 @@ def _end_before_exit(loader: DataLoader) -> None:
     The function that is registered last runs first, so this one runs before torch's own, registered with the workers.
     """
     _LOADERS.add(loader)
-    atexit.unregister(_end_workers)
-    atexit.register(_end_workers)
+    atexit.unregister(end_workers)
+    atexit.register(end_workers)
 
 
-def _end_workers() -> None:
+def end_workers() -> None:
+    """Ends the workers of all loaders in this process. A loader that is read again starts new ones."""
     for loader in _LOADERS:
-        workers = loader._iterator  # torch has no public name for it
+        workers, loader._iterator = loader._iterator, None  # torch has no public name for it
         if workers is not None:
             workers._shutdown_workers()
 

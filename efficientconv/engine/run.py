@@ -6,6 +6,7 @@ import warnings
 
 from efficientconv.config import RunConfig
 from efficientconv.data import fingerprint
+from efficientconv.data.workers import end_workers
 from efficientconv.engine.continuation import found_data, refuse_other_images
 from efficientconv.engine.device import batch_that_fits_named, device_name
 from efficientconv.engine.distributed import leave_world, start_world
@@ -47,7 +48,10 @@ def train(config: RunConfig, preemption: Preemption | None = None, with_test: bo
         preemption.install()
         training = build_training(config, world, preemption, found)
         store = RunStore(folder, training.trainer, config.trainer.checkpoint_minutes, world, preemption)
-        summary = Run(training, store, reporter).fit(with_test)
+        try:
+            summary = Run(training, store, reporter).fit(with_test)
+        finally:
+            end_workers()  # they would wait for Python's garbage collector, in a process that goes on
     elif world.is_main:
         folder.records()  # tells the user if records of the finished run are missing or damaged
         if images is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 from efficientconv.config import RunConfig
@@ -36,8 +37,13 @@ class RunStore:
 
     def take(self, training: Training) -> None:
         """Locks the folder for this run and writes its small files. Raises UserError before anything is changed."""
+        self.training = training
+        self._claim(training)
+        training.data.damage.listen(partial(_note_damage, self.folder))
+
+    def _claim(self, training: Training) -> None:
         folder, config = self.folder, training.config
-        self.training, self.lock = training, folder.hold(config)
+        self.lock = folder.hold(config)
         refuse_other_images(folder, config, training.images)
         refuse_other_processes(folder, self.world.size)
         folder.read_json(folder.damaged_file.name)  # raises UserError now, not at the first damaged image
@@ -48,7 +54,6 @@ class RunStore:
             folder.write_json("environment.json", environment(training.device))
             folder.write_json("facts.json", training.facts)
             folder.write_json(folder.classes_file.name, training.data.classes)
-        training.data.damage.listen(self._note_damage)
 
     def due(self) -> bool:
         return time.monotonic() >= self.next_time
@@ -122,11 +127,12 @@ class RunStore:
         if self.training is None or self.lock is None or is_at(self.lock, self.folder.lock_file):
             return
         warnings.warn(f"{self.folder.path} was removed during the training, and is made anew", stacklevel=2)
-        self.take(self.training)
+        self._claim(self.training)
 
-    def _note_damage(self, image: str, reason: str) -> None:
-        warnings.warn(f"the training image '{image}' is damaged ({reason}); another takes its place", stacklevel=2)
-        try:
-            self.folder.add_damaged(image, reason)
-        except OSError as error:  # a full disk does not end a run, and the warning has named the image
-            warnings.warn(f"could not note it in {self.folder.damaged_file} ({error.strerror})", stacklevel=2)
+
+def _note_damage(folder: RunFolder, image: str, reason: str) -> None:
+    warnings.warn(f"the training image '{image}' is damaged ({reason}); another takes its place", stacklevel=2)
+    try:
+        folder.add_damaged(image, reason)
+    except OSError as error:  # a full disk does not end a run, and the warning has named the image
+        warnings.warn(f"could not note it in {folder.damaged_file} ({error.strerror})", stacklevel=2)
