@@ -11,7 +11,7 @@ from torch import nn
 
 from conftest import ROOT, command
 from efficientconv import create_model
-from efficientconv.cli import compose
+from efficientconv.cli import compose, run_config
 from efficientconv.config import OptimConfig, RunConfig
 from efficientconv.engine.identity import identity, run_name
 from efficientconv.engine.optim import build_optimizer
@@ -85,6 +85,15 @@ def test_expansions_that_copy_fill_a_cell_alike_and_leave_other_weights_as_they_
     for name, weights in copy.items():
         expected = torch.ones_like(weights) if "expansion" in name else he[name]
         assert torch.equal(weights, expected), name
+
+
+def test_a_models_file_and_the_command_line_may_decide_otherwise() -> None:
+    def start(*overrides: str) -> str:
+        return run_config(compose("train", list(overrides))).model.decisions.expansion_init
+
+    assert start("model=k") == "he" and start("model=k_copied") == "copy"
+    assert start("model=k", "model.decisions.expansion_init=copy") == "copy"
+    assert start("model=k_copied", "model.decisions.expansion_init=he") == "he"
 
 
 @pytest.mark.parametrize("decay_norms, bare", [(False, 0.0), (True, 1e-4)])

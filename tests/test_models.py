@@ -143,6 +143,7 @@ LAYERS_A_STAGE = {
     "o": ["channel_bottleneck"] * 20,
     "c_noresidual": ["sic"] * 4,
     "b_2bases": ["unravelled"] * 2,
+    "k_copied": ["spatial_bottleneck"] * 8,
 }
 
 
@@ -156,7 +157,7 @@ def test_stages_hold_the_papers_layers(name: str) -> None:
         assert grids == [(0, 0), (1, 1)] * (len(grids) // 2)
         convolutions = [m for m in stage.layers.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
         sizes = {conv.kernel_size[0] for conv in convolutions} - {1}  # projections aside
-        assert sizes == {"d": {5}, "j": {2, 3}, "k": {2}, "f": set(), "g": set()}.get(name, {3})
+        assert sizes == {"d": {5}, "j": {2, 3}, "k": {2}, "k_copied": {2}, "f": set(), "g": set()}.get(name, {3})
 
 
 # ---------------------------------------------------------------- layouts and widths
