@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections import Counter
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from efficientconv.config import OptimConfig, ScheduleConfig, TrainerConfig
 from efficientconv.engine.checkpoint import load_newest, save_checkpoint
 from efficientconv.engine.device import set_determinism, warn_of_slow_format
+from efficientconv.engine.metrics import Meter
 from efficientconv.engine.optim import build_optimizer
 from efficientconv.engine.trainer import Trainer, batch_norms, batches_counted
 from efficientconv.layers.backend import set_backend
@@ -174,6 +177,34 @@ def test_meter_counts_what_the_logits_say():
     assert result.top1 == sum(int(r[0] == label) for r, label in zip(ranked, labels))
     assert result.top5 == sum(int(label in r[:5]) for r, label in zip(ranked, labels))
     assert result.loss == pytest.approx(F.cross_entropy(frozen(images), labels).item(), rel=1e-5)
+
+
+def test_a_meter_ranks_many_batches_at_once_and_loses_none():
+    torch.manual_seed(0)
+    meter, logits = Meter(CPU), torch.empty(8, 10)
+    top1 = top5 = 0
+    with OpsCounted() as counted:
+        for batch in range(40):
+            logits.copy_(values := torch.randn(8, 10))  # to one place, as a CUDA graph does
+            labels = torch.randint(0, 10, (8,))
+            meter.add(torch.tensor(1.0), logits, labels)
+            places = [sorted(row, reverse=True).index(row[label]) for row, label in zip(values.tolist(), labels.tolist())]
+            top1, top5 = top1 + places.count(0), top5 + sum(place < 5 for place in places)
+            if batch == 20:
+                assert meter.state_dict()["correct"].tolist() == [top1, top5]
+    result = meter.result()
+    assert (result.top1, result.top5, result.images, result.loss) == (top1, top5, 320, 1.0)
+    assert counted.ops["aten.topk.default"] == 3 and counted.ops["aten.add_.Tensor"] == 40 + 3
+
+
+class OpsCounted(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.ops: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.ops[str(func)] += 1
+        return func(*args, **(kwargs or {}))
 
 
 def test_fp16_is_warned_of_on_a_cpu_alone():

@@ -15,6 +15,7 @@ from efficientconv.engine.device import autocast
 from efficientconv.engine.distributed import World
 
 TOP = 5
+RANKED_TOGETHER = 16  # batches: on a GPU the launches of a ranking cost more than its work
 
 
 class Meter:
@@ -29,23 +30,38 @@ class Meter:
 
     def reset(self) -> None:
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
-        self.hits = torch.zeros(TOP, dtype=torch.int64, device=self.device)  # by the place of an image's class
+        self._hits = torch.zeros(TOP, dtype=torch.int64, device=self.device)
+        self._unranked: list[tuple[Tensor, Tensor]] = []  # logits and labels of the last batches
         self.images = 0
         self.seconds = self.wait_seconds = 0.0
 
     @torch.no_grad()
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """`loss` is the batch's mean; logits B x classes; labels B, or shares B x classes, of which the largest counts."""
-        labels = labels if labels.ndim == 1 else labels.argmax(dim=1)
-        hits = logits.topk(min(TOP, logits.shape[1]), dim=1).indices == labels[:, None]
-        self.hits[: hits.shape[1]] += hits.sum(0)
         self.loss_sum.add_(loss.detach(), alpha=len(labels))  # exact: a float32 times a count fits into a float64
         self.images += len(labels)
+        self._unranked.append((logits.detach().clone(), labels))  # a CUDA graph writes its next logits to the same place
+        if len(self._unranked) == RANKED_TOGETHER:
+            self._rank()
+
+    def _rank(self) -> None:
+        logits, labels = map(torch.cat, zip(*self._unranked))
+        self._unranked.clear()
+        labels = labels if labels.ndim == 1 else labels.argmax(dim=1)
+        hits = logits.topk(min(TOP, logits.shape[1]), dim=1).indices == labels[:, None]
+        self._hits[: hits.shape[1]] += hits.sum(0)
+
+    @property
+    def hits(self) -> Tensor:
+        """Images by the place of their class among the five best: int64, 5."""
+        if self._unranked:
+            self._rank()
+        return self._hits
 
     def reduce(self, add: Callable[[Tensor], Tensor]) -> Meter:
         """The sum over all processes; `add` sums a tensor over them. The seconds remain those of this process."""
         total = Meter(self.device)
-        total.loss_sum, total.hits = add(self.loss_sum.clone()), add(self.hits.clone())
+        total.loss_sum, total._hits = add(self.loss_sum.clone()), add(self.hits.clone())
         total.images = int(add(torch.tensor(self.images)))
         total.seconds, total.wait_seconds = self.seconds, self.wait_seconds
         return total
@@ -64,15 +80,15 @@ class Meter:
 
     def state_dict(self) -> dict:
         """Top-1 and top-5 are one tensor, `correct`, as in the checkpoints of earlier versions."""
-        values = {name: value for name, value in vars(self).items() if name not in ("device", "hits")}
-        return values | {"correct": torch.stack((self.hits[0], self.hits.sum()))}
+        figures = {name: getattr(self, name) for name in ("loss_sum", "images", "seconds", "wait_seconds")}
+        return figures | {"correct": torch.stack((self.hits[0], self.hits.sum()))}
 
     def load_state_dict(self, state: dict) -> None:
+        self.reset()
         for name, value in state.items():
             setattr(self, name, value.to(self.device) if isinstance(value, Tensor) else value)
         top1, top5 = self.__dict__.pop("correct")
-        self.hits = torch.zeros_like(self.hits)
-        self.hits[0], self.hits[1] = top1, top5 - top1
+        self._hits[0], self._hits[1] = top1, top5 - top1
 
 
 @dataclass(frozen=True)
