@@ -8,14 +8,12 @@ import pytest
 import torch
 
 from efficientconv.engine.checkpoint import load_newest
-from efficientconv.engine.distributed import World
 from efficientconv.engine.divergence import Diverged
-from efficientconv.engine.preemption import Preemption
 from efficientconv.engine.reporter import Reporter
 from efficientconv.engine.run import Run
 from efficientconv.engine.run_folder import RunFolder
 from efficientconv.engine.store import RunStore
-from test_trainer import Batches, make_trainer, small_model
+from test_trainer import Batches, make_trainer, small_model, training_of
 
 
 class Poisoned(Batches):
@@ -32,23 +30,10 @@ class Poisoned(Batches):
             yield images, labels
 
 
-class Training:
-    """What Run needs of what is trained, around a trainer without data files."""
-
-    def __init__(self, trainer, loader, on_divergence: str):
-        self.trainer, self.loader, self.world, self.preemption = trainer, loader, World(), Preemption()
-        trainer.config = trainer.config.model_copy(update={"on_divergence": on_divergence})
-        self.config = type("Config", (), {"trainer": trainer.config})
-        self.data = type("Data", (), {"val": None})
-
-    def share_damage(self) -> None:
-        pass
-
-
 def train_epochs(tmp_path, on_divergence: str, limit: float):
-    trainer = make_trainer(small_model())
-    training = Training(trainer, Poisoned(trainer, limit), on_divergence)
-    store = RunStore(RunFolder(tmp_path), trainer, 10.0, World(), training.preemption)
+    trainer = make_trainer(small_model(), on_divergence=on_divergence)
+    training = training_of(trainer, Poisoned(trainer, limit))
+    store = RunStore(RunFolder(tmp_path), training)
     Run(training, store, Reporter(tmp_path, is_main=True)).train_epochs()
     return trainer, store.log
 

@@ -14,12 +14,10 @@ import pytest
 from conftest import ROOT, SMALL_RUN, command
 from efficientconv.engine import store as store_module
 from efficientconv.engine.checkpoint import load_newest
-from efficientconv.engine.distributed import World
-from efficientconv.engine.preemption import Preemption
 from efficientconv.engine.run_folder import RunFolder
 from efficientconv.engine.store import RunStore
 from efficientconv.errors import UserError
-from test_trainer import Batches, make_trainer, small_model
+from test_trainer import Batches, make_trainer, small_model, training_of
 
 NO_LIMIT = resource.RLIM_INFINITY
 
@@ -52,7 +50,7 @@ def test_training_goes_on_and_says_at_the_end_that_nothing_was_saved(tmp_path):
 
 def test_a_save_that_fails_leaves_the_one_before(tmp_path, monkeypatch):
     trainer = make_trainer(small_model())
-    store = RunStore(RunFolder(tmp_path), trainer, 10.0, World(), Preemption())
+    store = RunStore(RunFolder(tmp_path), training_of(trainer))
     steps = trainer.train_epoch(Batches(4, 4), 0)
     next(steps)
     store.save()
@@ -70,7 +68,7 @@ def test_a_save_that_fails_leaves_the_one_before(tmp_path, monkeypatch):
 def test_too_little_space_is_found_at_the_start(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(store_module.shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 1000, 1000))
-    store = RunStore(RunFolder(tmp_path), make_trainer(small_model()), 10.0, World(), Preemption())
+    store = RunStore(RunFolder(tmp_path), training_of(make_trainer(small_model())))
     with pytest.raises(UserError, match="has 0.0 MB free, and checkpoints need .* MB; free some"):
         store.check_space()
 

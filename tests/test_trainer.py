@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,8 +16,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from efficientconv.config import OptimConfig, ScheduleConfig, TrainerConfig
 from efficientconv.engine.checkpoint import load_newest, save_checkpoint
 from efficientconv.engine.device import set_determinism, warn_of_slow_format
+from efficientconv.engine.distributed import World
 from efficientconv.engine.metrics import Meter
 from efficientconv.engine.optim import build_optimizer
+from efficientconv.engine.preemption import Preemption
 from efficientconv.engine.trainer import Trainer, batch_norms, batches_counted
 from efficientconv.layers.backend import set_backend
 from efficientconv.models import create_model
@@ -53,6 +56,14 @@ def make_trainer(model: nn.Module, **changes: object) -> Trainer:
     return Trainer(
         model, trainer_config(**changes), OPTIM, SCHEDULE, seed=3, steps_per_epoch=STEPS, device=CPU
     )
+
+
+def training_of(trainer: Trainer, loader: object = None) -> SimpleNamespace:
+    """What Run and RunStore need of a Training, around a trainer without data files."""
+    return SimpleNamespace(
+        trainer=trainer, loader=loader, world=World(), preemption=Preemption(), data=SimpleNamespace(val=None),
+        config=SimpleNamespace(trainer=trainer.config), share_damage=lambda: None,
+    )  # fmt: skip
 
 
 def small_model(name: str = "c") -> nn.Module:

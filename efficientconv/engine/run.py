@@ -47,7 +47,7 @@ def train(config: RunConfig, preemption: Preemption | None = None, with_test: bo
         preemption.together = world.size > 1
         preemption.install()
         training = build_training(config, world, preemption, found)
-        store = RunStore(folder, training.trainer, config.trainer.checkpoint_minutes, world, preemption)
+        store = RunStore(folder, training)
         try:
             summary = Run(training, store, reporter).fit(with_test)
         finally:
@@ -93,7 +93,7 @@ class Run:
     def _take_folder(self) -> None:
         if not self.world.is_main:
             return
-        self.store.take(self.training)
+        self.store.take()
         facts, batch_size = self.training.facts, self.config.trainer.global_batch_size
         self.reporter.say(headline(self.store.folder.path, facts, batch_size, device_name(self.training.device)))
         if passed_over := self.training.data.passed_over:

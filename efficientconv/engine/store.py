@@ -11,11 +11,8 @@ from pathlib import Path
 from efficientconv.config import RunConfig
 from efficientconv.engine.checkpoint import KEPT, load_newest, save_checkpoint
 from efficientconv.engine.continuation import refuse_other_images, refuse_other_processes
-from efficientconv.engine.distributed import World
 from efficientconv.engine.epoch_log import EpochLog
-from efficientconv.engine.preemption import Preemption
 from efficientconv.engine.run_folder import RunFolder
-from efficientconv.engine.trainer import Trainer
 from efficientconv.engine.training import Training
 from efficientconv.errors import UserError
 from efficientconv.files import is_at, make_folder, refused_in_one_line, remove_leftovers
@@ -24,28 +21,26 @@ from efficientconv.weights import write_weights
 
 
 class RunStore:
-    """Keeps the state of `trainer` in `folder`. All processes call the same methods, and only the main process writes."""
+    """Keeps `training` in `folder`. All processes call the same methods, and only the main process writes."""
 
-    def __init__(self, folder: RunFolder, trainer: Trainer, minutes: float, world: World, preemption: Preemption):
-        self.folder, self.trainer, self.world, self.preemption = folder, trainer, world, preemption
+    def __init__(self, folder: RunFolder, training: Training):
+        self.folder, self.training, self.trainer = folder, training, training.trainer
         self.log = EpochLog(folder.metrics_file)
-        self.training: Training | None = None
-        self.lock: int | None = None
+        self.lock: int | None = None  # held by the main process from `take` on
         self.saved_step = 0
-        self.seconds = 60 * minutes  # between checkpoints inside an epoch
+        self.seconds = 60 * training.config.trainer.checkpoint_minutes  # between checkpoints inside an epoch
         self.next_time = time.monotonic() + self.seconds
 
-    def take(self, training: Training) -> None:
+    def take(self) -> None:
         """Locks the folder for this run and writes its small files. Raises UserError before anything is changed."""
-        self.training = training
-        self._claim(training)
-        training.data.damage.listen(partial(_note_damage, self.folder))
+        self._claim()
+        self.training.data.damage.listen(partial(_note_damage, self.folder))
 
-    def _claim(self, training: Training) -> None:
-        folder, config = self.folder, training.config
+    def _claim(self) -> None:
+        folder, training, config = self.folder, self.training, self.training.config
         self.lock = folder.hold(config)
         refuse_other_images(folder, config, training.images)
-        refuse_other_processes(folder, self.world.size)
+        refuse_other_processes(folder, training.world.size)
         folder.read_json(folder.damaged_file.name)  # raises UserError now, not at the first damaged image
         self.check_space()
         folder.claim(config)
@@ -61,10 +56,10 @@ class RunStore:
     def save(self) -> None:
         """Saves a checkpoint. If that fails, warns and goes on: the last checkpoint stays, and the next save tries again."""
         self.next_time = time.monotonic() + self.seconds
-        with self.preemption.shield():
+        with self.training.preemption.shield():
             state = self.trainer.state_dict()  # all processes together
             state["records"] = self.log.text(self.trainer.epoch)
-            if self.world.is_main:
+            if self.training.world.is_main:
                 self._take_again_if_removed()
                 try:
                     save_checkpoint(self.folder.checkpoints, state)
@@ -80,8 +75,8 @@ class RunStore:
 
     def load(self) -> Path | None:
         """Loads the newest sound checkpoint into trainer and log. Returns its path, or None if there is no checkpoint."""
-        with self.preemption.shield():
-            if self.world.is_main:
+        with self.training.preemption.shield():
+            if self.training.world.is_main:
                 remove_leftovers(self.folder.checkpoints)
             found = load_newest(self.folder.checkpoints, self.trainer.fault_in)
             if found is None:
@@ -124,10 +119,10 @@ class RunStore:
 
     def _take_again_if_removed(self) -> None:
         """Raises UserError if another process trains in the folder since somebody removed it."""
-        if self.training is None or self.lock is None or is_at(self.lock, self.folder.lock_file):
+        if self.lock is None or is_at(self.lock, self.folder.lock_file):
             return
         warnings.warn(f"{self.folder.path} was removed during the training, and is made anew", stacklevel=2)
-        self._claim(self.training)
+        self._claim()
 
 
 def _note_damage(folder: RunFolder, image: str, reason: str) -> None:
