@@ -177,12 +177,16 @@ def test_the_workers_end_with_their_run(tmp_path):
         gc.enable()
 
 
-@pytest.mark.parametrize("command", ["train", "prepare"])
+@pytest.mark.parametrize("command", ["train", "prepare", "benchmark_data"])
 def test_to_a_worker_that_has_just_been_forked(command, tmp_path):
     """A worker that a signal kills is taken for one that lacked memory."""
     if command == "train":
         settings = decoding_run(make_folders(tmp_path / "set"))
         arguments = ["train.py", *SMALL_RUN, *settings, f"run_dir={tmp_path / 'run'}"]
+    elif command == "benchmark_data":  # one pipeline: torchvision's workers answer signals themselves
+        pool = "from efficientconv.benchmark.pipelines import _in_processes; assert _in_processes(len, [[], []], 1)() == 2"
+        (tmp_path / "pool.py").write_text(pool)
+        arguments = [str(tmp_path / "pool.py")]
     else:
         images = official(tmp_path / "set")
         arguments = ["scripts/prepare_imagenet.py", str(images), str(tmp_path / "prepared"), "--subset"]

@@ -23,6 +23,7 @@ from efficientconv.preparation.archive import encoded
 from efficientconv.preparation.build import build
 from efficientconv.preparation.plan import Plan
 from efficientconv.preparation.source import find_source
+from efficientconv.signals import held_back
 
 CROP, SIZE, BATCH = 221, 256, 64  # pixels, of the paper's recipe; images
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -80,7 +81,13 @@ def prepare_alone(folders: Path, workers: int) -> Epoch:
 def _in_processes(task: Callable, things: list, workers: int) -> Epoch:
     pool = ProcessPoolExecutor(workers, get_context("fork"), _hold, (task, things))  # a fork does not copy them
     parts = [range(first, len(things), workers) for first in range(workers)]
-    return lambda: sum(pool.map(_do, parts))
+
+    def epoch() -> int:
+        with held_back():  # the first epoch starts the processes
+            counts = pool.map(_do, parts)
+        return sum(counts)
+
+    return epoch
 
 
 def _hold(task: Callable, things: list) -> None:
