@@ -12,8 +12,9 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import efficientconv
 from efficientconv.system import cores
@@ -100,6 +101,12 @@ def git_state() -> dict[str, str | bool | None]:
     commit = _git("rev-parse", "HEAD")
     changes = _git("status", "--porcelain", "--untracked-files=no")
     return {"git_commit": commit, "git_dirty": None if commit is None else bool(changes)}
+
+
+def short_commit(environment: Mapping[str, Any]) -> str:
+    """The shortened commit in an `environment`, or in a `git_state`. A plus means that files differed from the commit."""
+    commit = environment.get("git_commit")
+    return "unknown" if commit is None else commit[:7] + ("+" if environment.get("git_dirty") else "")
 
 
 def cpu_name() -> str:

@@ -56,6 +56,7 @@ from efficientconv.benchmark import ablation, ablation_report, peers, peers_repo
 from efficientconv.engine.device import choose_device, keep_freed_memory
 from efficientconv.errors import UserError
 from efficientconv.native.cache import BuildError
+from efficientconv.results.pages import made_by
 from efficientconv.roofline.peaks import Peaks, measured_peaks
 from efficientconv.timing import measure, peak_bytes
 
@@ -89,7 +90,7 @@ def run(args: argparse.Namespace, device: torch.device) -> None:
     title = f"{args.what.capitalize()} against {'the standard layer' if args.what == 'layers' else 'model A'}"
     title += "" if args.width == 1 else f", width {args.width:g}"
     about = report.conditions(peaks, device, args.repeats, args.precision)
-    text = report.write(rows, args.output_dir / f"benchmark_{args.what}", title, about, command())
+    text = report.write(rows, args.output_dir / f"benchmark_{args.what}", title, about, made_by(command()))
     print(f"{text}\nwrote {args.output_dir}/benchmark_{args.what}.csv, .md, .png and .svg")
 
 
@@ -104,7 +105,7 @@ def run_peers(args: argparse.Namespace) -> None:
         peaks = measured_peaks(args.repeats, device, bar)
         for layout, _, batch in todo:
             rows += peers.rows_of(names, layout, batch, args.repeats, peaks, bar)
-    text = peers_report.write(rows, args.output_dir, peaks, args.repeats, command())
+    text = peers_report.write(rows, args.output_dir, peaks, args.repeats, made_by(command()))
     print(f"{text}\nwrote {args.output_dir}/benchmark_peers.csv and .md")
 
 
@@ -123,7 +124,7 @@ def run_kernels(args: argparse.Namespace) -> None:
                 rows += ablation.rows_of(case, found, args.repeats, peaks, bar)
     except BuildError as error:
         raise UserError(str(error)) from None
-    text = ablation_report.write(rows, args.output_dir, peaks, args.repeats, command())
+    text = ablation_report.write(rows, args.output_dir, peaks, args.repeats, made_by(command()))
     print(f"{text}\nwrote {args.output_dir}/benchmark_kernels.csv and .md")
 
 

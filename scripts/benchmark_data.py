@@ -11,7 +11,9 @@ workers as cores, the training process, which normalises the batches, competes w
 from __future__ import annotations
 
 import argparse
+import shlex
 import statistics
+import sys
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -45,6 +47,7 @@ from efficientconv.benchmark.throughput import measure_throughput
 from efficientconv.data.parallel import available_cores
 from efficientconv.errors import UserError
 from efficientconv.results.data_tables import DECODE_FOLDERS, DECODE_PREPARED
+from efficientconv.results.pages import made_by
 from efficientconv.system import can_fork
 
 
@@ -62,8 +65,14 @@ def main() -> None:
             results = measure_throughput(epochs, args.repeats, bar)
     images = f"{len(list(args.images.glob('*/*')))} photographs, {args.count} an epoch."
     rows = throughput_report.rows_of(results, kb)
-    text = throughput_report.write(rows, images, args.repeats, args.output_dir / "data_throughput")
+    text = throughput_report.write(rows, images, args.repeats, args.output_dir / "data_throughput", made_by(command(args)))
     print(f"{text}\nwrote {args.output_dir}/data_throughput.csv and .md")
+
+
+def command(args: argparse.Namespace) -> str:
+    """The command as typed, but for the name of the folder."""
+    words = ["<folder>" if Path(word) == args.images else shlex.quote(word) for word in sys.argv[1:]]
+    return " ".join(["python", "scripts/benchmark_data.py", *words])
 
 
 def ready(args: argparse.Namespace, folder: Path) -> tuple[dict[tuple, pipelines.Epoch], dict[str, float]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 import statistics
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from efficientconv import count, create_model
 from efficientconv.benchmark import ablation, ablation_report
 from efficientconv.benchmark.report import written_again
 from efficientconv.native import build
+from efficientconv.results.pages import made_by
 from efficientconv.roofline.peaks import Peaks
 
 
@@ -42,7 +44,9 @@ def test_layers_are_measured_against_the_standard_one(tmp_path: Path):
     sic = [row for row in rows if row["name"] == "SIC 3x3" and row["kind"] == "forward"]
     ideal, gain = (statistics.geometric_mean(float(row[key]) for row in sic) for key in ("ideal_gain", "gain"))
     assert f"| cifar | 1 | forward | SIC 3x3 | {ideal:.2f} | {gain:.2f} | {gain / ideal:.2f} |" in text
-    assert f"`python scripts/benchmark.py layers --layout cifar --batch 1 --repeats 1 --output-dir {tmp_path}`" in text
+    commit = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=ROOT, text=True)[:7]
+    call = f"python scripts/benchmark.py layers --layout cifar --batch 1 --repeats 1 --output-dir {tmp_path}"
+    assert text.endswith((f"`{call}` at commit {commit}\n", f"`{call}` at commit {commit}+\n"))
 
 
 def test_models_are_measured_against_a(tmp_path: Path):
@@ -112,7 +116,7 @@ def test_variants_of_the_kernels_are_measured_on_whole_models(tmp_path: Path, mo
     forward = rows[0]
     least_s = 2 * 2 * count(create_model("k", 10, layout="cifar"), (3, 32, 32), "math").macs / 1e9
     assert forward.of_limit == (pytest.approx(least_s / forward.seconds), "arithmetic")
-    text = ablation_report.write(rows, tmp_path, peaks, 2, "some command")
+    text = ablation_report.write(rows, tmp_path, peaks, 2, made_by("some command"))
     assert f"| (ms with all, of limit) | {1e3 * forward.seconds:.1f}, {forward.of_limit} |" in text and peaks.about in text
     assert f"| nothing | {rows[0].ratio.median:.2f} (" in text and "## cifar, batch 2, training" in text
     with open(tmp_path / "benchmark_kernels.csv", newline="") as file:

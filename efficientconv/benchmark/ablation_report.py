@@ -28,13 +28,13 @@ CSV = {
 }  # fmt: skip
 
 
-def write(rows: Sequence[AblationRow], folder: Path, peaks: Peaks, repeats: int, command: str) -> str:
+def write(rows: Sequence[AblationRow], folder: Path, peaks: Peaks, repeats: int, made_by: str) -> str:
     """Writes benchmark_kernels.csv and .md. Returns the page."""
     facts = {"machine": machine(CPU), "torch": torch.__version__, "peaks": peaks.about, "of_limit": OF_LIMIT}
     about = ABOUT.format(repeats=repeats, **facts)
     lines = [{"without": name, "what it does": optimization.about} for name, optimization in OPTIMIZATIONS.items()]
     known = Table.of(lines).markdown()
-    text = page("# What the optimizations of the C++ kernels gain", about, known, *_tables(rows), f"`{command}`")
+    text = page("# What the optimizations of the C++ kernels gain", about, known, *_tables(rows), made_by)
     columns = [Column(None, attrgetter(path), name=name) for name, path in CSV.items()]
     write_files(folder, {"benchmark_kernels.csv": Table(rows, columns).csv(), "benchmark_kernels.md": text})
     return text

@@ -27,11 +27,11 @@ frozen weights. ONNX Runtime and OpenVINO run the file that `scripts/export.py` 
 CSV_NAMES = ("layout", "side", "batch", "model", "macs", "of_limit.limit_share", "of_limit.binds")
 
 
-def write(rows: Sequence[PeerRow], folder: Path, peaks: Peaks, repeats: int, command: str) -> str:
+def write(rows: Sequence[PeerRow], folder: Path, peaks: Peaks, repeats: int, made_by: str) -> str:
     """Writes benchmark_peers.csv and .md. Returns the page."""
     facts = {"machine": machine(torch.device("cpu")), "versions": versions(), "repeats": repeats}
     about = ABOUT.format(**facts, peaks=peaks.about, of_limit=OF_LIMIT)
-    text = page("# Inference beside other programs", about, _against_fastest_a(rows), *_tables(rows), f"`{command}`")
+    text = page("# Inference beside other programs", about, _against_fastest_a(rows), *_tables(rows), made_by)
     write_files(folder, {"benchmark_peers.csv": Table(rows, _csv_columns(rows)).csv(), "benchmark_peers.md": text})
     return text
 

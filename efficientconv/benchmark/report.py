@@ -61,10 +61,13 @@ COLUMNS = [
 SUMMARY = ("layout", "batch", "pass", "name", "gain in MACs", "measured gain", "share")
 
 
-def write(rows: Sequence[Row], path: Path, title: str, about: str, command: str) -> str:
-    """Writes path.csv, path.md, path.png and path.svg. Returns the page. `about`: the conditions of the measurement."""
+def write(rows: Sequence[Row], path: Path, title: str, about: str, made_by: str) -> str:
+    """Writes path.csv, path.md, path.png and path.svg. Returns the page.
+
+    `about`: the conditions of the measurement. `made_by`: its command and commit, in Markdown.
+    """
     write_files(path.parent, {f"{path.name}.csv": Table.of(list(map(asdict, rows))).csv()})
-    return _write_page(rows, path, title, about, command)
+    return _write_page(rows, path, title, about, made_by)
 
 
 def written_again(folder: Path) -> None:
@@ -82,13 +85,12 @@ def _page_again(path: Path) -> None:
         Row(**{field.name: _parsed(line.get(field.name), field.type) for field in fields(Row)}) for line in csv_rows(path)
     ]
     title, *parts = path.with_suffix(".md").read_text().strip().split("\n\n")
-    command = next(part for part in parts if part.startswith("`"))
     about = next(part for part in parts if "interleaved repeats" in part)
-    _write_page(rows, path.with_suffix(""), title.removeprefix("# "), about, command.strip("`"))
+    _write_page(rows, path.with_suffix(""), title.removeprefix("# "), about, parts[-1])
 
 
-def _write_page(rows: Sequence[Row], path: Path, title: str, about: str, command: str) -> str:
-    text = page(f"# {title}", about, _summary(rows), *_tables(rows), f"`{command}`")
+def _write_page(rows: Sequence[Row], path: Path, title: str, about: str, made_by: str) -> str:
+    text = page(f"# {title}", about, _summary(rows), *_tables(rows), made_by)
     files = {".md": text, **plot(rows, title)}
     write_files(path.parent, {path.name + ending: content for ending, content in files.items()})
     return text

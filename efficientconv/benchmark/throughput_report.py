@@ -61,10 +61,11 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-def write(rows: list[Row], images: str, repeats: int, path: Path) -> str:
-    """Writes path.csv and path.md. Returns the text."""
+def write(rows: list[Row], images: str, repeats: int, path: Path, made_by: str) -> str:
+    """Writes path.csv and path.md. Returns the text. `made_by`: the command and the commit, in Markdown."""
     table = Table(rows, COLUMNS)
-    text = page("# From images to batches", _conditions(images, repeats), table.markdown(), _against_targets(rows))
+    about = _conditions(images, repeats)
+    text = page("# From images to batches", about, table.markdown(), _against_targets(rows), made_by)
     write_files(path.parent, {f"{path.name}.csv": table.csv(), f"{path.name}.md": text})
     return text
 

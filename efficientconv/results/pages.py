@@ -6,11 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from efficientconv.files import write_atomically
+from efficientconv.info import git_state, short_commit
 
 
 def page(*parts: str) -> str:
     """A page of paragraphs, headings and tables. Empty parts are left out."""
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def made_by(command: str) -> str:
+    """The line below a measurement: its command and the commit of the code."""
+    return f"`{command}` at commit {short_commit(git_state())}"
 
 
 def write_files(folder: Path, files: Mapping[str, str | bytes]) -> list[Path]:

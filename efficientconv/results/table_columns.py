@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from efficientconv.info import short_commit
 from efficientconv.results import paper
 from efficientconv.results.csv_files import csv_rows
 from efficientconv.results.equal_cost import Needed
@@ -43,7 +44,7 @@ def line_of(row: TableRow, table: TableConfig, tier: str) -> Line:
         "top5_mean_percent": row.accuracy("top5_percent"), "params": row.counted.params,
         "of_limit": row.times and row.times.of_limit, "training_of_limit": row.times and row.times.training_of_limit,
         "seeds": seeds, "command": _command(row.name, tier, seeds),
-        "commit": sorted({_commit(record.environment) for record in row.runs}),
+        "commit": sorted({short_commit(record.environment) for record in row.runs}),
     }  # fmt: skip
 
 
@@ -95,12 +96,6 @@ def _command(row: str, tier: str, seeds: Sequence[int]) -> str:
     budget = budget_of(row)
     width = "" if budget is None else f" model.macs={budget:g}"
     return f"python train.py -m tier={tier} model={model_of(row)}{width} seed={','.join(map(str, seeds))}" if seeds else ""
-
-
-def _commit(environment: Mapping[str, Any]) -> str:
-    """The shortened commit of the code that a run started with. A plus means that files differed from the commit."""
-    commit = environment.get("git_commit")
-    return "unknown" if commit is None else commit[:7] + ("+" if environment.get("git_dirty") else "")
 
 
 def accuracy_of(line: Line) -> Spread | None:
