@@ -16,20 +16,20 @@ SLICE_SECONDS = 0.01  # a measurement runs a shorter job several times
 
 
 @dataclass(frozen=True)
-class Spread:
-    """Seconds of one run: the median over the repeats and the quartiles around it."""
+class Quartiles:
+    """Of the values of all repeats, seconds for example: the median, and the quartiles below and above it."""
 
     median: float
     low: float
     high: float
 
     @staticmethod
-    def of(seconds: list[float]) -> Spread:
-        low, median, high = statistics.quantiles(seconds, n=4, method="inclusive") if len(seconds) > 1 else seconds * 3
-        return Spread(median, low, high)
+    def of(values: list[float]) -> Quartiles:
+        low, median, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
+        return Quartiles(median, low, high)
 
 
-def measure(jobs: dict[str, Job], repeats: int, device: torch.device, bar: tqdm, rest_s: float = 0) -> dict[str, Spread]:
+def measure(jobs: dict[str, Job], repeats: int, device: torch.device, bar: tqdm, rest_s: float = 0) -> dict[str, Quartiles]:
     """Runs each job once in each of `repeats` rounds, after a first run that does not count. `bar` advances by a round.
 
     rest_s: idle seconds before each job, then a run that does not count, for jobs of several programs. The threads of a
@@ -47,7 +47,7 @@ def measure(jobs: dict[str, Job], repeats: int, device: torch.device, bar: tqdm,
                 job()
             times[name].append(_seconds(job, passes[name], device))
         bar.update()
-    return {name: Spread.of(values) for name, values in times.items()}
+    return {name: Quartiles.of(values) for name, values in times.items()}
 
 
 def seconds(job: Job, device: torch.device) -> float:

@@ -160,6 +160,6 @@ def test_the_follower_reads_each_line_once_and_a_new_file_from_its_start(tmp_pat
     assert follower.read() == []
     records.add({"epoch": 3})
     assert follower.read() == [{"epoch": 3}]
-    records.resume(1, json.dumps({"epoch": 1, "train_seconds": 1, "train_images": 1}) + "\n")
+    records.continue_after(1, json.dumps({"epoch": 1, "train_seconds": 1, "train_images": 1}) + "\n")
     records.restore()
     assert [record["epoch"] for record in follower.read()] == [1]

@@ -23,7 +23,7 @@ from efficientconv.benchmark.subjects import Subject, model_subject
 from efficientconv.engine.device import keep_freed_memory
 from efficientconv.native import build
 from efficientconv.roofline.peaks import OfLimit, Peaks
-from efficientconv.timing import Spread, seconds
+from efficientconv.timing import Quartiles, seconds
 
 ALL = "all"
 REST_S = 0.03  # between processes: until the threads of the process before have stopped spinning
@@ -78,7 +78,7 @@ class AblationRow:
     model: str
     seconds: float  # with all optimizations
     of_limit: OfLimit  # of `seconds`
-    ratio: Spread  # time without it over time with all, of the same round
+    ratio: Quartiles  # time without it over time with all, of the same round
 
     @property
     def place(self) -> str:
@@ -112,7 +112,7 @@ def rows_of(
     of_limit = peaks.of_limit(_subject(case).least_work(case.kind), with_all)
     return [
         AblationRow(name, case.layout, case.batch, case.kind, case.model, with_all, of_limit,
-                    Spread.of([without / whole for without, whole in zip(own, times[ALL])]))
+                    Quartiles.of([without / whole for without, whole in zip(own, times[ALL])]))
         for name, own in times.items() if name != ALL
     ]  # fmt: skip
 

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from efficientconv.benchmark.subjects import Subject, model_subject
 from efficientconv.export import Run, agreement, exported, prepare_for_export, runner
 from efficientconv.roofline.peaks import OfLimit, Peaks
-from efficientconv.timing import Job, Spread, measure
+from efficientconv.timing import Job, Quartiles, measure
 
 OURS = "ours"
 PACKAGES = {"torch": ("torch",), "compiled": ("torch",), "ONNX Runtime": ("onnxruntime", "onnx", "onnxscript"),
@@ -37,7 +37,7 @@ class PeerRow:
     batch: int
     model: str
     macs: float  # of one image
-    times: dict[str, Spread]
+    times: dict[str, Quartiles]
     of_limit: OfLimit  # ours
 
     def limit_share(self, program: str) -> float:

@@ -9,7 +9,7 @@ from multiprocessing import active_children
 from tqdm import tqdm
 
 from efficientconv.benchmark.pipelines import Epoch
-from efficientconv.timing import Spread
+from efficientconv.timing import Quartiles
 
 CPU_CLOCK = 2  # a clock's number has this in its low bits and the process above them: clock_getcpuclockid(3) on Linux
 
@@ -18,7 +18,7 @@ CPU_CLOCK = 2  # a clock's number has this in its low bits and the process above
 class Throughput:
     """The throughput of one pipeline with one number of workers."""
 
-    images_per_s: Spread
+    images_per_s: Quartiles
     worker_us: float  # processor time of the workers for an image, in microseconds, median
     main_us: float  # the same for this process, which crops, flips and normalises if the workers do not
 
@@ -45,7 +45,7 @@ def _timed(epoch: Epoch) -> tuple[float, float, float]:
 
 def _summary(runs: list[tuple[float, float, float]]) -> Throughput:
     rates, worker_us, main_us = map(list, zip(*runs))
-    return Throughput(Spread.of(rates), Spread.of(worker_us).median, Spread.of(main_us).median)
+    return Throughput(Quartiles.of(rates), Quartiles.of(worker_us).median, Quartiles.of(main_us).median)
 
 
 def _children_seconds() -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from efficientconv.data import sets  # noqa: F401  they register
 from efficientconv.data.damage import DamageLog
 from efficientconv.data.dataset import DATA_SETS, FILE_SETS, DataSet, FileSplit, MemorySplit, Split
-from efficientconv.data.fingerprint import Images, fingerprint
+from efficientconv.data.fingerprint import Fingerprint, fingerprint
 from efficientconv.data.inference import load_test_images
 from efficientconv.data.load import find_data, load_data
 from efficientconv.data.loaders import EvalLoader, TrainLoader, eval_loader, train_loader
@@ -23,7 +23,7 @@ __all__ = [
     "DataSet",
     "EvalLoader",
     "FileSplit",
-    "Images",
+    "Fingerprint",
     "MemorySplit",
     "PreparedSplit",
     "Shard",

@@ -20,7 +20,7 @@ SIZES, CONTENTS = 10_000, 100
 
 
 @dataclass(frozen=True)
-class Images:
+class Fingerprint:
     """Digests of the training images (with the held-out ones) and of the test images."""
 
     train: str
@@ -29,9 +29,9 @@ class Images:
     own: bool  # the user's own images: a run's name depends on them. For other sets the name of the set is enough
 
 
-def fingerprint(data: DataSet, config: DataConfig) -> Images:
+def fingerprint(data: DataSet, config: DataConfig) -> Fingerprint:
     """The fingerprint of `data`, as its function in DATA_SETS returns it: nothing is held out, and no file is decoded."""
-    return Images(digest_of(data.train, config), digest_of(data.test, config), data.pixels, data.name in OWN_SETS)
+    return Fingerprint(digest_of(data.train, config), digest_of(data.test, config), data.pixels, data.name in OWN_SETS)
 
 
 def digest_of(split: Split, config: DataConfig) -> str:

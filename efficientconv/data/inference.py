@@ -31,7 +31,7 @@ class TestImages:
     """A label is a place among the network's classes. `pixels` and `passed_over` are those of a DataSet."""
 
     split: Split
-    digest: str  # Images.test
+    digest: str  # Fingerprint.test
     pixels: str
     passed_over: PassedOver
 

@@ -173,10 +173,10 @@ def _check_batch(global_batch_size: int, accumulation: int, shard: Shard, images
             f"trainer.global_batch_size={global_batch_size} is more than the {images} training images of "
             f"data={config.name}: set trainer.global_batch_size={images} or less"
         )
-    if global_batch_size % (accumulation * shard.world_size):
+    if global_batch_size % (accumulation * shard.size):
         raise UserError(
             f"trainer.global_batch_size={global_batch_size} is not divisible by trainer.accumulation_steps="
-            f"{accumulation} times {shard.world_size} processes: take a multiple of {accumulation * shard.world_size}"
+            f"{accumulation} times {shard.size} processes: take a multiple of {accumulation * shard.size}"
         )
 
 

@@ -19,10 +19,10 @@ STAND_INS = 100  # images that are tried in the place of a damaged one
 
 @dataclass(frozen=True)
 class Shard:
-    """The part of one process among `world_size` that train together."""
+    """The part of one process among `size` that train together."""
 
     rank: int = 0
-    world_size: int = 1
+    size: int = 1
 
 
 ALONE = Shard()
@@ -61,11 +61,11 @@ def candidates(index: int, num_images: int) -> Iterator[int]:
 
 
 def eval_indices(num_images: int, shard: Shard) -> Tensor:
-    """Every world_size-th image from `rank` on. Nothing is padded, so each image is in exactly one shard.
+    """Every size-th image from `rank` on. Nothing is padded, so each image is in exactly one shard.
 
     A shard is empty if there are more processes than images.
     """
-    return torch.arange(num_images)[shard.rank :: shard.world_size]
+    return torch.arange(num_images)[shard.rank :: shard.size]
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class TrainPlan:
     @property
     def batch_size(self) -> int:
         """Images of one micro-batch of one process."""
-        return self.global_batch_size // (self.accumulation_steps * self.shard.world_size)
+        return self.global_batch_size // (self.accumulation_steps * self.shard.size)
 
     @property
     def batches_per_epoch(self) -> int:
@@ -97,6 +97,6 @@ class TrainPlan:
         order = epoch_order(self.seed, epoch, self.num_images)
         numbers = augmentation_numbers(self.seed, epoch, self.num_images)
         for number in range(start, self.batches_per_epoch):
-            first = (number * self.shard.world_size + self.shard.rank) * self.batch_size
+            first = (number * self.shard.size + self.shard.rank) * self.batch_size
             indices = order[first : first + self.batch_size]
             yield indices, numbers[indices]

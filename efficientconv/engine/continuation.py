@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 
 from efficientconv.config import RunConfig
-from efficientconv.data import FILE_SETS, DataSet, Images, find_data
+from efficientconv.data import FILE_SETS, DataSet, Fingerprint, find_data
 from efficientconv.engine.run_folder import TEST, TRAIN, RunFolder, run_folder, same_place
 from efficientconv.errors import UserError
 
@@ -23,7 +23,7 @@ def found_data(config: RunConfig) -> DataSet | None:
         return None
 
 
-def refuse_other_images(folder: RunFolder, config: RunConfig, images: Images) -> None:
+def refuse_other_images(folder: RunFolder, config: RunConfig, images: Fingerprint) -> None:
     """Raises UserError if the run in `folder` was begun on other images, or on other copies of the images.
 
     An unfinished run may get other test images: its weights do not depend on them.
@@ -47,7 +47,7 @@ def refuse_other_images(folder: RunFolder, config: RunConfig, images: Images) ->
         _tell_of_another_test(folder)
 
 
-def _compare_places(folder: RunFolder, config: RunConfig, images: Images) -> None:
+def _compare_places(folder: RunFolder, config: RunConfig, images: Fingerprint) -> None:
     old = folder.config()
     if images.own and not same_place(old, config):
         raise UserError(

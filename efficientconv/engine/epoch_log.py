@@ -38,8 +38,8 @@ class EpochLog:
         """The lines of the first `epochs` records, as a checkpoint keeps them."""
         return _lines(self.values[:epochs])
 
-    def resume(self, epochs: int, kept: str | None) -> None:
-        """Keeps the first `epochs` records only: a resumed run writes the later ones again.
+    def continue_after(self, epochs: int, kept: str | None) -> None:
+        """Keeps the first `epochs` records only: a continued run writes the later ones again.
 
         Args:
             kept: the records in the checkpoint, as `text` gave them. None: the checkpoint is of an earlier version and has

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from efficientconv.config import RunConfig
 
 if TYPE_CHECKING:
-    from efficientconv.data.fingerprint import Images  # with torch, which takes seconds
+    from efficientconv.data.fingerprint import Fingerprint  # with torch, which takes seconds
 
 # Settings that may differ between two starts of one run: places of files, loggers, device.
 _NOT_IDENTITY = {
@@ -33,7 +33,7 @@ def identity(config: RunConfig) -> dict:
     return values
 
 
-def run_name(config: RunConfig, images: Images | None = None) -> str:
+def run_name(config: RunConfig, images: Fingerprint | None = None) -> str:
     """The name of the run's folder. It depends on the configuration and on the user's own images, not on the machine."""
     values = identity(config)
     if images is not None and images.own:

@@ -1,6 +1,6 @@
 """The optimizer and its parameter groups, the learning rate of each step, and the moving average of the weights.
 
-Schedules are pure functions of the step: a resumed run needs no state for them.
+Schedules are pure functions of the step: a continued run needs no state for them.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ class Run:
         self.reporter.start_tracker(self.config.logger)
         try:
             with batch_that_fits_named(self.config.trainer, self.world.size):
-                self._resume()
+                self._continue()
                 self.train_epochs()
                 summary = self._finish() if with_test else self._pause()
         except BaseException as error:
@@ -100,7 +100,7 @@ class Run:
             self.reporter.say(f"images: {passed_over}")
         self.reporter.say(f"images: {self.training.loader}")
 
-    def _resume(self) -> None:
+    def _continue(self) -> None:
         path, folder = self.store.load(), self.store.folder
         if path is not None:
             self.reporter.say(f"continuing after step {self.trainer.step} ({path.name})")

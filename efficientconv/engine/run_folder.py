@@ -30,7 +30,7 @@ from efficientconv.files import (
 from efficientconv.validation import flat, validate
 
 if TYPE_CHECKING:
-    from efficientconv.data.fingerprint import Images  # with torch, which takes seconds
+    from efficientconv.data.fingerprint import Fingerprint  # with torch, which takes seconds
 
 TRAIN, TEST = "train_images_digest", "test_images_digest"  # in facts.json: the images that a run was begun on
 _RESULT = ("epochs", "top1", "top5", "images", "loss")  # numbers of every summary
@@ -40,7 +40,7 @@ _REMEDIES = {
 }
 
 
-def run_folder(config: RunConfig, images: Images | None = None) -> RunFolder:
+def run_folder(config: RunConfig, images: Fingerprint | None = None) -> RunFolder:
     """The folder of the run with this configuration and these images, whether it exists or not.
 
     If an earlier version has begun the same run under another name, the folder has that name.
@@ -76,7 +76,7 @@ class RunFolder:
         with refused_in_one_line(f"look at the run folder {self.path}", "choose another output_root or run_dir"):
             return self.config_file.exists()
 
-    def is_this(self, config: RunConfig, images: Images) -> bool:
+    def is_this(self, config: RunConfig, images: Fingerprint) -> bool:
         """Whether the folder holds the run of `config` on `images`. Earlier versions noted only the place of the images."""
         try:
             own, begun = self.config(), self.facts().get(TRAIN)
@@ -100,7 +100,7 @@ class RunFolder:
             make_folder(self.path)
         return lock(self.path)
 
-    def claim(self, config: RunConfig) -> None:
+    def write_config(self, config: RunConfig) -> None:
         """Writes the configuration of this start. Only for the process that holds the folder. Raises UserError."""
         self.check(config)
         with refused_in_one_line(f"write into the run folder {self.path}", "make that possible, or choose another run_dir"):
@@ -109,13 +109,13 @@ class RunFolder:
                 write_atomically(self.config_file, yaml.safe_dump(config.model_dump(), sort_keys=False).encode())
 
     def prepare(self, config: RunConfig) -> None:
-        """Holds and claims the folder for a later start. Does nothing if a run is active there: the later start says so."""
+        """Makes the folder and its config.yaml for a later start. Does nothing while a run is active there."""
         try:
             held = self.hold(config)
         except InUse:
             return
         try:
-            self.claim(config)
+            self.write_config(config)
         finally:
             os.close(held)
 

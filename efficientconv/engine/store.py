@@ -43,7 +43,7 @@ class RunStore:
         refuse_other_processes(folder, training.world.size)
         folder.read_json(folder.damaged_file.name)  # raises UserError now, not at the first damaged image
         self.check_space()
-        folder.claim(config)
+        folder.write_config(config)
         with refused_in_one_line(f"write into {folder.path}", "put out of the way what lies there, or make space"):
             make_folder(folder.checkpoints)
             folder.write_json("environment.json", environment(training.device))
@@ -83,7 +83,7 @@ class RunStore:
                 return None
             path, state = found
             self.trainer.load_state_dict(state)
-            self.log.resume(self.trainer.epoch, state.get("records"))
+            self.log.continue_after(self.trainer.epoch, state.get("records"))
             self.saved_step = self.trainer.step
             return path
 

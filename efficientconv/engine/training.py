@@ -11,7 +11,7 @@ from efficientconv.complexity import NetworkCost, count
 from efficientconv.config import RunConfig
 from efficientconv.data import (
     DataSet,
-    Images,
+    Fingerprint,
     Split,
     TrainLoader,
     find_data,
@@ -44,7 +44,7 @@ class Training:
     preemption: Preemption
     device: torch.device
     data: DataSet
-    images: Images
+    images: Fingerprint
     image_size: int
     loader: TrainLoader
     trainer: Trainer
@@ -113,7 +113,7 @@ def build_training(config: RunConfig, world: World, preemption: Preemption, foun
 
 
 def run_facts(
-    config: RunConfig, data: DataSet, images: Images, image_size: int, cost: NetworkCost, processes: int
+    config: RunConfig, data: DataSet, images: Fingerprint, image_size: int, cost: NetworkCost, processes: int
 ) -> dict:
     """Model, data and cost of a run, for facts.json, summary.json and the loggers."""
     return {

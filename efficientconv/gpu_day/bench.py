@@ -20,7 +20,7 @@ from efficientconv.engine.trainer import Trainer
 from efficientconv.files import CONFIG_DIR
 from efficientconv.layers.backend import set_backend
 from efficientconv.models import create_model, image_size_of, model_config
-from efficientconv.timing import Job, Spread, held_bytes, measure, peak_bytes
+from efficientconv.timing import Job, Quartiles, held_bytes, measure, peak_bytes
 from efficientconv.validation import validate
 
 Row = dict[str, object]  # one measurement; units are in the names
@@ -62,7 +62,7 @@ class Bench:
         """The models to measure: `names`, or only the first one if `tiny`."""
         return names[:1] if self.tiny else names
 
-    def spread(self, job: Job) -> Spread:
+    def spread(self, job: Job) -> Quartiles:
         """The seconds of `job`, until the device is done."""
         return measure({"": job}, self.repeats, self.device, tqdm(disable=True))[""]
 

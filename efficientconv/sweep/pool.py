@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from efficientconv.config import RunConfig
-from efficientconv.data import Images, fingerprint
+from efficientconv.data import Fingerprint, fingerprint
 from efficientconv.data.parallel import CORES, available_cores
 from efficientconv.engine.continuation import found_data, refuse_other_images
 from efficientconv.engine.run_folder import RunFolder, run_folder
@@ -114,7 +114,7 @@ def freeze(configs: Sequence[RunConfig]) -> list[RunFolder]:
     return list(folders.values())
 
 
-def _images(config: RunConfig) -> Images | None:
+def _images(config: RunConfig) -> Fingerprint | None:
     """The images of a run; None also if they are missing or damaged: the start of this run then reports the fault."""
     try:
         found = found_data(config)

@@ -45,7 +45,7 @@ class Copy(Protocol):
 
 
 def follow(copy: Copy, folder: Path, ended: threading.Event) -> str:
-    """Copies all records, and returns the line of `finish`. Epochs that a resumed run writes again are skipped."""
+    """Copies all records, and returns the line of `finish`. Epochs that a continued run writes again are skipped."""
     records, epoch, last = NewRecords(folder / "metrics.jsonl"), 0, False
     copy.start()
     while not last:

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from efficientconv.tracking.run_files import read_config, read_json
+from efficientconv.validation import flat
 
 
 class Copy:
@@ -29,8 +30,8 @@ class Copy:
         if self.folder.exists():
             shutil.rmtree(self.folder)
         self.writer, self.event = EventFileWriter(str(self.folder)), Event
-        settings = read_json(self.run / "facts.json") | flat(read_config(self.run))
-        self._write(hparams_pb(settings, trial_id=self.run.name), step=0)
+        settings = {name: _plain(value) for name, value in flat(read_config(self.run)).items()}
+        self._write(hparams_pb(read_json(self.run / "facts.json") | settings, trial_id=self.run.name), step=0)
 
     def add(self, record: dict) -> None:
         self.epochs = record["epoch"]
@@ -54,12 +55,6 @@ class Copy:
         self.writer.add_event(self.event(wall_time=time.time(), step=step, summary=summary))
 
 
-def flat(values: dict, prefix: str = "") -> dict[str, str | float | bool]:
-    """Joins sections by dots. Values of a type that TensorBoard does not have become text."""
-    pairs: dict = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            pairs |= flat(value, f"{prefix}{key}.")
-        else:
-            pairs[f"{prefix}{key}"] = value if isinstance(value, (bool, int, float, str)) else str(value)
-    return pairs
+def _plain(value: object) -> bool | int | float | str:
+    """The value; text if TensorBoard does not have its type."""
+    return value if isinstance(value, (bool, int, float, str)) else str(value)

@@ -43,7 +43,7 @@ MACHINE_OFF = {
 
 
 class Copy:
-    """One W&B run for one run folder, even if the training is resumed many times."""
+    """One W&B run for one run folder, even if the training is continued many times."""
 
     def __init__(self, folder: Path, settings: dict):
         os.environ["WANDB_SILENT"] = "true"  # without it a login asks the server for the user's name, only to print it
