@@ -1,13 +1,13 @@
-"""Predicts the classes of pictures with the network of a run: the likeliest classes and their probabilities.
+"""Predicts the classes of images with the network of a run: the likeliest classes and their probabilities.
 
-    python scripts/predict.py run=outputs/<run> images=<picture>
+    python scripts/predict.py run=outputs/<run> images=<file>
     python scripts/predict.py run=outputs/<run> images=<folder> topk=1 output=predictions.csv
 
-The command searches a folder with its subfolders. It prepares pictures as an evaluation of the run does. If the run has a
+The command searches a folder with its subfolders. It prepares images as an evaluation of the run does. If the run has a
 moving average of the weights, the network uses the average. Predictions go to stdout, all messages to stderr.
-Optional settings: topk=5 (classes for each picture), output=<file.csv>, checkpoint=<.pt or .safetensors file>, device=auto
+Optional settings: topk=5 (classes for each image), output=<file.csv>, checkpoint=<.pt or .safetensors file>, device=auto
 (or cpu, cuda).
-Exit code 0: all pictures were read. 2: a message names the pictures that could not be read, or another mistake.
+Exit code 0: all images were read. 2: a message names the images that could not be read, or another mistake.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal, TextIO
+from typing import Annotated, Any, Literal, TextIO
 
 import checkout  # noqa: F401  finds the package
 from efficientconv.help import parser_for
@@ -38,7 +38,8 @@ if __name__ == "__main__":
 from pydantic import Field
 from tqdm import tqdm
 
-from efficientconv.data.inference import find_pictures
+from efficientconv.arguments import settings
+from efficientconv.data.inference import find_images
 from efficientconv.engine.device import keep_freed_memory, set_tf32
 from efficientconv.engine.trained_run import Classifier, Prediction, load_run
 from efficientconv.errors import UserError
@@ -52,8 +53,8 @@ from efficientconv.validation import Section, validate
 class Order(Section):
     """The settings on the command line."""
 
-    run: str
-    images: str
+    run: Annotated[str, Field(min_length=1)]
+    images: Annotated[str, Field(min_length=1)]
     topk: Annotated[int, Field(gt=0)] = 5
     output: str | None = None
     checkpoint: str | None = None
@@ -64,7 +65,7 @@ def main() -> None:
     sys.stdout.reconfigure(errors="backslashreplace")  # the terminal may lack letters of classes' and files' names
     order = parse_order(parse_args().settings)
     output = None if order.output is None else csv_path(order.output)
-    paths, passed_over = find_pictures(Path(order.images).expanduser())
+    paths, passed_over = find_images(Path(order.images).expanduser())
     classifier = load_run(Path(order.run).expanduser(), order.checkpoint, order.device)
     keep_freed_memory(classifier.device)
     set_tf32(classifier.run.config.trainer.tf32)
@@ -76,13 +77,13 @@ def main() -> None:
     if output is not None:
         say(f"predictions: {output}")
     if damaged:
-        raise UserError(f"{damaged} of {len(paths)} pictures could not be read; they are named above and were skipped")
+        raise UserError(f"{damaged} of {len(paths)} images could not be read; they are named above and were skipped")
 
 
 def predict(classifier: Classifier, paths: list[str], topk: int, file: TextIO | None) -> int:
-    """Prints and writes all predictions. Returns the number of damaged pictures."""
+    """Prints and writes all predictions. Returns the number of damaged images."""
     damaged = 0
-    with Progress("predicting", len(paths), "pictures", lines=sys.stderr) as progress:
+    with Progress("predicting", len(paths), "images", lines=sys.stderr) as progress:
         for batch in classifier.batches(paths, topk):
             if not tell(batch) and file is None:
                 break
@@ -93,16 +94,16 @@ def predict(classifier: Classifier, paths: list[str], topk: int, file: TextIO | 
     return damaged
 
 
-def headline(classifier: Classifier, pictures: int) -> str:
+def headline(classifier: Classifier, images: int) -> str:
     run = classifier.run
-    counted = f"{pictures} {'picture' if pictures == 1 else 'pictures'}"
+    counted = f"{images} {'image' if images == 1 else 'images'}"
     weights = "the moving average of the weights" if classifier.averaged else "the weights"
     network = f"model {run.config.model.name}, {len(run.classes)} classes"
     return f"{counted}, {network}, {weights} in {run.origin}, {classifier.device.type}"
 
 
 def tell(batch: list[Prediction]) -> bool:
-    """Prints a line for each picture; damaged ones go to stderr. False: the reader of the output has ended, as head does."""
+    """Prints a line for each image; damaged ones go to stderr. False: the reader of the output has ended, as head does."""
     try:
         for prediction in batch:
             if prediction.damage:
@@ -132,7 +133,7 @@ def row_of(prediction: Prediction, topk: int) -> dict[str, object]:
 
 
 def csv_path(output: str) -> Path:
-    """Raises UserError unless the name ends in .csv: a picture could be overwritten."""
+    """Raises UserError unless the name ends in .csv: an image could be overwritten."""
     path = Path(output).expanduser()
     if path.suffix != ".csv" or path.is_dir():
         raise UserError(f"output={output} is no name of a csv file; end it with .csv")
@@ -151,14 +152,11 @@ def writing(output: Path | None) -> Iterator[TextIO | None]:
             yield file
 
 
-def parse_order(settings: list[str]) -> Order:
-    """The settings from key=value arguments. Values are not parsed. Raises UserError."""
-    values: dict[str, object] = {}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals or not value:
-            raise UserError(f"'{setting}' is no key=value; write for example run=outputs/<run> images=<file or folder>")
-        values[key] = int(value) if key == "topk" and value.isdecimal() else value
+def parse_order(given: list[str]) -> Order:
+    """The settings from key=value arguments. Raises UserError."""
+    values: dict[str, Any] = settings(given, "run=outputs/<run> images=<file or folder>")
+    if values.get("topk", "").isdecimal():
+        values["topk"] = int(values["topk"])
     return validate(Order, values)
 
 

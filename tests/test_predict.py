@@ -1,4 +1,4 @@
-"""What a trained network takes pictures for: in Python, and by scripts/predict.py as a user runs it."""
+"""What a trained network takes images for: in Python, and by scripts/predict.py as a user runs it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from efficientconv.results.csv_files import csv_rows
 from test_data_helpers import config
 
 
-def write_pictures(folder: Path, number: int, size: tuple[int, int] = (48, 40)) -> list[Path]:
+def write_images(folder: Path, number: int, size: tuple[int, int] = (48, 40)) -> list[Path]:
     """Blots of colour, so that a network is of several opinions."""
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def averaged_run(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("photos")
     for part in ("train", "test"):
         for label, name in enumerate(("cat", "dog", "eel")):
-            write_pictures(root / part / name, 8, size=(50 + label, 60))
+            write_images(root / part / name, 8, size=(50 + label, 60))
     args = [*SMALL_RUN, "data=folder", f"data.root={root}", "data.image_size=32", "data.resize_size=40"]
     more = ["trainer.ema_decay=0.9", "trainer.global_batch_size=8", "trainer.epochs=1", "data.val_fraction=0"]
     train_here(*args, *more, f"run_dir={root}_run")
@@ -48,11 +48,11 @@ def averaged_run(tmp_path_factory) -> Path:
     return Path(f"{root}_run")
 
 
-def reference(run: Path, weights: dict[str, torch.Tensor], pictures: list[Path], resize: int) -> np.ndarray:
+def reference(run: Path, weights: dict[str, torch.Tensor], paths: list[Path], resize: int) -> np.ndarray:
     """Probabilities by PIL, plain PyTorch and the run's figures: no loader, no kernel of this project."""
     settings = RunFolder(run).config()
     images = []
-    for path in pictures:
+    for path in paths:
         image = Image.open(path).convert("RGB").resize((resize, resize), Image.Resampling.BILINEAR)
         edge = (resize - 32) // 2
         images.append(np.asarray(image.crop((edge, edge, edge + 32, edge + 32))))
@@ -71,23 +71,23 @@ def assert_as(predictions, probabilities: np.ndarray, classes: list[str], tolera
 
 
 def test_probabilities_are_those_of_the_network(finished_run, tmp_path):
-    pictures = write_pictures(tmp_path, 20)
-    expected = reference(finished_run, load_file(finished_run / "model.safetensors"), pictures, 32)
+    images = write_images(tmp_path, 20)
+    expected = reference(finished_run, load_file(finished_run / "model.safetensors"), images, 32)
     predictions = load_run(finished_run).predict(tmp_path, topk=10)
-    assert [prediction.path for prediction in predictions] == list(map(str, pictures))
+    assert [prediction.path for prediction in predictions] == list(map(str, images))
     assert_as(predictions, expected, [str(label) for label in range(10)], 1e-5)
-    best = load_run(finished_run).predict(pictures[3], topk=1)
-    assert best == [type(best[0])(str(pictures[3]), predictions[3].classes[:1], best[0].probabilities)]
+    best = load_run(finished_run).predict(images[3], topk=1)
+    assert best == [type(best[0])(str(images[3]), predictions[3].classes[:1], best[0].probabilities)]
 
 
-def test_pictures_are_resized_and_cropped_as_the_run_does_and_the_moving_average_is_used(averaged_run, tmp_path):
-    pictures = write_pictures(tmp_path, 20)
+def test_images_are_resized_and_cropped_as_the_run_does_and_the_moving_average_is_used(averaged_run, tmp_path):
+    images = write_images(tmp_path, 20)
     classifier = load_run(averaged_run)
     assert classifier.averaged and classifier.run.classes == ["cat", "dog", "eel"]
-    expected = reference(averaged_run, classifier.run.weights["ema_"], pictures, 40)
+    expected = reference(averaged_run, classifier.run.weights["ema_"], images, 40)
     assert_as(classifier.predict(tmp_path), expected, ["cat", "dog", "eel"], 0.01)  # pixels are a level from PIL's
     plain = load_run(averaged_run, averaged_run / "model.safetensors")
-    expected = reference(averaged_run, load_file(averaged_run / "model.safetensors"), pictures, 40)
+    expected = reference(averaged_run, load_file(averaged_run / "model.safetensors"), images, 40)
     assert not plain.averaged
     assert_as(plain.predict(tmp_path), expected, ["cat", "dog", "eel"], 0.01)
 
@@ -97,18 +97,18 @@ def test_predictions_are_right_as_often_as_an_evaluation_says(run, tmp_path, req
     run = request.getfixturevalue(run)
     classifier = load_run(run)
     for name in classifier.run.classes:
-        write_pictures(tmp_path / name, 7)
+        write_images(tmp_path / name, 7)
     right = [Path(p.path).parent.name == p.classes[0] for p in classifier.predict(tmp_path)]
     results = evaluate_run(str(run), None, config("folder", root=str(tmp_path)), "cpu", World())
     assert sum(right) == results["ema_" if classifier.averaged else ""].top1 > 0 and len(right) == results[""].images
 
 
-def test_damaged_pictures_are_in_their_places_whoever_decodes(finished_run, tmp_path):
-    pictures = write_pictures(tmp_path, 20)
+def test_damaged_images_are_in_their_places_whoever_decodes(finished_run, tmp_path):
+    images = write_images(tmp_path, 20)
     for place in (0, 7, 19):
-        pictures[place].write_bytes(b"")
+        images[place].write_bytes(b"")
     classifier = load_run(finished_run)
-    for names in (pictures, pictures[:8]):  # by workers, and by this process
+    for names in (images, images[:8]):  # by workers, and by this process
         found = [one for batch in classifier.batches(list(map(str, names))) for one in batch]
         damaged = [Path(one.path) for one in found if one.damage == "an empty file"]
         assert damaged == [path for path in names if path.stat().st_size == 0]
@@ -121,33 +121,33 @@ EVIL = ["=cmd|' !A0.png", "\x1b[31mred.png", "two\nlines.png", "a b(1)=c,d.PNG",
 
 
 def test_a_folder_on_the_terminal_and_as_csv(averaged_run, tmp_path):
-    pictures = tmp_path / "pictures"
-    (first, *_) = write_pictures(pictures, 3)
-    write_pictures(pictures / "deep" / "er", 2)
+    images = tmp_path / "images"
+    (first, *_) = write_images(images, 3)
+    write_images(images / "deep" / "er", 2)
     for name in EVIL:
-        shutil.copy(first, pictures / name)
-    (pictures / "notes.txt").write_text("")
-    (pictures / ".hidden.png").write_text("")
-    arguments = ["scripts/predict.py", f"run={averaged_run}", f"images={pictures}", "topk=2"]
+        shutil.copy(first, images / name)
+    (images / "notes.txt").write_text("")
+    (images / ".hidden.png").write_text("")
+    arguments = ["scripts/predict.py", f"run={averaged_run}", f"images={images}", "topk=2"]
     done = command(*arguments, f"output={tmp_path / 'new' / 'x.csv'}")
     assert done.returncode == 0, done.stderr
     lines, rows = done.stdout.splitlines(), csv_rows(tmp_path / "new" / "x.csv")
     assert len(lines) == len(rows) == 10 and done.stdout.replace("\n", "").isprintable()
-    assert "10 pictures, model c, 3 classes, the moving average of the weights in" in done.stderr
+    assert "10 images, model c, 3 classes, the moving average of the weights in" in done.stderr
     assert "2 files passed over: .txt 1, hidden 1" in done.stderr
     assert {os.path.basename(row["image"]) for row in rows} >= {*EVIL[3:], EVIL[0], r"\x1b[31mred.png", r"two\nlines.png"}
     row = rows[0]
     percent = [f"{100 * float(row[f'probability_{i}']):.1f} %" for i in (1, 2)]
     assert lines[0] == f"{row['image']}: {row['class_1']} {percent[0]}, {row['class_2']} {percent[1]}"
 
-    (pictures / "01.png").write_bytes(b"no picture")
+    (images / "01.png").write_bytes(b"no image")
     done = command(*arguments, f"output={tmp_path / 'x.csv'}")
     assert done.returncode == 2 and len(done.stdout.splitlines()) == 9
-    assert f"damaged: {pictures}/01.png: not an image" in done.stderr
-    assert "error: 1 of 10 pictures could not be read" in done.stderr and "Traceback" not in done.stderr
+    assert f"damaged: {images}/01.png: not an image" in done.stderr
+    assert "error: 1 of 10 images could not be read" in done.stderr and "Traceback" not in done.stderr
     damaged = [row for row in csv_rows(tmp_path / "x.csv") if row["damage"]]
     assert [(row["image"], row["class_1"], row["damage"]) for row in damaged] == [
-        (f"{pictures}/01.png", "", "not an image")
+        (f"{images}/01.png", "", "not an image")
     ]
 
 
@@ -155,12 +155,13 @@ MISTAKES = {
     "no images": (["run={run}"], "images: field required"),
     "no run": (["images={here}"], "run: field required"),
     "no such run": (["run={here}", "images={here}"], "is no run folder"),
-    "no such picture": (["run={run}", "images={here}/none.png"], "none.png is no file or folder of pictures"),
-    "a pipe": (["run={run}", "images={here}/pipe"], "pipe is no file or folder of pictures"),
-    "nothing in it": (["run={run}", "images={here}/empty"], "has no pictures in it (1 file passed over: .txt 1)"),
+    "no such image": (["run={run}", "images={here}/none.png"], "none.png is no file or folder of images"),
+    "a pipe": (["run={run}", "images={here}/pipe"], "pipe is no file or folder of images"),
+    "nothing in it": (["run={run}", "images={here}/empty"], "has no images in it (1 file passed over: .txt 1)"),
     "no class": (["run={run}", "images={here}/1.png", "topk=0"], "topk: input should be greater than 0, got 0"),
     "a word for a number": (["run={run}", "images={here}/1.png", "topk=all"], "topk: input should be a valid integer"),
     "a misspelt key": (["run={run}", "image={here}/1.png"], "unknown key 'image': did you mean 'images'?"),
+    "an empty value": (["run={run}", "images="], "images: string should have at least 1 character"),
     "no key": (["run={run}", "{here}/1.png"], "is no key=value; write for example run="),
     "no csv": (["run={run}", "images={here}/1.png", "output={here}/1.png"], "is no name of a csv file"),
     "no checkpoint": (["run={run}", "images={here}/1.png", "checkpoint=x.pt"], "x.pt"),
@@ -170,7 +171,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize("case", MISTAKES)
 def test_a_mistake_is_one_line_and_nothing_is_written(finished_run, tmp_path, monkeypatch, case):
-    write_pictures(tmp_path, 1)[0].rename(tmp_path / "1.png")
+    write_images(tmp_path, 1)[0].rename(tmp_path / "1.png")
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "x.txt").write_text("")
@@ -185,7 +186,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(finished_run, tmp_path, mo
 
 
 def test_what_was_written_stays_when_it_cannot_be_finished(finished_run, tmp_path, monkeypatch):
-    write_pictures(tmp_path, 2)
+    write_images(tmp_path, 2)
     output = tmp_path / "x.csv"
     output.write_text("earlier")
     monkeypatch.setattr("sys.argv", ["predict.py", f"run={finished_run}", f"images={tmp_path}", f"output={output}"])

@@ -1,4 +1,4 @@
-"""Images for a trained network, whose training images may be gone: labelled images to evaluate, and pictures to predict."""
+"""Images for a trained network, whose training images may be gone: labelled ones to evaluate, others to predict."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from efficientconv.data.sets.imagenet import prepared_test
 from efficientconv.data.transforms import EvalTransform, SmallTransform
 from efficientconv.errors import UserError
 
-FEW = 16  # decoding so few pictures takes less time than the start of a process
+FEW = 16  # decoding so few images takes less time than the start of a process
 
 
 @dataclass(frozen=True)
@@ -97,23 +97,23 @@ def _refuse_unknown(where: str, names: list[str], classes: list[str]) -> None:
         )
 
 
-def find_pictures(place: Path) -> tuple[list[str], PassedOver]:
+def find_images(place: Path) -> tuple[list[str], PassedOver]:
     """The path of a file, or of all images in a folder and its subfolders. Raises UserError if there are none."""
     passed_over = PassedOver()
     if place.is_file():
         return [str(place)], passed_over
     if not place.is_dir():
-        raise UserError(f"images={place} is no file or folder of pictures")
+        raise UserError(f"images={place} is no file or folder of images")
     paths = images_in(place, passed_over)
     if not paths:
-        raise UserError(f"images={place} has no pictures in it{f' ({passed_over})' if passed_over else ''}")
+        raise UserError(f"images={place} has no images in it{f' ({passed_over})' if passed_over else ''}")
     return paths, passed_over
 
 
 def prepared_alike(config: DataConfig, own: DataConfig, image_size: int) -> DataConfig:
     """`config` with the preparation of the network's `own` images.
 
-    Pictures of any size are resized to `image_size` if large images of the network were cropped without resizing.
+    Images of any size are resized to `image_size` if large images of the network were cropped without resizing.
     """
     prepared = {key: getattr(own, key) for key in ("resize_size", "resize_rule", "mean", "std")}
     if own.resize_size is None and not fits_in_memory(own, image_size):
@@ -121,7 +121,7 @@ def prepared_alike(config: DataConfig, own: DataConfig, image_size: int) -> Data
     return config.model_copy(update=prepared | {"image_size": image_size})
 
 
-def picture_loader(
+def image_loader(
     paths: list[str], own: DataConfig, image_size: int, batch_size: int, device: torch.device, channels_last: bool
 ) -> EvalLoader:
     """Batches of all `paths`, prepared as the network's `own` images. Each batch names its damaged images."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from efficientconv.config import RunConfig
 from efficientconv.data import find_data
-from efficientconv.data.inference import find_pictures, picture_loader
+from efficientconv.data.inference import find_images, image_loader
 from efficientconv.engine.checkpoint import load_newest, load_weights, weights_of
 from efficientconv.engine.device import autocast, choose_device
 from efficientconv.engine.run_folder import RunFolder
@@ -69,7 +69,7 @@ def read_run(path: Path, checkpoint: Path | None = None) -> TrainedRun:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The prediction for one picture. `damage` says why the picture could not be read; there are no classes then."""
+    """The prediction for one image. `damage` says why the image could not be read; there are no classes then."""
 
     path: str
     classes: tuple[str, ...] = ()  # the most probable first
@@ -86,26 +86,26 @@ class Classifier:
         self.model = run.network("ema_" if self.averaged else "", device).eval()
 
     def predict(self, images: str | Path, topk: int = 5) -> list[Prediction]:
-        """Predictions for a file, or for all pictures in a folder and its subfolders, ordered by folder and name.
+        """Predictions for a file, or for all images in a folder and its subfolders, ordered by folder and name.
 
-        A damaged picture has a prediction with the reason. Raises UserError if there is no picture.
+        A damaged image has a prediction with the reason. Raises UserError if there is no image.
         """
-        paths, _ = find_pictures(Path(images))
+        paths, _ = find_images(Path(images))
         return [prediction for batch in self.batches(paths, topk) for prediction in batch]
 
     @torch.no_grad()
     def batches(self, paths: Sequence[str], topk: int = 5) -> Iterator[list[Prediction]]:
-        """Predictions for the files `paths`, one batch at a time. Pictures are prepared as in an evaluation."""
+        """Predictions for the files `paths`, one batch at a time. Images are prepared as in an evaluation."""
         if topk < 1:
             raise UserError(f"topk={topk} is too small; choose 1 or more classes")
         trainer = self.run.config.trainer
-        loader = picture_loader(
+        loader = image_loader(
             list(paths), self.run.config.data, self.run.image_size, trainer.global_batch_size // trainer.accumulation_steps,
             self.device, trainer.channels_last,
         )  # fmt: skip
-        for frames, pictures in loader.batches():
+        for frames, images in loader.batches():
             with autocast(self.device, trainer.precision):
-                logits = self.model(pictures)
+                logits = self.model(images)
             names = [paths[index] for index in frames.task.indices.tolist()]
             yield self._named(names, frames.damaged, logits.float().softmax(dim=1), topk)
 
