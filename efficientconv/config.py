@@ -144,7 +144,7 @@ class DataConfig(Section):
     std: Annotated[list[Annotated[float, Field(ge=1e-3)]], Field(min_length=3, max_length=3)]
     val_fraction: Fraction = 0.0  # of the training images, held out and evaluated after each epoch
     max_damaged_fraction: Annotated[float, Field(ge=0, le=1)] = 0.001  # of the training files; more damaged ones end the run
-    workers: Annotated[int, Field(ge=0, le=1024)] | None = None  # decoding processes; null: one per core, divided among GPUs
+    workers: Annotated[int, Field(ge=0, le=1024)] | None = None  # that decode images; null: one per core, divided among GPUs
     num_classes: Annotated[int, Field(ge=2, le=100_000)] | None = None  # synthetic only
     num_images: Annotated[int, Field(gt=0, le=1_000_000)] | None = None  # synthetic only: training images; test: a quarter
 

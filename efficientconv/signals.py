@@ -227,6 +227,6 @@ def _lacking_memory_named() -> Iterator[None]:
         if not str(error).startswith("DataLoader worker"):
             raise
         raise UserError(
-            "a decoding process was killed, probably because memory ran out: free some or lower data.workers; the same "
+            "a decoding worker was killed, probably because memory ran out: free some or lower data.workers; the same "
             "command continues the run"
         ) from error

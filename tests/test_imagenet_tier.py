@@ -56,7 +56,7 @@ def test_a_killed_decoding_process_is_one_line(sets, tmp_path):
         os.kill(int(child), signal.SIGKILL)
     _, errors = process.communicate()
     assert process.returncode == 2 and "Traceback" not in errors and errors.count("error: ") == 1, errors
-    assert "a decoding process was killed" in errors and "data.workers" in errors
+    assert "a decoding worker was killed" in errors and "data.workers" in errors
 
 
 def test_prepare_train_be_killed_resume_evaluate_tabulate(sets, tmp_path):
@@ -70,7 +70,7 @@ def test_prepare_train_be_killed_resume_evaluate_tabulate(sets, tmp_path):
     assert refused.returncode == 2 and "was begun on prepared " in refused.stderr and "are original" in refused.stderr
     done = command("train.py", *args)
     assert done.returncode == 0, done.stderr
-    assert "continuing after step" in done.stdout and "images: 1 decoding processes, 2 batches ahead each" in done.stdout
+    assert "continuing after step" in done.stdout and "images: 1 worker decodes, 2 batches ahead each" in done.stdout
     summary = json.loads((run / "summary.json").read_text())
     assert summary["data_pixels"].startswith("prepared ") and summary["data_name"] == "part of imagenet"
     assert (summary["image_size"], summary["num_train"], summary["num_val"], summary["num_test"]) == (221, 35, 5, 10)

@@ -131,7 +131,7 @@ guarded(command)
     "error, words",
     [
         ("torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB')", "the GPU's memory is full"),
-        ("RuntimeError('DataLoader worker (pid 7) is killed by signal: Killed.')", "a decoding process was killed"),
+        ("RuntimeError('DataLoader worker (pid 7) is killed by signal: Killed.')", "a decoding worker was killed"),
     ],
 )
 def test_a_lack_of_memory_is_one_line_in_every_command(error, words):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,16 +22,22 @@ from efficientconv import files, system
 from efficientconv.data.parallel import Capacity, capacity
 from efficientconv.errors import UserError
 from efficientconv.native import build
+from efficientconv.signals import held_back
 from test_data_helpers import make_photos, train
 
 # what Windows has not, taken from a process before its first import of ours
 WITHOUT = """
-import ctypes, multiprocessing, os, runpy, signal, sys
+import ctypes, multiprocessing, os, runpy, select, signal, sys
 import torch
 multiprocessing.set_start_method("spawn")
-for name in ("sched_getaffinity", "fork", "getuid", "fchmod", "O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_DIRECTORY"):
+for name in (
+    "sched_getaffinity", "fork", "getuid", "fchmod", "killpg", "getloadavg",
+    "O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_DIRECTORY",
+):
     delattr(os, name)
-del signal.SIGUSR1
+for name in ("SIGUSR1", "SIGPIPE", "SIGKILL"):
+    delattr(signal, name)
+del select.poll
 os.cpu_count = lambda: 1
 sys.modules["fcntl"] = None
 class CDLL(ctypes.CDLL):
@@ -107,6 +114,12 @@ def test_the_training_process_decodes_where_forks_do_not_work(tmp_path: Path, mo
     loader = train(make_photos(tmp_path), batch=4, workers=2)
     assert "decoded by the training process" in str(loader)
     assert len(list(loader.epoch(0))) > 0
+
+
+def test_workers_start_where_signals_cannot_be_held_back(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delattr(signal, "pthread_sigmask")
+    with held_back():
+        pass
 
 
 def test_cores_and_memory_where_the_system_does_not_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

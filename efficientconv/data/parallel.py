@@ -55,7 +55,8 @@ class Capacity:
         memory = f"{self.slots * self.batch_bytes / 1e6:.0f} MB of memory for batches"
         if not self.workers:
             return f"decoded by the training process, {memory}"
-        return f"{self.workers} decoding processes, {self.ahead} batches ahead each, {memory}"
+        workers = "worker decodes" if self.workers == 1 else "workers decode"
+        return f"{self.workers} {workers}, {self.ahead} batches ahead each, {memory}"
 
 
 def capacity(workers: int | None, batch_bytes: int, batches: int, available_bytes: int | None = None) -> Capacity:
@@ -96,7 +97,7 @@ def in_parallel(task: Callable[[list[str]], R], paths: list[str]) -> Iterator[R]
         yield from results
     except BrokenProcessPool:
         raise UserError(
-            "a decoding process was killed, probably because memory ran out: free some, or start this on fewer cores "
+            "a decoding worker was killed, probably because memory ran out: free some, or start this on fewer cores "
             "(taskset -c 0-3 python ...)"
         ) from None
     finally:

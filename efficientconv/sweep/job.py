@@ -108,7 +108,9 @@ class Job:
         state = _STATES.get(code, "failed")
         reason = "" if state == "ok" else self._reason()
         if code < 0:
-            code, reason = 128 - code, f"killed by {signal.Signals(-code).name}{_hint(-code)}"
+            name = signal.Signals(-code).name
+            hint = "; was there enough memory?" if name == "SIGKILL" else ""
+            code, reason = 128 - code, f"killed by {name}{hint}"
         return Outcome(self.folder, state, code, time.monotonic() - self.started, reason)
 
     def _reason(self) -> str:
@@ -137,10 +139,6 @@ def _told(status: dict) -> str:
 def python_path() -> str:
     """The PYTHONPATH with which another process finds this package."""
     return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-
-
-def _hint(number: int) -> str:
-    return "; was there enough memory?" if number == signal.SIGKILL else ""
 
 
 def frozen_config(folder: Path) -> RunConfig:

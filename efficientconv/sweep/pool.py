@@ -132,7 +132,7 @@ def shares(jobs: int) -> list[dict[str, str]]:
 
 
 def _cores(jobs: int) -> dict[str, str]:
-    """Limits torch's threads, the kernels' threads and the decoding processes. OMP_NUM_THREADS of the user stays."""
+    """Limits torch's threads, the kernels' threads and the workers that decode images. OMP_NUM_THREADS of the user stays."""
     cores = str(max(available_cores() // jobs, 1))
     return {CORES: cores, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", cores)}
 

@@ -42,7 +42,7 @@ def folder_files(config: DataConfig) -> DataSet:
     std=[0.25, 0.25, 0.25],
     val_fraction=0.02,  # of the training images, watched during training
     max_damaged_fraction=0.001,  # of the training images; damaged ones are replaced, more than this end the run
-    workers=None,  # decoding processes for large images; null: one per core
+    workers=None,  # that decode large images; null: one per core
 )
 def folder(config: DataConfig) -> DataSet:
     """Small images are decoded once into memory. Other images are read from their files in every epoch.

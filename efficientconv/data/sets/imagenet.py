@@ -45,7 +45,7 @@ SORT_SCRIPT = "https://raw.githubusercontent.com/soumith/imagenetloader.torch/ma
     std=[0.229, 0.224, 0.225],
     val_fraction=0.01,  # about 12,800 training images, watched during training; val/ is kept for the end
     max_damaged_fraction=0.001,  # of the training images; damaged ones are replaced, more than this end the run
-    workers=None,  # decoding processes; null: one per core, divided among the GPUs
+    workers=None,  # that decode images; null: one per core, divided among the GPUs
 )
 def imagenet(config: DataConfig) -> DataSet:
     """The test images are the 50,000 of val/. Raises UserError if a part is missing or does not fit."""
