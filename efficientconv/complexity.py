@@ -5,8 +5,8 @@ biases, normalisation, ReLU, softmax, pooling and additions are not (paper, sect
 of the counted operations. Parameters are all parameters of the network, each once.
 
 A layer that multiplies by itself, as a topological one does, states its cost. A layer made of other modules costs what these
-cost, whatever stands in their place by now. torch knows the MACs of other operations (operations.py). An operation that
-neither knows is refused, and never counted as 0.
+cost, whatever stands in their place by now. torch knows the MACs of other operations (operations.py). Any other
+operation is refused: nothing is counted as 0 by mistake.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A standard convolution as intra-channel filters and a projection.
 
-The filters of an input channel, one for each output, are an m x k^2 matrix. Its best approximation of rank b (Eckart and
-Young) is b filters of k x k and their share in each output: an unravelled convolution with b bases, exact at b = k^2; a SIC
-convolution at b = 1.
+The filters of an input channel, one for each output, are an m x k^2 matrix. The matrix's best approximation of rank b
+(Eckart and Young) is b filters of k x k, and the share of each filter in each output. This is an unravelled convolution with
+b bases: exact at b = k^2, and a SIC convolution at b = 1.
 """
 
 from __future__ import annotations

@@ -150,9 +150,8 @@ def read_json(path: Path, kind: type[T], remedy: str) -> T | None:
 def lock(path: Path, busy: str) -> int:
     """Locks the file `path`, which is made if it is missing. The lock ends when this process ends or closes the file.
 
-    It is a POSIX record lock: child processes do not inherit it, as they would inherit flock's (so filelock's), and the
-    lock of a killed run ends although its workers live on for a moment. Closing any descriptor of the file drops
-    the lock.
+    The lock is a POSIX record lock, which child processes do not inherit. So the lock of a killed run ends although its
+    workers live on for a moment; flock's lock (so filelock's) would not. Closing any descriptor of the file drops the lock.
 
     Raises:
         InUse: another process holds the lock; `busy` is the message.

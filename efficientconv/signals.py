@@ -1,10 +1,10 @@
 """The end of a command: a mistake of the user gives one line, a signal gives one line, a bug of ours gives a traceback.
 
-The signals are SIGTERM, SIGUSR1 and Ctrl-C. A command answers them at any moment, also while it imports: its first line is
-`leave_on_signals()`, and until the command has begun something, a signal ends the process at once with exit code 75. Under
-`guarded` a signal raises `Preempted`, so that the command can put away its files and processes. A run saves its step first
-(engine/preemption.py). If nobody reads the output any more, as with `| head`, a command ends silently. This file imports
-only small parts of the standard library, so that it is imported at once.
+The signals are SIGTERM, SIGUSR1 and Ctrl-C. A command answers them at any moment, also while it imports, because its first
+line is `leave_on_signals()`. Until the command has begun something, a signal ends the process at once with exit code 75.
+Under `guarded` a signal raises `Preempted`, so that the command can put away its files and processes. A run saves its step
+first (engine/preemption.py). If nobody reads the output any more, as with `| head`, a command ends silently. This file
+imports only small parts of the standard library, so that it is imported at once.
 """
 
 from __future__ import annotations

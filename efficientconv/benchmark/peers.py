@@ -56,7 +56,7 @@ class PeerRow:
 
 
 def missing() -> list[str]:
-    """The programs that cannot run, because a package is not installed."""
+    """The programs of which a package is missing."""
     return [name for name, packages in PACKAGES.items() if any(find_spec(package) is None for package in packages)]
 
 

@@ -28,8 +28,8 @@ def against_cpu(bench: Bench) -> Iterator[Row]:
 def compared(device: torch.device, name: str) -> Iterator[Row]:
     """A row for each precision. Logits are right if they differ from the CPU's by no more than the CPU's rounding does.
 
-    The CPU's rounding is the difference from float64. No fixed tolerance fits: after a step the running statistics are
-    far from the maps' statistics, so that logits reach 4,000 in model i and 2 in model a, and rounding grows with them.
+    The CPU's rounding is its difference from float64. No fixed tolerance fits all models, because rounding grows with the
+    logits. After a step these reach 4,000 in model i and 2 in model a: the running statistics are still far from the maps'.
     """
     set_tf32(False)
     exact = logits(CPU, name, "float64")

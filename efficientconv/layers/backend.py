@@ -106,7 +106,7 @@ def is_plain_inside(module: nn.Module) -> bool:
 
 
 def runs_kernels(module: nn.Module, x: Tensor) -> bool:
-    """Whether `module` may run kernels of x's device. Exported programs may not: they run where no kernels are."""
+    """Whether `module` may run kernels of x's device. An exported program may not: it also runs without this package."""
     return (
         getattr(module, "layer_backend", "auto") in ("auto", "native") and type(x) is Tensor and x.device.type in DEVICES
         and (not x.is_cpu or _has_kernels()) and not torch.compiler.is_exporting()

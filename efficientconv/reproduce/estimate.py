@@ -26,7 +26,7 @@ START_SECONDS = 6  # imports, data and network of a run
 
 @dataclass(frozen=True)
 class DataFacts:
-    """`images` of training that are not held out; None: the data set is not here to be counted."""
+    """`images`: training images, without the held-out ones; None if the data set is not on this machine."""
 
     images: int | None
     num_classes: int
