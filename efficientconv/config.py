@@ -39,6 +39,8 @@ class BlockConfig(Section):
     def check(self) -> BlockConfig:
         if "residual" in self.args:
             raise ValueError("residual belongs beside args, not in it")
+        if "batch_norm" in self.args:
+            raise ValueError("batch_norm is for the whole model: decisions.batch_norm, not in args")
         return self
 
 
@@ -174,6 +176,12 @@ class OptimConfig(Section):
     nesterov: bool
     weight_decay: Rate
     decay_norms: bool = False  # weight decay on batch norm and biases, too
+
+    @model_validator(mode="after")
+    def check(self) -> OptimConfig:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov=true needs a momentum above 0")
+        return self
 
 
 class ScheduleConfig(Section):

@@ -45,12 +45,20 @@ def completed(config_name: str, overrides: Sequence[str], several: bool = False)
     """
     given = parsed(overrides)
     chosen = {override.key_or_group for override in given}
-    if {"model.macs", "model.width"} <= chosen:
-        raise UserError("model.macs chooses the width, so that model.width cannot be given beside it; leave one of them out")
+    if "model.width" in chosen:
+        given += _without_budget(given)
     # a logger's settings are those of its file: they do not switch it on
     settings = [key for key in known_keys(RunConfig) if "." in key and not key.startswith("logger.")]
     known = {key for key in settings if config_name == "train" or key.partition(".")[0] in chosen}
     return [_completed(override, known, several) for override in given]
+
+
+def _without_budget(given: list[Override]) -> list[Override]:
+    """What makes a width count where a file has a budget. Raises UserError if a budget is given beside the width."""
+    budgets = [override for override in given if override.key_or_group == "model.macs"]
+    if any(override.value() is not None for override in budgets):
+        raise UserError("model.macs chooses the width, so that model.width cannot be given beside it; leave one of them out")
+    return [] if budgets else parsed(["model.macs=null"])
 
 
 def _completed(override: Override, known: set[str], several: bool) -> str:

@@ -104,8 +104,18 @@ def test_on_the_command_line_it_is_one_line(sweep: list[str], tmp_path) -> None:
 
 
 def test_a_network_is_not_built_for_a_budget_unmet() -> None:
-    with pytest.raises(AssertionError):
-        create_model(validate(ModelConfig, {**model_config("c").model_dump(), "macs": 5e6}), 10)
+    budgeted = validate(ModelConfig, {**model_config("c").model_dump(), "macs": 5e6})
+    with pytest.raises(UserError, match="model 'c' has a budget of 5e.06 MACs and no width"):
+        create_model(budgeted, 10)
+    assert create_model(budgeted, 10, width=0.125).head.conv.conv.out_channels == 128
+
+
+def test_a_width_on_the_command_line_counts_and_the_budget_of_a_file_does_not(tmp_path) -> None:
+    (tmp_path / "tier").mkdir()
+    (tmp_path / "tier" / "own.yaml").write_text("# @package _global_\ntier: own\nmodel: {macs: 5.16e6}\n")
+    common = [f"hydra.searchpath=[{tmp_path}]", "tier=own", "data=digits"]
+    for given, width in ([], 0.25), (["model.width=0.5"], 0.5), (["model.width=0.5", "model.macs=null"], 0.5):
+        assert run_config(compose("train", [*common, *given])).model.width == width
 
 
 def test_widths_of_all_models_are_printed() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -64,7 +65,8 @@ def create_model(
         origin = origin / "model.safetensors" if origin.is_dir() else origin
         start = load_checked(origin)
         model, num_classes, image_size = _as_trained(start, model, num_classes, image_size)
-    changes = {key: value for key, value in (("layout", layout), ("width", width)) if value is not None}
+    given = {"layout": layout, "width": width}
+    changes = {key: value for key, value in given.items() if value is not None}
     network = _network(model, 1000 if num_classes is None else num_classes, in_chans, image_size, changes)
     if weights is not None:
         start_from(network, start.tensors, origin)
@@ -84,8 +86,9 @@ def _as_trained(
 
 
 def _network(
-    model: str | ModelConfig, num_classes: int, in_chans: int, image_size: int | None, changes: dict[str, str | float]
-) -> nn.Module:
+    model: str | ModelConfig, num_classes: int, in_chans: int, image_size: int | None,
+    changes: Mapping[str, str | float | None],
+) -> nn.Module:  # fmt: skip
     for name, value in (("num_classes", num_classes), ("in_chans", in_chans)):
         if value < 1:
             raise UserError(f"{name}={value} is too small; choose 1 or more")
@@ -93,7 +96,13 @@ def _network(
         size = {} if image_size is None else {"image_size": image_size}
         return REGISTERED.get(model)(num_classes=num_classes, in_chans=in_chans, **changes, **size)
     config = model_config(model) if isinstance(model, str) else model
-    assert config.macs is None, "a budget is for models.budget.width_for"
+    if config.macs is not None:
+        if "width" not in changes:
+            raise UserError(
+                f"model '{config.name}' has a budget of {config.macs:g} MACs and no width: train.py finds the width, "
+                "everything else needs it given"
+            )
+        changes = {**changes, "macs": None}
     config = validate(ModelConfig, {**config.model_dump(), **changes}, where="model") if changes else config
     return _configured(config, num_classes, in_chans, image_size)
 
