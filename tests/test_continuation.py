@@ -84,10 +84,10 @@ def test_another_test_image_changes_no_training_but_is_not_a_finished_runs_resul
     root, folder = make_set(tmp_path / "D", "test"), tmp_path / "run"
     train_on(root, "folder", f"run_dir={folder}")
     (root / "test" / "cat" / "1.bmp").unlink()
-    with pytest.raises(UserError, match="its test images were others than those of data.root: python eval.py run="):
+    with pytest.raises(UserError, match="was tested on other images than those of data.root: python eval.py run="):
         train_on(root, "folder", f"run_dir={folder}")
     (folder / "summary.json").unlink()
-    with pytest.warns(UserWarning, match="the test images are others than those that"):
+    with pytest.warns(UserWarning, match="data.root has other test images than at the start of"):
         assert train_on(root, "folder", f"run_dir={folder}")["images"] == 3
 
 
@@ -118,7 +118,7 @@ def test_a_folder_of_an_earlier_version_is_found_and_said_to_be_one(finished, na
     if not finished:
         (earlier / "summary.json").unlink()
     as_of_earlier_versions(earlier)
-    with pytest.warns(UserWarning, match=f"{earlier} is of an earlier version and does not say which images"):
+    with pytest.warns(UserWarning, match=f"{earlier} is of an earlier version and has no record of its images"):
         train_on(f"{root}/", name, f"output_root={outputs}")
     assert runs(outputs) == [earlier]
     train_on(make_set(tmp_path / "E", SETS[name], seed=1), name, f"output_root={outputs}")

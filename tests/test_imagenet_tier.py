@@ -67,7 +67,7 @@ def test_prepare_train_be_killed_resume_evaluate_tabulate(sets, tmp_path):
     process.wait()
 
     refused = command("train.py", *args, f"data.root={folders}")
-    assert refused.returncode == 2 and "was begun on prepared " in refused.stderr and "are original" in refused.stderr
+    assert refused.returncode == 2 and "was begun on prepared " in refused.stderr and "has original" in refused.stderr
     done = command("train.py", *args)
     assert done.returncode == 0, done.stderr
     assert "continuing after step" in done.stdout and "images: 1 worker decodes, 2 batches ahead each" in done.stdout

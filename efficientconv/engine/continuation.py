@@ -33,15 +33,15 @@ def refuse_other_images(folder: RunFolder, config: RunConfig, images: Fingerprin
     begun = folder.facts()
     if begun.get("data_pixels", images.pixels) != images.pixels:
         raise UserError(
-            f"{folder.path} was begun on {begun['data_pixels']} images, and those of data.root are {images.pixels}: set "
-            "data.root to where the earlier images are, or delete the folder to begin again"
+            f"{folder.path} was begun on {begun['data_pixels']} images, and data.root has {images.pixels} images: set "
+            "data.root to the earlier images, or delete the folder to begin again"
         )
     if TRAIN not in begun:
         _compare_places(folder, config, images)
     elif begun[TRAIN] != images.train:
         raise UserError(
-            f"{folder.path} was trained on other images than those at data.root={config.data.root}; set data.root to where "
-            "they are, or choose another run_dir or output_root"
+            f"{folder.path} was trained on other images than those at data.root={config.data.root}; set data.root to the "
+            "earlier images, or choose another run_dir or output_root"
         )
     elif begun.get(TEST) != images.test:
         _tell_of_another_test(folder)
@@ -55,7 +55,7 @@ def _compare_places(folder: RunFolder, config: RunConfig, images: Fingerprint) -
             f"record of them; set data.root={old.data.root}, or choose another run_dir"
         )
     warnings.warn(
-        f"{folder.path} is of an earlier version and does not say which images it was begun on: these are assumed",
+        f"{folder.path} is of an earlier version and has no record of its images: those of data.root are assumed",
         stacklevel=3,
     )
 
@@ -63,10 +63,10 @@ def _compare_places(folder: RunFolder, config: RunConfig, images: Fingerprint) -
 def _tell_of_another_test(folder: RunFolder) -> None:
     if folder.summary() is not None:
         raise UserError(
-            f"{folder.path} is finished, and its test images were others than those of data.root: python eval.py "
+            f"{folder.path} is finished, and was tested on other images than those of data.root: python eval.py "
             f"run={folder.path} data=<set> data.root=<folder> evaluates it on these"
         )
-    warnings.warn(f"the test images are others than those that {folder.path} was begun with", stacklevel=3)
+    warnings.warn(f"data.root has other test images than at the start of {folder.path}", stacklevel=3)
 
 
 def refuse_other_processes(folder: RunFolder, processes: int) -> None:

@@ -65,7 +65,7 @@ class EpochLog:
         """Writes the file as it was at the checkpoint; warns if records were missing or damaged. Raises UserError."""
         found = read_bytes(self.path) or b""
         if not found.startswith(_lines(self.values).encode()):
-            warnings.warn(f"{self.path} lacked records or was damaged; they are those of the checkpoint again", stacklevel=2)
+            warnings.warn(f"{self.path} lacked records or was damaged; the checkpoint restores them", stacklevel=2)
         self.write()
 
     def write(self) -> bool:

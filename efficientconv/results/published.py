@@ -58,7 +58,7 @@ def _check(records: dict[Path, RunRecord]) -> None:
         if record.state != "done":
             raise UserError(f"{run} is {record.state}, not done: finish it, or leave it out")
     if len({record.group for record in records.values()}) > 1:
-        raise UserError("the runs differ in more than their seed: give those of one configuration")
+        raise UserError("the runs differ in more than their seed: give runs of one configuration")
 
 
 def _card(folder: Path, record: RunRecord, mean: float, runs: int) -> dict:
