@@ -168,6 +168,20 @@ def test_records_of_another_recipe_are_left_out_and_said(reproduced: Path, tmp_p
     assert rows_of(tmp_path) == rows_of(reproduced)
 
 
+def test_a_record_of_another_network_of_the_same_name_is_in_no_row(tmp_path: Path) -> None:
+    """As after an edit of a model's file, or with other decisions: name and width say the same."""
+    runs = tmp_path / "fashion_small" / "runs"
+    runs.mkdir(parents=True)
+    paths = sorted((ROOT / "results" / "fashion_small" / "runs").glob("c-*"))[:3]
+    for path, changes in zip(paths, ({}, {"decisions": {"batch_norm": "behind"}}, {"source": "S"})):
+        record = json.loads(path.read_text())
+        record["config"]["model"] |= changes
+        (runs / path.name).write_text(json.dumps(record))
+    tier = load_tier("fashion_small", [], tmp_path, lambda given: validate(RunConfig, compose("train", given)))
+    with pytest.warns(UserWarning, match="1 of 3 records .* or of another network than configs/model/ has by the name"):
+        assert [record.run for record in tier.records] == [paths[0].stem, paths[2].stem]
+
+
 def test_records_of_other_widths_are_of_the_tier_and_in_none_of_its_means(reproduced: Path, tmp_path: Path) -> None:
     shutil.copytree(reproduced / "results", tmp_path / "results")
     runs = tmp_path / "results" / "smoke" / "runs"

@@ -62,12 +62,6 @@ def plan_runs(models: Mapping[str, ModelConfig], seeds: Sequence[int], base: Run
     return list(runs.values())
 
 
-def recipe(config: RunConfig) -> dict:
-    """The settings that the numbers of a tier depend on, except model, width and seed."""
-    values = identity(config)
-    return values | {"seed": None, "model": values["model"].get("layout")}
-
-
 def refuse_another_tier(plain: RunConfig, config: RunConfig, tier: str) -> None:
     """Raises UserError if an override changes a setting that the tier's numbers depend on: they must stay comparable."""
     ours, theirs = identity(config), identity(plain)

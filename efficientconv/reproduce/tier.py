@@ -10,11 +10,12 @@ from functools import cached_property
 from pathlib import Path
 
 from efficientconv.config import ModelConfig, RunConfig
+from efficientconv.engine.identity import identity
 from efficientconv.errors import UserError, did_you_mean
 from efficientconv.files import CONFIG_DIR
 from efficientconv.models.budget import at_width, width_for
 from efficientconv.reproduce.estimate import DataFacts, data_facts
-from efficientconv.reproduce.plan import ComposeRun, recipe, refuse_another_tier
+from efficientconv.reproduce.plan import ComposeRun, refuse_another_tier
 from efficientconv.results.record import RunRecord, read_records_in
 from efficientconv.results.tables import budget_of, model_of, needed_rows, table_config, table_names
 from efficientconv.results.times import Network, network_of
@@ -77,16 +78,21 @@ class Tier:
 
     @cached_property
     def records(self) -> list[RunRecord]:
-        """The records of the finished runs. Records of an earlier recipe are left out, with a warning."""
+        """The records of the finished runs. Records of an earlier recipe or of other layers are left out, with a warning."""
         found = read_records_in(self.folder / "runs")
-        current = [record for record in found if recipe(record.run_config) == recipe(self.base)]
+        current = [record for record in found if self._trains(record.run_config)]
         if len(current) < len(found):
             warnings.warn(
                 f"{len(found) - len(current)} of {len(found)} records in {self.folder / 'runs'} are of another recipe than "
-                f"configs/tier/{self.name}.yaml and left out",
+                f"configs/tier/{self.name}.yaml, or of another network than configs/model/ has by the name, and left out",
                 stacklevel=2,
             )
         return current
+
+    def _trains(self, run: RunConfig) -> bool:
+        """Whether the tier, as it is now, trains this run, at whatever width and with whatever seed."""
+        model = at_width(self.models([run.model.name])[run.model.name], run.model.width)
+        return identity(run) == identity(self.base.model_copy(update={"model": model, "seed": run.seed}))
 
 
 def load_tier(name: str, overrides: Sequence[str], results: Path, compose: ComposeRun) -> Tier:
