@@ -69,7 +69,8 @@ def show(args: argparse.Namespace) -> None:
 
 def diff(args: argparse.Namespace) -> None:
     records = [record_of(RunFolder(run)) for run in (args.run, args.other)]
-    sides = [results(record) | settings(record) | flat(record.environment) for record in records]
+    told = settings if records[0].model != records[1].model else all_settings  # a name may stand for two networks
+    sides = [results(record) | told(record) | flat(record.environment) for record in records]
     keys = [key for key in {**sides[0], **sides[1]} if sides[0].get(key) != sides[1].get(key)]
     rows = [{"": key} | {name: str(side.get(key, "")) for name, side in zip("AB", sides)} for key in keys]
     print(f"A: {args.run}\nB: {args.other}\n{parting(*records)}\n")
@@ -120,7 +121,11 @@ def results(record: RunRecord) -> dict[str, str]:
 
 def settings(record: RunRecord) -> dict[str, object]:
     """The settings of the configuration, without the layers, which the model's name stands for."""
-    return {key: value for key, value in flat(record.config).items() if not key.startswith("model.stages.")}
+    return {key: value for key, value in all_settings(record).items() if not key.startswith("model.stages.")}
+
+
+def all_settings(record: RunRecord) -> dict[str, object]:
+    return flat(record.config)
 
 
 def parting(one: RunRecord, other: RunRecord) -> str:

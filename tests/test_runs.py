@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from test_continuation import holder
 
 from conftest import ROOT, command
@@ -57,6 +58,15 @@ def test_show_and_diff(runs, monkeypatch, capsys):
     lines = [line.split() for line in say(monkeypatch, capsys, "diff", "outputs/one", "outputs/other").splitlines()]
     assert ["seed", "0", "1"] in lines and not any(line[:1] == ["optim.lr"] for line in lines)
     assert "training losses of 1 epochs are equal".split() in lines
+
+
+def test_diff_shows_layers_only_where_a_name_stands_for_two_networks(runs, monkeypatch, capsys):
+    config = yaml.safe_load((runs / "other" / "config.yaml").read_text())
+    for name, shown in (config["model"]["name"], True), ("mine", False):
+        config["model"]["name"], config["model"]["stages"]["stage4"]["depth"] = name, 1
+        (runs / "other" / "config.yaml").write_text(yaml.safe_dump(config))
+        lines = say(monkeypatch, capsys, "diff", "outputs/one", "outputs/other").splitlines()
+        assert (["model.stages.stage4.depth", "4", "1"] in map(str.split, lines)) == shown
 
 
 def test_removing_asks_and_leaves_what_is_used(runs, monkeypatch, capsys):

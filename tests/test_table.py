@@ -145,6 +145,9 @@ def test_a_network_has_one_time_wherever_it_is_shown(tmp_path):
         config = at_width.config | {"model": at_width.config["model"] | {"width": width}}
         found = times.of(replace(at_width, config=config, summary=own))
         assert (found["ms"], found["limit_share"]) == (expected, pytest.approx(share))
+    behind = at_width.config["model"] | {"decisions": {"batch_norm": "behind"}}
+    another = times.of(replace(at_width, config=at_width.config | {"model": behind}, summary=own))
+    assert another["ms"] == own["ms_per_image"], "the tier measured another network of this name and width"
 
 
 def test_no_two_tables_of_a_tier_show_two_times_of_a_network():

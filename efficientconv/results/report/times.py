@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from efficientconv.models import model_config
 from efficientconv.results.record import RunRecord
 from efficientconv.results.report.sources import Sources
 from efficientconv.results.times import FILE, read_times
@@ -21,7 +22,7 @@ class RunTimes:
         None: not measured. A limit_share of None: measured before shares were, or no layer's limit is known.
         """
         network, summary = (record.model, record.config["model"]["width"]), record.summary
-        if found := self.together.get(record.tier, {}).get(network):
+        if (found := self.together.get(record.tier, {}).get(network)) and _has_its_names_layers(record):
             measured = found.ms_per_image, found.batch_size, found.limit_share
             how, place = TOGETHER, f"{record.tier}/{FILE}: {found.measured_on}"
         elif "ms_per_image" in summary:
@@ -30,3 +31,9 @@ class RunTimes:
         else:
             return None
         return dict(zip(("ms", "batch", "limit_share"), measured), how=how, place=place)
+
+
+def _has_its_names_layers(record: RunRecord) -> bool:
+    """Whether the run has the layers and decisions of configs/model/ for its model's name. Tiers measure these alone."""
+    own, named = record.run_config.model, model_config(record.model)
+    return (own.stages, own.decisions) == (named.stages, named.decisions)
