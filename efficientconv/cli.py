@@ -24,6 +24,7 @@ from efficientconv.errors import UserError, did_you_mean
 from efficientconv.files import CONFIG_DIR
 from efficientconv.help import choices
 from efficientconv.overrides import completed
+from efficientconv.own_files import refuse_misleading
 from efficientconv.signals import guarded
 from efficientconv.tracking.tracker import require_loggers
 from efficientconv.validation import known_keys, validate
@@ -148,9 +149,15 @@ def _composed(config_name: str, overrides: Sequence[str]) -> dict:
 
 
 def plain(cfg: DictConfig) -> dict:
-    """A composed configuration without Hydra's own part, interpolations resolved, no value missing."""
+    """A composed configuration without Hydra's own part, interpolations resolved, no value missing.
+
+    Raises UserError for files of the user's own that mislead.
+    """
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     values: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
+    model = values.get("model")
+    name = model.get("name") if isinstance(model, dict) else None
+    refuse_misleading(HydraConfig.get(), {"model": name, "tier": values.get("tier")})
     return values
 
 

@@ -15,6 +15,7 @@ from efficientconv.errors import UserError
 from efficientconv.files import CONFIG_DIR
 from efficientconv.validation import known_keys
 
+ONE_NAME = ("model", "data", "tier")  # groups of which Hydra would merge several, one over the other
 RUN_FOLDER_KEYS = ("hydra.run.dir", "hydra.output_subdir")  # of folders that Hydra would make
 
 
@@ -65,7 +66,10 @@ def _completed(override: Override, known: set[str], several: bool) -> str:
     key, line = override.key_or_group, str(override.input_line)
     value = line.partition("=")[2]
     if override.is_sweep_override() and not several:
-        raise UserError(f"{line}: several values are for train.py -m; a list is {key}=[{value}], a text '{key}=\"{value}\"'")
+        other = "" if key in ONE_NAME else f"; a list is {key}=[{value}], a text '{key}=\"{value}\"'"
+        raise UserError(f"{line}: several values are for train.py -m{other}")
+    if key in ONE_NAME and isinstance(override.value(), list):
+        raise UserError(f"{line}: give one name; several are for train.py -m, without brackets")
     if key in RUN_FOLDER_KEYS:
         raise UserError(f"{line}: Hydra makes no folder here; set run_dir=<folder> or output_root=<folder>")
     if override.is_delete():

@@ -41,7 +41,9 @@ MISTAKES = [
 SETTINGS = [
     ("a number for a text", ["run_dir=2017"], """should be a valid string, got 2017; a text is quoted twice, '"2017"'"""),
     ("unknown data", ["data=cifar11"], "unknown data 'cifar11': did you mean 'cifar10'?"),
-    ("unknown data in a list", ["data=[digits,q]"], "unknown data 'q': known: cifar10, "),
+    ("several data sets", ["data=[digits,q]"], "data=[digits,q]: give one name; several are for train.py -m"),
+    ("several models merged", ["model=[a,c]"], "model=[a,c]: give one name; several are for train.py -m, without brackets"),
+    ("several models", ["model=a,c"], "model=a,c: several values are for train.py -m"),
     ("unknown key", ["optim.lrr=1"], "unknown key 'optim.lrr': did you mean 'optim.lr'?"),
     ("a set without files", ["data=digits", "data.root=x"], "data: data=digits has no use for root: leave it out"),
     ("another set's key", ["data=digits", "data.num_images=9"], "data=digits has no use for num_images: leave it out"),
@@ -115,6 +117,36 @@ def test_every_setting_of_the_schema_may_be_given(args, key, value):
     assert getattr(run_config(compose("train", [*SMALL_RUN, *args])).data, key) == value
     jobs = combinations(*SMALL_RUN, *args, "-m", "seed=0,1")
     assert [(run_config(job).seed, job["data"][key]) for job in jobs] == [(0, value), (1, value)]
+
+
+def test_a_file_of_ones_own_does_what_it_says_or_is_refused(tmp_path):
+    model = (CONFIG_DIR / "model" / "c.yaml").read_text()
+    files = {
+        "model/mine.yaml": model.replace("name: c\n", "name: mine\n").replace("depth: 4", "depth: 1"),
+        "model/copied.yaml": model, "model/c.yaml": model, "tier/own.yaml": "# @package _global_\ntier: own\n",
+        "tier/untold.yaml": "# @package _global_\nseed: 1\n",
+    }  # fmt: skip
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    def given(*overrides):
+        return run_config(compose("train", [*SMALL_RUN, f"hydra.searchpath=[{tmp_path}]", *overrides]))
+
+    config = given("model=mine", "tier=own")
+    assert (config.model.name, config.model.stages["stage2"].depth, config.tier) == ("mine", 1, "own")
+    assert given("model=mine", "model.name=other").model.name == "other"
+    assert given("model=copied", "model.name=copied").model.name == "copied"
+    for override, message in (
+        ("model=c", "model/c.yaml is hidden by "), ("model=copied", "says name: c, by which its runs would be called"),
+        ("tier=untold", "let it say tier: untold"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=message):
+            given("model=mine", override)
+    done = command("train.py", *SMALL_RUN, "--config-dir", tmp_path, "model=copied", f"output_root={tmp_path / 'out'}")
+    assert done.returncode == 2 and "let it say name: copied" in done.stderr and done.stderr.count("\n") == 1
+    with pytest.raises(SystemExit):
+        combinations(*SMALL_RUN, "--config-dir", str(tmp_path), "-m", "model=mine,copied")
 
 
 @pytest.mark.parametrize("override", ["run_dir=a/b=c", "run_dir=d#1", "run_dir=d (1)", "run_dir=café", "run_dir=it's \"d\""])
