@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from conftest import SMALL_RUN, train_here
+from conftest import SMALL_RUN, command, train_here
 from efficientconv.data import load_test_images
 from efficientconv.engine.distributed import World
 from efficientconv.engine.evaluate_run import evaluate_run
@@ -238,3 +238,11 @@ def test_damaged_classes_are_one_line(moved, classes):
     (run / "classes.json").write_text(classes)
     with pytest.raises(UserError, match="start the command that trained"):
         own(run)
+
+
+def test_settings_of_images_that_a_network_cannot_take_are_said_to_have_no_effect(finished_run):
+    plain = command("eval.py", f"run={finished_run}", "data=digits")
+    done = command("eval.py", f"run={finished_run}", "data=digits", "data.mean=[0.5,0.5,0.5]", "data.image_size=64")
+    assert (plain.returncode, done.returncode, done.stdout, plain.stderr) == (0, 0, plain.stdout, "")
+    assert "data.mean=[0.5, 0.5, 0.5] has no effect: images are prepared as the run's, mean=[0.3" in done.stderr
+    assert "data.image_size=64 has no effect: images are prepared as the run's, image_size=32" in done.stderr

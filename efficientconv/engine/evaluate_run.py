@@ -8,12 +8,15 @@ from pathlib import Path
 from efficientconv.config import DataConfig
 from efficientconv.data import Split, load_test_images
 from efficientconv.data.inference import prepared_alike
+from efficientconv.data_settings import data_settings
 from efficientconv.engine.device import choose_device, keep_freed_memory, set_tf32
 from efficientconv.engine.distributed import World
 from efficientconv.engine.metrics import Result, evaluate_split
 from efficientconv.engine.run_folder import TEST
 from efficientconv.engine.trained_run import TrainedRun, read_run
 from efficientconv.errors import UserError
+
+PREPARATION = ("image_size", "resize_size", "resize_rule", "mean", "std")  # of images; a network needs those of its training
 
 
 def evaluate_run(
@@ -57,7 +60,18 @@ def _own_images(trained: TrainedRun) -> tuple[Split, DataConfig]:
 
 def _other_images(trained: TrainedRun, data: DataConfig, world: World) -> tuple[Split, DataConfig]:
     config = prepared_alike(data, trained.config.data, trained.image_size)
+    if world.is_main:
+        _tell_of_unused(data, config)
     images = load_test_images(config, trained.classes, trained.image_size)
     if images.passed_over and world.is_main:
         warnings.warn(str(images.passed_over), stacklevel=3)
     return images.split, config
+
+
+def _tell_of_unused(data: DataConfig, used: DataConfig) -> None:
+    """Warns of settings that differ from the data set's own and have no effect: the run's take their place."""
+    own = data_settings().get(data.name, {})
+    for key in PREPARATION:
+        given, taken = getattr(data, key), getattr(used, key)
+        if given not in (own.get(key, DataConfig.model_fields[key].default), taken):
+            warnings.warn(f"data.{key}={given} has no effect: images are prepared as the run's, {key}={taken}", stacklevel=4)
