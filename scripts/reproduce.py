@@ -4,9 +4,9 @@
     python scripts/reproduce.py table=2 tier=smoke seeds=0,1,2               trains; writes results/smoke/table2.md and .csv
     python scripts/reproduce.py table=2,4,5 tier=cifar_small seeds=0 data.root=<folder> --only c,j --jobs 2
 
-table: 1 to 6, residual, order, start, equal_cost, or several of them. tier: the scale, a file in configs/tier/. If the command
-is killed, the same command continues: it skips finished runs and continues cut-off runs, so that the tables are the same. Other
-key=value arguments go to every run. Arguments that would change the results are refused.
+table: 1 to 6, residual, order, start, equal_cost, or several of them. tier: the scale, a file in configs/tier/. If the
+command is killed, the same command continues: it skips finished runs and continues cut-off runs, so that the tables are the
+same. Other key=value arguments go to every run. Arguments that would change the results are refused.
 """
 
 from __future__ import annotations
