@@ -45,7 +45,7 @@ class Parsed(Exception):
 
 
 def commands(text: str) -> Iterator[str]:
-    """Lines of its shell blocks, and what stands between backticks and begins with a program. A <placeholder> is a word."""
+    """Lines of its shell blocks, and what stands between backticks and begins with a program."""
     shell = "\n".join(re.findall(r"```(?:bash|sh)\n(.*?)```", text, flags=re.DOTALL))
     variables = dict(re.findall(r'^(\w+)="(.*)"$', shell, flags=re.MULTILINE))
     lines = [line for line in shell.splitlines() if line.strip() and not re.match(r"\w+=\"", line)]
@@ -53,7 +53,12 @@ def commands(text: str) -> Iterator[str]:
     inline = [code for code in re.findall(r"`([^`\n]+)`", prose) if code.split()[0] in PROGRAMS and " " in code]
     for line in [*lines, *inline]:
         line = re.sub(r"\$(\w+)", lambda found: variables[found[1]], line)
-        yield re.sub(r"<[^<>]*>", "placeholder", re.sub(r"model=<name>", "model=c", line))
+        yield filled(line)
+
+
+def filled(text: str) -> str:
+    """Its <placeholders> as words; that of a model is the name of one."""
+    return re.sub(r"<[^<>]*>", "placeholder", text.replace("model=<name>", "model=c"))
 
 
 @functools.cache
@@ -132,7 +137,7 @@ def settings_in(text: str) -> Iterator[list[str]]:
         words = code.split()
         keys = [re.match(r"([\w.]+)=\S", word) for word in words]
         if all(keys) and {key[1].partition(".")[0] for key in keys} <= groups | {"layers", "seed"}:
-            yield [re.sub(r"<[^<>]*>", "placeholder", word) for word in words]
+            yield [filled(word) for word in words]
 
 
 EACH_PAGE = pytest.mark.parametrize("page", TEXTS)

@@ -51,7 +51,7 @@ def test_the_tier_is_the_group_where_none_is_given_and_a_tag(tmp_path, monkeypat
     monkeypatch.setattr(tracking, "LOGGER", LoggerConfig(wandb=WandbConfig(tags=["table5"])))
     tracking.run(tmp_path / "k", range(1, 2))
     described = tracking.kept_values(tmp_path / "k")[2]
-    assert described["group"] == "smoke" and described["tags"] == ["table5", "smoke", "table_equal_cost"]
+    assert described["group"] == "smoke" and described["tags"] == ["table5", "smoke", "table_equal_cost", "table_start"]
 
 
 def test_a_killed_and_resumed_run_is_one_run_with_each_step_once(tmp_path):
