@@ -315,7 +315,7 @@ def test_help_of_a_command_has_examples_choices_settings_and_options_in_80_colum
 def test_what_tab_completes_and_what_installs_it(tmp_path):
     asked = os.environ | {"COMP_LINE": "python train.py tier=cifar_s"}
     done = command("train.py", "-sc", "query=bash", cwd=tmp_path, env=asked)
-    assert done.stdout.split() == ["tier=cifar_small", "tier=cifar_small_48epochs"]
+    assert done.stdout.split() == ["tier=cifar_small", "tier=cifar_small_48epochs", "tier=cifar_small_wide"]
     bare = command("train.py", "-sc", cwd=tmp_path)
     assert bare.returncode == 2
     assert bare.stderr == "error: -sc goes with install=<shell> or uninstall=<shell>: bash, fish, zsh\n"
