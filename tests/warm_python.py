@@ -166,7 +166,8 @@ def end(code: int) -> None:
 def main(role: str, address: str, *call: str) -> None:
     if role == "serve":
         for name in LIBRARIES:
-            importlib.import_module(name)
+            with suppress(ModuleNotFoundError):  # a GPU machine lacks some (scripts/gpu_bundle.sh)
+                importlib.import_module(name)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that answer
         gc.freeze()  # or the processes would copy every object that they look through
         process = serve(socket.socket(fileno=int(address)))
