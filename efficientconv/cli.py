@@ -6,7 +6,8 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -23,10 +24,11 @@ from efficientconv.data_settings import data_settings
 from efficientconv.errors import UserError, did_you_mean
 from efficientconv.files import CONFIG_DIR
 from efficientconv.help import choices
-from efficientconv.overrides import completed
+from efficientconv.overrides import completed, parsed
 from efficientconv.own_files import refuse_misleading
 from efficientconv.signals import guarded
 from efficientconv.tracking.tracker import require_loggers
+from efficientconv.unused import unused_settings
 from efficientconv.validation import known_keys, validate
 
 for _name, _settings in data_settings().items():  # data=<name>; the other groups are files in configs/
@@ -93,6 +95,14 @@ def run_config(values: dict) -> RunConfig:
     if os.environ.get("RANK", "0") == "0":
         print(f"model.macs={budget:g}: model {config.model.name} has {fit}", flush=True)
     return config.model_copy(update={"model": at_width(config.model, fit.width)})
+
+
+def warn_of_unused(runs: Iterable[RunConfig], overrides: Sequence[str] | None = None) -> None:
+    """Warns of settings that were given and change none of the command's `runs`. `overrides`: None: those of the command."""
+    given = HydraConfig.get().overrides.task if overrides is None else overrides
+    if os.environ.get("RANK", "0") == "0":
+        for line in unused_settings([override.key_or_group for override in parsed(given)], runs):
+            warnings.warn(line, stacklevel=2)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ def train() -> None:
     @cli.entry("train", sweeps=True)
     def main(values: dict) -> None:
         config = cli.run_config(values)
+        cli.warn_of_unused([config])
         with nothing_begun():
             from efficientconv.engine import run
         run.train(config)

@@ -62,9 +62,10 @@ class GridSweeper(Sweeper):
         """Raises UserError for a mistake in any of the runs' configurations, before the first is started."""
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise UserError("a sweep trains each run in one process; leave torchrun out, or leave -m out")
-        from efficientconv.cli import run_config
+        from efficientconv.cli import run_config, warn_of_unused
 
         configs = [run_config(values) for values in self.combinations(arguments)]
+        warn_of_unused(configs)
         with nothing_begun():
             from efficientconv.sweep.outcome import answer, sweep_exit_code
             from efficientconv.sweep.pool import run_each

@@ -37,14 +37,14 @@ if __name__ == "__main__":
 
 import optuna
 
-from efficientconv.cli import compose, run_config
+from efficientconv.cli import compose, run_config, warn_of_unused
 from efficientconv.config import RunConfig
 from efficientconv.engine.epoch_log import read_records
 from efficientconv.errors import UserError
 from efficientconv.files import write_atomically
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.table import Column, Table
-from efficientconv.sweep.ranges import short, split_ranges
+from efficientconv.sweep.ranges import combinations, short, split_ranges
 from efficientconv.sweep.search import OBJECTIVE, STATES, Search
 
 
@@ -56,6 +56,7 @@ def main() -> None:
     def configure(overrides: list[str]) -> RunConfig:
         return run_config(compose("train", [*fixed, *overrides]))
 
+    warn_of_unused(map(configure, combinations(ranges)), args.overrides)
     search = Search(Path(configure([]).output_root) / "tune" / args.study, ranges, configure)
     file = search.folder / "trials.csv"
 

@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from hydra.core.override_parser.types import Glob, Override, RangeSweep
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -33,6 +34,16 @@ def suggest(trial: Trial, key: str, distribution: BaseDistribution) -> str:
         return f"{key}={trial.suggest_categorical(key, distribution.choices)}"
     ask = trial.suggest_int if isinstance(distribution, IntDistribution) else trial.suggest_float
     return f"{key}={ask(key, distribution.low, distribution.high, step=distribution.step, log=distribution.log)}"
+
+
+def combinations(ranges: dict[str, BaseDistribution]) -> Iterator[list[str]]:
+    """The overrides of all combinations of choices, with one value of each other range."""
+    choices = [_choices(distribution) for distribution in ranges.values()]
+    return ([f"{key}={value}" for key, value in zip(ranges, values)] for values in itertools.product(*choices))
+
+
+def _choices(distribution: BaseDistribution) -> Sequence:
+    return distribution.choices if isinstance(distribution, CategoricalDistribution) else [distribution.high]
 
 
 def short(value: object) -> str:

@@ -15,6 +15,7 @@ import optuna
 from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from efficientconv.arguments import require_writable
 from efficientconv.config import RunConfig
 from efficientconv.data import fingerprint
 from efficientconv.engine.continuation import found_data
@@ -22,7 +23,7 @@ from efficientconv.engine.epoch_log import read_records
 from efficientconv.engine.identity import identity, run_name
 from efficientconv.engine.run_folder import RunFolder
 from efficientconv.errors import UserError
-from efficientconv.files import lock, make_folder
+from efficientconv.files import lock
 from efficientconv.results.figures import FIGURES
 from efficientconv.signals import Preempted
 from efficientconv.sweep.job import Job, Start
@@ -67,7 +68,7 @@ class Search:
         self.preempted = False
         found = found_data(base)
         self.images = None if found is None else fingerprint(found, base.data)
-        make_folder(folder)
+        require_writable(folder)
         busy = f"another process searches in {folder}; wait for it, or choose another --study"
         self.lock = lock(folder / "run.lock", busy)
         self.study = optuna.create_study(
