@@ -36,7 +36,7 @@ from efficientconv.config import RunConfig
 from efficientconv.engine.identity import run_name
 from efficientconv.engine.run_folder import run_folder
 from efficientconv.errors import UserError
-from efficientconv.reproduce.plan import PlannedRun, refuse_another_tier
+from efficientconv.reproduce.plan import PlannedRun, tier_config
 from efficientconv.results.decisions import HELD_OUT, decisions, ledger
 from efficientconv.results.pages import page, write_files
 from efficientconv.results.record import read_record
@@ -65,13 +65,12 @@ def main() -> None:
 
 def planned(tier: str, seeds: list[int], overrides: list[str], results: Path) -> list[PlannedRun]:
     """Seed by seed, each variant of each decision once. Raises UserError for overrides that change the tier's numbers."""
-    refuse_another_tier(composed([f"tier={tier}"]), composed([f"tier={tier}", *overrides]), tier)
+    tier_config(tier, overrides, composed)
     variants = {name: settings for decision in decisions() for name, settings in decision.variants.items()}
     runs = []
     for seed in seeds:
         for name, changes in variants.items():
-            common = [f"tier={tier}", f"data.val_fraction={HELD_OUT}", f"seed={seed}"]
-            config = composed([*common, *changes, *overrides])
+            config = composed([f"tier={tier}", *overrides, f"data.val_fraction={HELD_OUT}", f"seed={seed}", *changes])
             record = results / tier / "decisions" / f"{run_name(config)}.json"
             runs.append(PlannedRun(name, seed, config, run_folder(config), record))
     return runs

@@ -141,6 +141,12 @@ def test_every_decision_has_settings_that_hydra_knows_and_another_run(tmp_path: 
     assert len({name for _, name in names}) == len(names) == len(variants)
 
 
+def test_a_setting_that_the_tier_has_too_changes_no_decision(tmp_path: Path) -> None:
+    runs, given = ([run.config for run in decisions_script.planned("smoke", [0, 1], overrides, tmp_path)]
+                   for overrides in ([], ["optim.decay_norms=false", "data.val_fraction=0.1"]))  # fmt: skip
+    assert runs == given
+
+
 @pytest.mark.parametrize(("settings", "part"), [
     (["tier=smoke", "seeds=a"], "seeds=a"),
     (["tier=smoke", "seeds=1,,2"], "seeds=1,,2"),
@@ -150,6 +156,9 @@ def test_every_decision_has_settings_that_hydra_knows_and_another_run(tmp_path: 
     (["tier=smoke", "seeds=0", "trainer.epochs=1"], "an override changes trainer"),
     (["tier=smoke", "seeds=0", "data.val_fraction=0.2"], "an override changes data"),
     (["tier=smoke", "seeds=0", "optim.lr=0.5"], "an override changes optim"),
+    (["tier=smoke", "seeds=0", "model=c"], "model=c: the rows of a table name the models"),
+    (["tier=smoke", "seeds=0", "model.decisions.batch_norm=before"], "the rows of a table name the models"),
+    (["tier=smoke", "seeds=1", "seed=0"], "seeds=0,1 names the seeds"),
     (["tier=smok", "seeds=0"], "smoke"),
     (["seeds=0"], "tier"),
 ])  # fmt: skip

@@ -264,6 +264,12 @@ def test_an_override_that_changes_the_tiers_numbers_is_refused(tmp_path: Path) -
     assert not (tmp_path / "outputs").exists() and not (tmp_path / "results").exists()
 
 
+@pytest.mark.parametrize("given", ["model=c", "+model=a", "model.width=0.125", "seed=0"])
+def test_what_the_rows_choose_is_refused_even_if_it_changes_no_number(given: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the rows of a table name the models, and seeds=0,1 names the seeds"):
+        load_tier("smoke", [given], tmp_path, lambda overrides: validate(RunConfig, compose("train", overrides)))
+
+
 def test_a_part_of_imagenet_makes_no_table(tmp_path: Path) -> None:
     for part in ("train", "val"):
         for name in ("n01440764", "n01443537"):

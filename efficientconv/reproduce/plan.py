@@ -62,12 +62,22 @@ def plan_runs(models: Mapping[str, ModelConfig], seeds: Sequence[int], base: Run
     return list(runs.values())
 
 
-def refuse_another_tier(plain: RunConfig, config: RunConfig, tier: str) -> None:
-    """Raises UserError if an override changes a setting that the tier's numbers depend on: they must stay comparable."""
-    ours, theirs = identity(config), identity(plain)
+def tier_config(tier: str, overrides: Sequence[str], compose: ComposeRun) -> RunConfig:
+    """The tier's settings with the overrides of a command, with any model and seed.
+
+    Raises UserError if an override changes a setting that the tier's numbers depend on: they must stay comparable. Also if
+    an override names what the command chooses for each run.
+    """
+    for override in overrides:
+        key = override.partition("=")[0].lstrip("+~")
+        if key.split(".")[0] in ("model", "seed"):
+            raise UserError(f"{override}: the rows of a table name the models, and seeds=0,1 names the seeds; leave it out")
+    config = compose([f"tier={tier}", *overrides])
+    ours, theirs = identity(config), identity(compose([f"tier={tier}"]))
     changed = [section for section in ours.keys() | theirs.keys() if ours.get(section) != theirs.get(section)]
     if changed:
         raise UserError(
             f"tier={tier} fixes the settings of its numbers, and an override changes {', '.join(sorted(changed))}; "
             f"leave it out, or train it outside the table: python train.py tier={tier} ..."
         )
+    return config

@@ -15,7 +15,7 @@ from efficientconv.errors import UserError, did_you_mean
 from efficientconv.files import CONFIG_DIR
 from efficientconv.models.budget import at_width, width_for
 from efficientconv.reproduce.estimate import DataFacts, data_facts
-from efficientconv.reproduce.plan import ComposeRun, refuse_another_tier
+from efficientconv.reproduce.plan import ComposeRun, tier_config
 from efficientconv.results.record import RunRecord, read_records_in
 from efficientconv.results.tables import budget_of, model_of, needed_rows, table_config, table_names
 from efficientconv.results.times import Network, network_of
@@ -100,8 +100,7 @@ def load_tier(name: str, overrides: Sequence[str], results: Path, compose: Compo
     known = sorted(path.stem for path in (CONFIG_DIR / "tier").glob("*.yaml"))
     if name not in known:
         raise UserError(f"unknown tier '{name}': {did_you_mean(name, known)}")
-    base = compose([f"tier={name}", *overrides])
-    refuse_another_tier(compose([f"tier={name}"]), base, name)
+    base = tier_config(name, overrides, compose)
     return Tier(name, _about(CONFIG_DIR / "tier" / f"{name}.yaml"), base, results / name, compose)
 
 
