@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -69,14 +70,23 @@ def count(model: nn.Module, shape: Sequence[int], kind: str = "math") -> Network
             a parametrized weight is not counted. "executed": all that the reference implementation multiplies, half of
             FlopCounterMode's FLOPs: there a topological layer is a dense one.
     Raises:
-        UserError: another kind; an operation whose multiplications are unknown.
+        UserError: another kind; a shape that is not of whole numbers; an operation whose multiplications are unknown.
+        RuntimeError: the model does not take an input of `shape`.
     """
     if kind not in KINDS:
         raise UserError(f"count: unknown kind '{kind}': {did_you_mean(kind, KINDS)}")
+    if not isinstance(shape, Sequence) or not all(isinstance(size, Integral) for size in shape):
+        raise UserError("count: the shape must be whole numbers, (channels, height, width): (3, 32, 32), for example")
     counter = _Counter(model, by_statement=kind == "math")
     with counter.following_calls(), _evaluating(model), _plain_attention(), torch.no_grad(), counter:
         images = torch.empty(1, *shape, device="meta", dtype=_dtype(model))
-        torch.func.functional_call(model, _on_meta(model), (images,), tie_weights=False)
+        try:
+            torch.func.functional_call(model, _on_meta(model), (images,), tie_weights=False)
+        except RuntimeError as error:
+            raise RuntimeError(
+                f"count: the model does not take an input of shape {tuple(shape)}; an image has (channels, height, width), "
+                f"without the batch: {error}"
+            ) from error
     total = sum(counter.layers.values(), Cost())
     return NetworkCost(total.macs, total.params, total.activations, counter.layers)
 

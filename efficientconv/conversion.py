@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -28,6 +29,7 @@ from efficientconv.layers.geometry import Geometry
 STANDARD = (nn.Conv2d, StandardConv2d, GroupedConv2d)
 INITS = (None, "svd")
 TAKEN_OVER = {*Geometry._fields, "bias", "device", "dtype"}  # from the convolution
+GIVEN = {"model", "layer", "args", "in_channels", "out_channels"}  # no options of `convert`
 
 
 @dataclass(frozen=True)
@@ -140,8 +142,13 @@ def _bases_within(budget: float, model: nn.Module, converted: partial[Report]) -
 
 
 def _check(layer: str, args: dict, init: str | None, convolutions: dict[str, nn.Conv2d]) -> None:
-    for name in args.keys() & TAKEN_OVER:
-        raise UserError(f"convert: {name}={args[name]!r} cannot be chosen: a layer has its convolution's")
+    own = inspect.signature(LAYERS.get(layer)).parameters.keys() - TAKEN_OVER
+    known = [name for name in (own | inspect.signature(convert).parameters.keys()) if name not in GIVEN]
+    for name in args:
+        if name in TAKEN_OVER:
+            raise UserError(f"convert: {name}={args[name]!r} cannot be chosen: a layer has its convolution's")
+        if name not in known:
+            raise UserError(f"convert: layer '{layer}' has no argument '{name}': {did_you_mean(name, known)}")
     check_arguments(layer, LAYERS.get(layer), {"kernel_size": 3, **args})
     if init not in INITS:
         raise UserError(f"convert: unknown init {init!r}: {did_you_mean(init, ['svd'])}, or None")

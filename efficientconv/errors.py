@@ -31,6 +31,7 @@ def of_extra(name: str) -> Iterator[None]:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`did you mean 'x'? known: a, b, x`, for the end of an error message about an unknown name."""
     names = sorted(known)
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    alike = [other for other in names if other.lower() == str(name).lower()]  # the pages say model C, its name is c
+    near = alike or difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'? " if near else ""
     return f"{hint}known: {', '.join(names)}"

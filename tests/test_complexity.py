@@ -435,6 +435,11 @@ def test_what_nobody_can_count_is_refused_and_named() -> None:
     with pytest.raises(UserError, match=r"what aten\.\w*cdist\w* multiplies is unknown \(in 1\); give torch a formula"):
         count(model, (5, 4))
     assert state(model)[0] == state(nn.Sequential(nn.Linear(4, 4), Distances()))[0], "hooks are gone"
+    for shape in (4, (5, 4.0), torch.zeros(5, 4)):
+        with pytest.raises(UserError, match="count: the shape must be whole numbers"):
+            count(model[0], shape)
+    with pytest.raises(RuntimeError, match=r"does not take an input of shape \(5, 3\); an image has \(channels, height"):
+        count(model[0], (5, 3))
     with pytest.raises(UserError, match="unknown kind 'maths': did you mean 'math'"):
         count(model, (5, 4), kind="maths")
 

@@ -218,6 +218,7 @@ def test_a_lazy_model_is_to_be_run_first() -> None:
     [
         ({"layer": "sik"}, "unknown layer 'sik': did you mean 'sic'"),
         ({"layer": "sic", "bases": 2}, "has no argument 'bases'"),
+        ({"layer": "sic", "excludes": ["first"]}, "has no argument 'excludes': did you mean 'exclude'"),
         ({"layer": "unravelled"}, "layer 'unravelled' needs bases"),
         ({"layer": "sic", "budget": 1e6, "shape": (3, 8, 8)}, "a budget chooses the bases of 'unravelled' layers"),
         ({"layer": "sic", "init": "svt"}, "unknown init 'svt': did you mean 'svd'"),

@@ -57,6 +57,11 @@ def test_a_gpu_that_cannot_be_had_is_refused_in_one_line(machine, gpus, words):
     assert words in str(refused.value) and "\n" not in str(refused.value)
 
 
+def test_another_name_is_refused():
+    with pytest.raises(UserError, match="device='gpu' must be one of auto, cpu, cuda"):
+        choose_device("gpu")
+
+
 @pytest.mark.parametrize(("gpus", "words"), UNUSABLE)
 def test_auto_says_why_it_leaves_a_gpu_alone(machine, gpus, words):
     machine(**gpus)

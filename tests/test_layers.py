@@ -13,6 +13,7 @@ import reference
 from efficientconv.errors import UserError
 from efficientconv.layers import (
     LAYERS,
+    SICConv2d,
     SpatialBottleneckConv2d,
     TopologicalConv2d,
     Topology,
@@ -294,7 +295,19 @@ REFUSALS = {
     "c for other d": (lambda: Topology((3, 4), (2,)), ["dims=[3, 4]", "connections=[2]", "for each of one or more"]),
     "no dims": (lambda: Topology((), ()), ["dims=[]", "one or more dimensions"]),
     "anchor": (lambda: Topology((3,), (2,), anchor="middle"), ["'middle'", "choose center or corner"]),
-    "bases": (lambda: build_layer("unravelled", 4, 4, kernel_size=3, bases=0), ["bases=0", "choose 1 or more"]),
+    "bases": (lambda: UnravelledConv2d(4, 4, 3, bases=0), ["bases=0", "choose a whole number, 1 or more"]),
+    "bases that are not whole": (lambda: UnravelledConv2d(4, 4, 3, bases=1.5), ["bases=1.5", "choose a whole number"]),
+    "bases of text": (lambda: UnravelledConv2d(4, 4, 3, bases="4"), ["bases='4'", "choose a whole number"]),
+    "dims that are not whole": (lambda: Topology((3.0, 4), (2, 2)), ["dims must be whole", "as in Topology(", "(3.0, 4)"]),
+    "connections of one number": (lambda: Topology((3, 4), 2), ["connections must be whole", "as in Topology(", "got 2"]),
+    "topology of tuples": (
+        lambda: SICConv2d(12, 12, 3, topology=((3, 4), (2, 2))),
+        ["topology=((3, 4), (2, 2)) is no Topology", "such as Topology("],
+    ),
+    "no batch norm": (
+        lambda: build_layer("sic", 4, 4, kernel_size=3, batch_norm=False),
+        ["batch_norm=False", "before or behind", "bare SICConv2d"],
+    ),
     "groups of inputs": (
         lambda: build_layer("grouped", 6, 8, kernel_size=3, groups=4),
         ["groups=4", "6 input", "8 output", "choose a divisor"],
@@ -342,6 +355,7 @@ REFUSALS = {
         lambda: build_layer("topologic", 4, 4, kernel_size=3),
         ["unknown layer 'topologic'", "did you mean 'topological'?", "unravelled"],
     ),
+    "layer in capitals": (lambda: build_layer("SIC", 4, 4, kernel_size=3), ["unknown layer 'SIC': did you mean 'sic'?"]),
     "residual between different channels": (
         lambda: build_layer("standard", 4, 6, kernel_size=3, residual=True),
         ["residual=true", "4 -> 6", "set it to false"],

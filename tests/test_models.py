@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 
 import pytest
@@ -234,6 +235,7 @@ def test_images_too_small_for_torchvision_are_refused() -> None:
 
 def test_unknown_model_names_the_nearest() -> None:
     assert "unknown model 'resnet20': did you mean 'resnet" in refusal("resnet20", 10)
+    assert "unknown model 'C': did you mean 'c'?" in refusal("C", 10)
     assert "unknown model 'c_noresidul': did you mean 'c_noresidual'?" in refusal("c_noresidul", 10)
     message = refusal("zzz", 10)
     assert all(name in message for name in list_models())
@@ -348,10 +350,10 @@ def test_a_layers_arguments_of_the_wrong_kind_are_one_line(change: dict, message
 
 
 def test_nothing_to_see_or_to_tell_apart_is_refused() -> None:
-    with pytest.raises(UserError, match="image_size=0 is too small"):
-        create_model("c", 10, image_size=0)
-    with pytest.raises(UserError, match="num_classes=0"):
-        create_model("c", 0)
+    for wrong in ({"image_size": 0}, {"image_size": (32, 32)}, {"num_classes": 0}, {"num_classes": "10"}, {"in_chans": 1.0}):
+        ((name, value),) = wrong.items()
+        with pytest.raises(UserError, match=re.escape(f"{name}={value!r} is out of range; choose a whole number")):
+            create_model("c", **wrong)
 
 
 # ---------------------------------------------------------------- as a library's user makes them

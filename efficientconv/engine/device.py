@@ -13,6 +13,7 @@ import torch
 from efficientconv.config import TrainerConfig
 from efficientconv.errors import UserError
 
+DEVICES = ("auto", "cpu", "cuda")
 NO_GPU = "torch finds no CUDA device"
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # of glibc's malloc.h
@@ -24,8 +25,10 @@ KEPT_AT_MOST = (1 << 31) - 1  # bytes, at the end of the heap
 def choose_device(name: str, local_rank: int = 0) -> torch.device:
     """The device `name`: cpu, cuda or auto, with one GPU for each process. auto warns of a GPU that torch cannot use.
 
-    Raises UserError if `name` is cuda and torch can use no GPU, or if there are more processes than GPUs.
+    Raises UserError for another name, if `name` is cuda and torch can use no GPU, or if there are more processes than GPUs.
     """
+    if name not in DEVICES:
+        raise UserError(f"device='{name}' must be one of {', '.join(DEVICES)}")
     if name == "cpu":
         return torch.device("cpu")
     if obstacle := _gpu_obstacle(local_rank):

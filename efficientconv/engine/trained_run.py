@@ -120,16 +120,17 @@ class Classifier:
         ]
 
 
-def load_run(run: str | Path, checkpoint: str | Path | None = None, device: str = "auto") -> Classifier:
+def load_run(run: str | Path, checkpoint: str | Path | None = None, device: str | torch.device = "auto") -> Classifier:
     """The network of a run, ready to predict.
 
     Args:
         run: the run's folder, or the name of published weights (`list_weights()`).
         checkpoint: a .pt or .safetensors file; None: the newest weights of the run.
+        device: cpu, cuda, or auto: a GPU if torch can use one.
     Raises:
-        UserError: no run, no sound weights, or weights of another network.
+        UserError: no run, no sound weights, weights of another network, or no such device.
     """
-    return Classifier(read_run(Path(run), None if checkpoint is None else Path(checkpoint)), choose_device(device))
+    return Classifier(read_run(Path(run), None if checkpoint is None else Path(checkpoint)), choose_device(str(device)))
 
 
 def _weights(folder: RunFolder) -> tuple[dict[str, dict[str, Tensor]], Path]:

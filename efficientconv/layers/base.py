@@ -43,7 +43,7 @@ class ConvLayer(nn.Module):
         batch_norm: before the addition, or behind it: relu(bn(conv(x) + x)).
         device, dtype: of the batch norm.
     Raises:
-        UserError: residual=True between different numbers of channels, or maps of different sizes.
+        UserError: residual=True between different numbers of channels, or maps of different sizes; another batch_norm.
     """
 
     layer_backend = "auto"
@@ -61,6 +61,8 @@ class ConvLayer(nn.Module):
             )
         if residual and not keeps_size:
             raise UserError("residual=true needs a convolution that keeps height and width; leave it out or set it to false")
+        if batch_norm not in ("before", "behind"):
+            raise UserError(f"batch_norm={batch_norm!r} must be before or behind; without batch norm: a bare SICConv2d, ...")
         self.conv = conv
         self.bn = nn.BatchNorm2d(out_channels, device=device, dtype=dtype)
         self.residual = keeps_size and in_channels == out_channels if residual is None else residual

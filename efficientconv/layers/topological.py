@@ -66,7 +66,7 @@ class TopologicalConv2d(Conv2dAttributes):
         kernel_size, stride, padding, dilation, bias, padding_mode: as for nn.Conv2d; `geometry` describes padding.
         topology: the dimensions, the neighbourhood and its anchor.
     Raises:
-        UserError: channels that do not fill the topology; an invalid geometry.
+        UserError: channels that do not fill the topology; no Topology; an invalid geometry.
     """
 
     operators = ops.topological.default, ops.topological_layer.default
@@ -76,6 +76,8 @@ class TopologicalConv2d(Conv2dAttributes):
         dilation: Size = 1, bias: bool = False, padding_mode: str = "zeros", *, topology: Topology,
         device: Device = None, dtype: torch.dtype | None = None,
     ):  # fmt: skip
+        if not isinstance(topology, Topology):
+            raise UserError(f"topological: topology={topology!r} is no Topology, such as Topology((8, 16), (4, 8))")
         if not in_channels == out_channels == topology.channels:
             raise UserError(
                 f"topological: {topology} arranges {topology.channels} channels, but the layer has {in_channels} -> "

@@ -27,7 +27,7 @@ class Topology:
     [D]); "corner" has 0 .. c - 1 (the printed algorithm 4 [A]). Both differ by a cyclic relabelling of the channels.
 
     Raises:
-        UserError: lengths that differ, sizes below 1, c_i > d_i, an unknown anchor.
+        UserError: lengths that differ, sizes below 1 or not whole, c_i > d_i, an unknown anchor.
     """
 
     dims: tuple[int, ...]
@@ -35,13 +35,14 @@ class Topology:
     anchor: str = "center"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "dims", tuple(self.dims))
-        object.__setattr__(self, "connections", tuple(self.connections))
+        for name in ("dims", "connections"):
+            sizes = getattr(self, name)
+            if not isinstance(sizes, (tuple, list)) or not all(isinstance(size, int) for size in sizes):
+                raise UserError(f"topology: {name} must be whole numbers, as in Topology((8, 16), (4, 8)), got {sizes!r}")
+            object.__setattr__(self, name, tuple(sizes))
         if not self.dims or len(self.dims) != len(self.connections):
             raise UserError(f"topology: {self} needs one number of connections for each of one or more dimensions")
         for d, c in zip(self.dims, self.connections):
-            if not (isinstance(d, int) and isinstance(c, int)):
-                raise UserError(f"topology: {self} is not of whole numbers; give as many channels and connections")
             if not 1 <= c <= d:
                 raise UserError(
                     f"topology: {self} has {c} connections along a dimension of {d}; choose 1 to {d} for it"

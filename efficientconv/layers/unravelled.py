@@ -22,6 +22,7 @@ from efficientconv.layers.geometry import (
     fits_operator,
     geometry,
     is_projection,
+    is_whole,
     out_size,
 )
 from efficientconv.layers.operators import Sizes, conv_backward, convolution, ops
@@ -61,7 +62,7 @@ class UnravelledConv2d(Conv2dAttributes):
         groups: of the projection: separate blocks of channels, as for nn.Conv2d.
         topology: the projection's connections, of b n = m channels; None: all.
     Raises:
-        UserError: bases < 1; an invalid geometry; channels that do not fill the topology.
+        UserError: bases < 1 or not whole; an invalid geometry; channels that do not fill the topology.
     """
 
     operators = ops.sic.default, ops.sic_layer.default
@@ -71,8 +72,8 @@ class UnravelledConv2d(Conv2dAttributes):
         dilation: Size = 1, bias: bool = False, padding_mode: str = "zeros", *, bases: int, groups: int = 1,
         topology: Topology | None = None, device: Device = None, dtype: torch.dtype | None = None,
     ):  # fmt: skip
-        if bases < 1:
-            raise UserError(f"unravelled: bases={bases} leaves no filter a channel; choose 1 or more (model B has 4)")
+        if not is_whole(bases) or bases < 1:
+            raise UserError(f"unravelled: bases={bases!r} is out of range; choose a whole number, 1 or more (B has 4)")
         sizes = geometry(kernel_size, stride, padding, dilation, padding_mode)
         super().__init__(in_channels, out_channels, sizes)
         check_groups(groups, in_channels, out_channels)

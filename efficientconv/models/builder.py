@@ -20,6 +20,7 @@ from efficientconv.config import (
 )
 from efficientconv.errors import UserError
 from efficientconv.layers import ConvLayer, Topology, build_layer
+from efficientconv.layers.geometry import is_whole
 from efficientconv.models import torchvision_models
 from efficientconv.models.decisions import decided, start_expansions
 from efficientconv.models.features import FeatureNetwork
@@ -55,8 +56,8 @@ def create_model(
             the run's, the classifier is new.
         features_only: the network gives the maps behind the stem and each stage instead of logits (`FeatureNetwork`).
     Raises:
-        UserError: an unknown name or layout, images that the layout cannot take, channels that a layer refuses, weights of
-            another network, features of a network without stages.
+        UserError: an unknown name or layout, a number that is not whole, images that the layout cannot take, channels that a
+            layer refuses, weights of another network, features of a network without stages.
     """
     if weights is not None:
         from efficientconv.weights import find_weights, load_checked, start_from  # here: nothing else needs safetensors
@@ -89,9 +90,9 @@ def _network(
     model: str | ModelConfig, num_classes: int, in_chans: int, image_size: int | None,
     changes: Mapping[str, str | float | None],
 ) -> nn.Module:  # fmt: skip
-    for name, value in (("num_classes", num_classes), ("in_chans", in_chans)):
-        if value < 1:
-            raise UserError(f"{name}={value} is too small; choose 1 or more")
+    for name, value in (("num_classes", num_classes), ("in_chans", in_chans), ("image_size", image_size)):
+        if value is not None and (not is_whole(value) or value < 1):
+            raise UserError(f"{name}={value!r} is out of range; choose a whole number, 1 or more")
     if isinstance(model, str) and model in REGISTERED.names():
         size = {} if image_size is None else {"image_size": image_size}
         return REGISTERED.get(model)(num_classes=num_classes, in_chans=in_chans, **changes, **size)
