@@ -237,18 +237,18 @@ class LayersConfig(Section):
 
 
 class WandbConfig(Section):
-    """Weights & Biases. Every setting except `machine` is passed to wandb.init unchanged."""
+    """Weights & Biases. Every setting except `machine` goes to wandb.init."""
 
-    project: Name = "efficientconv"
-    entity: Name | None = None
-    group: Name | None = None
+    project: Name | None = None  # null: $WANDB_PROJECT, or efficientconv
+    entity: Name | None = None  # null: $WANDB_ENTITY, or the account's default
+    group: Name | None = None  # null: $WANDB_RUN_GROUP, or the tier
     tags: list[Annotated[str, Field(min_length=1, max_length=64)]] = []
     machine: bool = True  # false: no names of host and user, no paths, hardware, packages, load (tracking/wandb_copy.py)
 
     @field_validator("project")
     @classmethod
-    def check_project(cls, name: str) -> str:
-        if set(name) & set("/\\#?%:"):
+    def check_project(cls, name: str | None) -> str | None:
+        if set(name or "") & set("/\\#?%:"):
             raise ValueError("a W&B project must not have / \\ # ? % : in its name")
         return name
 

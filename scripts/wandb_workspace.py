@@ -14,12 +14,13 @@ import sys
 import checkout  # noqa: F401  finds the package
 from efficientconv.help import parser_for
 from efficientconv.signals import guarded, leave_on_signals
+from efficientconv.tracking.wandb_copy import default_project
 
 
 def parse_args() -> argparse.Namespace:
     parser = parser_for(__doc__)
     parser.add_argument("--entity", required=True, help="W&B user or team that the project belongs to")
-    parser.add_argument("--project", default="efficientconv", help="default: efficientconv, as configs/logger/wandb.yaml")
+    parser.add_argument("--project", default=default_project(), help="default: $WANDB_PROJECT, or efficientconv")
     return parser.parse_args()
 
 

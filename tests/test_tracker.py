@@ -168,6 +168,23 @@ def test_a_resumed_run_continues_the_same_online_run(tmp_path, server):
     assert (described["project"], described["groupName"], described["tags"]) == ("p", "g", TAGS)
 
 
+def test_the_environment_names_what_the_settings_leave_open_and_a_continued_run_keeps_its_project(tmp_path, server):
+    open_settings = LoggerConfig(wandb=WandbConfig())
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("WANDB_PROJECT", "of-the-user")
+        environment.setenv("WANDB_RUN_GROUP", "of-the-day")
+        tracking.run(tmp_path / "c", range(1, 3), summary=False, logger=open_settings)
+        tracking.run(tmp_path / "given", range(1, 3))
+    tracking.run(tmp_path / "plain", range(1, 3), logger=open_settings)
+    first = {}
+    for upsert in server.upserts:  # later ones name the project that the server answered with
+        first.setdefault(upsert["name"], (upsert["project"], upsert["groupName"]))
+    assert list(first.values()) == [("of-the-user", "of-the-day"), ("p", "g"), ("efficientconv", None)]
+    before = len(server.upserts)
+    tracking.run(tmp_path / "c", range(3, 5), logger=open_settings)
+    assert server.upserts[before]["project"] == "of-the-user"
+
+
 def test_what_was_kept_offline_is_sent_when_the_run_goes_on_online(tmp_path, monkeypatch):
     tracking.run(tmp_path / "c", range(1, 3), summary=False)
     with WandbServer() as server:

@@ -55,7 +55,9 @@ class Copy:
         self.state_file = folder / "wandb.json"
         new = {"id": secrets.token_hex(4), "sent_epochs": 0}
         defaults = yaml.safe_load(DEFAULTS_FILE.read_text())["wandb"]
-        self.state = defaults | new | read_json(self.state_file) | settings
+        given = {key: value for key, value in settings.items() if value is not None}
+        self.state = defaults | new | read_json(self.state_file) | given
+        self.state["project"] = self.state["project"] or default_project()
         self._save()
         self.problem: Exception | None = None
 
@@ -97,7 +99,7 @@ class Copy:
         config = described(self.folder, machine)
         given = {key: self.state[key] for key in yaml.safe_load(DEFAULTS_FILE.read_text())["wandb"] if key != "machine"}
         given |= {
-            "group": given["group"] or config.get("tier"),
+            "group": given["group"] or os.environ.get("WANDB_RUN_GROUP") or config.get("tier"),
             "tags": list(dict.fromkeys([*given["tags"], *labels(config)])),
         }
         self.run = self.wandb.init(
@@ -135,6 +137,10 @@ class Copy:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, self.state_file)
+
+
+def default_project() -> str:
+    return os.environ.get("WANDB_PROJECT") or "efficientconv"
 
 
 def described(folder: Path, machine: bool) -> dict:
