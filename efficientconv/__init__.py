@@ -1,10 +1,15 @@
 """Efficient convolutional layers of arXiv:1608.04337, networks made of them, and what they cost.
 
     import efficientconv as ec
-    model = ec.create_model("c", num_classes=1000, layout="imagenet", width=1.0)
-    ec.count(model, (3, 221, 221)).macs
+    from efficientconv.layers import SICConv2d
 
-These names are imported when they are first asked for: torch takes seconds, and a command answers signals before that.
+    layer = SICConv2d(64, 128, 3, stride=2)                  # nn.Conv2d's arguments; all layers: help(ec.layers)
+    model = ec.create_model("c", num_classes=10, layout="cifar", width=0.25)
+    print(ec.count(model, (3, 32, 32)).macs)                 # of one image
+    print(ec.convert(network, "sic", shape=(3, 224, 224)))   # a network of yours, in place
+    ec.load_run("outputs/<run>").predict("<file or folder>", topk=5)
+
+docs/library.md explains all of this.
 """
 
 from __future__ import annotations
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
     from efficientconv.weights import list_weights
 
 __version__ = "0.1.0"
+# imported when first asked for: torch takes seconds, and a command answers signals before that
 _HOMES = {
     "complexity": ("Cost", "NetworkCost", "count"),
     "conversion": ("convert",),

@@ -32,6 +32,8 @@ KINDS = ("math", "executed")
 
 @dataclass(frozen=True)
 class Cost:
+    """Multiply-accumulates of one image (1 MAC = 2 FLOPs), parameters, and outputs of the operations that multiply."""
+
     macs: int = 0
     params: int = 0
     activations: int = 0
@@ -60,12 +62,16 @@ def conv_cost(
 
 
 def count(model: nn.Module, shape: Sequence[int], kind: str = "math") -> NetworkCost:
-    """Cost of `model` for one image of `shape` = (channels, height, width), or one input of another shape.
+    """Cost of `model`, any network, for one image.
+
+        cost = count(model, (3, 224, 224))
+        cost.macs, cost.params, cost.within("layer1").macs     # of the network; of the layers whose names begin with layer1
 
     Runs the network once, in eval mode, on torch's meta device: nothing is computed, and the model is left as it was. What
     runs several times is counted as often; parameters that do not run, such as an auxiliary classifier's, are counted too.
 
     Args:
+        shape: (channels, height, width) of the image, or the shape of another input, without the batch.
         kind: "math": what the layers are defined to multiply; a topological layer counts its connections, and what computes
             a parametrized weight is not counted. "executed": all that the reference implementation multiplies, half of
             FlopCounterMode's FLOPs: there a topological layer is a dense one.

@@ -45,7 +45,7 @@ class Converted:
 
 @dataclass(frozen=True)
 class Report:
-    """The result of `convert` for each convolution and for the network."""
+    """The result of `convert` for each convolution, and the cost of the network. str() has a line for each convolution."""
 
     layers: list[Converted]
     before: Cost
@@ -77,7 +77,9 @@ def convert(
     budget: float | None = None,
     **args: object,
 ) -> Report:
-    """Replaces standard convolutions of `model` by the registered `layer`, in place.
+    """Replaces standard convolutions of `model` by the registered `layer`, in place. Returns a report of each convolution.
+
+        print(convert(torchvision.models.resnet18(), "sic", exclude=["conv1"], init="svd", shape=(3, 224, 224)))
 
     The new layer has the convolution's name, channels, kernel, stride, padding, dilation, groups, bias, device, dtype and
     mode. 1 x 1 and depthwise convolutions are kept, and also those that the layer cannot replace: the report says why.

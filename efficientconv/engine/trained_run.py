@@ -78,7 +78,7 @@ class Prediction:
 
 
 class Classifier:
-    """A run's network in evaluation mode, with the moving average of its weights if the run keeps one."""
+    """A run's network `model` in evaluation mode, with the moving average of its weights if the run keeps one."""
 
     def __init__(self, run: TrainedRun, device: torch.device):
         self.run, self.device = run, device
@@ -122,6 +122,9 @@ class Classifier:
 
 def load_run(run: str | Path, checkpoint: str | Path | None = None, device: str | torch.device = "auto") -> Classifier:
     """The network of a run, ready to predict.
+
+        for image in load_run("outputs/<run>").predict("<file or folder>", topk=3):
+            print(image.path, image.classes, image.probabilities)
 
     Args:
         run: the run's folder, or the name of published weights (`list_weights()`).

@@ -24,10 +24,10 @@ class ChannelBottleneckConv2d(Conv2dAttributes):
     Args:
         in_channels, out_channels: n (even), m.
         kernel_size, dilation, padding_mode: of both layers, as for nn.Conv2d.
-        stride, padding: of the first layer; the second keeps h' x w'. `geometry` describes padding.
-        bias: of the second layer; batch norm would cancel a bias of the first.
+        stride, padding: of the first layer, as SICConv2d's; the second layer keeps h' x w'.
+        bias: of the second layer, none by default; batch norm would cancel a bias of the first.
     Raises:
-        UserError: an odd number of input channels; an invalid geometry; a kernel with which the second cannot keep h' x w'.
+        UserError: an odd number of input channels; an invalid geometry; a kernel with an even side.
     """
 
     has_triton_layer = True

@@ -23,8 +23,9 @@ class SICConv2d(UnravelledConv2d):
 
     Args:
         in_channels, out_channels: n, m.
-        kernel_size, stride, padding, dilation, padding_mode: of the filters, as for nn.Conv2d; `geometry` describes padding.
-        bias, groups: of the projection.
+        kernel_size, stride, padding, dilation, padding_mode: of the filters, as for nn.Conv2d; by default padding is "same",
+            which goes with a stride, too (ceil(h / stride) rows).
+        bias, groups: of the projection; by default there is no bias.
         topology: the projection's connections; None: all.
     Raises:
         UserError: an invalid geometry; channels that do not fill the topology.

@@ -60,7 +60,7 @@ class SpatialBottleneckConv2d(Conv2dAttributes):
         kernel_size: k, also the stride of the reduction; 2 in models J and K.
         stride, dilation: 1, for nn.Conv2d's order of arguments. The expansion restores h x w, and cells have no gaps.
         padding: shifts the grid of cells, 0 .. k - 1. Layers of J and K alternate 0 and 1, so that grids interlock [M].
-        bias: of the expansion.
+        bias: of the expansion; by default there is none.
         padding_mode: as for nn.Conv2d.
     Raises:
         UserError: padding outside 0 .. k - 1; a stride or dilation other than 1; an invalid geometry.

@@ -21,11 +21,13 @@ MAX_RELATIVE_DRIFT = 0.25
 
 @dataclass(frozen=True)
 class Topology:
-    """Shape `dims` = (d1..ds) of the channels and `connections` = (c1..cs) of the neighbourhood.
+    """Shape `dims` = (d1..ds) of the channels and `connections` = (c1..cs) of the neighbourhood (paper, algorithm 4 [A]).
 
-    anchor: "center" has offsets -floor((c - 1) / 2) .. floor(c / 2) along each dimension (the summary's form [S], default
-    [D]); "corner" has 0 .. c - 1 (the printed algorithm 4 [A]). Both differ by a cyclic relabelling of the channels.
+        Topology((8, 16), (4, 8))    # 128 channels as 8 x 16; each output channel sees 4 x 8 = 32 of the input channels
 
+    Args:
+        anchor: "center" has offsets -floor((c - 1) / 2) .. floor(c / 2) along each dimension (the summary's form [S],
+            default [D]); "corner" has 0 .. c - 1 (the printed algorithm [A]). Both differ by a cyclic relabelling of the channels.
     Raises:
         UserError: lengths that differ, sizes below 1 or not whole, c_i > d_i, an unknown anchor.
     """

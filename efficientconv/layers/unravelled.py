@@ -56,8 +56,9 @@ class UnravelledConv2d(Conv2dAttributes):
 
     Args:
         in_channels, out_channels: n, m.
-        kernel_size, stride, padding, dilation, padding_mode: of the filters, as for nn.Conv2d; `geometry` describes padding.
-        bias: of the projection.
+        kernel_size, stride, padding, dilation, padding_mode: of the filters, as for nn.Conv2d; by default padding is "same",
+            which goes with a stride, too (ceil(h / stride) rows).
+        bias: of the projection; by default there is none.
         bases: b, filters a channel.
         groups: of the projection: separate blocks of channels, as for nn.Conv2d.
         topology: the projection's connections, of b n = m channels; None: all.

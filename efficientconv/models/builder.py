@@ -45,6 +45,9 @@ def create_model(
 ) -> nn.Module:
     """A network for images B x in_chans x S x S, giving logits B x num_classes.
 
+        create_model("c", num_classes=10, layout="cifar", width=0.25)     # random weights
+        create_model("c", num_classes=5, weights="c_cifar10")             # trained weights, and a new classifier
+
     Args:
         model: a name of `list_models()` or a configuration.
         num_classes: None: the number of the weights; without weights 1000.

@@ -32,8 +32,13 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def register_model(function: T) -> T:
-    """Decorator: registers a function as a model. `create_model` finds the model by the function's name, and calls the
-    function with num_classes, in_chans and the given ones of layout, width and image_size. It returns an nn.Module.
+    """Decorator: registers a function as a model, which `create_model` then makes by the function's name.
+
+        @register_model
+        def tiny(num_classes, in_chans, **kwargs):      # kwargs: layout, width and image_size, where they are given
+            return nn.Sequential(nn.Conv2d(in_chans, 8, 3), nn.Flatten(), nn.LazyLinear(num_classes))
+
+        create_model("tiny", num_classes=10)
 
     Raises:
         ValueError: the name is taken.

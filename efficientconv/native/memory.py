@@ -10,7 +10,7 @@ import torch
 
 
 def empty_cache() -> None:
-    """Returns all kept memory to the system."""
+    """Gives the memory back to the system that the native CPU kernels keep for their next results: at most 512 MiB."""
     if hasattr(torch.ops.efficientconv, "empty_cache"):  # the kernels are loaded
         torch.ops.efficientconv.empty_cache()
 
