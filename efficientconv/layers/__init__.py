@@ -4,8 +4,8 @@
     layer = build_layer("sic", 64, 64, kernel_size=3)       # with batch norm, residual connection and ReLU
     conv = SICConv2d(64, 128, 3, stride=2, bias=True)       # the bare convolution, for networks of your own
 
-All layers take nn.Conv2d's arguments, but by default `padding` is "same" and `bias` is False. Marks such as [A] tell how sure a
-fact of the paper is (docs/paper.md).
+All layers take nn.Conv2d's arguments, but by default `padding` is "same" and `bias` is False. Marks such as [A] say how
+sure a fact of the paper is: docs/paper.md.
 """
 
 from importlib import import_module

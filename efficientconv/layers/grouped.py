@@ -20,8 +20,8 @@ class GroupedConv2d(nn.Conv2d):
 
     Args:
         in_channels, out_channels: n, m, both divisible by groups.
-        kernel_size, stride, padding, dilation, bias, padding_mode: as for nn.Conv2d; by default padding is "same", which goes
-            with a stride, too (ceil(h / stride) rows), and there is no bias.
+        kernel_size, stride, padding, dilation, bias, padding_mode: as for nn.Conv2d; by default padding is "same", which
+            goes with a stride, too (ceil(h / stride) rows), and there is no bias.
         groups: number of blocks.
     Raises:
         UserError: channels that `groups` does not divide; an invalid geometry.

@@ -21,8 +21,8 @@ class StandardConv2d(HasOperator, GroupedConv2d):
 
     Args:
         in_channels, out_channels: n, m.
-        kernel_size, stride, padding, dilation, bias, padding_mode: as for nn.Conv2d; by default padding is "same", which goes
-            with a stride, too (ceil(h / stride) rows), and there is no bias.
+        kernel_size, stride, padding, dilation, bias, padding_mode: as for nn.Conv2d; by default padding is "same", which
+            goes with a stride, too (ceil(h / stride) rows), and there is no bias.
     Raises:
         UserError: no channels; an invalid geometry.
     """

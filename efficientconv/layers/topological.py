@@ -63,8 +63,8 @@ class TopologicalConv2d(Conv2dAttributes):
 
     Args:
         in_channels, out_channels: n, both the same and equal to prod d_i.
-        kernel_size, stride, padding, dilation, bias, padding_mode: as for nn.Conv2d; by default padding is "same", which goes
-            with a stride, too (ceil(h / stride) rows), and there is no bias.
+        kernel_size, stride, padding, dilation, bias, padding_mode: as for nn.Conv2d; by default padding is "same", which
+            goes with a stride, too (ceil(h / stride) rows), and there is no bias.
         topology: the dimensions, the neighbourhood and its anchor.
     Raises:
         UserError: channels that do not fill the topology; no Topology; an invalid geometry.

@@ -27,7 +27,7 @@ class Topology:
 
     Args:
         anchor: "center" has offsets -floor((c - 1) / 2) .. floor(c / 2) along each dimension (the summary's form [S],
-            default [D]); "corner" has 0 .. c - 1 (the printed algorithm [A]). Both differ by a cyclic relabelling of the channels.
+            default [D]); "corner" has 0 .. c - 1 (the printed algorithm [A]). The two differ by a cyclic relabelling.
     Raises:
         UserError: lengths that differ, sizes below 1 or not whole, c_i > d_i, an unknown anchor.
     """
