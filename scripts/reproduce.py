@@ -94,7 +94,7 @@ def main() -> None:
         others -= set(paths)
         print(f"{paths[0].read_text()}\n{', '.join(map(str, paths))}\n")
     print(", ".join(map(str, write_plots(tier, times))))
-    if others and times != earlier:
+    if others and not times.items() <= earlier.items():
         names = ", ".join(sorted(path.name for path in others))
         print(f"all times were measured anew; {names} still have earlier ones: make each again by the command at its end")
     if code:

@@ -9,24 +9,28 @@ import signal
 import statistics
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from PIL import Image
 
 from conftest import ROOT, command, warm_python
 from efficientconv.cli import compose
 from efficientconv.config import RunConfig
-from efficientconv.engine.identity import run_name
+from efficientconv.engine.identity import network_digest, run_name
 from efficientconv.engine.run_folder import in_use
 from efficientconv.errors import UserError
 from efficientconv.models import create_model, image_size_of
 from efficientconv.models.zoo import layout_config
+from efficientconv.reproduce import measure
 from efficientconv.reproduce.tier import load_tier, trained_models
 from efficientconv.reproduce.write import write_plots
 from efficientconv.results import paper, tier_pages
 from efficientconv.results.tables import model_of, needed_rows, table_config, table_names
+from efficientconv.results.times import Times, write_times
 from efficientconv.validation import validate
 from scripts.reproduce import parse_order, rows_to_train
 
@@ -180,6 +184,26 @@ def test_a_record_of_another_network_of_the_same_name_is_in_no_row(tmp_path: Pat
     tier = load_tier("fashion_small", [], tmp_path, lambda given: validate(RunConfig, compose("train", given)))
     with pytest.warns(UserWarning, match="1 of 3 records .* or of another network than configs/model/ has by the name"):
         assert [record.run for record in tier.records] == [paths[0].stem, paths[2].stem]
+
+
+def test_a_time_of_a_network_whose_file_was_edited_since_is_measured_again(tmp_path: Path, monkeypatch) -> None:
+    tier = load_tier("smoke", [], tmp_path, lambda given: validate(RunConfig, compose("train", given)))
+    times = {
+        key: Times(*key, 64, 1.0, 0.1, None, None, None, None, "a CPU", network_digest(model))
+        for key, model in tier.networks.items()
+    }
+    monkeypatch.setattr(measure, "_measured", lambda *_: pytest.fail("measured anew"))
+
+    def kept(digest: str | None, how: measure.Measure) -> dict:
+        write_times(tier.folder, [replace(of, network_digest=digest) if of.model == "c" else of for of in times.values()])
+        return measure.tier_times(tier, torch.device("cpu"), how)
+
+    c = next(key for key in times if key[0] == "c")
+    assert kept(times[c].network_digest, "missing") == times
+    assert kept(None, "missing").keys() == times.keys(), "a file of an earlier version holds"
+    assert kept("00000000", "never").keys() == times.keys() - {c}
+    with pytest.raises(pytest.fail.Exception, match="measured anew"):
+        kept("00000000", "missing")
 
 
 def test_records_of_other_widths_are_of_the_tier_and_in_none_of_its_means(reproduced: Path, tmp_path: Path) -> None:

@@ -27,13 +27,15 @@ import pytest
 import yaml
 
 from conftest import ROOT, command
+from efficientconv.engine.identity import network_digest
 from efficientconv.engine.run_folder import RunFolder
+from efficientconv.models import model_config
 from efficientconv.results.csv_files import csv_lines, csv_rows
 from efficientconv.results.families import family_of
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.labels import label
 from efficientconv.results.plot import pareto_front, points_of
-from efficientconv.results.record import read_records_in, record_of
+from efficientconv.results.record import read_record, read_records_in, record_of, write_record
 from efficientconv.results.report.sources import find_sources
 from efficientconv.results.report.times import RunTimes
 from efficientconv.results.run_table import title_of
@@ -148,6 +150,34 @@ def test_a_network_has_one_time_wherever_it_is_shown(tmp_path):
     behind = at_width.config["model"] | {"decisions": {"batch_norm": "behind"}}
     another = times.of(replace(at_width, config=at_width.config | {"model": behind}, summary=own))
     assert another["ms"] == own["ms_per_image"], "the tier measured another network of this name and width"
+
+
+@pytest.mark.parametrize(
+    ("measured", "shown"), [("C as it is", [9.5, 1.0]), ("C of then", [1.0, 9.5]), ("not noted", [9.5, 1.0])]
+)
+def test_a_time_belongs_to_the_network_that_was_measured(measured, shown, tmp_path):
+    """Not to one that the model's file has got since."""
+    path = sorted((ROOT / "results/cifar_small/runs").glob("c-*.json"))[0]
+    now = read_record(path)
+    then = replace(now, config=now.config | {"model": now.config["model"] | {"decisions": {"batch_norm": "behind"}}})
+    digests = {"C as it is": network_digest(now.run_config.model), "C of then": network_digest(then.run_config.model)}
+    width, folder = now.run_config.model.width, tmp_path / "cifar_small"
+    times = Times("c", width, 64, 9.5, 0.1, None, None, None, None, "a CPU", digests.get(measured))
+    folder.mkdir()
+    write_record(now, folder / "runs")
+    write_times(folder, [times])
+    assert read_times(folder) == {("c", width): times} and len(set(digests.values())) == 2
+    own = {"ms_per_image": 1.0, "ms_per_image_batch": 64}
+    found = [RunTimes(find_sources([folder])).of(replace(run, summary=run.summary | own)) for run in (now, then)]
+    assert [time["ms"] for time in found] == shown
+
+
+def test_the_digest_of_a_network_depends_on_what_it_computes_and_on_no_width():
+    model = model_config("c")
+    same = model.model_copy(update={"width": 0.25, "macs": 1e6, "description": "another", "source": "S"})
+    others = [model_config("d"), model.model_copy(update={"layout": "cifar"}), model.model_copy(update={"stages": {}})]
+    assert network_digest(model) == network_digest(same)
+    assert len({network_digest(one) for one in (model, *others)}) == 4
 
 
 def test_no_two_tables_of_a_tier_show_two_times_of_a_network():

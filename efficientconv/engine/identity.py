@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from efficientconv.config import RunConfig
+from efficientconv.config import ModelConfig, RunConfig
 
 if TYPE_CHECKING:
     from efficientconv.data.fingerprint import Fingerprint  # with torch, which takes seconds
@@ -38,7 +38,17 @@ def run_name(config: RunConfig, images: Fingerprint | None = None) -> str:
     values = identity(config)
     if images is not None and images.own:
         values["data"]["images"] = images.train
-    return f"{name_stem(config)}-{hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]}"
+    return f"{name_stem(config)}-{_digest(values)}"
+
+
+def network_digest(model: ModelConfig) -> str:
+    """A digest of what a network computes at any width: its layers, layout and decisions."""
+    values = model.model_dump(exclude_defaults=True)
+    return _digest({key: value for key, value in values.items() if key not in (*_NOT_IDENTITY["model"], "width", "macs")})
+
+
+def _digest(values: dict) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def name_stem(config: RunConfig) -> str:

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from tqdm import tqdm
 
+from efficientconv.engine.identity import network_digest
 from efficientconv.info import environment
 from efficientconv.latency import Latency, measure_latency, measure_training
 from efficientconv.models import create_model, image_size_of
@@ -23,10 +24,12 @@ def tier_times(tier: Tier, device: torch.device, measure: Measure = "missing") -
     """Of a forward pass of every network of the tier, and of a training step of those that were trained.
 
     Times are comparable only within one run on one machine. So a network that the tier's file lacks is not added to an
-    earlier measurement: all are measured anew. Raises UserError for a damaged file, unless all are to be measured.
+    earlier measurement: all are measured anew. So are times of a network whose model was edited afterwards. Raises UserError
+    for a damaged file, unless all are to be measured.
     """
     trained = {network_of(record.run_config.model) for record in tier.records}
-    kept = {} if measure == "again" else read_times(tier.folder)
+    found = {} if measure == "again" else read_times(tier.folder)
+    kept = {key: times for key, times in found.items() if key not in tier.networks or times.is_of(tier.networks[key])}
     timed_in_training = {key for key, times in kept.items() if times.training_ms_per_image is not None}
     if measure == "never" or tier.networks.keys() <= kept.keys() and trained <= timed_in_training:
         return kept
@@ -52,9 +55,10 @@ def _measured(tier: Tier, trained: set[Network], device: torch.device) -> list[T
         return latency.ms_per_image, latency.iqr_ms, None if share is None else str(share)
 
     return [
-        Times(*key, batch_size, *figures(key, latency, False), *figures(key, training.get(key), True), place)
+        Times(*key, batch_size, *figures(key, latency, False), *figures(key, training.get(key), True), place,
+              network_digest(tier.networks[key]))
         for key, latency in inference.items()
-    ]
+    ]  # fmt: skip
 
 
 def _place(device: torch.device, peaks: Peaks) -> str:

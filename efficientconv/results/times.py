@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter, ValidationError
 
 from efficientconv.config import ModelConfig
+from efficientconv.engine.identity import network_digest
 from efficientconv.errors import UserError
 from efficientconv.results.csv_files import csv_rows
 from efficientconv.results.pages import write_files
@@ -18,7 +19,7 @@ from efficientconv.results.table import Table
 
 FILE = "latency.csv"
 NORMAL_IQR = 1.349  # the range between the quartiles of a normal distribution, in standard deviations
-Network = tuple[str, float]  # a model and its width: within a tier nothing else tells networks apart
+Network = tuple[str, float]  # a model and its width: a tier has no two networks of one name and width
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,16 @@ class Times:
     training_ms_per_image_iqr: float | None
     training_of_limit: str | None
     measured_on: str
+    network_digest: str | None = None  # earlier versions did not write it
 
     @property
     def limit_share(self) -> float | None:
         """The share in `of_limit`."""
         return None if self.of_limit is None else float(self.of_limit.split()[0])
+
+    def is_of(self, model: ModelConfig) -> bool:
+        """Whether the times are of this network, not of one that the model's file had before an edit. None: assumed."""
+        return self.network_digest in (None, network_digest(model))
 
     def error(self, figure: str) -> float:
         """The standard error of a measured `figure`, as a share of it.

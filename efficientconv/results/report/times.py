@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from efficientconv.config import ModelConfig
 from efficientconv.models import model_config
 from efficientconv.results.record import RunRecord
 from efficientconv.results.report.sources import Sources
-from efficientconv.results.times import FILE, read_times
+from efficientconv.results.times import FILE, Times, network_of, read_times
 
 TOGETHER, ALONE = "all networks together, interleaved", "by each run at its end"
 
@@ -21,8 +22,8 @@ class RunTimes:
 
         None: not measured. A limit_share of None: measured before shares were, or no layer's limit is known.
         """
-        network, summary = (record.model, record.config["model"]["width"]), record.summary
-        if (found := self.together.get(record.tier, {}).get(network)) and _has_its_names_layers(record):
+        model, summary = record.run_config.model, record.summary
+        if (found := self.together.get(record.tier, {}).get(network_of(model))) and _is_of(found, model):
             measured = found.ms_per_image, found.batch_size, found.limit_share
             how, place = TOGETHER, f"{record.tier}/{FILE}: {found.measured_on}"
         elif "ms_per_image" in summary:
@@ -33,7 +34,9 @@ class RunTimes:
         return dict(zip(("ms", "batch", "limit_share"), measured), how=how, place=place)
 
 
-def _has_its_names_layers(record: RunRecord) -> bool:
-    """Whether the run has the layers and decisions of configs/model/ for its model's name. Tiers measure these alone."""
-    own, named = record.run_config.model, model_config(record.model)
+def _is_of(times: Times, own: ModelConfig) -> bool:
+    """Whether the times are of this network. Times without a digest are of what configs/model/ has by the name."""
+    if times.network_digest is not None:
+        return times.is_of(own)
+    named = model_config(own.name)
     return (own.stages, own.decisions) == (named.stages, named.decisions)
