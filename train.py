@@ -4,8 +4,8 @@
     python train.py -m model=a,c seed=0,1,2       six runs, one after another
     python train.py model=c --cfg job             prints all settings and trains nothing
 
-Each setting is a line of a file in configs/, with a comment that explains the setting. Each run has its own folder. The same
-command again continues the run. If the run is finished, the command prints the results.
+Comments in configs/ and efficientconv/config.py explain each setting. Each run has its own folder. The same command again
+continues the run. If the run is finished, the command prints the results.
 """
 
 from efficientconv.commands import train as main
