@@ -77,7 +77,7 @@ def count(model: nn.Module, shape: Sequence[int], kind: str = "math") -> Network
             FlopCounterMode's FLOPs: there a topological layer is a dense one.
     Raises:
         UserError: another kind; a shape that is not of whole numbers; an operation whose multiplications are unknown.
-        RuntimeError: the model does not take an input of `shape`.
+        RuntimeError: the model does not take an input of `shape`, or decides by values, which the meta device has not.
     """
     if kind not in KINDS:
         raise UserError(f"count: unknown kind '{kind}': {did_you_mean(kind, KINDS)}")
@@ -90,8 +90,8 @@ def count(model: nn.Module, shape: Sequence[int], kind: str = "math") -> Network
             torch.func.functional_call(model, _on_meta(model), (images,), tie_weights=False)
         except RuntimeError as error:
             raise RuntimeError(
-                f"count: the model does not take an input of shape {tuple(shape)}; an image has (channels, height, width), "
-                f"without the batch: {error}"
+                f"count: the model does not run on an input of shape {tuple(shape)} on torch's meta device; an image has "
+                f"(channels, height, width), without the batch, and no values to decide by: {error}"
             ) from error
     total = sum(counter.layers.values(), Cost())
     return NetworkCost(total.macs, total.params, total.activations, counter.layers)

@@ -430,6 +430,11 @@ class Distances(nn.Module):
         return torch.cdist(x, x)
 
 
+class ByValue(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x if x.sum() > 0 else -x
+
+
 def test_what_nobody_can_count_is_refused_and_named() -> None:
     model = nn.Sequential(nn.Linear(4, 4), Distances())
     with pytest.raises(UserError, match=r"what aten\.\w*cdist\w* multiplies is unknown \(in 1\); give torch a formula"):
@@ -438,8 +443,10 @@ def test_what_nobody_can_count_is_refused_and_named() -> None:
     for shape in (4, (5, 4.0), torch.zeros(5, 4)):
         with pytest.raises(UserError, match="count: the shape must be whole numbers"):
             count(model[0], shape)
-    with pytest.raises(RuntimeError, match=r"does not take an input of shape \(5, 3\); an image has \(channels, height"):
+    with pytest.raises(RuntimeError, match=r"not run on an input of shape \(5, 3\) on .*; an image has \(channels, height"):
         count(model[0], (5, 3))
+    with pytest.raises(RuntimeError, match=r"no values to decide by: Tensor.item\(\) cannot be called on meta"):
+        count(ByValue(), (3,))
     with pytest.raises(UserError, match="unknown kind 'maths': did you mean 'math'"):
         count(model, (5, 4), kind="maths")
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import SMALL_RUN, train_here
 from efficientconv.data import FileSplit, load_data
 from test_data_helpers import SHARED_DATA, assert_load_refused, config, tree
 
@@ -42,6 +43,13 @@ def test_large_folder_stays_in_files(tmp_path):
     root = tree(tmp_path, "train/a/1.png", "train/b/1.png", "test/a/1.png", size=(80, 80))
     data = load_data(config("folder", root=root))
     assert isinstance(data.train, FileSplit) and data.image_size == 80 and data.val is None
+
+
+def test_a_run_that_holds_out_nothing_says_so(tmp_path):
+    root = tree(tmp_path, "train/a/1.png", "train/b/1.png", "test/a/1.png")
+    settings = (f"data.root={root}", "data.val_fraction=0.25", "trainer.global_batch_size=2", f"run_dir={tmp_path / 'run'}")
+    with pytest.warns(UserWarning, match="data.val_fraction=0.25 holds out no image: no class has two"):
+        train_here(*SMALL_RUN, "model=c", "data=folder", *settings, "trainer.epochs=1")
 
 
 def test_image_size_resizes_images_of_several_shapes(tmp_path):

@@ -121,6 +121,15 @@ def test_a_run_without_memory_says_which_batch_to_try(batch, passes, processes, 
         no_memory()
 
 
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_batch_norm_over_one_value_is_one_line(backend, tmp_path):
+    """One image a pass, and maps of one pixel in the last stage: images of 8 pixels a side."""
+    of_one = ("data=synthetic", "data.image_size=8", "data.num_images=8", "data.num_classes=2", f"layers.backend={backend}")
+    size = ("trainer.global_batch_size=4", "trainer.accumulation_steps=4")
+    with pytest.raises(UserError, match="batch norm needs two values a channel: 4 x 1 passes of a step leave one image"):
+        train_here(*SMALL_RUN, *of_one, *size, "model=c", "trainer.epochs=1", f"run_dir={tmp_path}")
+
+
 def test_a_run_without_memory_is_kept_and_continued(tmp_path, monkeypatch):
     """Here the memory is short in the evaluation after the last step: nothing is trained again."""
     order = (*SMALL_RUN, "model=c", "trainer.epochs=1", f"run_dir={tmp_path}")

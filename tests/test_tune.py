@@ -21,6 +21,7 @@ from efficientconv.errors import UserError
 from efficientconv.sweep.ranges import split_ranges
 from efficientconv.sweep.search import Search
 from efficientconv.validation import validate
+from test_data_helpers import tree
 
 RANGES = ("optim.lr=tag(log,interval(0.05,0.2))", "schedule=choice(onecycle,cosine)")
 ARGS = (*RANGES, "tier=smoke", "output_root=out", "--study", "rate", "--trials")
@@ -144,6 +145,12 @@ def test_a_search_without_held_out_images_is_refused(tmp_path):
     with pytest.raises(UserError, match="does not evaluate test images"):
         search(tmp_path / "study", *RANGES, "data.val_fraction=0")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_search_over_classes_of_one_image_is_refused(tmp_path):
+    root = tree(tmp_path, "train/a/1.png", "train/b/1.png", "test/a/1.png")
+    with pytest.raises(UserError, match="no class has two training images"):
+        search(tmp_path / "s", RANGES[0], "data=folder", f"data.root={root}", "data.val_fraction=0.1")
 
 
 def test_ranges_are_those_of_hydra():

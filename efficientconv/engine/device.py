@@ -124,11 +124,21 @@ def keep_freed_memory(device: torch.device) -> None:
 
 @contextmanager
 def batch_that_fits_named(config: TrainerConfig, processes: int) -> Iterator[None]:
-    """If a run has no GPU memory left, raises a UserError that names the next smaller batch that divides evenly."""
+    """If a run has no GPU memory left, raises a UserError that names the next smaller batch that divides evenly.
+
+    Raises one, too, for a pass over one image whose last maps are one pixel: batch norm needs two values.
+    """
+    share = config.global_batch_size // processes  # images of a step in this process
     try:
         yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UserError(
+            f"batch norm needs two values a channel: {config.accumulation_steps} x {processes} passes of a step leave one "
+            "image each, whose last map has one pixel; set trainer.global_batch_size to twice as much or more"
+        ) from None
     except torch.OutOfMemoryError:
-        share = config.global_batch_size // processes  # images of a step in this process
         smaller = (passes for passes in range(config.accumulation_steps + 1, share + 1) if share % passes == 0)
         passes = next(smaller, None)
         advice = "no smaller batch exists" if passes is None else (

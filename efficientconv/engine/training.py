@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -93,6 +94,8 @@ def build_training(config: RunConfig, world: World, preemption: Preemption, foun
     keep_freed_memory(device)
     found = found or world.main_first(lambda: find_data(config.data))
     images, data = fingerprint(found, config.data), load_data(config.data, found)
+    if world.is_main and data.val is None and config.data.val_fraction:
+        warnings.warn(f"data.val_fraction={config.data.val_fraction} holds out no image: no class has two", stacklevel=2)
     image_size = image_size_of(config.model, data.image_size)
     loader = train_loader(
         data.train, config.data, image_size=image_size, seed=config.seed, device=device, shard=world.shard,

@@ -67,6 +67,8 @@ class Search:
         self.under_way: dict[Path, Attempt] = {}  # by run folder
         self.preempted = False
         found = found_data(base)
+        if found is not None and found.train.labels.bincount().max() < 2:
+            raise UserError("a search needs held-out images, and no class has two training images")
         self.images = None if found is None else fingerprint(found, base.data)
         require_writable(folder)
         busy = f"another process searches in {folder}; wait for it, or choose another --study"
