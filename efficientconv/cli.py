@@ -27,7 +27,7 @@ from efficientconv.help import choices
 from efficientconv.overrides import completed, parsed
 from efficientconv.own_files import refuse_misleading
 from efficientconv.signals import guarded
-from efficientconv.tracking.tracker import require_loggers
+from efficientconv.tracking.loggers import require_loggers
 from efficientconv.unused import unused_settings
 from efficientconv.validation import known_keys, validate
 

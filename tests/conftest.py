@@ -36,7 +36,7 @@ SMALL_RUN = (
 # files whose tests take a minute and more: begun first, so that none of them is left to one worker alone at the end
 LONG = (
     "test_reproduce.py", "test_report.py", "test_torture.py", "test_run.py", "test_distributed.py", "test_equal_cost.py",
-    "test_native_sanitizers.py", "test_sweep_cluster.py", "test_sweep.py", "test_tune.py", "test_tracker_failures.py",
+    "test_native_sanitizers.py", "test_sweep_cluster.py", "test_sweep.py", "test_tune.py", "test_logger_failures.py",
 )  # fmt: skip
 # fixtures that take ten seconds and more; each test that needs one is marked slow
 SLOW = {"reproduced", "searched", "swept", "run_of_two", "outputs", "project", "installed", "day"}

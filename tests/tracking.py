@@ -1,4 +1,4 @@
-"""Run folders with a tracker, without the training; and what W&B has of them."""
+"""Run folders with loggers, without the training; and what W&B has of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import yaml
 
 from efficientconv.config import LoggerConfig, WandbConfig
 from efficientconv.engine.epoch_log import EpochLog, read_records
-from efficientconv.tracking.tracker import Tracker, start_tracker
+from efficientconv.tracking.loggers import Loggers, start_loggers
 from efficientconv.tracking.wandb_copy import read_copy
 from wandb_server import API_KEY
 
@@ -29,12 +29,12 @@ def use_server(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("WANDB_API_KEY", API_KEY)
 
 
-def start(folder: Path, logger: LoggerConfig | None = None) -> Tracker:
-    """A run's folder, as run.py makes it, and its tracker; without `logger` W&B's."""
+def start(folder: Path, logger: LoggerConfig | None = None) -> Loggers:
+    """A run's folder, as run.py makes it, and its loggers; without `logger` W&B's."""
     folder.mkdir(exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
     (folder / "facts.json").write_text(json.dumps(FACTS))
-    return start_tracker(logger or LOGGER, folder)
+    return start_loggers(logger or LOGGER, folder)
 
 
 def write(folder: Path, epochs: range, summary: bool) -> None:
@@ -50,19 +50,19 @@ def write(folder: Path, epochs: range, summary: bool) -> None:
 
 def run(folder: Path, epochs: range, summary: bool = True, logger: LoggerConfig | None = None) -> list[str]:
     """Returns the lines that say where the copies are."""
-    tracker = start(folder, logger)
+    loggers = start(folder, logger)
     write(folder, epochs, summary)
-    return tracker.finish()
+    return loggers.finish()
 
 
 def run_until_killed(folder: Path, epochs: range) -> None:
     """As `run`, by a process that is killed after the last of the epochs."""
 
     def train() -> None:
-        tracker = start(folder)
+        loggers = start(folder)
         write(folder, epochs, summary=False)
         time.sleep(GIVE_UP_S)
-        tracker.finish()
+        loggers.finish()
 
     process = multiprocessing.get_context("fork").Process(target=train)
     process.start()

@@ -1,4 +1,4 @@
-"""metrics.jsonl: one record for each epoch. Tables, reports and trackers read this file.
+"""metrics.jsonl: one record for each epoch. Tables, reports and loggers read this file.
 
 A record is one line, added at the end of the file. A line without its end is not a record yet: it is being written, or a
 crash cut it off. A checkpoint also holds the records of the epochs before it, so that no record is lost with the file.

@@ -1,4 +1,4 @@
-"""The output of a run: lines and a progress bar for people, status.json for sweeps and schedulers, copies for trackers."""
+"""The output of a run: lines and a progress bar for people, status.json for sweeps and schedulers, copies for loggers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from efficientconv.engine.metrics import Meter, Result
 from efficientconv.files import write_atomically
 from efficientconv.progress import Progress
 from efficientconv.text import duration
-from efficientconv.tracking.tracker import Tracker, start_tracker
+from efficientconv.tracking.loggers import Loggers, start_loggers
 
 HEARTBEAT_S = 15.0
 TELLING_WAIT_PERCENT = 10.0
@@ -27,18 +27,18 @@ class Reporter:
 
     def __init__(self, folder: Path, is_main: bool):
         self.folder, self.is_main = folder, is_main
-        self.tracker = Tracker()
+        self.loggers = Loggers({}, folder)  # none before `start_loggers`
         self.copies: list[str] = []  # one line for each logger: where its copy is
         self.next_beat = 0.0
 
-    def start_tracker(self, config: LoggerConfig) -> None:
+    def start_loggers(self, config: LoggerConfig) -> None:
         """Starts the loggers. config.yaml and facts.json must be in the folder."""
         if self.is_main:
-            self.tracker = start_tracker(config, self.folder)
+            self.loggers = start_loggers(config, self.folder)
 
     def finish(self) -> None:
         """Ends the loggers, after the training has ended, well or not."""
-        self.copies = self.tracker.finish()
+        self.copies = self.loggers.finish()
 
     def say(self, *lines: str) -> None:
         if self.is_main:

@@ -76,7 +76,7 @@ class Run:
     def fit(self, with_test: bool = True) -> dict:
         """Trains the epochs that are left, evaluates the last one's weights on the test images, returns the summary."""
         self.world.main_first(self._take_folder)
-        self.reporter.start_tracker(self.config.logger)
+        self.reporter.start_loggers(self.config.logger)
         try:
             with batch_that_fits_named(self.config.trainer, self.world.size):
                 self._continue()

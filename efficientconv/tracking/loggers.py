@@ -20,18 +20,11 @@ FOLLOWER = Path(__file__).with_name("follower.py")
 WAIT_LIMIT_S = 30.0  # the longest time that a run waits for its loggers; a follower gives up 5 s earlier
 
 
-class Tracker:
-    """The loggers of a run. This class has none."""
+class Loggers:
+    """The loggers of a run: for each name in `settings` one process, a follower, in its own session.
 
-    def finish(self) -> list[str]:
-        """Ends the loggers after the training. Returns one line for each copy, which says where the copy is."""
-        return []
-
-
-class Followers(Tracker):
-    """One process for each logger, in its own session, so that signals to the training do not reach it.
-
-    Only a pipe connects a follower with the training. When the training dies, the pipe ends, and the follower ends too.
+    Signals to the training do not reach a follower. Only a pipe connects a follower with the training. When the training
+    dies, the pipe ends, and the follower ends too.
     """
 
     def __init__(self, settings: dict[str, dict], folder: Path):
@@ -44,6 +37,7 @@ class Followers(Tracker):
                 _warn(name, f"is off: its process could not be started ({error.strerror})", folder)
 
     def finish(self) -> list[str]:
+        """Ends the loggers after the training. Returns one line for each copy, which says where the copy is."""
         for process in self.processes.values():  # first all pipes are closed, so that the followers end at the same time
             process.stdin.close()
             process.stdin = None
@@ -80,10 +74,9 @@ def require_loggers(config: LoggerConfig) -> None:
         raise UserError(f"unknown WANDB_MODE={mode}: {did_you_mean(mode.lower(), MODES)}")
 
 
-def start_tracker(config: LoggerConfig, folder: Path) -> Tracker:
+def start_loggers(config: LoggerConfig, folder: Path) -> Loggers:
     """Starts the loggers. config.yaml and facts.json must be in the folder. Raises nothing: a run works without loggers."""
-    wanted = _wanted(config)
-    return Followers(wanted, folder) if wanted else Tracker()
+    return Loggers(_wanted(config), folder)
 
 
 def _start(name: str, settings: dict, folder: Path) -> subprocess.Popen:

@@ -13,8 +13,8 @@ import pytest
 
 import tracking
 from conftest import SMALL_RUN, command
-from efficientconv.tracking import tracker as tracker_module
-from efficientconv.tracking.tracker import Followers
+from efficientconv.tracking import loggers as loggers_module
+from efficientconv.tracking.loggers import Loggers
 from wandb_server import WandbServer
 
 TIMINGS = ("train_seconds", "images_per_s", "data_wait_percent", "train_images_per_s", "ms_per_image", "limit_share",
@@ -23,9 +23,9 @@ TIMINGS = ("train_seconds", "images_per_s", "data_wait_percent", "train_images_p
 pytestmark = pytest.mark.usefixtures("no_wandb_account")
 
 
-def the_one_warning(folder: Path, tracker: Followers) -> str:
+def the_one_warning(folder: Path, loggers: Loggers) -> str:
     with pytest.warns(UserWarning) as warnings:
-        tracker.finish()
+        loggers.finish()
     (message,) = [str(warning.message) for warning in warnings]
     assert "\n" not in message and message.endswith(f"python scripts/track.py {shlex.quote(str(folder))}")
     return message
@@ -34,48 +34,48 @@ def the_one_warning(folder: Path, tracker: Followers) -> str:
 def test_a_folder_that_wandb_cannot_write(tmp_path):
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "wandb").touch()
-    tracker = tracking.start(tmp_path / "c")
+    loggers = tracking.start(tmp_path / "c")
     tracking.write(tmp_path / "c", range(1, 3), summary=True)
-    assert "Not a directory" in the_one_warning(tmp_path / "c", tracker)
+    assert "Not a directory" in the_one_warning(tmp_path / "c", loggers)
 
 
 def test_a_disk_that_is_full_for_wandb(tmp_path):
-    tracker = tracking.start(tmp_path / "c")
-    resource.prlimit(tracker.processes["wandb"].pid, resource.RLIMIT_FSIZE, (4096, 4096))
+    loggers = tracking.start(tmp_path / "c")
+    resource.prlimit(loggers.processes["wandb"].pid, resource.RLIMIT_FSIZE, (4096, 4096))
     tracking.write(tmp_path / "c", range(1, 40), summary=True)
-    the_one_warning(tmp_path / "c", tracker)
+    the_one_warning(tmp_path / "c", loggers)
 
 
 def test_a_follower_that_stops_is_not_waited_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(tracker_module, "WAIT_LIMIT_S", 1.0)
-    tracker = tracking.start(tmp_path / "c")
-    tracker.processes["wandb"].send_signal(signal.SIGSTOP)
+    monkeypatch.setattr(loggers_module, "WAIT_LIMIT_S", 1.0)
+    loggers = tracking.start(tmp_path / "c")
+    loggers.processes["wandb"].send_signal(signal.SIGSTOP)
     tracking.write(tmp_path / "c", range(1, 3), summary=True)
-    assert "no answer for 1 s" in the_one_warning(tmp_path / "c", tracker)
-    assert tracker.processes["wandb"].returncode == -signal.SIGKILL
+    assert "no answer for 1 s" in the_one_warning(tmp_path / "c", loggers)
+    assert loggers.processes["wandb"].returncode == -signal.SIGKILL
 
 
 def test_signals_to_all_processes_of_a_job_do_not_end_the_follower(tmp_path):
-    tracker = tracking.start(tmp_path / "c")
+    loggers = tracking.start(tmp_path / "c")
     tracking.wait_until(lambda: tracking.copies(tmp_path / "c"))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        tracker.processes["wandb"].send_signal(number)
+        loggers.processes["wandb"].send_signal(number)
     tracking.write(tmp_path / "c", range(1, 3), summary=True)
-    tracker.finish()
+    loggers.finish()
     assert tracking.kept_steps(tmp_path / "c") == [1, 2]
 
 
 @pytest.mark.slow
 def test_servers_that_refuse_take_no_uploads_or_are_not_there(tmp_path, monkeypatch):
     reasons = {"refuses": "error 401", "loses uploads": "TimeoutError", "closed": "connection refused"}
-    trackers = {}
+    of_folders = {}
     with WandbServer("refuses") as refuses, WandbServer("loses uploads") as loses:
         for name, url in zip(reasons, (refuses.url, loses.url, closed_url())):  # at once: they wait together
             tracking.use_server(monkeypatch, url)
-            trackers[name] = tracking.start(tmp_path / name)
+            of_folders[name] = tracking.start(tmp_path / name)
             tracking.write(tmp_path / name, range(1, 3), summary=True)
         for name, reason in reasons.items():
-            assert reason in the_one_warning(tmp_path / name, trackers[name])
+            assert reason in the_one_warning(tmp_path / name, of_folders[name])
     for name in ("refuses", "closed"):  # found at the start, so kept offline
         assert tracking.kept_steps(tmp_path / name) == [1, 2]
 

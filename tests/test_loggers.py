@@ -18,8 +18,8 @@ from conftest import SMALL_RUN, command
 from efficientconv import info
 from efficientconv.config import LoggerConfig, TensorboardConfig, WandbConfig
 from efficientconv.errors import UserError
-from efficientconv.tracking import tracker
-from efficientconv.tracking.tracker import Tracker, require_loggers, start_tracker
+from efficientconv.tracking import loggers
+from efficientconv.tracking.loggers import require_loggers, start_loggers
 from efficientconv.validation import validate
 from wandb_server import WandbServer
 
@@ -83,15 +83,15 @@ def test_the_follower_of_a_killed_training_ends_and_the_next_one_waits_for_it(tm
         (LoggerConfig(), "WANDB_MODE", "online"),
     ],
 )
-def test_no_tracker_where_none_is_wanted(tmp_path, monkeypatch, logger, variable, value):
+def test_no_logger_where_none_is_wanted(tmp_path, monkeypatch, logger, variable, value):
     monkeypatch.setenv(variable, value)
     require_loggers(logger)
-    assert type(start_tracker(logger, tmp_path)) is Tracker
+    assert not start_loggers(logger, tmp_path).processes
 
 
 @pytest.mark.parametrize("name", ["wandb", "tensorboard"])
 def test_without_the_loggers_package_it_says_so_at_the_start(monkeypatch, name):
-    monkeypatch.setattr(tracker, "find_spec", lambda name: None)
+    monkeypatch.setattr(loggers, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=f"logger={name} needs the package {name}: pip install {name}, or set logger=jsonl"):
         require_loggers(validate(LoggerConfig, {name: {}}))
 
@@ -143,7 +143,7 @@ def test_what_tells_of_the_machine_can_be_left_out(tmp_path, monkeypatch, machin
         sent = json.dumps([server.upserts, server.runs]) + b"".join(server.files.values()).decode(errors="replace")
     for copy in tracking.copies(tmp_path / "c"):
         sent += "".join(path.read_bytes().decode(errors="replace") for path in copy.rglob("*.wandb"))
-    told = ("the-host", str(Path(tracker.FOLLOWER).parent), "/somewhere/images", str(tmp_path), sys.executable)
+    told = ("the-host", str(Path(loggers.FOLLOWER).parent), "/somewhere/images", str(tmp_path), sys.executable)
     assert [word in sent for word in told] == [machine] * 5
 
 
