@@ -21,7 +21,7 @@ from efficientconv.errors import UserError
 Batch = tuple[Tensor, Tensor]
 
 
-class Source(Protocol):
+class ImageSource(Protocol):
     """Where the images come from: MemoryImages or workers.DecodedImages."""
 
     def read(self, tasks: Iterator[Task]) -> Iterator[Frames]:
@@ -50,7 +50,7 @@ class TrainLoader:
     """
 
     def __init__(
-        self, source: Source, plan: TrainPlan, image_size: int, padding: int, flip: bool, normalise: Normalise,
+        self, source: ImageSource, plan: TrainPlan, image_size: int, padding: int, flip: bool, normalise: Normalise,
         mixing: Mixing | None, damage: DamageLog,
     ):  # fmt: skip
         self.batch_size, self.batches_per_epoch = plan.batch_size, plan.batches_per_epoch
@@ -80,7 +80,7 @@ class EvalLoader:
     """Every image of the shard, cropped at its centre, in a fixed order. The shards together have each image once."""
 
     def __init__(
-        self, source: Source, num_images: int, image_size: int, batch_size: int, shard: Shard, normalise: Normalise
+        self, source: ImageSource, num_images: int, image_size: int, batch_size: int, shard: Shard, normalise: Normalise
     ):
         self._indices = eval_indices(num_images, shard).numpy()
         self.batch_size, self.num_images = batch_size, len(self._indices)

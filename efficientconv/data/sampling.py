@@ -96,7 +96,7 @@ class TrainPlan:
         """(indices, B; their augmentation numbers, B x 3) of this process's micro-batches from number `start` on."""
         order = epoch_order(self.seed, epoch, self.num_images)
         numbers = augmentation_numbers(self.seed, epoch, self.num_images)
-        for number in range(start, self.batches_per_epoch):
-            first = (number * self.shard.size + self.shard.rank) * self.batch_size
+        for batch in range(start, self.batches_per_epoch):
+            first = (batch * self.shard.size + self.shard.rank) * self.batch_size
             indices = order[first : first + self.batch_size]
             yield indices, numbers[indices]

@@ -123,7 +123,7 @@ def slot_bytes(batch_size: int, size: int) -> int:
     return batch_size * size * size * 3
 
 
-class Pass:
+class TaskSampler:
     """The sampler of a loader: the tasks of one pass, each with the next slot of the ring. Set `tasks` before a pass."""
 
     def __init__(self, slots: int):
@@ -141,10 +141,10 @@ class DecodedImages:
         self.device = device
         self.capacity = capacity(workers, slot_bytes(batch_size, transform.size), batches)
         self.ring = Ring(self.capacity.slots, batch_size, transform.size, device)
-        self._pass, workers = Pass(self.ring.slots), self.capacity.workers
+        self._sampler, workers = TaskSampler(self.ring.slots), self.capacity.workers
         self._loader = DataLoader(
             DecodeDataset(transform, self.ring),
-            sampler=self._pass,
+            sampler=self._sampler,
             batch_size=None,  # a task is a batch
             collate_fn=_as_it_is,
             num_workers=workers,
@@ -157,7 +157,7 @@ class DecodedImages:
 
     def read(self, tasks: Iterator[Task]) -> Iterator[Frames]:
         """The frames of each task, in order. On a CPU the images lie in the ring: the next batches overwrite them."""
-        self._pass.tasks = tasks
+        self._sampler.tasks = tasks
         decoded = self._decoded()
         for answer, images in to_gpu_ahead(decoded, self.device) if self.device.type == "cuda" else decoded:
             labels = torch.from_numpy(answer.labels).to(self.device, non_blocking=True)
