@@ -31,7 +31,7 @@ from efficientconv.layers.backend import are_plain, is_plain_inside, set_backend
 INPUT, OUTPUT = "images", "logits"
 CHECKED_IMAGES = 64
 
-Run = Callable[[Tensor], Tensor]  # images B x C x S x S -> logits
+Program = Callable[[Tensor], Tensor]  # images B x C x S x S -> logits
 
 
 @torch.no_grad()
@@ -93,7 +93,7 @@ def exported(
     return program.model_proto.SerializeToString()
 
 
-def runner(data: bytes, format: str) -> Run | None:
+def runner(data: bytes, format: str) -> Program | None:
     """Runs the result of `exported` on as many threads as torch has. None: onnxruntime is needed and not installed."""
     if format == "pt2":
         program = torch.export.load(io.BytesIO(data)).module()
@@ -121,11 +121,11 @@ class Agreement:
 
 
 @torch.no_grad()
-def agreement(network: nn.Module, run: Run, shape: Sequence[int], batch: int | None = None) -> Agreement:
+def agreement(network: nn.Module, program: Program, shape: Sequence[int], batch: int | None = None) -> Agreement:
     at_once = batch or CHECKED_IMAGES
     noise = torch.Generator().manual_seed(0)
     batches = [torch.randn(at_once, *shape, generator=noise) for _ in range(-(-CHECKED_IMAGES // at_once))]
-    ours, theirs = (torch.cat([f(images) for images in batches]) for f in (network.eval(), run))
+    ours, theirs = (torch.cat([f(images) for images in batches]) for f in (network.eval(), program))
     same = (ours.argmax(1) == theirs.argmax(1)).sum()
     return Agreement(len(ours), int(same), float((ours - theirs).abs().max() / ours.abs().max()))
 

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from efficientconv import cli
 from efficientconv.engine.trained_run import load_run
 from efficientconv.errors import UserError
-from efficientconv.export import Run, agreement, exported, prepare_for_export, runner
+from efficientconv.export import Program, agreement, exported, prepare_for_export, runner
 from efficientconv.files import refused_in_one_line, write_atomically
 from efficientconv.latency import measure_latency
 from efficientconv.results.figures import FIGURES
@@ -60,18 +60,18 @@ def main(values: dict) -> None:
     network = prepare_for_export(classifier.model, fold_batch_norm=order.fold_batch_norm)
     network = network.to(memory_format=torch.contiguous_format)
     data = exported(network, order.format, shape, batch=order.batch, classes=classifier.run.classes)
-    run = runner(data, order.format)
-    if run is not None:
-        agreed = agreement(classifier.model, run, shape, order.batch)
+    program = runner(data, order.format)
+    if program is not None:
+        agreed = agreement(classifier.model, program, shape, order.batch)
         if agreed.same_class < agreed.images:
             raise UserError(f"the exported network does not predict the same classes ({agreed}); nothing was written")
     with refused_in_one_line(f"write {output}", "choose another output"):
         write_atomically(output, data)
     print(f"{output}: {len(data) / 1e6:.1f} MB, images {order.batch or 'B'} x {' x '.join(map(str, shape))}")
-    if run is None:
+    if program is None:
         print("not checked and not measured: onnxruntime is not installed (pip install onnxruntime)")
     else:
-        print(f"checked: {agreed}\n{times(classifier.model, run, shape[-1], order)}")
+        print(f"checked: {agreed}\n{times(classifier.model, program, shape[-1], order)}")
 
 
 def output_path(order: Order) -> Path:
@@ -86,17 +86,17 @@ def output_path(order: Order) -> Path:
 class Exported(nn.Module):
     """The exported network as a module, for the measurement."""
 
-    def __init__(self, run: Run):
+    def __init__(self, program: Program):
         super().__init__()
-        self.run = run
+        self.program = program
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.run(images)
+        return self.program(images)
 
 
-def times(model: nn.Module, run: Run, image_size: int, order: Order) -> str:
+def times(model: nn.Module, program: Program, image_size: int, order: Order) -> str:
     batch = order.batch or BATCH
-    models = {"this network in PyTorch": model, f"the {order.format} file": Exported(run)}
+    models = {"this network in PyTorch": model, f"the {order.format} file": Exported(program)}
     sizes = dict.fromkeys(models, image_size)
     measured = measure_latency(models, sizes, batch_size=batch, device=CPU, repeats=5)
     peaks = quick_peaks(CPU)

@@ -114,9 +114,9 @@ def _network(
 def _configured(config: ModelConfig, num_classes: int, in_chans: int, image_size: int | None) -> nn.Module:
     if config.trunk == "torchvision":
         return torchvision_models.build(config, num_classes, in_chans, image_size)
-    around = layout_config(config, image_size)
-    _check_sizes(config, around, image_size)
-    network = _build(_scale(around, config.width), config, num_classes, in_chans)
+    layout = layout_config(config, image_size)
+    _check_sizes(config, layout, image_size)
+    network = _build(_scale(layout, config.width), config, num_classes, in_chans)
     start_expansions(network, config.decisions)
     return network
 
@@ -133,11 +133,11 @@ def image_size_of(model: ModelConfig, image_size: int | None) -> int:
 def _build(layout: LayoutConfig, config: ModelConfig, num_classes: int, in_chans: int) -> Network:
     channels = layout.stem.channels
     stages = {}
-    for name, around in layout.stages.items():
-        pool = None if around.pool is None else _pool(around.pool)
-        changes = around.channels != channels
-        transition = build_layer("standard", channels, around.channels, kernel_size=1) if changes else None
-        channels = around.channels
+    for name, stage in layout.stages.items():
+        pool = None if stage.pool is None else _pool(stage.pool)
+        changes = stage.channels != channels
+        transition = build_layer("standard", channels, stage.channels, kernel_size=1) if changes else None
+        channels = stage.channels
         stages[name] = Stage(pool, transition, _layers(config.stages[name], channels, name, config.decisions))
     head = layout.head
     conv = build_layer("standard", channels, head.channels, residual=False, kernel_size=1)
