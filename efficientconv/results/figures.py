@@ -1,6 +1,7 @@
 """A run's figures: the name and unit of each, its format for people, and whether more or less is better.
 
-Tables, plots and the report read this; the loggers get every figure by its name. A new figure is one line here, and a place that measures it.
+Tables, plots and the report read this; the loggers get every figure by its name. A new figure is one line here, and a place
+that measures it.
 """
 
 from __future__ import annotations
