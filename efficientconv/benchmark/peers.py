@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from efficientconv.benchmark.subjects import Subject, model_subject
-from efficientconv.export import Run, agreement, exported, prepare_for_export, runner
+from efficientconv.export import Program, agreement, exported, prepare_for_export, runner
 from efficientconv.roofline.peaks import OfLimit, Peaks
 from efficientconv.timing import Job, Quartiles, measure
 
@@ -96,7 +96,7 @@ def _jobs(subject: Subject) -> dict[str, Job]:
     return jobs
 
 
-def _peers(network: nn.Module, batch: int, shape: Sequence[int]) -> dict[str, Run]:
+def _peers(network: nn.Module, batch: int, shape: Sequence[int]) -> dict[str, Program]:
     plain, peers = prepare_for_export(network), {}
     if others := {name: run for name, run in ONNX_PROGRAMS.items() if name not in missing()}:
         onnx = exported(plain, "onnx", shape, batch=batch)
@@ -115,7 +115,7 @@ def _randomize(network: nn.Module) -> None:
             module.running_var.uniform_(0.5, 1.5, generator=noise)
 
 
-def _inference(network: nn.Module) -> Run:
+def _inference(network: nn.Module) -> Program:
     @torch.inference_mode()
     def run(images: Tensor) -> Tensor:
         return network(images.to(memory_format=torch.channels_last))
@@ -123,7 +123,7 @@ def _inference(network: nn.Module) -> Run:
     return run
 
 
-def _openvino(onnx: bytes) -> Run:
+def _openvino(onnx: bytes) -> Program:
     import openvino
 
     core = openvino.Core()
