@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import os
 import re
@@ -172,11 +173,15 @@ def plain(cfg: DictConfig) -> dict:
 
 
 def _nearest_key(key: str) -> str:
-    """A hint for an unknown key: the keys of its section, or where to find all keys."""
-    section = key.rpartition(".")[0]
-    if key in known_keys(RunConfig):
+    """A hint for an unknown key: the keys of its section, or a key of another section, and where to find all keys."""
+    known, (section, _, last) = known_keys(RunConfig), key.rpartition(".")
+    if key in known:
         group, _, name = section.rpartition(".")
         chosen = f"{group}={name}" if group else f"{section}=<name>, which this command does not have"
         return f"it goes with {chosen}"
-    beside = [name for name in known_keys(RunConfig) if name.rpartition(".")[0] == section]
-    return did_you_mean(key, beside) if section and beside else "the option --cfg job prints all keys"
+    beside = [name for name in known if name.rpartition(".")[0] == section]
+    if section and beside:
+        return did_you_mean(key, beside)
+    elsewhere = {name.rpartition(".")[2]: name for name in known}
+    near = difflib.get_close_matches(last, elsewhere, n=1)
+    return "".join(f"train.py has {elsewhere[name]}; " for name in near) + "the option --cfg job prints all keys"
