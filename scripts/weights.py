@@ -21,7 +21,7 @@ from efficientconv.signals import guarded, leave_on_signals
 
 def parse_args() -> argparse.Namespace:
     parser = parser_for(__doc__)
-    parser.add_argument("name", type=file_name, help="name of the new folder")
+    parser.add_argument("name", type=file_name, metavar="NAME", help="name of the new folder")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a finished run")
     parser.add_argument("--folder", type=Path, default=ROOT / "results" / "weights", help="default: results/weights")
     return parser.parse_args()
