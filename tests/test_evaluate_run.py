@@ -242,7 +242,9 @@ def test_damaged_classes_are_one_line(moved, classes):
 
 def test_settings_of_images_that_a_network_cannot_take_are_said_to_have_no_effect(finished_run):
     plain = command("eval.py", f"run={finished_run}", "data=digits")
-    done = command("eval.py", f"run={finished_run}", "data=digits", "data.mean=[0.5,0.5,0.5]", "data.image_size=64")
+    others = ("data.mean=[0.5,0.5,0.5]", "data.image_size=64", "data.mixup_alpha=0.5")
+    done = command("eval.py", f"run={finished_run}", "data=digits", *others)
+    assert "data.mixup_alpha=0.5 has no effect: it is a setting of training" in done.stderr
     assert (plain.returncode, done.returncode, done.stdout, plain.stderr) == (0, 0, plain.stdout, "")
     assert "data.mean=[0.5, 0.5, 0.5] has no effect: images are prepared as the run's, mean=[0.3" in done.stderr
     assert "data.image_size=64 has no effect: images are prepared as the run's, image_size=32" in done.stderr

@@ -390,6 +390,7 @@ OUT_OF_RANGE = {
     "padding=(1, True) is no int or pair of ints": {"padding": (1, True)},
     "stride=0 is out of range; choose 1 or more": {"stride": 0},
     "dilation=(1, 0) is out of range; choose 1 or more": {"dilation": (1, 0)},
+    "dilation=4294967296 is out of range; choose 2147483647 or less": {"dilation": 2**32},
     "padding=-1 is out of range; choose 0 or more": {"padding": -1},
     "padding='full' should be one of same, valid, or an int or pair of ints": {"padding": "full"},
     "padding_mode='mirror' must be one of zeros, reflect, replicate, circular": {"padding_mode": "mirror"},

@@ -17,6 +17,10 @@ from efficientconv.engine.trained_run import TrainedRun, read_run
 from efficientconv.errors import UserError
 
 PREPARATION = ("image_size", "resize_size", "resize_rule", "mean", "std")  # of images; a network needs those of its training
+OF_TRAINING = (
+    "crop_padding", "flip", "min_crop_area", "randaugment_ops", "randaugment_magnitude", "mixup_alpha", "cutmix_alpha",
+    "val_fraction", "max_damaged_fraction",
+)  # fmt: skip
 
 
 def evaluate_run(
@@ -69,9 +73,13 @@ def _other_images(trained: TrainedRun, data: DataConfig, world: World) -> tuple[
 
 
 def _tell_of_unused(data: DataConfig, used: DataConfig) -> None:
-    """Warns of settings that differ from the data set's own and have no effect: the run's take their place."""
+    """Warns of settings that differ from the data set's own and have no effect."""
     own = data_settings().get(data.name, {})
-    for key in PREPARATION:
+    for key in (*PREPARATION, *OF_TRAINING):
         given, taken = getattr(data, key), getattr(used, key)
-        if given not in (own.get(key, DataConfig.model_fields[key].default), taken):
+        if given == own.get(key, DataConfig.model_fields[key].default):
+            continue
+        if key in OF_TRAINING:
+            warnings.warn(f"data.{key}={given} has no effect: it is a setting of training", stacklevel=4)
+        elif given != taken:
             warnings.warn(f"data.{key}={given} has no effect: images are prepared as the run's, {key}={taken}", stacklevel=4)

@@ -18,6 +18,7 @@ Device = torch.device | str | int | None
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 ONES: Pair = (1, 1)
+LARGEST = 2**31 - 1  # torch's sizes have 64 bits, and products of two sizes must fit
 KEEPING_SIZE: dict[Pair, Pair] = {(k, k): (k // 2, k // 2) for k in range(1, 64, 2)}  # the padding for a square kernel
 
 
@@ -65,6 +66,8 @@ def pair(name: str, value: object, least: int = 1) -> Pair:
         raise UserError(f"{name}={value!r} is no int or pair of ints")
     if min(given) < least:
         raise UserError(f"{name}={value!r} is out of range; choose {least} or more")
+    if max(given) > LARGEST:
+        raise UserError(f"{name}={value!r} is out of range; choose {LARGEST} or less")
     return int(given[0]), int(given[1])
 
 
