@@ -139,8 +139,9 @@ def test_compiled_layers_are_one_graph_and_compute_the_same(name: str, training:
     compiled = torch.compile(again, backend=backend, fullgraph=True)
     torch.testing.assert_close(compiled(x), layer(x))
     called = {str(node.target) for graph in graphs for node in graph.graph.nodes}
-    has_operator = name not in ("standard", "grouped")
-    assert any("efficientconv" in target for target in called) >= (has_operator and build.available()), called
+    if torch.__version__ >= "2.14":  # before, torch takes each compilation for an export, which gets the reference
+        has_operator = name not in ("standard", "grouped") and build.available()
+        assert any("efficientconv" in target for target in called) >= has_operator, called
 
 
 @needs_kernels
