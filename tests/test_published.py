@@ -14,9 +14,11 @@ from torch import Tensor
 
 from conftest import command
 from efficientconv import count, create_model, list_weights, load_run
+from efficientconv.engine.run_folder import RunFolder
 from efficientconv.engine.trained_run import read_run
 from efficientconv.errors import UserError
 from efficientconv.results.published import publish
+from efficientconv.results.record import record_of, write_record
 from efficientconv.weights import PUBLISHED, load_checked
 
 
@@ -55,6 +57,15 @@ def test_the_run_nearest_to_the_mean_is_taken(runs: list[Path], tmp_path: Path) 
     assert card["run"] == "run1" and card["runs"] == 3
     accuracies = [json.loads((run / "summary.json").read_text())["top1_percent"] for run in runs]
     assert card["mean_top1_percent"] == pytest.approx(sum(accuracies) / 3, abs=1e-4)
+
+
+def test_records_of_runs_whose_folders_are_elsewhere_count_for_the_mean(runs: list[Path], tmp_path: Path) -> None:
+    records = [write_record(record_of(RunFolder(run)), tmp_path) for run in runs]
+    some, all_ = publish([*runs[:2], *records], tmp_path / "c"), publish(runs, tmp_path / "d")
+    assert (some["run"], some["runs"]) == ("run1", 3) and some["mean_top1_percent"] == all_["mean_top1_percent"]
+    assert publish([runs[0], records[2]], tmp_path / "e")["run"] == "run0"  # only a folder has weights
+    with pytest.raises(UserError, match="a record has no weights"):
+        publish(records, tmp_path / "f")
 
 
 def test_what_lies_in_the_way_is_not_overwritten(runs: list[Path], tmp_path: Path) -> None:

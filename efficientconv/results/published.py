@@ -17,7 +17,7 @@ from efficientconv.engine.run_folder import RunFolder
 from efficientconv.engine.trained_run import TrainedRun, read_run
 from efficientconv.errors import UserError
 from efficientconv.files import make_folder, refused_in_one_line, write_atomically
-from efficientconv.results.record import RunRecord, record_of
+from efficientconv.results.record import RunRecord, read_record, record_of
 from efficientconv.weights import write_weights
 
 CARD = "card.json"
@@ -27,16 +27,26 @@ FACTS = ("width", "image_size", "macs", "params", "top1_percent", "num_test", "n
 def publish(runs: Sequence[Path], folder: Path) -> dict:
     """Writes model.safetensors, config.yaml, facts.json and card.json, without paths of this machine. Returns the card.
 
-    Raises UserError for runs that are not finished, or that differ in more than their seed.
+    Args:
+        runs: folders of runs, and records (.json) of runs whose folders are elsewhere: these count for the mean alone.
+
+    Raises:
+        UserError: runs that are not finished, or that differ in more than their seed; no folder.
     """
-    records = {run: record_of(RunFolder(run)) for run in runs}
-    _check(records)
-    mean = statistics.mean(record.summary["top1_percent"] for record in records.values())
-    chosen = min(runs, key=lambda run: (abs(records[run].summary["top1_percent"] - mean), records[run].seed))
-    record, trained = records[chosen], read_run(chosen)  # from the checkpoint if there is one: it has a checksum
+    folders = [run for run in runs if run.suffix != ".json"]
+    if not folders:
+        raise UserError("a record has no weights: give a run's folder, too")
+    read = {run: read_record(run) for run in runs if run not in folders} | {
+        run: record_of(RunFolder(run)) for run in folders
+    }
+    _check(read)
+    of_seed = {record.seed: record for record in read.values()}  # a folder wins over the record of the same seed
+    mean = statistics.mean(record.summary["top1_percent"] for record in of_seed.values())
+    chosen = min(folders, key=lambda run: (abs(read[run].summary["top1_percent"] - mean), read[run].seed))
+    record, trained = read[chosen], read_run(chosen)  # from the checkpoint if there is one: it has a checksum
     trained.network("", torch.device("cpu"))  # raises if the weights are of another network
     with refused_in_one_line(f"write {folder}", "choose another --folder"):
-        return _write(RunFolder(folder), trained, record, _card(folder, record, mean, len(runs)))
+        return _write(RunFolder(folder), trained, record, _card(folder, record, mean, len(of_seed)))
 
 
 def _write(target: RunFolder, trained: TrainedRun, record: RunRecord, card: dict) -> dict:
