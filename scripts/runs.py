@@ -131,8 +131,8 @@ def all_settings(record: RunRecord) -> dict[str, object]:
 def parting(one: RunRecord, other: RunRecord) -> str:
     """The first epoch in which the training of two runs differs, as a sentence."""
     for ours, theirs in zip(one.metrics, other.metrics):
-        if ours["train_loss"] != theirs["train_loss"]:
-            return f"training losses differ from epoch {ours['epoch']} on"
+        if ours.get("train_loss") != theirs.get("train_loss"):
+            return f"training losses differ from epoch {ours.get('epoch')} on"
     return f"training losses of {min(len(one.metrics), len(other.metrics))} epochs are equal"
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -19,6 +20,8 @@ from efficientconv.engine.evaluate_run import evaluate_run
 from efficientconv.engine.metrics import Result
 from efficientconv.engine.trained_run import read_run
 from efficientconv.errors import UserError
+from efficientconv.models import model_config
+from efficientconv.weights import write_weights
 from test_data_helpers import config
 
 
@@ -238,6 +241,29 @@ def test_damaged_classes_are_one_line(moved, classes):
     (run / "classes.json").write_text(classes)
     with pytest.raises(UserError, match="start the command that trained"):
         own(run)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "a checkpoint"])
+def test_weights_of_another_network_of_the_same_shapes_are_refused(file, folder_run, moved, tmp_path):
+    """Their numbers would stand under the run's name. c_noresidual has c's parameters."""
+    (run, _), (other, _) = folder_run, moved
+    config = read_run(run).config.model_dump()
+    noted = {"as it is": config, "another": config | {"model": model_config("c_noresidual").model_dump()}}
+    classes = json.loads((run / "classes.json").read_text())
+
+    def checkpoint_of(model: str, classes: list[str]) -> Path:
+        if file == "model.safetensors":
+            write_weights(tmp_path / file, read_run(run).weights[""], noted[model], classes)
+            return tmp_path / file
+        (other / "config.yaml").write_text(yaml.safe_dump(noted[model]))
+        (other / "classes.json").write_text(json.dumps(classes))
+        return next((other / "checkpoints").glob("*.pt"))
+
+    assert read_run(run, checkpoint_of("as it is", classes)).classes == classes
+    with pytest.raises(UserError, match="holds the weights of another network: model c_noresidual"):
+        read_run(run, checkpoint_of("another", classes))
+    with pytest.raises(UserError, match="of a network of other classes: '3', '2'"):
+        read_run(run, checkpoint_of("as it is", classes[::-1]))
 
 
 def test_settings_of_images_that_a_network_cannot_take_are_said_to_have_no_effect(finished_run):

@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from efficientconv.config import RunConfig
+from efficientconv.config import ModelConfig, RunConfig
 from efficientconv.data import find_data
+from efficientconv.data.class_folders import listed
 from efficientconv.data.inference import find_images, image_loader
 from efficientconv.engine.checkpoint import load_newest, load_weights, weights_of
 from efficientconv.engine.device import autocast, choose_device
@@ -23,6 +24,7 @@ from efficientconv.engine.training import network
 from efficientconv.errors import UserError
 from efficientconv.files import read_json
 from efficientconv.models import image_size_of
+from efficientconv.validation import validate
 from efficientconv.weights import find_weights, load_into, read_weights
 
 REMEDY = "start the command that trained the run once more"
@@ -54,7 +56,8 @@ def read_run(path: Path, checkpoint: Path | None = None) -> TrainedRun:
         path: the run's folder, or a name of `list_weights()`.
         checkpoint: a .pt or .safetensors file. None: the newest checkpoint, or model.safetensors if there is none.
     Raises:
-        UserError: there is no run or no sound weights, or the classes of the run are not known.
+        UserError: there is no run or no sound weights, the checkpoint is of another network or of other classes, or the
+            classes of the run are not known.
     """
     folder = RunFolder(find_weights(path))
     config, facts = folder.config(), folder.facts()
@@ -64,6 +67,8 @@ def read_run(path: Path, checkpoint: Path | None = None) -> TrainedRun:
         classes, image_size = _from_data(folder, config)
     if not _is_names(classes) or type(image_size) is not int or image_size < 1:
         raise UserError(f"{folder.classes_file} or facts.json is damaged: {REMEDY}")
+    if checkpoint is not None:
+        _refuse_of_another(checkpoint, config.model, classes)
     return TrainedRun(folder, config, facts, classes, image_size, weights, origin)
 
 
@@ -150,6 +155,32 @@ def _weights(folder: RunFolder) -> tuple[dict[str, dict[str, Tensor]], Path]:
     if not folder.weights_file.exists():
         raise UserError(f"{folder.path} has no checkpoint yet; train it, or name one with checkpoint=<file>")
     return load_weights(folder.weights_file), folder.weights_file
+
+
+def _refuse_of_another(checkpoint: Path, model: ModelConfig, classes: list[str]) -> None:
+    """Raises UserError for weights of another network or of other classes: names and shapes of both may be the same."""
+    other, trained_on = _origin_of(checkpoint)
+    if other is not None and _computed(other) != _computed(model):
+        raise UserError(f"{checkpoint} holds the weights of another network: model {other.name}, other layers or decisions")
+    if trained_on not in (None, classes):
+        raise UserError(f"{checkpoint} holds the weights of a network of other classes: {listed(trained_on)}")
+
+
+def _origin_of(checkpoint: Path) -> tuple[ModelConfig | None, list[str] | None]:
+    """The model and the classes of the run that wrote the file, as far as they are known."""
+    if checkpoint.suffix == ".safetensors":
+        noted = read_weights(checkpoint)
+        model = noted.config and validate(ModelConfig, noted.config["model"], where=str(checkpoint))
+        return model or None, noted.classes
+    folder = RunFolder(checkpoint.absolute().parent.parent)  # a checkpoint has no configuration in it
+    if checkpoint.absolute().parent != folder.checkpoints or not folder.config_file.exists():
+        return None, None
+    return folder.config().model, _classes(folder)
+
+
+def _computed(model: ModelConfig) -> tuple:
+    """What a network computes with weights of given names and shapes. `expansion_init` is of its first weights only."""
+    return model.trunk, model.stages, model.decisions.model_copy(update={"expansion_init": None})
 
 
 def _classes(folder: RunFolder) -> list[str] | None:
