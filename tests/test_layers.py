@@ -6,6 +6,7 @@ import re
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -411,6 +412,11 @@ def test_layers_without_channels_are_refused(name: str) -> None:
     for channels in ((0, m), (n, 0), (-n, m), (n, 2.5), (True, m)):
         with pytest.raises(ValueError):
             LAYERS.get(name)(*channels, kernel_size=3, **args)
+
+
+def test_a_topology_takes_the_lists_of_a_hydra_configuration() -> None:
+    config = OmegaConf.create({"dims": [3, 4], "connections": [2, 2]})
+    assert Topology(**config) == Topology((3, 4), (2, 2))
 
 
 def test_registry_refuses_a_name_twice() -> None:

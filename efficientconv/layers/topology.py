@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,7 +40,7 @@ class Topology:
     def __post_init__(self) -> None:
         for name in ("dims", "connections"):
             sizes = getattr(self, name)
-            if not isinstance(sizes, (tuple, list)) or not all(isinstance(size, int) for size in sizes):
+            if not isinstance(sizes, Sequence) or not all(isinstance(size, int) for size in sizes):
                 raise UserError(f"topology: {name} must be whole numbers, as in Topology((8, 16), (4, 8)), got {sizes!r}")
             object.__setattr__(self, name, tuple(sizes))
         if not self.dims or len(self.dims) != len(self.connections):
