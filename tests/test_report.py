@@ -394,8 +394,9 @@ def tier_folder(outputs, tmp_path):
         "a,standard,9.5,0.5,9,10,2,,,,14024832,\nc,SIC,82,,,,1,+72.5,+71.5,+73.5,1530368,\nk,\"<b>x</b>\",,,,,0,,,,2000000,\n"
     )
     (folder / "claims2.csv").write_text(
-        "row,than,sentence,verdict,difference_points,low,high,why\n"
-        "c,a,SIC is better,supported,0.4,0.1,0.7,p = 0.03\nl,resnet18,more is better,undecided,,,,not run for both\n"
+        "row,than,at_equal,sentence,verdict,difference_points,low,high,why\n"
+        "c,a,,SIC is better,supported,0.4,0.1,0.7,p = 0.03\nl,resnet18,,more is better,undecided,,,,not run for both\n"
+        "c@2e6,a,macs,SIC is better at 2 M MACs,undecided,0.2,-0.1,0.5,p = 0.1\n"
     )
     (folder / "table_odd.csv").write_text("model,says\na <b> c,'=1+1\n")
     shutil.copy("results/benchmark_models.png", folder / "kernels_c.png")
@@ -419,14 +420,16 @@ def test_what_lies_beside_records_is_shown_with_them(chromium, outputs, tier_fol
     for title, order in (("M MACs", [c, k, a]), ("ours: top-1 %", [a, c, k]), ("against a, points", [c, a, k])):
         report.page.click(f"#tables button:text-is('{title}')")
         assert report.rows("#tables")[:3] == order
+    kinds = [title.partition(":")[0] for title in report.page.locator("#claims h3").all_inner_texts()]
+    assert kinds == ["At equal cost", "At equal width"]
     counts = report.page.locator("#claims .counts li").all_inner_texts()
-    assert counts == ["1 supported", "0 contradicted", "0 undecided"]  # as the tier's own page counts
-    (tested,) = report.page.locator("#claims .claims li").all_inner_texts()
+    assert counts == ["0 supported", "0 contradicted", "1 undecided", "1 supported", "0 contradicted", "0 undecided"]
+    _, tested = report.page.locator("#claims .claims li").all_inner_texts()
     assert tested.split("\n") == ["supported", "SIC is better C against A", "+0.40 +0.10 to +0.70"]
     assert report.page.inner_text("#claims .note").endswith("1 further claim has no runs here.")
-    assert report.page.locator("#claims .claims").evaluate("list => getComputedStyle(list).overflowY") == "auto"
-    report.page.click("#claims summary >> nth=0")
-    assert report.page.inner_text("#claims .claims p") == "p = 0.03; tier smoke."
+    assert report.page.locator("#claims .claims >> nth=0").evaluate("list => getComputedStyle(list).overflowY") == "auto"
+    report.page.click("#claims summary >> nth=1")
+    assert report.page.inner_text("#claims .claims p >> nth=1") == "p = 0.03; tier smoke."
     report.page.locator("#kernels h2").scroll_into_view_if_needed()
     assert report.page.evaluate("document.querySelector('#kernels img').naturalWidth") > 0
     assert report.problems == [] and report.requests == [(tmp_path / "report.html").as_uri()]
