@@ -54,7 +54,7 @@ def unused_settings(given: Iterable[str], runs: Iterable[RunConfig]) -> list[str
     """A line for each `given` key that changes none of the `runs`. A value that equals the schema's default is not told."""
     open_keys = [key for key in given if key in NEEDS]
     lines: dict[str, str] = {}
-    for run in runs if open_keys else ():
+    for run in runs if open_keys else ():  # a search composes its runs on the way: only as many as are looked at
         values = flat(run.model_dump(exclude_defaults=True))
         for key in [key for key in open_keys if key in values]:
             needs, is_there = NEEDS[key]
@@ -63,4 +63,6 @@ def unused_settings(given: Iterable[str], runs: Iterable[RunConfig]) -> list[str
                 lines.pop(key, None)
             else:
                 lines[key] = f"{key}={values[key]} has no effect: it needs {needs}"
+        if not open_keys:
+            break
     return list(lines.values())

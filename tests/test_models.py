@@ -427,8 +427,9 @@ def test_weights_of_a_run_are_its_networks_and_its_classifier_only_for_its_class
     assert new == {"head.classifier.weight", "head.classifier.bias"}
     as_trained = create_model("c", weights=finished_run).state_dict()  # with the run's classes, layout and width
     assert all(torch.equal(as_trained[name], tensor) for name, tensor in tensors.items())
-    with pytest.raises(UserError, match="holds the weights of another network"):
-        create_model("d", 10, weights=finished_run, **options)
+    for another in ("d", "c_noresidual"):  # the second has the parameters of c
+        with pytest.raises(UserError, match="holds the weights of another network: model c"):
+            create_model(another, 10, weights=finished_run, **options)
     with pytest.raises(UserError, match="no name of published weights: did you mean 'c_cifar10'"):
         create_model("c", weights="c_cifar")
     with pytest.raises(UserError, match="the file does not exist"):

@@ -61,6 +61,12 @@ def test_in_a_sweep_one_run_that_uses_a_setting_is_enough():
     ]
 
 
+def test_no_more_runs_are_looked_at_than_needed():
+    step = run_config(compose("train", ["data=digits", "schedule.decay_factor=0.5"]))
+    runs = (step if number == 0 else pytest.fail("composed") for number in range(2))
+    assert unused_settings(["schedule.decay_factor", "seed"], runs) == []
+
+
 def test_every_setting_of_the_rules_exists():
     assert NEEDS.keys() <= set(known_keys(RunConfig))
 

@@ -24,6 +24,7 @@ from efficientconv.engine.training import network
 from efficientconv.errors import UserError
 from efficientconv.files import read_json
 from efficientconv.models import image_size_of
+from efficientconv.models.decisions import computation
 from efficientconv.validation import validate
 from efficientconv.weights import find_weights, load_into, read_weights
 
@@ -160,7 +161,7 @@ def _weights(folder: RunFolder) -> tuple[dict[str, dict[str, Tensor]], Path]:
 def _refuse_of_another(checkpoint: Path, model: ModelConfig, classes: list[str]) -> None:
     """Raises UserError for weights of another network or of other classes: names and shapes of both may be the same."""
     other, trained_on = _origin_of(checkpoint)
-    if other is not None and _computed(other) != _computed(model):
+    if other is not None and computation(other) != computation(model):
         raise UserError(f"{checkpoint} holds the weights of another network: model {other.name}, other layers or decisions")
     if trained_on not in (None, classes):
         raise UserError(f"{checkpoint} holds the weights of a network of other classes: {listed(trained_on)}")
@@ -176,11 +177,6 @@ def _origin_of(checkpoint: Path) -> tuple[ModelConfig | None, list[str] | None]:
     if checkpoint.absolute().parent != folder.checkpoints or not folder.config_file.exists():
         return None, None
     return folder.config().model, _classes(folder)
-
-
-def _computed(model: ModelConfig) -> tuple:
-    """What a network computes with weights of given names and shapes. `expansion_init` is of its first weights only."""
-    return model.trunk, model.stages, model.decisions.model_copy(update={"expansion_init": None})
 
 
 def _classes(folder: RunFolder) -> list[str] | None:

@@ -22,7 +22,7 @@ from efficientconv.errors import UserError
 from efficientconv.layers import ConvLayer, Topology, build_layer
 from efficientconv.layers.geometry import is_whole
 from efficientconv.models import torchvision_models
-from efficientconv.models.decisions import decided, start_expansions
+from efficientconv.models.decisions import computation, decided, start_expansions
 from efficientconv.models.features import FeatureNetwork
 from efficientconv.models.network import Head, Network, Stage
 from efficientconv.models.zoo import REGISTERED, layout_config, layout_name, model_config
@@ -68,7 +68,7 @@ def create_model(
         origin = find_weights(weights)
         origin = origin / "model.safetensors" if origin.is_dir() else origin
         start = load_checked(origin)
-        model, num_classes, image_size = _as_trained(start, model, num_classes, image_size)
+        model, num_classes, image_size = _as_trained(start, origin, model, num_classes, image_size)
     given = {"layout": layout, "width": width}
     changes = {key: value for key, value in given.items() if value is not None}
     network = _network(model, 1000 if num_classes is None else num_classes, in_chans, image_size, changes)
@@ -78,14 +78,21 @@ def create_model(
 
 
 def _as_trained(
-    start: Weights, model: str | ModelConfig, num_classes: int | None, image_size: int | None
+    start: Weights, origin: Path, model: str | ModelConfig, num_classes: int | None, image_size: int | None
 ) -> tuple[str | ModelConfig, int | None, int | None]:
-    """The three arguments: those that were given, and the others as in the run of the weights."""
+    """The three arguments: those that were given, and the others as in the run of the weights, which are from `origin`.
+
+    Raises UserError for another network, whose weights may have the same names and shapes.
+    """
     if num_classes is None and start.classes:
         num_classes = len(start.classes)
-    if start.config is not None and start.config["model"]["name"] == model:
-        model = validate(ModelConfig, start.config["model"], where="model")
-        image_size = start.config["data"]["image_size"] if image_size is None else image_size
+    if start.config is None or isinstance(model, str) and model in REGISTERED.names():
+        return model, num_classes, image_size
+    trained = validate(ModelConfig, start.config["model"], where="model")
+    if trained.name == model:
+        return trained, num_classes, start.config["data"]["image_size"] if image_size is None else image_size
+    if computation(trained) != computation(model_config(model) if isinstance(model, str) else model):
+        raise UserError(f"{origin} holds the weights of another network: model {trained.name}, other layers or decisions")
     return model, num_classes, image_size
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from efficientconv.config import BlockConfig, Decisions
+from efficientconv.config import BlockConfig, Decisions, ModelConfig
 
 
 def decided(block: BlockConfig, decisions: Decisions) -> BlockConfig:
@@ -28,3 +28,8 @@ def start_expansions(network: nn.Module, decisions: Decisions) -> None:
         for module in network.modules():
             if isinstance(module, nn.ConvTranspose2d):
                 nn.init.ones_(module.weight)
+
+
+def computation(model: ModelConfig) -> tuple:
+    """What a network computes with weights of given names and shapes. `expansion_init` is of its first weights only."""
+    return model.trunk, model.stages, model.decisions.model_copy(update={"expansion_init": None})
