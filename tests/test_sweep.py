@@ -22,14 +22,25 @@ from efficientconv.cli import compose
 from efficientconv.config import RunConfig
 from efficientconv.data.parallel import CORES, available_cores
 from efficientconv.engine.run_folder import RunFolder, run_folder
+from efficientconv.errors import UserError
 from efficientconv.sweep.job import Job
-from efficientconv.sweep.outcome import Outcome, answer, outcome_table, sweep_exit_code
-from efficientconv.sweep.pool import run_jobs, shares
+from efficientconv.sweep.outcome import Outcome, answer, outcome_table, skipped, sweep_exit_code
+from efficientconv.sweep.pool import run_each, run_jobs, shares
 from efficientconv.validation import validate
 
 
 def smoke(root: Path, *overrides: str) -> RunConfig:
     return validate(RunConfig, compose("train", ["tier=smoke", "trainer.epochs=1", f"output_root={root}", *overrides]))
+
+
+def test_combinations_that_are_one_run_are_said_and_one_folder_for_several_is_refused(tmp_path):
+    said: list[str] = []
+    kinds = [smoke(tmp_path, "model=a", f"layers.backend={backend}") for backend in ("auto", "reference", "native")]
+    assert len(run_each(kinds, lambda folders: [skipped(folder.path) for folder in folders], said.append)) == 1
+    assert said == ["2 of 3 combinations are the same runs as others: what they differ in changes no result"]
+    with pytest.raises(UserError, match="run_dir=one is the folder of one run, not of 2; set output_root instead"):
+        run_each([smoke(tmp_path, f"seed={seed}", "run_dir=one") for seed in (0, 1)], lambda folders: [])
+    assert not Path("one").exists()
 
 
 @pytest.fixture(scope="module")

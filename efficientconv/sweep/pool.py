@@ -62,6 +62,8 @@ def run_each(
 ) -> list[Outcome]:
     """The same as `run_jobs`, but `launch` trains the runs that are not done. Raises UserError."""
     folders = freeze(configs)
+    if again := len(configs) - len(folders):
+        log(f"{again} of {len(configs)} combinations are the same runs as others: what they differ in changes no result")
     waiting = [folder for folder in folders if folder.summary() is None]
     if len(waiting) < len(folders):
         log(f"{len(folders) - len(waiting)} of {len(folders)} runs were done already")
@@ -100,6 +102,9 @@ def _said(outcome: Outcome) -> str:
 def freeze(configs: Sequence[RunConfig]) -> list[RunFolder]:
     """The folders of the distinct runs. Each holds its configuration, so that later edits of files do not change the run."""
     folders, images = {}, {}
+    one = configs[0].run_dir if configs else None
+    if one is not None and [config.run_dir for config in configs[1:]].count(one):
+        raise UserError(f"run_dir={one} is the folder of one run, not of {len(configs)}; set output_root instead")
     for config in configs:
         place = config.data.model_dump_json()
         if place not in images:
