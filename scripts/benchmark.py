@@ -57,6 +57,7 @@ from efficientconv.engine.device import choose_device, keep_freed_memory
 from efficientconv.errors import UserError
 from efficientconv.native.cache import BuildError
 from efficientconv.results.pages import made_by
+from efficientconv.results.table import Row
 from efficientconv.roofline.peaks import Peaks, measured_peaks
 from efficientconv.timing import measure, peak_bytes
 
@@ -115,7 +116,7 @@ def run_kernels(args: argparse.Namespace) -> None:
         ablation.Case(layout, batch, kind, model)
         for layout, _, batch in places(args) for kind in args.passes or PASSES for model in args.models
     ]  # fmt: skip
-    rows: list[ablation.AblationRow] = []
+    rows: list[Row] = []
     try:
         names = list(ablation.OPTIMIZATIONS)
         with ablation.variants(names, torch.get_num_threads()) as found, progress(args, 1 + len(cases)) as bar:
@@ -153,8 +154,11 @@ def places(args: argparse.Namespace) -> list[tuple[str, str, int]]:
 
 def rows_of(
     chosen: list[subjects.Subject], layout: str, kind: str, peaks: Peaks, repeats: int, device: torch.device, bar: tqdm
-) -> list[report.Row]:
-    """The rows of one place. All subjects are compared with the first."""
+) -> list[Row]:
+    """A row for each subject in one place. All are compared with the first. MACs are of an image, times of a batch.
+
+    gain: in time; ideal_gain: in MACs. peak_mb: memory of tensors, without the kernels' scratch space.
+    """
     jobs = {subject.name: subject.job(kind, device) for subject in chosen}
     memory = {name: peak_bytes(job, device) / 2**20 for name, job in jobs.items()}
     times = measure(jobs, repeats, device, bar)
@@ -164,9 +168,11 @@ def rows_of(
         ideal, gain = first.macs / s.macs, times[first.name].median / first.layers / (time.median / s.layers)
         ms = [1000 * t / s.layers for t in (time.median, time.low, time.high)]
         place = " x ".join(map(str, s.shape[1:]))
-        of_limit = peaks.of_limit(s.least_work(kind), time.median)
-        figures = (s.macs, *ms, ideal, gain, gain / ideal, memory[s.name], *of_limit)
-        rows.append(report.Row(layout, place, s.shape[0], kind, s.name, *figures))
+        rows.append({
+            "layout": layout, "place": place, "batch": s.shape[0], "kind": kind, "name": s.name, "macs": s.macs,
+            **dict(zip(("ms", "ms_low", "ms_high"), ms)), "ideal_gain": ideal, "gain": gain, "share": gain / ideal,
+            "peak_mb": memory[s.name], **peaks.of_limit(s.least_work(kind), time.median)._asdict(),
+        })  # fmt: skip
     return rows
 
 

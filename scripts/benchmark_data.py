@@ -46,7 +46,7 @@ from efficientconv.benchmark import pipelines, throughput_report
 from efficientconv.benchmark.throughput import measure_throughput
 from efficientconv.data.parallel import available_cores
 from efficientconv.errors import UserError
-from efficientconv.results.data_tables import DECODE_FOLDERS, DECODE_PREPARED
+from efficientconv.results.data_tables import DECODE_FOLDERS, DECODE_PREPARED, FOLDERS, PREPARE, PREPARED, RAW, USUAL
 from efficientconv.results.pages import made_by
 from efficientconv.system import can_fork
 
@@ -84,13 +84,13 @@ def ready(args: argparse.Namespace, folder: Path) -> tuple[dict[tuple, pipelines
     originals, prepared = pipelines.jpegs_of(folders), pipelines.jpegs_of(jpeg)
     kb_original, kb_prepared = (statistics.mean(map(len, contents)) / 1e3 for contents in (originals, prepared))
     make = {
-        pipelines.USUAL: (partial(pipelines.usual, folders), kb_original),
-        pipelines.FOLDERS: (partial(pipelines.ours, folders), kb_original),
-        pipelines.PREPARED: (partial(pipelines.ours, jpeg), kb_prepared),
-        pipelines.RAW: (partial(pipelines.ours, raw), pipelines.SIZE**2 * 3 / 1e3),
+        USUAL: (partial(pipelines.usual, folders), kb_original),
+        FOLDERS: (partial(pipelines.ours, folders), kb_original),
+        PREPARED: (partial(pipelines.ours, jpeg), kb_prepared),
+        RAW: (partial(pipelines.ours, raw), pipelines.SIZE**2 * 3 / 1e3),
         DECODE_FOLDERS: (partial(pipelines.decode_alone, originals), kb_original),
         DECODE_PREPARED: (partial(pipelines.decode_alone, prepared), kb_prepared),
-        pipelines.PREPARE: (partial(pipelines.prepare_alone, folders), kb_original),
+        PREPARE: (partial(pipelines.prepare_alone, folders), kb_original),
     }
     workers = args.workers or range(1, available_cores() + 1)
     epochs = {(name, count): start(count) for count in workers for name, (start, _) in make.items()}

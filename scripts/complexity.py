@@ -36,6 +36,7 @@ from efficientconv.models import list_models, model_config
 from efficientconv.models.budget import fits
 from efficientconv.results import complexity_table as table
 from efficientconv.results.pages import write_files
+from efficientconv.results.table import Table
 from efficientconv.validation import validate
 
 LEGEND = """\
@@ -79,15 +80,15 @@ def print_widths(budget: float, layouts: Sequence[str]) -> None:
 
 
 def write_tables(folder: Path, layout: str | None) -> None:
-    costs = table.model_costs()
-    claims = table.claim_table(costs)
+    costs = table.cost_rows()
+    ratios = table.ratio_table(costs)
     print(LEGEND, COLUMNS, sep="\n")
     for name, (num_classes, _) in table.LAYOUTS.items():
         if layout in (None, name):
-            rows = [row for row in costs if row.layout == name]
-            print(f"\nlayout {name}, {num_classes} classes\n{table.cost_table(rows).text()}")
-    print(f"\n{CLAIMS}\n{claims.text()}\n")
-    for path in write_files(folder, {"complexity.csv": table.cost_table(costs).csv(), "claims.csv": claims.csv()}):
+            rows = [row for row in costs if row["layout"] == name]
+            print(f"\nlayout {name}, {num_classes} classes\n{Table(rows, table.COST_COLUMNS).text()}")
+    print(f"\n{CLAIMS}\n{ratios.text()}\n")
+    for path in write_files(folder, {"complexity.csv": Table.of(costs).csv(), "claims.csv": ratios.csv()}):
         print(f"wrote {path}")
 
 

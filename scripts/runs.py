@@ -46,8 +46,8 @@ def list_runs(args: argparse.Namespace) -> None:
         print(f"warning: {printable(warning)}", file=sys.stderr)
     newest_first = sorted(sources.runs, key=last_change, reverse=True)
     print(Table(newest_first, [
-        Column("run", lambda run: run.record.run),
-        Column("state", lambda run: run.record.state),
+        Column("run", "record.run"),
+        Column("state", "record.state"),
         Column("epochs", lambda run: f"{len(run.record.metrics)}/{run.record.config['trainer']['epochs']}"),
         *(FIGURES[name].column(lambda run, name=name: run.record.summary.get(name)) for name in ("top1_percent", "macs")),
         Column("note", note_of),

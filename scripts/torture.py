@@ -192,9 +192,9 @@ def report(outcomes: list[Outcome], kills: int, epochs: int) -> str:
     facts = environment(torch.device("cpu"))
     equal = sum(not outcome.differences for outcome in outcomes)
     table = Table(outcomes, [
-        Column("model", lambda outcome: outcome.model),
+        Column("model"),
         Column("options", lambda outcome: outcome.options or "-"),
-        Column("seed", lambda outcome: outcome.seed),
+        Column("seed"),
         *(Column(f"killed in {title}", lambda outcome, phase=phase: outcome.kills[phase])
           for title, phase in zip(("a step", "a save", "an evaluation"), PHASES)),
         Column("lost or different", lambda outcome: ", ".join(outcome.differences) or "nothing"),

@@ -89,9 +89,9 @@ def trial_table(search: Search) -> Table:
     claimed = [trial for trial in trials if "run" in trial.user_attrs]
     records = {trial.number: read_records(search.run_of(trial).metrics_file) for trial in claimed}
     return Table(trials, [
-        Column("trial", lambda trial: trial.number, name="trial"),
+        Column("trial", "number", name="trial"),
         Column("state", lambda trial: STATES[trial.state], name="state"),
-        FIGURES[OBJECTIVE].column(lambda trial: trial.value),
+        FIGURES[OBJECTIVE].column("value"),
         Column("epochs", lambda trial: len(records.get(trial.number, ())), name="epochs"),
         FIGURES["train_seconds"].column(
             lambda trial: sum(record["train_seconds"] for record in records.get(trial.number, ())), "seconds"

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -22,7 +22,8 @@ from tqdm import tqdm
 from efficientconv.benchmark.subjects import Subject, model_subject
 from efficientconv.engine.device import keep_freed_memory
 from efficientconv.native import build
-from efficientconv.roofline.peaks import OfLimit, Peaks
+from efficientconv.results.table import Row
+from efficientconv.roofline.peaks import Peaks
 from efficientconv.timing import Quartiles, seconds
 
 ALL = "all"
@@ -68,24 +69,6 @@ OPTIMIZATIONS = {
 
 
 @dataclass(frozen=True)
-class AblationRow:
-    """One model in one place, without one optimization; times are of a batch."""
-
-    optimization: str  # the one that is left out
-    layout: str
-    batch: int
-    kind: str
-    model: str
-    seconds: float  # with all optimizations
-    of_limit: OfLimit  # of `seconds`
-    ratio: Quartiles  # time without it over time with all, of the same round
-
-    @property
-    def place(self) -> str:
-        return f"{self.layout}, batch {self.batch}, {self.kind}"
-
-
-@dataclass(frozen=True)
 class Case:
     """What a process runs once each time it is asked."""
 
@@ -95,10 +78,11 @@ class Case:
     model: str
 
 
-def rows_of(
-    case: Case, processes: dict[str, Connection], repeats: int, peaks: Peaks, bar: tqdm
-) -> list[AblationRow]:
-    """Measures all variants in turn, round by round. `bar` advances by a round."""
+def rows_of(case: Case, processes: dict[str, Connection], repeats: int, peaks: Peaks, bar: tqdm) -> list[Row]:
+    """Measures all variants in turn: a row for each optimization that is left out. `bar` advances by a round.
+
+    Times are of a batch. ratio: the time without the optimization over the time with all, of the same round.
+    """
     times: dict[str, list[float]] = {name: [] for name in processes}
     for round_ in range(repeats + 1):
         for name, process in processes.items():
@@ -110,11 +94,16 @@ def rows_of(
         bar.update(round_ > 0)
     with_all = statistics.median(times[ALL])
     of_limit = peaks.of_limit(_subject(case).least_work(case.kind), with_all)
-    return [
-        AblationRow(name, case.layout, case.batch, case.kind, case.model, with_all, of_limit,
-                    Quartiles.of([without / whole for without, whole in zip(own, times[ALL])]))
-        for name, own in times.items() if name != ALL
-    ]  # fmt: skip
+    rows = []
+    for name, own in times.items():
+        if name == ALL:
+            continue
+        ratio = Quartiles.of([without / whole for without, whole in zip(own, times[ALL])])
+        rows.append(asdict(case) | {
+            "without": name, "seconds_with_all": with_all, **of_limit._asdict(),
+            "ratio": ratio.median, "ratio_low": ratio.low, "ratio_high": ratio.high,
+        })  # fmt: skip
+    return rows
 
 
 def _subject(case: Case) -> Subject:

@@ -6,7 +6,7 @@ All programs have the same weights, threads and images (noise, float32), and tak
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -17,8 +17,9 @@ from tqdm import tqdm
 
 from efficientconv.benchmark.subjects import Subject, model_subject
 from efficientconv.export import Program, agreement, exported, prepare_for_export, runner
-from efficientconv.roofline.peaks import OfLimit, Peaks
-from efficientconv.timing import Job, Quartiles, measure
+from efficientconv.results.table import Row
+from efficientconv.roofline.peaks import Peaks
+from efficientconv.timing import Job, measure
 
 OURS = "ours"
 PACKAGES = {"torch": ("torch",), "compiled": ("torch",), "ONNX Runtime": ("onnxruntime", "onnx", "onnxscript"),
@@ -28,36 +29,22 @@ TOLERANCE = 1e-3  # of the largest logit
 REST_S = 0.05  # between programs: until the threads of the program before have stopped spinning
 
 
-@dataclass(frozen=True)
-class PeerRow:
-    """One model at one image size and batch size. Times are of a batch, by program."""
-
-    layout: str
-    side: int  # pixels
-    batch: int
-    model: str
-    macs: float  # of one image
-    times: dict[str, Quartiles]
-    of_limit: OfLimit  # ours
-
-    def limit_share(self, program: str) -> float:
-        """The share of the limit that a program's time reaches. The limit is the same for all programs."""
-        return self.of_limit.limit_share * self.times[OURS].median / self.times[program].median
-
-    @property
-    def lead(self) -> float:
-        """The time of the fastest other program, over ours."""
-        return min(time.median for name, time in self.times.items() if name != OURS) / self.times[OURS].median
-
-    @property
-    def fastest(self) -> float:
-        """The time of the fastest program, in seconds."""
-        return min(time.median for time in self.times.values())
-
-
 def missing() -> list[str]:
     """The programs of which a package is missing."""
     return [name for name, packages in PACKAGES.items() if any(find_spec(package) is None for package in packages)]
+
+
+def ms_of(row: Row, program: str) -> float:
+    """The milliseconds of a batch, median."""
+    return row[f"{_column(program)}_ms_median"]
+
+
+def programs_in(row: Row) -> list[str]:
+    return [program for program in (OURS, *PACKAGES) if f"{_column(program)}_ms_median" in row]
+
+
+def _column(program: str) -> str:
+    return program.lower().replace(" ", "_")
 
 
 def versions() -> str:
@@ -65,8 +52,11 @@ def versions() -> str:
     return ", ".join(f"{name} {version(name)}" for name in packages)
 
 
-def rows_of(models: Sequence[str], layout: str, batch: int, repeats: int, peaks: Peaks, bar: tqdm) -> list[PeerRow]:
-    """Measures all models and programs in turn, round by round. Raises RuntimeError if a program computes other logits."""
+def rows_of(models: Sequence[str], layout: str, batch: int, repeats: int, peaks: Peaks, bar: tqdm) -> list[Row]:
+    """Measures all models and programs in turn: a row for each model. Times are of a batch, MACs of one image.
+
+    Raises RuntimeError if a program computes other logits.
+    """
     torch.compiler.reset()  # earlier compilations would count against the limit, and would make sizes dynamic
     torch._dynamo.config.recompile_limit = 2 * len(models)  # all models share one code object
     torch._dynamo.config.fail_on_recompile_limit_hit = True  # else models beyond the limit would run eager
@@ -75,9 +65,12 @@ def rows_of(models: Sequence[str], layout: str, batch: int, repeats: int, peaks:
     times = measure(jobs, repeats, torch.device("cpu"), bar, REST_S)
     rows = []
     for s in subjects:
-        own = {program: time for (name, program), time in times.items() if name == s.name}
-        of_limit = peaks.of_limit(s.least_work("forward"), own[OURS].median)
-        rows.append(PeerRow(layout, s.shape[-1], batch, s.name, s.macs, own, of_limit))
+        of_limit = peaks.of_limit(s.least_work("forward"), times[s.name, OURS].median)
+        rows.append(
+            {"layout": layout, "side": s.shape[-1], "batch": batch, "model": s.name, "macs": s.macs, **of_limit._asdict()}
+            | {f"{_column(program)}_ms_{part}": 1e3 * value
+               for (name, program), time in times.items() if name == s.name for part, value in asdict(time).items()}
+        )  # fmt: skip
     return rows
 
 

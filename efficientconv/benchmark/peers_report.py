@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
-from operator import attrgetter
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from efficientconv.benchmark.peers import OURS, PeerRow, versions
+from efficientconv.benchmark.peers import OURS, ms_of, programs_in, versions
 from efficientconv.benchmark.report import machine
-from efficientconv.results.pages import page, write_files
-from efficientconv.results.table import Column, Table
+from efficientconv.results.pages import sections, write_report
+from efficientconv.results.table import Column, Row, Table
 from efficientconv.roofline.peaks import OF_LIMIT, Peaks
 
 ABOUT = """\
@@ -24,56 +23,43 @@ frozen weights. ONNX Runtime and OpenVINO run the file that `scripts/export.py` 
 {of_limit}"""
 
 
-CSV_NAMES = ("layout", "side", "batch", "model", "macs", "of_limit.limit_share", "of_limit.binds")
-
-
-def write(rows: Sequence[PeerRow], folder: Path, peaks: Peaks, repeats: int, made_by: str) -> str:
+def write(rows: Sequence[Row], folder: Path, peaks: Peaks, repeats: int, made_by: str) -> str:
     """Writes benchmark_peers.csv and .md. Returns the page."""
     facts = {"machine": machine(torch.device("cpu")), "versions": versions(), "repeats": repeats}
     about = ABOUT.format(**facts, peaks=peaks.about, of_limit=OF_LIMIT)
-    text = page("# Inference beside other programs", about, _against_fastest_a(rows), *_tables(rows), made_by)
-    write_files(folder, {"benchmark_peers.csv": Table(rows, _csv_columns(rows)).csv(), "benchmark_peers.md": text})
-    return text
-
-
-def _tables(rows: Sequence[PeerRow]) -> list[str]:
-    """A heading and a table for each layout, image size and batch."""
     columns = [
-        Column("model", lambda row: row.model), *(Column(f"{name}, ms (of limit)", _time(name)) for name in rows[0].times),
-        Column("fastest peer / ours", lambda row: row.lead, ".2f"), Column("limit", lambda row: row.of_limit.binds),
+        Column("model"),
+        *(Column(f"{name}, ms (of limit)", partial(_time, program=name)) for name in programs_in(rows[0])),
+        Column("fastest peer / ours", _lead, ".2f"), Column("limit", "binds"),
     ]  # fmt: skip
-    return [part for place, group in _places(rows).items() for part in (f"## {place}", Table(group, columns).markdown())]
+    tables = sections(rows, columns, lambda row: "{layout}, 3 x {side} x {side}, batch {batch}".format(**row))
+    title = "# Inference beside other programs"
+    return write_report(folder / "benchmark_peers", rows, title, about, _against_fastest_a(rows), *tables, made_by)
 
 
-def _against_fastest_a(rows: Sequence[PeerRow]) -> str:
+def _against_fastest_a(rows: Sequence[Row]) -> str:
     """How many times faster each model is than A. A user would run A in the program that runs A fastest."""
-    fastest = {(row.layout, row.batch): row for row in rows if row.model == "a"}
-    lines: dict[str, dict[str, object]] = {}
+    a = {(row["layout"], row["batch"]): row for row in rows if row["model"] == "a"}
+    lines: dict[str, dict[str, str]] = {}
     for row in rows:
-        a, line = fastest[row.layout, row.batch], lines.setdefault(row.model, {"model": row.model})
-        line[f"{row.layout}: MACs"] = f"{a.macs / row.macs:.2f}"
-        line[f"{row.layout}, batch {row.batch}"] = f"{a.fastest / row.times[OURS].median:.2f}"
-    table = Table.of([*lines.values()]).markdown()
-    return f"The time of A in the program that runs A fastest, over the time of the model in ours:\n\n{table}"
+        of_a, line = a[row["layout"], row["batch"]], lines.setdefault(row["model"], {"model": row["model"]})
+        line[f"{row['layout']}: MACs"] = f"{of_a['macs'] / row['macs']:.2f}"
+        line[f"{row['layout']}, batch {row['batch']}"] = f"{min(_times(of_a).values()) / ms_of(row, OURS):.2f}"
+    about = "The time of A in the program that runs A fastest, over the time of the model in ours:"
+    return f"{about}\n\n{Table.of([*lines.values()]).markdown()}"
 
 
-def _places(rows: Sequence[PeerRow]) -> dict[str, list[PeerRow]]:
-    places: dict[str, list[PeerRow]] = {}
-    for row in rows:
-        places.setdefault(f"{row.layout}, 3 x {row.side} x {row.side}, batch {row.batch}", []).append(row)
-    return places
+def _times(row: Row) -> dict[str, float]:
+    return {program: ms_of(row, program) for program in programs_in(row)}
 
 
-def _csv_columns(rows: Sequence[PeerRow]) -> list[Column]:
-    columns = [Column(None, attrgetter(name), name=name.split(".")[-1]) for name in CSV_NAMES]
-    for program in rows[0].times:
-        prefix = re.sub(r"\W+", "_", program.lower())
-        for end in ("median", "low", "high"):
-            columns.append(
-                Column(None, lambda row, p=program, e=end: 1e3 * getattr(row.times[p], e), name=f"{prefix}_ms_{end}")
-            )
-    return columns
+def _lead(row: Row) -> float:
+    """The time of the fastest other program, over ours."""
+    times = _times(row)
+    return min(time for program, time in times.items() if program != OURS) / times[OURS]
 
 
-def _time(program: str) -> Callable[[PeerRow], str]:
-    return lambda row: f"{1e3 * row.times[program].median:.2f} ({row.limit_share(program):.2f})"
+def _time(row: Row, program: str) -> str:
+    """The time, and the share of the limit that it reaches. The limit is the same for all programs."""
+    share = row["limit_share"] * ms_of(row, OURS) / ms_of(row, program)
+    return f"{ms_of(row, program):.2f} ({share:.2f})"

@@ -29,8 +29,6 @@ CROP, SIZE, BATCH = 221, 256, 64  # pixels, of the paper's recipe; images
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 Epoch = Callable[[], int]  # goes once through all images and returns their number
-USUAL, FOLDERS, PREPARED, RAW = "torchvision ImageFolder", "ours, folders", "ours, prepared", "ours, prepared, raw"
-PREPARE = "prepare_imagenet.py"
 
 
 def lay_out(images: Path, folder: Path, count: int) -> None:

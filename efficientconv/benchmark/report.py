@@ -1,13 +1,14 @@
-"""Rows of a benchmark as csv, a markdown page, and a picture of measured against theoretical speed-up."""
+"""Rows of a benchmark as csv, a markdown page, and a picture of measured against theoretical speed-up.
+
+A row is a layer or model at one shape, compared with the standard layer or model A of the same run (scripts/benchmark.py).
+"""
 
 from __future__ import annotations
 
 import os
 import statistics
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -17,47 +18,27 @@ from matplotlib.axes import Axes
 from efficientconv.benchmark import FORMATS
 from efficientconv.benchmark.subjects import LAYER_MODELS
 from efficientconv.info import environment
-from efficientconv.results.csv_files import csv_rows
+from efficientconv.results.csv_files import read_rows
 from efficientconv.results.families import family_of
 from efficientconv.results.labels import FAINT, Place, label
-from efficientconv.results.pages import page, write_files
+from efficientconv.results.pages import page, sections, write_files
 from efficientconv.results.pictures import MARKERS, STYLE, Picture, log_axes, rendered
-from efficientconv.results.table import Column, Table
+from efficientconv.results.table import Column, Row, Table, grouped
 from efficientconv.roofline.peaks import OF_LIMIT, Peaks
 
+PANEL_AND_NAME, GAINS = itemgetter("layout", "batch", "kind", "name"), itemgetter("ideal_gain", "gain")  # of a row
 MODEL_OF = {name: model for model, name in LAYER_MODELS.items()}
 
-
-@dataclass(frozen=True)
-class Row:
-    """One layer or model at one shape. Gains are against the standard layer or model A, measured in the same run."""
-
-    layout: str
-    place: str  # channels x height x width, or the image
-    batch: int
-    kind: str  # forward or training
-    name: str
-    macs: float  # of one image
-    ms: float  # median of a batch
-    ms_low: float  # quartiles
-    ms_high: float
-    ideal_gain: float  # in MACs
-    gain: float  # in time
-    share: float  # gain / ideal_gain
-    peak_mb: float  # of memory: tensors, without the kernels' scratch space
-    limit_share: float | None  # as in OfLimit; None in an old file
-    binds: str | None
-
-
 COLUMNS = [
-    Column("name", lambda row: row.name),
-    Column("M MACs", lambda row: row.macs / 1e6, ".2f"),
-    Column("ms (quartiles)", lambda row: f"{row.ms:.2f} ({row.ms_low:.2f} to {row.ms_high:.2f})"),
-    *(Column(title, attrgetter(name), form) for title, name, form in (
-        ("gain in MACs", "ideal_gain", ".2f"), ("measured gain", "gain", ".2f"), ("share", "share", ".2f"),
-        ("MB", "peak_mb", ".1f"))),
-    Column("of limit", lambda row: row.limit_share and f"{row.limit_share:.2f} {row.binds}"),
-]  # fmt: skip
+    Column("name"),
+    Column("M MACs", lambda row: row["macs"] / 1e6, ".2f"),
+    Column("ms (quartiles)", lambda row: "{ms:.2f} ({ms_low:.2f} to {ms_high:.2f})".format(**row)),
+    Column("gain in MACs", "ideal_gain", ".2f"),
+    Column("measured gain", "gain", ".2f"),
+    Column("share", show=".2f"),
+    Column("MB", "peak_mb", ".1f"),
+    Column("of limit", lambda row: "{limit_share:.2f} {binds}".format(**row) if row.get("limit_share") else None),
+]
 SUMMARY = ("layout", "batch", "pass", "name", "gain in MACs", "measured gain", "share")
 
 
@@ -66,7 +47,7 @@ def write(rows: Sequence[Row], path: Path, title: str, about: str, made_by: str)
 
     `about`: the conditions of the measurement. `made_by`: its command and commit, in Markdown.
     """
-    write_files(path.parent, {f"{path.name}.csv": Table.of(list(map(asdict, rows))).csv()})
+    write_files(path.parent, {f"{path.name}.csv": Table.of(rows).csv()})
     return _write_page(rows, path, title, about, made_by)
 
 
@@ -81,16 +62,14 @@ def written_again(folder: Path) -> None:
 
 
 def _page_again(path: Path) -> None:
-    rows = [
-        Row(**{field.name: _parsed(line.get(field.name), field.type) for field in fields(Row)}) for line in csv_rows(path)
-    ]
     title, *parts = path.with_suffix(".md").read_text().strip().split("\n\n")
     about = next(part for part in parts if "interleaved repeats" in part)
-    _write_page(rows, path.with_suffix(""), title.removeprefix("# "), about, parts[-1])
+    _write_page(read_rows(path), path.with_suffix(""), title.removeprefix("# "), about, parts[-1])
 
 
 def _write_page(rows: Sequence[Row], path: Path, title: str, about: str, made_by: str) -> str:
-    text = page(f"# {title}", about, _summary(rows), *_tables(rows), made_by)
+    tables = sections(rows, COLUMNS, lambda row: "{layout}, {place}, batch {batch}, {kind}".format(**row))
+    text = page(f"# {title}", about, _summary(rows), *tables, made_by)
     files = {".md": text, **plot(rows, title)}
     write_files(path.parent, {path.name + ending: content for ending, content in files.items()})
     return text
@@ -112,8 +91,9 @@ def machine(device: torch.device) -> str:
 
 def plot(rows: Sequence[Row], title: str) -> Picture:
     """A line of panels for each layout and batch: a point for each row; lines of equal MACs, equal time, and time = MACs."""
-    kinds = list(dict.fromkeys(row.kind for row in rows))
-    places = list(dict.fromkeys((row.layout, row.batch) for row in rows))
+    kinds = list(dict.fromkeys(row["kind"] for row in rows))
+    panels_of = grouped(rows, itemgetter("layout", "batch", "kind"))
+    places = list(dict.fromkeys((row["layout"], row["batch"]) for row in rows))
     with plt.rc_context(STYLE):
         size = (5.2 * len(kinds), 5.2 * len(places))
         drawing, panels = plt.subplots(len(places), len(kinds), figsize=size, layout="constrained", squeeze=False)
@@ -121,28 +101,27 @@ def plot(rows: Sequence[Row], title: str) -> Picture:
         for line, (layout, batch) in zip(panels, places):
             for axes, kind in zip(line, kinds):
                 axes.set_title(f"{layout}, batch {batch}: {kind}", loc="left")
-                _draw(axes, [row for row in rows if (row.layout, row.batch, row.kind) == (layout, batch, kind)])
-        if len(rows) > len({(row.layout, row.batch, row.kind, row.name) for row in rows}):  # else each point has its name
+                _draw(axes, panels_of[layout, batch, kind])
+        if len(rows) > len(grouped(rows, PANEL_AND_NAME)):  # else each point has its name
             drawing.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
         return rendered(drawing)
 
 
 def _draw(axes: Axes, rows: Sequence[Row]) -> None:
     log_axes(axes, "gain in MACs, times", "measured gain in time, times")
-    names = list(dict.fromkeys(row.name for row in rows))
-    colours = {name: family_of(MODEL_OF.get(name, name)).colour for name in names}
-    for number, name in enumerate(names):
-        chosen = [row for row in rows if row.name == name]
-        x, y = [row.ideal_gain for row in chosen], [row.gain for row in chosen]
+    by_name = grouped(rows, itemgetter("name"))
+    colours = {name: family_of(MODEL_OF.get(name, name)).colour for name in by_name}
+    for number, (name, of_name) in enumerate(by_name.items()):
+        x, y = zip(*map(GAINS, of_name))
         axes.scatter(x, y, 26, colours[name], marker=MARKERS[number % len(MARKERS)], alpha=0.85, label=name, zorder=3)
     _draw_lines(axes, rows)
-    if len(rows) == len(names):
-        places = [(row.ideal_gain, row.gain) for row in rows]
-        label(axes, list(zip(names, colours.values(), places)), [*zip(places, places), *_lines(*axes.get_xlim())])
+    if len(rows) == len(by_name):
+        places = list(map(GAINS, rows))
+        label(axes, list(zip(by_name, colours.values(), places)), [*zip(places, places), *_lines(*axes.get_xlim())])
 
 
 def _draw_lines(axes: Axes, rows: Sequence[Row]) -> None:
-    gains = [row.ideal_gain for row in rows] + [row.gain for row in rows]
+    gains = [gain for row in rows for gain in GAINS(row)]
     low, high = min(gains) / 1.3, max(gains) * 1.3
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     for line, style in zip(_lines(low, high), ("-", ":", ":")):
@@ -159,20 +138,11 @@ def _lines(low: float, high: float) -> list[tuple[Place, Place]]:
     return [((low, low), (high, high)), ((low, 1), (high, 1)), ((1, low), (1, high))]
 
 
-def _tables(rows: Sequence[Row]) -> list[str]:
-    """A heading and a table for each place and pass."""
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(f"## {row.layout}, {row.place}, batch {row.batch}, {row.kind}", []).append(row)
-    return [part for heading, group in groups.items() for part in (heading, Table(group, COLUMNS).markdown())]
-
-
 def _summary(rows: Sequence[Row]) -> str:
     """Geometric means over the shapes of a layout. The bottleneck is compared with SIC too, as in the paper."""
-    groups = defaultdict(list)
-    for row in rows:
-        groups[row.layout, row.batch, row.kind, row.name].append((row.ideal_gain, row.gain))
-    means = {key: [*map(statistics.geometric_mean, zip(*group))] for key, group in groups.items() if len(group) > 1}
+    groups = grouped(rows, PANEL_AND_NAME)
+    means = {key: [statistics.geometric_mean(gains) for gains in zip(*map(GAINS, group))]
+             for key, group in groups.items() if len(group) > 1}  # fmt: skip
     lines = []
     for (*place, name), (ideal, gain) in means.items():
         lines.append((*place, name, ideal, gain, gain / ideal))
@@ -181,7 +151,3 @@ def _summary(rows: Sequence[Row]) -> str:
             lines.append((*place, f"{name} against SIC 3x3", ideal, gain, gain / ideal))
     columns = [Column(title, itemgetter(n), ".2f" if n > 3 else "") for n, title in enumerate(SUMMARY)]
     return f"Geometric means over the shapes of a layout:\n\n{Table(lines, columns).markdown()}" if lines else ""
-
-
-def _parsed(cell: str | None, kind: str) -> str | int | float | None:
-    return {"str": str, "int": int, "float": float}[kind.removesuffix(" | None")](cell) if cell else None

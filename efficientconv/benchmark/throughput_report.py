@@ -3,71 +3,56 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from importlib.metadata import version
-from operator import attrgetter
 from pathlib import Path
 
 import torch
 
-from efficientconv.benchmark.pipelines import BATCH, FOLDERS, PREPARED, USUAL
+from efficientconv.benchmark.pipelines import BATCH
 from efficientconv.benchmark.throughput import Throughput
 from efficientconv.info import environment
-from efficientconv.results.data_tables import DECODE_PREPARED, share_of_limit
-from efficientconv.results.pages import page, write_files
-from efficientconv.results.table import Column, Table
+from efficientconv.results.data_tables import DECODE_PREPARED, FOLDERS, PREPARED, USUAL, share_of_limit
+from efficientconv.results.pages import write_report
+from efficientconv.results.table import Column, Row, Table
 
 TARGETS = ((FOLDERS, USUAL, 1.7), (PREPARED, USUAL, 5.0), (PREPARED, DECODE_PREPARED, 0.85))
 
 
-@dataclass(frozen=True)
-class Row:
-    """One pipeline with one number of workers."""
-
-    pipeline: str
-    workers: int
-    kb: float  # read for an image
-    images_per_s: float  # median of the epochs
-    images_per_s_low: float  # quartiles
-    images_per_s_high: float
-    worker_us: float  # processor time for an image in microseconds, all workers
-    main_us: float  # the same for the training process
-    gain: float  # images/s over those of torchvision with the same number of workers
-    limit_share: float | None  # images/s over those of decoding alone, with the same number of workers
-
-
 def rows_of(results: dict[tuple, Throughput], kb: dict[str, float]) -> list[Row]:
-    """`results` are by (pipeline, workers). `kb`: kB read for an image, by pipeline."""
+    """A row for each pipeline and number of workers. `results` are by both. `kb`: kB read for an image, by pipeline.
+
+    gain: images/s over torchvision's, with the same number of workers. limit_share: over those of decoding alone.
+    """
     rows = []
-    for (name, workers), result in results.items():
-        rate, usual = result.images_per_s, results[USUAL, workers].images_per_s
-        speeds = {other: found.images_per_s.median for (other, number), found in results.items() if number == workers}
-        shares = rate.median / usual.median, share_of_limit(name, speeds)
-        rows.append(
-            Row(name, workers, kb[name], rate.median, rate.low, rate.high, result.worker_us, result.main_us, *shares)
-        )
+    for (name, workers), found in results.items():
+        rate = found.images_per_s
+        speeds = {other: result.images_per_s.median for (other, number), result in results.items() if number == workers}
+        rows.append({
+            "pipeline": name, "workers": workers, "kb": kb[name],
+            "images_per_s": rate.median, "images_per_s_low": rate.low, "images_per_s_high": rate.high,
+            "gain": rate.median / speeds[USUAL], "limit_share": share_of_limit(name, speeds),
+            "worker_us": found.worker_us, "main_us": found.main_us,
+        })  # fmt: skip
     return rows
 
 
 COLUMNS = [
-    *(Column(name, attrgetter(name), name=name) for name in ("pipeline", "workers")),
-    Column("kB an image", lambda row: row.kb, ".0f", "kb"),
-    Column("images/s", lambda row: f"{row.images_per_s:.0f} ({row.images_per_s_low:.0f} to {row.images_per_s_high:.0f})"),
-    *(Column(None, attrgetter(name), name=name) for name in ("images_per_s", "images_per_s_low", "images_per_s_high")),
-    Column("times torchvision's", lambda row: row.gain, ".2f", "gain"),
-    Column("of decode alone", lambda row: row.limit_share, ".2f", "limit_share"),
-    Column("workers, us", lambda row: row.worker_us, ".0f", "worker_us"),
-    Column("training process, us", lambda row: row.main_us, ".0f", "main_us"),
-]  # fmt: skip
+    Column("pipeline"),
+    Column("workers"),
+    Column("kB an image", "kb", ".0f"),
+    Column("images/s", lambda row: "{images_per_s:.0f} ({images_per_s_low:.0f} to {images_per_s_high:.0f})".format(**row)),
+    Column("times torchvision's", "gain", ".2f"),
+    Column("of decode alone", "limit_share", ".2f"),
+    Column("workers, us", "worker_us", ".0f"),
+    Column("training process, us", "main_us", ".0f"),
+]
 
 
 def write(rows: list[Row], images: str, repeats: int, path: Path, made_by: str) -> str:
     """Writes path.csv and path.md. Returns the text. `made_by`: the command and the commit, in Markdown."""
-    table = Table(rows, COLUMNS)
+    table = Table(rows, COLUMNS).markdown()
     about = _conditions(images, repeats)
-    text = page("# From images to batches", about, table.markdown(), _against_targets(rows), made_by)
-    write_files(path.parent, {f"{path.name}.csv": table.csv(), f"{path.name}.md": text})
-    return text
+    return write_report(path, rows, "# From images to batches", about, table, _against_targets(rows), made_by)
 
 
 def _conditions(images: str, repeats: int) -> str:
@@ -85,10 +70,14 @@ def _conditions(images: str, repeats: int) -> str:
 
 def _against_targets(rows: list[Row]) -> str:
     """The ratios by the clock, and by the workers' processor time, which other programs on the machine hardly change."""
-    one = {row.pipeline: row for row in rows if row.workers == 1}
+    one = {row["pipeline"]: row for row in rows if row["workers"] == 1}
+
+    def ratio(figure: str, pipeline: str, other: str) -> float:
+        return one[pipeline][figure] / one[other][figure]
+
     return Table(TARGETS, [
         Column("images/s of one worker", lambda target: f"{target[0]} over {target[1]}"),
         Column("target", lambda target: target[2], "g"),
-        Column("by the clock", lambda target: one[target[0]].images_per_s / one[target[1]].images_per_s, ".2f"),
-        Column("by the workers' processor time", lambda target: one[target[1]].worker_us / one[target[0]].worker_us, ".2f"),
+        Column("by the clock", lambda target: ratio("images_per_s", target[0], target[1]), ".2f"),
+        Column("by the workers' processor time", lambda target: ratio("worker_us", target[1], target[0]), ".2f"),
     ]).markdown()  # fmt: skip

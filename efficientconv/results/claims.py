@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from operator import attrgetter
 from pathlib import Path
 
-from efficientconv.results.csv_files import csv_rows, number
+from efficientconv.results.csv_files import read_rows
 from efficientconv.results.statistics import Interval
 from efficientconv.results.table import Column
 from efficientconv.text import interval
 
 VERDICTS = ("supported", "contradicted", "undecided")
 EQUAL_COST = {"macs": "MACs", "inference": "time of inference", "training": "time of a training step"}
-FLOATS = ("difference_points", "low", "high", "p", "p_holm")
 
 
 @dataclass(frozen=True)
@@ -54,19 +52,19 @@ class ClaimResult:
 
 FIELDS = [field.name for field in fields(ClaimResult) if field.name != "tier"]
 COLUMNS = [
-    Column("claim", attrgetter("sentence")),
-    Column("mark", attrgetter("source")),
-    Column("tested as", attrgetter("tested_as")),
-    Column("verdict", attrgetter("verdict"), "**{}**".format),
-    Column("why", attrgetter("why")),
-    *(Column(None, attrgetter(name), name=name) for name in FIELDS),
+    Column("claim", "sentence"),
+    Column("mark", "source"),
+    Column("tested as", "tested_as"),
+    Column("verdict", show="**{}**".format),
+    Column("why"),
+    *(Column(None, name=name) for name in FIELDS),
 ]
 
 
 def tier_claims(folder: Path) -> list[ClaimResult]:
     """The claims of a tier, in the order of the tables."""
     paths = sorted(folder.glob("claims*.csv"))
-    return [ClaimResult(**_values(row), tier=folder.name) for path in paths for row in csv_rows(path)]
+    return [ClaimResult(**row, tier=folder.name) for path in paths for row in read_rows(path)]
 
 
 def tested_claims(folder: Path) -> list[ClaimResult]:
@@ -77,7 +75,3 @@ def counts(claims: Sequence[ClaimResult]) -> dict[str, int]:
     """The number of claims by verdict, this project's verdicts first."""
     verdicts = dict.fromkeys([*VERDICTS, *(claim.verdict for claim in claims)])
     return {verdict: sum(claim.verdict == verdict for claim in claims) for verdict in verdicts}
-
-
-def _values(cells: dict[str, str]) -> dict[str, str | float | None]:
-    return {name: number(cells.get(name)) if name in FLOATS else cells.get(name, "") for name in FIELDS}

@@ -6,8 +6,7 @@ The paper's own figures, each with the mark of how sure it is, are read from res
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from operator import attrgetter, itemgetter
+from functools import cache
 
 import torch
 
@@ -18,31 +17,22 @@ from efficientconv.models.budget import Fit
 from efficientconv.results import paper
 from efficientconv.results.csv_files import csv_rows
 from efficientconv.results.figures import FIGURES
-from efficientconv.results.table import Column, Table
+from efficientconv.results.table import Column, Row, Table
 
 # layout: classes, and pixels a side (None: the size for which the model was designed)
 LAYOUTS: dict[str, tuple[int, int | None]] = {"imagenet": (1000, None), "cifar": (10, 32)}
 # AlexNet's pools leave nothing of 32 x 32 pixels
 IMPOSSIBLE = {("alexnet", "cifar")}
 MACS = FIGURES["macs"]
-
-
-@dataclass(frozen=True)
-class ModelCost:
-    """The cost of a model in a layout. Stages: all their layers except the 1x1 layers that change the channels."""
-
-    model: str
-    layout: str
-    image_size: int
-    cost: NetworkCost
-    stage_macs: int | None  # None: torchvision's networks have no such stages
-    stage_macs_of_a: int
-
-    @property
-    def vs_a(self) -> str | None:
-        """The stages' MACs over those of model A; None for a model that is not comparable with A."""
-        comparable = model_config(self.model).trunk == model_config("a").trunk
-        return f"{self.stage_macs / self.stage_macs_of_a:.4f}" if comparable else None
+COST_COLUMNS = [
+    Column("model"),
+    Column("image", "image_size"),
+    *(FIGURES[name].column() for name in ("macs", "params", "activations")),
+    MACS.column("stage_macs", "stages' M MACs"),
+    Column("vs a", "stage_macs_vs_a"),
+    Column("ideal", "ideal_fraction"),
+    Column("mark", "ideal_source"),
+]
 
 
 def network_cost(config: ModelConfig, image_size: int | None, num_classes: int) -> NetworkCost:
@@ -52,6 +42,7 @@ def network_cost(config: ModelConfig, image_size: int | None, num_classes: int) 
         return count(create_model(config, num_classes, image_size=image_size), (3, size, size))
 
 
+@cache
 def cost_in(layout: str, model: str) -> tuple[int, NetworkCost]:
     """Pixels a side, and the cost of one image of that size. Raises UserError: an unknown model, too small an image."""
     num_classes, data_size = LAYOUTS[layout]
@@ -65,41 +56,31 @@ def stage_macs(model: ModelConfig, cost: NetworkCost) -> int | None:
     return sum(layers, Cost()).macs if model.stages else None
 
 
-def model_costs() -> list[ModelCost]:
-    """The cost of each model in each layout that it has, one layout after the other."""
-    found = []
-    for layout in LAYOUTS:
-        of_a = stage_macs(model_config("a"), cost_in(layout, "a")[1])
-        for model in list_models():
-            if (model, layout) not in IMPOSSIBLE:
-                size, cost = cost_in(layout, model)
-                found.append(ModelCost(model, layout, size, cost, stage_macs(model_config(model), cost), of_a))
-    return found
+def cost_rows() -> list[Row]:
+    """The rows of results/complexity.csv: the cost of each model in each layout that it has."""
+    return [_cost_row(model, layout) for layout in LAYOUTS for model in list_models() if (model, layout) not in IMPOSSIBLE]
 
 
-def cost_table(costs: Sequence[ModelCost]) -> Table:
-    """results/complexity.csv."""
-    return Table(costs, [
-        Column("model", lambda row: row.model, name="model"),
-        Column(None, lambda row: row.layout, name="layout"),
-        Column("image", lambda row: row.image_size, name="image_size"),
-        Column(None, lambda row: LAYOUTS[row.layout][0], name="num_classes"),
-        Column(None, lambda row: 1, name="width"),
-        *(FIGURES[name].column(attrgetter(f"cost.{name}")) for name in ("macs", "params", "activations")),
-        MACS.column(lambda row: row.stage_macs, title="stages' M MACs", name="stage_macs"),
-        Column("vs a", lambda row: row.vs_a, name="stage_macs_vs_a"),
-        *(Column(title, lambda row, part=part: getattr(paper.figure(row.model, "stage_macs_vs_a"), part, None), name=name)
-          for title, part, name in (("ideal", "value", "ideal_fraction"), ("mark", "source", "ideal_source"))),
-    ])  # fmt: skip
+def _cost_row(model: str, layout: str) -> Row:
+    """stage_macs_vs_a: the stages' MACs over those of model A, if the model is comparable with A."""
+    (size, cost), config, a = cost_in(layout, model), model_config(model), model_config("a")
+    in_stages, ideal = stage_macs(config, cost), paper.figure(model, "stage_macs_vs_a")
+    vs_a = f"{in_stages / stage_macs(a, cost_in(layout, 'a')[1]):.4f}" if config.trunk == a.trunk else None
+    return {
+        "model": model, "layout": layout, "image_size": size, "num_classes": LAYOUTS[layout][0], "width": 1,
+        "macs": cost.macs, "params": cost.params, "activations": cost.activations,
+        "stage_macs": in_stages, "stage_macs_vs_a": vs_a,
+        "ideal_fraction": ideal and ideal.value, "ideal_source": ideal and ideal.source,
+    }  # fmt: skip
 
 
-def claim_table(costs: Sequence[ModelCost]) -> Table:
+def ratio_table(costs: Sequence[Row]) -> Table:
     """results/claims.csv: how many times fewer MACs a model has than another network.
 
     The ratio is as claimed, by the MACs quoted for the other network, and by the MACs counted in torchvision's network. A
     claim is confirmed if the quoted MACs give the claimed ratio, rounded to the claim's decimals.
     """
-    macs = {row.model: row.cost.macs for row in costs if row.layout == "imagenet"}
+    macs = {row["model"]: row["macs"] for row in costs if row["layout"] == "imagenet"}
 
     def quoted(claim: dict[str, str]) -> int:
         return int(claim["quoted_macs_million"]) * 10**6
@@ -112,11 +93,13 @@ def claim_table(costs: Sequence[ModelCost]) -> Table:
         return f"{ratio(claim):.{decimals}f}" == f"{float(claim['claimed_ratio']):.{decimals}f}"
 
     return Table(csv_rows(paper.PAPER_DIR / "claims.csv"), [
-        *(Column(title, itemgetter(name), name=name) for title, name in (
-            ("model", "model"), ("against", "against"), ("claimed", "claimed_ratio"), ("claimed in", "claim_source"))),
+        Column("model", name="model"),
+        Column("against", name="against"),
+        Column("claimed", name="claimed_ratio"),
+        Column("claimed in", name="claim_source"),
         MACS.column(lambda claim: macs[claim["model"]]),
         MACS.column(quoted, title="its M MACs as quoted", name="quoted_macs"),
-        Column("mark", lambda claim: claim["quoted_source"], name="quoted_source"),
+        Column("mark", name="quoted_source"),
         Column("ratio", lambda claim: f"{ratio(claim):.2f}", name="ratio_quoted"),
         MACS.column(lambda claim: macs[claim["against"]], title="its M MACs in torchvision", name="counted_macs"),
         Column("ratio", lambda claim: f"{macs[claim['against']] / macs[claim['model']]:.2f}", name="ratio_counted"),

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import SupportsFloat, SupportsIndex
+from typing import Any, SupportsFloat, SupportsIndex
 
 from efficientconv.files import read_bytes
 from efficientconv.text import printable
@@ -42,9 +42,9 @@ def csv_rows(path: Path) -> list[dict[str, str]]:
     return [dict(zip(names, line)) for line in lines]
 
 
-def number(cell: str | None) -> float | None:
-    """The number in a cell; None if the cell is empty or missing."""
-    return float(cell) if cell else None
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """As csv_rows, but numbers are numbers, and an empty cell is None."""
+    return [{name: _typed(cell) for name, cell in row.items()} for row in csv_rows(path)]
 
 
 def _inert(value: object) -> object:
@@ -56,6 +56,13 @@ def _inert(value: object) -> object:
         return value
     text = printable(value)
     return f"'{text}" if _FORMULA.match(text) and not _is_float(text) else text
+
+
+def _typed(cell: str) -> object:
+    try:
+        return (int if cell.isdigit() else float)(cell)
+    except ValueError:
+        return cell or None
 
 
 def _is_float(text: str) -> bool:

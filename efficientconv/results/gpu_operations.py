@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import itemgetter
 
 import matplotlib.pyplot as plt
 
@@ -26,10 +25,10 @@ def share(row: dict, machine: Machine | None) -> float | None:
 
 def table(rows: Sequence[dict], machine: Machine | None) -> Table:
     return Table(rows, [
-        Column("operation", itemgetter("operation")), Column("precision", itemgetter("precision")),
+        Column("operation"), Column("precision"),
         Column("GFLOP", lambda row: row["flops"] / 1e9, ",.2f"), Column("MB", lambda row: row["bytes"] / 1e6, ",.0f"),
-        Column("ms", itemgetter("ms"), ".4f"), Column("TFLOP/s", itemgetter("tflop_per_s"), ",.1f"),
-        Column("GB/s", itemgetter("gb_per_s"), ",.0f"), Column("share of the limit", lambda row: share(row, machine), ".0%"),
+        Column("ms", show=".4f"), Column("TFLOP/s", "tflop_per_s", ",.1f"),
+        Column("GB/s", "gb_per_s", ",.0f"), Column("share of the limit", lambda row: share(row, machine), ".0%"),
     ])  # fmt: skip
 
 

@@ -50,14 +50,14 @@ class Step:
 
 
 COLUMNS = (
-    Column("model", lambda step: step.model),
-    Column("run", lambda step: step.run),
+    Column("model"),
+    Column("run"),
     Column("M MACs", lambda step: step.macs / 1e6, ".1f"),
     Column("ms a step (quartiles)", lambda step: f"{step.ms:.2f} ({step.ms_low:.2f} to {step.ms_high:.2f})"),
-    Column("time over a's", lambda step: step.over_a, ".2f"),
-    Column("share of the limit", lambda step: step.share, ".0%"),
-    Column("MB, a step's tensors", lambda step: step.peak_mb, ",.0f"),
-    Column("MB held in all", lambda step: step.held_mb, ",.0f"),
+    Column("time over a's", "over_a", ".2f"),
+    Column("share of the limit", "share", ".0%"),
+    Column("MB, a step's tensors", "peak_mb", ",.0f"),
+    Column("MB held in all", "held_mb", ",.0f"),
 )
 
 

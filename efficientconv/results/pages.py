@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from efficientconv.files import write_atomically
 from efficientconv.info import git_state, short_commit
+from efficientconv.results.table import Column, Row, Table, grouped
 
 
 def page(*parts: str) -> str:
@@ -14,9 +15,22 @@ def page(*parts: str) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def sections(rows: Sequence[Row], columns: Sequence[Column], heading: Callable[[Row], str]) -> list[str]:
+    """A heading and a table for all rows with this heading."""
+    groups = grouped(rows, heading)
+    return [part for title, group in groups.items() for part in (f"## {title}", Table(group, columns).markdown())]
+
+
 def made_by(command: str) -> str:
     """The line below a measurement: its command and the commit of the code."""
     return f"`{command}` at commit {short_commit(git_state())}"
+
+
+def write_report(path: Path, rows: Sequence[Row], *parts: str) -> str:
+    """Writes the rows into `path`.csv, and a page of `parts` into `path`.md. Returns the page."""
+    text = page(*parts)
+    write_files(path.parent, {f"{path.name}.csv": Table.of(rows).csv(), f"{path.name}.md": text})
+    return text
 
 
 def write_files(folder: Path, files: Mapping[str, str | bytes]) -> list[Path]:

@@ -5,28 +5,28 @@ from __future__ import annotations
 from operator import itemgetter
 from pathlib import Path
 
-from efficientconv.results.csv_files import csv_rows
+from efficientconv.results.csv_files import read_rows
 from efficientconv.results.figures import FIGURES
-from efficientconv.results.table import Column, Table
+from efficientconv.results.table import Column, Row, Table
 
 
-def ratio_table(claims: list[dict[str, str]]) -> str:
+def ratios(claims: list[Row]) -> str:
     """The ratios in results/claims.csv: how many times fewer MACs than another network, as claimed and as counted."""
     return Table(claims, [
-        Column("model", lambda row: row["model"]),
-        Column("against", lambda row: row["against"]),
+        Column("model"),
+        Column("against"),
         Column("claimed in (mark)", lambda row: "{2} ({0})".format(*row["claim_source"].partition(": "))),
-        Column("claimed", lambda row: row["claimed_ratio"]),
-        Column("M MACs, ours", lambda row: int(row["macs"]), FIGURES["macs"].show),
-        Column("by the MACs quoted (M)", lambda row: row["ratio_quoted"]),
-        Column("by those counted in torchvision's", lambda row: row["ratio_counted"]),
+        Column("claimed", "claimed_ratio"),
+        FIGURES["macs"].column(title="M MACs, ours"),
+        Column("by the MACs quoted (M)", "ratio_quoted", ".2f"),
+        Column("by those counted in torchvision's", "ratio_counted", ".2f"),
         Column("as quoted", lambda row: "confirmed" if row["confirmed"] == "True" else "**not confirmed**"),
     ]).markdown()  # fmt: skip
 
 
 def others_table(others: list[dict[str, str]], tier: Path) -> str:
     """Top-1 errors with SIC layers in place of standard layers: by others, and of a tier's models A and C."""
-    table = {row["row"]: row for row in csv_rows(tier / "table2.csv")}
+    table = {row["row"]: row for row in read_rows(tier / "table2.csv")}
     a, c = table["a"], table["c"]
     rows = [
         ("theirs", row["network"], f"{row['data']}, {row['epochs']} epochs", row["original_top1_error_percent"],
@@ -35,9 +35,9 @@ def others_table(others: list[dict[str, str]], tier: Path) -> str:
          row["sic_params_percent_of_original"], row["source"])
         for row in others
     ] + [
-        ("ours", "C for A", f"tier {tier.name}", f"{100 - float(a['top1_mean_percent']):.2f}",
-         f"{100 - float(c['top1_mean_percent']):.2f}", -float(c["difference_points"]),
-         f"{100 * int(c['params']) / int(a['params']):.1f}", f"table 2 of the tier, {a['n']} and {c['n']} seeds"),
+        ("ours", "C for A", f"tier {tier.name}", f"{100 - a['top1_mean_percent']:.2f}",
+         f"{100 - c['top1_mean_percent']:.2f}", -c["difference_points"],
+         f"{100 * c['params'] / a['params']:.1f}", f"table 2 of the tier, {a['n']} and {c['n']} seeds"),
     ]  # fmt: skip
     titles = (
         "whose", "network", "data", "standard, error %", "SIC, error %", "points lost", "of the parameters, %", "source",

@@ -6,16 +6,15 @@ import inspect
 import json
 import re
 from collections.abc import Callable
-from operator import itemgetter
 from pathlib import Path
 
 from efficientconv.layers import LAYERS
-from efficientconv.models import list_models, model_config
+from efficientconv.models import model_config
 from efficientconv.results import data_tables, gpu_page, paper, paper_pages, tier_pages
-from efficientconv.results.csv_files import csv_rows, number
+from efficientconv.results.csv_files import csv_rows, read_rows
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.findings import findings
-from efficientconv.results.table import Column, Table
+from efficientconv.results.table import Column, Row, Table
 from efficientconv.results.training_cost import training_cost_table
 from efficientconv.weights import PUBLISHED, list_weights
 
@@ -41,21 +40,20 @@ def _table(name: str, tier: str) -> str:
     return TABLES[name](*([RESULTS / tier] if tier else []))
 
 
-def cost_table() -> str:
+def counted_costs() -> str:
     """The counted costs beside the paper's figures, model by model."""
-    costs = {row["model"]: row for row in _rows("complexity.csv") if row["layout"] == "imagenet"}
-    return Table(list_models(), [
-        Column("model", lambda name: name),
-        Column("stages", lambda name: model_config(name).description),
-        Column("M MACs, ours", lambda name: int(costs[name]["macs"]), FIGURES["macs"].show),
-        Column("M parameters, ours", lambda name: int(costs[name]["params"]), FIGURES["params"].show),
-        Column("stages' MACs over A's, ours", lambda name: number(costs[name]["stage_macs_vs_a"]), ".3f"),
-        Column("paper: ideal (M)", lambda name: costs[name]["ideal_fraction"]),
-        Column("paper: top-1 error % (M, unchecked)", lambda name: paper.value(name, "top1_error_percent")),
+    return Table([row for row in _rows("complexity.csv") if row["layout"] == "imagenet"], [
+        Column("model"),
+        Column("stages", lambda row: model_config(row["model"]).description),
+        FIGURES["macs"].column(title="M MACs, ours"),
+        FIGURES["params"].column(title="M parameters, ours"),
+        Column("stages' MACs over A's, ours", "stage_macs_vs_a", ".3f"),
+        Column("paper: ideal (M)", "ideal_fraction"),
+        Column("paper: top-1 error % (M, unchecked)", lambda row: paper.value(row["model"], "top1_error_percent")),
     ]).markdown()  # fmt: skip
 
 
-def layer_table() -> str:
+def layers() -> str:
     """Every registered layer, with the formula in its docstring."""
     return Table([(name, LAYERS.get(name)) for name in LAYERS.names()], [
         Column("layer (registered name)", lambda row: f"`{row[0]}`"),
@@ -70,9 +68,9 @@ def weights_table() -> str:
     return Table(cards, [
         Column("name", lambda card: f"`{card['name']}`"),
         Column("model", lambda card: card["model"].upper()),
-        Column("width", lambda card: card["width"], ".3f"),
-        *(FIGURES[name].column(itemgetter(name)) for name in ("macs", "params", "top1_percent")),
-        Column("runs", itemgetter("runs")),
+        Column("width", show=".3f"),
+        *(FIGURES[name].column() for name in ("macs", "params", "top1_percent")),
+        Column("runs"),
     ]).markdown()  # fmt: skip
 
 
@@ -80,18 +78,18 @@ def _formula(layer: type) -> str:
     return re.search(r"MACs: (.+?h' w'(?: / \w+)?)", inspect.getdoc(layer))[1].replace("^2", "²")
 
 
-def _rows(name: str) -> list[dict[str, str]]:
-    return csv_rows(RESULTS / name)
+def _rows(name: str) -> list[Row]:
+    return read_rows(RESULTS / name)
 
 
 TABLES: dict[str, Callable[..., str]] = {
-    "costs": cost_table,
-    "layers": layer_table,
+    "costs": counted_costs,
+    "layers": layers,
     "weights": weights_table,
     "data_speed": lambda: data_tables.speed_table(_rows("data_throughput.csv")),
     "data_estimates": lambda: data_tables.estimate_table(_rows("data_throughput.csv")),
     "training_costs": lambda: training_cost_table(_rows("complexity.csv"), _rows("benchmark_models.csv")),
-    "paper_ratios": lambda: paper_pages.ratio_table(_rows("claims.csv")),
+    "paper_ratios": lambda: paper_pages.ratios(_rows("claims.csv")),
     "paper_others": lambda tier: paper_pages.others_table(csv_rows(paper.PAPER_DIR / "others.csv"), tier),
     "gpu": lambda: gpu_page.summary(RESULTS / "gpu"),
     "gpu_front": lambda: gpu_page.front(RESULTS / "gpu"),

@@ -26,25 +26,25 @@ NOTE = """\
 - over a: the time against model A's, run the same way on the same device.
 - binds: what most of the expected time waits for: memory, arithmetic, or the host's launches."""
 
-MODEL = (Column("model", lambda row: row.model, name="model"), Column("run", lambda row: row.execution, name="execution"))
+MODEL = (Column("model", name="model"), Column("run", name="execution"))
 WORK = (
-    Column("GFLOP an image", lambda row: row.gflop_per_image, ".2f", "gflop_per_image"),
-    Column("MB an image", lambda row: row.mb_per_image, ".1f", "mb_per_image"),
-    Column("operations", lambda row: row.operations, name="operations"),
+    Column("GFLOP an image", show=".2f", name="gflop_per_image"),
+    Column("MB an image", show=".1f", name="mb_per_image"),
+    Column("operations", name="operations"),
 )
 LIMIT = Column("limit, ms a step", lambda row: 1e3 * row.limit.seconds, ".2f", "limit_ms_per_step")
 GUESS = Column("guessed, ms a step", lambda row: 1e3 * row.guessed.seconds, ".2f", "guessed_ms_per_step")
 EXPECTED = Column("expected, ms a step", lambda row: 1e3 * row.expected.seconds, ".2f", "expected_ms_per_step")
-OVER_A = Column("over a, expected", lambda row: row.over_a, ".2f", "expected_time_over_a")
-BINDS = Column("binds", lambda row: row.expected.binds, name="binds")
+OVER_A = Column("over a, expected", "over_a", ".2f", "expected_time_over_a")
+BINDS = Column("binds", "expected.binds", name="binds")
 MEASURED = (
     Column("measured, ms a step", lambda row: row.measured_s and 1e3 * row.measured_s, ".2f", "measured_ms_per_step"),
-    Column("share of the limit", lambda row: row.share, ".0%", "measured_share_of_limit"),
+    Column("share of the limit", "share", ".0%", "measured_share_of_limit"),
 )
-GUESSED_OVER_A = Column("over a, guessed", lambda row: row.guessed_over_a, ".2f", "guessed_time_over_a")
-MEASURED_OVER_A = Column("over a, measured", lambda row: row.measured_over_a, ".2f", "measured_time_over_a")
-IMAGES = Column("expected, images/s", lambda row: row.images_per_s, ",.0f", "expected_images_per_s")
-DEVICE = Column("device", lambda row: row.device, name="device")
+GUESSED_OVER_A = Column("over a, guessed", "guessed_over_a", ".2f", "guessed_time_over_a")
+MEASURED_OVER_A = Column("over a, measured", "measured_over_a", ".2f", "measured_time_over_a")
+IMAGES = Column("expected, images/s", "images_per_s", ",.0f", "expected_images_per_s")
+DEVICE = Column("device", name="device")
 
 
 @dataclass(frozen=True)

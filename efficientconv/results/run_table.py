@@ -19,12 +19,12 @@ def run_table(records: Sequence[RunRecord], times: RunTimes) -> Table:
     """The table of finished runs, the largest MACs first. Accuracies are of the last epoch's weights on the test images."""
     rows = sorted(records, key=lambda record: (-record.summary["macs"], record.model, record.seed))
     return Table(rows, [
-        Column("model", lambda record: record.model, name="model"),
+        Column("model", name="model"),
         *map(_recorded, ("macs", "params", "top1_percent", "top5_percent")),
         FIGURES["ms_per_image"].column(lambda record: (times.of(record) or {}).get("ms")),
         FIGURES["limit_share"].column(lambda record: (times.of(record) or {}).get("limit_share")),
-        Column("seed", lambda record: record.seed, name="seed"),
-        Column("run", lambda record: record.run, name="run"),
+        Column("seed", name="seed"),
+        Column("run", name="run"),
         *(Column(None, lambda record, key=key: record.summary.get(key), name=key.removesuffix("_name"))
           for key in ("data_name", "layout", "width", "epochs", "train_seconds", "train_images_per_s", "git_commit")),
     ])  # fmt: skip

@@ -1,6 +1,6 @@
 """One table for every reader: text for a terminal, markdown, csv and HTML, from the same rows and columns.
 
-    table = Table(runs, [Column("model", lambda run: run.model, name="model"), FIGURES["macs"].column(lambda run: run.macs)])
+    table = Table(runs, [Column("model", name="model"), FIGURES["macs"].column(), Column("run", lambda run: run.path.name)])
     print(table.text()), table.markdown(), table.csv(), table.html()
     Table.of([{"model": "c", "seeds": 3}]).text()
 
@@ -11,14 +11,17 @@ in a terminal, no new column, link or tag.
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, SupportsFloat
+from operator import attrgetter
+from typing import Any, Literal, SupportsFloat, TypeVar
 
 from efficientconv.results.csv_files import csv_text
 from efficientconv.text import printable
 
 UNLIMITED, GAP = 100_000, 2  # characters
+Row = Mapping[str, Any]  # a line of a csv file, by the names of the columns
+K, T = TypeVar("K"), TypeVar("T")
 _MARKDOWN = str.maketrans({"\\": r"\\", "|": r"\|", "[": r"\[", "<": "&lt;"})
 
 
@@ -26,19 +29,27 @@ _MARKDOWN = str.maketrans({"\\": r"\\", "|": r"\|", "[": r"\[", "<": "&lt;"})
 class Column:
     """One column of a table. `title` is its head for people, `name` its head in csv files; without one it is left out there.
 
-    value: takes the value out of a row; None is an empty cell. In csv the items of a list or tuple are joined by spaces.
+    value: takes the value out of a row, or names it: a key, or an attribute such as "run.model". By default it has the name
+        of the csv column, else the title. None is an empty cell. In csv the items of a list or tuple are joined by spaces.
     show: the format for people: a format such as ".2f" for numbers, or a function.
     better: which value `Table.best` marks.
     """
 
     title: str | None
-    value: Callable[[Any], object]
+    value: Callable[[Any], object] | str | None = None
     show: str | Callable[[Any], str] = ""
     name: str | None = None
     better: Literal["higher", "lower"] | None = None
 
+    def of(self, row: Any) -> Any:
+        """The value of a row. A key that the row lacks is an empty cell."""
+        if callable(self.value):
+            return self.value(row)
+        name = self.value or self.name or self.title
+        return row.get(name) if isinstance(row, Mapping) else attrgetter(name)(row)
+
     def cell(self, row: object) -> str:
-        value = self.value(row)
+        value = self.of(row)
         if value is None:
             return ""
         if callable(self.show):
@@ -55,9 +66,9 @@ class Table:
     best: bool = False
 
     @classmethod
-    def of(cls, rows: Sequence[Mapping[str, object]]) -> Table:
+    def of(cls, rows: Sequence[Row]) -> Table:
         """A table of rows with the same keys. Each key is the title and the name of a column."""
-        return cls(rows, [Column(key, lambda row, key=key: row[key], name=key) for key in (rows[0] if rows else ())])
+        return cls(rows, [Column(key, name=key) for key in (rows[0] if rows else ())])
 
     def text(self) -> str:
         """The table for printing, as wide as the terminal, else as needed. Numbers are right-aligned; no word is broken."""
@@ -87,12 +98,12 @@ class Table:
         """The table as csv. Floats have six digits; strings and whole numbers do not change."""
         named = [column for column in self.columns if column.name is not None]
         names = [[column.name for column in named]] if header else []
-        return csv_text([*names, *([column.value(row) for column in named] for row in self.rows)])
+        return csv_text([*names, *([column.of(row) for column in named] for row in self.rows)])
 
     def html(self) -> str:
         """The table as a <table>. The best cells are <strong>. `data-value` is the number of a cell, to sort by."""
         head, *lines = self._lines(html.escape, "<strong>{}</strong>")
-        tags = [[_tag(column.value(row)) for column in self._shown()] for row in self.rows]
+        tags = [[_tag(column.of(row)) for column in self._shown()] for row in self.rows]
         cells = ("".join(f"{tag}{cell}</td>" for tag, cell in zip(*line)) for line in zip(tags, lines))
         rows = "\n".join(f"<tr>{of_row}</tr>" for of_row in cells)
         return f"<table>\n<thead><tr><th>{'</th><th>'.join(head)}</th></tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>"
@@ -106,12 +117,12 @@ class Table:
         shown = [(column, self._best(column)) for column in self._shown()]
         lines = [[escape(printable(column.title)) for column, _ in shown]]
         for row in self.rows:
-            marks = ["{}" if best is None or column.value(row) != best else mark for column, best in shown]
+            marks = ["{}" if best is None or column.of(row) != best else mark for column, best in shown]
             lines.append([form.format(escape(column.cell(row))) for form, (column, _) in zip(marks, shown)])
         return lines
 
     def _values(self, column: Column) -> list[object]:
-        return [value for value in map(column.value, self.rows) if value is not None]
+        return [value for value in map(column.of, self.rows) if value is not None]
 
     def _best(self, column: Column) -> object:
         """The best value of a column, compared as numbers; None if there is none, or if all values are equal."""
@@ -119,6 +130,14 @@ class Table:
         if len(set(map(float, values))) < 2:
             return None
         return (max if column.better == "higher" else min)(values, key=float)
+
+
+def grouped(rows: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """The rows by key, in the order in which the keys first appear."""
+    groups: dict[K, list[T]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return groups
 
 
 def _tag(value: object) -> str:

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from efficientconv.info import short_commit
 from efficientconv.results import paper
-from efficientconv.results.csv_files import csv_rows
 from efficientconv.results.equal_cost import Needed
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.statistics import Interval, Spread
-from efficientconv.results.table import Column
+from efficientconv.results.table import Column, Row
 from efficientconv.results.tables import COSTS, Cost, TableConfig, budget_of, model_of
 from efficientconv.text import interval
 
 if TYPE_CHECKING:
     from efficientconv.results.table_rows import TableRow  # with torch, which takes seconds
 
-Line = Mapping[str, object]
 TOP1 = {"top1_mean_percent": "mean", "top1_std": "std", "top1_low": "low", "top1_high": "high", "n": "n"}
 DIFFERENCE = {"difference_points": "mean", "difference_low": "low", "difference_high": "high"}
 COUNTED = ("macs", "params", "ms_per_image", "training_ms_per_image")
@@ -31,7 +28,7 @@ SHOWN = {  # in the page's first and second table; in a table of curves: True
 }  # fmt: skip
 
 
-def line_of(row: TableRow, table: TableConfig, tier: str) -> Line:
+def line_of(row: TableRow, table: TableConfig, tier: str) -> Row:
     """The line of a row in the csv file: every figure, and how the runs were made."""
     error, seeds = paper.figure(row.name, "top1_error_percent"), sorted({record.seed for record in row.runs})
     printed = {"paper_top1_percent": error and 100 - float(error.value), "paper_source": error and error.source}
@@ -48,27 +45,22 @@ def line_of(row: TableRow, table: TableConfig, tier: str) -> Line:
     }  # fmt: skip
 
 
-def read_lines(path: Path) -> list[Line]:
-    """The lines of a csv file of such a table. Numbers are numbers; an empty cell is None."""
-    return [{name: _typed(cell) for name, cell in line.items()} for line in csv_rows(path)]
-
-
 def columns(table: TableConfig) -> dict[str, Column]:
     """The columns with figures, by their names in `SHOWN`."""
     return {
-        "row": Column("model", lambda line: line["row"]),
-        "stages": _column("stages"),
-        "width": _column("width", "width", lambda width: f"{float(width):.4g}"),
-        "paper": _column("paper_top1_percent", "paper: top-1 % (M, unchecked)", ".2f"),
+        "row": Column("model", "row"),
+        "stages": Column("stages"),
+        "width": Column("width", show=lambda width: f"{float(width):.4g}"),
+        "paper": Column("paper: top-1 % (M, unchecked)", "paper_top1_percent", ".2f"),
         "ours": Column("ours: top-1 %", accuracy_of, FIGURES["top1_percent"].form),
         "against": Column(f"against {table.baseline}, points", lambda line: _made(Interval, line, DIFFERENCE)),
         "interval": Column("top-1 %: interval of the mean", _interval),
-        "top5": FIGURES["top5_percent"].column(lambda line: line.get("top5_mean_percent")),
+        "top5": FIGURES["top5_percent"].column("top5_mean_percent"),
         "quoted": Column("paper: M MACs", lambda line: paper.value(line["row"], "quoted_macs")),
-        **{name: FIGURES[name].column(lambda line, name=name: line.get(name)) for name in COUNTED},
-        "over": _column("macs_vs_baseline", f"MACs of {table.baseline}'s", ".3f"),
-        "limit": _column("of_limit", "inference, of limit"),
-        "training_limit": _column("training_of_limit", "training, of limit"),
+        **{name: FIGURES[name].column() for name in COUNTED},
+        "over": Column(f"MACs of {table.baseline}'s", "macs_vs_baseline", ".3f"),
+        "limit": Column("inference, of limit", "of_limit"),
+        "training_limit": Column("training, of limit", "training_of_limit"),
     }
 
 
@@ -98,33 +90,22 @@ def _command(row: str, tier: str, seeds: Sequence[int]) -> str:
     return f"python train.py -m tier={tier} model={model_of(row)}{width} seed={','.join(map(str, seeds))}" if seeds else ""
 
 
-def accuracy_of(line: Line) -> Spread | None:
+def accuracy_of(line: Row) -> Spread | None:
     return _made(Spread, line, TOP1)
 
 
-def _parts(found: object, names: Mapping[str, str]) -> Line:
+def _parts(found: object, names: Mapping[str, str]) -> Row:
     return {name: getattr(found, part, None) for name, part in names.items()}
 
 
-def _made(kind: type, line: Line, names: Mapping[str, str]) -> Any:
+def _made(kind: type, line: Row, names: Mapping[str, str]) -> Any:
     """The object whose `_parts` are in the line; None if its mean is not."""
     values = {part: line.get(name) for name, part in names.items()}
     return None if values["mean"] is None else kind(**values)
 
 
-def _column(name: str, title: str | None = None, show: str | Callable[[Any], str] = "") -> Column:
-    return Column(title or name, lambda line: line.get(name), show)
-
-
-def _interval(line: Line) -> str:
+def _interval(line: Row) -> str:
     return interval(line.get("top1_low"), line.get("top1_high"), FIGURES["top1_percent"].form)
-
-
-def _typed(cell: str) -> object:
-    try:
-        return (int if cell.isdigit() else float)(cell)
-    except ValueError:
-        return cell or None
 
 
 def _needed(found: Needed, scale: float) -> str:

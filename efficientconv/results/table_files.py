@@ -5,14 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from pathlib import Path
 
 from efficientconv.results import claims
 from efficientconv.results.pages import page, write_files
 from efficientconv.results.statistics import CONFIDENCE, MARGIN_POINTS, Comparison
-from efficientconv.results.table import Column, Table
-from efficientconv.results.table_columns import Line, line_of, needed_columns, shown
+from efficientconv.results.table import Column, Row, Table
+from efficientconv.results.table_columns import line_of, needed_columns, shown
 from efficientconv.results.table_rows import PaperTable
 from efficientconv.results.tables import Cost, table_title
 from efficientconv.roofline.peaks import OF_LIMIT
@@ -23,8 +22,8 @@ AT_EQUAL_TIME = (
 )
 
 RUN = (
-    Column("model", itemgetter("row")), Column("command", itemgetter("command"), "`{}`".format),
-    Column("commits", itemgetter("commit"), ", ".join),
+    Column("model", "row"), Column("command", show="`{}`".format),
+    Column("commits", "commit", ", ".join),
 )  # fmt: skip
 
 
@@ -52,7 +51,7 @@ def write_tier_table(folder: Path, table: PaperTable, context: Context) -> list[
     return write_files(folder, texts)
 
 
-def _text(table: PaperTable, lines: Sequence[Line], context: Context) -> str:
+def _text(table: PaperTable, lines: Sequence[Row], context: Context) -> str:
     trained, (main, more) = [line for line in lines if line["seeds"]], shown(table.config)
     told = trained if trained and table.config.curve_of else lines
     missing = [line["row"] for line in lines if line not in told]
@@ -103,7 +102,7 @@ def _needed_text(table: PaperTable) -> list[str]:
 def _needed_table(table: PaperTable, *kinds: Cost) -> Table:
     compared = [row for row in table.rows if any(row.name in table.needed[kind] for kind in kinds)]
     needed = [needed_columns(kind, table.needed[kind], table.config.curve_of) for kind in kinds]
-    return Table(compared, [Column("model", lambda row: row.name, name="row"), *itertools.chain(*needed)])
+    return Table(compared, [Column("model", "name", name="row"), *itertools.chain(*needed)])
 
 
 def _claims_text(table: PaperTable) -> list[str]:

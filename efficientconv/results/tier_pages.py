@@ -4,33 +4,33 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from operator import itemgetter
 from pathlib import Path
 
 from efficientconv.models import list_models, model_config
 from efficientconv.results.claims import counts, tested_claims
+from efficientconv.results.csv_files import read_rows
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.record import RunRecord, read_records_in
 from efficientconv.results.table import Column, Table
-from efficientconv.results.table_columns import accuracy_of, read_lines
+from efficientconv.results.table_columns import accuracy_of
 from efficientconv.results.tables import tier_width
 
 
 def result_table(folder: Path) -> str:
     """A row for each trained model, in the paper's order."""
-    tables = map(read_lines, sorted(folder.glob("table*.csv")))
+    tables = map(read_rows, sorted(folder.glob("table*.csv")))
     at_tiers_width = (table for table in tables if table and "paper_top1_percent" in table[0])
     rows = {row["row"]: row for table in at_tiers_width for row in table if row.get("top1_mean_percent")}
     macs_of_a = rows["a"]["macs"] if "a" in rows else None
     return Table([rows[name] for name in list_models() if name in rows], [
-        Column("model", lambda row: row["row"]),
+        Column("model", "row"),
         Column("stages", lambda row: model_config(row["row"]).description),
-        Column("M MACs, ours", itemgetter("macs"), FIGURES["macs"].show),
+        FIGURES["macs"].column(title="M MACs, ours"),
         Column("of A's", lambda row: row["macs"] / macs_of_a if macs_of_a else None, ".2f"),
-        Column("ms per image, ours", itemgetter("ms_per_image"), FIGURES["ms_per_image"].show),
-        Column("time, of limit", lambda row: row.get("of_limit")),
+        FIGURES["ms_per_image"].column(title="ms per image, ours"),
+        Column("time, of limit", "of_limit"),
         Column("top-1 %, ours (seeds)", accuracy_of, ".2f"),
-        Column("top-1 % on ImageNet, the paper's (M, unchecked)", itemgetter("paper_top1_percent"), ".2f"),
+        Column("top-1 % on ImageNet, the paper's (M, unchecked)", "paper_top1_percent", ".2f"),
     ]).markdown()  # fmt: skip
 
 
@@ -38,8 +38,8 @@ def claim_table(folder: Path) -> str:
     """Each claim that was tested, with its verdict."""
     claims = tested_claims(folder)
     table = Table(claims, [
-        Column("the paper's claim", lambda claim: claim.sentence),
-        Column("mark", lambda claim: claim.source),
+        Column("the paper's claim", "sentence"),
+        Column("mark", "source"),
         Column("difference, points", lambda claim: f"{claim.row} - {claim.than}: {claim.shown}"),
         Column("here", lambda claim: f"**{claim.verdict}**"),
     ])  # fmt: skip
@@ -63,7 +63,7 @@ def rate_table(folder: Path) -> str:
     """Other learning rates than the tier's, from the records in <folder>/rates, whose runs held out more images."""
     records = sorted(read_records_in(folder / "rates"), key=lambda record: (record.model, record.config["optim"]["lr"]))
     return Table(records, [
-        Column("model", lambda record: record.model),
+        Column("model"),
         Column("rate", lambda record: record.config["optim"]["lr"]),
         *(_mean_of_last_epochs(name, lambda record: [record]) for name in ("train_top1_percent", "val_top1_percent")),
         Column("held-out images", lambda record: record.metrics[-1]["val_images"]),

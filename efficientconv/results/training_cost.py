@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import yaml
 
 from efficientconv.files import CONFIG_DIR
 from efficientconv.results import data_tables
-from efficientconv.results.table import Column, Table
+from efficientconv.results.table import Column, Row, Table
 from efficientconv.results.tables import needed_rows, table_config, table_names
-
-Rows = list[dict[str, str]]
 
 IMAGES = {"cifar": 50_000, "imagenet": data_tables.IMAGES["train"]}  # of training, by tier; each has the layout of its name
 MODELS = ("a", "c", "k", "m", "o")
@@ -18,7 +18,7 @@ FLOPS_A_MAC = 6  # 2 FLOPs forward, and 4 for the gradients of inputs and weight
 GPU_TFLOPS = 10  # assumed: 10^12 FLOPs a second, sustained, of one GPU
 
 
-def training_cost_table(complexity: Rows, benchmarks: Rows) -> str:
+def training_cost_table(complexity: Sequence[Row], benchmarks: Sequence[Row]) -> str:
     """The costs of a run of some models, and of three seeds of every model that a table trains."""
     rows = [(tier, *row) for tier in IMAGES for row in _tier_rows(tier, complexity, benchmarks)]
     return Table(rows, [
@@ -30,12 +30,12 @@ def training_cost_table(complexity: Rows, benchmarks: Rows) -> str:
     ]).markdown()  # fmt: skip
 
 
-def _tier_rows(tier: str, complexity: Rows, benchmarks: Rows) -> list[tuple[str, float, float | None]]:
+def _tier_rows(tier: str, complexity: Sequence[Row], benchmarks: Sequence[Row]) -> list[tuple[str, float, float | None]]:
     """The name, the FLOPs, and the days on two CPU cores if the model's steps were measured there."""
     images = IMAGES[tier] * _epochs(tier)
-    flops = {row["model"]: int(row["macs"]) * FLOPS_A_MAC * images for row in complexity if row["layout"] == tier}
-    measured = [row for row in benchmarks if (row["layout"], row["kind"], row["batch"]) == (tier, "training", "16")]
-    days = {row["name"]: float(row["ms"]) / int(row["batch"]) * images / 86_400_000 for row in measured}
+    flops = {row["model"]: row["macs"] * FLOPS_A_MAC * images for row in complexity if row["layout"] == tier}
+    measured = [row for row in benchmarks if (row["layout"], row["kind"], row["batch"]) == (tier, "training", 16)]
+    days = {row["name"]: row["ms"] / row["batch"] * images / 86_400_000 for row in measured}
     tables = [table for table in map(table_config, table_names()) if table.trained]
     trained = {name for table in tables for name in needed_rows(table)} & flops.keys()
     total = SEEDS * sum(flops[model] for model in sorted(trained))

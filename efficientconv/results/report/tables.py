@@ -6,9 +6,9 @@ from pathlib import Path
 
 from efficientconv.files import CONFIG_DIR
 from efficientconv.results import paper
-from efficientconv.results.csv_files import csv_rows
+from efficientconv.results.csv_files import read_rows
 from efficientconv.results.table import Table
-from efficientconv.results.table_columns import columns, read_lines
+from efficientconv.results.table_columns import columns
 from efficientconv.results.tables import table_config, table_names, table_title
 
 COMPLEXITY = CONFIG_DIR.parent / "results" / "complexity.csv"
@@ -21,12 +21,12 @@ def tier_tables(folder: Path) -> list[dict[str, str]]:
 
 def paper_points() -> list[dict]:
     """The paper's accuracies on ImageNet, at the costs that we count for its networks there."""
-    costs = {row["model"]: row for row in csv_rows(COMPLEXITY) if row["layout"] == "imagenet"}
+    costs = {row["model"]: row for row in read_rows(COMPLEXITY) if row["layout"] == "imagenet"}
     errors = {figure.row: figure for figure in paper.figures() if figure.column == "top1_error_percent"}
     return [
         {
             "model": model, "top1": round(100 - float(error.value), 2), "tables": error.tables, "mark": error.source,
-            "macs": int(costs[model]["macs"]), "params": int(costs[model]["params"]),
+            "macs": costs[model]["macs"], "params": costs[model]["params"],
         }
         for model, error in errors.items()
         if model in costs
@@ -34,7 +34,7 @@ def paper_points() -> list[dict]:
 
 
 def _table(path: Path) -> dict[str, str]:
-    rows, name = read_lines(path), path.stem.removeprefix("table").removeprefix("_")
+    rows, name = read_rows(path), path.stem.removeprefix("table").removeprefix("_")
     config = table_config(name) if name in table_names() else None
     title = f"{table_title(name)}: {config.title}" if config else path.stem
     table = Table(rows, list(columns(config).values())) if config and config.trained else Table.of(rows)
