@@ -32,7 +32,7 @@ if __name__ == "__main__":
 
 from efficientconv.arguments import require_writable
 from efficientconv.config import ModelConfig
-from efficientconv.models import list_models, model_config
+from efficientconv.models import LAYOUTS, list_models, model_config
 from efficientconv.models.budget import fits
 from efficientconv.results import complexity_table as table
 from efficientconv.results.pages import write_files
@@ -58,7 +58,7 @@ def main() -> None:
     if args.layers:
         print_layers(args.layers, args.layout or "imagenet")
     elif args.budget is not None:
-        print_widths(args.budget, [args.layout] if args.layout else list(table.LAYOUTS))
+        print_widths(args.budget, [args.layout] if args.layout else list(LAYOUTS))
     else:
         require_writable(args.output_dir)
         write_tables(args.output_dir, args.layout)
@@ -73,7 +73,7 @@ def print_widths(budget: float, layouts: Sequence[str]) -> None:
     papers = [config for config in map(model_config, list_models()) if config.trunk != "torchvision"]
     print(LEGEND)
     for layout in layouts:
-        num_classes, size = table.LAYOUTS[layout]
+        num_classes, size = LAYOUTS[layout]
         models = [validate(ModelConfig, {**config.model_dump(), "layout": layout, "macs": budget}) for config in papers]
         found = {model.name: fits(model, budget, num_classes, size) for model in models}
         print(f"\nlayout {layout}, {num_classes} classes, model.macs={budget:g}\n{table.width_table(found).text()}")
@@ -83,7 +83,7 @@ def write_tables(folder: Path, layout: str | None) -> None:
     costs = table.cost_rows()
     ratios = table.ratio_table(costs)
     print(LEGEND, COLUMNS, sep="\n")
-    for name, (num_classes, _) in table.LAYOUTS.items():
+    for name, (num_classes, _) in LAYOUTS.items():
         if layout in (None, name):
             rows = [row for row in costs if row["layout"] == name]
             print(f"\nlayout {name}, {num_classes} classes\n{Table(rows, table.COST_COLUMNS).text()}")

@@ -33,15 +33,12 @@ if __name__ == "__main__":
 from efficientconv import cli
 from efficientconv.arguments import seeds, settings
 from efficientconv.config import RunConfig
-from efficientconv.engine.identity import run_name
-from efficientconv.engine.run_folder import run_folder
 from efficientconv.errors import UserError
-from efficientconv.reproduce.plan import PlannedRun, tier_config
+from efficientconv.reproduce.plan import PlannedRun, tier_config, train
 from efficientconv.results.decisions import HELD_OUT, decisions, ledger
 from efficientconv.results.pages import page, write_files
 from efficientconv.results.record import read_record
-from efficientconv.sweep.outcome import outcome_table, sweep_exit_code
-from efficientconv.sweep.pool import run_jobs
+from efficientconv.results.table import grouped
 from efficientconv.validation import validate
 
 
@@ -71,8 +68,7 @@ def planned(tier: str, seeds: list[int], overrides: list[str], results: Path) ->
     for seed in seeds:
         for name, changes in variants.items():
             config = composed([f"tier={tier}", *overrides, f"data.val_fraction={HELD_OUT}", f"seed={seed}", *changes])
-            record = results / tier / "decisions" / f"{run_name(config)}.json"
-            runs.append(PlannedRun(name, seed, config, run_folder(config), record))
+            runs.append(PlannedRun(name, config, results / tier / "decisions"))
     return runs
 
 
@@ -80,19 +76,10 @@ def composed(overrides: list[str]) -> RunConfig:
     return validate(RunConfig, cli.compose("train", overrides))
 
 
-def train(missing: list[PlannedRun]) -> int:
-    by_folder = {run.folder.path: run for run in missing}
-    outcomes = run_jobs([run.config for run in missing], ended=lambda outcome: by_folder[outcome.folder].keep_record())
-    print(outcome_table(outcomes))
-    return sweep_exit_code(outcomes)
-
-
 def write(runs: list[PlannedRun], tier: str, results: Path) -> None:
-    found: dict[str, list] = {}
-    for run in runs:
-        if run.record.exists():
-            found.setdefault(run.row, []).append(read_record(run.record))
-    seeds = ",".join(map(str, dict.fromkeys(run.seed for run in runs)))
+    finished = grouped((run for run in runs if run.record.exists()), lambda run: run.row)
+    found = {row: [read_record(run.record) for run in of_row] for row, of_row in finished.items()}
+    seeds = ",".join(map(str, dict.fromkeys(run.config.seed for run in runs)))
     text = page(
         f"# Decisions, and what they move (tier {tier})",
         "Where the paper is silent or not at hand, this project decided (mark D).",

@@ -48,14 +48,12 @@ from efficientconv.engine.device import choose_device
 from efficientconv.errors import UserError, did_you_mean
 from efficientconv.reproduce.estimate import estimate
 from efficientconv.reproduce.measure import tier_times
-from efficientconv.reproduce.plan import PlannedRun, plan_runs
+from efficientconv.reproduce.plan import plan_runs, train
 from efficientconv.reproduce.report import plan_text
 from efficientconv.reproduce.tier import load_tier
 from efficientconv.reproduce.write import write_plots, write_table
 from efficientconv.results.tables import needed_rows, table_config
 from efficientconv.results.times import read_times
-from efficientconv.sweep.outcome import outcome_table, sweep_exit_code
-from efficientconv.sweep.pool import run_jobs
 from efficientconv.validation import validate
 
 
@@ -99,14 +97,6 @@ def main() -> None:
         print(f"all times were measured anew; {names} still have earlier ones: make each again by the command at its end")
     if code:
         sys.exit(code)
-
-
-def train(pending: Sequence[PlannedRun], jobs: int) -> int:
-    by_folder = {run.folder.path: run for run in pending}
-    outcomes = run_jobs([run.config for run in pending], jobs, ended=lambda outcome: by_folder[outcome.folder].keep_record())
-    if outcomes:
-        print(outcome_table(outcomes))
-    return sweep_exit_code(outcomes)
 
 
 def compose(overrides: Sequence[str]) -> RunConfig:

@@ -98,7 +98,8 @@ def test_one_run_gives_no_interval() -> None:
     ],
 )
 def test_a_table_that_contradicts_itself_is_refused(change: dict, message: str) -> None:
-    values = {"title": "t", "source": "D", "baseline": "a@2e6", "curve_of": "a", "rows": ["a@2e6", "c@2e6"]} | change
+    values = {"name": "t", "title": "t", "source": "D", "baseline": "a@2e6", "curve_of": "a"}
+    values |= {"rows": ["a@2e6", "c@2e6"]} | change
     values["claims"] = [{"sentence": "s", "is": "better", "source": "D"} | claim for claim in values.get("claims", [])]
     with pytest.raises(ValueError, match=message):
         validate(TableConfig, values)

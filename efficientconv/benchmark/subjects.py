@@ -13,7 +13,7 @@ from efficientconv.complexity import count
 from efficientconv.engine.device import autocast
 from efficientconv.layers import ConvLayer, Topology, build_layer
 from efficientconv.layers.backend import HasOperator, runs_operator, set_backend
-from efficientconv.models import create_model, image_size_of, model_config
+from efficientconv.models import LAYOUTS, create_model, image_size_of, model_config
 from efficientconv.models.entry import takes_stem_kernel
 from efficientconv.models.network import Network
 from efficientconv.roofline.execution import least
@@ -131,8 +131,8 @@ def layer_subjects(
 def model_subject(
     model: str, layout: str, batch: int, backend: str, device: torch.device, precision: str = "fp32", width: float = 1.0
 ) -> Subject:
-    classes = 1000 if layout == "imagenet" else 10
-    size = image_size_of(model_config(model), None if layout == "imagenet" else 32)
+    classes, pixels = LAYOUTS[layout]
+    size = image_size_of(model_config(model), pixels)
     network = create_model(model, classes, layout=layout, width=width, image_size=size)
     macs = count(network, (3, size, size)).macs
     network = set_backend(network.to(device), backend)

@@ -19,12 +19,11 @@ from efficientconv.config import OptimConfig, ScheduleConfig, TrainerConfig
 from efficientconv.engine.trainer import Trainer
 from efficientconv.files import CONFIG_DIR
 from efficientconv.layers.backend import set_backend
-from efficientconv.models import create_model, image_size_of, model_config
+from efficientconv.models import LAYOUTS, create_model, image_size_of, model_config
 from efficientconv.timing import Job, Quartiles, held_bytes, measure, peak_bytes
 from efficientconv.validation import validate
 
 Row = dict[str, object]  # one measurement; units are in the names
-SIZES = {"imagenet": (1000, None), "cifar": (10, 32)}  # layout: classes, pixels a side (None: the layout's own)
 WARM_RUNS = 3  # runs before kernels are counted
 ENDLESS = 1_000_000  # steps of an epoch: so many that no epoch ends during a measurement
 
@@ -117,7 +116,7 @@ class Bench:
         return Trainer(model, config, optim, schedule, seed=0, steps_per_epoch=ENDLESS, device=self.device)
 
     def network(self, name: str, layout: str):
-        classes, size = SIZES[layout]
+        classes, size = LAYOUTS[layout]
         return create_model(name, classes, layout=layout, width=self.width, image_size=size)
 
     def _macs(self, name: str, layout: str) -> int:
@@ -130,7 +129,7 @@ class Bench:
 
 
 def pixels(name: str, layout: str) -> int:
-    return image_size_of(model_config(name), SIZES[layout][1])
+    return image_size_of(model_config(name), LAYOUTS[layout][1])
 
 
 class OneBatch:
@@ -138,7 +137,7 @@ class OneBatch:
 
     def __init__(self, trainer: Trainer, layout: str):
         batch = trainer.config.global_batch_size // trainer.config.accumulation_steps
-        classes, _ = SIZES[layout]
+        classes, _ = LAYOUTS[layout]
         size = 32 if layout == "cifar" else 221
         memory_format = torch.channels_last if trainer.config.channels_last else torch.contiguous_format
         noise = torch.Generator().manual_seed(0)

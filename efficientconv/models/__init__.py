@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from efficientconv.models.zoo import layout_name, list_models, model_config, register_model
+from efficientconv.models.zoo import LAYOUTS, layout_name, list_models, model_config, register_model
 
 if TYPE_CHECKING:
     from efficientconv.models.builder import create_model, image_size_of
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 _HOMES = {"create_model": "builder", "image_size_of": "builder", "FeatureNetwork": "features"}
 __all__ = [
-    "FeatureNetwork", "create_model", "image_size_of", "layout_name", "list_models", "model_config", "register_model",
+    "LAYOUTS", "FeatureNetwork", "create_model", "image_size_of", "layout_name", "list_models", "model_config",
+    "register_model",
 ]  # fmt: skip
 
 

@@ -22,6 +22,8 @@ REGISTERED: Registry[Callable[..., nn.Module]] = Registry("model")
 
 # auto takes the cifar layout up to this many pixels a side: with more, its first stage would run at more than 32 x 32
 CIFAR_LAYOUT_MAX_SIZE = 64
+# the images that a layout was designed for: classes, and pixels a side (None: the size for which the model was designed)
+LAYOUTS: dict[str, tuple[int, int | None]] = {"imagenet": (1000, None), "cifar": (10, 32)}
 
 
 def list_models(pattern: str = "*") -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,8 +17,9 @@ from efficientconv.engine.epoch_log import read_records
 from efficientconv.errors import UserError
 from efficientconv.models import create_model, image_size_of
 from efficientconv.reproduce.plan import PlannedRun
+from efficientconv.timing import seconds
 
-TRIAL_BATCH, TRIAL_STEPS = 32, 3
+TRIAL_BATCH = 32
 RECENT_EPOCHS = 3
 START_SECONDS = 6  # imports, data and network of a run
 
@@ -66,8 +66,8 @@ def data_facts(config: DataConfig) -> DataFacts:
 
 def _estimate(run: PlannedRun, facts: DataFacts, images_per_s: float, source: str) -> Estimate:
     left = run.config.trainer.epochs - run.epochs_done
-    seconds = None if facts.images is None else left * facts.images / images_per_s + START_SECONDS
-    return Estimate(seconds, _disk_bytes(run, facts.num_classes), source)
+    time_left = None if facts.images is None else left * facts.images / images_per_s + START_SECONDS
+    return Estimate(time_left, _disk_bytes(run, facts.num_classes), source)
 
 
 def _measured_rate(row: str, runs: Sequence[PlannedRun]) -> tuple[float, str] | None:
@@ -84,13 +84,7 @@ def _trial_rate(run: PlannedRun, num_classes: int) -> tuple[float, str]:
     model.to(device, memory_format=torch.channels_last)
     batch = torch.randn(TRIAL_BATCH, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
     labels = torch.zeros(TRIAL_BATCH, dtype=torch.int64, device=device)
-    seconds = []
-    for _ in range(TRIAL_STEPS + 1):
-        start = time.perf_counter()
-        cross_entropy(model(batch), labels).backward()
-        next(model.parameters()).grad.sum().item()  # waits for a GPU
-        seconds.append(time.perf_counter() - start)
-    return TRIAL_BATCH / statistics.median(seconds[1:]), f"{TRIAL_STEPS} steps tried now"
+    return TRIAL_BATCH / seconds(lambda: cross_entropy(model(batch), labels).backward(), device), "steps tried now"
 
 
 def _disk_bytes(run: PlannedRun, num_classes: int) -> int:

@@ -1,4 +1,4 @@
-"""The runs that a table needs at a tier, and the state of each run."""
+"""The runs that a table needs at a tier, the state of each run, and their training."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from efficientconv.engine.identity import identity, run_name
 from efficientconv.engine.run_folder import RunFolder, in_use, run_folder
 from efficientconv.errors import UserError
 from efficientconv.results.record import record_of, write_record
+from efficientconv.sweep.outcome import outcome_table, sweep_exit_code
+from efficientconv.sweep.pool import run_jobs
 from efficientconv.validation import validate
 
 ComposeRun = Callable[[Sequence[str]], RunConfig]  # the edge to Hydra, handed in
@@ -19,13 +21,19 @@ ComposeRun = Callable[[Sequence[str]], RunConfig]  # the edge to Hydra, handed i
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One row of a table and one seed at a tier. `record` is the file that keeps the finished run."""
+    """One row of a table and one seed at a tier. `records`: the folder of the records that keep finished runs."""
 
     row: str
-    seed: int
     config: RunConfig
-    folder: RunFolder
-    record: Path
+    records: Path
+
+    @property
+    def folder(self) -> RunFolder:
+        return run_folder(self.config)
+
+    @property
+    def record(self) -> Path:
+        return self.records / f"{run_name(self.config)}.json"
 
     @property
     def state(self) -> str:
@@ -42,7 +50,7 @@ class PlannedRun:
     def keep_record(self) -> None:
         """Writes the record if the run is done. An existing record does not change."""
         if self.state == "done" and not self.record.exists():
-            write_record(record_of(self.folder), self.record.parent)
+            write_record(record_of(self.folder), self.records)
 
 
 def plan_runs(models: Mapping[str, ModelConfig], seeds: Sequence[int], base: RunConfig, results: Path) -> list[PlannedRun]:
@@ -57,9 +65,18 @@ def plan_runs(models: Mapping[str, ModelConfig], seeds: Sequence[int], base: Run
     for seed in seeds:
         for row, model in models.items():
             config = validate(RunConfig, base.model_dump() | {"model": model.model_dump(), "seed": seed})
-            record = results / "runs" / f"{run_name(config)}.json"
-            runs.setdefault(record, PlannedRun(row, seed, config, run_folder(config), record))
+            run = PlannedRun(row, config, results / "runs")
+            runs.setdefault(run.record, run)
     return list(runs.values())
+
+
+def train(runs: Sequence[PlannedRun], jobs: int = 1) -> int:
+    """Trains the runs, `jobs` at a time, and keeps the record of each. Returns the exit code."""
+    by_folder = {run.folder.path: run for run in runs}
+    outcomes = run_jobs([run.config for run in runs], jobs, ended=lambda outcome: by_folder[outcome.folder].keep_record())
+    if outcomes:
+        print(outcome_table(outcomes))
+    return sweep_exit_code(outcomes)
 
 
 def tier_config(tier: str, overrides: Sequence[str], compose: ComposeRun) -> RunConfig:

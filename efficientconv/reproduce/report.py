@@ -18,7 +18,7 @@ def plan_text(
     by_run = dict(zip(map(id, pending), estimates))
     table = Table([(run, by_run.get(id(run))) for run in runs], [
         Column("row", lambda row: row[0].row),
-        Column("seed", lambda row: row[0].seed),
+        Column("seed", lambda row: row[0].config.seed),
         Column("state", lambda row: row[0].state),
         Column("epochs", lambda row: f"{row[0].epochs_done}/{row[0].config.trainer.epochs}"),
         Column("time left", lambda row: row[1] and ("?" if row[1].seconds is None else duration(row[1].seconds))),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from efficientconv.reproduce.table_files import write_tier_table
 from efficientconv.reproduce.tier import Tier
 from efficientconv.results.arithmetic_tables import configuration_rows, topology_rows
 from efficientconv.results.complexity_table import network_cost
@@ -13,9 +14,8 @@ from efficientconv.results.pages import page, write_files
 from efficientconv.results.plot import Point, plot
 from efficientconv.results.statistics import Comparison
 from efficientconv.results.table import Table
-from efficientconv.results.table_files import Context, write_tier_table
 from efficientconv.results.table_rows import PaperTable, TableRow, by_row, by_seed
-from efficientconv.results.tables import COSTS, TableConfig, model_of, needed_rows, table_config, table_title
+from efficientconv.results.tables import COSTS, TableConfig, model_of, needed_rows, table_config
 from efficientconv.results.times import Network, Times, measured_on, network_of
 
 ARITHMETIC = {"1": configuration_rows, "3": topology_rows}
@@ -25,7 +25,7 @@ def write_table(name: str, tier: Tier, seeds: Sequence[int], command: str, times
     """Table `name` of what the tier's records hold of these seeds. `command` makes it again."""
     config = table_config(name)
     if not config.trained:
-        return _write_arithmetic(name, config, tier, command)
+        return _write_arithmetic(config, tier, command)
     models = tier.models([*needed_rows(config), *config.quoted])
     runs = by_row(models, [record for record in tier.records if record.seed in seeds])
     comparison = Comparison({row: by_seed(records) for row, records in runs.items()})
@@ -39,20 +39,20 @@ def write_table(name: str, tier: Tier, seeds: Sequence[int], command: str, times
         )
         for row, cost in costs.items()
     ], comparison)  # fmt: skip
-    context = Context(name, tier.name, tier.about, tier.conditions, command, measured_on(times))
-    pictures = _write_curves(name, table, tier) if config.curve_of else []
-    return [*write_tier_table(tier.folder, table, context), *pictures]
+    written = write_tier_table(tier, table, command, measured_on(times))
+    return [*written, *(_write_curves(table, tier) if config.curve_of else [])]
 
 
-def _write_curves(name: str, table: PaperTable, tier: Tier) -> list[Path]:
+def _write_curves(table: PaperTable, tier: Tier) -> list[Path]:
     """<name>_macs, <name>_inference and <name>_training: a line a model; without what was not measured."""
-    points = {
-        kind: [Point(row.name, row.cost(kind), row.accuracy(), series=model_of(row.name))
-               for row in table.rows if row.runs and row.cost(kind)]
-        for kind in COSTS
-    }  # fmt: skip
-    title = f"tier {tier.name}: {table.config.title}"
-    return _write_pictures(tier, {f"{name}_{kind}": (of, title, COSTS[kind], True) for kind, of in points.items()})
+    paths = []
+    for kind, figure in COSTS.items():
+        points = [
+            Point(row.name, row.cost(kind), row.accuracy(), series=model_of(row.name))
+            for row in table.rows if row.runs and row.cost(kind)
+        ]  # fmt: skip
+        paths += _write_picture(tier, f"{table.config.name}_{kind}", points, table.config.title, figure, joined=True)
+    return paths
 
 
 def write_plots(tier: Tier, times: Mapping[Network, Times]) -> list[Path]:
@@ -63,29 +63,28 @@ def write_plots(tier: Tier, times: Mapping[Network, Times]) -> list[Path]:
     of_runs = {name: times[network_of(models[name])] for name in runs if network_of(models[name]) in times}
     macs = [Point.of(name, records[0].summary["macs"], records) for name, records in runs.items()]
     time = [Point.of(name, measured.ms_per_image, runs[name]) for name, measured in of_runs.items()]
-    title = f"tier {tier.name}: {tier.conditions}"
-    pictures = {"accuracy_macs": (macs, title, "macs", False), "accuracy_time": (time, title, "ms_per_image", False)}
-    return _write_pictures(tier, pictures)
+    return [
+        *_write_picture(tier, "accuracy_macs", macs, tier.conditions, "macs"),
+        *_write_picture(tier, "accuracy_time", time, tier.conditions, "ms_per_image"),
+    ]
 
 
-def _write_pictures(tier: Tier, pictures: Mapping[str, tuple[Sequence[Point], str, str, bool]]) -> list[Path]:
-    """Writes pictures, given by name with the arguments of `plot`. A picture without a point is left out."""
-    files = {}
-    for name, (points, title, figure, joined) in pictures.items():
-        if points:
-            drawn = plot(points, title, FIGURES[figure], joined)
-            files |= {f"{name}{ending}": content for ending, content in drawn.items()}
-    return write_files(tier.folder, files)
+def _write_picture(
+    tier: Tier, name: str, points: Sequence[Point], title: str, figure: str, joined: bool = False
+) -> list[Path]:
+    """Writes <name>.png and .svg, a `plot` over a figure of cost; nothing without points."""
+    files = plot(points, f"tier {tier.name}: {title}", FIGURES[figure], joined) if points else {}
+    return write_files(tier.folder, {f"{name}{ending}": content for ending, content in files.items()})
 
 
-def _write_arithmetic(name: str, config: TableConfig, tier: Tier, command: str) -> list[Path]:
+def _write_arithmetic(config: TableConfig, tier: Tier, command: str) -> list[Path]:
     models = tier.models(dict.fromkeys(["a", *config.rows]))
-    table = Table.of(ARITHMETIC[name](models, *tier.images))
+    table = Table.of(ARITHMETIC[config.name](models, *tier.images))
     text = page(
-        f"# {table_title(name)}, tier {tier.name}: {config.title}",
+        f"# {config.heading}, tier {tier.name}: {config.title}",
         f"Counted from the models as they are built: width {tier.base.model.width:g}. 1 MAC is one multiply-accumulate, 2 "
         "FLOPs.",
         table.markdown(),
         f"Made by `{command}`.",
     )
-    return write_files(tier.folder, {f"table{name}.md": text, f"table{name}.csv": table.csv()})
+    return write_files(tier.folder, {f"table{config.suffix}.md": text, f"table{config.suffix}.csv": table.csv()})

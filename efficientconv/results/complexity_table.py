@@ -12,15 +12,13 @@ import torch
 
 from efficientconv.complexity import Cost, NetworkCost, count
 from efficientconv.config import ModelConfig
-from efficientconv.models import create_model, image_size_of, list_models, model_config
+from efficientconv.models import LAYOUTS, create_model, image_size_of, list_models, model_config
 from efficientconv.models.budget import Fit
 from efficientconv.results import paper
 from efficientconv.results.csv_files import csv_rows
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.table import Column, Row, Table
 
-# layout: classes, and pixels a side (None: the size for which the model was designed)
-LAYOUTS: dict[str, tuple[int, int | None]] = {"imagenet": (1000, None), "cifar": (10, 32)}
 # AlexNet's pools leave nothing of 32 x 32 pixels
 IMPOSSIBLE = {("alexnet", "cifar")}
 MACS = FIGURES["macs"]

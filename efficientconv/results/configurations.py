@@ -9,7 +9,7 @@ from efficientconv.engine.identity import identity
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.record import RunRecord
 from efficientconv.results.statistics import spread
-from efficientconv.results.table import Column, Table
+from efficientconv.results.table import Column, Table, grouped
 from efficientconv.validation import flat
 
 Runs = Sequence[RunRecord]  # runs of one configuration: only their seeds differ
@@ -28,10 +28,7 @@ def configuration_table(records: Runs) -> Table:
 
 
 def by_configuration(records: Runs) -> list[Runs]:
-    groups: dict[tuple, list[RunRecord]] = {}
-    for record in records:
-        groups.setdefault(record.group, []).append(record)
-    return list(groups.values())
+    return list(grouped(records, lambda record: record.group).values())
 
 
 def _varying(groups: Sequence[Runs]) -> dict[str, str]:

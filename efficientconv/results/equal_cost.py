@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import TypeVar
 
 import numpy as np
 
 from efficientconv.results.statistics import Comparison, Difference, t_quantile
 
+T = TypeVar("T")
 GRID = 200  # number of costs between the ends of a curve at which a difference is tested
 NEAR_END = 0.03  # share of a cost: budgets are met this closely, so a row this little beyond an end is compared with the end
 
@@ -43,7 +45,7 @@ class Curve:
         self, comparison: Comparison, costs: Mapping[str, float], errors: Mapping[str, float] = MappingProxyType({})
     ):
         self.comparison, self.errors = comparison, errors
-        self.rows = _front(sorted(costs, key=costs.get), lambda row: comparison.contrast({row: 1.0}).mean)
+        self.rows = front(costs, costs.__getitem__, lambda row: comparison.contrast({row: 1.0}).mean)
         self.costs = [costs[row] for row in self.rows]
 
     def difference(self, row: str, cost: float) -> Difference | None:
@@ -91,13 +93,13 @@ class Curve:
         return {row: float(share) for row, share in zip(self.rows, shares) if share}
 
 
-def _front(rows: Sequence[str], accuracy: Callable[[str], float]) -> list[str]:
-    """The rows that are more accurate than all cheaper rows. `rows` are ordered by cost, the cheapest first."""
-    front: list[str] = []
-    for row in rows:
-        if not front or accuracy(row) > accuracy(front[-1]):
-            front.append(row)
-    return front
+def front(networks: Iterable[T], cost: Callable[[T], float], accuracy: Callable[[T], float]) -> list[T]:
+    """The Pareto front: the networks that are more accurate than all cheaper ones, the cheapest first."""
+    found: list[T] = []
+    for network in sorted(networks, key=lambda network: (cost(network), -accuracy(network))):
+        if not found or accuracy(network) > accuracy(found[-1]):
+            found.append(network)
+    return found
 
 
 def _first(grid: np.ndarray, values: np.ndarray) -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from efficientconv.models import model_config
 from efficientconv.results.claims import EQUAL_COST, ClaimResult, counts, tested_claims
-from efficientconv.results.table import Column, Table
+from efficientconv.results.table import Column, Table, grouped
 from efficientconv.results.tables import budget_of, model_of
 from efficientconv.text import interval
 
@@ -39,9 +39,7 @@ def findings(folder: Path) -> str:
 
 def _equal_cost_table(claims: list[ClaimResult]) -> str:
     """A line for each model, kind of cost and verdict."""
-    lines: dict[tuple, list[ClaimResult]] = {}
-    for claim in claims:
-        lines.setdefault((model_of(claim.row), claim.at_equal, claim.verdict), []).append(claim)
+    lines = grouped(claims, lambda claim: (model_of(claim.row), claim.at_equal, claim.verdict))
     return Table(list(lines.values()), [
         Column("model", lambda line: model_of(line[0].row).upper()),
         Column("layers", lambda line: model_config(model_of(line[0].row)).description),

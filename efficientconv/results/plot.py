@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 
 from efficientconv.results.comparable import series_names
 from efficientconv.results.configurations import by_configuration
+from efficientconv.results.equal_cost import front
 from efficientconv.results.families import Family, family_of
 from efficientconv.results.figures import FIGURES, Figure
 from efficientconv.results.labels import FAINT, Place, label, shown
@@ -61,11 +62,7 @@ def plot(points: Sequence[Point], title: str, cost: Figure, joined: bool = False
 
 def pareto_front(points: Sequence[Point]) -> list[Point]:
     """The points that are more accurate than all cheaper points, by cost."""
-    front: list[Point] = []
-    for point in sorted(points, key=lambda p: (p.cost, -p.top1.mean)):
-        if not front or point.top1.mean > front[-1].top1.mean:
-            front.append(point)
-    return front
+    return front(points, lambda point: point.cost, lambda point: point.top1.mean)
 
 
 def _names(records: Sequence[RunRecord]) -> list[str]:
@@ -98,8 +95,8 @@ def _draw(axes: Axes, points: Sequence[Point], joined: bool, equal: str | None) 
 def _draw_lines(axes: Axes, number: int, name: str, line: list[Point], joined: bool, of: int) -> list[Place]:
     """Draws a line through the front of series `number` of `of`. Returns the corners of the line."""
     path = [(p.cost, p.top1.mean) for p in pareto_front(line)]
-    front = "front: no cheaper network is as accurate" + (f"; {name}" if of > 1 else "")
-    style = {"color": family_of(name).colour} if joined else {"color": FAINT, "label": shown(front)}
+    told = "front: no cheaper network is as accurate" + (f"; {name}" if of > 1 else "")
+    style = {"color": family_of(name).colour} if joined else {"color": FAINT, "label": shown(told)}
     axes.plot(*zip(*path), LINES[number % len(LINES)], linewidth=1.3, zorder=1, **style)
     return path
 

@@ -53,8 +53,9 @@ class Claim(Section):
 
 
 class TableConfig(Section):
-    """A table of the paper. Rows are names of models."""
+    """A table of the paper, or an experiment of this project's. Rows are names of models."""
 
+    name: str
     title: str
     source: str
     baseline: Row  # costs are also given as shares of this row's
@@ -63,6 +64,15 @@ class TableConfig(Section):
     trained: bool = True  # False: a table of arithmetic
     curve_of: str | None = None  # a table of curves: the model whose curve the other rows are compared with
     claims: list[Claim] = []
+
+    @property
+    def heading(self) -> str:
+        return f"Table {self.name}" if self.name.isdigit() else f"Experiment {self.name}"
+
+    @property
+    def suffix(self) -> str:
+        """The end of its files' names, as in table2.md and table_residual.md."""
+        return self.name if self.name.isdigit() else f"_{self.name}"
 
     @model_validator(mode="after")
     def check(self) -> TableConfig:
@@ -81,11 +91,7 @@ def table_config(name: str) -> TableConfig:
     if name not in table_names():
         raise UserError(f"unknown table '{name}': {did_you_mean(name, table_names())}")
     values = yaml.safe_load((CONFIG_DIR / "table" / f"{name}.yaml").read_text())
-    return validate(TableConfig, values, where=f"table/{name}")
-
-
-def table_title(name: str) -> str:
-    return f"Table {name}" if name.isdigit() else f"Experiment {name}"
+    return validate(TableConfig, {"name": name} | values, where=f"table/{name}")
 
 
 def needed_rows(table: TableConfig) -> list[str]:

@@ -9,7 +9,7 @@ import torch
 
 from efficientconv.config import ModelConfig
 from efficientconv.errors import UserError
-from efficientconv.models import create_model, image_size_of, model_config
+from efficientconv.models import LAYOUTS, create_model, image_size_of, model_config
 from efficientconv.roofline.execution import EXECUTIONS
 from efficientconv.roofline.limit import Time, expected, limit
 from efficientconv.roofline.machine import GUESSED, MACHINES
@@ -18,7 +18,6 @@ from efficientconv.roofline.step import Setting, step_of
 from efficientconv.roofline.work import Work
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-LAYOUTS = {"imagenet": (1000, None), "cifar": (10, 32)}  # classes, pixels a side (None: the layout's own)
 BASELINE = "a"
 
 Ways = Mapping[str, Sequence[Work]]  # a step by the way of running it

@@ -9,7 +9,7 @@ from efficientconv.results import paper
 from efficientconv.results.csv_files import read_rows
 from efficientconv.results.table import Table
 from efficientconv.results.table_columns import columns
-from efficientconv.results.tables import table_config, table_names, table_title
+from efficientconv.results.tables import table_config, table_names
 
 COMPLEXITY = CONFIG_DIR.parent / "results" / "complexity.csv"
 
@@ -36,6 +36,6 @@ def paper_points() -> list[dict]:
 def _table(path: Path) -> dict[str, str]:
     rows, name = read_rows(path), path.stem.removeprefix("table").removeprefix("_")
     config = table_config(name) if name in table_names() else None
-    title = f"{table_title(name)}: {config.title}" if config else path.stem
+    title = f"{config.heading}: {config.title}" if config else path.stem
     table = Table(rows, list(columns(config).values())) if config and config.trained else Table.of(rows)
     return {"tier": path.parent.name, "file": path.name, "title": title, "html": table.html()}

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from efficientconv.reproduce.tier import Tier
 from efficientconv.results import claims
 from efficientconv.results.pages import page, write_files
 from efficientconv.results.statistics import CONFIDENCE, MARGIN_POINTS, Comparison
 from efficientconv.results.table import Column, Row, Table
 from efficientconv.results.table_columns import line_of, needed_columns, shown
 from efficientconv.results.table_rows import PaperTable
-from efficientconv.results.tables import Cost, table_title
+from efficientconv.results.tables import Cost
 from efficientconv.roofline.peaks import OF_LIMIT
 
 AT_EQUAL_TIME = (
@@ -27,45 +27,33 @@ RUN = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Context:
-    """The text around a table: the origin of its numbers, and the command that makes them again."""
-
-    table: str
-    tier: str
-    about_tier: str  # its cost, and what it can show
-    conditions: str  # data, width, epochs
-    command: str
-    measured_on: str
-
-
-def write_tier_table(folder: Path, table: PaperTable, context: Context) -> list[Path]:
-    """Writes the files, each whole or not at all."""
-    name = context.table if context.table.isdigit() else f"_{context.table}"
-    lines = [line_of(row, table.config, context.tier) for row in table.rows]
-    texts = {f"table{name}.md": _text(table, lines, context), f"table{name}.csv": Table.of(lines).csv()}
+def write_tier_table(tier: Tier, table: PaperTable, command: str, measured_on: str) -> list[Path]:
+    """Writes the files, each whole or not at all. `command` makes them again. `measured_on`: the machine of the times."""
+    end = table.config.suffix
+    lines = [line_of(row, table.config, tier.name) for row in table.rows]
+    texts = {f"table{end}.md": _text(tier, table, lines, command, measured_on), f"table{end}.csv": Table.of(lines).csv()}
     if table.claims:
-        texts[f"claims{name}.csv"] = Table(table.claims, claims.COLUMNS).csv()
+        texts[f"claims{end}.csv"] = Table(table.claims, claims.COLUMNS).csv()
     if table.needed:
-        texts[f"needed{name}.csv"] = _needed_table(table, *table.needed).csv()
-    return write_files(folder, texts)
+        texts[f"needed{end}.csv"] = _needed_table(table, *table.needed).csv()
+    return write_files(tier.folder, texts)
 
 
-def _text(table: PaperTable, lines: Sequence[Row], context: Context) -> str:
+def _text(tier: Tier, table: PaperTable, lines: Sequence[Row], command: str, measured_on: str) -> str:
     trained, (main, more) = [line for line in lines if line["seeds"]], shown(table.config)
     told = trained if trained and table.config.curve_of else lines
     missing = [line["row"] for line in lines if line not in told]
     return page(
-        f"# {table_title(context.table)}, tier {context.tier}: {table.config.title}",
-        f"The tier. {context.about_tier}",
-        f"Ours: {context.conditions}. The paper's: ImageNet, validation images, centre crop; accuracies are 100 minus "
+        f"# {table.config.heading}, tier {tier.name}: {table.config.title}",
+        f"The tier. {tier.about}",
+        f"Ours: {tier.conditions}. The paper's: ImageNet, validation images, centre crop; accuracies are 100 minus "
         "the error that the paper reports, from memory, unchecked (M). Compare between the two which layer keeps "
         "accuracy at which cost, not the accuracies themselves.",
         Table(told, main).markdown(),
         *([f"Not run at this tier: {', '.join(missing)}."] if missing else ()),
         f"± is the standard deviation over n seeds. Differences of means have intervals of {CONFIDENCE:.0%}, Student's t by "
         f"{_test_text(table.comparison)} MACs, parameters and times are those of this tier's networks. ms per image: median "
-        f"of interleaved passes on {context.measured_on}.",
+        f"of interleaved passes on {measured_on}.",
         *(_claims_text(table) if table.claims else ()),
         *(_needed_text(table) if table.needed else ()),
         "## The same runs: spread and size",
@@ -73,7 +61,7 @@ def _text(table: PaperTable, lines: Sequence[Row], context: Context) -> str:
         f"The interval is a bootstrap's, {CONFIDENCE:.0%}, of the mean."
         + (f" {OF_LIMIT}" if any(line["of_limit"] for line in lines) else ""),
         *(("## How it was made", Table(trained, RUN).markdown()) if trained else ()),
-        f"Made by `{context.command}` from the records in runs/.",
+        f"Made by `{command}` from the records in runs/.",
     )
 
 
