@@ -43,7 +43,7 @@ def csv_rows(path: Path) -> list[dict[str, str]]:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """As csv_rows, but numbers are numbers, and an empty cell is None."""
+    """As csv_rows, but numbers are numbers, and an empty cell is None. For files whose texts never look like a number."""
     return [{name: _typed(cell) for name, cell in row.items()} for row in csv_rows(path)]
 
 

@@ -40,25 +40,19 @@ def share_of_limit(pipeline: str, speeds: Mapping[str, float]) -> float | None:
 def estimate_table(rows: Sequence[Row]) -> str:
     """Estimates for all of ImageNet, if its images are like the measured ones and every core is as fast."""
     one = _of_one_worker(rows)
+    lines = [_estimates(one[name]) for name in (USUAL, FOLDERS, PREPARED, RAW)]
+    seconds = IMAGES["all"] * one[PREPARE]["worker_us"] / 1e6
+    once = {f"{cores} cores: an epoch": duration(seconds / cores) for cores in MACHINES}
+    return Table.of([*lines, {"": f"{PREPARE}, once"} | once]).markdown()
 
-    def seconds(name: str) -> float:
-        """The seconds that one core needs for an epoch, or to prepare all images."""
-        return IMAGES["all" if name == PREPARE else "train"] * one[name]["worker_us"] / 1e6
 
-    def unless_once(name: str, value: float) -> float | None:
-        return None if name == PREPARE else value
-
-    def epochs(name: str, cores: int) -> float | None:
-        return unless_once(name, EPOCHS * seconds(name) / cores)
-
-    return Table((USUAL, FOLDERS, PREPARED, RAW, PREPARE), [
-        Column("", lambda name: f"{PREPARE}, once" if name == PREPARE else name),
-        Column("GB on disk", lambda name: unless_once(name, IMAGES["all"] * one[name]["kb"] / 1e6), ".0f"),
-        *(column for cores in MACHINES for column in (
-            Column(f"{cores} cores: an epoch", lambda name, n=cores: seconds(name) / n, duration),
-            Column(f"{cores} cores: {EPOCHS} epochs", lambda name, n=cores: epochs(name, n), duration),
-        )),
-    ]).markdown()  # fmt: skip
+def _estimates(row: Row) -> Row:
+    line = {"": row["pipeline"], "GB on disk": f"{IMAGES['all'] * row['kb'] / 1e6:.0f}"}
+    for cores in MACHINES:
+        epoch_s = IMAGES["train"] * row["worker_us"] / 1e6 / cores
+        line[f"{cores} cores: an epoch"] = duration(epoch_s)
+        line[f"{cores} cores: {EPOCHS} epochs"] = duration(EPOCHS * epoch_s)
+    return line
 
 
 def _of_one_worker(rows: Sequence[Row]) -> dict[str, Row]:

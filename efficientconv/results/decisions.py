@@ -9,7 +9,7 @@ import yaml
 from efficientconv.files import CONFIG_DIR
 from efficientconv.results.record import RunRecord
 from efficientconv.results.statistics import CONFIDENCE, Comparison, Difference, holm, spread
-from efficientconv.results.table import Column, Table
+from efficientconv.results.table import Table
 from efficientconv.validation import Section, validate
 
 HELD_OUT = 0.1  # the share of the training images that these runs hold out
@@ -46,23 +46,22 @@ def ledger(runs: Mapping[str, Sequence[RunRecord]], tier: str) -> str:
     comparison = Comparison(accuracies)
     found = [comparison.difference(*reversed(decision.variants)) for decision in decisions()]
     corrected = holm([None if difference is None else difference.p_against(0) for difference in found])
-    table = Table(list(zip(decisions(), found, corrected)), [
-        Column("decision (D)", lambda row: row[0].decision),
-        Column("kept", lambda row: row[0].kept),
-        Column("otherwise", lambda row: f"{row[0].otherwise}: `{row[0].setting}`"),
-        Column("model", lambda row: row[0].model),
-        *(Column(title, lambda row, place=place: _mean(accuracies.get(list(row[0].variants)[place])))
-          for place, title in enumerate(("kept, %", "otherwise, %"))),
-        Column("difference, points", lambda row: row[1]),
-        Column("moves", lambda row: _moves(row[1], row[2])),
-    ])  # fmt: skip
+    rows = []
+    for decision, difference, p in zip(decisions(), found, corrected):
+        kept, other = (_mean(accuracies.get(variant)) for variant in decision.variants)
+        rows.append({
+            "decision (D)": decision.decision, "kept": decision.kept,
+            "otherwise": f"{decision.otherwise}: `{decision.setting}`", "model": decision.model,
+            "kept, %": kept, "otherwise, %": other, "difference, points": difference, "moves": _moves(difference, p),
+        })  # fmt: skip
     test = f"; {comparison.test}: {comparison.premises}" if any(p is not None for p in corrected) else ""
     settings = [f"model={decision.model} {decision.setting}" for decision in decisions()]
     commands = "\n".join(f"python train.py -m tier={tier} data.val_fraction={HELD_OUT} {one} seed=0,1" for one in settings)
     return (
-        f"{table.markdown()}\n\nTop-1 % on the {HELD_OUT:.0%} of the training images that these runs hold out, after "
-        f"the last epoch. The test images are not used. Differences: otherwise minus kept, {CONFIDENCE:.0%}{test}. "
-        f"Moves: by Holm over the rows that are run. A command for each row's other variant:\n\n```bash\n{commands}\n```"
+        f"{Table.of(rows).markdown()}\n\n"
+        f"Top-1 % on the {HELD_OUT:.0%} of the training images that these runs hold out, after the last epoch. The test "
+        f"images are not used. Differences: otherwise minus kept, {CONFIDENCE:.0%}{test}. Moves: by Holm over the rows that "
+        f"are run. A command for each row's other variant:\n\n```bash\n{commands}\n```"
     )
 
 

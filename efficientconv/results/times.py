@@ -13,7 +13,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from efficientconv.config import ModelConfig
 from efficientconv.engine.identity import network_digest
 from efficientconv.errors import UserError
-from efficientconv.results.csv_files import read_rows
+from efficientconv.results.csv_files import csv_rows
 from efficientconv.results.pages import write_files
 from efficientconv.results.table import Table
 
@@ -73,7 +73,7 @@ def read_times(folder: Path) -> dict[Network, Times]:
     if not path.exists():
         return {}
     try:
-        lines = _LINES.validate_python(read_rows(path))
+        lines = _LINES.validate_python([{name: cell or None for name, cell in row.items()} for row in csv_rows(path)])
     except (ValidationError, UnicodeDecodeError, csv.Error) as error:
         fault = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": "no csv"}
         what = ": ".join(map(str, [*fault["loc"][1:], fault["msg"]]))
