@@ -27,7 +27,7 @@ from efficientconv.errors import UserError
 from efficientconv.files import refused_in_one_line, write_atomically
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.record import RunRecord, record_of
-from efficientconv.results.report.sources import Run, find_sources
+from efficientconv.results.report.sources import FoundRun, find_sources
 from efficientconv.results.table import Column, Table
 from efficientconv.text import printable
 from efficientconv.validation import flat
@@ -54,7 +54,7 @@ def list_runs(args: argparse.Namespace) -> None:
     ]).text())  # fmt: skip
 
 
-def last_change(run: Run) -> float:
+def last_change(run: FoundRun) -> float:
     """The time of the last change of the run, without its note."""
     status = run.path / "status.json"
     return (status if status.exists() else run.path).stat().st_mtime
@@ -62,7 +62,7 @@ def last_change(run: Run) -> float:
 
 def show(args: argparse.Namespace) -> None:
     record = record_of(RunFolder(args.run))
-    told = {"run": args.run, "state": record.state, "reason": record.reason, "note": note_of(Run(record, args.run))}
+    told = {"run": args.run, "state": record.state, "reason": record.reason, "note": note_of(FoundRun(record, args.run))}
     parts = told, results(record), settings(record), flat(record.environment)
     print("\n\n".join(lines(part) for part in parts if part))
 
@@ -110,7 +110,7 @@ def existing(run: Path) -> RunFolder:
     return folder
 
 
-def note_of(run: Run) -> str:
+def note_of(run: FoundRun) -> str:
     return RunFolder(run.path).note() if run.path.is_dir() else ""
 
 

@@ -19,7 +19,7 @@ from efficientconv.engine.run_folder import RunFolder
 from efficientconv.errors import UserError
 from efficientconv.results.record import read_record, record_of, write_record
 from efficientconv.results.report.page import page
-from efficientconv.results.report.sources import Run, Sources, find_sources
+from efficientconv.results.report.sources import FoundRun, Sources, find_sources
 from efficientconv.results.times import Times, write_times
 from report_pages import Report, browser, many_runs
 
@@ -319,7 +319,7 @@ def test_trials_of_a_search_are_shown_by_what_they_held_out(chromium, finished_r
         config = record.config | {"optim": record.config["optim"] | {"lr": lr}}
         metrics = [record.metrics[-1] | {"val_top1_percent": accuracy}]
         trial = replace(record, run=f"trial{i}", state=state, config=config, summary={}, metrics=metrics)
-        runs.append(Run(trial, finished_run, f"2026-01-0{i + 1}"))
+        runs.append(FoundRun(trial, finished_run, f"2026-01-0{i + 1}"))
     file = tmp_path / "search.html"
     file.write_text(page(Sources(runs), []))
     report = Report(chromium, file)
@@ -484,7 +484,7 @@ def test_mistakes_are_one_line(tmp_path):
 @pytest.mark.slow
 def test_thousands_of_runs_fit_and_answer(chromium, tier_folder, tmp_path):
     record = read_record(next(tier_folder.glob("runs/a-*")))
-    runs = [Run(record, tmp_path) for record in many_runs(record, 3000, epochs=100)]
+    runs = [FoundRun(record, tmp_path) for record in many_runs(record, 3000, epochs=100)]
     file = tmp_path / "report.html"
     file.write_text(page(Sources(runs), ["many"]))
     assert file.stat().st_size < 40e6

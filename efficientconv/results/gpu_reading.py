@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 
 from efficientconv.results.gpu_operations import share
 from efficientconv.results.gpu_steps import IN_REFERENCE, IN_TRITON, RUNS, Step
+from efficientconv.results.table import grouped
 from efficientconv.roofline.expect import BASELINE
 from efficientconv.roofline.machine import Machine
+from efficientconv.text import interval
 
 KINDS = {"batch norm": "batch_norm", "max pools": "max_pool"}  # parts of the names of kernels
 SLOW = 3  # slow operations that are named
@@ -46,7 +49,7 @@ def _arithmetic(steps: Sequence[Step]) -> str:
     does = "follows" if len(faster) == len(eager) else "does not follow"
     return (
         f"**Measured time {does} arithmetic.** A step of {', '.join(s.model.upper() for s in eager)} has "
-        f"{_range(s.macs_over_a for s in eager)} of A's MACs and takes {_range(s.over_a for s in eager)} of A's time "
+        f"{_range([s.macs_over_a for s in eager])} of A's MACs and takes {_range([s.over_a for s in eager])} of A's time "
         f"(eager, layout imagenet); {some}."
     )
 
@@ -87,8 +90,7 @@ def _operations(rows: Sequence[dict], machine: Machine | None) -> str:
 
 def _profiles(rows: Sequence[dict]) -> list[str]:
     sentences = []
-    for model in dict.fromkeys(row["model"] for row in rows):
-        kernels = [row for row in rows if row["model"] == model]
+    for model, kernels in grouped(rows, itemgetter("model")).items():
         shares = {kind: sum(row["percent"] for row in kernels if part in row["kernel"]) for kind, part in KINDS.items()}
         told = ", ".join(f"{kind} {percent:.0f} %" for kind, percent in shares.items())
         sentences.append(f"Shares of the time of {model.upper()}'s kernels, at least: {told}.")
@@ -119,8 +121,8 @@ def _settings(rows: Sequence[dict]) -> str:
 
 
 def _inference(rows: Sequence[dict]) -> Iterator[str]:
-    for batch in dict.fromkeys(row["batch"] for row in rows):
-        ms = {row["model"]: row["ms_per_image"] for row in rows if row["batch"] == batch}
+    for batch, of_batch in grouped(rows, itemgetter("batch")).items():
+        ms = {row["model"]: row["ms_per_image"] for row in of_batch}
         over = [f"{name.upper()} {each / ms[BASELINE]:.2f}" for name, each in ms.items() if name != BASELINE]
         if over:
             yield f"Inference in fp32, {batch} image{'s' * (batch > 1)} at a time, time over A's time: {', '.join(over)}."
@@ -147,6 +149,5 @@ def _correctness(rows: Sequence[dict]) -> str:
     )
 
 
-def _range(values: Iterable[float]) -> str:
-    found = sorted(values)
-    return f"{found[0]:.2f} to {found[-1]:.2f}"
+def _range(values: Sequence[float]) -> str:
+    return interval(min(values), max(values), ".2f")

@@ -15,7 +15,7 @@ from efficientconv.models import create_model, model_config
 from efficientconv.results.families import family_of
 from efficientconv.results.labels import FAINT, label
 from efficientconv.results.pictures import MARKERS, STYLE, Picture, log_axes, rendered
-from efficientconv.results.table import Column, Table
+from efficientconv.results.table import Column, Table, grouped
 from efficientconv.roofline.execution import least_passes
 from efficientconv.roofline.expect import BASELINE, Ways, ways_of
 from efficientconv.roofline.limit import limit
@@ -133,9 +133,8 @@ def _ways(model: str, setting: Setting) -> Ways:
 
 def over_a_tables(steps: Sequence[Step]) -> list[Table]:
     """A table for each layout, with a row for each model and a column for each way of running it."""
-    compared = [step for step in steps if step.over_a]
-    layouts = dict.fromkeys(step.layout for step in compared)
-    return [_over_a_table(layout, [step for step in compared if step.layout == layout]) for layout in layouts]
+    compared = grouped((step for step in steps if step.over_a), lambda step: step.layout)
+    return [_over_a_table(layout, in_layout) for layout, in_layout in compared.items()]
 
 
 def _over_a_table(layout: str, steps: Sequence[Step]) -> Table:
@@ -151,15 +150,14 @@ def _over_a_table(layout: str, steps: Sequence[Step]) -> Table:
 def plot(steps: Sequence[Step]) -> Picture:
     """A panel for each layout: time over A's against MACs over A's, with the lines of equal time and of time = MACs."""
     shown = [step for step in steps if step.over_a and step.model != BASELINE]
-    layouts = list(dict.fromkeys(step.layout for step in shown))
+    layouts = grouped(shown, lambda step: step.layout)
     with plt.rc_context(STYLE):
-        drawing, panels = plt.subplots(
-            1, len(layouts), figsize=(5.2 * len(layouts), 4.6), layout="constrained", squeeze=False, sharey=True
-        )
-        for axes, layout in zip(panels[0], layouts):
+        size = (5.2 * len(layouts), 4.6)
+        drawing, panels = plt.subplots(1, len(layouts), figsize=size, layout="constrained", squeeze=False, sharey=True)
+        for axes, (layout, in_layout) in zip(panels[0], layouts.items()):
             axes.set_title(f"a step of training, layout {layout}", loc="left")
             axes.set(ylim=(LEAST, 1.2 * max(step.over_a for step in shown)))
-            _draw(axes, [step for step in shown if step.layout == layout])
+            _draw(axes, in_layout)
         return rendered(drawing)
 
 

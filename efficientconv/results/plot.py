@@ -17,6 +17,7 @@ from efficientconv.results.labels import FAINT, Place, label, shown
 from efficientconv.results.pictures import STYLE, Picture, log_axis, rendered
 from efficientconv.results.record import RunRecord
 from efficientconv.results.statistics import Spread, spread
+from efficientconv.results.table import grouped
 
 LINES = ("-", "--", ":", "-.")
 
@@ -75,11 +76,11 @@ def _names(records: Sequence[RunRecord]) -> list[str]:
 
 def _draw(axes: Axes, points: Sequence[Point], joined: bool, equal: str | None) -> None:
     """Draws the points. `equal`: the label of vertical lines through the first series."""
-    series = {name: sorted((p for p in points if p.series == name), key=lambda p: p.cost)
-              for name in dict.fromkeys(point.series for point in points)}  # fmt: skip
+    groups = grouped(points, lambda point: point.series)
+    series = {name: sorted(group, key=lambda point: point.cost) for name, group in groups.items()}
     paths = [_draw_lines(axes, number, *of_series, joined, len(series)) for number, of_series in enumerate(series.items())]
-    for family in dict.fromkeys(family_of(point.name) for point in points):
-        _draw_errorbars(axes, [p for p in points if family_of(p.name) == family], family)
+    for family, of_family in grouped(points, lambda point: family_of(point.name)).items():
+        _draw_errorbars(axes, of_family, family)
     for number, point in enumerate(next(iter(series.values())) if equal else ()):
         axes.axvline(point.cost, color=FAINT, linewidth=0.8, linestyle=":", zorder=0, label="" if number else equal)
     seeds = sorted({point.top1.n for point in points})

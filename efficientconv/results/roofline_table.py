@@ -12,6 +12,7 @@ from efficientconv.results.table import Column, Table
 from efficientconv.roofline.expect import BASELINE, Expectation
 from efficientconv.roofline.measured import Device
 from efficientconv.roofline.step import Setting
+from efficientconv.text import interval
 
 NOTE = """\
 {status} A training step's bytes and FLOPs (2 a MAC) are counted operation by operation.
@@ -95,7 +96,7 @@ def _compared(device: str, rows: Sequence[Expectation]) -> list[str]:
 
 
 def _range(values: Sequence[float]) -> str:
-    return f"{min(values):.2f} to {max(values):.2f}, median {statistics.median(values):.2f}"
+    return f"{interval(min(values), max(values), '.2f')}, median {statistics.median(values):.2f}"
 
 
 def _about(setting: Setting) -> str:

@@ -35,7 +35,7 @@ def _checked(row: str) -> str:
     return row
 
 
-Row = Annotated[str, AfterValidator(_checked)]
+RowName = Annotated[str, AfterValidator(_checked)]
 
 
 class Claim(Section):
@@ -45,9 +45,9 @@ class Claim(Section):
     """
 
     sentence: str
-    row: Row
+    row: RowName
     relation: Annotated[Relation, Field(alias="is")]
-    than: Row
+    than: RowName
     source: str  # a mark: how sure it is that the paper says so
     at_equal: Cost | None = None
 
@@ -58,8 +58,8 @@ class TableConfig(Section):
     name: str
     title: str
     source: str
-    baseline: Row  # costs are also given as shares of this row's
-    rows: list[Row]
+    baseline: RowName  # costs are also given as shares of this row's
+    rows: list[RowName]
     quoted: list[str] = []  # networks whose figures the paper quotes; trained only on request
     trained: bool = True  # False: a table of arithmetic
     curve_of: str | None = None  # a table of curves: the model whose curve the other rows are compared with

@@ -11,7 +11,7 @@ from efficientconv.engine.epoch_log import training_totals
 from efficientconv.engine.identity import identity
 from efficientconv.results.comparable import series_names
 from efficientconv.results.figures import FIGURES
-from efficientconv.results.report.sources import Run
+from efficientconv.results.report.sources import FoundRun
 from efficientconv.results.report.times import RunTimes
 from efficientconv.validation import flat
 
@@ -20,7 +20,7 @@ DIGITS = 5
 _NO_CURVES = ("epoch", "step", "_top1", "_top5", "_images")  # record n is epoch n; percentages replace counts
 
 
-def pack(runs: list[Run], times: RunTimes) -> dict:
+def pack(runs: list[FoundRun], times: RunTimes) -> dict:
     """DATA.runs, .keys, .values, .figures and .settings of the page. `settings` are those that some run has changed."""
     series = series_names([run.record for run in runs])
     packed = [_run(run, name, times) for run, name in zip(runs, series)]
@@ -41,7 +41,7 @@ def _position(value: object, positions: dict[str, int]) -> int:
     return positions.setdefault(json.dumps(value), len(positions))
 
 
-def _run(run: Run, series: str, times: RunTimes) -> dict:
+def _run(run: FoundRun, series: str, times: RunTimes) -> dict:
     record, time = run.record, times.of(run.record)
     told = record.summary
     if record.state == "trained":  # a trial of a search, which does not evaluate the test images

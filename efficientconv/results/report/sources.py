@@ -16,7 +16,7 @@ RECORDS = "runs"  # the name of a folder of records; files beside it belong to t
 
 
 @dataclass(frozen=True)
-class Run:
+class FoundRun:
     """A run and the file or folder that it was read from."""
 
     record: RunRecord
@@ -33,7 +33,7 @@ class Run:
 class Sources:
     """The runs that were found. `tier_folders` hold a folder of records. `warnings` name unreadable files with reasons."""
 
-    runs: list[Run] = field(default_factory=list)
+    runs: list[FoundRun] = field(default_factory=list)
     tier_folders: list[Path] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -70,7 +70,7 @@ def find_sources(paths: Iterable[Path]) -> Sources:
     return sources
 
 
-def _order(run: Run) -> tuple:
+def _order(run: FoundRun) -> tuple:
     record = run.record
     return record.tier or "", record.model, record.config["model"]["width"], record.run, record.group, record.seed
 
@@ -102,9 +102,9 @@ def _inside(path: Path) -> list[Path]:
     return records + sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
 
 
-def _read(place: Path) -> Run:
+def _read(place: Path) -> FoundRun:
     if place.is_file():
-        run = Run(read_record(place), place)
+        run = FoundRun(read_record(place), place)
     else:
         ended = str(RunFolder(place).read_json("status.json").get("heartbeat") or "")
         record = record_of(RunFolder(place))
@@ -112,6 +112,6 @@ def _read(place: Path) -> Run:
             record = replace(record, reason=f"last sign of life {ended}")
         elif record.state == "trained":
             record = replace(record, reason="the test images were not evaluated")
-        run = Run(record, place, ended)
+        run = FoundRun(record, place, ended)
     run.record.group  # noqa: B018  raises if the configuration is not valid
     return run
