@@ -92,15 +92,14 @@ def rows_of(case: Case, processes: dict[str, Connection], repeats: int, peaks: P
             if round_ > 0:  # the first round does not count
                 times[name].append(took)
         bar.update(round_ > 0)
-    with_all = statistics.median(times[ALL])
-    of_limit = peaks.of_limit(_subject(case).least_work(case.kind), with_all)
+    with_all = times.pop(ALL)
+    median = statistics.median(with_all)
+    of_limit = peaks.of_limit(_subject(case).least_work(case.kind), median)
     rows = []
-    for name, own in times.items():
-        if name == ALL:
-            continue
-        ratio = Quartiles.of([without / whole for without, whole in zip(own, times[ALL])])
+    for name, without in times.items():
+        ratio = Quartiles.of([part / whole for part, whole in zip(without, with_all)])
         rows.append(asdict(case) | {
-            "without": name, "seconds_with_all": with_all, **of_limit._asdict(),
+            "without": name, "seconds_with_all": median, **of_limit._asdict(),
             "ratio": ratio.median, "ratio_low": ratio.low, "ratio_high": ratio.high,
         })  # fmt: skip
     return rows

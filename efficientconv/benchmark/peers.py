@@ -66,11 +66,11 @@ def rows_of(models: Sequence[str], layout: str, batch: int, repeats: int, peaks:
     rows = []
     for s in subjects:
         of_limit = peaks.of_limit(s.least_work("forward"), times[s.name, OURS].median)
-        rows.append(
-            {"layout": layout, "side": s.shape[-1], "batch": batch, "model": s.name, "macs": s.macs, **of_limit._asdict()}
-            | {f"{_column(program)}_ms_{part}": 1e3 * value
-               for (name, program), time in times.items() if name == s.name for part, value in asdict(time).items()}
-        )  # fmt: skip
+        row = {"layout": layout, "side": s.shape[-1], "batch": batch, "model": s.name, "macs": s.macs, **of_limit._asdict()}
+        for program in (program for name, program in times if name == s.name):
+            quartiles = asdict(times[s.name, program]).items()
+            row |= {f"{_column(program)}_ms_{part}": 1e3 * seconds for part, seconds in quartiles}
+        rows.append(row)
     return rows
 
 
