@@ -117,6 +117,12 @@ def test_effect_of_the_seed_is_the_textbooks_analysis_of_variance() -> None:
     assert 0 < seed_effect_p(groups) < 1
 
 
+def test_a_table_without_any_run_has_premises_that_nobody_tested() -> None:
+    """A tier whose first runs all failed: its table is written, and shows the costs."""
+    premises = premises_of({})
+    assert premises.seeds_p is None and not premises.hold and str(premises).count("untested") == 3
+
+
 def test_too_few_runs_for_premises_or_differences() -> None:
     once = Comparison({"a": {0: 80.0}, "b": {1: 81.0}})
     assert once.premises.bartlett_p is None and once.premises.seeds_p is None and not once.premises.hold

@@ -68,9 +68,8 @@ def pareto_front(points: Sequence[Point]) -> list[Point]:
 
 def _names(records: Sequence[RunRecord]) -> list[str]:
     """The names of the models, with the width if a model has several widths."""
-    widths: dict[str, set[float]] = {}
-    for record in records:
-        widths.setdefault(record.model, set()).add(record.summary["width"])
+    by_model = grouped(records, lambda record: record.model)
+    widths = {model: {record.summary["width"] for record in found} for model, found in by_model.items()}
     return [f"{r.model} x {r.summary['width']:.3g}" if len(widths[r.model]) > 1 else r.model for r in records]
 
 

@@ -49,14 +49,14 @@ def premises_of(groups: Groups) -> Premises:
 
 def seed_effect_p(groups: Groups) -> float | None:
     """Analysis of variance, accuracy = row + seed: the p of the seeds' effect."""
-    values = [(row, seed, value) for row, by_seed in groups.items() for seed, value in by_seed.items()]
-    rows, seeds = sorted(groups), sorted({seed for _, seed, _ in values})
-    accuracy = np.array([value for *_, value in values])
-    by_row = np.array([[row == other for other in rows] for row, *_ in values], float)
-    by_seed = np.array([[seed == other for other in seeds] for _, seed, _ in values], float)
+    runs = [(row, seed, value) for row, by_seed in groups.items() for seed, value in by_seed.items()]
+    if not runs:
+        return None
+    rows, seeds, accuracy = map(np.array, zip(*runs))
+    by_row, by_seed = ((each[:, None] == np.unique(each)).astype(float) for each in (rows, seeds))
     rest, rank = _residual(by_row, accuracy)
     rest_with, rank_with = _residual(np.hstack([by_row, by_seed]), accuracy)
-    effects, df = rank_with - rank, len(values) - rank_with
+    effects, df = rank_with - rank, len(runs) - rank_with
     if effects < 1 or df < 1 or not rest_with > 0:
         return None
     return float(scipy.stats.f.sf((rest - rest_with) / effects / (rest_with / df), effects, df))
