@@ -64,7 +64,8 @@ COLUMNS = [
 def tier_claims(folder: Path) -> list[ClaimResult]:
     """The claims of a tier, in the order of the tables."""
     paths = sorted(folder.glob("claims*.csv"))
-    return [ClaimResult(**row, tier=folder.name) for path in paths for row in read_rows(path)]
+    rows = [row for path in paths for row in read_rows(path)]
+    return [ClaimResult(**{name: row.get(name) for name in FIELDS}, tier=folder.name) for row in rows]
 
 
 def tested_claims(folder: Path) -> list[ClaimResult]:
