@@ -27,7 +27,7 @@ RUN = (
 )  # fmt: skip
 
 
-def write_tier_table(tier: Tier, table: PaperTable, command: str, measured_on: str) -> list[Path]:
+def write_tier_table(tier: Tier, table: PaperTable, command: str, measured_on: str | None) -> list[Path]:
     """Writes the files, each whole or not at all. `command` makes them again. `measured_on`: the machine of the times."""
     end = table.config.suffix
     lines = [line_of(row, table.config, tier.name) for row in table.rows]
@@ -39,7 +39,7 @@ def write_tier_table(tier: Tier, table: PaperTable, command: str, measured_on: s
     return write_files(tier.folder, texts)
 
 
-def _text(tier: Tier, table: PaperTable, lines: Sequence[Row], command: str, measured_on: str) -> str:
+def _text(tier: Tier, table: PaperTable, lines: Sequence[Row], command: str, measured_on: str | None) -> str:
     trained, (main, more) = [line for line in lines if line["seeds"]], shown(table.config)
     told = trained if trained and table.config.curve_of else lines
     missing = [line["row"] for line in lines if line not in told]
@@ -51,9 +51,8 @@ def _text(tier: Tier, table: PaperTable, lines: Sequence[Row], command: str, mea
         "accuracy at which cost, not the accuracies themselves.",
         Table(told, main).markdown(),
         *([f"Not run at this tier: {', '.join(missing)}."] if missing else ()),
-        f"± is the standard deviation over n seeds. Differences of means have intervals of {CONFIDENCE:.0%}, Student's t by "
-        f"{_test_text(table.comparison)} MACs, parameters and times are those of this tier's networks. ms per image: median "
-        f"of interleaved passes on {measured_on}.",
+        f"{_test_text(table.comparison)} MACs, parameters and times are those of this tier's networks. "
+        + (f"ms per image: median of interleaved passes on {measured_on}." if measured_on else "No times were measured."),
         *(_claims_text(table) if table.claims else ()),
         *(_needed_text(table) if table.needed else ()),
         "## The same runs: spread and size",
@@ -67,11 +66,16 @@ def _text(tier: Tier, table: PaperTable, lines: Sequence[Row], command: str, mea
 
 def _test_text(comparison: Comparison) -> str:
     premises = comparison.premises
+    if not premises.df:
+        return "No row has two runs, so differences have no intervals, and no claim is decided."
     if premises.hold:
         how = f"the variance pooled over this table's rows (standard deviation {premises.pooled_std:.2f}, df {premises.df})"
     else:
         how = "Welch's test, for the variance may not be pooled"
-    return f"{how}: {premises}."
+    return (
+        f"± is the standard deviation over n seeds. Differences of means have intervals of {CONFIDENCE:.0%}, Student's t by "
+        f"{how}: {premises}."
+    )
 
 
 def _needed_text(table: PaperTable) -> list[str]:

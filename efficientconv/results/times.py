@@ -89,5 +89,6 @@ def write_times(folder: Path, lines: Iterable[Times]) -> None:
     write_files(folder, {FILE: Table.of([asdict(line) | {"width": f"{line.width:.9g}"} for line in lines]).csv()})
 
 
-def measured_on(times: Mapping[Network, Times]) -> str:
-    return next((line.measured_on for line in times.values()), "not measured")
+def measured_on(times: Mapping[Network, Times]) -> str | None:
+    """The machine of the times; None: there are none."""
+    return next((line.measured_on for line in times.values()), None)
