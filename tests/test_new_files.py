@@ -85,8 +85,8 @@ def python(project: Path, *args: object) -> str:
 
 
 def layers_and_table(project: Path) -> tuple[list[str], str]:
-    code = "from efficientconv.layers import LAYERS; from efficientconv.results.readme import layer_table; "
-    names, table = python(project, "-c", f"{code} print(*LAYERS.names()); print(layer_table())").split("\n", 1)
+    code = "from efficientconv.layers import LAYERS; from efficientconv.results.readme import layers; "
+    names, table = python(project, "-c", f"{code} print(*LAYERS.names()); print(layers())").split("\n", 1)
     return names.split(), table
 
 
