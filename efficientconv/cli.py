@@ -93,7 +93,7 @@ def run_config(values: dict) -> RunConfig:
 
     data = find_data(config.data)
     fit = width_for(config.model, budget, data.num_classes, data.image_size)
-    if os.environ.get("RANK", "0") == "0":
+    if _is_first_process():
         print(f"model.macs={budget:g}: model {config.model.name} has {fit}", flush=True)
     return config.model_copy(update={"model": at_width(config.model, fit.width)})
 
@@ -101,9 +101,13 @@ def run_config(values: dict) -> RunConfig:
 def warn_of_unused(runs: Iterable[RunConfig], overrides: Sequence[str] | None = None) -> None:
     """Warns of settings that were given and change none of the command's `runs`. `overrides`: None: those of the command."""
     given = HydraConfig.get().overrides.task if overrides is None else overrides
-    if os.environ.get("RANK", "0") == "0":
+    if _is_first_process():
         for line in unused_settings([override.key_or_group for override in parsed(given)], runs):
             warnings.warn(line, stacklevel=2)
+
+
+def _is_first_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager

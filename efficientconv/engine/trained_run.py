@@ -24,7 +24,7 @@ from efficientconv.engine.training import network
 from efficientconv.errors import UserError
 from efficientconv.files import read_json
 from efficientconv.models import image_size_of
-from efficientconv.models.decisions import computation
+from efficientconv.models.decisions import refuse_of_another
 from efficientconv.validation import validate
 from efficientconv.weights import find_weights, load_into, read_weights
 
@@ -161,8 +161,8 @@ def _weights(folder: RunFolder) -> tuple[dict[str, dict[str, Tensor]], Path]:
 def _refuse_of_another(checkpoint: Path, model: ModelConfig, classes: list[str]) -> None:
     """Raises UserError for weights of another network or of other classes: names and shapes of both may be the same."""
     other, trained_on = _origin_of(checkpoint)
-    if other is not None and computation(other) != computation(model):
-        raise UserError(f"{checkpoint} holds the weights of another network: model {other.name}, other layers or decisions")
+    if other is not None:
+        refuse_of_another(checkpoint, other, model)
     if trained_on not in (None, classes):
         raise UserError(f"{checkpoint} holds the weights of a network of other classes: {listed(trained_on)}")
 

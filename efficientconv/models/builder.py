@@ -22,7 +22,7 @@ from efficientconv.errors import UserError
 from efficientconv.layers import ConvLayer, Topology, build_layer
 from efficientconv.layers.geometry import is_whole
 from efficientconv.models import torchvision_models
-from efficientconv.models.decisions import computation, decided, start_expansions
+from efficientconv.models.decisions import decided, refuse_of_another, start_expansions
 from efficientconv.models.features import FeatureNetwork
 from efficientconv.models.network import Head, Network, Stage
 from efficientconv.models.zoo import REGISTERED, layout_config, layout_name, model_config
@@ -91,8 +91,7 @@ def _as_trained(
     trained = validate(ModelConfig, start.config["model"], where="model")
     if trained.name == model:
         return trained, num_classes, start.config["data"]["image_size"] if image_size is None else image_size
-    if computation(trained) != computation(model_config(model) if isinstance(model, str) else model):
-        raise UserError(f"{origin} holds the weights of another network: model {trained.name}, other layers or decisions")
+    refuse_of_another(origin, trained, model_config(model) if isinstance(model, str) else model)
     return model, num_classes, image_size
 
 

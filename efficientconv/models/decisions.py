@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from torch import nn
 
 from efficientconv.config import BlockConfig, Decisions, ModelConfig
+from efficientconv.errors import UserError
 
 
 def decided(block: BlockConfig, decisions: Decisions) -> BlockConfig:
@@ -30,6 +33,12 @@ def start_expansions(network: nn.Module, decisions: Decisions) -> None:
                 nn.init.ones_(module.weight)
 
 
-def computation(model: ModelConfig) -> tuple:
+def refuse_of_another(origin: Path, trained: ModelConfig, model: ModelConfig) -> None:
+    """Raises UserError if the weights in `origin` are another network's. Their names and shapes may be those of `model`."""
+    if _computation(trained) != _computation(model):
+        raise UserError(f"{origin} holds the weights of another network: model {trained.name}, other layers or decisions")
+
+
+def _computation(model: ModelConfig) -> tuple:
     """What a network computes with weights of given names and shapes. `expansion_init` is of its first weights only."""
     return model.trunk, model.stages, model.decisions.model_copy(update={"expansion_init": None})

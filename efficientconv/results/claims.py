@@ -37,6 +37,11 @@ class ClaimResult:
     tier: str = ""  # not in the file: it is the folder's name
 
     @property
+    def equal(self) -> str | None:
+        """What the comparison with standard layers (A) holds equal: cost or width. None: it is another comparison."""
+        return "cost" if self.at_equal else "width" if self.than == "a" else None
+
+    @property
     def tested_as(self) -> str:
         where = f" at equal {EQUAL_COST[self.at_equal]}" if self.at_equal else ""
         return f"{self.row} {self.relation.replace('_', ' ')} than {self.than}{where}"

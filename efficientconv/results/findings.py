@@ -16,9 +16,8 @@ DIFFERENCE = "accuracy against A's, points (95 %)"
 
 def findings(folder: Path) -> str:
     """Two tables, each with its plot. If the first has no runs yet, the command that trains them stands in its place."""
-    claims = tested_claims(folder)
-    at_equal_cost = [claim for claim in claims if claim.at_equal]  # each says "better than A": contradicted, it is worse
-    at_equal_width = [claim for claim in claims if not claim.at_equal and claim.than == "a"]
+    kinds = grouped(tested_claims(folder), lambda claim: claim.equal)
+    at_equal_cost = kinds.get("cost", [])  # each says "better than A": contradicted, it is worse
     parts = [
         "**At equal cost.** A is made narrower or wider until it costs what the model costs. A line with several costs "
         "gives the least and the greatest difference, and the ends of all intervals. Verdicts are corrected for the number "
@@ -33,7 +32,7 @@ def findings(folder: Path) -> str:
         parts[0] += f" This table is being trained: `{command}`."
     return "\n\n".join([
         *parts, "**At equal width.** Every model has the same channels as A, and A costs more than every model below.",
-        _equal_width_table(at_equal_width), *_plot(folder, "accuracy_macs"),
+        _equal_width_table(kinds.get("width", [])), *_plot(folder, "accuracy_macs"),
     ])  # fmt: skip
 
 
