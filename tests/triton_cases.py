@@ -89,6 +89,12 @@ def errors(case: Case) -> list[float]:
     return [relative(*pair) for pair in zip(found, expected, strict=True)]
 
 
+def are_alike(ours: list[Tensor], expected: list[Tensor], buffers: int) -> bool:
+    """Whether outputs and gradients have equal bits. The buffers, which come last, may differ by rounding: in torch 2.11."""
+    pairs = list(zip(ours, expected, strict=True))
+    return all(torch.equal(*pair) for pair in pairs[:-buffers]) and all(relative(*pair) < 1e-6 for pair in pairs[-buffers:])
+
+
 def properties() -> dict[str, bool]:
     """Of model C's layer."""
     case = CASES["sic"]
@@ -98,7 +104,7 @@ def properties() -> dict[str, bool]:
     compiled = torch.compile(copy.deepcopy(ours), backend="aot_eager", fullgraph=True)
     found = {
         "equal_bits": all(map(torch.equal, first, second)),
-        "compiled": all(relative(*pair) < 1e-6 for pair in zip(tensors(compiled, x, dy), first)),  # torch 2.11 rounds a mean
+        "compiled": are_alike(first, tensors(compiled, x, dy), buffers=3),
         "is_taken": takes_triton(ours, x),
         "left_to_hooks": not takes_triton(with_hook(copy.deepcopy(ours)), x),
         "left_to_reference": not takes_triton(reference, x),
