@@ -42,6 +42,7 @@ _REFUSED = {
     "resolve": "goes with --cfg",
     "experimental_rerun": "is not for this program: the same command again continues a run",
 }
+_MODES = ("run", "multirun", "cfg", "info", "shell_completion")  # options of which Hydra takes one
 
 
 def entry(config_name: str, sweeps: bool = False) -> Callable[[Task], Callable[[], None]]:
@@ -143,6 +144,8 @@ def _start(config_name: str, job: Callable[[], None], sweeps: bool) -> None:
     for name, refused in (("multirun", not sweeps), ("resolve", not options["cfg"]), ("experimental_rerun", True)):
         if options[name] and refused:
             raise UserError(f"--{name.replace('_', '-')} {_REFUSED[name]}")
+    if len([name for name in _MODES if options[name]]) > 1:
+        raise UserError("-m, --cfg, --info, -sc and --run do not go together; give one of them")
     if options["shell_completion"] and not any(override.startswith(COMPLETIONS) for override in overrides):
         raise UserError("-sc goes with install=<shell> or uninstall=<shell>: bash, fish, zsh")
     flags = list(sys.argv[1:])

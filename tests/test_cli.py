@@ -27,6 +27,7 @@ MISTAKES = [
     ("Hydra's run folder", ["hydra.run.dir=foo"], "hydra.run.dir=foo: Hydra makes no folder here; set run_dir=<folder>"),
     ("unknown option", ["--fast"], "unrecognized arguments: --fast; settings are key=value"),
     ("half an option", ["--resolve"], "--resolve goes with --cfg"),
+    ("two modes", ["-m", "seed=0,1", "--cfg", "job"], "-m, --cfg, --info, -sc and --run do not go together; give one of"),
     ("a mistake in a sweep", ["-m", "seed=0,1", "model=c,resnet19"], "unknown model 'resnet19'"),
     ("wrong type", ["trainer.epochs=three"], "trainer.epochs: input should be a valid integer, got 'three'"),
     ("0..255", ["data.mean=[123.7,116.3,103.5]"], "data.mean: images are in 0..1: divide by 255, got [123.7"),
