@@ -266,7 +266,7 @@ def test_findings_at_equal_cost_are_shown_once_they_are_made(tmp_path: Path):
     text = findings(folder)
     both = "MACs: 2.26 M, 5.16 M | +1.70 to +2.40 (+1.21 to +2.99)"
     assert f"| C | SIC 3x3, 4 a stage | {both} | **more accurate** |" in text
-    assert "| MACs: its own | +0.10 (-0.40 to +0.60) | **undecided** |" in text
+    assert "| MACs: those at width 0.25 | +0.10 (-0.40 to +0.60) | **undecided** |" in text
     assert "| MACs: 5.16 M | -1.60 (-2.10 to -1.10) | **less accurate** |" in text
     assert "| time of inference | +0.20 | **undecided** |" in text
     assert "5 comparisons: 2 more accurate, 1 less accurate, 2 undecided." in text

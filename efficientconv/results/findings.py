@@ -7,7 +7,7 @@ from pathlib import Path
 from efficientconv.models import model_config
 from efficientconv.results.claims import EQUAL_COST, ClaimResult, counts, tested_claims
 from efficientconv.results.table import Column, Table, grouped
-from efficientconv.results.tables import budget_of, model_of
+from efficientconv.results.tables import budget_of, model_of, tier_width
 from efficientconv.text import interval
 
 OUTCOMES = {"supported": "more accurate", "contradicted": "less accurate", "undecided": "undecided"}  # than A
@@ -44,7 +44,7 @@ def _equal_cost_table(claims: list[ClaimResult]) -> str:
         Column("layers", lambda line: model_config(model_of(line[0].row)).description),
         Column("at equal", _costs),
         Column(DIFFERENCE, _differences),
-        Column("verdict: than A", lambda line: f"**{OUTCOMES[line[0].verdict]}**"),
+        Column("the model is", lambda line: f"**{OUTCOMES[line[0].verdict]}**"),
     ]).markdown()  # fmt: skip
 
 
@@ -61,7 +61,9 @@ def _costs(line: list[ClaimResult]) -> str:
     if line[0].at_equal != "macs":
         return EQUAL_COST[line[0].at_equal]
     budgets = [budget_of(claim.row) for claim in line]
-    costs = [f"{budget / 1e6:.2f} M" for budget in sorted(filter(None, budgets))] + ["its own"] * (None in budgets)
+    costs = [f"{budget / 1e6:.2f} M" for budget in sorted(filter(None, budgets))]
+    if None in budgets:
+        costs.append(f"those at width {tier_width(line[0].tier):g}")
     return f"MACs: {', '.join(costs)}"
 
 
