@@ -87,26 +87,21 @@ struct Scaled {
   EC_INLINE void operator()(int o, int v, Vec sum) const { out(o, v, sum * splat(scale[o]) + splat(bias[o])); }
 };
 
-// Computes one tile over kV vectors of a panel.
+// Computes the tile of `outputs` outputs from `output` on over kV vectors of a panel.
 template <int kV, class Out>
-inline void run_tile(const PlanView& plan, int64_t tile, const Weights& weights, const float* panel, const float* bias,
-                     const Out& out) {
-  static constexpr float zeros[kOutputs] = {};
+inline void run_tile(const PlanView& plan, int64_t output, int64_t outputs, const Weights& weights, const float* panel,
+                     const float* bias, const Out& out) {
+  static constexpr float zeros[kDenseOutputs] = {};
+  const int64_t tile = output / kOutputs;
   const Segment* begin = plan.segments + plan.tile_segments[tile];
   const Segment* end = plan.segments + plan.tile_segments[tile + 1];
-  if (weights.packed) return tile_forward<kV>(begin, end, plan.offsets, *weights.packed, panel, bias, out);
-  const int64_t output = tile * kOutputs, steps = begin->end - begin->begin;
-  const float* rows = weights.rows + output * weights.stride;
-  const auto dense = [&](const float* start, const auto& end_of_tile) {
-    switch (plan.outputs - output) {
-      case 1: return dense_tile<kV, 1>(rows, weights.stride, steps, panel, start, end_of_tile);
-      case 2: return dense_tile<kV, 2>(rows, weights.stride, steps, panel, start, end_of_tile);
-      case 3: return dense_tile<kV, 3>(rows, weights.stride, steps, panel, start, end_of_tile);
-      default: return dense_tile<kV, kOutputs>(rows, weights.stride, steps, panel, start, end_of_tile);
-    }
-  };
-  if (weights.scale) dense(zeros, Scaled<Out>{out, weights.scale + output, bias});
-  else dense(bias, out);
+  if (plan.step_weights) return tile_forward<kV>(begin, end, plan.offsets, *weights.packed, panel, bias, out);
+  const int64_t steps = begin->end - begin->begin;
+  if (weights.packed)
+    return dense_tile<kV>(outputs, PackedWeights{*weights.packed + output * steps, steps}, steps, panel, bias, out);
+  const WeightRows rows{weights.rows + output * weights.stride, weights.stride};
+  if (weights.scale) dense_tile<kV>(outputs, rows, steps, panel, zeros, Scaled<Out>{out, weights.scale + output, bias});
+  else dense_tile<kV>(outputs, rows, steps, panel, bias, out);
 }
 
 // Stores one output channel's run of pixels: `from`, + residual (null: none), ReLU.
@@ -118,10 +113,10 @@ EC_INLINE void store_run(const float* from, const float* residual, bool relu, in
   });
 }
 
-// The end of a tile whose block lies in one image: stores the registers to four rows of the maps.
+// The end of a tile whose block lies in one image: stores the registers to rows of the maps.
 struct StoreRows {
-  float* to[kOutputs];
-  const float* residual[kOutputs];
+  float* to[kDenseOutputs];
+  const float* residual[kDenseOutputs];
   bool add, relu;
 
   EC_INLINE void operator()(int o, int v, Vec sum) const {
@@ -130,17 +125,16 @@ struct StoreRows {
   }
 };
 
-// The end of any other tile: stores the registers to a buffer of four rows.
+// The end of any other tile: stores the registers to a buffer of rows.
 struct Stage {
-  alignas(kVecBytes) mutable float rows[kOutputs * kBlock];
+  alignas(kVecBytes) mutable float rows[kDenseOutputs * kBlock];
   EC_INLINE void operator()(int o, int v, Vec sum) const { store(rows + o * kBlock + v * kLanes, sum); }
 };
 
-// Computes a tile's four outputs over one block, from the panel through the registers to the maps.
-inline void tile_block(const PlanView& plan, const Maps& maps, int64_t tile, const Weights& weights, const float* panel,
-                       const Run* runs, const Run* runs_end, const Epilogue& epilogue, float* y) {
-  static constexpr float zeros[kOutputs] = {};
-  const int64_t output = tile * kOutputs, outputs = std::min<int64_t>(kOutputs, plan.outputs - output);
+// Computes the tile of `outputs` outputs from `output` on over one block, from the panel through the registers to the maps.
+inline void tile_block(const PlanView& plan, const Maps& maps, int64_t output, int64_t outputs, const Weights& weights,
+                       const float* panel, const Run* runs, const Run* runs_end, const Epilogue& epilogue, float* y) {
+  static constexpr float zeros[kDenseOutputs] = {};
   const auto place = [&](const Run& run, int64_t o) {
     return (run.image * plan.outputs + output + o) * maps.pixels() + run.pixel;
   };
@@ -149,20 +143,20 @@ inline void tile_block(const PlanView& plan, const Maps& maps, int64_t tile, con
       prefetch_run<1>(y + place(*run, o), run->length);
       if (epilogue.residual) prefetch_run<0>(epilogue.residual + place(*run, o), run->length);
     }
-  if (outputs == kOutputs && runs->length == kBlock) {
+  if (outputs % kOutputs == 0 && runs->length == kBlock) {
     StoreRows rows{{}, {}, epilogue.residual != nullptr, epilogue.relu};
-    for (int64_t o = 0; o < kOutputs; ++o) {
+    for (int64_t o = 0; o < outputs; ++o) {
       rows.to[o] = y + place(*runs, o);
       if (rows.add) rows.residual[o] = epilogue.residual + place(*runs, o);
     }
     const float* bias = epilogue.bias ? epilogue.bias + output : zeros;
-    return run_tile<3>(plan, tile, weights, panel, bias, rows);
+    return run_tile<3>(plan, output, outputs, weights, panel, bias, rows);
   }
   Stage stage;
-  float bias[kOutputs] = {};
+  float bias[kDenseOutputs] = {};
   if (epilogue.bias) std::copy(epilogue.bias + output, epilogue.bias + output + outputs, bias);
   const int64_t pixels = runs_end[-1].at + runs_end[-1].length;
-  with_vectors((pixels + kLanes - 1) / kLanes, [&](auto n) { run_tile<n>(plan, tile, weights, panel, bias, stage); });
+  with_vectors((pixels + kLanes - 1) / kLanes, [&](auto n) { run_tile<n>(plan, output, outputs, weights, panel, bias, stage); });
   for (const Run* run = runs; run != runs_end; ++run)
     for (int64_t o = 0; o < outputs; ++o) {
       const int64_t to = place(*run, o);
@@ -187,19 +181,29 @@ struct Division {
   int64_t grain() const { return parts > 1 ? groups.count : 1; }
 };
 
+// The outputs of the next tile, if `left` outputs are left.
+inline int64_t tile_outputs(const PlanView& plan, int64_t left) {
+  return plan.step_weights ? std::min<int64_t>(kOutputs, left) : dense_outputs(left);
+}
+
 // Computes tiles [begin, end) over a group of blocks. The panels are filled, `panel` floats each.
 inline void convolve_panels(const PlanView& plan, const Maps& maps, const Weights& weights, const Epilogue& epilogue,
                             const std::vector<Run>& runs, int64_t panel, const float* panels, int64_t begin, int64_t end,
                             float* y) {
   // If the first cache holds a panel, all tiles run over one block before the next block. Else all blocks run through
   // one tile before the next tile, so that the cache keeps the tile's weights.
-  const int64_t tiles = panel * static_cast<int64_t>(sizeof(float)) > kFirstCache ? 1 : std::max<int64_t>(1, end - begin);
-  for (int64_t tile = begin; tile < end; tile += tiles)
+  const bool fits = panel * static_cast<int64_t>(sizeof(float)) <= kFirstCache;
+  const int64_t last_output = std::min(end * kOutputs, plan.outputs);
+  for (int64_t first = begin * kOutputs, after; first < last_output; first = after) {
+    after = fits ? last_output : first + tile_outputs(plan, last_output - first);
     for (const Run *run = runs.data(), *last_run = run + runs.size(), *next; run != last_run; run = next) {
       for (next = run; next != last_run && next->block == run->block;) ++next;
-      for (int64_t t = tile; t < tile + tiles; ++t)
-        tile_block(plan, maps, t, weights, panels + run->block * panel, run, next, epilogue, y);
+      for (int64_t o = first, outputs; o < after; o += outputs) {
+        outputs = tile_outputs(plan, after - o);
+        tile_block(plan, maps, o, outputs, weights, panels + run->block * panel, run, next, epilogue, y);
+      }
     }
+  }
 }
 
 // Computes items [first, last) of the division on the calling thread.

@@ -94,26 +94,25 @@ void fill_gradients(const Gradients& gradients, const std::vector<Run>& runs, in
 template <class Source>
 void add_dense_group(const Source& source, const std::vector<Run>& runs, int64_t blocks, int64_t first, int64_t last,
                      const DenseSums& dense, const float* g, float* sum) {
-  static constexpr float zeros[kOutputs] = {};
+  static constexpr float zeros[kDenseOutputs] = {};
   const int64_t rows = dense.rows, width = dense.width, steps = blocks * kBlock, panel = rows * kBlock;
   // kBlock * kBlock more, because transpose_block reads kBlock rows even where the panel has fewer left
   const Floats panels(blocks * panel + kBlock * kBlock);
   const Floats inputs(steps * kBlock);
   const Floats packed(blocks * dense.panel());
-  std::vector<Offsets> at(steps);
-  for (int32_t p = 0; p < steps; ++p) at[p] = {p * kBlock, p * kBlock};
   if (runs.back().at + runs.back().length < kBlock) std::fill_n(panels.get(), blocks * panel, 0.f);
   source.fill(runs, panel, kBlock, panels);
   for (int64_t tile = first; tile < last; ++tile)
     for (int64_t b = 0; b < blocks; ++b)
       zip_rows(g + b * dense.panel() + tile * kOutputs * kBlock, packed + (tile * steps + b * kBlock) * kOutputs);
-  const Segment all{15, 0, static_cast<int32_t>(steps)};
   for (int64_t column = 0; column < width; column += kBlock) {
     for (int64_t b = 0; b < blocks; ++b) transpose_block(panels + b * panel + column * kBlock, inputs + b * kBlock * kBlock);
     const int64_t vectors = std::min<int64_t>(kVectors, (rows - column + kLanes - 1) / kLanes);
-    for (int64_t tile = first; tile < last; ++tile) {
-      const AddTo out{sum + tile * kOutputs * width + column, width};
-      tile_forward(vectors, &all, &all + 1, at.data(), packed + tile * steps * kOutputs, inputs, zeros, out);
+    for (int64_t output = first * kOutputs, outputs; output < last * kOutputs; output += outputs) {
+      outputs = dense_outputs(last * kOutputs - output);
+      const PackedWeights weights{packed + output * steps, steps};
+      const AddTo out{sum + output * width + column, width};
+      with_vectors(vectors, [&](auto n) { dense_tile<n>(outputs, weights, steps, inputs, zeros, out); });
     }
   }
 }

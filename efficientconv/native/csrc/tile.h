@@ -9,12 +9,16 @@
 // B. The kind is a template argument, so that a step has no branches. docs/kernels.md draws tiles and steps.
 #pragma once
 
+#include <algorithm>
+
 #include "kernels.h"
 
 namespace efficientconv {
 
 constexpr int kOutputs = 4;
 constexpr int kVectors = 3;
+// Outputs of a tile whose outputs see all inputs: with 32 registers two tiles are computed as one, which halves the loads.
+constexpr int kDenseOutputs = kLanes == 16 ? 2 * kOutputs : kOutputs;
 constexpr int kBlock = kVectors * kLanes;  // pixels
 
 // f(kind) for every kind that a plan can have. In a pair (16 and more) the first output always reads A.
@@ -95,11 +99,26 @@ EC_INLINE void tile_forward(int64_t vectors, const Segment* begin, const Segment
   with_vectors(vectors, [&](auto n) { tile_forward<n>(begin, end, at, weight, x, bias, out); });
 }
 
-// The same for kN outputs that see all inputs. Step s reads row s of the panel, and weight[o * stride + s] without packing.
-template <int kV, int kN, class Out>
-inline void dense_tile(const float* weight, int64_t stride, int64_t steps, const float* x, const float* bias, const Out& out) {
+// The outputs of the next dense tile, if `left` outputs are left.
+inline int64_t dense_outputs(int64_t left) { return left >= kDenseOutputs ? kDenseOutputs : std::min<int64_t>(kOutputs, left); }
+
+// The weights of a dense tile: rows of the layer's own weight, one for each output, or packed weights.
+struct WeightRows {
+  const float* first;
+  int64_t stride;
+  EC_INLINE float at(int o, int64_t s) const { return first[o * stride + s]; }
+};
+struct PackedWeights {
+  const float* first;
+  int64_t steps;
+  EC_INLINE float at(int o, int64_t s) const { return first[(o / kOutputs * steps + s) * kOutputs + o % kOutputs]; }
+};
+
+// The same for kN outputs that see all inputs. Step s reads row s of the panel.
+template <int kV, int kN, class W, class Out>
+inline void dense_tile(const W& weights, int64_t steps, const float* x, const float* bias, const Out& out) {
   Vec acc[kN][kV];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int o = 0; o < kN; ++o)
 #pragma GCC unroll 3
     for (int v = 0; v < kV; ++v) acc[o][v] = splat(bias[o]);
@@ -107,17 +126,29 @@ inline void dense_tile(const float* weight, int64_t stride, int64_t steps, const
     Vec input[kV];
 #pragma GCC unroll 3
     for (int v = 0; v < kV; ++v) input[v] = load(x + v * kLanes);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int o = 0; o < kN; ++o) {
-      const Vec w = splat(weight[o * stride + s]);
+      const Vec w = splat(weights.at(o, s));
 #pragma GCC unroll 3
       for (int v = 0; v < kV; ++v) acc[o][v] += input[v] * w;
     }
   }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int o = 0; o < kN; ++o)
 #pragma GCC unroll 3
     for (int v = 0; v < kV; ++v) out(o, v, acc[o][v]);
+}
+
+// The same for `outputs` outputs: 1 to kOutputs, or kDenseOutputs.
+template <int kV, class W, class Out>
+inline void dense_tile(int64_t outputs, const W& weights, int64_t steps, const float* x, const float* bias, const Out& out) {
+  switch (outputs) {
+    case 1: return dense_tile<kV, 1>(weights, steps, x, bias, out);
+    case 2: return dense_tile<kV, 2>(weights, steps, x, bias, out);
+    case 3: return dense_tile<kV, 3>(weights, steps, x, bias, out);
+    case kOutputs: return dense_tile<kV, kOutputs>(weights, steps, x, bias, out);
+    default: return dense_tile<kV, kDenseOutputs>(weights, steps, x, bias, out);
+  }
 }
 
 // For kSteps steps: grad[s * 4 + o] += the sum over the pixels of g[o] times the input that output o reads in step s.
