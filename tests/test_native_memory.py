@@ -1,7 +1,12 @@
-"""Memory that the kernels keep, for a server to which pictures of ever-changing sizes come. Bytes are counted, not time."""
+"""Memory that the kernels keep, for a server to which pictures of ever-changing sizes come. Bytes are counted, not time.
+
+And memory that the kernels did not write: they must not compute with it.
+"""
 
 from __future__ import annotations
 
+import os
+import platform
 import subprocess
 import sys
 
@@ -25,7 +30,43 @@ before = kept_bytes()
 ec.empty_cache()
 print(*most, before, kept_bytes())
 """
-MIB = 2**20
+# glibc fills new memory with the number 3.4e38. The product of this number and a large weight overflows, and the processor
+# notes that.
+UNWRITTEN = """
+import ctypes, ctypes.util, torch
+from test_native import LAYERS, channels_of, make_layer
+from efficientconv.layers.backend import set_backend
+from efficientconv.layers import build_layer
+from efficientconv.models.entry import stem_and_pool
+
+OVERFLOW = 8
+math = ctypes.CDLL(ctypes.util.find_library("m"))
+torch.set_num_threads(1)
+
+def overflows(network, x, run=None):
+    with torch.no_grad():
+        for p in network.parameters():
+            p.mul_(100)
+    math.feclearexcept(OVERFLOW)
+    with torch.set_grad_enabled(network.training):
+        y = (run or network)(x)
+    if network.training:
+        y.backward(torch.ones_like(y))
+    return bool(math.fetestexcept(OVERFLOW))
+
+linear = torch.nn.Linear(64, 64).eval()
+print(overflows(linear, torch.empty(64)))
+for training in (False, True):
+    for height, width in ((6, 6), (5, 9), (1, 3), (13, 12)):
+        for name in LAYERS:
+            layer = set_backend(make_layer(name).train(training), "native")
+            if overflows(layer, torch.randn(2, channels_of(name), height, width).requires_grad_(training)):
+                print(name, height, width, training)
+stem = set_backend(build_layer("standard", 3, 20, kernel_size=3, stride=2, padding=1), "native").eval()
+for side in (33, 37, 46):
+    if overflows(stem, torch.randn(3, 3, side, side), lambda x: stem_and_pool(stem, torch.nn.MaxPool2d(3, 2, 1), x)):
+        print("stem", side)
+"""
 
 
 def serve(layer: str) -> list[int]:
@@ -43,3 +84,12 @@ def test_a_server_of_ever_changing_sizes_levels_off_beside_a_plain_convolution()
     assert second <= first + 3 * largest  # a kept map for each new size would be twenty times that
     assert kept <= 4 * largest and second <= plain + 6 * largest
     assert kept > 0 and emptied == 0
+
+
+@pytest.mark.skipif(not build.available() or platform.libc_ver()[0] != "glibc", reason="no C++ compiler, or no glibc")
+def test_kernels_compute_with_nothing_that_they_did_not_write():
+    """What memory held before may be denormal numbers. They change no result, but a layer then took ten times as long."""
+    env = os.environ | {"MALLOC_PERTURB_": "128", "PYTHONPATH": f"{ROOT / 'tests'}"}
+    done = subprocess.run([sys.executable, "-c", UNWRITTEN], cwd=ROOT, env=env, check=True, capture_output=True, text=True)
+    noticed, *found = done.stdout.splitlines()
+    assert noticed == "True" and not found, done.stdout

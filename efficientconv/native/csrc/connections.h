@@ -206,6 +206,16 @@ inline void convolve_panels(const PlanView& plan, const Maps& maps, const Weight
   }
 }
 
+// Zeros in the lanes after the last pixel. A tile multiplies them, too, and what the memory held before may be denormal numbers,
+// which take a hundred times as long.
+inline void clear_tail(const Run& last, int64_t rows, int64_t panel, float* panels) {
+  const int64_t begin = last.at + last.length, end = round_up(begin, kLanes);
+  for (int64_t row = 0; begin < end && row < rows; ++row) {
+    float* const at = panels + last.block * panel + row * kBlock;
+    std::fill(at + begin, at + end, 0.f);
+  }
+}
+
 // Computes items [first, last) of the division on the calling thread.
 template <class Source>
 void convolve_items(const Source& source, const PlanView& plan, const Weights& weights, const Epilogue& epilogue,
@@ -217,6 +227,7 @@ void convolve_items(const Source& source, const PlanView& plan, const Weights& w
     next_item = std::min(last, (group + 1) * division.parts);  // the items of one group are computed together
     const std::vector<Run> runs = division.groups.runs(source.maps, group);
     source.fill(runs, panel, kBlock, panels);
+    clear_tail(runs.back(), source.rows(), panel, panels);
     const int64_t begin = plan.tiles * part / division.parts;
     const int64_t end = plan.tiles * (part + next_item - item) / division.parts;
     convolve_panels(plan, source.maps, weights, epilogue, runs, panel, panels, begin, end, y);

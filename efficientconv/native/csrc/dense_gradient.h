@@ -96,11 +96,12 @@ void add_dense_group(const Source& source, const std::vector<Run>& runs, int64_t
                      const DenseSums& dense, const float* g, float* sum) {
   static constexpr float zeros[kDenseOutputs] = {};
   const int64_t rows = dense.rows, width = dense.width, steps = blocks * kBlock, panel = rows * kBlock;
-  // kBlock * kBlock more, because transpose_block reads kBlock rows even where the panel has fewer left
+  // kBlock * kBlock zeros more, because transpose_block reads kBlock rows even where the panel has fewer left
   const Floats panels(blocks * panel + kBlock * kBlock);
   const Floats inputs(steps * kBlock);
   const Floats packed(blocks * dense.panel());
   if (runs.back().at + runs.back().length < kBlock) std::fill_n(panels.get(), blocks * panel, 0.f);
+  std::fill_n(panels + blocks * panel, kBlock * kBlock, 0.f);
   source.fill(runs, panel, kBlock, panels);
   for (int64_t tile = first; tile < last; ++tile)
     for (int64_t b = 0; b < blocks; ++b)
