@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from efficientconv.conversion import convert
     from efficientconv.engine.trained_run import load_run
     from efficientconv.export import prepare_for_export
+    from efficientconv.freezing import freeze
     from efficientconv.models import create_model, list_models, register_model
     from efficientconv.native.memory import empty_cache
     from efficientconv.weights import list_weights
@@ -36,13 +37,14 @@ _HOMES = {
     "conversion": ("convert",),
     "engine.trained_run": ("load_run",),
     "export": ("prepare_for_export",),
+    "freezing": ("freeze",),
     "models": ("create_model", "list_models", "register_model"),
     "native.memory": ("empty_cache",),
     "weights": ("list_weights",),
 }
 __all__ = [
-    "Cost", "NetworkCost", "convert", "count", "create_model", "empty_cache", "layers", "list_models",
-    "list_weights", "load_run", "prepare_for_export", "register_model",
+    "Cost", "NetworkCost", "convert", "count", "create_model", "empty_cache", "freeze", "layers",
+    "list_models", "list_weights", "load_run", "prepare_for_export", "register_model",
 ]  # fmt: skip
 
 

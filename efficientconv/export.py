@@ -18,15 +18,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from efficientconv.errors import UserError
-from efficientconv.layers import (
-    ChannelBottleneckConv2d,
-    ConvLayer,
-    GroupedConv2d,
-    SpatialBottleneckConv2d,
-    TopologicalConv2d,
-    UnravelledConv2d,
-)  # fmt: skip
-from efficientconv.layers.backend import are_plain, is_plain_inside, set_backend
+from efficientconv.folding import fold
+from efficientconv.freezing import FrozenLayer, PackedLayer
+from efficientconv.layers import ConvLayer, GroupedConv2d, TopologicalConv2d
+from efficientconv.layers.backend import are_plain, set_backend
 
 INPUT, OUTPUT = "images", "logits"
 CHECKED_IMAGES = 64
@@ -45,13 +40,17 @@ def prepare_for_export(model: nn.Module, *, fold_batch_norm: bool = False) -> nn
     Args:
         fold_batch_norm: batch norms of `ConvLayer`s go into the convolutions before them. Those of other modules stay, and
             those behind a residual connection.
+    Raises:
+        UserError: `model` is the result of `freeze`.
     """
+    if any(isinstance(module, (FrozenLayer, PackedLayer)) for module in model.modules()):
+        raise UserError("a frozen network cannot be exported; export the network that it was made of")
     model = set_backend(copy.deepcopy(model).eval(), "auto")  # are_plain tells layers of the reference from plain ones
     for module in model.modules():
         _store_weights(module)
     if fold_batch_norm:
         for layer in (module for module in model.modules() if isinstance(module, ConvLayer)):
-            _fold(layer)
+            fold(layer)
     for name, module in list(model.named_modules(remove_duplicate=False)):
         if isinstance(module, TopologicalConv2d) and are_plain([module]):
             if not name:
@@ -152,30 +151,3 @@ def _store_weights(module: nn.Module) -> None:
     module.__class__ = plain
     for name, value in values.items():
         setattr(module, name, nn.Parameter(value, requires_grad=False))
-
-
-def _fold(layer: ConvLayer) -> None:
-    """bn(conv(x)) as one convolution: channel i of the weight times g_i / s_i, and a bias."""
-    bn = layer.bn
-    if layer.norm_behind or type(bn) is not nn.BatchNorm2d or bn.running_mean is None or not is_plain_inside(layer):
-        return
-    layer.conv = copy.deepcopy(layer.conv)  # another layer may share the convolution or its weight
-    conv = _last(layer.conv)
-    if conv is None:
-        return
-    scale = (bn.running_var + bn.eps).rsqrt() * (1 if bn.weight is None else bn.weight)
-    shift = -bn.running_mean * scale + (0 if bn.bias is None else bn.bias)
-    conv.weight.mul_(scale.reshape(-1, 1, 1, 1))
-    conv.bias = nn.Parameter(shift if conv.bias is None else conv.bias * scale + shift)
-    layer.bn = nn.Identity()  # type: ignore[assignment]  # nothing is left of it
-
-
-def _last(conv: nn.Module) -> nn.Module | None:
-    """The part of a layer whose weight has one row for each output. None: the layer is of an unknown kind."""
-    if isinstance(conv, UnravelledConv2d):
-        return conv.projection
-    if isinstance(conv, SpatialBottleneckConv2d):
-        return conv.expansion  # depthwise: a row for each channel, transposed or not
-    if isinstance(conv, ChannelBottleneckConv2d):
-        return _last(conv.expansion)
-    return conv if isinstance(conv, (nn.Conv2d, TopologicalConv2d)) else None

@@ -32,8 +32,9 @@ class Quartiles:
 def measure(jobs: dict[str, Job], repeats: int, device: torch.device, bar: tqdm, rest_s: float = 0) -> dict[str, Quartiles]:
     """Runs each job once in each of `repeats` rounds, after a first run that does not count. `bar` advances by a round.
 
-    rest_s: idle seconds before each job, then a run that does not count, for jobs of several programs. The threads of a
-    program spin for a while after its last call, and take the processor from the next program.
+    rest_s: idle seconds before each job, then as many seconds of runs that do not count, for jobs of several programs. The
+    threads of a program spin for a while after its last call, and take the processor from the next program. A processor
+    that was idle is slow for some ten milliseconds.
     """
     passes = {}
     for name, job in jobs.items():
@@ -44,10 +45,16 @@ def measure(jobs: dict[str, Job], repeats: int, device: torch.device, bar: tqdm,
         for name, job in jobs.items():
             if rest_s:
                 time.sleep(rest_s)
-                job()
+                _run_for(rest_s, job)
             times[name].append(_seconds(job, passes[name], device))
         bar.update()
     return {name: Quartiles.of(values) for name, values in times.items()}
+
+
+def _run_for(seconds: float, job: Job) -> None:
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        job()
 
 
 def seconds(job: Job, device: torch.device) -> float:

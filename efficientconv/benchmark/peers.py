@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from efficientconv.benchmark.subjects import Subject, model_subject
 from efficientconv.export import Program, agreement, exported, prepare_for_export, runner
+from efficientconv.freezing import freeze
 from efficientconv.results.table import Row
 from efficientconv.roofline.peaks import Peaks
 from efficientconv.timing import Job, measure
@@ -80,7 +81,7 @@ def _jobs(subject: Subject) -> dict[str, Job]:
     _randomize(network)
     images = torch.randn(subject.shape)
     laid = dict.fromkeys(CHANNELS_LAST, images.to(memory_format=torch.channels_last))
-    jobs = {OURS: subject.job("forward", images.device)}
+    jobs: dict[str, Job] = {OURS: partial(_inference(freeze(network)), images)}
     for program, run in _peers(network, batch, shape).items():
         difference = agreement(network, run, shape, batch).largest_difference
         if not difference < TOLERANCE:
@@ -111,7 +112,7 @@ def _randomize(network: nn.Module) -> None:
 def _inference(network: nn.Module) -> Program:
     @torch.inference_mode()
     def run(images: Tensor) -> Tensor:
-        return network(images.to(memory_format=torch.channels_last))
+        return network(images)
 
     return run
 

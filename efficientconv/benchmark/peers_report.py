@@ -16,9 +16,10 @@ from efficientconv.roofline.peaks import OF_LIMIT, Peaks
 
 ABOUT = """\
 {machine}, float32, {versions}.
-Medians of {repeats} interleaved repeats. A short rest and a run that does not count come before each repeat.
-Freed memory is kept, as in train.py and eval.py. `torch` is PyTorch, channels-last, and `compiled` is the same compiled with
-frozen weights. ONNX Runtime and OpenVINO run the file that `scripts/export.py` writes for this batch size.
+Medians of {repeats} interleaved repeats. A short rest and runs that do not count come before each repeat.
+Freed memory is kept, as in train.py and eval.py. `ours` is the network frozen by `efficientconv.freeze`, `torch` is PyTorch,
+channels-last, and `compiled` is the same compiled with frozen weights. ONNX Runtime and OpenVINO run the file that
+`scripts/export.py` writes for this batch size.
 {peaks}
 {of_limit}"""
 
