@@ -5,7 +5,7 @@
         logits = fast(images)
 
 A `ConvLayer` asks at each call whether hooks, other weights or other attributes forbid its kernel. For one small image these
-questions take a third of the kernel's time. A frozen layer does not ask. A standard layer also gets its batch norm folded
+questions take a large part of the time. A frozen layer does not ask. A standard layer also gets its batch norm folded
 into its weights, and its weights in the order that oneDNN wants. PyTorch brings them into this order at each call.
 """
 
