@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from tqdm import tqdm
 
 Job = Callable[[], object]
 
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler prints two lines each time, to developers of torch
 SLICE_SECONDS = 0.01  # a measurement runs a shorter job several times
 
 

@@ -9,20 +9,26 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 from tqdm import tqdm
 
 from conftest import ROOT, command
 from efficientconv import count, create_model
 from efficientconv.benchmark import ablation, ablation_report
 from efficientconv.benchmark.report import written_again
+from efficientconv.benchmark.subjects import layer_subjects
+from efficientconv.layers import backend
 from efficientconv.native import build
 from efficientconv.results.pages import made_by
 from efficientconv.roofline.peaks import Peaks
+
+needs_kernels = pytest.mark.skipif(not build.available(), reason="no C++ compiler")
 
 
 def measured(tmp_path: Path, *arguments: object) -> tuple[list[dict[str, str]], str]:
     done = command("scripts/benchmark.py", *arguments, "--repeats", "1", "--output-dir", tmp_path)
     assert done.returncode == 0, done.stderr
+    assert "profiler" not in done.stderr  # torch's own lines
     path = tmp_path / f"benchmark_{arguments[0]}.csv"
     assert path.with_suffix(".png").stat().st_size > 10_000
     with open(path, newline="") as file:
@@ -59,6 +65,19 @@ def test_models_are_measured_against_a(tmp_path: Path):
     assert [row["name"] for row in rows] == ["a", "c", "k"] * 2
     assert all(float(row["gain"]) == 1 for row in rows if row["name"] == "a")
     assert all(float(row["ms"]) > 0 and float(row["peak_mb"]) > 0 for row in rows)
+
+
+@needs_kernels
+@pytest.mark.parametrize("fast", [True, False])
+def test_maps_have_the_memory_format_of_the_code_that_runs_under_autocast(fast: bool, monkeypatch):
+    """A dense SIC layer trains by PyTorch where bfloat16 is fast: channels-last. Its kernel takes contiguous maps."""
+    monkeypatch.setattr(backend, "multiplies_bfloat16", lambda: fast)
+    subjects = layer_subjects("cifar", "stage2", 1, "auto", torch.device("cpu"), "bf16")
+    sic = next(subject for subject in subjects if subject.name == "SIC 3x3")
+    seen = []
+    sic.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].is_contiguous()))
+    sic.job("training", torch.device("cpu"))()
+    assert set(seen) == {not fast}
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,7 +19,8 @@ from torch.utils.checkpoint import checkpoint
 
 from efficientconv.errors import UserError
 from efficientconv.layers import ConvLayer, SICConv2d, Topology, build_layer
-from efficientconv.layers.backend import runs_kernels, set_backend
+from efficientconv.layers import backend as choice
+from efficientconv.layers.backend import runs_kernels, runs_operator, set_backend
 from efficientconv.models import create_model
 from efficientconv.models.entry import stem_and_pool
 from efficientconv.native import build
@@ -524,20 +526,49 @@ class TestChoice:
                 assert layer(x).dtype == reference(x).dtype and layer.conv(x).dtype == torch.bfloat16
 
     @needs_kernels
-    def test_under_autocast_the_kernels_compute_in_float32_and_maps_are_in_bfloat16(self):
-        model = create_model("i", num_classes=10, layout="cifar").eval()
-        exact = set_backend(copy.deepcopy(model).double(), "reference")
-        images, conv, seen = torch.randn(2, 3, 32, 32), model.stages.stage2.layers[0].conv, {}
+    @pytest.mark.parametrize("training", [True, False])
+    def test_under_autocast_the_kernels_and_the_maps_between_them_are_in_float32(self, training: bool):
+        model = create_model("i", num_classes=10, layout="cifar").train(training)
+        model.head.dropout.p = 0.0
+        reference, seen = set_backend(copy.deepcopy(model), "reference"), {}
+        exact = copy.deepcopy(reference).double()
         for name, module in model.named_modules():
-            if isinstance(module, (ConvLayer, nn.Linear)):
-                module.register_forward_hook(lambda _, inputs, y, name=name: seen.update({name: y.dtype}))
+            if isinstance(module, ConvLayer):
+                module.register_forward_hook(lambda _, inputs, y, name=name: seen.update({name: (y.dtype, y.stride(1) > 1)}))
+        images = torch.randn(2, 3, 32, 32).to(memory_format=torch.channels_last)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            y, in_bfloat16 = model(images), reference(images)
+        assert seen.pop("head.conv")[0] == y.dtype == torch.bfloat16 and seen.pop("stem")[0] == torch.bfloat16
+        assert len(seen) == 27 and set(seen.values()) == {(torch.float32, True)}  # 24 SIC layers and 3 transitions
+        expected = exact(images.double())
+        assert difference(y, expected.detach()) < 0.02
+        if training:
+            for logits in (y.float(), in_bfloat16.float(), expected):
+                logits.square().sum().backward()
+            grads = zip(*(network.parameters() for network in (model, reference, exact)))
+            errors = [(difference(ours.grad, best.grad), difference(low.grad, best.grad)) for ours, low, best in grads]
+            assert statistics.mean(ours for ours, _ in errors) < statistics.mean(low for _, low in errors)
+
+    @needs_kernels
+    def test_under_autocast_a_single_kernel_computes_in_float32(self):
+        conv = make_layer("sic_topology").conv
         maps = torch.randn(2, conv.in_channels, 16, 16)
         in_float32 = conv(maps)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            y = model(images)
             assert torch.equal(conv(maps), in_float32.bfloat16())
-        assert set(seen.values()) == {torch.bfloat16}
-        assert difference(y, exact(images.double()).detach()) < 0.02
+
+    @needs_kernels
+    @pytest.mark.parametrize("fast", [True, False])
+    def test_dense_sic_layers_train_in_bfloat16_where_the_processor_is_fast_at_it(self, fast: bool, monkeypatch):
+        monkeypatch.setattr(choice, "multiplies_bfloat16", lambda: fast)
+        layer, x = make_layer("sic").train(), torch.randn(2, channels_of("sic"), 33, 33).requires_grad_()
+        assert runs_operator(layer, x, layer.conv)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert runs_operator(layer, x, layer.conv) is not fast
+        with torch.autocast("cpu", dtype=torch.float16):
+            assert runs_operator(layer, x, layer.conv)
+        with torch.autocast("cpu", dtype=torch.bfloat16), torch.inference_mode():
+            assert runs_operator(layer, x, layer.conv)
 
     @needs_kernels
     @pytest.mark.parametrize(
@@ -550,7 +581,7 @@ class TestChoice:
         ],
     )
     def test_layers_train_on_half_precision_maps_under_autocast(self, name: str, tolerance: float):
-        layer = make_layer(name).train()
+        layer = set_backend(make_layer(name).train(), "native")
         exact = set_backend(copy.deepcopy(layer).double(), "reference")
         x = torch.randn(2, channels_of(name), 33, 33).bfloat16()
         with torch.autocast("cpu", dtype=torch.bfloat16):

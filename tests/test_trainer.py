@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from efficientconv.config import OptimConfig, ScheduleConfig, TrainerConfig
+from efficientconv.engine import device as device_module
 from efficientconv.engine.checkpoint import load_newest, save_checkpoint
 from efficientconv.engine.device import set_determinism, warn_of_slow_format
 from efficientconv.engine.distributed import World
@@ -218,12 +219,17 @@ class OpsCounted(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_fp16_is_warned_of_on_a_cpu_alone():
+def test_slow_formats_are_warned_of_on_a_cpu_alone(monkeypatch):
+    monkeypatch.setattr(device_module, "multiplies_bfloat16", lambda: False)
     with pytest.warns(UserWarning, match="fp16 on a CPU was measured to be 13 times slower than fp32"):
         warn_of_slow_format(torch.device("cpu"), "fp16")
+    with pytest.warns(UserWarning, match="no instructions for bfloat16"):
+        warn_of_slow_format(torch.device("cpu"), "bf16")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warn_of_slow_format(torch.device("cuda"), "fp16")
+        warn_of_slow_format(torch.device("cuda"), "bf16")
+        monkeypatch.setattr(device_module, "multiplies_bfloat16", lambda: True)
         warn_of_slow_format(torch.device("cpu"), "bf16")
 
 

@@ -48,7 +48,7 @@ def write(rows: Sequence[Row], path: Path, title: str, about: str, made_by: str)
     `about`: the conditions of the measurement. `made_by`: its command and commit, in Markdown.
     """
     write_files(path.parent, {f"{path.name}.csv": Table.of(rows).csv()})
-    return _write_page(rows, path, title, about, made_by)
+    return _write_page(path, title, about, made_by)
 
 
 def written_again(folder: Path) -> None:
@@ -64,10 +64,11 @@ def written_again(folder: Path) -> None:
 def _page_again(path: Path) -> None:
     title, *parts = path.with_suffix(".md").read_text().strip().split("\n\n")
     about = next(part for part in parts if "interleaved repeats" in part)
-    _write_page(read_rows(path), path.with_suffix(""), title.removeprefix("# "), about, parts[-1])
+    _write_page(path.with_suffix(""), title.removeprefix("# "), about, parts[-1])
 
 
-def _write_page(rows: Sequence[Row], path: Path, title: str, about: str, made_by: str) -> str:
+def _write_page(path: Path, title: str, about: str, made_by: str) -> str:
+    rows = read_rows(path.with_suffix(".csv"))  # rounded: the page can be made again from the file
     tables = sections(rows, COLUMNS, lambda row: "{layout}, {place}, batch {batch}, {kind}".format(**row))
     text = page(f"# {title}", about, _summary(rows), *tables, made_by)
     files = {".md": text, **plot(rows, title)}

@@ -45,7 +45,7 @@ class Subject:
         """forward: inference without gradients. training: forward and backward, for a model also the loss and SGD's step."""
         x = torch.randn(self.shape, device=device).relu_()
         self._set_training(kind == "training")
-        with torch.set_grad_enabled(kind == "training"):
+        with torch.set_grad_enabled(kind == "training"), autocast(device, self.precision):
             x = self._in_its_format(x)
         return self._forward(x) if kind == "forward" else self._training(x)
 

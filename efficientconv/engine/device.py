@@ -12,6 +12,7 @@ import torch
 
 from efficientconv.config import TrainerConfig
 from efficientconv.errors import UserError
+from efficientconv.layers.backend import multiplies_bfloat16
 
 DEVICES = ("auto", "cpu", "cuda")
 NO_GPU = "torch finds no CUDA device"
@@ -85,6 +86,11 @@ def set_tf32(allowed: bool) -> None:
 def warn_of_slow_format(device: torch.device, precision: str) -> None:
     if device.type == "cpu" and precision == "fp16":
         warnings.warn("fp16 on a CPU was measured to be 13 times slower than fp32; set trainer.precision=fp32", stacklevel=2)
+    if device.type == "cpu" and precision == "bf16" and not multiplies_bfloat16():
+        warnings.warn(
+            "this processor has no instructions for bfloat16, so that bf16 is slower than fp32; set trainer.precision=fp32",
+            stacklevel=2,
+        )
 
 
 def set_determinism(deterministic: bool) -> None:

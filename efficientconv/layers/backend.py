@@ -146,6 +146,17 @@ def is_inference(x: Tensor, *parameters: Tensor) -> bool:
     return not torch.is_grad_enabled() or not (x.requires_grad or any(p.requires_grad for p in parameters))
 
 
+def is_fast_autocast() -> bool:
+    """Whether convolutions on the CPU now compute in bfloat16, and the processor is fast at it."""
+    return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16 and multiplies_bfloat16()
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions for bfloat16. Without them PyTorch is slower in bfloat16 than in float32."""
+    has = torch.cpu.get_capabilities()
+    return any(has.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))  # Intel and AMD, Intel, ARM
+
+
 def has_hooks(module: nn.Module) -> bool:
     """Whether `module` has hooks, forward or backward."""
     return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks)
@@ -191,4 +202,5 @@ def _has_kernels() -> bool:
 
 
 # torch.compiler.assume_constant_result sets the same mark, but imports the compiler, which takes as long as torch
-_has_kernels._dynamo_marked_constant = True  # type: ignore[attr-defined]
+for constant in (_has_kernels, multiplies_bfloat16):
+    constant._dynamo_marked_constant = True  # type: ignore[attr-defined]

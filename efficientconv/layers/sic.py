@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from efficientconv.layers.backend import is_inference
+from efficientconv.layers.backend import is_fast_autocast, is_inference
 from efficientconv.layers.base import LAYERS
 from efficientconv.layers.geometry import Device, Padding, Size
 from efficientconv.layers.operators import Norm
@@ -52,17 +52,17 @@ class SICConv2d(UnravelledConv2d):
         return (self.layer_backend != "auto" or self._pays(x)) and super().takes_operator(x)
 
     def _pays(self, x: Tensor) -> bool:
-        """Whether kernels are as fast as PyTorch: on small maps they are slower in training, and under autocast (bfloat16).
+        """Whether kernels are as fast as PyTorch. In training they are slower on small maps, and slower than bfloat16.
 
         The bounds were measured on a CPU, on models with channels-last input; PyTorch keeps the maps channels-last.
         """
-        positions = x.shape[2] * x.shape[3]
         if not x.is_cpu:
             return True
-        if torch.is_autocast_enabled("cpu"):
-            return positions >= 1024 or self.topology is not None
+        positions, small_filters = x.shape[2] * x.shape[3], self.kernel_size <= (3, 3)
         if self.topology is not None:
             pays = positions * self.in_channels >= 2048
+        elif small_filters and is_fast_autocast():
+            pays = False
         else:
-            pays = positions >= (36 if self.kernel_size <= (3, 3) else 256)
+            pays = positions >= (36 if small_filters else 256)
         return pays or is_inference(x, *self.parameters())

@@ -41,10 +41,7 @@ class StandardConv2d(HasOperator, GroupedConv2d):
 
     def takes_operator(self, x: Tensor) -> bool:
         """Only 1 x 1 on contiguous maps, which the operator keeps contiguous. On channels-last maps PyTorch is as fast."""
-        return (
-            self.kernel_size == (1, 1) and x.is_contiguous() and fits_operator(self)
-            and not torch.is_autocast_enabled(x.device.type)
-        )  # fmt: skip
+        return self.kernel_size == (1, 1) and x.is_contiguous() and fits_operator(self)
 
     def operator_arguments(self) -> tuple[object, ...]:
         return self._parameters["weight"], 0, *as_arguments(None)

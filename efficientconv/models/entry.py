@@ -54,17 +54,27 @@ def takes_stem_kernel(stem: nn.Module, x: Tensor) -> bool:
         type(conv) is nn.Conv2d and not stem.residual and takes_norm(bn) and not bn.training and bn.running_mean is not None
         and conv.in_channels <= MAX_CHANNELS and conv.groups == 1 and conv.bias is None and conv.dilation == (1, 1)
         and conv.padding_mode == "zeros" and all(len(set(s)) == 1 for s in (conv.kernel_size, conv.stride, conv.padding))
-        and runs_kernels(stem, x) and x.dim() == 4 and not torch.is_autocast_enabled("cpu") and are_plain([stem])
+        and runs_kernels(stem, x) and x.dim() == 4 and are_plain([stem])
         and is_inference(x, *stem.parameters())
     )  # fmt: skip
 
 
-def in_order_of(layer: nn.Module, x: Tensor) -> Tensor:
-    """The maps in the memory format of `layer`. Its kernels read and write contiguous maps, for the layers behind it too."""
-    if type(x) is not Tensor or x.is_contiguous() or not isinstance(layer, ConvLayer):
-        return x
-    conv = layer.conv
-    return _Contiguous.apply(x) if isinstance(conv, HasOperator) and runs_operator(layer, x, conv) else x
+def run_layers(layers: nn.Sequential, transition: nn.Module, x: Tensor) -> Tensor:
+    """layers(transition(x)), in the memory format and the type of the kernels if they run `layers`.
+
+    Kernels read and write contiguous maps in float32. Under autocast each layer would round its maps to bfloat16, for the
+    next layer to make them float32 again.
+    """
+    autocast = torch.is_autocast_enabled("cpu")
+    if x.is_contiguous() and not autocast or not _runs_operators(layers[0], x):
+        return layers(transition(x))
+    x = x if x.is_contiguous() else _Contiguous.apply(x)
+    with torch.autocast("cpu", enabled=False):
+        return layers(transition(x.float() if autocast and x.dtype in (torch.bfloat16, torch.float16) else x))
+
+
+def _runs_operators(layer: nn.Module, x: Tensor) -> bool:
+    return isinstance(layer, ConvLayer) and isinstance(layer.conv, HasOperator) and runs_operator(layer, x, layer.conv)
 
 
 class _Contiguous(Function):

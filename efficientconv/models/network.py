@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from efficientconv.layers.base import ConvLayer
 from efficientconv.layers.topological import TopologicalConv2d
-from efficientconv.models.entry import in_order_of, max_pool, stem_and_pool
+from efficientconv.models.entry import max_pool, run_layers, stem_and_pool
 
 
 class Stage(nn.Module):
@@ -27,7 +27,7 @@ class Stage(nn.Module):
         return self.after_pool(max_pool(self.pool, x))
 
     def after_pool(self, x: Tensor) -> Tensor:
-        return self.layers(self.transition(in_order_of(self.layers[0], x)))
+        return run_layers(self.layers, self.transition, x)
 
 
 class Head(nn.Module):
