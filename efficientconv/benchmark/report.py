@@ -130,7 +130,8 @@ def _draw_lines(axes: Axes, rows: Sequence[Row]) -> None:
     style = {"textcoords": "offset points", "fontsize": 8, "color": "0.45"}
     along = {"rotation": 45, "rotation_mode": "anchor", "ha": "right", "va": "bottom"}
     axes.annotate("time = MACs", (high, high), (-10, -4), **along, **style)
-    axes.annotate("equal time", (high, 1), (-4, 3), ha="right", **style)
+    room = low < 0.7  # on the left, where points are few
+    axes.annotate("equal time", (low if room else high, 1), (4 if room else -4, 3), ha="left" if room else "right", **style)
     axes.annotate("equal MACs", (1, high), (-4, -4), rotation=90, ha="right", va="top", **style)
 
 
