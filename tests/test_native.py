@@ -550,6 +550,15 @@ class TestChoice:
             assert statistics.mean(ours for ours, _ in errors) < statistics.mean(low for _, low in errors)
 
     @needs_kernels
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+    def test_networks_of_other_types_run_under_autocast(self, dtype: torch.dtype):
+        model = create_model("i", num_classes=10, layout="cifar", width=0.25).to(dtype).eval()
+        reference, images = set_backend(copy.deepcopy(model).double(), "reference"), torch.randn(2, 3, 32, 32).to(dtype)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            y = model(images)
+        assert y.dtype == dtype and difference(y, reference(images.double()).detach()) < 0.05
+
+    @needs_kernels
     def test_under_autocast_a_single_kernel_computes_in_float32(self):
         conv = make_layer("sic_topology").conv
         maps = torch.randn(2, conv.in_channels, 16, 16)

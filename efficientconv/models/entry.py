@@ -69,8 +69,10 @@ def run_layers(layers: nn.Sequential, transition: nn.Module, x: Tensor) -> Tenso
     if x.is_contiguous() and not autocast or not _runs_operators(layers[0], x):
         return layers(transition(x))
     x = x if x.is_contiguous() else _Contiguous.apply(x)
+    if not autocast or any(p.dtype != torch.float32 for p in (*transition.parameters(), *layers.parameters())):
+        return layers(transition(x))
     with torch.autocast("cpu", enabled=False):
-        return layers(transition(x.float() if autocast and x.dtype in (torch.bfloat16, torch.float16) else x))
+        return layers(transition(x.float()))
 
 
 def _runs_operators(layer: nn.Module, x: Tensor) -> bool:
