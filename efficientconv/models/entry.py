@@ -66,7 +66,7 @@ def run_layers(layers: nn.Sequential, transition: nn.Module, x: Tensor) -> Tenso
     next layer to make them float32 again.
     """
     autocast = torch.is_autocast_enabled("cpu")
-    if x.is_contiguous() and not autocast or not _runs_operators(layers[0], x):
+    if type(x) is not Tensor or x.is_contiguous() and not autocast or not _runs_operators(layers[0], x):
         return layers(transition(x))
     x = x if x.is_contiguous() else _Contiguous.apply(x)
     if not autocast or any(p.dtype != torch.float32 for p in (*transition.parameters(), *layers.parameters())):
