@@ -434,3 +434,27 @@ def test_weights_of_a_run_are_its_networks_and_its_classifier_only_for_its_class
         create_model("c", weights="c_cifar")
     with pytest.raises(UserError, match="the file does not exist"):
         create_model("c", 10, weights=finished_run / "checkpoints", **options)
+
+
+def test_hooks_and_other_forwards_of_every_stage_run():
+    network, seen = create_model("c", num_classes=10, layout="cifar", width=0.125).eval(), []
+    images = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        expected = network(images)
+        handles = [stage.register_forward_hook(lambda stage, *_: seen.append(stage)) for stage in network.stages.values()]
+        torch.testing.assert_close(network(images), expected, rtol=1e-4, atol=1e-4)
+        assert seen == list(network.stages.values())
+        for handle in handles:
+            handle.remove()
+        first = network.stages.stage2
+        network.stages.stage2 = torch.nn.Sequential(first)  # a wrapper
+        torch.testing.assert_close(network(images), expected, rtol=1e-4, atol=1e-4)
+        network.stages.stage2, first.forward = first, lambda x: torch.zeros(1, 16, 16, 16)
+        assert not torch.allclose(network(images), expected)
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_features_have_autocasts_type(grad: bool):
+    network = create_model("c", layout="cifar", width=0.125, features_only=True).eval()
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.set_grad_enabled(grad):
+        assert {maps.dtype for maps in network(torch.randn(1, 3, 32, 32))} == {torch.bfloat16}

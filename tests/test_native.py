@@ -559,6 +559,21 @@ class TestChoice:
         assert y.dtype == dtype and difference(y, reference(images.double()).detach()) < 0.05
 
     @needs_kernels
+    @pytest.mark.parametrize("own", ["type", "forward", "hook"])
+    def test_another_module_in_a_stage_sees_autocast(self, own: str):
+        model, seen = create_model("i", num_classes=10, layout="cifar", width=0.25).eval(), []
+        layers = model.stages.stage2.layers
+        if own == "type":
+            layers[1] = nn.Conv2d(32, 32, 1)
+        if own == "forward":
+            layers[1].conv.forward = nn.Conv2d(32, 32, 1).forward
+        where = layers[1] if own == "type" else layers[1].conv.depthwise if own == "hook" else layers[1].bn
+        where.register_forward_hook(lambda _, inputs, y: seen.append((torch.is_autocast_enabled("cpu"), y.dtype)))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            model(torch.randn(2, 3, 32, 32))
+        assert seen == [(True, torch.bfloat16)]
+
+    @needs_kernels
     def test_under_autocast_a_single_kernel_computes_in_float32(self):
         conv = make_layer("sic_topology").conv
         maps = torch.randn(2, conv.in_channels, 16, 16)

@@ -128,9 +128,9 @@ def undeclared(files: list[Path], declared: set[str]) -> set[str]:
                 modules |= {name.name.partition(".")[0] for name in node.names}
             elif isinstance(node, ast.ImportFrom):
                 modules.add(node.module.partition(".")[0])
-    known = packages_distributions()
+    known = packages_distributions()  # on Python 3.10 only of packages that list their modules
     foreign = modules - sys.stdlib_module_names - {"efficientconv", "checkout"}
-    return {name for name in foreign if not declared & {distribution.lower() for distribution in known[name]}}
+    return {name for name in foreign if not declared & {distribution.lower() for distribution in known.get(name, [name])}}
 
 
 def names(requirements: list[str]) -> set[str]:

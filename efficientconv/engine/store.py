@@ -103,8 +103,8 @@ class RunStore:
         """Writes model.safetensors and summary.json. Raises UserError if these, or the last state, cannot be written."""
         if self.saved_step < self.trainer.step or not self.log.write():
             raise UserError(
-                f"training is done, but its last state could not be saved in {self.folder.path}; make space there, and the "
-                f"same command continues after step {self.saved_step}"
+                f"training is done, but its last state could not be saved in {self.folder.path} (a warning above says "
+                f"why); mend that, and the same command continues after step {self.saved_step}"
             )
         self._take_again_if_removed()
         weights = self.trainer.model.state_dict(), config.model_dump(), classes
@@ -113,8 +113,8 @@ class RunStore:
             self.folder.write_json("summary.json", summary)
         except OSError as error:
             raise UserError(
-                f"training is done, but the results could not be written to {self.folder.path} ({error.strerror}); make "
-                "space there, and the same command writes them"
+                f"training is done, but the results could not be written to {self.folder.path} ({error.strerror}); mend "
+                "that, and the same command writes them"
             ) from None
 
     def _take_again_if_removed(self) -> None:

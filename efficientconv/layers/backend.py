@@ -157,6 +157,11 @@ def multiplies_bfloat16() -> bool:
     return any(has.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))  # Intel and AMD, Intel, ARM
 
 
+def is_called_plainly(module: nn.Module) -> bool:
+    """Whether a call of `module` runs the forward of its class and nothing else: no hooks, no other forward."""
+    return not (_has_any_global_hook() or has_hooks(module) or "forward" in module.__dict__)
+
+
 def has_hooks(module: nn.Module) -> bool:
     """Whether `module` has hooks, forward or backward."""
     return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks)

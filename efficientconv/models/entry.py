@@ -69,10 +69,16 @@ def run_layers(layers: nn.Sequential, transition: nn.Module, x: Tensor) -> Tenso
     if type(x) is not Tensor or x.is_contiguous() and not autocast or not _runs_operators(layers[0], x):
         return layers(transition(x))
     x = x if x.is_contiguous() else _Contiguous.apply(x)
-    if not autocast or any(p.dtype != torch.float32 for p in (*transition.parameters(), *layers.parameters())):
+    if not autocast or not _stay_in_float32([*layers, transition], x):
         return layers(transition(x))
     with torch.autocast("cpu", enabled=False):
         return layers(transition(x.float()))
+
+
+def _stay_in_float32(modules: list[nn.Module], x: Tensor) -> bool:
+    """Whether none of `modules` would compute in autocast's type: kernels run all layers, and all weights are in float32."""
+    own = all(_runs_operators(module, x) for module in modules if not isinstance(module, nn.Identity))
+    return own and all(p.dtype == torch.float32 for module in modules for p in module.parameters())
 
 
 def _runs_operators(layer: nn.Module, x: Tensor) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from efficientconv.errors import UserError
@@ -55,7 +56,10 @@ class FeatureNetwork(nn.Module):
         maps = [self.stem(x)]
         for stage in self.stages.values():
             maps.append(stage(maps[-1]))
-        return maps
+        if not torch.is_autocast_enabled(x.device.type):
+            return maps
+        dtype = torch.get_autocast_dtype(x.device.type)  # between kernels the maps are in float32
+        return [y.to(dtype) if y.dtype == torch.float32 else y for y in maps]
 
 
 def _info(network: Network) -> FeatureInfo:

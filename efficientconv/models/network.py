@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from efficientconv.layers.backend import is_called_plainly
 from efficientconv.layers.base import ConvLayer
 from efficientconv.layers.topological import TopologicalConv2d
 from efficientconv.models.entry import max_pool, run_layers, stem_and_pool
@@ -60,9 +61,11 @@ class Network(nn.Module):
         self.apply(init_weights)
 
     def forward(self, x: Tensor) -> Tensor:
-        first: Stage
-        first, *others = self.stages.values()  # type: ignore[assignment]  # a ModuleDict of stages
-        x = first.after_pool(stem_and_pool(self.stem, first.pool, x))
+        first, *others = self.stages.values()
+        if type(first) is Stage and is_called_plainly(first):  # the stem's kernel also computes the first stage's pool
+            x = first.after_pool(stem_and_pool(self.stem, first.pool, x))
+        else:
+            x = first(self.stem(x))
         for stage in others:
             x = stage(x)
         return self.head(x)
