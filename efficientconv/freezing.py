@@ -51,13 +51,16 @@ def freeze(model: nn.Module) -> nn.Module:
 
 
 class FrozenLayer(nn.Module):
-    """A `ConvLayer` that always runs its operator, on contiguous maps: n x h x w -> m x h' x w'."""
+    """A `ConvLayer` that always runs its operator, on contiguous maps in float32: n x h x w -> m x h' x w'."""
 
     def __init__(self, layer: ConvLayer):
         super().__init__()
         self.conv, self.bn, self.residual = layer.conv, layer.bn, layer.residual
 
     def forward(self, x: Tensor) -> Tensor:
+        if torch.is_autocast_enabled("cpu"):  # it would round the maps between the layers
+            with torch.autocast("cpu", enabled=False):
+                return self(x.float())
         modules, x = self._modules, x.contiguous()
         return modules["conv"].layer_operator(x, x if self.residual else None, norm_of(modules["bn"]))  # type: ignore[arg-type]
 

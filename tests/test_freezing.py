@@ -164,3 +164,16 @@ def test_what_is_no_network_for_inference_on_a_cpu_is_refused():
             ec.freeze(network)
     with pytest.raises(UserError, match="the network that it was made of"):
         ec.prepare_for_export(ec.freeze(standard()))
+
+
+@needs_kernels
+@pytest.mark.parametrize("model", ["a", "c", "k"])
+def test_a_frozen_network_computes_in_float32_under_autocast(model: str):
+    network = trained(ec.create_model(model, num_classes=7, layout="cifar", width=0.125))
+    frozen, images, seen = ec.freeze(network), torch.randn(2, 3, 32, 32), []
+    frozen.head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.inference_mode():
+        frozen(images)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            frozen(images)
+    assert seen[0].dtype == torch.float32 and torch.equal(*seen)
