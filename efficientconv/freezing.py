@@ -60,7 +60,7 @@ class FrozenLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if torch.is_autocast_enabled("cpu"):  # it would round the maps between the layers
             with torch.autocast("cpu", enabled=False):
-                return self(x.float())
+                return self.forward(x.float())
         modules, x = self._modules, x.contiguous()
         return modules["conv"].layer_operator(x, x if self.residual else None, norm_of(modules["bn"]))  # type: ignore[arg-type]
 

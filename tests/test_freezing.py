@@ -172,8 +172,10 @@ def test_a_frozen_network_computes_in_float32_under_autocast(model: str):
     network = trained(ec.create_model(model, num_classes=7, layout="cifar", width=0.125))
     frozen, images, seen = ec.freeze(network), torch.randn(2, 3, 32, 32), []
     frozen.head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    layer, calls = frozen.stages.stage3.layers[0], []
+    layer.register_forward_hook(lambda *_: calls.append(1))
     with torch.inference_mode():
         frozen(images)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             frozen(images)
-    assert seen[0].dtype == torch.float32 and torch.equal(*seen)
+    assert seen[0].dtype == torch.float32 and torch.equal(*seen) and len(calls) == 2

@@ -55,4 +55,5 @@ def as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     device = tensors[0].device.type
     if not torch.is_autocast_enabled(device):
         return tensors
-    return tuple(t.to(torch.get_autocast_dtype(device)) for t in tensors)
+    dtype = torch.get_autocast_dtype(device)
+    return tuple(t if t.dtype == torch.float64 else t.to(dtype) for t in tensors)  # autocast leaves float64, too

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from efficientconv.errors import UserError
+from efficientconv.layers.cells import as_autocast
 from efficientconv.models.network import Network
 
 
@@ -56,10 +56,7 @@ class FeatureNetwork(nn.Module):
         maps = [self.stem(x)]
         for stage in self.stages.values():
             maps.append(stage(maps[-1]))
-        if not torch.is_autocast_enabled(x.device.type):
-            return maps
-        dtype = torch.get_autocast_dtype(x.device.type)  # between kernels the maps are in float32
-        return [y.to(dtype) if y.dtype == torch.float32 else y for y in maps]
+        return list(as_autocast(*maps))  # between kernels the maps are in float32
 
 
 def _info(network: Network) -> FeatureInfo:
