@@ -12,7 +12,7 @@ from efficientconv.benchmark import SHAPES
 from efficientconv.complexity import count
 from efficientconv.engine.device import autocast
 from efficientconv.layers import ConvLayer, Topology, build_layer
-from efficientconv.layers.backend import HasOperator, runs_operator, set_backend
+from efficientconv.layers.backend import runs_operator, set_backend
 from efficientconv.models import LAYOUTS, create_model, image_size_of, model_config
 from efficientconv.models.entry import takes_stem_kernel
 from efficientconv.models.network import Network
@@ -63,7 +63,7 @@ class Subject:
         """
         layer, maps = _first_layer(self.network, x)
         stem = self.network.stem if isinstance(self.network, Network) else layer
-        layer_is_native = isinstance(layer.conv, HasOperator) and runs_operator(layer, maps, layer.conv)
+        layer_is_native = runs_operator(layer, maps, layer.conv)
         stem_is_native = layer_is_native if stem is layer else takes_stem_kernel(stem, x)
         all_native = layer_is_native and stem_is_native
         self.network.to(memory_format=torch.contiguous_format if all_native else torch.channels_last)

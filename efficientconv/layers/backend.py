@@ -97,7 +97,10 @@ def stands_for(forward: Forward) -> Forward:
 def runs_operator(module: nn.Module, x: Tensor, conv: nn.Module | None = None) -> bool:
     """Whether the operator runs `module` for the input x. `module` is around the convolution `conv`, or is one (None)."""
     conv = module if conv is None else conv
-    return runs_kernels(module, x) and x.dim() == 4 and is_plain_inside(module) and conv.takes_operator(x)
+    return (
+        isinstance(conv, HasOperator) and runs_kernels(module, x) and x.dim() == 4 and is_plain_inside(module)
+        and conv.takes_operator(x)
+    )  # fmt: skip
 
 
 def is_plain_inside(module: nn.Module) -> bool:

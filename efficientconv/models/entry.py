@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from efficientconv.layers.backend import (
-    HasOperator,
     are_plain,
     has_hooks,
     is_inference,
@@ -82,7 +81,7 @@ def _stay_in_float32(modules: list[nn.Module], x: Tensor) -> bool:
 
 
 def _runs_operators(layer: nn.Module, x: Tensor) -> bool:
-    return isinstance(layer, ConvLayer) and isinstance(layer.conv, HasOperator) and runs_operator(layer, x, layer.conv)
+    return isinstance(layer, ConvLayer) and runs_operator(layer, x, layer.conv)
 
 
 class _Contiguous(Function):
