@@ -7,6 +7,8 @@
 A `ConvLayer` asks at each call whether hooks, other weights or other attributes forbid its kernel. For one small image these
 questions take a large part of the time. A frozen layer does not ask. A standard layer also gets its batch norm folded
 into its weights, and its weights in the order that oneDNN wants. PyTorch brings them into this order at each call.
+The fully connected layers of a network of `create_model` become projections of the kernels: PyTorch multiplies one image's
+features by the weights on one thread.
 """
 
 from __future__ import annotations
@@ -16,12 +18,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from efficientconv.errors import UserError
 from efficientconv.folding import fold
 from efficientconv.layers import ConvLayer
 from efficientconv.layers.backend import HasOperator, are_plain, compile_kernels, norm_of, runs_operator, takes_norm
+from efficientconv.layers.operators import ops
 from efficientconv.models.entry import MAX_CHANNELS
+from efficientconv.models.network import Head
+from efficientconv.native import build
 
 
 @torch.no_grad()
@@ -47,6 +53,9 @@ def freeze(model: nn.Module) -> nn.Module:
     for name, module in list(model.named_modules()):
         if isinstance(module, ConvLayer):
             model.set_submodule(name, _frozen(module))
+        if isinstance(module, Head):
+            for part in ("hidden", "classifier"):
+                setattr(module, part, _frozen_linear(getattr(module, part)))
     return model
 
 
@@ -111,6 +120,24 @@ class PackedLayer(nn.Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self.weight = self._packed(self.weight)
+
+
+class FrozenLinear(nn.Module):
+    """An `nn.Linear` as a projection of the kernels, which see B images of one pixel: B x n -> B x m."""
+
+    def __init__(self, linear: nn.Linear):
+        super().__init__()
+        self.weight, self.bias = linear.weight, linear.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() != 2 or x.shape[1] != self.weight.shape[1] or torch.is_autocast_enabled("cpu"):
+            return F.linear(x, self.weight, self.bias)
+        y = ops.topological(x[:, :, None, None], self.weight[:, :, None, None], 0, (), (), "center").flatten(1)
+        return y if self.bias is None else y + self.bias
+
+
+def _frozen_linear(linear: nn.Module) -> nn.Module:
+    return FrozenLinear(linear) if type(linear) is nn.Linear and are_plain([linear]) and build.available() else linear
 
 
 def _frozen(layer: ConvLayer) -> nn.Module:

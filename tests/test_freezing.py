@@ -14,7 +14,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 import efficientconv as ec
 from efficientconv.errors import UserError
-from efficientconv.freezing import FrozenLayer, PackedLayer
+from efficientconv.freezing import FrozenLayer, FrozenLinear, PackedLayer
 from efficientconv.layers import ConvLayer, build_layer
 from efficientconv.layers.backend import set_backend
 from efficientconv.native import build
@@ -57,6 +57,19 @@ def test_a_frozen_model_equals_the_float64_reference(model: str, layout: str):
     assert kinds(frozen).count(ConvLayer) == 1  # the first layer, which has a kernel of its own
     for side in (64, 75):
         assert_same(frozen, network, torch.randn(3, 3, side, side), 1e-3)  # O has 164 layers
+
+
+@needs_kernels
+def test_fully_connected_layers_are_frozen_unless_they_have_hooks():
+    network = trained(ec.create_model("c", num_classes=7, layout="cifar", width=0.125))
+    network.head.classifier.register_forward_hook(lambda module, inputs, y: y + 1)
+    frozen = ec.freeze(network)
+    assert type(frozen.head.hidden) is FrozenLinear and type(frozen.head.classifier) is nn.Linear
+    for images in (1, 2, 20):
+        x = torch.randn(images, 3, 32, 32)
+        torch.testing.assert_close(frozen(x), network(x), rtol=1e-4, atol=1e-4)
+    with pytest.raises(RuntimeError, match="mat1 and mat2 shapes cannot be multiplied"):
+        frozen.head.hidden(torch.zeros(1, 9))
 
 
 @needs_kernels

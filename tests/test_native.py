@@ -21,6 +21,7 @@ from efficientconv.errors import UserError
 from efficientconv.layers import ConvLayer, SICConv2d, Topology, build_layer
 from efficientconv.layers import backend as choice
 from efficientconv.layers.backend import runs_kernels, runs_operator, set_backend
+from efficientconv.layers.operators import ops
 from efficientconv.models import create_model
 from efficientconv.models.entry import stem_and_pool
 from efficientconv.native import build
@@ -118,6 +119,17 @@ def test_inference_equals_the_reference_whatever_the_memory_format(name: str):
         for x in inputs:
             with torch.inference_mode():
                 assert difference(layer(x), reference(x.double())) < TOLERANCE
+
+
+@needs_kernels
+@pytest.mark.parametrize("inputs, outputs", [(1, 1), (7, 5), (16, 8), (33, 30), (80, 61)])
+def test_projections_of_few_pixels_equal_float64(inputs: int, outputs: int):
+    """Fewer than a vector has lanes: another loop computes them. One pixel more, and the usual loop does."""
+    weight = torch.randn(outputs, inputs, 1, 1)
+    for images, height, width in [*((n, 1, 1) for n in range(1, 18)), (1, 2, 2), (3, 1, 3), (1, 3, 5), (2, 2, 4)]:
+        x = torch.randn(images, inputs, height, width)
+        y = ops.topological(x, weight, 0, (), (), "center")
+        assert difference(y, F.conv2d(x.double(), weight.double())) < TOLERANCE
 
 
 @needs_kernels

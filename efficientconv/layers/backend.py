@@ -85,7 +85,7 @@ class HasOperator:
 
 
 # The forwards that an operator may stand for; stands_for adds those of the layers.
-_forwards: set[Callable] = {nn.Conv2d.forward, nn.ConvTranspose2d.forward, nn.BatchNorm2d.forward}
+_forwards: set[Callable] = {nn.Conv2d.forward, nn.ConvTranspose2d.forward, nn.BatchNorm2d.forward, nn.Linear.forward}
 
 
 def stands_for(forward: Forward) -> Forward:

@@ -23,17 +23,13 @@ struct Run {
   int64_t image, pixel, block, at, length;
 };
 
-// The runs of blocks [first, first + count). The B H W pixels of the batch are cut into blocks image after image.
-inline std::vector<Run> runs_of(const Maps& maps, int64_t first, int64_t count) {
-  std::vector<Run> runs;
-  const int64_t end = std::min((first + count) * kBlock, maps.images * maps.pixels());
-  for (int64_t q = first * kBlock; q < end;) {
-    const int64_t pixel = q % maps.pixels(), at = q % kBlock;
-    const int64_t length = std::min({kBlock - at, maps.pixels() - pixel, end - q});
-    runs.push_back({q / maps.pixels(), pixel, q / kBlock - first, at, length});
-    q += length;
+// Adds the runs of block `block`, which holds pixels [begin, end) of the batch, image after image.
+inline void add_block(const Maps& maps, int64_t block, int64_t begin, int64_t end, std::vector<Run>& runs) {
+  for (int64_t q = begin, length; q < end; q += length) {
+    const int64_t pixel = q % maps.pixels();
+    length = std::min(maps.pixels() - pixel, end - q);
+    runs.push_back({q / maps.pixels(), pixel, block, q - begin, length});
   }
-  return runs;
 }
 
 inline int64_t block_count(const Maps& maps) { return (maps.images * maps.pixels() + kBlock - 1) / kBlock; }

@@ -18,7 +18,12 @@ constexpr int64_t kPanelFloats = 72 * 1024;  // of a group's panels: 288 KiB, so
 struct Groups : Parts {
   Groups(const Maps& maps, int64_t rows, int64_t least, int64_t most, int64_t threads)
       : Parts(block_count(maps), std::clamp<int64_t>(kPanelFloats / (rows * kBlock), least, most), threads) {}
-  std::vector<Run> runs(const Maps& maps, int64_t group) const { return runs_of(maps, first(group), size(group)); }
+  std::vector<Run> runs(const Maps& maps, int64_t group) const {
+    std::vector<Run> runs;
+    const int64_t begin = first(group), pixels = maps.images * maps.pixels();
+    for (int64_t b = begin; b < begin + size(group); ++b) add_block(maps, b - begin, b * kBlock, std::min((b + 1) * kBlock, pixels), runs);
+    return runs;
+  }
 };
 
 // Packs the weights of a tile whose outputs see all inputs: packed[s][o] = weight[s * step_stride + o * output_stride] *
@@ -165,20 +170,29 @@ inline void tile_block(const PlanView& plan, const Maps& maps, int64_t output, i
     }
 }
 
-// How the threads share a convolution: an item is one of `parts` parts of the tiles of a group of blocks.
+// How the threads share a convolution: an item is one of `parts` parts of the tiles of a group of blocks. The blocks of a group
+// have equal lengths, in vectors of pixels.
 struct Division {
-  Groups groups;
-  int64_t parts = 1;
+  int64_t vectors, parts;
+  Parts groups;  // of vectors
 
-  Division(const Maps& maps, int64_t rows, int64_t threads) : groups(maps, rows, 1, 8, threads) {
-    if (groups.n >= 4 * threads || groups.n % threads == 0) return;
-    // Few blocks: the threads share the tiles of each block, and each thread fills the block's panel for itself.
-    groups.count = groups.n;
-    parts = threads;
-  }
+  Division(const Maps& maps, int64_t rows, int64_t threads)
+      : vectors((maps.images * maps.pixels() + kLanes - 1) / kLanes),
+        // Few vectors: the threads share the tiles, and each thread fills the panels for itself.
+        parts(round_up(vectors, threads) - vectors > vectors / 8 ? threads : 1),
+        groups(vectors, kVectors * std::clamp<int64_t>(kPanelFloats / (rows * kBlock), 1, 8), parts > 1 ? 1 : threads) {}
   int64_t items() const { return groups.count * parts; }
   // With parts, each thread takes its share in one piece, because each piece fills its panels anew.
   int64_t grain() const { return parts > 1 ? groups.count : 1; }
+  int64_t most_blocks() const { return (groups.most() + kVectors - 1) / kVectors; }
+  std::vector<Run> runs(const Maps& maps, int64_t group) const {
+    const Parts blocks(groups.size(group), kVectors, 1);
+    const int64_t pixels = maps.images * maps.pixels();
+    const auto start = [&](int64_t block) { return std::min(pixels, (groups.first(group) + blocks.first(block)) * kLanes); };
+    std::vector<Run> runs;
+    for (int64_t b = 0; b < blocks.count; ++b) add_block(maps, b, start(b), start(b + 1), runs);
+    return runs;
+  }
 };
 
 // The outputs of the next tile, if `left` outputs are left.
@@ -221,11 +235,11 @@ template <class Source>
 void convolve_items(const Source& source, const PlanView& plan, const Weights& weights, const Epilogue& epilogue,
                     const Division& division, int64_t first, int64_t last, float* y) {
   const int64_t panel = source.rows() * kBlock;
-  const Floats panels(division.groups.most() * panel);
+  const Floats panels(division.most_blocks() * panel);
   for (int64_t item = first, next_item; item < last; item = next_item) {
     const int64_t group = item / division.parts, part = item - group * division.parts;
     next_item = std::min(last, (group + 1) * division.parts);  // the items of one group are computed together
-    const std::vector<Run> runs = division.groups.runs(source.maps, group);
+    const std::vector<Run> runs = division.runs(source.maps, group);
     source.fill(runs, panel, kBlock, panels);
     clear_tail(runs.back(), source.rows(), panel, panels);
     const int64_t begin = plan.tiles * part / division.parts;

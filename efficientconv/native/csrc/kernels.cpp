@@ -3,6 +3,7 @@
 #include "batch_norm_last.h"
 #include "bottleneck.h"
 #include "cell_layer.h"
+#include "few_pixels.h"
 #include "sic_gradient.h"
 #include "stem.h"
 #include "weight_gradient.h"
@@ -26,6 +27,7 @@ void with_source(const Maps& maps, const float* x, const Filters& filters, F f) 
 
 void run_convolution(const Maps& maps, const float* x, const Filters& filters, const PlanView& plan,
                      const float* weight, const Epilogue& epilogue, float* y) {
+  if (!filters.filters && filters.kernel == 1 && are_few(maps, plan)) return project_few(maps, x, plan, weight, epilogue, y);
   with_source(maps, x, filters,
               [&](const auto& source) { convolve(source, plan, weight, epilogue, y); });
 }

@@ -42,8 +42,9 @@ struct SpatialConv {
   }
 
   Tensor infer(const Epilogue& end) const {
-    if (x.size(0) < thread_count()) return expand(project(reduce(x, reduction)), expansion, end);
-    // run_bottleneck gives each thread whole images, so that it needs as many images as threads
+    // run_bottleneck gives each thread whole images, so that it needs as many images as threads. It fills vectors with cells.
+    if (x.size(0) < thread_count() || x.size(0) * grid().cells() < kLanes)
+      return expand(project(reduce(x, reduction)), expansion, end);
     Tensor y = new_tensor(sizes());
     run_bottleneck(grid(x), data(x), data(reduction), plans().forward.view(), data(projection),
                    data(expansion), end, written(y));
