@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from efficientconv.layers import (
     ChannelBottleneckConv2d,
@@ -27,12 +27,17 @@ def fold(layer: ConvLayer) -> bool:
     conv = _last(layer.conv)
     if conv is None:
         return False
-    scale = (bn.running_var + bn.eps).rsqrt() * (1 if bn.weight is None else bn.weight)
-    shift = -bn.running_mean * scale + (0 if bn.bias is None else bn.bias)
+    scale, shift = (t.type_as(conv.weight) for t in scale_and_shift(bn))  # type: ignore[arg-type]
     conv.weight.mul_(scale.reshape(-1, 1, 1, 1))
     conv.bias = nn.Parameter(shift if conv.bias is None else conv.bias * scale + shift)
     layer.bn = nn.Identity()  # type: ignore[assignment]  # nothing is left of it
     return True
+
+
+def scale_and_shift(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Batch norm in inference as x * scale + shift, in float64: m numbers each."""
+    scale = (bn.running_var.double() + bn.eps).rsqrt() * (1 if bn.weight is None else bn.weight)
+    return scale, -bn.running_mean * scale + (0 if bn.bias is None else bn.bias)
 
 
 def _last(conv: nn.Module) -> nn.Module | None:

@@ -4,11 +4,10 @@
     with torch.inference_mode():
         logits = fast(images)
 
-A `ConvLayer` asks at each call whether hooks, other weights or other attributes forbid its kernel. For one small image these
-questions take a large part of the time. A frozen layer does not ask. A standard layer also gets its batch norm folded
-into its weights, and its weights in the order that oneDNN wants. PyTorch brings them into this order at each call.
-The fully connected layers of a network of `create_model` become projections of the kernels: PyTorch multiplies one image's
-features by the weights on one thread.
+A `ConvLayer` asks at each call whether hooks, other weights or other attributes forbid its kernel, folds its batch norm, and puts
+its weights into the order in which the kernel or oneDNN reads them. For one small image that takes a large part of the time. A
+frozen layer has all of it behind it. The fully connected layers of a network of `create_model` become projections of the kernels,
+on all threads: PyTorch multiplies one image's features by the weights on one thread.
 """
 
 from __future__ import annotations
@@ -18,11 +17,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload
 from torch.nn import functional as F
 
 from efficientconv.errors import UserError
-from efficientconv.folding import fold
-from efficientconv.layers import ConvLayer
+from efficientconv.folding import fold, scale_and_shift
+from efficientconv.layers import ChannelBottleneckConv2d, ConvLayer, SpatialBottleneckConv2d
 from efficientconv.layers.backend import HasOperator, are_plain, compile_kernels, norm_of, runs_operator, takes_norm
 from efficientconv.layers.operators import ops
 from efficientconv.models.entry import MAX_CHANNELS
@@ -60,18 +60,36 @@ def freeze(model: nn.Module) -> nn.Module:
 
 
 class FrozenLayer(nn.Module):
-    """A `ConvLayer` that always runs its operator, on contiguous maps in float32: n x h x w -> m x h' x w'."""
+    """A `ConvLayer` that always runs its operator, on contiguous maps in float32: n x h x w -> m x h' x w'.
+
+    Batch norm is part of the weights. Those of a topology stand in the order in which the kernel reads them.
+    """
 
     def __init__(self, layer: ConvLayer):
         super().__init__()
         self.conv, self.bn, self.residual = layer.conv, layer.bn, layer.residual
+        self.convolutions = _convolutions(layer)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.convolutions and _is_plain(x):
+            *before, (operator, arguments) = self.convolutions
+            y = x
+            for first, its_arguments in before:
+                y = first(y, None, *its_arguments)
+            return operator(y, x if self.residual else None, *arguments)
         if torch.is_autocast_enabled("cpu"):  # it would round the maps between the layers
             with torch.autocast("cpu", enabled=False):
                 return self.forward(x.float())
         modules, x = self._modules, x.contiguous()
         return modules["conv"].layer_operator(x, x if self.residual else None, norm_of(modules["bn"]))  # type: ignore[arg-type]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copy and pickle, which cannot handle an operator."""
+        return self.__dict__ | {"convolutions": []}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.convolutions = _convolutions(self)
 
 
 class PackedLayer(nn.Module):
@@ -103,8 +121,7 @@ class PackedLayer(nn.Module):
 
     def _check(self, x: Tensor) -> None:
         """Raises ValueError where oneDNN would compute without a gradient, or read what is not there."""
-        fits = x.dim() == 4 and x.shape[1] == self.in_channels and x.dtype == torch.float32 and x.is_cpu
-        if not fits or x.requires_grad and torch.is_grad_enabled():
+        if not (_is_plain(x) and x.shape[1] == self.in_channels):
             raise ValueError(
                 f"a frozen layer takes float32 maps B x {self.in_channels} x H x W on the CPU, without gradients; "
                 f"got {tuple(x.shape)} in {x.dtype} on {x.device}, requires_grad={x.requires_grad}"
@@ -151,6 +168,38 @@ def _frozen(layer: ConvLayer) -> nn.Module:
             return FrozenLayer(layer)
         contiguous = FrozenLayer(layer) if runs_operator(layer, maps, conv) else None
     return PackedLayer(layer, contiguous) if _packs(conv) and fold(layer) else layer
+
+
+def _is_plain(x: Tensor) -> bool:
+    """Whether x are maps in float32 on the CPU whose gradient nobody wants."""
+    return (
+        type(x) is Tensor and x.dim() == 4 and x.dtype == torch.float32 and x.is_cpu and x.numel() > 0
+        and not (x.requires_grad and torch.is_grad_enabled())
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def _convolutions(layer: ConvLayer | FrozenLayer) -> list[tuple[OpOverload, tuple]]:
+    """The frozen operators that compute `layer` one after the other, and their arguments after the residual input."""
+    conv, parts = layer.conv, [(layer.conv, layer.bn)]
+    if isinstance(conv, ChannelBottleneckConv2d):
+        parts = [(conv.reduction.conv, conv.reduction.bn), (conv.expansion, layer.bn)]
+    if not build.available() or any(bn.running_mean is None for _, bn in parts):  # no compiler; or own statistics
+        return []
+    return [_operator(conv, *(t.float() for t in scale_and_shift(bn))) for conv, bn in parts]
+
+
+def _operator(conv: Any, scale: Tensor, shift: Tensor) -> tuple[OpOverload, tuple]:
+    if isinstance(conv, SpatialBottleneckConv2d):
+        reduction, projection, expansion, *sizes = conv.operator_arguments()
+        scaled = expansion * scale.view(-1, 1, 1, 1)
+        return ops.frozen_spatial_bottleneck.default, (reduction, projection, scaled, shift, *sizes)
+    *tensors, dims, connections, anchor = conv.operator_arguments()
+    *filters, weight = (t for t in tensors if isinstance(t, Tensor))
+    inputs = len(filters[0]) if filters else conv.in_channels
+    frozen = ops.frozen_weight.default(weight, scale, inputs, dims, connections, anchor)
+    first = filters[0] if filters else None
+    return ops.frozen_layer.default, (first, frozen, shift, conv.kernel_size[0], dims, connections, anchor)
 
 
 def _packs(conv: nn.Module) -> bool:

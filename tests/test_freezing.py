@@ -79,7 +79,19 @@ def test_a_frozen_layer_equals_the_float64_reference(name: str):
     frozen = ec.freeze(layer)
     assert type(frozen) is not ConvLayer
     for images, height, width in ((1, 9, 7), (3, 6, 6), (2, 1, 5)):
-        assert_same(frozen, layer, torch.randn(images, channels_of(name), height, width))
+        x = torch.randn(images, channels_of(name), height, width)
+        assert_same(frozen, layer, x)
+        for copied in (copy.deepcopy(frozen), pickle.loads(pickle.dumps(frozen))):
+            assert torch.equal(copied(x), frozen(x))
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", ["sic", "topology_2d", "bottleneck_padded", "channel_bottleneck"])
+def test_a_frozen_layer_can_be_compiled(name: str):
+    frozen, x = ec.freeze(make_layer(name).eval()), torch.randn(2, channels_of(name), 6, 6)
+    torch.compiler.reset()
+    with torch.no_grad():
+        assert torch.equal(torch.compile(frozen, fullgraph=True, backend="aot_eager")(x), frozen(x))
 
 
 @pytest.mark.parametrize("args", [{"stride": 2}, {"padding": 0}, {"dilation": 2}, {"bias": True}, {"kernel_size": (3, 5)}])

@@ -27,6 +27,8 @@ def _calls() -> dict[str, tuple[str, list]]:
     def end(channels: int, training: bool, residual: Tensor | None) -> list:
         return [residual, *(torch.rand(channels) for _ in range(4)), torch.tensor(0), training, 0.1, 1e-5]
 
+    to_24 = ops.frozen_weight(n(24, 10, 3, 3), torch.rand(24), 24, *topology)
+    frozen = [n(17, 1, 3, 3), n(17, 17, 1, 1), n(17), 3, *full]
     found = {"norm_relu": ("norm_relu", [n(2, 17, 6, 6), *end(17, True, n(2, 17, 6, 6))])}
     for training in (True, False):
         for name, arguments in (("sic", sic), ("topological", connected), ("spatial_bottleneck", [*cells, 2, 0])):
@@ -43,6 +45,10 @@ def _calls() -> dict[str, tuple[str, list]]:
             "spatial_bottleneck_backward", [n(2, 16, 6, 6), *cells, n(2, 16, 3, 3), n(2, 16, 3, 3), 2, 0]
         ),
         "stem": ("stem", [n(2, 3, 6, 6), n(10, 3, 3, 3), 1, 1, *(torch.rand(10) for _ in range(4)), 0.1, [2, 2, 0]]),
+        "frozen_weight": ("frozen_weight", [n(24, 10, 3, 3), torch.rand(24), 24, *topology]),
+        "frozen_layer": ("frozen_layer", [n(2, 17, 6, 6), n(2, 17, 6, 6), *frozen]),
+        "frozen_layer, topology": ("frozen_layer", [n(2, 24, 6, 6), None, None, to_24, n(24), 3, *topology]),
+        "frozen_spatial_bottleneck": ("frozen_spatial_bottleneck", [cells[0], cells[0], *cells[1:], n(16), 2, 0]),
         "max_pool": ("max_pool", [n(2, 3, 6, 6), [2, 2, 0]]),
     }  # fmt: skip
 

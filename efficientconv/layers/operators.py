@@ -165,3 +165,24 @@ _composite(
     _stem,
 )
 _composite("max_pool(Tensor x, int[] pool) -> Tensor", lambda x, pool: F.max_pool2d(x, *pool))
+
+# For freezing.py, on the CPU only: layers whose weights contain batch norm, and the weights that frozen_layer wants.
+library.define("frozen_weight(Tensor weight, Tensor scale, int inputs, int[] dims, int[] connections, str anchor) -> Tensor")
+library.define(
+    "frozen_layer(Tensor x, Tensor? residual, Tensor? filters, Tensor weight, Tensor bias, int kernel, int[] dims, "
+    "int[] connections, str anchor) -> Tensor"
+)
+library.define(
+    "frozen_spatial_bottleneck(Tensor x, Tensor? residual, Tensor reduction, Tensor projection, Tensor expansion, "
+    "Tensor bias, int stride, int padding) -> Tensor"
+)
+
+
+@register_fake("efficientconv::frozen_layer", lib=library)
+def _fake_layer(x: Tensor, residual: Any, filters: Any, weight: Tensor, bias: Tensor, *rest: Any) -> Tensor:
+    return x.new_empty(x.shape[0], bias.shape[0], *x.shape[2:])
+
+
+@register_fake("efficientconv::frozen_spatial_bottleneck", lib=library)
+def _fake_spatial(x: Tensor, residual: Any, reduction: Tensor, projection: Tensor, *rest: Any) -> Tensor:
+    return x.new_empty(x.shape[0], projection.shape[0], *x.shape[2:])

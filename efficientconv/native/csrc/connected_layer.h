@@ -179,4 +179,42 @@ inline variable_list connected_backward(const Tensor& grad, const ConnectedConv&
   return found;
 }
 
+// ---- frozen layers, whose batch norm is folded into weights that are packed once
+
+inline Tensor frozen_weight(const Tensor& weight, const Tensor& scale, int64_t inputs, at::IntArrayRef dims, at::IntArrayRef connections,
+                            std::string_view anchor) {
+  const Tensor w = weight.contiguous();
+  const ConnectedConv conv{at::empty({1, inputs, 1, 1}), std::nullopt, w, inputs, w.size(2) / 2, {dims, connections, anchor}};
+  TORCH_CHECK(conv.fits() && plain(scale, w.size(0)), "efficientconv: weights that cannot be frozen");
+  const Plans& plans = conv.plans();
+  if (plans.dense) return w * scale.view({-1, 1, 1, 1});
+  Tensor packed = at::empty({plans.forward.view().steps * kOutputs});
+  run_pack(plans.forward.view(), data(w), data(scale.contiguous()), written(packed));
+  return packed;
+}
+
+// relu(convolution(x) + bias + residual), or without the residual. `weight` is that of frozen_weight.
+inline Tensor frozen_layer(const Tensor& x, const MaybeTensor& residual, const MaybeTensor& filters, const Tensor& weight,
+                           const Tensor& bias, int64_t kernel, at::IntArrayRef dims, at::IntArrayRef connections,
+                           std::string_view anchor) {
+  const Topology topology{dims, connections, anchor};
+  TORCH_CHECK(plain_maps(x) && plain(bias) && bias.dim() == 1 && bias.numel() > 0 && kernel > 0 && kernel % 2 == 1 && topology.sound(),
+              "efficientconv::frozen_layer: not the maps or the arguments of a frozen layer");
+  const int64_t n = x.size(1), rows = filters ? filters->size(0) : n, outputs = bias.numel(), k = filters ? 1 : kernel;
+  const bool full = topology.full();
+  const std::vector<int64_t> sizes{x.size(0), outputs, x.size(2), x.size(3)};
+  TORCH_CHECK(rows > 0 && rows % n == 0 && plain(filters, {rows, 1, kernel, kernel}) && plain(residual, sizes) && plain(weight) &&
+                  (full ? k == 1 && weight.numel() == rows * outputs : topology.channels() == rows && rows == outputs) &&
+                  weight.numel() / k / k >= outputs * (full ? rows : topology.fan()),
+              "efficientconv::frozen_layer: sizes that do not fit each other");
+  PlanView plan = PlanCache::get(topology, rows, outputs, k).forward.view();
+  plan.packed = !full;
+  TORCH_CHECK(full || weight.numel() == plan.steps * kOutputs, "efficientconv::frozen_layer: a weight that frozen_weight did not make");
+  const Tensor maps = x.contiguous(), w = weight.contiguous(), b = bias.contiguous();
+  const MaybeTensor f = contiguous(filters), added = contiguous(residual);
+  Tensor y = new_tensor(sizes);
+  run_convolution(maps_of(maps), data(maps), {data(f), kernel, rows / n}, plan, data(w), {nullptr, data(b), data(added), true}, written(y));
+  return y;
+}
+
 }  // namespace efficientconv

@@ -70,8 +70,8 @@ inline void pack_weights(const PlanView& plan, const float* weight, const float*
 // sees all inputs and an output's weights lie side by side, because packing gains nothing there. Rows are scaled after
 // the sums.
 struct Weights {
-  std::optional<Floats> packed;
-  const float* rows = nullptr;
+  std::optional<Floats> own;
+  const float *packed = nullptr, *rows = nullptr;
   int64_t stride = 0;
   const float* scale = nullptr;  // for rows only: one number for each output, or null
 
@@ -80,7 +80,12 @@ struct Weights {
       rows = weight, stride = plan.output_stride, this->scale = scale;
       return;
     }
-    pack_weights(plan, weight, scale, packed.emplace(plan.steps * kOutputs));
+    if (plan.packed) {
+      packed = weight;
+      return;
+    }
+    packed = own.emplace(plan.steps * kOutputs);
+    pack_weights(plan, weight, scale, *own);
   }
 };
 
@@ -100,10 +105,10 @@ inline void run_tile(const PlanView& plan, int64_t output, int64_t outputs, cons
   const int64_t tile = output / kOutputs;
   const Segment* begin = plan.segments + plan.tile_segments[tile];
   const Segment* end = plan.segments + plan.tile_segments[tile + 1];
-  if (plan.step_weights) return tile_forward<kV>(begin, end, plan.offsets, *weights.packed, panel, bias, out);
+  if (plan.step_weights) return tile_forward<kV>(begin, end, plan.offsets, weights.packed, panel, bias, out);
   const int64_t steps = begin->end - begin->begin;
   if (weights.packed)
-    return dense_tile<kV>(outputs, PackedWeights{*weights.packed + output * steps, steps}, steps, panel, bias, out);
+    return dense_tile<kV>(outputs, PackedWeights{weights.packed + output * steps, steps}, steps, panel, bias, out);
   const WeightRows rows{weights.rows + output * weights.stride, weights.stride};
   if (weights.scale) dense_tile<kV>(outputs, rows, steps, panel, zeros, Scaled<Out>{out, weights.scale + output, bias});
   else dense_tile<kV>(outputs, rows, steps, panel, bias, out);

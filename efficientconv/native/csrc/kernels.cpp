@@ -32,6 +32,10 @@ void run_convolution(const Maps& maps, const float* x, const Filters& filters, c
               [&](const auto& source) { convolve(source, plan, weight, epilogue, y); });
 }
 
+void run_pack(const PlanView& plan, const float* weight, const float* scale, float* packed) {
+  pack_weights(plan, weight, scale, packed);
+}
+
 void run_weight_gradient(const Maps& maps, const float* x, const Filters& filters, const PlanView& plan,
                          const float* grad_output, float* grad) {
   if (!filters.filters) return weight_gradient(Bands(maps, x, filters.kernel), plan, grad_output, grad);

@@ -36,6 +36,8 @@ struct Offsets {
 //
 // step_weights, steps x 4, says which weight each output of a step uses; -1: none. It is null where every output sees every
 // input. Then step s is input s, and output o uses weight[s * step_stride + o * output_stride].
+//
+// packed: the weights come in the order of the steps, as run_pack makes them.
 struct PlanView {
   int64_t outputs, tiles, steps;
   const int32_t* tile_segments;
@@ -43,6 +45,7 @@ struct PlanView {
   const Offsets* offsets;  // of each step's inputs in a panel
   const int32_t* step_weights;
   int64_t output_stride, step_stride;
+  bool packed = false;
 };
 
 // The depthwise convolution before a projection. If there is none, `filters` is null, and `kernel` is the size of the
@@ -76,6 +79,8 @@ struct Window {
 
 void run_convolution(const Maps& maps, const float* x, const Filters& filters, const PlanView& plan,
                      const float* weight, const Epilogue& epilogue, float* y);
+// packed (steps x 4) = the weights in the order of the plan's steps, times the scale of their output.
+void run_pack(const PlanView& plan, const float* weight, const float* scale, float* packed);
 void run_weight_gradient(const Maps& maps, const float* x, const Filters& filters, const PlanView& plan,
                          const float* grad_output, float* grad);
 void run_dense_weight_gradient(const Maps& maps, const float* x, const Filters& filters, int64_t outputs,

@@ -109,6 +109,9 @@ TORCH_LIBRARY_IMPL(efficientconv, CPU, m) {
   m.impl("spatial_bottleneck", &ec::spatial_bottleneck);
   m.impl("spatial_bottleneck_backward", &ec::spatial_bottleneck_backward);
   ec::register_layers(m);
+  m.impl("frozen_weight", &ec::frozen_weight);
+  m.impl("frozen_layer", &ec::frozen_layer);
+  m.impl("frozen_spatial_bottleneck", &ec::frozen_spatial_bottleneck);
 }
 
 TORCH_LIBRARY_IMPL(efficientconv, AutogradCPU, m) {

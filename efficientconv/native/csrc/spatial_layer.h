@@ -164,4 +164,16 @@ inline SpatialGradients spatial_bottleneck_backward(const Tensor& grad, const Te
   return {grad_x, conv.filter_gradient(cells, conv.x, conv.reduction), grad_projection, conv.filter_gradient(p, g, conv.expansion)};
 }
 
+// A frozen layer, relu(expand(project(reduce(x))) + bias + residual), or without the residual. Batch norm is folded into the
+// expansion.
+inline Tensor frozen_spatial_bottleneck(const Tensor& x, const MaybeTensor& residual, const Tensor& reduction, const Tensor& projection,
+                                        const Tensor& expansion, const Tensor& bias, int64_t stride, int64_t padding) {
+  const SpatialConv conv{x, reduction, projection, expansion, stride, padding};
+  TORCH_CHECK(conv.fits() && plain(residual, conv.sizes()) && plain(bias, {projection.size(0)}),
+              "efficientconv::frozen_spatial_bottleneck: not the maps or the weights of a frozen layer");
+  const Tensor b = bias.contiguous();
+  const MaybeTensor added = contiguous(residual);
+  return conv.contiguous().infer({nullptr, data(b), data(added), true});
+}
+
 }  // namespace efficientconv
