@@ -116,8 +116,9 @@ void run_stem(const Maps& in, const float* x, int64_t kernel, int64_t stride, in
   pack_weights(plan, weight, epilogue.scale, packed);
   std::vector<float> bias(plan.tiles * kOutputs);
   if (epilogue.bias) std::copy(epilogue.bias, epilogue.bias + m, bias.data());
-  const int64_t together = std::max<int64_t>(0, 768 / width - pool.kernel) / pool.stride + 1;  // pooled rows of a strip
-  const int64_t strips = (rows + together - 1) / together;
+  // Pooled rows of a strip. The strips are of equal height: threads that share one image's strips should take equally long.
+  const Parts parts(rows, std::max<int64_t>(0, 768 / width - pool.kernel) / pool.stride + 1, in.images == 1 ? thread_count() : 1);
+  const int64_t together = parts.most(), strips = (rows + together - 1) / together;
   const Strip strip{in, kernel, stride, padding, (together - 1) * pool.stride + pool.kernel, width};
   const std::vector<Offsets> offsets = offsets_in(strip, plan);
   parallel(in.images * strips, 1, [&](int64_t begin, int64_t end) {
