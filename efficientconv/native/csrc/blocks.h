@@ -79,17 +79,17 @@ EC_INLINE void prefetch_run(const float* p, int64_t length) {
   __builtin_prefetch(p + length - 1, kWrite);
 }
 
-// grad[i] = the sum over the images of sums[image][i], for `size` elements. Each image has its own sums, for two
-// reasons: the maps can be read in the order of the memory, which decides the speed, and the result does not depend on
-// the number of threads.
-inline void sum_over_images(int64_t images, int64_t size, const double* sums, float* grad) {
+// grad[i] = the sum over the sets of sums[set][i], for `size` elements. Each image, or each part of the images, has a set of
+// its own, for two reasons: the maps can be read in the order of the memory, which decides the speed, and the result does
+// not depend on which thread computed a set.
+inline void add_up_sets(int64_t sets, int64_t size, const double* sums, float* grad) {
   constexpr int64_t step = 256;
   double totals[step];
   for (int64_t i = 0; i < size; i += step) {
     const int64_t count = std::min(step, size - i);
     std::fill_n(totals, count, 0.);
-    for (int64_t image = 0; image < images; ++image)
-      for (int64_t j = 0; j < count; ++j) totals[j] += sums[image * size + i + j];
+    for (int64_t set = 0; set < sets; ++set)
+      for (int64_t j = 0; j < count; ++j) totals[j] += sums[set * size + i + j];
     std::copy_n(totals, count, grad + i);
   }
 }

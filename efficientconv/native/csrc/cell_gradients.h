@@ -1,7 +1,7 @@
 // The gradients of the depthwise filters of a spatial bottleneck, in reduce and in expand: sums of cells times the
 // pixels that the cells cover.
 //
-// Each map has its own sums (sum_over_images in blocks.h says why).
+// Each map has its own sums (add_up_sets in blocks.h says why).
 #pragma once
 
 #include "cells.h"
@@ -44,7 +44,7 @@ void run_cell_filter_gradient(const Grid& grid, const float* cells, const float*
                             with_margins(grid.maps, maps, map, kMargin, scratch.map), scratch, sums.data() + map * area);
     }
   });
-  sum_over_images(grid.maps.images, grid.maps.channels * area, sums.data(), grad);
+  add_up_sets(grid.maps.images, grid.maps.channels * area, sums.data(), grad);
 }
 
 }  // namespace efficientconv

@@ -161,7 +161,7 @@ void run_reduce_backward(const Grid& grid, const float* x, const float* filters,
   parallel(maps, 8, [&](int64_t first, int64_t last) {
     reduce_backward_range(grid, x, filters, grad_cells, grad_out, out, first, last, sums.data(), grad_x);
   });
-  sum_over_images(grid.maps.images, grid.maps.channels * area, sums.data(), grad_filters);
+  add_up_sets(grid.maps.images, grid.maps.channels * area, sums.data(), grad_filters);
 }
 
 }  // namespace efficientconv

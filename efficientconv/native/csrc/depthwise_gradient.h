@@ -1,4 +1,5 @@
-// The gradients of the depthwise convolution, map by map, so that a map and its gradients stay in the first cache.
+// The gradients of the depthwise convolution, map by map, so that a map and its gradients stay in the first cache. The sums
+// for a channel's filters run over the maps of a few images: to add up a vector's lanes takes longer than a small map.
 #pragma once
 
 #include "depthwise.h"
@@ -73,30 +74,42 @@ inline void depthwise_backward_map(const Depthwise& source, const float* turned,
   }
 }
 
-// For maps [first, last) of the source: the gradient of map i, as end_of(i) completes it, and `sums` for the gradient of
-// each map's filters, one number for each tap.
+// Working memory for the gradients of one map after the other.
+struct DepthwiseScratch {
+  int64_t margin;  // what the taps read past a map's ends is masked
+  Floats map, grad;
+  std::vector<Vec> lanes;
+  std::vector<float> totals;
+
+  explicit DepthwiseScratch(const Depthwise& source)
+      : margin(source.kernel / 2 * (source.maps.width + 1) + kBlock), map(source.maps.pixels() + 2 * margin),
+        grad(source.maps.pixels() + 2 * margin), lanes(round_up(source.kernel * source.kernel, 4)), totals(lanes.size()) {}
+};
+
+// For channel c of images [first, last): the gradient of each map, as end_of(map) completes it, and `sums` for the gradient of
+// the channel's filters, multiplier x k x k.
 template <class EndOf>
-void depthwise_backward_range(const Depthwise& source, const float* turned, const float* grad_output, const EndOf& end_of,
-                              int64_t first, int64_t last, double* sums, float* grad_x) {
+void depthwise_backward_channel(const Depthwise& source, const float* turned, const float* grad_output, const EndOf& end_of,
+                                int64_t c, int64_t first, int64_t last, DepthwiseScratch& scratch, double* sums, float* grad_x) {
   const Maps &maps = source.maps, grads{maps.images, source.rows(), maps.height, maps.width};
-  const int64_t area = source.kernel * source.kernel, pixels = maps.pixels();
-  const int64_t margin = source.kernel / 2 * (maps.width + 1) + kBlock;  // what the taps read past a map's ends is masked
-  const Floats scratch(2 * (pixels + 2 * margin));
-  std::vector<Vec> lanes(round_up(area, 4));
-  std::vector<float> totals(lanes.size());
-  for (int64_t row = first * source.multiplier; row < last * source.multiplier; ++row) {
-    const int64_t map = row / source.multiplier;
-    const float* filter = turned + row % source.rows() * area;
-    const float* x_map = with_margins(maps, source.x, map, margin, scratch);
-    const float* g_map = with_margins(grads, grad_output, row, margin, scratch + pixels + 2 * margin);
-    float* to = grad_x + map * pixels;
-    std::fill(lanes.begin(), lanes.end(), Vec{});
-    if (row % source.multiplier == 0) depthwise_backward_map(source, filter, x_map, g_map, end_of(map), lanes.data(), to);
-    else depthwise_backward_map(source, filter, x_map, g_map, AddMap{to}, lanes.data(), to);
-    std::fill(totals.begin(), totals.end(), 0.f);
+  const int64_t area = source.kernel * source.kernel;
+  for (int64_t i = 0; i < source.multiplier; ++i) {
+    const int64_t row = c * source.multiplier + i;
+    const float* filter = turned + row * area;
+    std::fill(scratch.lanes.begin(), scratch.lanes.end(), Vec{});
+    for (int64_t image = first; image < last; ++image) {
+      const int64_t map = image * maps.channels + c;
+      const float* x_map = with_margins(maps, source.x, map, scratch.margin, scratch.map);
+      const float* g_map = with_margins(grads, grad_output, image * grads.channels + row, scratch.margin, scratch.grad);
+      float* to = grad_x + map * maps.pixels();
+      if (i == 0) depthwise_backward_map(source, filter, x_map, g_map, end_of(map), scratch.lanes.data(), to);
+      else depthwise_backward_map(source, filter, x_map, g_map, AddMap{to}, scratch.lanes.data(), to);
+    }
+    std::fill(scratch.totals.begin(), scratch.totals.end(), 0.f);
+    const Vec* lanes = scratch.lanes.data();
     for (int64_t tap = 0; tap < area; tap += 4)
-      add_sums(lanes[tap], lanes[tap + 1], lanes[tap + 2], lanes[tap + 3], &totals[tap]);
-    std::copy_n(totals.begin(), area, sums + row * area);
+      add_sums(lanes[tap], lanes[tap + 1], lanes[tap + 2], lanes[tap + 3], &scratch.totals[tap]);
+    std::copy_n(scratch.totals.begin(), area, sums + i * area);
   }
 }
 
@@ -106,12 +119,19 @@ inline void depthwise_backward(const Depthwise& source, const float* grad_output
                                float* grad_filters) {
   const Maps& maps = source.maps;
   const std::vector<float> turned = turned_filters(source);
-  std::vector<double> sums(maps.images * turned.size());
+  const Parts parts = images_together(maps.images, maps.pixels(), thread_count());
+  const int64_t filters = source.multiplier * source.kernel * source.kernel;  // numbers of a channel
+  std::vector<double> sums(parts.count * turned.size());
   const auto end_of = [&](int64_t map) { return AddMap{add ? add + map * maps.pixels() : nullptr}; };
-  parallel(maps.images * maps.channels, 1, [&](int64_t first, int64_t last) {
-    depthwise_backward_range(source, turned.data(), grad_output, end_of, first, last, sums.data(), grad_x);
+  parallel(parts.count * maps.channels, 1, [&](int64_t begin, int64_t end) {
+    DepthwiseScratch scratch(source);
+    for (int64_t item = begin; item < end; ++item) {
+      const int64_t part = item / maps.channels, c = item % maps.channels, first = parts.first(part);
+      depthwise_backward_channel(source, turned.data(), grad_output, end_of, c, first, first + parts.size(part), scratch,
+                                 sums.data() + item * filters, grad_x);
+    }
   });
-  sum_over_images(maps.images, turned.size(), sums.data(), grad_filters);
+  add_up_sets(parts.count, turned.size(), sums.data(), grad_filters);
 }
 
 }  // namespace efficientconv

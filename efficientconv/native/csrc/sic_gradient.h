@@ -40,33 +40,36 @@ class NormedMaps {
   std::vector<Norm> norms_;
 };
 
-// Batch norm's gradient for each channel. The sums are taken map by map.
-inline std::vector<NormGradient> norm_gradients(const NormedMaps& normed) {
+// Batch norm's gradient for each channel. The sums run over the maps of a part of the images.
+inline std::vector<NormGradient> norm_gradients(const NormedMaps& normed, const Parts& parts) {
   const Maps& maps = normed.maps;
   const NormedLayer& layer = normed.layer;
   const int64_t pixels = maps.pixels(), whole = pixels / kLanes * kLanes, channels = maps.channels;
-  std::vector<double> sums(2 * maps.images * channels);
-  parallel(maps.images * channels, 8, [&](int64_t first, int64_t last) {
-    for (int64_t map = first; map < last; ++map) {
-      const PassedNormed passed = normed.passed(map);
-      const float *y = passed.y, mean = layer.mean[map % channels];
+  std::vector<double> sums(2 * parts.count * channels);
+  parallel(parts.count * channels, 8, [&](int64_t first, int64_t last) {
+    for (int64_t item = first; item < last; ++item) {
+      const int64_t part = item / channels, c = item % channels, image = parts.first(part);
       Sums totals;
-      totals.add_map(pixels, [&](int64_t p, Vec& sum, Vec& product) {
-        const Vec g = passed.vector(p);
-        sum += g;
-        product += g * (load(y + p) - splat(mean));
-      });
-      totals.settle();
-      for (int64_t p = whole; p < pixels; ++p) {
-        totals.first += passed.one(p);
-        totals.second += passed.one(p) * static_cast<double>(y[p] - mean);
+      for (int64_t i = 0; i < parts.size(part); ++i) {
+        const PassedNormed passed = normed.passed((image + i) * channels + c);
+        const float *y = passed.y, mean = layer.mean[c];
+        totals.add_map(pixels, [&](int64_t p, Vec& sum, Vec& product) {
+          const Vec g = passed.vector(p);
+          sum += g;
+          product += g * (load(y + p) - splat(mean));
+        });
+        for (int64_t p = whole; p < pixels; ++p) {
+          totals.first += passed.one(p);
+          totals.second += passed.one(p) * static_cast<double>(y[p] - mean);
+        }
       }
-      sums[2 * map] = totals.first;
-      sums[2 * map + 1] = totals.second;
+      totals.settle();
+      sums[2 * item] = totals.first;
+      sums[2 * item + 1] = totals.second;
     }
   });
-  for (int64_t image = 1; image < maps.images; ++image)
-    for (int64_t i = 0; i < 2 * channels; ++i) sums[i] += sums[2 * image * channels + i];
+  for (int64_t part = 1; part < parts.count; ++part)
+    for (int64_t i = 0; i < 2 * channels; ++i) sums[i] += sums[2 * part * channels + i];
   std::vector<NormGradient> norms;
   for (int64_t c = 0; c < channels; ++c)
     norms.emplace_back(sums[2 * c], sums[2 * c + 1], static_cast<double>(maps.images) * pixels, layer.mean[c], layer.var[c],
@@ -107,13 +110,12 @@ class SicBackward {
               const NormedLayer& layer)
       : source_(source), out_{source.maps.images, forward.outputs, source.maps.height, source.maps.width},
         forward_(forward), backward_(backward), adds_(layer.residual), normed_(out_, layer, adds_ ? source.x : nullptr),
-        norms_(norm_gradients(normed_)), turned_(turned_filters(source)), dense_(forward.outputs, source.rows()),
-        weights_(backward, weight, nullptr),
-        parts_(images_together(out_.images, out_.pixels(), thread_count())) {}
+        parts_(images_together(out_.images, out_.pixels(), thread_count())), norms_(norm_gradients(normed_, parts_)),
+        turned_(turned_filters(source)), dense_(forward.outputs, source.rows()), weights_(backward, weight, nullptr) {}
 
   void run(const SicGradients& grads) const {
     const int64_t workers = std::min(thread_count(), parts_.count), size = joins_all() ? dense_.size() : forward_.steps * kOutputs;
-    std::vector<double> filter_sums(out_.images * turned_.size());
+    std::vector<double> filter_sums(parts_.count * turned_.size());
     const Floats sums(workers * size);
     parallel(workers, 1, [&](int64_t first, int64_t last) {
       for (int64_t worker = first; worker < last; ++worker) {
@@ -121,10 +123,10 @@ class SicBackward {
         std::fill_n(sum, size, 0.f);
         // the last images first, because norm_gradients has read them last and the caches still hold them
         for (int64_t part = parts_.count * (worker + 1) / workers; part-- > parts_.count * worker / workers;)
-          add_images(parts_.first(part), parts_.size(part), sum, filter_sums.data(), grads.x);
+          add_images(parts_.first(part), parts_.size(part), sum, filter_sums.data() + part * turned_.size(), grads.x);
       }
     });
-    sum_over_images(out_.images, turned_.size(), filter_sums.data(), grads.filters);
+    add_up_sets(parts_.count, turned_.size(), filter_sums.data(), grads.filters);
     if (joins_all()) dense_.add_up(sums, workers, grads.weight);
     else add_up_weights(forward_, sums, workers, grads.weight);
     for (int64_t c = 0; c < out_.channels; ++c) {
@@ -168,9 +170,11 @@ class SicBackward {
       if (joins_all()) add_dense_group(here, runs, groups.size(group), 0, dense_.tiles, dense_, g, sum);
       else add_connected_group(here, runs, groups.size(group), g, sum);
     }
+    DepthwiseScratch scratch(here);
+    const int64_t filters = static_cast<int64_t>(turned_.size()) / here.maps.channels;
     const auto go_on = [&](const auto& end_of) {
-      depthwise_backward_range(here, turned_.data(), between, end_of, 0, count * here.maps.channels,
-                               filter_sums + image * turned_.size(), grad_x + at);
+      for (int64_t c = 0; c < here.maps.channels; ++c)
+        depthwise_backward_channel(here, turned_.data(), between, end_of, c, 0, count, scratch, filter_sums + c * filters, grad_x + at);
     };
     if (!adds_) return go_on([](int64_t) { return AddMap{nullptr}; });
     go_on([&](int64_t map) { return AddPassed{normed_.passed(image * out_.channels + map)}; });
@@ -181,11 +185,11 @@ class SicBackward {
   const PlanView &forward_, &backward_;
   bool adds_;
   NormedMaps normed_;
+  Parts parts_;
   std::vector<NormGradient> norms_;
   std::vector<float> turned_;
   DenseSums dense_;
   Weights weights_;
-  Parts parts_;
 };
 
 }  // namespace efficientconv
