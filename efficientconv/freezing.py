@@ -4,10 +4,10 @@
     with torch.inference_mode():
         logits = fast(images)
 
-A `ConvLayer` asks at each call whether hooks, other weights or other attributes forbid its kernel, folds its batch norm, and puts
-its weights into the order in which the kernel or oneDNN reads them. For one small image that takes a large part of the time. A
-frozen layer has all of it behind it. The fully connected layers of a network of `create_model` become projections of the kernels,
-on all threads: PyTorch multiplies one image's features by the weights on one thread.
+A `ConvLayer` asks at each call whether hooks, other weights or other attributes forbid its kernel, folds its batch norm, and
+puts its weights into the order in which the kernel or oneDNN reads them. For one small image that takes a large part of the
+time. A frozen layer did all of it once. The fully connected layers of a network of `create_model` become projections of the
+kernels, on all threads: PyTorch multiplies one image's features by the weights on one thread.
 """
 
 from __future__ import annotations

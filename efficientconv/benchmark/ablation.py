@@ -55,11 +55,14 @@ OPTIMIZATIONS = {
         "in training, a SIC layer's gradients in one pass over the images", "connected_layer.h",
         "return filters && images", "return false && images"),
     "small_work": Optimization(
-        "if there are few blocks, the threads share the outputs of each block", "connections.h",
-        "if (groups.n >= 4 * threads || groups.n % threads == 0) return;", "return;"),
+        "if few vectors of pixels do not divide evenly, the threads share the outputs", "connections.h",
+        "parts(round_up(vectors, threads) - vectors > vectors / 8 ? threads : 1)", "parts(1)"),
+    "few_pixels": Optimization(
+        "in projections of a few pixels, vectors hold inputs", "few_pixels.h",
+        "return !plan.step_weights", "return false && !plan.step_weights"),
     "whole_bottleneck": Optimization(
         "in inference, the three convolutions of a bottleneck on a few images at a time", "spatial_layer.h",
-        "if (x.size(0) < thread_count())", "if (true)"),
+        "if (x.size(0) < thread_count() ||", "if (true ||"),
     "help": Optimization(
         "a thread that has finished its share helps the others", "parallel.h", "for (int64_t i = 0; i < threads; ++i)",
         "for (int64_t i = 0; i < 1; ++i)"),
