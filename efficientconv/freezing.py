@@ -67,11 +67,11 @@ class FrozenLayer(nn.Module):
 
     def __init__(self, layer: ConvLayer):
         super().__init__()
-        self.conv, self.bn, self.residual = layer.conv, layer.bn, layer.residual
+        self.conv, self.bn, self.residual, self.in_channels = layer.conv, layer.bn, layer.residual, layer.conv.in_channels
         self.convolutions = _convolutions(layer)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.convolutions and _is_plain(x):
+        if self.convolutions and _is_plain(x) and x.shape[1] == self.in_channels:
             *before, (operator, arguments) = self.convolutions
             y = x
             for first, its_arguments in before:

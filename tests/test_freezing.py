@@ -86,6 +86,13 @@ def test_a_frozen_layer_equals_the_float64_reference(name: str):
 
 
 @needs_kernels
+@pytest.mark.parametrize("name", LAYERS)
+def test_maps_with_other_channels_are_refused_in_torch_s_words(name: str):
+    with pytest.raises((RuntimeError, ValueError), match="channels|B x "):
+        ec.freeze(make_layer(name).eval())(torch.zeros(1, channels_of(name) + 1, 6, 6))
+
+
+@needs_kernels
 @pytest.mark.parametrize("name", ["sic", "topology_2d", "bottleneck_padded", "channel_bottleneck"])
 def test_a_frozen_layer_can_be_compiled(name: str):
     frozen, x = ec.freeze(make_layer(name).eval()), torch.randn(2, channels_of(name), 6, 6)
