@@ -24,7 +24,7 @@ from torch import nn
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from efficientconv.errors import UserError, did_you_mean
+from efficientconv.errors import UserError, did_you_mean, refuse_frozen
 from efficientconv.operations import formulas, is_free
 
 KINDS = ("math", "executed")
@@ -76,13 +76,15 @@ def count(model: nn.Module, shape: Sequence[int], kind: str = "math") -> Network
             a parametrized weight is not counted. "executed": all that the reference implementation multiplies, half of
             FlopCounterMode's FLOPs: there a topological layer is a dense one.
     Raises:
-        UserError: another kind; a shape that is not of whole numbers; an operation whose multiplications are unknown.
+        UserError: another kind; a shape that is not of whole numbers; an operation whose multiplications are unknown; a
+            network that `freeze` made.
         RuntimeError: the model does not take an input of `shape`, or decides by values, which the meta device has not.
     """
     if kind not in KINDS:
         raise UserError(f"count: unknown kind '{kind}': {did_you_mean(kind, KINDS)}")
     if not isinstance(shape, Sequence) or not all(isinstance(size, Integral) for size in shape):
         raise UserError("count: the shape must be whole numbers, (channels, height, width): (3, 32, 32), for example")
+    refuse_frozen(model, "counted")
     counter = _Counter(model, by_statement=kind == "math")
     with counter.following_calls(), _evaluating(model), _plain_attention(), torch.no_grad(), counter:
         images = torch.empty(1, *shape, device="meta", dtype=_dtype(model))

@@ -9,6 +9,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class UserError(ValueError):
@@ -35,3 +39,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     near = alike or difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'? " if near else ""
     return f"{hint}known: {', '.join(names)}"
+
+
+def refuse_frozen(model: nn.Module, what: str) -> None:
+    """Raises UserError if `model` is, or contains, a copy that `freeze` made."""
+    if any(getattr(module, "is_frozen", False) for module in model.modules()):
+        raise UserError(f"a frozen network cannot be {what}; take the network that it was made of")

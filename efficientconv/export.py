@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import copy
 import io
 import json
 from collections.abc import Callable, Sequence
@@ -17,9 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from efficientconv.errors import UserError
-from efficientconv.folding import fold
-from efficientconv.freezing import FrozenLayer, PackedLayer
+from efficientconv.errors import UserError, refuse_frozen
+from efficientconv.folding import copied, fold
 from efficientconv.layers import ConvLayer, GroupedConv2d, TopologicalConv2d
 from efficientconv.layers.backend import are_plain, set_backend
 
@@ -43,9 +41,8 @@ def prepare_for_export(model: nn.Module, *, fold_batch_norm: bool = False) -> nn
     Raises:
         UserError: `model` is the result of `freeze`.
     """
-    if any(isinstance(module, (FrozenLayer, PackedLayer)) for module in model.modules()):
-        raise UserError("a frozen network cannot be exported; export the network that it was made of")
-    model = set_backend(copy.deepcopy(model).eval(), "auto")  # are_plain tells layers of the reference from plain ones
+    refuse_frozen(model, "exported")
+    model = set_backend(copied(model).eval(), "auto")  # are_plain tells layers of the reference from plain ones
     for module in model.modules():
         _store_weights(module)
     if fold_batch_norm:

@@ -1,4 +1,4 @@
-"""Puts the batch norm of a layer, in inference, into the convolution before it."""
+"""Copies of networks for inference, in which the batch norm of a layer goes into the convolution before it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,12 @@ from efficientconv.layers import (
     UnravelledConv2d,
 )  # fmt: skip
 from efficientconv.layers.backend import is_plain_inside
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A deep copy of `model`. Weights that pruning or weight_norm computes have a history, which copy.deepcopy refuses."""
+    tensors = (t for module in model.modules() for t in module.__dict__.values() if isinstance(t, Tensor) and not t.is_leaf)
+    return copy.deepcopy(model, {id(t): t.detach().clone() for t in tensors})
 
 
 @torch.no_grad()

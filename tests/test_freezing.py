@@ -14,7 +14,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 import efficientconv as ec
 from efficientconv.errors import UserError
-from efficientconv.freezing import FrozenLayer, FrozenLinear, PackedLayer
+from efficientconv.frozen import Frozen, FrozenLayer, FrozenLinear, PackedLayer
 from efficientconv.layers import ConvLayer, build_layer
 from efficientconv.layers.backend import set_backend
 from efficientconv.native import build
@@ -120,6 +120,15 @@ def test_the_copy_does_not_follow_the_original_and_can_be_copied_and_saved():
     assert layer.conv.weight.requires_grad
 
 
+class Standardized(nn.Conv2d):
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return super()._conv_forward(x, weight - weight.mean(), bias)
+
+
+def standardized(layer: ConvLayer) -> ConvLayer:
+    return trained(ConvLayer(Standardized(8, 8, 3, padding=1), 8, 8))
+
+
 def hooked(layer: ConvLayer) -> ConvLayer:
     layer.conv.register_forward_hook(lambda module, inputs, y: y + 1)
     return layer
@@ -131,8 +140,7 @@ def hooked_outside(layer: ConvLayer) -> ConvLayer:
 
 
 def pruned(layer: ConvLayer) -> ConvLayer:
-    with torch.no_grad():  # torch cannot copy a weight with a gradient's history
-        prune.l1_unstructured(layer.conv, "weight", 0.5)
+    prune.l1_unstructured(layer.conv, "weight", 0.5)
     return layer
 
 
@@ -160,7 +168,7 @@ def by_reference(layer: ConvLayer) -> ConvLayer:
     return set_backend(layer, "reference")
 
 
-CASES = [hooked, hooked_outside, pruned, normed, reflected, behind, with_batch_statistics, by_reference]
+CASES = [standardized, hooked, hooked_outside, pruned, normed, reflected, behind, with_batch_statistics, by_reference]
 
 
 @pytest.mark.parametrize("change", CASES)
@@ -168,7 +176,7 @@ def test_what_cannot_be_frozen_stays_as_it_is(change):
     layer = change(standard())
     kept = ec.freeze(nn.Sequential(layer).eval())[0]
     x = torch.randn(2, 8, 7, 7)
-    assert type(kept) is ConvLayer
+    assert type(kept) is ConvLayer and not any(isinstance(module, Frozen) for module in kept.modules())
     torch.testing.assert_close(kept(x), layer(x))
 
 
@@ -181,6 +189,104 @@ def test_gradients_are_right_or_refused():
         frozen, reference = ec.freeze(layer), set_backend(layer, "reference")
         ours, theirs = (torch.autograd.grad(f(x).sum(), x)[0] for f in (frozen, reference))
         torch.testing.assert_close(ours, theirs)
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", [*LAYERS, "standard_3x3"])
+def test_nan_and_infinity_pass_as_in_the_layer(name: str):
+    layer, channels = (standard(), 8) if name == "standard_3x3" else (make_layer(name).eval(), channels_of(name))
+    frozen = ec.freeze(layer)
+    for value in (float("nan"), float("inf"), -float("inf")):
+        x = torch.randn(1, channels, 6, 6)
+        x[0, 0, 2, 3] = value
+        with torch.no_grad():
+            assert torch.equal(frozen(x).isfinite(), layer(x).isfinite())
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", ["standard", "sic", "channel_bottleneck"])
+def test_a_batch_norm_in_training_mode_stays_so(name: str):
+    layer = nn.Sequential(make_layer(name)).eval()
+    [*layer.modules()][-1].train()  # a batch norm, as for adapting to test images
+    assert isinstance([*layer.modules()][-1], nn.BatchNorm2d)
+    x = torch.randn(2, channels_of(name), 6, 6)
+    torch.testing.assert_close(ec.freeze(layer)(x), copy.deepcopy(layer)(x))
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", ["sic", "topology_2d", "bottleneck_padded", "channel_bottleneck"])
+def test_forward_mode_derivatives_and_samples_of_torch_func_are_right_or_refused(name: str):
+    layer = make_layer(name).eval().requires_grad_(False)
+    frozen, reference = ec.freeze(layer), set_backend(copy.deepcopy(layer), "reference")
+    x, v = torch.randn(2, 2, channels_of(name), 6, 6)
+    for one in (lambda f: torch.func.jvp(f, (x,), (v,))[1], lambda f: torch.func.vmap(lambda i: f(i[None]))(x)):
+        torch.testing.assert_close(one(frozen), one(reference), rtol=1e-3, atol=1e-4)
+    packed, x, v = ec.freeze(standard()), x[:, :8], v[:, :8]
+    for refused in (lambda: torch.func.jvp(packed, (x,), (v,)), lambda: torch.func.vmap(packed)(x[None])):
+        with pytest.raises(ValueError, match="without gradients or torch.func"):
+            refused()
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", ["a", "c", "k"])
+def test_what_needs_the_weights_is_refused_in_one_line(name: str):
+    network = trained(ec.create_model(name, num_classes=7, layout="cifar", width=0.125))
+    frozen, images = ec.freeze(network), torch.randn(1, 3, 32, 32)
+    refused = {
+        "takes no weights": lambda: frozen.load_state_dict(network.state_dict(), strict=False),
+        "cannot be trained": lambda: frozen.train(),
+        "cannot be counted": lambda: ec.count(frozen, (3, 32, 32)),
+        "cannot be given another backend": lambda: set_backend(frozen, "reference"),
+        "cannot be exported": lambda: torch.export.export(frozen, (images,), strict=False),
+    }
+    for why, call in refused.items():
+        with pytest.raises(UserError, match=why):
+            call()
+
+
+@needs_kernels
+def test_pruned_networks_and_those_with_weight_norm_are_frozen_where_their_weights_are_plain():
+    network = trained(ec.create_model("c", num_classes=7, layout="cifar", width=0.125))
+    first, second, *_ = network.stages.stage2.layers
+    prune.l1_unstructured(first.conv.projection, "weight", 0.5)
+    torch.nn.utils.weight_norm(second.conv.projection)
+    images = torch.randn(2, 3, 32, 32)
+    frozen = ec.freeze(network.eval())
+    assert kinds(frozen).count(ConvLayer) == 3 and FrozenLayer in kinds(frozen)
+    for other in (frozen, ec.prepare_for_export(network)):
+        torch.testing.assert_close(other(images), network(images), rtol=1e-3, atol=1e-3)
+
+
+@needs_kernels
+@pytest.mark.parametrize("model", ["a", "c", "k"])
+def test_empty_batches_and_other_default_types(model: str):
+    network = trained(ec.create_model(model, num_classes=7, layout="cifar", width=0.125))
+    torch.set_default_dtype(torch.float64)
+    try:
+        frozen = copy.deepcopy(ec.freeze(network))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert_same(frozen, network, torch.randn(2, 3, 32, 32), 1e-4)
+    assert frozen(torch.zeros(0, 3, 32, 32)).shape == (0, 7)
+
+
+def test_a_residual_input_that_does_not_fit_is_refused_as_by_the_layer():
+    layer = trained(ConvLayer(nn.Conv2d(16, 16, 3), 16, 16))
+    with pytest.raises(RuntimeError, match="must match"):
+        ec.freeze(layer)(torch.randn(2, 16, 9, 9))
+
+
+@needs_kernels
+def test_a_layer_with_several_names_is_frozen_everywhere():
+    layer = trained(build_layer("sic", 8, 8, kernel_size=3))
+    frozen = ec.freeze(nn.Sequential(layer, nn.ReLU(), layer).eval())
+    assert type(frozen[0]) is FrozenLayer and frozen[2] is frozen[0]
+
+
+def test_standard_layers_alone_stay_in_float32_under_autocast():
+    frozen, x = ec.freeze(standard()), torch.randn(2, 8, 6, 6)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(frozen(x.bfloat16()), frozen(x.bfloat16().float()))
 
 
 @pytest.mark.parametrize("x", [torch.randn(1, 9, 6, 6), torch.randn(8, 6, 6), torch.randn(1, 8, 6, 6).double()])

@@ -665,7 +665,7 @@ class TestChoice:
             torch.testing.assert_close(layer.conv(x), expected.conv(x), rtol=1e-4, atol=1e-4)
 
     @needs_kernels
-    @pytest.mark.parametrize("how", ["subclass", "instance", "adapter", "parametrized", "observer"])
+    @pytest.mark.parametrize("how", ["subclass", "part", "instance", "adapter", "parametrized", "observer"])
     @pytest.mark.parametrize("name", ["sic", "unravelled", "channel_bottleneck", "standard_1x1_alone"])
     def test_what_replaces_an_inner_convolution_is_run(self, name: str, how: str):
         """As adapters and quantization-aware training do."""
@@ -674,6 +674,9 @@ class TestChoice:
         key, inner = next((key, child) for key, child in parent.named_children() if isinstance(child, nn.Conv2d))
         if how == "subclass":
             doubled = {"forward": lambda self, x: 2 * nn.Conv2d.forward(self, x)}
+            inner.__class__ = type("Doubled", (type(inner),), doubled)
+        elif how == "part":  # as for weight standardization
+            doubled = {"_conv_forward": lambda self, *args: 2 * nn.Conv2d._conv_forward(self, *args)}
             inner.__class__ = type("Doubled", (type(inner),), doubled)
         elif how == "instance":
             inner.forward = lambda x: 2 * nn.Conv2d.forward(inner, x)

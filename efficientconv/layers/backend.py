@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.nn.modules.module import _has_any_global_hook
 
-from efficientconv.errors import UserError, did_you_mean
+from efficientconv.errors import UserError, did_you_mean, refuse_frozen
 from efficientconv.layers.operators import DEVICES, Norm
 from efficientconv.native import build
 
@@ -37,7 +37,7 @@ def set_backend(model: nn.Module, backend: str) -> nn.Module:
 
     Raises:
         UserError: an unknown backend; native where the kernels cannot be built or loaded (the message says why); triton
-            where there is no Triton or no GPU.
+            where there is no Triton or no GPU; a network that `freeze` made.
     """
     if backend not in BACKENDS:
         raise UserError(f"layers.backend={backend}: {did_you_mean(backend, BACKENDS)}")
@@ -45,6 +45,7 @@ def set_backend(model: nn.Module, backend: str) -> nn.Module:
         raise UserError(f"layers.backend=native: {error}; or choose auto or reference")
     if backend == "triton" and (missing := _missing_for_triton()):
         raise UserError(f"layers.backend=triton: {missing}; choose auto or reference")
+    refuse_frozen(model, "given another backend")
     for module in model.modules():
         module.layer_backend = backend
     return model
@@ -84,7 +85,8 @@ class HasOperator:
         raise NotImplementedError
 
 
-# The forwards that an operator may stand for; stands_for adds those of the layers.
+# The forwards that an operator may stand for; stands_for adds those of the layers. A subclass may replace a part of them.
+_parts = {None, nn.Conv2d._conv_forward, nn.ConvTranspose2d._conv_forward}
 _forwards: set[Callable] = {nn.Conv2d.forward, nn.ConvTranspose2d.forward, nn.BatchNorm2d.forward, nn.Linear.forward}
 
 
@@ -182,8 +184,10 @@ def _are_plain(modules: Iterable[nn.Module | None]) -> bool:
     for inner in modules:
         if inner is None:
             continue
-        own = inner.__dict__
-        if type(inner).forward not in _forwards or "forward" in own or own.get("layer_backend") == "reference":
+        own, kind = inner.__dict__, type(inner)
+        if kind.forward not in _forwards or "forward" in own or own.get("layer_backend") == "reference":
+            return False
+        if getattr(kind, "_conv_forward", None) not in _parts:
             return False
         if has_hooks(inner) or own["_parameters"] and not _have_plain_weights(inner):
             return False

@@ -184,11 +184,11 @@ inline variable_list connected_backward(const Tensor& grad, const ConnectedConv&
 inline Tensor frozen_weight(const Tensor& weight, const Tensor& scale, int64_t inputs, at::IntArrayRef dims, at::IntArrayRef connections,
                             std::string_view anchor) {
   const Tensor w = weight.contiguous();
-  const ConnectedConv conv{at::empty({1, inputs, 1, 1}), std::nullopt, w, inputs, w.size(2) / 2, {dims, connections, anchor}};
+  const ConnectedConv conv{at::empty({1, inputs, 1, 1}, at::kFloat), std::nullopt, w, inputs, w.size(2) / 2, {dims, connections, anchor}};
   TORCH_CHECK(conv.fits() && plain(scale, w.size(0)), "efficientconv: weights that cannot be frozen");
   const Plans& plans = conv.plans();
   if (plans.dense) return w * scale.view({-1, 1, 1, 1});
-  Tensor packed = at::empty({plans.forward.view().steps * kOutputs});
+  Tensor packed = at::empty({plans.forward.view().steps * kOutputs}, at::kFloat);
   run_pack(plans.forward.view(), data(w), data(scale.contiguous()), written(packed));
   return packed;
 }
