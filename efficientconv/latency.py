@@ -1,9 +1,7 @@
-"""Measured times of networks: medians over interleaved repeats, so that other load affects all networks alike."""
+"""Measured times of networks."""
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -12,10 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-SLICE_SECONDS = 0.05  # length of one measurement: long enough for the clock, short enough to interleave
+from efficientconv.timing import Job, Quartiles, measure
 
-
-Pass = Callable[[], object]
+SLICE_SECONDS = 0.05  # of a measurement, since runs train beside other load
 
 
 @dataclass(frozen=True)
@@ -25,6 +22,11 @@ class Latency:
     ms_per_image: float  # median over the repeats
     iqr_ms: float  # between the quartiles
     batch_size: int
+
+    @staticmethod
+    def of(seconds: Quartiles, batch_size: int) -> Latency:
+        """`seconds`: of a batch."""
+        return Latency(1e3 * seconds.median / batch_size, 1e3 * (seconds.high - seconds.low) / batch_size, batch_size)
 
 
 def measure_latency(
@@ -66,37 +68,6 @@ def _images(models: dict[str, nn.Module], sizes: dict[str, int], batch_size: int
     return images
 
 
-def _measure(passes: dict[str, Pass], batch_size: int, device: torch.device, repeats: int) -> dict[str, Latency]:
-    often = {name: max(1, int(SLICE_SECONDS / _seconds(run, 3, device))) for name, run in passes.items()}
-    times: dict[str, list[float]] = {name: [] for name in passes}
-    for _ in range(repeats):
-        for name, run in passes.items():
-            times[name].append(_seconds(run, often[name], device) * 1000 / batch_size)
-    return {name: _summary(values, batch_size) for name, values in times.items()}
-
-
-def _seconds(run: Pass, times: int, device: torch.device) -> float:
-    """The seconds of one pass, after a first pass that does not count."""
-    run()
-    if device.type == "cuda":
-        return _gpu_seconds(run, times)
-    start = time.perf_counter()
-    for _ in range(times):
-        run()
-    return (time.perf_counter() - start) / times
-
-
-def _gpu_seconds(run: Pass, times: int) -> float:
-    """The seconds between two events on the device: without the time of the first launch and of the last answer."""
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    start.record()
-    for _ in range(times):
-        run()
-    end.record()
-    end.synchronize()
-    return start.elapsed_time(end) / 1000 / times
-
-
-def _summary(values: list[float], batch_size: int) -> Latency:
-    quartiles = statistics.quantiles(values, n=4)
-    return Latency(statistics.median(values), quartiles[2] - quartiles[0], batch_size)
+def _measure(passes: dict[str, Job], batch_size: int, device: torch.device, repeats: int) -> dict[str, Latency]:
+    times = measure(passes, repeats, device, slice_s=SLICE_SECONDS)
+    return {name: Latency.of(seconds, batch_size) for name, seconds in times.items()}

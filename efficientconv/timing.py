@@ -14,7 +14,7 @@ from tqdm import tqdm
 Job = Callable[[], object]
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler prints two lines each time, to developers of torch
-SLICE_SECONDS = 0.01  # a measurement runs a shorter job several times
+SLICE_SECONDS = 0.01
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,13 @@ class Quartiles:
         return Quartiles(median, low, high)
 
 
-def measure(jobs: dict[str, Job], repeats: int, device: torch.device, bar: tqdm, rest_s: float = 0) -> dict[str, Quartiles]:
-    """Runs each job once in each of `repeats` rounds, after a first run that does not count. `bar` advances by a round.
+def measure(
+    jobs: dict[str, Job], repeats: int, device: torch.device, bar: tqdm | None = None, *, rest_s: float = 0,
+    slice_s: float = SLICE_SECONDS,
+) -> dict[str, Quartiles]:  # fmt: skip
+    """The seconds of one run of each job. Each of `repeats` rounds measures each job once. `bar` advances by a round.
 
+    slice_s: seconds of a measurement, which runs a shorter job several times.
     rest_s: idle seconds before each job, then as many seconds of runs that do not count, for jobs of several programs. The
     threads of a program spin for a while after its last call, and take the processor from the next program. A processor
     that was idle is slow for some ten milliseconds.
@@ -41,7 +45,7 @@ def measure(jobs: dict[str, Job], repeats: int, device: torch.device, bar: tqdm,
     passes = {}
     for name, job in jobs.items():
         job()  # builds and chooses what is built or chosen once
-        passes[name] = _passes(job, device)
+        passes[name] = _passes(job, device, slice_s)
     times: dict[str, list[float]] = {name: [] for name in jobs}
     for _ in range(repeats):
         for name, job in jobs.items():
@@ -49,7 +53,8 @@ def measure(jobs: dict[str, Job], repeats: int, device: torch.device, bar: tqdm,
                 time.sleep(rest_s)
                 _run_for(rest_s, job)
             times[name].append(_seconds(job, passes[name], device))
-        bar.update()
+        if bar is not None:
+            bar.update()
     return {name: Quartiles.of(values) for name, values in times.items()}
 
 
@@ -61,7 +66,7 @@ def _run_for(seconds: float, job: Job) -> None:
 
 def seconds(job: Job, device: torch.device) -> float:
     """The seconds of one run, measured now."""
-    return _seconds(job, _passes(job, device), device)
+    return _seconds(job, _passes(job, device, SLICE_SECONDS), device)
 
 
 def peak_bytes(job: Job, device: torch.device) -> int:
@@ -94,19 +99,24 @@ def held_bytes(job: Job, device: torch.device) -> int | None:
     return torch.cuda.max_memory_reserved(device)
 
 
-def _passes(job: Job, device: torch.device) -> int:
-    return max(1, int(SLICE_SECONDS / max(_seconds(job, 1, device), 1e-6)))
+def _passes(job: Job, device: torch.device, slice_s: float) -> int:
+    return max(1, int(slice_s / max(_seconds(job, 1, device), 1e-6)))
 
 
 def _seconds(job: Job, passes: int, device: torch.device) -> float:
-    _synchronize(device)
-    start = time.perf_counter()
+    """The seconds of one pass. On a GPU between two events: without the time of the first launch and of the last answer."""
+    if device.type == "cuda":
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        _run(job, passes)
+        end.record()
+        end.synchronize()
+        return start.elapsed_time(end) / 1000 / passes
+    begin = time.perf_counter()
+    _run(job, passes)
+    return (time.perf_counter() - begin) / passes
+
+
+def _run(job: Job, passes: int) -> None:
     for _ in range(passes):
         job()
-    _synchronize(device)
-    return (time.perf_counter() - start) / passes
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

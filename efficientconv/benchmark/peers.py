@@ -63,7 +63,7 @@ def rows_of(models: Sequence[str], layout: str, batch: int, repeats: int, peaks:
     torch._dynamo.config.fail_on_recompile_limit_hit = True  # else models beyond the limit would run eager
     subjects = [model_subject(name, layout, batch, "auto", torch.device("cpu")) for name in models]
     jobs = {(subject.name, program): job for subject in subjects for program, job in _jobs(subject).items()}
-    times = measure(jobs, repeats, torch.device("cpu"), bar, REST_S)
+    times = measure(jobs, repeats, torch.device("cpu"), bar, rest_s=REST_S)
     rows = []
     for s in subjects:
         of_limit = peaks.of_limit(s.least_work("forward"), times[s.name, OURS].median)
