@@ -42,7 +42,8 @@ def test_layers_in_triton_compute_what_the_reference_does(name: str, interpreted
 @pytest.mark.parametrize(
     "name",
     ["equal_bits", "compiled", "is_taken", "left_to_hooks", "left_to_reference", "not_taken_by_auto",
-     "double_left_to_reference", "nan_stays", "counted_together", "mean_over_batches"],
+     "double_left_to_reference", "nan_stays", "counted_together", "mean_over_batches",
+     "neighbours_are_kept"],
 )  # fmt: skip
 def test_layers_in_triton_keep(name: str, interpreted: dict) -> None:
     assert interpreted["properties"][name]

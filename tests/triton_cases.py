@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 from typing import NamedTuple
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -114,6 +115,11 @@ def properties() -> dict[str, bool]:
     }
     for name in ("sic", "cells"):
         torch.library.opcheck(ops.fused_layer.default, arguments(CASES[name]))  # raises
+    case = CASES["sic_topology"]
+    _, connected = layers(case)
+    with mock.patch.object(Topology, "neighbours", autospec=True, side_effect=Topology.neighbours) as recomputed:
+        tensors(connected, *inputs(case))  # on a GPU a step would wait for the copy
+    found["neighbours_are_kept"] = not recomputed.called
     ours.bn.reset_running_stats()  # it has seen a nan
     counted = copy.deepcopy(ours)
     with batches_counted(batch_norms(counted)):  # as the trainer does on a GPU
