@@ -134,10 +134,10 @@ def test_a_mistake_is_one_line(options, words, tmp_path, day):
     assert done.returncode == 2 and words in done.stderr and len(done.stderr.splitlines()) == 1
 
 
-def measured_in(tmp_path: Path, job: str, seconds: int) -> dict:
+def measured_in(tmp_path: Path, job: str, seconds: int, again: bool = False) -> dict:
     """What becomes of a stage whose process is `job`, a line of Python."""
     stage = Stage("models", seconds, operations, "")
-    day = Day(tmp_path, "cpu", False, [stage])
+    day = Day(tmp_path, "cpu", False, [stage], again)
     day.call = lambda _: ["python", "-u", "-c", f"print('{{}}'); print('{{\"ms\": 1}}'); {job}"]
     day.run(lambda _: None)
     assert not list(tmp_path.glob("*.jsonl"))
@@ -172,6 +172,22 @@ def test_a_second_try_that_comes_less_far_keeps_the_rows_of_the_first(tmp_path):
         outcome = measured_in(tmp_path, job, seconds=30)
     assert (outcome["state"], outcome["rows"]) == ("failed", [{"ms": 1}, {"ms": 2}])
     assert measured_in(tmp_path, "pass", seconds=30)["rows"] == [{"ms": 1}]  # done
+
+
+def test_a_stage_that_is_done_is_measured_again_on_request(tmp_path):
+    measured_in(tmp_path, "pass", seconds=30)
+    job = "print('{\"ms\": 2}')"
+    assert measured_in(tmp_path, job, seconds=30)["rows"] == [{"ms": 1}]
+    assert measured_in(tmp_path, job, seconds=30, again=True)["rows"] == [{"ms": 1}, {"ms": 2}]
+    failed = measured_in(tmp_path, "exit(1)", seconds=30, again=True)
+    assert (failed["state"], len(failed["rows"])) == ("done", 2)  # the earlier rows, which are more
+
+
+@pytest.mark.parametrize(("options", "ended"), [([], ""), (["--again"], f"{BY_NAME['models'].seconds}")])
+def test_the_plan_says_whether_a_stage_that_is_done_is_measured_again(options, ended, day):
+    done = command("scripts/gpu_day.py", "--tiny", "--plan", "--only", "models", *options, "--output-dir", day.parent)
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("models")]
+    assert line.split()[:4] == ["models", "done", f"{BY_NAME['models'].seconds}", ended or "eager"]
 
 
 def test_memory_under_cuda_graphs_is_not_told_by_allocations():
