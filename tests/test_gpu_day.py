@@ -211,8 +211,9 @@ def test_layers_in_triton_stand_beside_the_same_a():
     assert any("speed of `eager, Triton` over that of `eager`: C 2.50; C then takes 0.50 of A's" in s for s in sentences)
     other = [replace(step, commit="other") if step.run == "eager" else step for step in steps]
     assert not any("the speed of" in line for line in reading({}, other, None))
-    assert verdict(steps) == "only these train faster than A: C (eager, Triton)"
-    assert verdict(steps[:1]) == "no model trains faster than A"
+    assert verdict(steps) == "of the measured models (C) only these train faster than A: C (eager, Triton)"
+    slower = [replace(step, model=name) for step in steps[:1] for name in "mc"]
+    assert verdict(slower) == "none of the measured models (C, M) trains faster than A"
 
 
 def test_the_reference_is_named_where_auto_computes_another_way():
