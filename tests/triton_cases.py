@@ -40,6 +40,7 @@ CASES = {
     "sic_evaluating": Case("sic", (5, 5), (1, 1, 3), {"kernel_size": 3}, training=False),
     "sic_5x5_contiguous": Case("sic", (3, 67), (1, 4, 9), {"kernel_size": 5}, order=CONTIGUOUS),
     "sic_many_tiles": Case("sic", (40, 3), (2, 9, 9), {"kernel_size": 1}),
+    "sic_5x5_many_tiles": Case("sic", (40, 3), (2, 9, 9), {"kernel_size": 5}),
     "sic_topology": Case("sic", (12, 12), (2, 3, 3), {"kernel_size": 3, "topology": PLANE}, residual=False),
     "pair": Case("channel_bottleneck", (6, 6), (2, 3, 3), {"kernel_size": 3}),
     "cells": Case("spatial_bottleneck", (5, 5), (2, 7, 6), TWO),
