@@ -3,6 +3,7 @@
     python scripts/gpu_day.py --plan                   lists the stages, their states and their time limits
     python scripts/gpu_day.py                          measures the stages that are not done
     python scripts/gpu_day.py --only models,compiled   measures only these stages
+    python scripts/gpu_day.py --only models --again    measures it again, although it is done
     python scripts/gpu_day.py --tiny                   tries the stages with tiny networks; a CPU is enough
     python scripts/gpu_day.py --pages                  writes the pages again from the results; needs no GPU
 
@@ -27,6 +28,7 @@ def parse_args() -> argparse.Namespace:
     parser = parser_for(__doc__)
     parser.add_argument("--plan", action="store_true", help="print the stages that would run; measure nothing")
     parser.add_argument("--only", metavar="STAGE,STAGE", help="only these stages")
+    parser.add_argument("--again", action="store_true", help="also measure the stages that are done")
     parser.add_argument("--tiny", action="store_true", help="tiny networks, to test the stages; the times mean nothing")
     parser.add_argument("--pages", action="store_true", help="write the pages of all devices again; measure nothing")
     parser.add_argument("--output-dir", type=Path, default=ROOT / "results" / "gpu", help="default: results/gpu")
@@ -62,7 +64,7 @@ def main() -> None:
     stages = chosen(args.only)
     device = choose_device("auto")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
-    day = Day(args.output_dir / folder_name(name, args.tiny), device.type, args.tiny, stages)
+    day = Day(args.output_dir / folder_name(name, args.tiny), device.type, args.tiny, stages, args.again)
     print(f"{name}: {day.folder}\n{plan(day)}", flush=True)
     if args.plan:
         return

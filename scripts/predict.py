@@ -40,7 +40,7 @@ from tqdm import tqdm
 
 from efficientconv.arguments import settings
 from efficientconv.data.inference import find_images
-from efficientconv.engine.device import keep_freed_memory, set_tf32
+from efficientconv.engine.device import device_name, keep_freed_memory, set_tf32
 from efficientconv.engine.trained_run import Classifier, Prediction, load_run
 from efficientconv.errors import UserError
 from efficientconv.files import make_folder, refused_in_one_line, replacing
@@ -99,7 +99,7 @@ def headline(classifier: Classifier, images: int) -> str:
     counted = f"{images} {'image' if images == 1 else 'images'}"
     weights = "the moving average of the weights" if classifier.averaged else "the weights"
     network = f"model {run.config.model.name}, {len(run.classes)} classes"
-    return f"{counted}, {network}, {weights} in {run.origin}, {classifier.device.type}"
+    return f"{counted}, {network}, {weights} in {run.origin}, {device_name(classifier.device)}"
 
 
 def tell(batch: list[Prediction]) -> bool:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import warnings
+from types import SimpleNamespace
 
+import predict
 import pytest
 import torch
 
 from conftest import SMALL_RUN, train_here
+from efficientconv.data.workers import Ring
 from efficientconv.engine.checkpoint import load_newest
-from efficientconv.engine.device import batch_that_fits_named, choose_device, device_name, set_tf32
+from efficientconv.engine.device import batch_that_fits_named, choose_device, device_name, device_of_training, set_tf32
 from efficientconv.engine.metrics import Meter
 from efficientconv.engine.run_folder import RunFolder
+from efficientconv.engine.training import Training
 from efficientconv.errors import UserError
-from test_trainer import CPU, STEPS, make_trainer, small_model, trainer_config
+from efficientconv.latency import Latency
+from efficientconv.roofline.peaks import Peaks
+from test_trainer import CPU, STEPS, make_trainer, small_model, trainer_config, training_of
 
 H100, OLD = (9, 0), (3, 5)
 
@@ -23,7 +29,9 @@ H100, OLD = (9, 0), (3, 5)
 def machine(monkeypatch):
     """torch.cuda as a machine with some GPUs answers: no test machine has one."""
 
-    def pretend(gpus: int = 0, capability: tuple[int, int] = H100, driver: str | None = None) -> None:
+    def pretend(
+        gpus: int = 0, capability: tuple[int, int] = H100, driver: str | None = None, has_cuda: bool = True
+    ) -> None:
         def available() -> bool:
             if driver:
                 warnings.warn(driver, stacklevel=1)
@@ -36,6 +44,7 @@ def machine(monkeypatch):
         }  # fmt: skip
         for name, answer in answers.items():
             monkeypatch.setattr(torch.cuda, name, answer)
+        monkeypatch.setattr(torch.version, "cuda", "13.0" if has_cuda else None)
         for name in ("CUDA_VISIBLE_DEVICES", "LOCAL_RANK"):
             monkeypatch.delenv(name, raising=False)
 
@@ -47,9 +56,10 @@ UNUSABLE = [
     (dict(gpus=1, capability=OLD), "too old for this torch (compute capability 3.5, it needs 7.5)"),
     (dict(driver=DRIVER), "The NVIDIA driver on your system is too old (found version 11040)"),
 ]
+WITHOUT_CUDA = dict(has_cuda=False), "this torch was built without CUDA"
 
 
-@pytest.mark.parametrize(("gpus", "words"), [*UNUSABLE, (dict(gpus=0), "torch finds no CUDA device")])
+@pytest.mark.parametrize(("gpus", "words"), [*UNUSABLE, (dict(gpus=0), "torch finds no CUDA device"), WITHOUT_CUDA])
 def test_a_gpu_that_cannot_be_had_is_refused_in_one_line(machine, gpus, words):
     machine(**gpus)
     with pytest.raises(UserError) as refused:
@@ -72,9 +82,12 @@ def test_auto_says_why_it_leaves_a_gpu_alone(machine, gpus, words):
 
 def test_auto_is_silent_where_there_is_nothing_to_say(machine, recwarn):
     machine(gpus=0)
-    assert choose_device("auto") == CPU and device_name(CPU) == "cpu"
+    assert choose_device("auto") == CPU and device_name(CPU) == device_of_training(CPU) == "cpu"
+    machine(has_cuda=False)
+    assert choose_device("auto") == CPU
     machine(gpus=1)
-    assert choose_device("auto") == torch.device("cuda", 0) and device_name(choose_device("auto")) == "NVIDIA H100"
+    device = choose_device("auto")
+    assert device == torch.device("cuda", 0) and device_name(device) == device_of_training(device) == "NVIDIA H100"
     assert not recwarn.list
 
 
@@ -89,11 +102,40 @@ def test_gpus_hidden_on_purpose_are_named(machine, monkeypatch):
 
 def test_one_process_on_several_gpus_says_how_to_take_all(machine, monkeypatch):
     machine(gpus=8)
-    assert "1 of 8" in device_name(choose_device("auto")) and "--nproc_per_node=8" in device_name(choose_device("auto"))
+    said = device_of_training(choose_device("auto"))
+    assert said == "NVIDIA H100 (1 of 8: torchrun --nproc_per_node=8 takes all)"
+    assert device_name(choose_device("auto")) == "NVIDIA H100"  # for commands of one process
     monkeypatch.setenv("LOCAL_RANK", "3")
-    assert choose_device("auto", 3) == torch.device("cuda", 3) and device_name(choose_device("auto", 3)) == "NVIDIA H100"
+    device = choose_device("auto", 3)
+    assert device == torch.device("cuda", 3) and device_of_training(device) == "NVIDIA H100"
     with pytest.raises(UserError, match="process 8 has no GPU"):
         choose_device("auto", 8)
+
+
+def test_a_runs_summary_and_predictions_name_the_gpu(machine, monkeypatch):
+    machine(gpus=8)
+    gpu, of_run = torch.device("cuda", 0), training_of(make_trainer(small_model()))
+    monkeypatch.setattr("efficientconv.engine.training.measure_latency", lambda *_, **__: {"": Latency(1.0, 0.1, 64)})
+    monkeypatch.setattr("efficientconv.engine.training.quick_peaks", lambda _: Peaks({"convolution": 1.0}, 1.0))
+    for device, found in ((gpu, "NVIDIA H100"), (CPU, None)):
+        training = SimpleNamespace(**vars(of_run) | {"device": device, "image_size": 32})
+        assert Training.measured_time(training).get("gpu") == found
+    run = SimpleNamespace(config=SimpleNamespace(model=SimpleNamespace(name="c")), classes=["cat"], origin="best")
+    assert predict.headline(SimpleNamespace(run=run, averaged=False, device=gpu), 2).endswith("best, NVIDIA H100")
+
+
+def test_memory_that_cannot_be_page_locked_is_one_line(monkeypatch):
+    def refused(_: int) -> None:
+        raise RuntimeError("CUDA error: out of memory\nsecond line")
+
+    monkeypatch.setattr(torch.cuda, "cudart", lambda: SimpleNamespace(cudaHostRegister=lambda *_: 2))
+    monkeypatch.setattr(torch.cuda, "check_error", refused)
+    with pytest.raises(UserError) as told:
+        Ring(4, 100, 50, torch.device("cuda"))
+    assert str(told.value) == (
+        "CUDA cannot page-lock 3 MB of memory for images (CUDA error: out of memory); set data.workers or "
+        "trainer.global_batch_size lower"
+    )
 
 
 def test_tf32_is_set_for_convolutions_and_products():

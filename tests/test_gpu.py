@@ -14,7 +14,7 @@ from test_distributed import torchrun
 from torch import nn
 from triton_cases import CASES, errors
 
-from conftest import SMALL_RUN
+from conftest import ROOT, SMALL_RUN
 from efficientconv.data import train_loader
 from efficientconv.engine.device import batch_that_fits_named, set_determinism, set_tf32
 from efficientconv.engine.trainer import Trainer
@@ -157,13 +157,22 @@ def test_latency_is_measured_on_the_device():
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_processes_train_over_nccl(processes, tmp_path):
+def test_torchrun_trains_on_as_many_gpus(processes, tmp_path):
+    """One process starts no group: only two and more exchange something, over NCCL."""
     if torch.cuda.device_count() < processes:
         pytest.skip(f"needs {processes} GPUs")
     settings = "trainer.device=cuda", "trainer.sync_batch_norm=true", f"run_dir={tmp_path / 'run'}"
     done = torchrun(processes, "train.py", *SMALL_RUN, *settings)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "summary.json").exists()
+
+
+@pytest.mark.parametrize(("backend", "processes"), [("cpu:gloo,cuda:nccl", 1), ("gloo", 2)])
+def test_processes_on_one_gpu_train_as_one(backend, processes, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    done = torchrun(processes, "tests/gpu_processes.py", backend)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 1e-3  # 0.07 where batch norm takes the statistics of half a batch
 
 
 def test_sync_batch_norm_takes_the_place_of_every_batch_norm():

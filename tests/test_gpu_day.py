@@ -134,10 +134,10 @@ def test_a_mistake_is_one_line(options, words, tmp_path, day):
     assert done.returncode == 2 and words in done.stderr and len(done.stderr.splitlines()) == 1
 
 
-def measured_in(tmp_path: Path, job: str, seconds: int) -> dict:
+def measured_in(tmp_path: Path, job: str, seconds: int, again: bool = False) -> dict:
     """What becomes of a stage whose process is `job`, a line of Python."""
     stage = Stage("models", seconds, operations, "")
-    day = Day(tmp_path, "cpu", False, [stage])
+    day = Day(tmp_path, "cpu", False, [stage], again)
     day.call = lambda _: ["python", "-u", "-c", f"print('{{}}'); print('{{\"ms\": 1}}'); {job}"]
     day.run(lambda _: None)
     assert not list(tmp_path.glob("*.jsonl"))
@@ -174,6 +174,22 @@ def test_a_second_try_that_comes_less_far_keeps_the_rows_of_the_first(tmp_path):
     assert measured_in(tmp_path, "pass", seconds=30)["rows"] == [{"ms": 1}]  # done
 
 
+def test_a_stage_that_is_done_is_measured_again_on_request(tmp_path):
+    measured_in(tmp_path, "pass", seconds=30)
+    job = "print('{\"ms\": 2}')"
+    assert measured_in(tmp_path, job, seconds=30)["rows"] == [{"ms": 1}]
+    assert measured_in(tmp_path, job, seconds=30, again=True)["rows"] == [{"ms": 1}, {"ms": 2}]
+    failed = measured_in(tmp_path, "exit(1)", seconds=30, again=True)
+    assert (failed["state"], len(failed["rows"])) == ("done", 2)  # the earlier rows, which are more
+
+
+@pytest.mark.parametrize(("options", "ended"), [([], ""), (["--again"], f"{BY_NAME['models'].seconds}")])
+def test_the_plan_says_whether_a_stage_that_is_done_is_measured_again(options, ended, day):
+    done = command("scripts/gpu_day.py", "--tiny", "--plan", "--only", "models", *options, "--output-dir", day.parent)
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("models")]
+    assert line.split()[:4] == ["models", "done", f"{BY_NAME['models'].seconds}", ended or "eager"]
+
+
 def test_memory_under_cuda_graphs_is_not_told_by_allocations():
     with torch.compiler.set_stance("force_eager"):
         eager, captured = (BENCH.step_row("a", compile=c, compile_mode="reduce-overhead") for c in (False, True))
@@ -195,8 +211,9 @@ def test_layers_in_triton_stand_beside_the_same_a():
     assert any("speed of `eager, Triton` over that of `eager`: C 2.50; C then takes 0.50 of A's" in s for s in sentences)
     other = [replace(step, commit="other") if step.run == "eager" else step for step in steps]
     assert not any("the speed of" in line for line in reading({}, other, None))
-    assert verdict(steps) == "only these train faster than A: C (eager, Triton)"
-    assert verdict(steps[:1]) == "no model trains faster than A"
+    assert verdict(steps) == "of the measured models (C) only these train faster than A: C (eager, Triton)"
+    slower = [replace(step, model=name) for step in steps[:1] for name in "mc"]
+    assert verdict(slower) == "none of the measured models (C, M) trains faster than A"
 
 
 def test_the_reference_is_named_where_auto_computes_another_way():

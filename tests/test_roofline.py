@@ -14,14 +14,16 @@ from efficientconv import count, create_model
 from efficientconv.layers import ConvLayer
 from efficientconv.models import model_config
 from efficientconv.results import roofline_table
+from efficientconv.roofline import peaks as peaks_module
 from efficientconv.roofline.execution import EXECUTIONS, least
 from efficientconv.roofline.expect import expectations, ways_of
 from efficientconv.roofline.limit import expected, limit
 from efficientconv.roofline.machine import GUESSED, Machine, Share
 from efficientconv.roofline.measured import Device, with_measured
-from efficientconv.roofline.peaks import Peaks
+from efficientconv.roofline.peaks import Peaks, quick_peaks
 from efficientconv.roofline.step import Setting, step_of
 from efficientconv.roofline.work import Work
+from efficientconv.timing import Quartiles
 
 SHAPE, BATCH = (3, 32, 32), 2
 MODELS = "abcfhikm"
@@ -64,6 +66,18 @@ def test_a_share_of_the_limit_is_of_the_peak_that_binds():
     peaks = Peaks({"product": 50.0, "convolution": 100.0}, bytes_per_s=10.0)
     assert peaks.of_limit(Work("convolution", 400, 20), 8.0) == (0.5, "arithmetic")  # 4 s and 2 s
     assert peaks.of_limit(Work("convolution", 100, 20), 8.0) == (0.25, "memory")
+
+
+@pytest.mark.parametrize(("device", "flops", "moved"), [("cpu", 1.53e9, 0.1e9), ("cuda", 98e9, 0.4e9)])
+def test_quick_peaks_take_work_that_lasts_longer_than_its_launch(device, flops, moved, monkeypatch):
+    """On a GPU of 1 PFLOP/s and 8 TB/s a tenth and a twentieth of a millisecond; a launch takes some microseconds."""
+    for name in ("_convolution", "_triad"):
+        made = getattr(peaks_module, name)
+        monkeypatch.setattr(peaks_module, name, lambda _, *rest, made=made: made(torch.device("meta"), *rest))
+    second = Quartiles(1.0, 1.0, 1.0)
+    monkeypatch.setattr(peaks_module, "measure", lambda jobs, *_: dict.fromkeys(jobs, second))  # so that work is speed
+    peaks = quick_peaks(torch.device(device))
+    assert (peaks.flops_per_s, peaks.bytes_per_s) == (pytest.approx(flops, rel=0.01), pytest.approx(moved, rel=0.01))
 
 
 def test_the_model_is_left_as_it_was():

@@ -300,6 +300,13 @@ def test_batches_counted_together_are_those_counted_one_by_one(passes):
     assert equal_states(together, state(False)) and together["stem.bn.num_batches_tracked"] == STEPS * passes
 
 
+def test_batch_norm_over_processes_counts_by_itself():
+    assert not batch_norms(nn.SyncBatchNorm.convert_sync_batchnorm(small_model()))
+    norm = nn.SyncBatchNorm(2)
+    with batches_counted([norm]), pytest.raises(AssertionError):
+        norm(torch.zeros(1, 2, 1, 1))
+
+
 def test_a_pass_that_fails_leaves_the_counts():
     norms = batch_norms(small_model())
     with pytest.raises(ZeroDivisionError), batches_counted(norms):

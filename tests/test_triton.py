@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -42,7 +43,8 @@ def test_layers_in_triton_compute_what_the_reference_does(name: str, interpreted
 @pytest.mark.parametrize(
     "name",
     ["equal_bits", "compiled", "is_taken", "left_to_hooks", "left_to_reference", "not_taken_by_auto",
-     "double_left_to_reference", "nan_stays", "counted_together", "mean_over_batches"],
+     "double_left_to_reference", "nan_stays", "counted_together", "mean_over_batches",
+     "neighbours_are_kept"],
 )  # fmt: skip
 def test_layers_in_triton_keep(name: str, interpreted: dict) -> None:
     assert interpreted["properties"][name]
@@ -50,7 +52,7 @@ def test_layers_in_triton_keep(name: str, interpreted: dict) -> None:
 
 @pytest.fixture(scope="module")
 def launches() -> dict[str, list[tuple]]:
-    """Of model C's and model K's widest maps in bf16: kernel, its arguments' types, constants and multiples of 16."""
+    """Of the widest maps of models C, D and K: kernel, its arguments' types, constants and multiples of 16."""
     from efficientconv.fused import filters, layer, norm, reduction
 
     seen: dict[str, list[tuple]] = {name: [] for name in KERNELS}
@@ -61,20 +63,20 @@ def launches() -> dict[str, list[tuple]]:
         types = {name: "constexpr" if name in constants else _type(given[name]) for name in kernel.arg_names}
         even = [type_[0] == "*" or type_ == "i32" and given[name] % 16 == 0 for name, type_ in types.items()]
         divisible = {(i,): [["tt.divisibility", 16]] for i, is_even in enumerate(even) if is_even}
-        seen[kernel.fn.__name__].append((kernel, types, constants, divisible))
+        if (launch := (kernel, types, constants, divisible)) not in seen[kernel.fn.__name__]:
+            seen[kernel.fn.__name__].append(launch)
 
-    def bf16(*shape: int) -> torch.Tensor:
-        return torch.empty(shape, dtype=torch.bfloat16, device="meta")
-
-    def fp32(*shape: int) -> torch.Tensor:
-        return torch.empty(shape, device="meta")
+    def made(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        return torch.empty(shape, dtype=dtype, device="meta")
 
     with pytest.MonkeyPatch.context() as patch:
         for module in (filters, norm, reduction):
             patch.setattr(module, "launch", note)
-        x, c = bf16(256, 128, 36, 36).contiguous(memory_format=torch.channels_last), fp32(128)
-        for first, expansion, padding in ((fp32(128, 1, 3, 3), None, 1), (fp32(128, 1, 2, 2), fp32(128, 1, 2, 2), 1)):
-            weights = x, first, bf16(128, 128, 1, 1), expansion, None, c, c
+        for dtype, (side, padding) in itertools.product((torch.bfloat16, torch.float32), ((3, 1), (5, 2), (2, 1))):
+            x = made(256, 128, 36, 36, dtype=dtype).contiguous(memory_format=torch.channels_last)
+            taps, c = made(128, 1, side, side), made(128)
+            expansion = taps if side == 2 else None
+            weights = x, taps, made(128, 128, 1, 1, dtype=dtype), expansion, None, c, c
             y, *between = layer._forward(*weights, None, None, True, True, 1e-5, padding)
             layer._backward(y, *weights, *between, True, True, padding)
     return seen

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 from typing import NamedTuple
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +40,7 @@ CASES = {
     "sic_evaluating": Case("sic", (5, 5), (1, 1, 3), {"kernel_size": 3}, training=False),
     "sic_5x5_contiguous": Case("sic", (3, 67), (1, 4, 9), {"kernel_size": 5}, order=CONTIGUOUS),
     "sic_many_tiles": Case("sic", (40, 3), (2, 9, 9), {"kernel_size": 1}),
+    "sic_5x5_many_tiles": Case("sic", (40, 3), (2, 9, 9), {"kernel_size": 5}),
     "sic_topology": Case("sic", (12, 12), (2, 3, 3), {"kernel_size": 3, "topology": PLANE}, residual=False),
     "pair": Case("channel_bottleneck", (6, 6), (2, 3, 3), {"kernel_size": 3}),
     "cells": Case("spatial_bottleneck", (5, 5), (2, 7, 6), TWO),
@@ -114,6 +116,11 @@ def properties() -> dict[str, bool]:
     }
     for name in ("sic", "cells"):
         torch.library.opcheck(ops.fused_layer.default, arguments(CASES[name]))  # raises
+    case = CASES["sic_topology"]
+    _, connected = layers(case)
+    with mock.patch.object(Topology, "neighbours", autospec=True, side_effect=Topology.neighbours) as recomputed:
+        tensors(connected, *inputs(case))  # on a GPU a step would wait for the copy
+    found["neighbours_are_kept"] = not recomputed.called
     ours.bn.reset_running_stats()  # it has seen a nan
     counted = copy.deepcopy(ours)
     with batches_counted(batch_norms(counted)):  # as the trainer does on a GPU

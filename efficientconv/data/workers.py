@@ -114,9 +114,18 @@ class Ring:
         memory = mmap.mmap(-1, self.bytes)
         self.frames: Tensor = torch.frombuffer(memory, dtype=torch.uint8).view(slots, batch_size, size, size, 3)
         if device.type == "cuda":
-            address, cuda = self.frames.data_ptr(), torch.cuda.cudart()
+            self._lock_pages()
+
+    def _lock_pages(self) -> None:
+        address, cuda = self.frames.data_ptr(), torch.cuda.cudart()
+        try:
             torch.cuda.check_error(cuda.cudaHostRegister(address, self.bytes, 0))
-            weakref.finalize(self, cuda.cudaHostUnregister, address).atexit = False  # not needed when the process ends
+        except RuntimeError as error:
+            raise UserError(
+                f"CUDA cannot page-lock {self.bytes / 1e6:.0f} MB of memory for images ({str(error).splitlines()[0]}); set "
+                "data.workers or trainer.global_batch_size lower"
+            ) from None
+        weakref.finalize(self, cuda.cudaHostUnregister, address).atexit = False  # not needed when the process ends
 
 
 def slot_bytes(batch_size: int, size: int) -> int:

@@ -15,7 +15,7 @@ from efficientconv.errors import UserError
 from efficientconv.layers.backend import multiplies_bfloat16
 
 DEVICES = ("auto", "cpu", "cuda")
-NO_GPU = "torch finds no CUDA device"
+NO_CUDA, NO_GPU = "this torch was built without CUDA", "torch finds no CUDA device"
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # of glibc's malloc.h
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -35,7 +35,7 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
     if obstacle := _gpu_obstacle(local_rank):
         if name == "cuda":
             raise UserError(f"device=cuda, but {obstacle}; set it to cpu or auto")
-        if obstacle != NO_GPU:
+        if obstacle not in (NO_CUDA, NO_GPU):
             warnings.warn(f"this runs on the CPU: {obstacle}", stacklevel=2)
         return torch.device("cpu")
     if local_rank >= torch.cuda.device_count():
@@ -45,16 +45,21 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """cpu, or the GPU's name, with a hint to torchrun if the machine has further GPUs."""
-    if device.type == "cpu":
-        return "cpu"
-    name, gpus = torch.cuda.get_device_name(device), torch.cuda.device_count()
+    """cpu, or the GPU's name."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def device_of_training(device: torch.device) -> str:
+    """The device's name, with a hint to torchrun if the machine has further GPUs."""
+    name, gpus = device_name(device), torch.cuda.device_count() if device.type == "cuda" else 0
     alone = "LOCAL_RANK" not in os.environ and gpus > 1
     return f"{name} (1 of {gpus}: torchrun --nproc_per_node={gpus} takes all)" if alone else name
 
 
 def _gpu_obstacle(local_rank: int) -> str | None:
     """Why torch cannot use a GPU in this process; None if it can."""
+    if not (torch.version.cuda or torch.version.hip):
+        return NO_CUDA
     if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
         return "CUDA_VISIBLE_DEVICES is empty and hides every GPU"
     with warnings.catch_warnings(record=True) as told:

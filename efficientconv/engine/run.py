@@ -8,7 +8,7 @@ from efficientconv.config import RunConfig
 from efficientconv.data import fingerprint
 from efficientconv.data.workers import end_workers
 from efficientconv.engine.continuation import found_data, refuse_other_images
-from efficientconv.engine.device import batch_that_fits_named, device_name
+from efficientconv.engine.device import batch_that_fits_named, device_of_training
 from efficientconv.engine.distributed import leave_world, start_world
 from efficientconv.engine.divergence import Diverged
 from efficientconv.engine.epoch_log import training_totals
@@ -95,7 +95,7 @@ class Run:
             return
         self.store.take()
         facts, batch_size = self.training.facts, self.config.trainer.global_batch_size
-        self.reporter.say(headline(self.store.folder.path, facts, batch_size, device_name(self.training.device)))
+        self.reporter.say(headline(self.store.folder.path, facts, batch_size, device_of_training(self.training.device)))
         if passed_over := self.training.data.passed_over:
             self.reporter.say(f"images: {passed_over}")
         self.reporter.say(f"images: {self.training.loader}")

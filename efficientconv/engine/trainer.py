@@ -178,7 +178,10 @@ def _mix(*numbers: int) -> int:
 
 
 def batch_norms(model: nn.Module) -> list[nn.BatchNorm2d]:
-    """The batch norms with a momentum: they count their batches only for the checkpoint; nothing else reads the count."""
+    """The batch norms with a momentum: they count their batches only for the checkpoint; nothing else reads the count.
+
+    Without SyncBatchNorm, which refuses to train where it sees no counter.
+    """
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     return [norm for norm in norms if norm.num_batches_tracked is not None and norm.momentum is not None]
 

@@ -20,7 +20,14 @@ from efficientconv.data import (
     load_data,
     train_loader,
 )  # fmt: skip
-from efficientconv.engine.device import choose_device, keep_freed_memory, set_determinism, set_tf32, warn_of_slow_format
+from efficientconv.engine.device import (
+    choose_device,
+    device_name,
+    keep_freed_memory,
+    set_determinism,
+    set_tf32,
+    warn_of_slow_format,
+)
 from efficientconv.engine.distributed import World
 from efficientconv.engine.metrics import Result, evaluate_split
 from efficientconv.engine.preemption import Preemption
@@ -62,7 +69,7 @@ class Training:
         }
 
     def measured_time(self) -> dict[str, float | int | str]:
-        """ms per image of a forward pass and its share of the limit, for the summary.
+        """ms per image of a forward pass, its share of the limit and the GPU, if there is one, for the summary.
 
         Leaves the network in eval mode and channels-last.
         """
@@ -71,6 +78,8 @@ class Training:
         time = measure_latency(models, sizes, batch_size=batch_size, device=self.device, repeats=3)[""]
         share = of_limit(self.trainer.model, self.image_size, time, quick_peaks(self.device))
         reached = {} if share is None else share._asdict()  # limit_share, binds
+        if self.device.type == "cuda":
+            reached["gpu"] = device_name(self.device)
         return {"ms_per_image": time.ms_per_image, "ms_per_image_batch": time.batch_size, **reached}
 
     def share_damage(self) -> None:

@@ -16,7 +16,7 @@ def filtered(x: Tensor, filters: Tensor, padding: int) -> Tensor:
     rows, columns = filters.shape[2:]
     y = x.new_empty(batch, h + 2 * padding - rows + 1, w + 2 * padding - columns + 1, channels)
     positions = y[..., 0].numel()
-    grid, tile = tiles(positions, channels)
+    grid, tile = tiles(positions, channels, rows * columns)
     launch(
         _filter, grid, x, by_tap(filters), y, positions, h, w, y.shape[1], y.shape[2], channels,
         ROWS=rows, COLUMNS=columns, PAD=padding, **tile,
@@ -31,7 +31,7 @@ def filter_gradients(
     batch, h, w, channels = x.shape
     rows, columns = filters.shape[2:]
     positions, dx = batch * h * w, x.new_empty(x.shape)
-    grid, chunk = chunks(positions, channels)
+    grid, chunk = chunks(positions, channels, rows * columns)
     parts = statistics.new_empty(grid[0], channels, rows * columns)
     launch(
         _filter_gradients, grid, dy, x, by_tap(filters), grad, end.projected,

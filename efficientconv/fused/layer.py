@@ -1,9 +1,9 @@
 """A whole layer as an operator, torch.ops.efficientconv.fused_layer: convolution, batch norm, residual connection, ReLU.
 
 The convolution is depthwise filters and a projection (SIC), or cells reduced, projected and expanded (spatial bottleneck).
-`sic_layer` and `spatial_bottleneck_layer` have the arguments of the operators in layers/operators.py, and the same results
-up to rounding. Under autocast maps and projections have autocast's type; all else, and every sum, is float32. Gradients of
-gradients are not supported.
+`sic_layer` and `spatial_bottleneck_layer` have the results of the operators in layers/operators.py, up to rounding. Under
+autocast maps and projections have autocast's type; all else, and every sum, is float32. Gradients of gradients are not
+supported.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from efficientconv.fused.norm import End
 from efficientconv.fused.positions import by_tap
 from efficientconv.fused.reduction import reduced, reduction_gradients
 from efficientconv.layers.cells import as_autocast
-from efficientconv.layers.operators import Sizes, in_order, library, ops
-from efficientconv.layers.topological import as_standard
+from efficientconv.layers.operators import in_order, library, ops
 
 INPUTS = "Tensor x, Tensor filters, Tensor weight, Tensor? expansion, Tensor? residual, Tensor gamma, Tensor beta"
 library.define(
@@ -33,11 +32,9 @@ library.define(
 )
 
 
-def sic_layer(
-    x: Tensor, filters: Tensor, weight: Tensor, channels: int, padding: int, dims: Sizes, connections: Sizes, anchor: str,
-    residual: Tensor | None, *norm: Any,
-) -> Tensor:  # fmt: skip
-    return _layer(x, filters, as_standard(weight, dims, connections, anchor), None, padding, residual, *norm)
+def sic_layer(x: Tensor, filters: Tensor, weight: Tensor, padding: int, residual: Tensor | None, *norm: Any) -> Tensor:
+    """weight: the projection's, dense, m x n x 1 x 1."""
+    return _layer(x, filters, weight, None, padding, residual, *norm)
 
 
 def spatial_bottleneck_layer(

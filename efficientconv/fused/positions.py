@@ -14,6 +14,7 @@ from torch import Tensor
 
 TILE = 2048, 64  # numbers, and the most channels: 16 numbers a thread
 SUMMING_TILE = 1024, 32  # 8 numbers a thread: each may have a sum for every tap of a filter
+TAPS = 9  # the most taps of a filter for which a thread's registers hold what belongs to these numbers
 CHUNKS = 512  # the most chunks of tiles in a sum over all positions
 
 
@@ -23,22 +24,25 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **sizes: int) -> None
         kernel[grid](*args, **sizes)
 
 
-def tiles(positions: int, channels: int) -> tuple[tuple[int, int], dict[str, int]]:
+def tiles(positions: int, channels: int, taps: int = 1) -> tuple[tuple[int, int], dict[str, int]]:
     """The grid of programs with a tile each, and the tile's positions and channels."""
-    numbers, widest = TILE
-    width = min(widest, triton.next_power_of_2(channels))
-    height = numbers // width
+    height, width = _tile(*TILE, channels, taps)
     return (triton.cdiv(positions, height), triton.cdiv(channels, width)), {"BP": height, "BC": width}
 
 
-def chunks(positions: int, channels: int) -> tuple[tuple[int, int], dict[str, int]]:
+def chunks(positions: int, channels: int, taps: int = 1) -> tuple[tuple[int, int], dict[str, int]]:
     """The grid of programs that each sum over a chunk of EACH tiles, and the tile's positions and channels."""
-    numbers, widest = SUMMING_TILE
-    width = min(widest, triton.next_power_of_2(channels))
-    height = numbers // width
+    height, width = _tile(*SUMMING_TILE, channels, taps)
     number = triton.cdiv(positions, height)
     each = triton.cdiv(number, CHUNKS)
     return (triton.cdiv(number, each), triton.cdiv(channels, width)), {"EACH": each, "BP": height, "BC": width}
+
+
+def _tile(numbers: int, widest: int, channels: int, taps: int) -> tuple[int, int]:
+    """Positions and channels of a tile. More than TAPS taps get fewer numbers: else registers would spill to memory."""
+    width = min(widest, triton.next_power_of_2(channels))
+    held = numbers * TAPS // max(taps, TAPS)
+    return max(1, 2 ** (held.bit_length() - 1) // width), width
 
 
 def by_tap(weight: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Runs the stages one after another, each in its own process with a time limit. Results are written after each stage.
 
-If a stage is cut off again with fewer rows than before, the earlier rows stay.
+If a stage is cut off with fewer rows than it had before, the earlier rows stay.
 """
 
 from __future__ import annotations
@@ -38,10 +38,13 @@ class Outcome:
 
 
 class Day:
-    """A folder of results: <stage>.json for every stage that was tried, and <stage>.log for stages that are not done."""
+    """A folder of results: <stage>.json for every stage that was tried, and <stage>.log for stages that are not done.
 
-    def __init__(self, folder: Path, device: str, tiny: bool, stages: Sequence[Stage] = STAGES):
-        self.folder, self.device, self.tiny, self.stages = folder, device, tiny, stages
+    again: measure the stages that are done, too.
+    """
+
+    def __init__(self, folder: Path, device: str, tiny: bool, stages: Sequence[Stage] = STAGES, again: bool = False):
+        self.folder, self.device, self.tiny, self.stages, self.again = folder, device, tiny, stages, again
 
     def call(self, stage: Stage) -> list[str]:
         """The command of a stage's process."""
@@ -53,8 +56,9 @@ class Day:
         return None if values is None else Outcome(**values)
 
     def left(self) -> list[Stage]:
-        """The stages that are not done."""
-        return [stage for stage in self.stages if (found := self.outcome(stage)) is None or found.state != "done"]
+        """The stages to measure."""
+        outcomes = ((stage, self.outcome(stage)) for stage in self.stages)
+        return [stage for stage, found in outcomes if self.again or found is None or found.state != "done"]
 
     def run(self, written: Callable[[Outcome], None]) -> list[Outcome]:
         """Runs the stages that are left. Calls `written` after each stage, when the results lie in the folder."""

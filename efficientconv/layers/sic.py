@@ -9,6 +9,7 @@ from efficientconv.layers.backend import is_fast_autocast, is_inference
 from efficientconv.layers.base import LAYERS
 from efficientconv.layers.geometry import Device, Padding, Size
 from efficientconv.layers.operators import Norm
+from efficientconv.layers.topological import TopologicalConv2d
 from efficientconv.layers.topology import Topology
 from efficientconv.layers.unravelled import UnravelledConv2d
 
@@ -46,7 +47,11 @@ class SICConv2d(UnravelledConv2d):
     def triton_layer(self, x: Tensor, residual: Tensor | None, norm: Norm) -> Tensor:
         from efficientconv.fused.layer import sic_layer  # triton is slow to import, and not everywhere installed
 
-        return sic_layer(x, *self.operator_arguments(), residual, *norm)
+        filters, weight, _, padding, *_ = self.operator_arguments()
+        projection = self._modules["projection"]
+        if isinstance(projection, TopologicalConv2d):  # its neighbours lie on the GPU already
+            weight = projection.dense_weight()
+        return sic_layer(x, filters, weight, padding, residual, *norm)
 
     def takes_operator(self, x: Tensor) -> bool:
         return (self.layer_backend != "auto" or self._pays(x)) and super().takes_operator(x)

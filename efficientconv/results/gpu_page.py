@@ -118,7 +118,7 @@ def summary(gpus: Path) -> str:
 def front(gpus: Path) -> str:
     """The line of the front page on GPUs."""
     found = measured_in(gpus)[0]
-    said = f"- **On GPUs {verdict(found.steps)}** (measured on one, {found.device})"
+    said = f"- **On GPUs {verdict(found.steps)}** (on one GPU, {found.device})"
     return f"{said}: {of_c(found.steps)} ([GPU](docs/gpu.md))."
 
 

@@ -28,9 +28,13 @@ def reading(rows: Mapping[str, Sequence[dict]], steps: Sequence[Step], machine: 
 
 
 def verdict(steps: Sequence[Step]) -> str:
-    """Whether the layers train faster than standard layers, and which models do, run in which ways."""
-    faster = [f"{step.model.upper()} ({step.run})" for step in steps if step.over_a and step.over_a < 1]
-    return f"only these train faster than A: {', '.join(faster)}" if faster else "no model trains faster than A"
+    """Whether the layers train faster than standard layers, of which models, and which models do, run in which ways."""
+    compared = [step for step in steps if step.over_a and step.model != BASELINE]
+    models = ", ".join(sorted({step.model.upper() for step in compared}))
+    faster = [f"{step.model.upper()} ({step.run})" for step in compared if step.over_a < 1]
+    if not faster:
+        return f"none of the measured models ({models}) trains faster than A"
+    return f"of the measured models ({models}) only these train faster than A: {', '.join(faster)}"
 
 
 def of_c(steps: Sequence[Step]) -> str:
