@@ -32,6 +32,7 @@ pytestmark = [
 ]
 GPU = torch.device("cuda", 0)
 MODELS = ["a", "c", "f", "i", "k", "m"]
+ALL_MODELS = [*"abcdefghijklmno"]
 
 
 class OnGPU(Batches):
@@ -64,7 +65,7 @@ def full_float32():
     set_tf32(True)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ALL_MODELS)
 def test_a_step_is_the_cpus(name):
     rows = list(compared(GPU, name))
     assert len(rows) == len(PRECISIONS) and all(row["right"] for row in rows), rows
@@ -97,10 +98,14 @@ def test_a_cut_run_ends_as_an_unbroken_one(precision):
     assert whole.meter.result() == resumed.meter.result()
 
 
-@pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
-def test_a_compiled_step_is_the_eager_one(mode, full_float32):
-    compiled, eager = (logits(GPU, "c", "fp32", STEPS, compile=compile, compile_mode=mode) for compile in (True, False))
-    rounding = (eager - logits(CPU, "c", "float64", STEPS)).abs().max()
+@pytest.mark.parametrize("name, mode, precision", [
+    ("c", "default", "fp32"), ("c", "max-autotune", "fp32"),
+    *(("c", "reduce-overhead", precision) for precision in PRECISIONS), ("i", "reduce-overhead", "fp32"),
+    ("k", "reduce-overhead", "fp32"),
+])  # fmt: skip
+def test_a_compiled_step_is_the_eager_one(name, mode, precision, full_float32):
+    compiled, eager = (logits(GPU, name, precision, STEPS, compile=compile, compile_mode=mode) for compile in (True, False))
+    rounding = (eager - logits(CPU, name, "float64", STEPS)).abs().max()
     assert (compiled - eager).abs().max() <= ROUNDINGS * rounding
 
 
@@ -127,10 +132,11 @@ def test_captured_dropout_is_a_function_of_seed_and_step():
         set_determinism(False)
 
 
-def test_images_from_files_are_the_cpus(tmp_path):
-    """Through the page-locked ring and the stream of its own, epoch after epoch."""
+@pytest.mark.parametrize("workers", [0, 2])
+def test_images_from_files_are_the_cpus(workers, tmp_path):
+    """Through the page-locked ring, which worker processes fill, and the stream of its own, epoch after epoch."""
     split = make_photos(tmp_path)
-    config = config_for(split, mixup_alpha=0.4, cutmix_alpha=1.0)
+    config = config_for(split, mixup_alpha=0.4, cutmix_alpha=1.0, workers=workers)
     batches = {}
     for device in (GPU, CPU):
         loader = train_loader(

@@ -35,6 +35,6 @@ STAGES = (
     Stage("settings", 90, training.settings, "the cost of formats, averaging, mixing, accumulation, TF32, memory order"),
     Stage("twice", 60, correctness.twice, "determinism: does a second run give equal bits, and what does that cost?"),
     Stage("inference", 60, runs.inference, "ms per image of a forward pass"),
-    Stage("gpu_tests", 240, runs.gpu_tests, "tests/test_gpu.py"),
+    Stage("gpu_tests", 360, runs.gpu_tests, "tests/test_gpu.py"),
 )
 BY_NAME = {stage.name: stage for stage in STAGES}
