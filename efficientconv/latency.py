@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from efficientconv.timing import Job, Quartiles, measure
+
+Key = TypeVar("Key")  # a network's name
 
 SLICE_SECONDS = 0.05  # of a measurement, since runs train beside other load
 
@@ -30,25 +32,25 @@ class Latency:
 
 
 def measure_latency(
-    models: dict[str, nn.Module], image_sizes: dict[str, int], *, batch_size: int, device: torch.device, repeats: int = 9
-) -> dict[str, Latency]:
+    models: dict[Key, nn.Module], image_sizes: dict[Key, int], *, batch_size: int, device: torch.device, repeats: int = 9
+) -> dict[Key, Latency]:
     """Inference: a forward pass of each of `models` on images of its own size (3 x S x S), channels-last, in eval mode,
     fp32; torch's global random numbers are not touched."""
     images = _images(models, image_sizes, batch_size, device)
-    passes: dict[str, Callable[[], object]] = {name: partial(model.eval(), images[name]) for name, model in models.items()}
+    passes: dict[Key, Job] = {name: partial(model.eval(), images[name]) for name, model in models.items()}
     with torch.inference_mode():
         return _measure(passes, batch_size, device, repeats)
 
 
 def measure_training(
-    models: dict[str, nn.Module], image_sizes: dict[str, int], *, batch_size: int, device: torch.device, repeats: int = 9
-) -> dict[str, Latency]:
+    models: dict[Key, nn.Module], image_sizes: dict[Key, int], *, batch_size: int, device: torch.device, repeats: int = 9
+) -> dict[Key, Latency]:
     """A step of training: forward, loss, backward, SGD with momentum; channels-last, fp32. Leaves other weights behind."""
     images = _images(models, image_sizes, batch_size, device)
     labels = torch.zeros(batch_size, dtype=torch.int64, device=device)
     optimizers = {name: torch.optim.SGD(model.parameters(), lr=1e-6, momentum=0.9) for name, model in models.items()}
 
-    def step(name: str) -> None:
+    def step(name: Key) -> None:
         optimizers[name].zero_grad()
         cross_entropy(models[name](images[name]), labels).backward()
         optimizers[name].step()
@@ -58,7 +60,7 @@ def measure_training(
     return _measure({name: partial(step, name) for name in models}, batch_size, device, repeats)
 
 
-def _images(models: dict[str, nn.Module], sizes: dict[str, int], batch_size: int, device: torch.device) -> dict[str, Tensor]:
+def _images(models: dict[Key, nn.Module], sizes: dict[Key, int], batch_size: int, device: torch.device) -> dict[Key, Tensor]:
     """Images for each network. Puts the networks on the device."""
     images, noise = {}, torch.Generator().manual_seed(0)
     for name, model in models.items():
@@ -68,6 +70,6 @@ def _images(models: dict[str, nn.Module], sizes: dict[str, int], batch_size: int
     return images
 
 
-def _measure(passes: dict[str, Job], batch_size: int, device: torch.device, repeats: int) -> dict[str, Latency]:
+def _measure(passes: dict[Key, Job], batch_size: int, device: torch.device, repeats: int) -> dict[Key, Latency]:
     times = measure(passes, repeats, device, slice_s=SLICE_SECONDS)
     return {name: Latency.of(seconds, batch_size) for name, seconds in times.items()}

@@ -7,11 +7,13 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from tqdm import tqdm
 
 Job = Callable[[], object]
+Key = TypeVar("Key")  # a job's name
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler prints two lines each time, to developers of torch
 SLICE_SECONDS = 0.01
@@ -32,9 +34,9 @@ class Quartiles:
 
 
 def measure(
-    jobs: dict[str, Job], repeats: int, device: torch.device, bar: tqdm | None = None, *, rest_s: float = 0,
+    jobs: dict[Key, Job], repeats: int, device: torch.device, bar: tqdm | None = None, *, rest_s: float = 0,
     slice_s: float = SLICE_SECONDS,
-) -> dict[str, Quartiles]:  # fmt: skip
+) -> dict[Key, Quartiles]:  # fmt: skip
     """The seconds of one run of each job. Each of `repeats` rounds measures each job once. `bar` advances by a round.
 
     slice_s: seconds of a measurement, which runs a shorter job several times.
@@ -46,7 +48,7 @@ def measure(
     for name, job in jobs.items():
         job()  # builds and chooses what is built or chosen once
         passes[name] = _passes(job, device, slice_s)
-    times: dict[str, list[float]] = {name: [] for name in jobs}
+    times: dict[Key, list[float]] = {name: [] for name in jobs}
     for _ in range(repeats):
         for name, job in jobs.items():
             if rest_s:

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import yaml
-from torch import Tensor
+from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 
@@ -78,7 +78,7 @@ class Bench:
         found = [Kernel(event.key, time_us(event) / runs / 1e3, event.count // runs) for event in seen.key_averages()]
         return sorted(found, key=lambda kernel: -kernel.ms)
 
-    def step_row(self, name: str, **settings: object) -> Row:
+    def step_row(self, name: str, **settings: Any) -> Row:
         """The time of a training step of a model at `layout`, `batch` and bf16, or with other settings of `trainer`.
 
         peak_mb: memory of the step's tensors beside weights, momentum and images; unknown for a CUDA graph, whose
@@ -104,7 +104,7 @@ class Bench:
             "first_step_s": first_s,
         }  # fmt: skip
 
-    def trainer(self, name: str, layout: str, **settings: object) -> Trainer:
+    def trainer(self, name: str, layout: str, **settings: Any) -> Trainer:
         """A trainer with seed 0, configs/trainer/default.yaml, bf16 and the given settings; `backend` is for the layers."""
         backend = settings.pop("backend", "auto")
         config = _trainer_config(**{"global_batch_size": self.batch, "precision": "bf16"} | settings)
@@ -115,7 +115,7 @@ class Bench:
         schedule = ScheduleConfig(name="cosine")
         return Trainer(model, config, optim, schedule, seed=0, steps_per_epoch=ENDLESS, device=self.device)
 
-    def network(self, name: str, layout: str):
+    def network(self, name: str, layout: str) -> nn.Module:
         classes, size = LAYOUTS[layout]
         return create_model(name, classes, layout=layout, width=self.width, image_size=size)
 
@@ -153,7 +153,7 @@ class OneBatch:
 
 def steps(trainer: Trainer, layout: str) -> Callable[[], None]:
     """A function that makes one training step at each call."""
-    epoch = trainer.train_epoch(OneBatch(trainer, layout), 0)
+    epoch = trainer.train_epoch(OneBatch(trainer, layout), 0)  # type: ignore[arg-type]  # it reads the batches alone
     return lambda: next(epoch)
 
 

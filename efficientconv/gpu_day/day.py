@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO
 
 from efficientconv.files import read_json, write_atomically
 from efficientconv.gpu_day.bench import Row
@@ -84,7 +85,7 @@ class Day:
             log.unlink()
         return outcome
 
-    def _waited_for(self, stage: Stage, out, err) -> tuple[str, str]:
+    def _waited_for(self, stage: Stage, out: IO[bytes], err: IO[bytes]) -> tuple[str, str]:
         """Returns (state, reason). The process and all that it started end here in every case."""
         child = subprocess.Popen(self.call(stage), cwd=ROOT, stdout=out, stderr=err, start_new_session=True)
         limit_s = stage.seconds * (TINY_PATIENCE if self.tiny else 1)

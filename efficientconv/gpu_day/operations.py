@@ -59,7 +59,7 @@ def _jobs(bench: Bench, device: torch.device, dtype: torch.dtype) -> dict[str, J
     target, square = torch.empty_like(source), torch.randn(side, side, device=device, dtype=dtype)
     x = torch.randn(bench.batch, CHANNELS, SIDE, SIDE, device=device, dtype=dtype)
     x = x.to(memory_format=torch.channels_last)
-    jobs = {"copy": lambda: target.copy_(source), "product": lambda: square @ square}
+    jobs: dict[str, Job] = {"copy": lambda: target.copy_(source), "product": lambda: square @ square}
     jobs["residual connection and ReLU"] = lambda: torch.relu(x + x)
     for name, module in _modules().items():
         jobs |= _passes(name, module.to(device, dtype=dtype, memory_format=torch.channels_last), x)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from tqdm import tqdm
@@ -48,15 +48,20 @@ def _measured(tier: Tier, trained: set[Network], device: torch.device) -> list[T
     training = measure_training(to_train, sizes, batch_size=batch_size, device=device)
     place = _place(device, peaks)
 
-    def figures(key: Network, latency: Latency | None, training: bool) -> tuple[float | None, float | None, str | None]:
-        if latency is None:
-            return None, None, None
-        share = of_limit(networks[key], sizes[key], latency, peaks, training)
-        return latency.ms_per_image, latency.iqr_ms, None if share is None else str(share)
+    def figures(kind: str, key: Network, latency: Latency | None) -> dict[str, Any]:
+        """kind: training_ or nothing, the start of the names of columns."""
+        found: tuple = (None, None, None)
+        if latency is not None:
+            share = of_limit(networks[key], sizes[key], latency, peaks, training=bool(kind))
+            found = latency.ms_per_image, latency.iqr_ms, None if share is None else str(share)
+        return dict(zip((f"{kind}ms_per_image", f"{kind}ms_per_image_iqr", f"{kind}of_limit"), found))
 
     return [
-        Times(*key, batch_size, *figures(key, latency, False), *figures(key, training.get(key), True), place,
-              network_digest(tier.networks[key]))
+        Times(
+            model=key[0], width=key[1], batch_size=batch_size, **figures("", key, latency),
+            **figures("training_", key, training.get(key)), measured_on=place,
+            network_digest=network_digest(tier.networks[key]),
+        )
         for key, latency in inference.items()
     ]  # fmt: skip
 

@@ -93,7 +93,7 @@ def _needed_text(table: PaperTable) -> list[str]:
 
 def _needed_table(table: PaperTable, *kinds: Cost) -> Table:
     compared = [row for row in table.rows if any(row.name in table.needed[kind] for kind in kinds)]
-    needed = [needed_columns(kind, table.needed[kind], table.config.curve_of) for kind in kinds]
+    needed = [needed_columns(kind, table.needed[kind], table.config.curve_of or "") for kind in kinds]
     return Table(compared, [Column("model", "name", name="row"), *itertools.chain(*needed)])
 
 

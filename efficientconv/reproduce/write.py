@@ -48,8 +48,8 @@ def _write_curves(table: PaperTable, tier: Tier) -> list[Path]:
     paths = []
     for kind, figure in COSTS.items():
         points = [
-            Point(row.name, row.cost(kind), row.accuracy(), series=model_of(row.name))
-            for row in table.rows if row.runs and row.cost(kind)
+            Point(row.name, cost, accuracy, series=model_of(row.name))
+            for row in table.rows if (cost := row.cost(kind)) and (accuracy := row.accuracy())
         ]  # fmt: skip
         paths += _write_picture(tier, f"{table.config.name}_{kind}", points, table.config.title, figure, joined=True)
     return paths

@@ -49,7 +49,8 @@ def _shares(rows: list[dict], machine: Machine, precision: str) -> dict[str, Sha
 
     A kind without a measurement has the share of the elementwise operations.
     """
-    least, taken = defaultdict(float), defaultdict(float)
+    least: defaultdict[str, float] = defaultdict(float)
+    taken: defaultdict[str, float] = defaultdict(float)
     for row in rows:
         if row["kind"] != "launch" and row["precision"] == ("fp32" if precision == "fp32" else "bf16"):
             work = Work(row["kind"], row["flops"], row["bytes"])

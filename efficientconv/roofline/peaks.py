@@ -99,7 +99,7 @@ def _products(device: torch.device, dtype: torch.dtype) -> dict[str, tuple[Job, 
     half = "" if dtype == torch.float32 else ", bf16"
     for size in (1024, 2048):
         a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-        jobs[f"matrix product {size}{half}"] = (lambda a=a, b=b: a @ b, size**3)
+        jobs[f"matrix product {size}{half}"] = (partial(torch.matmul, a, b), size**3)
     for name, order in (("channels-last", torch.channels_last), ("contiguous", torch.contiguous_format)):
         jobs[f"convolution 3x3, 256 channels, {name}{half}"] = _convolution(device, dtype, order)
     return jobs

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,7 +41,7 @@ class Recorder(TorchDispatchMode):
         super().__init__()
         self.work: list[Work] = []
 
-    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, operation: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         output = operation(*args, **(kwargs or {}))
         name = operation._overloadpacket.__name__
         if not operation.is_view and name not in _FREE:
@@ -52,7 +54,7 @@ def size(*tensors: Tensor) -> int:
     return sum(t.numel() * t.element_size() for t in tensors)
 
 
-def _work(name: str, args: tuple, inputs: list[Tensor], output: object) -> list[Work]:
+def _work(name: str, args: tuple, inputs: list[Tensor], output: Any) -> list[Work]:
     if name == "convolution":
         return [_convolution(args[0], args[1], output, transposed=args[6])]
     if name == "convolution_backward":
@@ -101,7 +103,7 @@ def convolution_flops(weight: Tensor, maps: Tensor) -> int:
     return 2 * weight.numel() * maps.shape[0] * math.prod(maps.shape[2:])
 
 
-def recorded(run, *args: object) -> list[Work]:
+def recorded(run: Callable[..., object], *args: object) -> list[Work]:
     """The work of `run(*args)`."""
     with Recorder() as recorder:
         run(*args)
