@@ -217,8 +217,8 @@ def test_two_runs_are_compared_by_what_differs(report, outputs):
     for select, run in zip(("#compare-a", "#compare-b"), runs):
         report.page.select_option(select, label=run)
     assert report.rows("#compare-config") == [["seed", "0", "1"]]
-    top1 = {row[0]: row[1:] for row in report.rows("#compare-summary")}["top1_percent"]
-    assert [float(value) for value in top1] == pytest.approx(_summaries(outputs, "c", "top1_percent"))
+    top1 = {row[0]: row[1:] for row in report.rows("#compare-summary")}["top-1 %"]
+    assert top1 == [f"{value:.2f}" for value in _summaries(outputs, "c", "top1_percent")]
     assert len(report.traces("compare-chart")) == 2
     report.page.check("#compare-all")
     assert ["optim.lr", "0.1", "0.1"] in report.rows("#compare-config")
@@ -433,6 +433,22 @@ def test_what_lies_beside_records_is_shown_with_them(chromium, outputs, tier_fol
     report.page.locator("#kernels h2").scroll_into_view_if_needed()
     assert report.page.evaluate("document.querySelector('#kernels img').naturalWidth") > 0
     assert report.problems == [] and report.requests == [(tmp_path / "report.html").as_uri()]
+    report.page.close()
+
+
+def test_two_runs_have_the_times_of_the_table_of_configurations(chromium, outputs, tier_folder, tmp_path):
+    assert command("scripts/report.py", outputs, tier_folder, "--output", tmp_path / "report.html").returncode == 0
+    report = Report(chromium, tmp_path / "report.html")
+    report.show("configurations")
+    head = report.page.locator("#configuration-table th").all_inner_texts()
+    table = {row[0]: dict(zip(head, row)) for row in report.rows("#configuration-table")}
+    report.show("compare")
+    for select, model in zip(("#compare-a", "#compare-b"), "ac"):
+        report.page.select_option(select, label=f"{_folders(outputs, model)[0].name} (smoke, done)")
+    pair = {row[0]: row[1:] for row in report.rows("#compare-summary")}
+    assert pair["ms per image"] == [table[model]["ms per image"] for model in "AC"] == ["3.5", "1.25"]
+    assert pair["M MACs"] == [table[model]["M MACs"] for model in "AC"]
+    assert not {"ms_per_image", "macs", "top1_percent"} & set(pair), "figures have titles, not names"
     report.page.close()
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict
 
 from efficientconv.engine.epoch_log import training_totals
 from efficientconv.engine.identity import identity
 from efficientconv.results.comparable import series_names
 from efficientconv.results.figures import FIGURES
+from efficientconv.results.record import RunRecord
 from efficientconv.results.report.sources import FoundRun
 from efficientconv.results.report.times import RunTimes
 from efficientconv.validation import flat
 
-PARTS = ("config", "summary", "environment")
 DIGITS = 5
 _NO_CURVES = ("epoch", "step", "_top1", "_top5", "_images")  # record n is epoch n; percentages replace counts
 
@@ -26,8 +27,8 @@ def pack(runs: list[FoundRun], times: RunTimes) -> dict:
     packed = [_run(run, name, times) for run, name in zip(runs, series)]
     positions: dict[str, int] = {}  # of every distinct value, as JSON
     keys = {}
-    for part in PARTS:
-        of_runs = [flat(getattr(run.record, part)) for run in runs]
+    for part, read in _parts(times).items():
+        of_runs = [flat(read(run.record)) for run in runs]
         keys[part] = list(dict.fromkeys(key for values in of_runs for key in values))
         for run, values in zip(packed, of_runs):
             run[part] = [_position(values[key], positions) if key in values else -1 for key in keys[part]]
@@ -37,18 +38,21 @@ def pack(runs: list[FoundRun], times: RunTimes) -> dict:
     return {"runs": packed, "keys": keys, "values": values, "figures": figures, "settings": list(settings)}
 
 
+def _parts(times: RunTimes) -> dict[str, Callable[[RunRecord], dict]]:
+    """The parts of a run that the page shows value by value."""
+    return {"config": lambda run: run.config, "summary": times.summary, "environment": lambda run: run.environment}
+
+
 def _position(value: object, positions: dict[str, int]) -> int:
     return positions.setdefault(json.dumps(value), len(positions))
 
 
 def _run(run: FoundRun, series: str, times: RunTimes) -> dict:
     record, time = run.record, times.of(run.record)
-    told = record.summary
+    told = times.summary(record)
     if record.state == "trained":  # a trial of a search, which does not evaluate the test images
         told = training_totals(record.metrics)
     figures = {name: finite(told[name]) for name in FIGURES if name in told}
-    if time is not None:
-        figures |= {"ms_per_image": time["ms"], "limit_share": time["limit_share"]}
     return {
         "name": record.run, "tier": record.tier, "state": record.state, "reason": record.reason, "own": run.own,
         "ended": run.ended, "group": _short_hash(record.group), "series": series, "model": record.model,
