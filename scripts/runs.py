@@ -140,7 +140,7 @@ def settings(record: RunRecord) -> dict[str, object]:
 
 
 def all_settings(record: RunRecord) -> dict[str, object]:
-    return flat(record.config)
+    return record.settings
 
 
 def parting(one: RunRecord, other: RunRecord) -> str:

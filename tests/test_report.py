@@ -14,7 +14,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from test_table import variation
 
-from conftest import command
+from conftest import ROOT, command
 from efficientconv.engine.run_folder import RunFolder
 from efficientconv.errors import UserError
 from efficientconv.results.record import read_record, record_of, write_record
@@ -449,6 +449,29 @@ def test_two_runs_have_the_times_of_the_table_of_configurations(chromium, output
     assert pair["ms per image"] == [table[model]["ms per image"] for model in "AC"] == ["3.5", "1.25"]
     assert pair["M MACs"] == [table[model]["M MACs"] for model in "AC"]
     assert not {"ms_per_image", "macs", "top1_percent"} & set(pair), "figures have titles, not names"
+    report.page.close()
+
+
+def test_settings_that_earlier_versions_did_not_have_differ_in_no_record(chromium, tmp_path):
+    """Records of several versions: a setting that one lacks has the default there."""
+    file = tmp_path / "report.html"
+    assert command("scripts/report.py", ROOT / "results/cifar_small/runs", "--output", file).returncode == 0
+    report = Report(chromium, file)
+    report.show("configurations")
+    assert report.page.locator("#configuration-table th").all_inner_texts()[:3] == ["model", "width", "n"]
+    report.page.close()
+
+
+def test_what_the_name_of_a_part_implies_is_no_column(chromium, finished_run, tmp_path):
+    record = record_of(RunFolder(finished_run))
+    schedules = [{"name": "onecycle"}, {"name": "step", "decay_every_epochs": 1, "decay_factor": 0.1}]
+    runs = [replace(record, run=f"run{i}", config=record.config | {"schedule": it}) for i, it in enumerate(schedules)]
+    file = tmp_path / "report.html"
+    file.write_text(page(Sources([FoundRun(run, finished_run) for run in runs]), []))
+    report = Report(chromium, file)
+    report.show("configurations")
+    assert report.page.locator("#configuration-table th").all_inner_texts()[:3] == ["model", "schedule", "n"]
+    assert [row[1] for row in report.rows("#configuration-table")] == ["onecycle", "step"]
     report.page.close()
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import asdict
 
 from efficientconv.engine.epoch_log import training_totals
-from efficientconv.engine.identity import identity
 from efficientconv.results.comparable import series_names
+from efficientconv.results.configurations import by_configuration, varying
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.record import RunRecord
 from efficientconv.results.report.sources import FoundRun
@@ -18,11 +19,12 @@ from efficientconv.results.report.times import RunTimes
 from efficientconv.validation import flat
 
 DIGITS = 5
+_SHOWN_ELSEWHERE = re.compile(r"data\.name$|model\.(name|trunk|stages\b.*)$")
 _NO_CURVES = ("epoch", "step", "_top1", "_top5", "_images")  # record n is epoch n; percentages replace counts
 
 
 def pack(runs: list[FoundRun], times: RunTimes) -> dict:
-    """DATA.runs, .keys, .values, .figures and .settings of the page. `settings` are those that some run has changed."""
+    """DATA.runs, .keys, .values, .figures and .settings of the page. `settings`: those that tell configurations apart."""
     series = series_names([run.record for run in runs])
     packed = [_run(run, name, times) for run, name in zip(runs, series)]
     positions: dict[str, int] = {}  # of every distinct value, as JSON
@@ -33,14 +35,15 @@ def pack(runs: list[FoundRun], times: RunTimes) -> dict:
         for run, values in zip(packed, of_runs):
             run[part] = [_position(values[key], positions) if key in values else -1 for key in keys[part]]
     values = [finite(json.loads(value)) for value in positions]
-    settings = dict.fromkeys(key for run in runs for key in flat(identity(run.record.run_config)))
+    differing = varying(by_configuration([run.record for run in runs])).values()
+    settings = [key for key in differing if not _SHOWN_ELSEWHERE.match(key)]
     figures = {name: asdict(figure) for name, figure in FIGURES.items()}
-    return {"runs": packed, "keys": keys, "values": values, "figures": figures, "settings": list(settings)}
+    return {"runs": packed, "keys": keys, "values": values, "figures": figures, "settings": settings}
 
 
 def _parts(times: RunTimes) -> dict[str, Callable[[RunRecord], dict]]:
     """The parts of a run that the page shows value by value."""
-    return {"config": lambda run: run.config, "summary": times.summary, "environment": lambda run: run.environment}
+    return {"config": lambda run: run.settings, "summary": times.summary, "environment": lambda run: run.environment}
 
 
 def _position(value: object, positions: dict[str, int]) -> int:
