@@ -23,6 +23,7 @@ from efficientconv.signals import guarded, leave_on_signals
 if __name__ == "__main__":
     leave_on_signals()
 
+from efficientconv.engine.epoch_log import training_totals
 from efficientconv.engine.run_folder import RunFolder, in_use
 from efficientconv.errors import UserError
 from efficientconv.files import refused_in_one_line, write_atomically
@@ -35,6 +36,7 @@ from efficientconv.text import printable
 from efficientconv.validation import flat
 
 OUTPUTS = Path("outputs")
+HELD_OUT = "best_val_top1_percent"
 
 
 def main() -> None:
@@ -51,7 +53,9 @@ def list_runs(args: argparse.Namespace) -> None:
         Column("run", "record.run"),
         Column("state", "record.state"),
         Column("epochs", lambda run: f"{len(run.record.metrics)}/{run.record.config['trainer']['epochs']}"),
-        *(FIGURES[name].column(lambda run, name=name: run.record.summary.get(name)) for name in ("top1_percent", "macs")),
+        FIGURES["top1_percent"].column(lambda run: run.result.get("top1_percent")),
+        FIGURES[HELD_OUT].column(lambda run: training_totals(run.record.metrics)[HELD_OUT]),
+        FIGURES["macs"].column(lambda run: run.result.get("macs")),
         Column("note", note_of),
     ]).text())  # fmt: skip
 
@@ -129,8 +133,8 @@ def note_of(run: FoundRun) -> str:
 def results(run: FoundRun) -> dict[str, str]:
     """The run's figures, with the times that scripts/report.py shows."""
     tier_folders = [*(path.parent for path in Path("results").glob("*/runs")), run.path.parent.parent]  # the record's last
-    summary = RunTimes(Sources(tier_folders=tier_folders)).summary(run.record)
-    shown = {figure.title: figure.show(summary.get(name)) for name, figure in FIGURES.items()}
+    result = RunTimes(Sources(tier_folders=tier_folders)).result(run)
+    shown = {figure.title: figure.show(result.get(name)) for name, figure in FIGURES.items()}
     return {title: value for title, value in shown.items() if value}
 
 

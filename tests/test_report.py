@@ -313,25 +313,53 @@ def test_searches_show_what_the_settings_do_and_the_best_so_far(report, outputs)
 
 def test_trials_of_a_search_are_shown_by_what_they_held_out(chromium, finished_run, tmp_path):
     """Three that ended as trials do, without a look at the test images; the pruned one says nothing of its setting."""
-    record = record_of(RunFolder(finished_run))
-    runs, ended = [], [(0.1, 40.0, "trained"), (0.2, 60.0, "trained"), (0.4, 50.0, "trained"), (0.8, 90.0, "preempted")]
+    folder = RunFolder(finished_run)
+    record, facts = record_of(folder), folder.facts()
+    runs, ended = [], [(0.1, 40.0, "trained"), (0.2, 60.0, "finished"), (0.4, 50.0, "finished"), (0.8, 90.0, "pruned")]
     for i, (lr, accuracy, state) in enumerate(ended):
         config = record.config | {"optim": record.config["optim"] | {"lr": lr}}
         metrics = [record.metrics[-1] | {"val_top1_percent": accuracy}]
         trial = replace(record, run=f"trial{i}", state=state, config=config, summary={}, metrics=metrics)
-        runs.append(FoundRun(trial, finished_run, f"2026-01-0{i + 1}"))
+        runs.append(FoundRun(trial, finished_run, f"2026-01-0{i + 1}", facts))
     file = tmp_path / "search.html"
     file.write_text(page(Sources(runs), []))
     report = Report(chromium, file)
+    assert [report.page.input_value(axis) for axis in ("#cost-x", "#cost-y")] == ["optim.lr", "best_val_top1_percent"]
+    means = report.traces("cost-chart")[-1]
+    assert dict(zip(means["x"], means["y"])) == {0.1: 40.0, 0.2: 60.0, 0.4: 50.0}
     report.show("search")
     assert report.page.input_value("#search-figure") == "best_val_top1_percent"
     assert sorted(line["y"][-1] for line in report.traces("parallel-chart")) == [0.0, 0.5, 1.0]
     assert report.traces("best-chart")[0]["y"] == [40.0, 60.0, 60.0]
     report.show("configurations")
-    assert [row[:4] for row in report.rows("#configuration-table")][:2] == [
-        ["C", "0.1", "0 of 1", ""], ["C", "0.2", "0 of 1", ""],
+    head = report.page.locator("#configuration-table th").all_inner_texts()
+    assert head == ["model", "lr", "n", "best held-out top-1 %", "M MACs"]
+    macs = f"{facts['macs'] / 1e6:.2f}"
+    assert report.rows("#configuration-table") == [
+        ["C", "0.1", "1", "40.00", macs], ["C", "0.2", "1", "60.00", macs], ["C", "0.4", "1", "50.00", macs],
+        ["C", "0.8", "0 of 1", "", macs],
     ]  # fmt: skip
+    report.show("unfinished")
+    assert [row[0] for row in report.rows("#unfinished-table")] == ["trial0", "trial3"]
     assert report.problems == []
+    report.page.close()
+
+
+def test_values_on_an_axis_of_a_search_do_not_overlap(chromium, finished_run, tmp_path):
+    record, runs = record_of(RunFolder(finished_run)), []
+    for rate in (0.1, 0.1001, 0.1002, 0.15, 0.1999, 0.2):
+        config = record.config | {"optim": record.config["optim"] | {"lr": rate}}
+        runs.append(FoundRun(replace(record, run=f"rate {rate}", config=config), finished_run))
+    file = tmp_path / "search.html"
+    file.write_text(page(Sources(runs), []))
+    report = Report(chromium, file)
+    report.show("search")
+    boxes = [text.bounding_box() for text in report.page.locator("#parallel-chart .annotation-text-g").all()]
+    written = report.page.locator("#parallel-chart .annotation").all_text_contents()
+    assert written[:3] == ["0.1", "0.15", "0.2"]
+    for one, other in itertools.combinations(boxes, 2):
+        sides = [(one[at], one[of], other[at], other[of]) for at, of in (("x", "width"), ("y", "height"))]
+        assert not all(low < far + size and far < low + own for low, own, far, size in sides)
     report.page.close()
 
 

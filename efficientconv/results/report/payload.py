@@ -9,11 +9,9 @@ import re
 from collections.abc import Callable
 from dataclasses import asdict
 
-from efficientconv.engine.epoch_log import training_totals
 from efficientconv.results.comparable import series_names
 from efficientconv.results.configurations import by_configuration, varying
 from efficientconv.results.figures import FIGURES
-from efficientconv.results.record import RunRecord
 from efficientconv.results.report.sources import FoundRun
 from efficientconv.results.report.times import RunTimes
 from efficientconv.validation import flat
@@ -30,7 +28,7 @@ def pack(runs: list[FoundRun], times: RunTimes) -> dict:
     positions: dict[str, int] = {}  # of every distinct value, as JSON
     keys = {}
     for part, read in _parts(times).items():
-        of_runs = [flat(read(run.record)) for run in runs]
+        of_runs = [flat(read(run)) for run in runs]
         keys[part] = list(dict.fromkeys(key for values in of_runs for key in values))
         for run, values in zip(packed, of_runs):
             run[part] = [_position(values[key], positions) if key in values else -1 for key in keys[part]]
@@ -41,9 +39,10 @@ def pack(runs: list[FoundRun], times: RunTimes) -> dict:
     return {"runs": packed, "keys": keys, "values": values, "figures": figures, "settings": settings}
 
 
-def _parts(times: RunTimes) -> dict[str, Callable[[RunRecord], dict]]:
+def _parts(times: RunTimes) -> dict[str, Callable[[FoundRun], dict]]:
     """The parts of a run that the page shows value by value."""
-    return {"config": lambda run: run.settings, "summary": times.summary, "environment": lambda run: run.environment}
+    settings, environment = (lambda run: run.record.settings), (lambda run: run.record.environment)
+    return {"config": settings, "summary": times.result, "environment": environment}
 
 
 def _position(value: object, positions: dict[str, int]) -> int:
@@ -52,10 +51,8 @@ def _position(value: object, positions: dict[str, int]) -> int:
 
 def _run(run: FoundRun, series: str, times: RunTimes) -> dict:
     record, time = run.record, times.of(run.record)
-    told = times.summary(record)
-    if record.state == "trained":  # a trial of a search, which does not evaluate the test images
-        told = training_totals(record.metrics)
-    figures = {name: finite(told[name]) for name in FIGURES if name in told}
+    result = times.result(run)
+    figures = {name: finite(result[name]) for name in FIGURES if name in result}
     return {
         "name": record.run, "tier": record.tier, "state": record.state, "reason": record.reason, "own": run.own,
         "ended": run.ended, "group": _short_hash(record.group), "series": series, "model": record.model,

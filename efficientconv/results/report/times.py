@@ -5,7 +5,7 @@ from __future__ import annotations
 from efficientconv.config import ModelConfig
 from efficientconv.models import model_config
 from efficientconv.results.record import RunRecord
-from efficientconv.results.report.sources import Sources
+from efficientconv.results.report.sources import FoundRun, Sources
 from efficientconv.results.times import FILE, Times, network_of, read_times
 
 _KEYS = ("ms_per_image", "ms_per_image_batch", "limit_share", "binds")  # of a summary
@@ -34,11 +34,11 @@ class RunTimes:
             return None
         return dict(zip(("ms", "batch", "limit_share", "binds"), measured), how=how, place=place)
 
-    def summary(self, record: RunRecord) -> dict:
-        """The run's summary, with the time of `of` in place of the run's own, so that one network has one time."""
-        if not record.summary or (time := self.of(record)) is None:
-            return record.summary
-        told = {key: value for key, value in record.summary.items() if key not in _KEYS}
+    def result(self, run: FoundRun) -> dict:
+        """The run's result, with the time of `of` in place of the run's own, so that one network has one time."""
+        if (time := self.of(run.record)) is None:
+            return run.result
+        told = {key: value for key, value in run.result.items() if key not in _KEYS}
         measured = zip(_KEYS, (time["ms"], time["batch"], time["limit_share"], time["binds"]))
         return told | {key: value for key, value in measured if value is not None}
 

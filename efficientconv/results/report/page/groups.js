@@ -1,7 +1,7 @@
 // Configurations: a group of runs that differ only in their seed, with means and spreads.
 
 const GROUPS = [...Map.groupBy(DATA.runs, (run) => run.group).values()].map((runs, number) => ({
-  number, id: runs[0].group, runs, first: runs[0], model: runs[0].model, done: runs.filter(isDone),
+  number, id: runs[0].group, runs, first: runs[0], model: runs[0].model, done: runs.filter(isTrained),
 }));
 
 const groupOf = (run) => GROUPS.find((group) => group.id === run.group);
@@ -20,7 +20,7 @@ function visibleGroups() {
   const kept = new Set(visible);
   return GROUPS.map((group) => {
     const runs = group.runs.filter((run) => kept.has(run));
-    return { ...group, runs, done: runs.filter(isDone) };
+    return { ...group, runs, done: runs.filter(isTrained) };
   }).filter((group) => group.runs.length);
 }
 

@@ -7,8 +7,9 @@ const FRONT = "Filled marks, joined by dots, are the Pareto front: no comparable
 
 function drawScatter() {
   const all = visibleGroups();
-  fillAxis(byId("cost-y"), all, "top1_percent");
-  fillAxis(byId("cost-x"), all, "macs");
+  const [firstX, firstY] = firstAxes(all);
+  fillAxis(byId("cost-y"), all, firstY);
+  fillAxis(byId("cost-x"), all, firstX);
   const [x, y] = [axisOf(byId("cost-x").value, all), axisOf(byId("cost-y").value, all)];
   const log = byId("cost-log");
   if (log.dataset.axis !== x.name && !log.dataset.wanted) log.checked = x.logarithmic; // the default of a new axis
@@ -19,7 +20,7 @@ function drawScatter() {
   const series = [...Map.groupBy(points, (point) => point.group.first.series)];
   const fronts = series.map(([, own]) => paretoFront(own, x, y));
   writeCostNote(points, x, fronts.flat());
-  const why = visible.some(isDone) ? `None of these runs has ${x.title}.` : "None of these runs is finished.";
+  const why = visible.some(isTrained) ? `None of these runs has ${x.title}.` : "None of these runs is finished.";
   if (!points.length) return drawNothing("cost-chart", why);
   nameMarks(points, fronts.flat());
   const keys = differingKeys(all);
@@ -35,7 +36,7 @@ const pointOf = (group, x, y) => ({
 });
 
 function xAxis(x, points) {
-  const timed = x.name === "ms_per_image" ? points.flatMap(({ group }) => group.done) : [];
+  const timed = timedRuns(points, x);
   const hows = unique(timed.map((run) => run.time.how));
   const how = hows.length > 1 ? "in several ways: each mark says in which" : hows[0];
   const title = how ? `${x.about}, measured ${how}` : x.about;
@@ -102,8 +103,11 @@ function pointHover({ group, x: cost, y: value, spread }, x, y, keys) {
   ].map(plain).join("<br>");
 }
 
+const timedRuns = (points, x) =>
+  (x.name === "ms_per_image" ? points.flatMap(({ group }) => group.done.filter((run) => run.time)) : []);
+
 function timings(points, x) {
-  const timed = x.name === "ms_per_image" ? points.flatMap(({ group }) => group.done) : [];
+  const timed = timedRuns(points, x);
   const told = ({ how, place, batch }) => [how, place, `batches of ${batch}`].filter(Boolean).join(", ");
   return unique(timed.map(({ time }) => `measured ${told(time)}`));
 }
