@@ -17,6 +17,7 @@ from test_table import variation
 from conftest import ROOT, command
 from efficientconv.engine.run_folder import RunFolder
 from efficientconv.errors import UserError
+from efficientconv.results.findings import findings as findings_of
 from efficientconv.results.record import read_record, record_of, write_record
 from efficientconv.results.report.page import page
 from efficientconv.results.report.sources import FoundRun, Sources, find_sources
@@ -451,7 +452,7 @@ def test_what_lies_beside_records_is_shown_with_them(chromium, outputs, tier_fol
     kinds = [title.partition(":")[0] for title in report.page.locator("#claims h3").all_inner_texts()]
     assert kinds == ["At equal cost", "At equal width"]
     counts = report.page.locator("#claims .counts li").all_inner_texts()
-    assert counts == ["0 supported", "0 contradicted", "1 undecided", "1 supported", "0 contradicted", "0 undecided"]
+    assert counts == ["0 more accurate", "0 less accurate", "1 undecided", "1 supported", "0 contradicted", "0 undecided"]
     _, tested = report.page.locator("#claims .claims li").all_inner_texts()
     assert tested.split("\n") == ["supported", "SIC is better C against A", "+0.40 +0.10 to +0.70"]
     assert report.page.inner_text("#claims .note").endswith("1 further claim has no runs here.")
@@ -461,6 +462,26 @@ def test_what_lies_beside_records_is_shown_with_them(chromium, outputs, tier_fol
     report.page.locator("#kernels h2").scroll_into_view_if_needed()
     assert report.page.evaluate("document.querySelector('#kernels img').naturalWidth") > 0
     assert report.problems == [] and report.requests == [(tmp_path / "report.html").as_uri()]
+    report.page.close()
+
+
+def test_the_claims_are_the_lines_of_the_readme(chromium, tmp_path):
+    """A line for each model, kind of cost and verdict, with the README's words; its comparisons open at a click."""
+    tier, file = ROOT / "results/cifar_small", tmp_path / "report.html"
+    file.write_text(page(find_sources([tier / "runs"]), []))
+    report = Report(chromium, file)
+    shown = [
+        (line.locator(".verdict").inner_text(), *line.locator(".number > *").all_inner_texts())
+        for line in report.page.locator("#claims .claims >> nth=0").locator("li").all()
+    ]
+    lines = [line.split(" | ") for line in findings_of(tier).splitlines() if line.endswith("** |")]
+    said = [(line[-1].strip("* |"), *line[-2].strip(")").split(" (")) for line in lines if len(line) == 5]
+    assert shown == said and len(shown) == 7
+    counted = ", ".join(report.page.locator("#claims .counts >> nth=0").locator("li").all_inner_texts())
+    assert f"19 comparisons: {counted}." in findings_of(tier)
+    report.page.click("#claims summary >> nth=0")
+    assert report.page.locator("#claims details >> nth=0").locator("p").count() == 5
+    assert report.page.inner_text("#claims p >> nth=0").startswith("SIC layers (C) are more accurate than standard ones")
     report.page.close()
 
 
