@@ -92,7 +92,7 @@ def test_it_says_what_it_is_made_of_and_what_was_left_out(report, outputs):
 
 
 def test_marks_are_means_over_seeds_and_bars_their_deviation(report, outputs):
-    front, singles, means = report.traces("cost-chart")
+    _, front, singles, means = report.traces("cost-chart")
     assert sorted(means["text"]) == ["A", "C"] and len(singles["x"]) == 4
     for model in "ac":
         accuracies, mark = _summaries(outputs, model, "top1_percent"), by_name(means)[model.upper()]
@@ -102,7 +102,7 @@ def test_marks_are_means_over_seeds_and_bars_their_deviation(report, outputs):
 
 
 def test_the_front_is_what_no_other_mark_matches(report):
-    front, _, means = report.traces("cost-chart")
+    _, front, _, means = report.traces("cost-chart")
     marks = list(zip(means["x"], means["y"]))
     unmatched = [(x, y) for x, y in marks if not any((u, v) != (x, y) and u <= x and v >= y for u, v in marks)]
     assert sorted(zip(front["x"], front["y"])) == sorted(unmatched)
@@ -164,6 +164,21 @@ def test_tiers_shown_together_are_told_apart(report):
     named = [trace for trace in report.traces("cost-chart") if trace["mode"] == "markers+text"]
     assert sorted(trace["name"] for trace in named) == ["no tier, digits", "smoke, digits"]
     assert len({trace["marker"]["symbol"] for trace in named}) == 2
+    legend = [trace for trace in report.traces("cost-chart") if trace["showlegend"]]
+    assert {t["name"]: t["marker"]["symbol"] for t in legend} == {t["name"]: t["marker"]["symbol"] for t in named}
+    colours = {trace["marker"]["color"] for trace in legend}
+    assert len(colours) == 1 and not colours & {hue for trace in named for hue in trace["marker"]["line"]["color"]}
+
+
+@pytest.mark.parametrize(("width", "names"), [(390, "KM"), (1400, "AKM")])
+def test_a_narrow_chart_names_only_the_marks_of_the_front(width, names, chromium, finished_run, tmp_path):
+    for i, (model, macs, top1) in enumerate((("a", 10**9, 50.0), ("k", 10**6, 60.0), ("m", 10**8, 70.0))):
+        variation(finished_run, tmp_path / "runs" / str(i), model_name=model, macs=macs, top1_percent=top1)
+    file = tmp_path / "report.html"
+    file.write_text(page(find_sources([tmp_path / "runs"]), []))
+    report = Report(chromium, file, width=width)
+    assert "".join(sorted(report.traces("cost-chart")[-1]["text"])) == names
+    report.page.close()
 
 
 def test_fronts_join_what_can_be_compared(chromium, finished_run, tmp_path):

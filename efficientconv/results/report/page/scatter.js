@@ -57,22 +57,27 @@ function paretoFront(points, x, y) {
   return front;
 }
 
-// Points on a front get their names first.
+// Points on a front get their names first. A narrow chart has room for no others.
 function nameMarks(points, onFront) {
-  for (const point of points) {
-    point.name = points.length <= LABELLED || onFront.includes(point) ? modelTitle(point.group.model) : "";
-  }
+  const narrow = byId("cost-chart").clientWidth < NARROW && onFront.length;
+  const all = points.length <= LABELLED && !narrow;
+  for (const point of points) point.name = all || onFront.includes(point) ? modelTitle(point.group.model) : "";
   const inOrder = [...points].sort((one, other) => onFront.includes(other) - onFront.includes(one));
   placeNames(inOrder, byId("cost-log").checked, byId("cost-chart"));
 }
 
-// The traces of one series of comparable runs: the front, the single runs, the means.
+// The traces of one series of comparable runs: its mark in the legend, the front, the single runs, the means. The legend shows
+// a mark without a model's colour, because it stands for marks of all models.
 function seriesTraces(points, { name, front, number, x, y, keys }) {
   const singles = points.filter(({ group }) => group.done.length > 1)
     .flatMap(({ group, hue }) => group.done.map((run) => ({ run, group, hue })));
   const common = { legendgroup: name, showlegend: false, hovertemplate: "%{hovertext}<extra></extra>" };
-  const muted = cssColour("muted");
+  const [muted, symbol] = [cssColour("muted"), SYMBOLS[number % SYMBOLS.length]];
   return [
+    {
+      ...common, mode: "markers", name: plain(name), showlegend: true, x: [null], y: [null],
+      marker: { symbol, size: 9, color: muted },
+    },
     {
       ...common, mode: "lines", x: front.map((point) => point.x), y: front.map((point) => point.y), hoverinfo: "skip",
       hovertemplate: null, line: { dash: "dot", width: 1.25, color: muted },
@@ -83,11 +88,11 @@ function seriesTraces(points, { name, front, number, x, y, keys }) {
       marker: { size: 5, color: singles.map(({ hue }) => hue), opacity: 0.4 },
     },
     {
-      ...common, ...namedMarks(points), name: plain(name), showlegend: true,
+      ...common, ...namedMarks(points), name: plain(name),
       error_y: { type: "data", array: points.map((point) => point.spread), thickness: 1, width: 4, color: muted },
       customdata: points.map(({ group }) => group.number), hovertext: points.map((point) => pointHover(point, x, y, keys)),
       marker: {
-        symbol: SYMBOLS[number % SYMBOLS.length], size: 9, line: { width: 1.75, color: points.map(({ hue }) => hue) },
+        symbol, size: 9, line: { width: 1.75, color: points.map(({ hue }) => hue) },
         color: points.map((point) => (front.includes(point) ? point.hue : cssColour("paper"))),
       },
     },
