@@ -189,6 +189,7 @@ def _nearest_key(key: str) -> str:
     beside = [name for name in known if name.rpartition(".")[0] == section]
     if section and beside:
         return did_you_mean(key, beside)
-    elsewhere = {name.rpartition(".")[2]: name for name in known}
+    sections = [name.partition(".")[0] for name in known]  # model=c is a key, too
+    elsewhere = {name.rpartition(".")[2]: name for name in known} | dict(zip(sections, sections))
     near = difflib.get_close_matches(last, elsewhere, n=1)
     return "".join(f"train.py has {elsewhere[name]}; " for name in near) + "the option --cfg job prints all keys"

@@ -4,6 +4,7 @@
     python scripts/runs.py list outputs/smoke results/cifar_small/runs
     python scripts/runs.py show outputs/<run>                  settings, results, machine and note of the run
     python scripts/runs.py diff outputs/<run> outputs/<other>  the settings and results that differ
+    python scripts/runs.py diff results/cifar_small/runs/<run>.json outputs/<run>
     python scripts/runs.py note outputs/<run> "batch norm behind the addition: no gain"
     python scripts/runs.py rm outputs/<run> outputs/<other>    asks first, unless --yes is given
 """
@@ -22,17 +23,20 @@ from efficientconv.signals import guarded, leave_on_signals
 if __name__ == "__main__":
     leave_on_signals()
 
+from efficientconv.engine.epoch_log import training_totals
 from efficientconv.engine.run_folder import RunFolder, in_use
 from efficientconv.errors import UserError
 from efficientconv.files import refused_in_one_line, write_atomically
 from efficientconv.results.figures import FIGURES
-from efficientconv.results.record import RunRecord, record_of
-from efficientconv.results.report.sources import FoundRun, find_sources
+from efficientconv.results.record import RunRecord
+from efficientconv.results.report.sources import FoundRun, Sources, find_sources
+from efficientconv.results.report.times import RunTimes
 from efficientconv.results.table import Column, Table
 from efficientconv.text import printable
 from efficientconv.validation import flat
 
 OUTPUTS = Path("outputs")
+HELD_OUT = "best_val_top1_percent"
 
 
 def main() -> None:
@@ -49,7 +53,9 @@ def list_runs(args: argparse.Namespace) -> None:
         Column("run", "record.run"),
         Column("state", "record.state"),
         Column("epochs", lambda run: f"{len(run.record.metrics)}/{run.record.config['trainer']['epochs']}"),
-        *(FIGURES[name].column(lambda run, name=name: run.record.summary.get(name)) for name in ("top1_percent", "macs")),
+        FIGURES["top1_percent"].column(lambda run: run.result.get("top1_percent")),
+        FIGURES[HELD_OUT].column(lambda run: training_totals(run.record.metrics)[HELD_OUT]),
+        FIGURES["macs"].column(lambda run: run.result.get("macs")),
         Column("note", note_of),
     ]).text())  # fmt: skip
 
@@ -61,16 +67,18 @@ def last_change(run: FoundRun) -> float:
 
 
 def show(args: argparse.Namespace) -> None:
-    record = record_of(RunFolder(args.run))
-    told = {"run": args.run, "state": record.state, "reason": record.reason, "note": note_of(FoundRun(record, args.run))}
-    parts = told, results(record), settings(record), flat(record.environment)
+    run = found(args.run)
+    record = run.record
+    told = {"run": args.run, "state": record.state, "reason": record.reason, "note": note_of(run)}
+    parts = told, results(run), settings(record), flat(record.environment)
     print("\n\n".join(lines(part) for part in parts if part))
 
 
 def diff(args: argparse.Namespace) -> None:
-    records = [record_of(RunFolder(run)) for run in (args.run, args.other)]
+    runs = [found(path) for path in (args.run, args.other)]
+    records = [run.record for run in runs]
     told = settings if records[0].model != records[1].model else all_settings  # a name may stand for two networks
-    sides = [results(record) | told(record) | flat(record.environment) for record in records]
+    sides = [results(run) | told(run.record) | flat(run.record.environment) for run in runs]
     keys = [key for key in {**sides[0], **sides[1]} if sides[0].get(key) != sides[1].get(key)]
     rows = [{"": key} | {name: str(side.get(key, "")) for name, side in zip("AB", sides)} for key in keys]
     print(f"A: {args.run}\nB: {args.other}\n{parting(*records)}\n")
@@ -110,13 +118,24 @@ def existing(run: Path) -> RunFolder:
     return folder
 
 
+def found(path: Path) -> FoundRun:
+    """The run of a run folder or of a record. Raises UserError if there is none, or more than one."""
+    runs = find_sources([path]).runs
+    if len(runs) > 1:
+        raise UserError(f"{path} holds {len(runs)} runs; name one of them")
+    return runs[0]
+
+
 def note_of(run: FoundRun) -> str:
     return RunFolder(run.path).note() if run.path.is_dir() else ""
 
 
-def results(record: RunRecord) -> dict[str, str]:
-    found = {figure.title: figure.show(record.summary.get(name)) for name, figure in FIGURES.items()}
-    return {title: shown for title, shown in found.items() if shown}
+def results(run: FoundRun) -> dict[str, str]:
+    """The run's figures, with the times that scripts/report.py shows."""
+    tier_folders = [*(path.parent for path in Path("results").glob("*/runs")), run.path.parent.parent]  # the record's last
+    result = RunTimes(Sources(tier_folders=tier_folders)).result(run)
+    shown = {figure.title: figure.show(result.get(name)) for name, figure in FIGURES.items()}
+    return {title: value for title, value in shown.items() if value}
 
 
 def settings(record: RunRecord) -> dict[str, object]:
@@ -125,7 +144,7 @@ def settings(record: RunRecord) -> dict[str, object]:
 
 
 def all_settings(record: RunRecord) -> dict[str, object]:
-    return flat(record.config)
+    return record.settings
 
 
 def parting(one: RunRecord, other: RunRecord) -> str:
@@ -159,9 +178,10 @@ def parse_args() -> argparse.Namespace:
             sub.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder")
             sub.add_argument("--yes", action="store_true", help="remove without a question")
         else:
-            sub.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+            what = "a run folder" if name == "note" else "a run folder or a record"
+            sub.add_argument("run", type=Path, metavar="RUN", help=what)
         if name == "diff":
-            sub.add_argument("other", type=Path, metavar="OTHER", help="another run folder")
+            sub.add_argument("other", type=Path, metavar="OTHER", help="another one")
         if name == "note":
             sub.add_argument("text", help="the note; it replaces an earlier note")
     return parser.parse_args()

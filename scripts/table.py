@@ -74,9 +74,9 @@ def finished_runs(sources: Sources) -> list[RunRecord]:
     finished = [run.record for run in sources.runs if run.record.state == "done"]
     others = [f"{run.record.run} ({run.record.state})" for run in sources.runs if run.record.state != "done"]
     if not finished:
-        raise UserError(f"none of these runs is finished: {listed(others)}; the command that began a run continues it")
+        raise UserError(f"none of these runs has a test result: {listed(others)}; the command that began a run continues it")
     if others:
-        print(f"passed over, not finished: {printable(listed(others))}", file=sys.stderr)
+        print(f"passed over, without a test result: {printable(listed(others))}", file=sys.stderr)
     return finished
 
 

@@ -54,7 +54,7 @@ class Report:
 
     def traces(self, chart: str) -> list[dict]:
         """What plotly.js holds of a chart."""
-        keys = ("name", "mode", "x", "y", "error_y", "text", "marker")
+        keys = ("name", "mode", "x", "y", "error_y", "text", "marker", "showlegend")
         return self.page.evaluate(
             "([id, keys]) => document.getElementById(id).data.map(t => Object.fromEntries(keys.map(k => [k, t[k]])))",
             [chart, keys],

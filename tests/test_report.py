@@ -14,9 +14,10 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from test_table import variation
 
-from conftest import command
+from conftest import ROOT, command
 from efficientconv.engine.run_folder import RunFolder
 from efficientconv.errors import UserError
+from efficientconv.results.findings import findings as findings_of
 from efficientconv.results.record import read_record, record_of, write_record
 from efficientconv.results.report.page import page
 from efficientconv.results.report.sources import FoundRun, Sources, find_sources
@@ -91,7 +92,7 @@ def test_it_says_what_it_is_made_of_and_what_was_left_out(report, outputs):
 
 
 def test_marks_are_means_over_seeds_and_bars_their_deviation(report, outputs):
-    front, singles, means = report.traces("cost-chart")
+    _, front, singles, means = report.traces("cost-chart")
     assert sorted(means["text"]) == ["A", "C"] and len(singles["x"]) == 4
     for model in "ac":
         accuracies, mark = _summaries(outputs, model, "top1_percent"), by_name(means)[model.upper()]
@@ -101,7 +102,7 @@ def test_marks_are_means_over_seeds_and_bars_their_deviation(report, outputs):
 
 
 def test_the_front_is_what_no_other_mark_matches(report):
-    front, _, means = report.traces("cost-chart")
+    _, front, _, means = report.traces("cost-chart")
     marks = list(zip(means["x"], means["y"]))
     unmatched = [(x, y) for x, y in marks if not any((u, v) != (x, y) and u <= x and v >= y for u, v in marks)]
     assert sorted(zip(front["x"], front["y"])) == sorted(unmatched)
@@ -163,6 +164,21 @@ def test_tiers_shown_together_are_told_apart(report):
     named = [trace for trace in report.traces("cost-chart") if trace["mode"] == "markers+text"]
     assert sorted(trace["name"] for trace in named) == ["no tier, digits", "smoke, digits"]
     assert len({trace["marker"]["symbol"] for trace in named}) == 2
+    legend = [trace for trace in report.traces("cost-chart") if trace["showlegend"]]
+    assert {t["name"]: t["marker"]["symbol"] for t in legend} == {t["name"]: t["marker"]["symbol"] for t in named}
+    colours = {trace["marker"]["color"] for trace in legend}
+    assert len(colours) == 1 and not colours & {hue for trace in named for hue in trace["marker"]["line"]["color"]}
+
+
+@pytest.mark.parametrize(("width", "names"), [(390, "KM"), (1400, "AKM")])
+def test_a_narrow_chart_names_only_the_marks_of_the_front(width, names, chromium, finished_run, tmp_path):
+    for i, (model, macs, top1) in enumerate((("a", 10**9, 50.0), ("k", 10**6, 60.0), ("m", 10**8, 70.0))):
+        variation(finished_run, tmp_path / "runs" / str(i), model_name=model, macs=macs, top1_percent=top1)
+    file = tmp_path / "report.html"
+    file.write_text(page(find_sources([tmp_path / "runs"]), []))
+    report = Report(chromium, file, width=width)
+    assert "".join(sorted(report.traces("cost-chart")[-1]["text"])) == names
+    report.page.close()
 
 
 def test_fronts_join_what_can_be_compared(chromium, finished_run, tmp_path):
@@ -217,8 +233,8 @@ def test_two_runs_are_compared_by_what_differs(report, outputs):
     for select, run in zip(("#compare-a", "#compare-b"), runs):
         report.page.select_option(select, label=run)
     assert report.rows("#compare-config") == [["seed", "0", "1"]]
-    top1 = {row[0]: row[1:] for row in report.rows("#compare-summary")}["top1_percent"]
-    assert [float(value) for value in top1] == pytest.approx(_summaries(outputs, "c", "top1_percent"))
+    top1 = {row[0]: row[1:] for row in report.rows("#compare-summary")}["top-1 %"]
+    assert top1 == [f"{value:.2f}" for value in _summaries(outputs, "c", "top1_percent")]
     assert len(report.traces("compare-chart")) == 2
     report.page.check("#compare-all")
     assert ["optim.lr", "0.1", "0.1"] in report.rows("#compare-config")
@@ -313,25 +329,53 @@ def test_searches_show_what_the_settings_do_and_the_best_so_far(report, outputs)
 
 def test_trials_of_a_search_are_shown_by_what_they_held_out(chromium, finished_run, tmp_path):
     """Three that ended as trials do, without a look at the test images; the pruned one says nothing of its setting."""
-    record = record_of(RunFolder(finished_run))
-    runs, ended = [], [(0.1, 40.0, "trained"), (0.2, 60.0, "trained"), (0.4, 50.0, "trained"), (0.8, 90.0, "preempted")]
+    folder = RunFolder(finished_run)
+    record, facts = record_of(folder), folder.facts()
+    runs, ended = [], [(0.1, 40.0, "trained"), (0.2, 60.0, "finished"), (0.4, 50.0, "finished"), (0.8, 90.0, "pruned")]
     for i, (lr, accuracy, state) in enumerate(ended):
         config = record.config | {"optim": record.config["optim"] | {"lr": lr}}
         metrics = [record.metrics[-1] | {"val_top1_percent": accuracy}]
         trial = replace(record, run=f"trial{i}", state=state, config=config, summary={}, metrics=metrics)
-        runs.append(FoundRun(trial, finished_run, f"2026-01-0{i + 1}"))
+        runs.append(FoundRun(trial, finished_run, f"2026-01-0{i + 1}", facts))
     file = tmp_path / "search.html"
     file.write_text(page(Sources(runs), []))
     report = Report(chromium, file)
+    assert [report.page.input_value(axis) for axis in ("#cost-x", "#cost-y")] == ["optim.lr", "best_val_top1_percent"]
+    means = report.traces("cost-chart")[-1]
+    assert dict(zip(means["x"], means["y"])) == {0.1: 40.0, 0.2: 60.0, 0.4: 50.0}
     report.show("search")
     assert report.page.input_value("#search-figure") == "best_val_top1_percent"
     assert sorted(line["y"][-1] for line in report.traces("parallel-chart")) == [0.0, 0.5, 1.0]
     assert report.traces("best-chart")[0]["y"] == [40.0, 60.0, 60.0]
     report.show("configurations")
-    assert [row[:4] for row in report.rows("#configuration-table")][:2] == [
-        ["C", "0.1", "0 of 1", ""], ["C", "0.2", "0 of 1", ""],
+    head = report.page.locator("#configuration-table th").all_inner_texts()
+    assert head == ["model", "lr", "n", "best held-out top-1 %", "M MACs"]
+    macs = f"{facts['macs'] / 1e6:.2f}"
+    assert report.rows("#configuration-table") == [
+        ["C", "0.1", "1", "40.00", macs], ["C", "0.2", "1", "60.00", macs], ["C", "0.4", "1", "50.00", macs],
+        ["C", "0.8", "0 of 1", "", macs],
     ]  # fmt: skip
+    report.show("unfinished")
+    assert [row[0] for row in report.rows("#unfinished-table")] == ["trial0", "trial3"]
     assert report.problems == []
+    report.page.close()
+
+
+def test_values_on_an_axis_of_a_search_do_not_overlap(chromium, finished_run, tmp_path):
+    record, runs = record_of(RunFolder(finished_run)), []
+    for rate in (0.1, 0.1001, 0.1002, 0.15, 0.1999, 0.2):
+        config = record.config | {"optim": record.config["optim"] | {"lr": rate}}
+        runs.append(FoundRun(replace(record, run=f"rate {rate}", config=config), finished_run))
+    file = tmp_path / "search.html"
+    file.write_text(page(Sources(runs), []))
+    report = Report(chromium, file)
+    report.show("search")
+    boxes = [text.bounding_box() for text in report.page.locator("#parallel-chart .annotation-text-g").all()]
+    written = report.page.locator("#parallel-chart .annotation").all_text_contents()
+    assert written[:3] == ["0.1", "0.15", "0.2"]
+    for one, other in itertools.combinations(boxes, 2):
+        sides = [(one[at], one[of], other[at], other[of]) for at, of in (("x", "width"), ("y", "height"))]
+        assert not all(low < far + size and far < low + own for low, own, far, size in sides)
     report.page.close()
 
 
@@ -423,7 +467,7 @@ def test_what_lies_beside_records_is_shown_with_them(chromium, outputs, tier_fol
     kinds = [title.partition(":")[0] for title in report.page.locator("#claims h3").all_inner_texts()]
     assert kinds == ["At equal cost", "At equal width"]
     counts = report.page.locator("#claims .counts li").all_inner_texts()
-    assert counts == ["0 supported", "0 contradicted", "1 undecided", "1 supported", "0 contradicted", "0 undecided"]
+    assert counts == ["0 more accurate", "0 less accurate", "1 undecided", "1 supported", "0 contradicted", "0 undecided"]
     _, tested = report.page.locator("#claims .claims li").all_inner_texts()
     assert tested.split("\n") == ["supported", "SIC is better C against A", "+0.40 +0.10 to +0.70"]
     assert report.page.inner_text("#claims .note").endswith("1 further claim has no runs here.")
@@ -433,6 +477,65 @@ def test_what_lies_beside_records_is_shown_with_them(chromium, outputs, tier_fol
     report.page.locator("#kernels h2").scroll_into_view_if_needed()
     assert report.page.evaluate("document.querySelector('#kernels img').naturalWidth") > 0
     assert report.problems == [] and report.requests == [(tmp_path / "report.html").as_uri()]
+    report.page.close()
+
+
+def test_the_claims_are_the_lines_of_the_readme(chromium, tmp_path):
+    """A line for each model, kind of cost and verdict, with the README's words; its comparisons open at a click."""
+    tier, file = ROOT / "results/cifar_small", tmp_path / "report.html"
+    file.write_text(page(find_sources([tier / "runs"]), []))
+    report = Report(chromium, file)
+    shown = [
+        (line.locator(".verdict").inner_text(), *line.locator(".number > *").all_inner_texts())
+        for line in report.page.locator("#claims .claims >> nth=0").locator("li").all()
+    ]
+    lines = [line.split(" | ") for line in findings_of(tier).splitlines() if line.endswith("** |")]
+    said = [(line[-1].strip("* |"), *line[-2].strip(")").split(" (")) for line in lines if len(line) == 5]
+    assert shown == said and len(shown) == 7
+    counted = ", ".join(report.page.locator("#claims .counts >> nth=0").locator("li").all_inner_texts())
+    assert f"19 comparisons: {counted}." in findings_of(tier)
+    report.page.click("#claims summary >> nth=0")
+    assert report.page.locator("#claims details >> nth=0").locator("p").count() == 5
+    assert report.page.inner_text("#claims p >> nth=0").startswith("SIC layers (C) are more accurate than standard ones")
+    report.page.close()
+
+
+def test_two_runs_have_the_times_of_the_table_of_configurations(chromium, outputs, tier_folder, tmp_path):
+    assert command("scripts/report.py", outputs, tier_folder, "--output", tmp_path / "report.html").returncode == 0
+    report = Report(chromium, tmp_path / "report.html")
+    report.show("configurations")
+    head = report.page.locator("#configuration-table th").all_inner_texts()
+    table = {row[0]: dict(zip(head, row)) for row in report.rows("#configuration-table")}
+    report.show("compare")
+    for select, model in zip(("#compare-a", "#compare-b"), "ac"):
+        report.page.select_option(select, label=f"{_folders(outputs, model)[0].name} (smoke, done)")
+    pair = {row[0]: row[1:] for row in report.rows("#compare-summary")}
+    assert pair["ms per image"] == [table[model]["ms per image"] for model in "AC"] == ["3.5", "1.25"]
+    assert pair["M MACs"] == [table[model]["M MACs"] for model in "AC"]
+    assert not {"ms_per_image", "macs", "top1_percent"} & set(pair), "figures have titles, not names"
+    report.page.close()
+
+
+def test_settings_that_earlier_versions_did_not_have_differ_in_no_record(chromium, tmp_path):
+    """Records of several versions: a setting that one lacks has the default there."""
+    file = tmp_path / "report.html"
+    assert command("scripts/report.py", ROOT / "results/cifar_small/runs", "--output", file).returncode == 0
+    report = Report(chromium, file)
+    report.show("configurations")
+    assert report.page.locator("#configuration-table th").all_inner_texts()[:3] == ["model", "width", "n"]
+    report.page.close()
+
+
+def test_what_the_name_of_a_part_implies_is_no_column(chromium, finished_run, tmp_path):
+    record = record_of(RunFolder(finished_run))
+    schedules = [{"name": "onecycle"}, {"name": "step", "decay_every_epochs": 1, "decay_factor": 0.1}]
+    runs = [replace(record, run=f"run{i}", config=record.config | {"schedule": it}) for i, it in enumerate(schedules)]
+    file = tmp_path / "report.html"
+    file.write_text(page(Sources([FoundRun(run, finished_run) for run in runs]), []))
+    report = Report(chromium, file)
+    report.show("configurations")
+    assert report.page.locator("#configuration-table th").all_inner_texts()[:3] == ["model", "schedule", "n"]
+    assert [row[1] for row in report.rows("#configuration-table")] == ["onecycle", "step"]
     report.page.close()
 
 

@@ -16,6 +16,8 @@ from efficientconv.config import OWN_SETS
 from efficientconv.data.sets.imagenet import PART
 from efficientconv.engine.run_folder import RunFolder
 from efficientconv.errors import UserError
+from efficientconv.results.record import read_records_in
+from efficientconv.results.times import read_times
 
 
 @pytest.fixture
@@ -58,6 +60,20 @@ def test_show_and_diff(runs, monkeypatch, capsys):
     lines = [line.split() for line in say(monkeypatch, capsys, "diff", "outputs/one", "outputs/other").splitlines()]
     assert ["seed", "0", "1"] in lines and not any(line[:1] == ["optim.lr"] for line in lines)
     assert "training losses of 1 epochs are equal".split() in lines
+
+
+def test_records_are_shown_and_compared_with_the_times_of_the_report(monkeypatch, capsys):
+    """The time of the tier's measurement of all networks, not the one of the run itself."""
+    tier = ROOT / "results/cifar_small"
+    models = {record.model: record for record in read_records_in(tier / "runs") if record.config["model"]["width"] == 0.25}
+    times, paths = read_times(tier), [tier / f"runs/{models[model].run}.json" for model in "ac"]
+    told = [f"{times[model, 0.25].ms_per_image:.3g}" for model in "ac"]
+    shown = say(monkeypatch, capsys, "show", str(paths[0])).splitlines()
+    assert ["ms", "per", "image", told[0]] in [line.split() for line in shown]
+    lines = [line.split() for line in say(monkeypatch, capsys, "diff", *map(str, paths)).splitlines()]
+    assert ["ms", "per", "image", *told] in lines and ["model.name", "a", "c"] in lines
+    with pytest.raises(UserError, match="runs holds [0-9]+ runs; name one of them"):
+        say(monkeypatch, capsys, "show", str(tier / "runs"))
 
 
 def test_diff_shows_layers_only_where_a_name_stands_for_two_networks(runs, monkeypatch, capsys):

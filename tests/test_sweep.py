@@ -143,6 +143,7 @@ def test_what_is_done_and_what_another_process_trains_is_left_alone(swept, capfd
     assert run_folder(taken).state() == "planned" and "is in use by another process" in again[1].reason
     shown = capfd.readouterr().out
     assert shown.count("is in use by another process") == 1 and "1 of 2 runs were done already" in shown
+    assert "[1/1]" not in shown, "a launcher may start each of many runs alone"
 
 
 def test_a_planned_run_follows_what_its_own_configuration_may_change(tmp_path):

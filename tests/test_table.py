@@ -89,7 +89,7 @@ def test_after_the_quickstart_the_command_of_the_readme_takes_whatever_lies_in_o
     assert done.returncode == 0, done.stderr
     warning, passed_over = done.stderr.splitlines()
     assert warning.startswith(f"warning: {outputs}/damaged is left out: ")
-    assert passed_over == "passed over, not finished: unfinished (trained)"
+    assert passed_over == "passed over, without a test result: unfinished (trained)"
     assert {path.name for path in outputs.glob("w*")} == {"w0.5.md", "w0.5.csv", "w0.5.png", "w0.5.svg"}
     assert [row["run"] for row in csv_rows(outputs / "w0.5.csv")] == ["c", evil.name.replace("\x1b", r"\x1b")]
     texts = done.stdout, (outputs / "w0.5.md").read_text(), (outputs / "w0.5.csv").read_text()
@@ -105,7 +105,7 @@ def test_no_finished_run_is_one_line_that_says_where_each_stands(finished_run, t
     done = command("scripts/table.py", tmp_path)
     states = "diverged (diverged), done (trained), preempted (preempted), running (running)"
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
-    assert f"none of these runs is finished: {states}" in done.stderr
+    assert f"none of these runs has a test result: {states}" in done.stderr
 
 
 def test_a_place_that_cannot_be_written_is_one_line(finished_run, tmp_path):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import shlex
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -18,6 +20,7 @@ from efficientconv.config import RunConfig
 from efficientconv.engine.epoch_log import read_records
 from efficientconv.engine.run_folder import RunFolder
 from efficientconv.errors import UserError
+from efficientconv.results.report.sources import find_sources
 from efficientconv.sweep.ranges import split_ranges
 from efficientconv.sweep.search import Search
 from efficientconv.validation import validate
@@ -120,7 +123,28 @@ def test_a_trial_below_the_median_is_pruned(searched):
     last = rows(root)[-1]
     assert (last["trial"], last["state"]) == ("5", "pruned") and int(last["epochs"]) < 3
     assert re.search(r"\[6/6\] trial 5 pruned after .*; best so far 100.00 \(trial 2\)", done.stdout)
+    shown = {run.record.run: run.record for run in find_sources([root / "out"]).runs}
+    assert [shown[row["run"]].state for row in rows(root) if row["run"]] == ["finished", "finished", "pruned"]
+    assert shown[last["run"]].reason == "a trial of a search, which ended it: its accuracy was below the median"
+    listed = [line.split() for line in command("scripts/runs.py", "list", root / "out", cwd=root).stdout.splitlines()]
+    accuracy = f"{max(record['val_top1_percent'] for record in shown[last['run']].metrics):.2f}"
+    assert [line[1:4] for line in listed if line[0] == last["run"]] == [["pruned", f"{last['epochs']}/3", accuracy]]
     assert "stopped by a signal" in (root / "out/tune/rate" / last["run"] / "log.txt").read_text()
+
+
+@pytest.mark.parametrize(("epochs", "pruned"), [(2, True), (3, False)])
+def test_no_trial_is_pruned_after_its_last_epoch(epochs, pruned, tmp_path):
+    """Then it is trained, and its accuracy counts."""
+    hopeless = search(tmp_path / "study", "optim.lr=choice(0.1)")
+    for _ in range(5):  # as many as the pruner wants to have seen
+        hopeless.study.add_trial(optuna.create_trial(value=100.0, intermediate_values={1: 100.0, 2: 100.0, 3: 100.0}))
+    hopeless.trials = 6
+    start, asked = next(hopeless._starts()), []
+    records = [{"epoch": epoch, "val_top1_percent": 1.0} for epoch in range(1, epochs + 1)]
+    RunFolder(start.folder).metrics_file.write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    job = SimpleNamespace(folder=start.folder, asked=False, running=lambda: True, ask_to_end=lambda: asked.append(True))
+    hopeless._watch(job)
+    assert bool(asked) == pruned == hopeless.under_way[start.folder].pruned
 
 
 def search(folder: Path, *overrides: str) -> Search:

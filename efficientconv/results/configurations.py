@@ -18,7 +18,7 @@ Runs = Sequence[RunRecord]  # runs of one configuration: only their seeds differ
 def configuration_table(records: Runs) -> Table:
     """A row for each configuration, the most accurate first and marked. The settings that differ are columns."""
     groups, top1 = by_configuration(records), FIGURES["top1_percent"]
-    columns = [Column(title, lambda runs, key=key: _setting(runs, key)) for title, key in _varying(groups).items()]
+    columns = [Column(title, lambda runs, key=key: _setting(runs, key)) for title, key in varying(groups).items()]
     return Table(sorted(groups, key=lambda runs: _mean(runs, "top1_percent"), reverse=True), [
         *(columns or [Column("model", lambda runs: runs[0].model)]),
         top1.column(lambda runs: spread([run.summary[top1.name] for run in runs]), "top-1 % (seeds)"),
@@ -31,7 +31,7 @@ def by_configuration(records: Runs) -> list[Runs]:
     return list(grouped(records, lambda record: record.group).values())
 
 
-def _varying(groups: Sequence[Runs]) -> dict[str, str]:
+def varying(groups: Sequence[Runs]) -> dict[str, str]:
     """Title and key of each setting in which configurations differ, except settings that the name of another implies."""
     settings = [flat(identity(runs[0].run_config)) for runs in groups]
     keys = {key: None for of_group in settings for key in of_group if key != "seed"}
@@ -49,7 +49,7 @@ def _implies(groups: Sequence[Runs], name: str, key: str) -> bool:
 
 
 def _setting(runs: Runs, key: str) -> object:
-    value = flat(runs[0].run_config.model_dump()).get(key)
+    value = runs[0].settings.get(key)
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from efficientconv.models import model_config
@@ -12,6 +13,32 @@ from efficientconv.text import interval
 
 OUTCOMES = {"supported": "more accurate", "contradicted": "less accurate", "undecided": "undecided"}  # than A
 DIFFERENCE = "accuracy against A's, points (95 %)"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The comparisons of a model with A at equal costs of one kind, as far as they have one verdict, as one line."""
+
+    model: str
+    layers: str
+    at_equal: str
+    verdict: str
+    points: str  # the difference, or the least and the greatest one
+    low: float | None  # the ends of all intervals
+    high: float | None
+    claims: list[ClaimResult]
+
+    @property
+    def outcome(self) -> str:
+        return OUTCOMES[self.verdict]
+
+    @property
+    def interval(self) -> str:
+        return interval(self.low, self.high, "+.2f")
+
+    @property
+    def difference(self) -> str:
+        return self.points + (f" ({self.interval})" if self.interval else "")
 
 
 def findings(folder: Path) -> str:
@@ -25,7 +52,7 @@ def findings(folder: Path) -> str:
     ]
     if at_equal_cost:
         told = ", ".join(f"{count} {OUTCOMES[verdict]}" for verdict, count in counts(at_equal_cost).items())
-        parts += [_equal_cost_table(at_equal_cost), f"{len(at_equal_cost)} comparisons: {told}."]
+        parts += [_equal_cost_table(folder), f"{len(at_equal_cost)} comparisons: {told}."]
         parts += _plot(folder, "equal_cost_macs")
     else:
         command = f"python scripts/reproduce.py table=equal_cost tier={folder.name} seeds=0,1,2 data.root=<folder>"
@@ -36,15 +63,24 @@ def findings(folder: Path) -> str:
     ])  # fmt: skip
 
 
-def _equal_cost_table(claims: list[ClaimResult]) -> str:
-    """A line for each model, kind of cost and verdict."""
+def cost_findings(folder: Path) -> list[Finding]:
+    """A finding for each model, kind of cost and verdict of a tier."""
+    claims = [claim for claim in tested_claims(folder) if claim.equal == "cost"]
     lines = grouped(claims, lambda claim: (model_of(claim.row), claim.at_equal, claim.verdict))
-    return Table(list(lines.values()), [
-        Column("model", lambda line: model_of(line[0].row).upper()),
-        Column("layers", lambda line: model_config(model_of(line[0].row)).description),
-        Column("at equal", _costs),
-        Column(DIFFERENCE, _differences),
-        Column("the model is", lambda line: f"**{OUTCOMES[line[0].verdict]}**"),
+    return [_finding(model, verdict, line) for (model, _, verdict), line in lines.items()]
+
+
+def _finding(model: str, verdict: str, line: list[ClaimResult]) -> Finding:
+    means, lows, highs = zip(*((claim.difference_points, claim.low, claim.high) for claim in line))
+    points = f"{means[0]:+.2f}" if len(line) == 1 else interval(min(means), max(means), "+.2f")
+    low, high = (None, None) if None in lows else (min(lows), max(highs))
+    return Finding(model.upper(), model_config(model).description, _costs(line), verdict, points, low, high, line)
+
+
+def _equal_cost_table(folder: Path) -> str:
+    return Table(cost_findings(folder), [
+        Column("model"), Column("layers"), Column("at equal", "at_equal"), Column(DIFFERENCE, "difference"),
+        Column("the model is", "outcome", "**{}**".format),
     ]).markdown()  # fmt: skip
 
 
@@ -65,14 +101,6 @@ def _costs(line: list[ClaimResult]) -> str:
     if None in budgets:
         costs.append(f"those at width {tier_width(line[0].tier):g}")
     return f"MACs: {', '.join(costs)}"
-
-
-def _differences(line: list[ClaimResult]) -> str:
-    if len(line) == 1:
-        return line[0].shown
-    means, lows, highs = zip(*((claim.difference_points, claim.low, claim.high) for claim in line))
-    within = "" if None in lows else f" ({interval(min(lows), max(highs), '+.2f')})"
-    return interval(min(means), max(means), "+.2f") + within
 
 
 def _plot(folder: Path, name: str) -> list[str]:

@@ -19,7 +19,7 @@ from efficientconv.engine.run_folder import TRAIN, RunFolder
 from efficientconv.errors import UserError
 from efficientconv.files import read_json, write_atomically
 from efficientconv.results.figures import FIGURES
-from efficientconv.validation import validate
+from efficientconv.validation import flat, validate
 
 _PLACES = {"": ("output_root", "run_dir", "logger"), "data": ("root", "workers")}  # the numbers do not depend on these
 _PLACEHOLDERS = {"output_root": "outputs", "run_dir": None, "logger": {}, "data": {"root": None}}
@@ -59,6 +59,11 @@ class RunRecord:
         """The configuration. Raises UserError if it is not valid."""
         values, data = {**_PLACEHOLDERS, **self.config}, self.config.get("data")
         return validate(RunConfig, values | ({"data": {"root": None} | data} if isinstance(data, dict) else {}), self.run)
+
+    @cached_property
+    def settings(self) -> dict[str, object]:
+        """Every setting by its dotted name, also those that earlier versions did not have. Raises UserError, as above."""
+        return flat(_placeless(self.run_config))
 
     @cached_property
     def group(self) -> tuple:

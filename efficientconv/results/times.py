@@ -47,6 +47,11 @@ class Times:
         """The share in `of_limit`."""
         return None if self.of_limit is None else float(self.of_limit.split()[0])
 
+    @property
+    def binds(self) -> str | None:
+        """The limit in `of_limit`."""
+        return None if self.of_limit is None else self.of_limit.split()[1]
+
     def is_of(self, model: ModelConfig) -> bool:
         """Whether the times are of this network, not of one that the model's file had before an edit. None: assumed."""
         return self.network_digest in (None, network_digest(model))

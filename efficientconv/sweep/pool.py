@@ -83,7 +83,8 @@ def train_folders(
 
     def collect(job: Job, outcome: Outcome) -> None:
         outcomes[job.folder] = outcome
-        log(f"[{len(outcomes)}/{len(folders)}] {job.title} {_said(outcome)}")
+        number = f"[{len(outcomes)}/{len(folders)}] " if len(folders) > 1 else ""  # alone it may be one of a launcher's many
+        log(f"{number}{job.title} {_said(outcome)}")
         error = job.error()
         if outcome.state == "failed" and error != outcome.reason:
             log(f"{error}\n(all of it: {job.folder / 'log.txt'})")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,11 @@ STATES = {
     TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed", TrialState.RUNNING: "running",
 }  # fmt: skip
 
+REASONS = {  # of trials that ended well, without a result on the test images
+    TrialState.COMPLETE: "a trial of a search: the test images were not evaluated",
+    TrialState.PRUNED: "a trial of a search, which ended it: its accuracy was below the median",
+}
+
 
 @dataclass
 class Attempt:
@@ -44,6 +50,7 @@ class Attempt:
 
     trial: Trial
     reported: set[int]  # epochs
+    epochs: int = 0  # of the whole trial
     pruned: bool = False
 
 
@@ -108,7 +115,7 @@ class Search:
             overrides = [suggest(attempt.trial, key, distribution) for key, distribution in self.ranges.items()]
             title = f"trial {attempt.trial.number}"
             say(f"{title}: {' '.join(f'{key}={short(value)}' for key, value in attempt.trial.params.items())}")
-            folder = self._claim(attempt.trial, overrides)
+            folder = self._claim(attempt, overrides)
             self.under_way[folder.path] = attempt
             yield Start(folder.path, title, ("--without-test",))
 
@@ -126,24 +133,26 @@ class Search:
             return Attempt(Trial(self.study, cut_off[0]._trial_id), set(cut_off[0].intermediate_values))
         return Attempt(self.study.ask(), set())
 
-    def _claim(self, trial: Trial, overrides: Sequence[str]) -> RunFolder:
-        config = self.configure(overrides)
+    def _claim(self, attempt: Attempt, overrides: Sequence[str]) -> RunFolder:
+        config, trial = self.configure(overrides), attempt.trial
         name = trial.user_attrs.get("run", run_name(config, self.images))
         if self.folder / name in self.under_way:  # of another trial with the same setting
             name = f"{name}-trial{trial.number}"
         folder = RunFolder(self.folder / name)
         folder.prepare(config.model_copy(update={"run_dir": str(folder.path)}))
         trial.set_user_attr("run", name)
+        attempt.epochs = config.trainer.epochs
         return folder
 
     def _watch(self, job: Job) -> None:
-        """Reports new epochs to Optuna, which may prune the trial."""
+        """Reports new epochs to Optuna, which may prune the trial, but not after its last epoch: that saves no time."""
         attempt = self.under_way[job.folder]
         for record in read_records(RunFolder(job.folder).metrics_file):
             if record["epoch"] not in attempt.reported:
                 attempt.trial.report(record[OBJECTIVE], record["epoch"])
                 attempt.reported.add(record["epoch"])
-        if job.running() and not job.asked and attempt.trial.should_prune():
+        goes_on = job.running() and not job.asked and len(attempt.reported) < attempt.epochs
+        if goes_on and attempt.trial.should_prune():
             attempt.pruned = True
             job.ask_to_end()
 
@@ -160,8 +169,16 @@ class Search:
             raise UserError(outcome.reason)  # after a correction the same trial continues
         else:
             told = self.study.tell(attempt.trial, state=TrialState.FAIL)
+        self._mark(RunFolder(job.folder), told.state)
         self._say(told, outcome)
         self.after_each()
+
+    def _mark(self, folder: RunFolder, state: TrialState) -> None:
+        """Writes into status.json how a trial ended. A later start of the run replaces the file."""
+        if state in REASONS:
+            told = {"trial": STATES[state], "reason": REASONS[state]}
+            with suppress(OSError):  # a full disk: only lists of runs lack it
+                folder.write_json("status.json", folder.read_json("status.json") | told)
 
     def _say(self, told: FrozenTrial, outcome: Outcome) -> None:
         best, value = self.best(), FIGURES[OBJECTIVE].show(told.value) or outcome.reason

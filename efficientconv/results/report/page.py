@@ -14,21 +14,14 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from efficientconv.info import git_state
-from efficientconv.results.claims import counts, tier_claims
+from efficientconv.results.report.claims import claim_kinds
 from efficientconv.results.report.payload import pack
 from efficientconv.results.report.sources import Sources
 from efficientconv.results.report.tables import paper_points, tier_tables
 from efficientconv.results.report.times import RunTimes
-from efficientconv.results.table import grouped
 
 PAGE = Path(__file__).with_name("page")
 LIMIT_BYTES = 6_000_000  # of the pictures of kernels in the page, so that the page stays small enough to send
-# titles of the claims by what is equal; the paper's abstract is about cost
-CLAIMS = {
-    "cost": "At equal cost: against A, made narrower or wider until it costs as much",
-    "width": "At equal width: against A, which costs more",
-    None: "Other comparisons",
-}
 # in the order in which they run
 SCRIPTS = (
     "data", "elements", "groups", "address", "theme", "sections", "filters", "tables", "axes", "marks", "paper", "scatter",
@@ -42,15 +35,12 @@ def page(sources: Sources, origins: Iterable[object]) -> str:
         loader=jinja2.FileSystemLoader(PAGE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    stated = [claim for folder in sources.tier_folders for claim in sources.attempt(tier_claims, folder) or []]
-    tested = [claim for claim in stated if claim.difference_points is not None]
-    kinds = grouped(tested, lambda claim: claim.equal)
-    claims = {title: kinds[kind] for kind, title in CLAIMS.items() if kind in kinds}
+    claims, untested = claim_kinds(sources)
     tables = [table for folder in sources.tier_folders for table in sources.attempt(tier_tables, folder) or []]
     data, images = _data(sources), _kernel_images(sources)  # before the template lists what was left out
     return templates.get_template("report.html").render(
         origins=list(map(str, origins)), made=_now(), git=git_state(), warnings=sources.warnings, claims=claims,
-        untested=len(stated) - len(tested), counts=counts, tables=tables, kernels=images,
+        untested=untested, tables=tables, kernels=images,
         states=sorted(Counter(run.record.state for run in sources.runs).items()),
         style=Markup((PAGE / "report.css").read_text()), plotly=Markup(get_plotlyjs()), scripts=Markup(_scripts()),
         data=Markup(json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")),

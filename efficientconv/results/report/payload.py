@@ -5,36 +5,44 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
+from collections.abc import Callable
 from dataclasses import asdict
 
-from efficientconv.engine.epoch_log import training_totals
-from efficientconv.engine.identity import identity
 from efficientconv.results.comparable import series_names
+from efficientconv.results.configurations import by_configuration, varying
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.report.sources import FoundRun
 from efficientconv.results.report.times import RunTimes
 from efficientconv.validation import flat
 
-PARTS = ("config", "summary", "environment")
 DIGITS = 5
+_SHOWN_ELSEWHERE = re.compile(r"data\.name$|model\.(name|trunk|stages\b.*)$")
 _NO_CURVES = ("epoch", "step", "_top1", "_top5", "_images")  # record n is epoch n; percentages replace counts
 
 
 def pack(runs: list[FoundRun], times: RunTimes) -> dict:
-    """DATA.runs, .keys, .values, .figures and .settings of the page. `settings` are those that some run has changed."""
+    """DATA.runs, .keys, .values, .figures and .settings of the page. `settings`: those that tell configurations apart."""
     series = series_names([run.record for run in runs])
     packed = [_run(run, name, times) for run, name in zip(runs, series)]
     positions: dict[str, int] = {}  # of every distinct value, as JSON
     keys = {}
-    for part in PARTS:
-        of_runs = [flat(getattr(run.record, part)) for run in runs]
+    for part, read in _parts(times).items():
+        of_runs = [flat(read(run)) for run in runs]
         keys[part] = list(dict.fromkeys(key for values in of_runs for key in values))
         for run, values in zip(packed, of_runs):
             run[part] = [_position(values[key], positions) if key in values else -1 for key in keys[part]]
     values = [finite(json.loads(value)) for value in positions]
-    settings = dict.fromkeys(key for run in runs for key in flat(identity(run.record.run_config)))
+    differing = varying(by_configuration([run.record for run in runs])).values()
+    settings = [key for key in differing if not _SHOWN_ELSEWHERE.match(key)]
     figures = {name: asdict(figure) for name, figure in FIGURES.items()}
-    return {"runs": packed, "keys": keys, "values": values, "figures": figures, "settings": list(settings)}
+    return {"runs": packed, "keys": keys, "values": values, "figures": figures, "settings": settings}
+
+
+def _parts(times: RunTimes) -> dict[str, Callable[[FoundRun], dict]]:
+    """The parts of a run that the page shows value by value."""
+    settings, environment = (lambda run: run.record.settings), (lambda run: run.record.environment)
+    return {"config": settings, "summary": times.result, "environment": environment}
 
 
 def _position(value: object, positions: dict[str, int]) -> int:
@@ -43,12 +51,8 @@ def _position(value: object, positions: dict[str, int]) -> int:
 
 def _run(run: FoundRun, series: str, times: RunTimes) -> dict:
     record, time = run.record, times.of(run.record)
-    told = record.summary
-    if record.state == "trained":  # a trial of a search, which does not evaluate the test images
-        told = training_totals(record.metrics)
-    figures = {name: finite(told[name]) for name in FIGURES if name in told}
-    if time is not None:
-        figures |= {"ms_per_image": time["ms"], "limit_share": time["limit_share"]}
+    result = times.result(run)
+    figures = {name: finite(result[name]) for name in FIGURES if name in result}
     return {
         "name": record.run, "tier": record.tier, "state": record.state, "reason": record.reason, "own": run.own,
         "ended": run.ended, "group": _short_hash(record.group), "series": series, "model": record.model,

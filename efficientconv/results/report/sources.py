@@ -7,11 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
+from efficientconv.engine.epoch_log import training_totals
 from efficientconv.engine.run_folder import RunFolder
 from efficientconv.errors import UserError
 from efficientconv.results.record import RunRecord, read_record, record_of
 
 T = TypeVar("T")
+TRAINED = ("trained", "finished")  # states of runs that did not evaluate the test images: trials of a search
 RECORDS = "runs"  # the name of a folder of records; files beside it belong to the same tier
 
 
@@ -22,6 +24,13 @@ class FoundRun:
     record: RunRecord
     path: Path
     ended: str = ""  # the time of its last status, in UTC; empty for a record
+    facts: dict = field(default_factory=dict)  # its images and cost, before its end too; empty for a record
+
+    @property
+    def result(self) -> dict:
+        """The run's summary. Without one: its facts and, if it was trained to its end, what its epochs add up to."""
+        whole = self.record.state in TRAINED  # a trial that was pruned says nothing of its setting
+        return self.record.summary or self.facts | (training_totals(self.record.metrics) if whole else {})
 
     @property
     def own(self) -> bool:
@@ -106,12 +115,15 @@ def _read(place: Path) -> FoundRun:
     if place.is_file():
         run = FoundRun(read_record(place), place)
     else:
-        ended = str(RunFolder(place).read_json("status.json").get("heartbeat") or "")
-        record = record_of(RunFolder(place))
+        folder = RunFolder(place)
+        status, record = folder.read_json("status.json"), record_of(folder)
+        ended = str(status.get("heartbeat") or "")
         if record.state == "running":  # or it was killed: only the time of its last status is known
             record = replace(record, reason=f"last sign of life {ended}")
+        elif record.state in ("trained", "preempted") and "trial" in status:  # the search tells how it ended
+            record = replace(record, state=str(status["trial"]))
         elif record.state == "trained":
             record = replace(record, reason="the test images were not evaluated")
-        run = FoundRun(record, place, ended)
+        run = FoundRun(record, place, ended, {} if record.summary else folder.facts())
     run.record.group  # noqa: B018  raises if the configuration is not valid
     return run

@@ -26,12 +26,25 @@ function settingAxis(key, groups) {
   return { name: key, title: key, about: key, of, value: ({ first }) => of(first), show: shortValue, logarithmic };
 }
 
+// The axes of the first view: accuracy against cost; for a search, which has no accuracy on test images, accuracy on held-out
+// images against the setting with the most values.
+function firstAxes(groups) {
+  const has = (name) => groups.some((group) => over(group, name).mean !== null);
+  if (has("top1_percent") || !has("best_val_top1_percent")) return ["macs", "top1_percent"];
+  const values = (key) => unique(groups.map((group) => settingOf(group.first, key))).length;
+  const [searched = "macs"] = differingKeys(groups).sort((one, other) => values(other) - values(one));
+  return [searched, "best_val_top1_percent"];
+}
+
 const axisOf = (name, groups) => (name in FIGURES ? figureAxis(name) : settingAxis(name, groups));
 
+// `first`: the default, which follows the runs that are shown.
 function fillAxis(select, groups, first) {
+  if (select.value === select.dataset.first) select.value = "";
+  select.dataset.first = first;
   const named = (names, kind) => names.map((name) => [name, FIGURES[name]?.title ?? name, kind]);
   const costs = named(COSTS, "costs");
   const others = named(RECORDED.filter((name) => !COSTS.includes(name)), "figures");
   const settings = named(differingKeys(groups), "settings");
-  fillSelect(select, COSTS.includes(first) ? [...costs, ...settings, ...others] : [...others, ...costs], first);
+  fillSelect(select, select.id === "cost-x" ? [...costs, ...settings, ...others] : [...others, ...costs], first);
 }

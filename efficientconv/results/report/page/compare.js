@@ -24,17 +24,19 @@ function drawPair() {
 function partTable(part, pair) {
   const [one, other] = pair.map((run) => settings(run, part));
   const keys = unique([...one.keys(), ...other.keys()]);
-  const differ = keys.filter((key) => text(one.get(key)) !== text(other.get(key)));
+  const differ = keys.filter((key) => told(key, one.get(key)) !== told(key, other.get(key)));
   const shownKeys = byId("compare-all").checked ? keys : differ;
   const head = element("h3", {}, PART_TITLES[part], " ", element("small", {}, `${differ.length} of ${keys.length} differ`));
-  const columns = [{ title: "setting", value: (key) => key }, ...[one, other].map((values, i) => ({
+  const named = { title: part === "summary" ? "figure" : "setting", value: (key) => FIGURES[key]?.title ?? key };
+  const columns = [named, ...[one, other].map((values, i) => ({
     title: `${"AB"[i]}: ${pair[i].name}`, value: (key) => values.get(key),
-    show: (key) => element("code", {}, sevenDigits(values.get(key))),
+    show: (key) => element("code", {}, told(key, values.get(key))),
   }))];
   const tables = shownKeys.length ? [sortableTable(`${PART_TITLES[part]} of both runs`, columns, shownKeys)] : [];
   return [head, element("div", { id: `compare-${part}` }, ...tables)];
 }
 
-const sevenDigits = (value) => (typeof value === "number" ? String(Number(value.toPrecision(7))) : text(value));
+// Figures are told as in all other tables.
+const told = (key, value) => (key in FIGURES && typeof value === "number" ? shown(key, value) : text(value));
 
 addSection("compare", drawCompare, drawPair);

@@ -7,17 +7,20 @@ const MOST_ROWS = 200; // the most rows of runs before "show all"
 const figureColumn = (name, of, show = (row) => shown(name, of(row))) =>
   ({ title: FIGURES[name].title, about: FIGURES[name].about, value: (row) => scaled(name, of(row)), show });
 
-const groupFigure = (name) => figureColumn(name, (group) => over(group, name).mean, (group) => shownOver(group, name));
+const groupFigure = (name) => figureColumn(name, (group) => ofGroup(group, name), (group) => shownOver(group, name));
 
 const keyColumn = (key) => ({
   title: shortKey(key), about: key, value: ({ first }) => settingOf(first, key),
   show: ({ first }) => shortValue(setting(first, key)),
 });
 
-// The accuracy on held-out images is shown only if a configuration has no accuracy on test images.
+// The figures of `names` that some row has. The accuracy on held-out images counts only for a row without accuracy on test
+// images. `of` takes a figure out of a row.
+const had = (names, rows, of) => names.filter((name) => rows.some((row) =>
+  of(row, name) !== null && (name !== "best_val_top1_percent" || of(row, "top1_percent") === null)));
+
+const ofGroup = (group, name) => over(group, name).mean;
 const SHOWN = ["top1_percent", "best_val_top1_percent", "macs", "ms_per_image", "limit_share"];
-const shownFigures = (groups) => SHOWN.filter((name) => name !== "best_val_top1_percent"
-  || groups.some((group) => over(group, name).mean !== null && over(group, "top1_percent").mean === null));
 
 const groupColumns = (keys, groups) => [
   { title: "model", value: (group) => modelTitle(group.model), show: (group) => opener(modelTitle(group.model), group) },
@@ -26,7 +29,7 @@ const groupColumns = (keys, groups) => [
     title: "n", about: "finished runs", value: ({ done }) => done.length,
     show: ({ done, runs }) => (done.length < runs.length ? `${done.length} of ${runs.length}` : String(done.length)),
   },
-  ...shownFigures(groups).map(groupFigure),
+  ...had(SHOWN, groups, ofGroup).map(groupFigure),
 ];
 
 // A button in the row: the keyboard reaches a button, but not a click on a row.
@@ -47,7 +50,8 @@ const SPREAD = {
 addSection("configurations", () => {
   const groups = visibleGroups();
   const columns = groupColumns(differingKeys(groups).slice(0, MOST_KEYS), groups);
-  takeaways.set("configurations", [[...columns, SPREAD], groups]);
+  const spread = groups.some((group) => SPREAD.value(group) !== null) ? [SPREAD] : [];
+  takeaways.set("configurations", [[...columns, ...spread], groups]);
   const table = sortableTable("Table of configurations", columns, groups, { open: openDetails });
   byId("configuration-table").replaceChildren(table);
 });
@@ -61,19 +65,22 @@ const RUN_COLUMNS = [
     show: ({ state }) => element("span", { className: `state ${state}` }, state),
   },
   { title: "epochs", value: (run) => run.epochs },
-  ...["top1_percent", "top5_percent", "macs", "params", "ms_per_image", "limit_share"]
-    .map((name) => figureColumn(name, (run) => figure(run, name))),
 ];
+const OF_RUN = [
+  "top1_percent", "top5_percent", "best_val_top1_percent", "macs", "params", "ms_per_image", "limit_share",
+];
+const runFigures = (runs) => had(OF_RUN, runs, figure).map((name) => figureColumn(name, (run) => figure(run, name)));
 
 const runTable = (label, columns, runs, most) =>
   sortableTable(label, columns, runs, { most, open: (run) => openDetails(groupOf(run)) });
 
 function drawRuns() {
   const most = byId("all-runs").dataset.all ? Infinity : MOST_ROWS;
-  takeaways.set("runs", [RUN_COLUMNS, visible]);
+  const columns = [...RUN_COLUMNS, ...runFigures(visible)];
+  takeaways.set("runs", [columns, visible]);
   byId("all-runs").hidden = visible.length <= most;
   byId("all-runs").textContent = `show all ${visible.length}`;
-  byId("run-table").replaceChildren(runTable("Table of runs", RUN_COLUMNS, visible, most));
+  byId("run-table").replaceChildren(runTable("Table of runs", columns, visible, most));
 }
 
 byId("all-runs").addEventListener("click", () => {

@@ -11,7 +11,10 @@ for (const run of DATA.runs) { // in the order of sources.py: run folders before
 
 const unique = (values) => [...new Set(values)];
 
-const isDone = (run) => run.state === "done";
+// A trial that a search has finished is over, too: a search does not evaluate the test images.
+const isDone = (run) => ["done", "finished"].includes(run.state);
+
+const isTrained = (run) => isDone(run) || run.state === "trained";
 
 // One `part` of the run ("config", "summary" or "environment") as a Map from dotted keys to values.
 const settings = (run, part) =>

@@ -12,7 +12,7 @@ function openDetails({ number }) {
   opened = GROUPS[number];
   const { model, first, runs } = opened;
   byId("details-title").textContent = `Model ${modelTitle(model)} on ${first.data}, ${first.tier}`;
-  const figures = ["top1_percent", "macs", "params", "ms_per_image", "limit_share"].filter((name) => over(opened, name).mean !== null);
+  const figures = had(OF_RUN.filter((name) => name !== "top5_percent"), [opened], ofGroup);
   const facts = [
     ...figures.map((name) => [FIGURES[name].title, shownOver(opened, name)]),
     ...differingKeys(visibleGroups()).map((key) => [key, text(setting(first, key))]),
@@ -20,7 +20,7 @@ function openDetails({ number }) {
   byId("details-body").replaceChildren(
     element("dl", { className: "facts" }, ...facts.map(([title, value]) =>
       element("div", {}, element("dt", {}, title), element("dd", {}, value)))),
-    sortableTable("Runs of this configuration", DETAIL_COLUMNS, runs));
+    sortableTable("Runs of this configuration", [...DETAIL_COLUMNS, ...runFigures(runs)], runs));
   const asked = [...settings(first, "config")].filter(([key]) => key !== "seed");
   byId("details-settings").replaceChildren(sortableTable("Settings", SETTING_COLUMNS, asked));
   fillMetrics(byId("details-metric"), runs);

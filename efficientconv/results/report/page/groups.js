@@ -1,9 +1,7 @@
 // Configurations: a group of runs that differ only in their seed, with means and spreads.
 
-const DESCRIBED = /^(seed|tier|data\.name|model\.(name|description|source|trunk|stages\b.*))$/; // shown elsewhere
-
 const GROUPS = [...Map.groupBy(DATA.runs, (run) => run.group).values()].map((runs, number) => ({
-  number, id: runs[0].group, runs, first: runs[0], model: runs[0].model, done: runs.filter(isDone),
+  number, id: runs[0].group, runs, first: runs[0], model: runs[0].model, done: runs.filter(isTrained),
 }));
 
 const groupOf = (run) => GROUPS.find((group) => group.id === run.group);
@@ -22,7 +20,7 @@ function visibleGroups() {
   const kept = new Set(visible);
   return GROUPS.map((group) => {
     const runs = group.runs.filter((run) => kept.has(run));
-    return { ...group, runs, done: runs.filter(isDone) };
+    return { ...group, runs, done: runs.filter(isTrained) };
   }).filter((group) => group.runs.length);
 }
 
@@ -38,13 +36,13 @@ function shownOver(group, name) {
   return spread === null || COSTS.includes(name) ? shown(name, middle) : `${shown(name, middle)} ± ${shown(name, spread)}`;
 }
 
-// The settings in which the groups differ, except those that DESCRIBED names.
+// Of the settings that tell configurations apart, those in which these groups differ.
 function differingKeys(groups) {
-  return DATA.settings.filter((key) => KEY_NUMBERS.has(key) && !DESCRIBED.test(key)
-    && unique(groups.map((group) => group.first.config[KEY_NUMBERS.get(key)])).length > 1);
+  return DATA.settings.filter((key) => unique(groups.map((group) => group.first.config[KEY_NUMBERS.get(key)])).length > 1);
 }
 
-const shortKey = (key) => key.split(".").at(-1);
+// A name is a setting of the part that it names: schedule.name is the schedule.
+const shortKey = (key) => key.replace(/\.name$/, "").split(".").at(-1);
 
 const shortValue = (value) => (typeof value === "number" ? String(Number(value.toPrecision(4))) : text(value));
 

@@ -7,8 +7,9 @@ const FRONT = "Filled marks, joined by dots, are the Pareto front: no comparable
 
 function drawScatter() {
   const all = visibleGroups();
-  fillAxis(byId("cost-y"), all, "top1_percent");
-  fillAxis(byId("cost-x"), all, "macs");
+  const [firstX, firstY] = firstAxes(all);
+  fillAxis(byId("cost-y"), all, firstY);
+  fillAxis(byId("cost-x"), all, firstX);
   const [x, y] = [axisOf(byId("cost-x").value, all), axisOf(byId("cost-y").value, all)];
   const log = byId("cost-log");
   if (log.dataset.axis !== x.name && !log.dataset.wanted) log.checked = x.logarithmic; // the default of a new axis
@@ -19,7 +20,7 @@ function drawScatter() {
   const series = [...Map.groupBy(points, (point) => point.group.first.series)];
   const fronts = series.map(([, own]) => paretoFront(own, x, y));
   writeCostNote(points, x, fronts.flat());
-  const why = visible.some(isDone) ? `None of these runs has ${x.title}.` : "None of these runs is finished.";
+  const why = visible.some(isTrained) ? `None of these runs has ${x.title}.` : "None of these runs is finished.";
   if (!points.length) return drawNothing("cost-chart", why);
   nameMarks(points, fronts.flat());
   const keys = differingKeys(all);
@@ -35,7 +36,7 @@ const pointOf = (group, x, y) => ({
 });
 
 function xAxis(x, points) {
-  const timed = x.name === "ms_per_image" ? points.flatMap(({ group }) => group.done) : [];
+  const timed = timedRuns(points, x);
   const hows = unique(timed.map((run) => run.time.how));
   const how = hows.length > 1 ? "in several ways: each mark says in which" : hows[0];
   const title = how ? `${x.about}, measured ${how}` : x.about;
@@ -56,22 +57,27 @@ function paretoFront(points, x, y) {
   return front;
 }
 
-// Points on a front get their names first.
+// Points on a front get their names first. A narrow chart has room for no others.
 function nameMarks(points, onFront) {
-  for (const point of points) {
-    point.name = points.length <= LABELLED || onFront.includes(point) ? modelTitle(point.group.model) : "";
-  }
+  const narrow = byId("cost-chart").clientWidth < NARROW && onFront.length;
+  const all = points.length <= LABELLED && !narrow;
+  for (const point of points) point.name = all || onFront.includes(point) ? modelTitle(point.group.model) : "";
   const inOrder = [...points].sort((one, other) => onFront.includes(other) - onFront.includes(one));
   placeNames(inOrder, byId("cost-log").checked, byId("cost-chart"));
 }
 
-// The traces of one series of comparable runs: the front, the single runs, the means.
+// The traces of one series of comparable runs: its mark in the legend, the front, the single runs, the means. The legend shows
+// a mark without a model's colour, because it stands for marks of all models.
 function seriesTraces(points, { name, front, number, x, y, keys }) {
   const singles = points.filter(({ group }) => group.done.length > 1)
     .flatMap(({ group, hue }) => group.done.map((run) => ({ run, group, hue })));
   const common = { legendgroup: name, showlegend: false, hovertemplate: "%{hovertext}<extra></extra>" };
-  const muted = cssColour("muted");
+  const [muted, symbol] = [cssColour("muted"), SYMBOLS[number % SYMBOLS.length]];
   return [
+    {
+      ...common, mode: "markers", name: plain(name), showlegend: true, x: [null], y: [null],
+      marker: { symbol, size: 9, color: muted },
+    },
     {
       ...common, mode: "lines", x: front.map((point) => point.x), y: front.map((point) => point.y), hoverinfo: "skip",
       hovertemplate: null, line: { dash: "dot", width: 1.25, color: muted },
@@ -82,11 +88,11 @@ function seriesTraces(points, { name, front, number, x, y, keys }) {
       marker: { size: 5, color: singles.map(({ hue }) => hue), opacity: 0.4 },
     },
     {
-      ...common, ...namedMarks(points), name: plain(name), showlegend: true,
+      ...common, ...namedMarks(points), name: plain(name),
       error_y: { type: "data", array: points.map((point) => point.spread), thickness: 1, width: 4, color: muted },
       customdata: points.map(({ group }) => group.number), hovertext: points.map((point) => pointHover(point, x, y, keys)),
       marker: {
-        symbol: SYMBOLS[number % SYMBOLS.length], size: 9, line: { width: 1.75, color: points.map(({ hue }) => hue) },
+        symbol, size: 9, line: { width: 1.75, color: points.map(({ hue }) => hue) },
         color: points.map((point) => (front.includes(point) ? point.hue : cssColour("paper"))),
       },
     },
@@ -102,8 +108,11 @@ function pointHover({ group, x: cost, y: value, spread }, x, y, keys) {
   ].map(plain).join("<br>");
 }
 
+const timedRuns = (points, x) =>
+  (x.name === "ms_per_image" ? points.flatMap(({ group }) => group.done.filter((run) => run.time)) : []);
+
 function timings(points, x) {
-  const timed = x.name === "ms_per_image" ? points.flatMap(({ group }) => group.done) : [];
+  const timed = timedRuns(points, x);
   const told = ({ how, place, batch }) => [how, place, `batches of ${batch}`].filter(Boolean).join(", ");
   return unique(timed.map(({ time }) => `measured ${told(time)}`));
 }

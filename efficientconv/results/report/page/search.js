@@ -2,6 +2,7 @@
 
 const MOST_LINES = 300;
 const MOST_AXES = 8;
+const TICK_ROOM = 0.06; // of an axis's length: the height of a value's text
 const FEW_VALUES = 6; // up to this number, an axis shows each of its values
 
 function drawSearch() {
@@ -48,7 +49,17 @@ function placeOn({ value, show = text, logarithmic }, groups) {
   const [low, high] = [number(values[0]), number(values.at(-1))];
   const at = (one) => (high > low ? (number(one) - low) / (high - low) : 0.5);
   const written = !numeric || values.length <= FEW_VALUES ? values : [values[0], values.at(-1)];
-  return { of: (group) => at(value(group)), ticks: written.map((one) => [at(one), show(one)]) };
+  return { of: (group) => at(value(group)), ticks: apart(written.map((one) => [at(one), show(one)])) };
+}
+
+// Of the ticks, which go up, those with room for their text: the last and, from the first on, all that are not too near.
+function apart(ticks) {
+  const last = ticks.at(-1), kept = [];
+  for (const tick of ticks.slice(0, -1)) {
+    const next = kept.length ? kept.at(-1)[0] + TICK_ROOM : 0;
+    if (tick[0] >= next && tick[0] <= last[0] - TICK_ROOM) kept.push(tick);
+  }
+  return [...kept, ...ticks.slice(-1)];
 }
 
 function drawBest(aim) {

@@ -1,0 +1,77 @@
+"""The paper's claims as the page shows them: lines and verdicts as in README.md, with the single comparisons behind each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from efficientconv.results.claims import ClaimResult, counts, tier_claims
+from efficientconv.results.findings import OUTCOMES, Finding, cost_findings
+from efficientconv.results.report.sources import Sources
+from efficientconv.results.table import grouped
+
+# titles by what is equal; the paper's abstract is about cost
+TITLES = {
+    "cost": "At equal cost: against A, made narrower or wider until it costs as much",
+    "width": "At equal width: against A, which costs more",
+    None: "Other comparisons",
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A finding or a claim. `outcome`: its verdict in words. `reasons`: one paragraph for each comparison."""
+
+    verdict: str
+    outcome: str
+    title: str
+    about: str
+    points: str
+    low: float | None
+    high: float | None
+    interval: str
+    reasons: list[str]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Comparisons that hold the same equal. `counted`: verdict, its words and the number of comparisons with it."""
+
+    title: str
+    counted: list[tuple[str, str, int]]
+    lines: list[Line]
+
+
+def claim_kinds(sources: Sources) -> tuple[list[Kind], int]:
+    """The claims of all tiers by what is equal, and the number of claims without runs."""
+    stated = [claim for folder in sources.tier_folders for claim in sources.attempt(tier_claims, folder) or []]
+    tested = [claim for claim in stated if claim.difference_points is not None]
+    found = [finding for folder in sources.tier_folders for finding in sources.attempt(cost_findings, folder) or []]
+    kinds = grouped(tested, lambda claim: claim.equal)
+    lines = {kind: [_of_claim(claim) for claim in claims] for kind, claims in kinds.items()}
+    lines["cost"] = [_of_finding(finding) for finding in found]
+    shown = [_kind(title, kinds[kind], lines[kind]) for kind, title in TITLES.items() if kind in kinds]
+    return shown, len(stated) - len(tested)
+
+
+def _kind(title: str, claims: Sequence[ClaimResult], lines: list[Line]) -> Kind:
+    words = OUTCOMES if claims[0].equal == "cost" else {}
+    return Kind(title, [(verdict, words.get(verdict, verdict), count) for verdict, count in counts(claims).items()], lines)
+
+
+def _of_finding(found: Finding) -> Line:
+    title, about = f"{found.model}: {found.layers}", found.at_equal
+    reasons = [f"{claim.sentence}: {claim.verdict}. {claim.why}; tier {claim.tier}." for claim in found.claims]
+    return Line(found.verdict, found.outcome, title, about, found.points, found.low, found.high, found.interval, reasons)
+
+
+def _of_claim(claim: ClaimResult) -> Line:
+    about = f"{_model(claim.row)} against {_model(claim.than)}"
+    points, reasons = f"{claim.difference_points:+.2f}", [f"{claim.why}; tier {claim.tier}."]
+    return Line(
+        claim.verdict, claim.verdict, claim.sentence, about, points, claim.low, claim.high, claim.interval, reasons
+    )
+
+
+def _model(row: str) -> str:
+    return row.upper() if len(row) == 1 else row
