@@ -34,11 +34,12 @@ from efficientconv.results.csv_files import csv_lines, csv_rows
 from efficientconv.results.families import family_of
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.labels import label
-from efficientconv.results.plot import pareto_front, points_of
+from efficientconv.results.plot import Point, pareto_front, plot, points_of
 from efficientconv.results.record import read_record, read_records_in, record_of, write_record
 from efficientconv.results.report.sources import find_sources
 from efficientconv.results.report.times import RunTimes
 from efficientconv.results.run_table import title_of
+from efficientconv.results.statistics import spread
 from efficientconv.results.table import Column, Table
 from efficientconv.results.times import Times, read_times, write_times
 from efficientconv.text import printable
@@ -212,6 +213,50 @@ def test_a_name_stands_nearest_to_its_own_point_or_a_line_leads_to_it():
     nearest = [i for i, of_name in enumerate(distances) if min(of_name) == of_name[i]]
     assert len(nearest) + len(axes.lines) >= len(values) and len(nearest) >= 4
     plt.close(figure)
+
+
+def test_a_line_to_a_name_leads_past_other_names_bars_and_lines():
+    """Names of points as close together as F, G and H of tier cifar_small."""
+    figure, axes = plt.subplots(figsize=(8, 5))
+    axes.set(xlim=(0, 8), ylim=(75, 84))
+    values, std = {"F": (3.27, 80.83), "G": (3.22, 80.98), "H": (3.27, 80.71), "B": (3.36, 81.12)}, (0.3, 0.12, 0.42, 0.11)
+    bars = [((x, y - each), (x, y + each)) for (x, y), each in zip(values.values(), std)]
+    label(axes, [(name, "black", place) for name, place in values.items()], [((2.8, 81.1), (5, 82.3))], bars)
+    places, boxes = axes.transData.transform(list(values.values())), [text.get_window_extent() for text in axes.texts]
+    leaders = [axes.transData.transform(line.get_xydata()) for line in axes.lines]
+    assert leaders
+    for number, leader in enumerate(leaders):
+        own = int(np.argmin(np.linalg.norm(places - leader[0], axis=1)))
+        steps = leader[0] + (leader[1] - leader[0]) * np.linspace(0.3, 1, 100)[:, None]  # F begins on the bar of H
+        assert not any(box.contains(*step) for box in boxes[:own] + boxes[own + 1 :] for step in steps)
+        for bar in bars[:own] + bars[own + 1 :]:
+            assert not crossing(leader[0] + (leader[1] - leader[0]) * 0.3, leader[1], *axes.transData.transform(bar))
+        assert not any(crossing(*leader, *other) for other in leaders[:number])
+        distances = [math.dist(np.clip(place, boxes[own].min, boxes[own].max), place) for place in places]
+        assert min(np.delete(distances, own)) > 16, "the name stands beside another point"
+    plt.close(figure)
+
+
+def crossing(*ends: np.ndarray) -> bool:
+    """Whether the line between the first two places crosses that between the last two."""
+    a, b, c, d = ends
+
+    def side(start, end, place):
+        return np.sign(np.linalg.det([end - start, place - start]))
+
+    return side(a, b, c) != side(a, b, d) and side(c, d, a) != side(c, d, b)
+
+
+def test_a_width_off_its_models_front_is_a_ring_with_the_models_name(monkeypatch):
+    monkeypatch.setattr("efficientconv.results.plot.rendered", lambda drawing: drawing)
+    tops = {"a": (70, 72, 71), "c": (60, 73)}  # the third A costs more than the second
+    points = [Point(name, 10.0**i, spread([top]), name) for name, of in tops.items() for i, top in enumerate(of, start=6)]
+    (axes,) = plot(points, "widths", FIGURES["macs"], joined=True).axes
+    assert sorted(text.get_text() for text in axes.texts) == ["A", "A", "C"]
+    (ring,) = [line for line in axes.lines if line.get_markerfacecolor() == "white"]
+    assert ring.get_xydata().tolist() == [[100.0, 71.0]]
+    assert "rings" in axes.get_legend().get_title().get_text()
+    plt.close("all")
 
 
 # what a spreadsheet, a terminal or a markdown viewer would act on, and what must not be touched
