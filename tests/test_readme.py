@@ -262,12 +262,13 @@ def test_findings_at_equal_cost_are_shown_once_they_are_made(tmp_path: Path):
         "m,a,inference,x,undecided,0.2,,\n"
         "c@9e6,a,macs,x,,,,\n"
     )
+    (folder / "table_equal_cost.csv").write_text("row,macs\nc,4000000\n")
     (folder / "equal_cost_macs.png").touch()
     text = findings(folder)
     both = "MACs: 2.26 M, 5.16 M | +1.70 to +2.40 (+1.21 to +2.99)"
     assert f"| C | SIC 3x3, 4 a stage | {both} | **more accurate** |" in text
-    assert "| MACs: those at width 0.25 | +0.10 (-0.40 to +0.60) | **undecided** |" in text
+    assert "| MACs: 4.00 M (width 0.25) | +0.10 (-0.40 to +0.60) | **undecided** |" in text
     assert "| MACs: 5.16 M | -1.60 (-2.10 to -1.10) | **less accurate** |" in text
     assert "| time of inference | +0.20 | **undecided** |" in text
-    assert "5 comparisons: 2 more accurate, 1 less accurate, 2 undecided." in text
+    assert "The 4 rows stand for 5 comparisons: 2 more accurate, 1 less accurate, 2 undecided." in text
     assert "(results/cifar_small/equal_cost_macs.png)" in text and "**At equal width.**" in text
