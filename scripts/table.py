@@ -76,7 +76,7 @@ def finished_runs(sources: Sources) -> list[RunRecord]:
     if not finished:
         raise UserError(f"none of these runs is finished: {listed(others)}; the command that began a run continues it")
     if others:
-        print(f"passed over, not finished: {printable(listed(others))}", file=sys.stderr)
+        print(f"skipped, because not finished: {printable(listed(others))}", file=sys.stderr)
     return finished
 
 

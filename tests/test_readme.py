@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import functools
 import importlib
 import importlib.util
@@ -233,6 +234,35 @@ def test_every_page_is_linked_from_readme_and_opens_with_what_it_answers():
         title, _, question, *_ = page.read_text().splitlines()
         assert title.startswith("# ") and re.fullmatch(r"\*.+\?\*", question), page
         assert f"](docs/{page.name})" in TEXTS["README.md"], page
+
+
+def test_the_drawing_of_the_dependencies_has_every_folder_and_every_import_between_two():
+    """Imports of modules, not those inside of functions."""
+    drawing = re.search(r"## Dependencies.*?```mermaid\n(.*?)```", TEXTS["docs/architecture.md"], flags=re.DOTALL)[1]
+    arrows = set(re.findall(r"^ +(\w+)(?:\[.*?\])? --> (\w+)", drawing, flags=re.MULTILINE))
+    paths = [path for path in sorted((ROOT / "efficientconv").glob("*/**/*.py")) if "csrc" not in path.parts]
+    imports = {(path.relative_to(ROOT).parts[1], folder) for path in paths for folder in imported_folders(path)}
+    assert {start for start, _ in imports} <= {node for arrow in arrows for node in arrow}
+    assert not [(start, end) for start, end in imports if start != end and end not in below(start, arrows)]
+    folders = {start for start, _ in imports}
+    assert not [(start, end) for start, end in arrows - imports if {start, end} <= folders], "nothing imports so"
+    assert not [node for node, _ in arrows if node in below(node, arrows)], "the arrows lead round"
+
+
+def imported_folders(path: Path) -> set[str]:
+    """The folders of the package from which a file imports at its own import."""
+    statements = [statement for statement in ast.parse(path.read_text()).body if isinstance(statement, ast.ImportFrom)]
+    full = [f"{statement.module}.{name.name}".split(".") for statement in statements for name in statement.names]
+    return {name for package, name, *_ in full if package == "efficientconv" and (ROOT / package / name).is_dir()}
+
+
+def below(node: str, arrows: set[tuple[str, str]]) -> set[str]:
+    """The nodes to which arrows lead from this one, over any number of others."""
+    found: set[str] = set()
+    ends = {node}
+    while ends := {end for start, end in arrows if start in ends} - found:
+        found |= ends
+    return found
 
 
 @pytest.mark.parametrize("line", [

@@ -90,7 +90,7 @@ def test_after_the_quickstart_the_command_of_the_readme_takes_whatever_lies_in_o
     assert done.returncode == 0, done.stderr
     warning, passed_over = done.stderr.splitlines()
     assert warning.startswith(f"warning: {outputs}/damaged is left out: ")
-    assert passed_over == "passed over, not finished: unfinished (trained)"
+    assert passed_over == "skipped, because not finished: unfinished (trained)"
     assert {path.name for path in outputs.glob("w*")} == {"w0.5.md", "w0.5.csv", "w0.5.png", "w0.5.svg"}
     assert [row["run"] for row in csv_rows(outputs / "w0.5.csv")] == ["c", evil.name.replace("\x1b", r"\x1b")]
     texts = done.stdout, (outputs / "w0.5.md").read_text(), (outputs / "w0.5.csv").read_text()
