@@ -313,6 +313,27 @@ def test_a_table_fits_the_terminal_that_it_is_printed_on_and_breaks_no_word():
     assert shown.count(row["run"]) == shown.count("15651840") == 2 and shown.split().count("words") == 60
 
 
+@pytest.mark.parametrize("line", [
+    ["scripts/complexity.py", "--layers", "c"], ["scripts/table.py", "{run}"],
+    ["scripts/reproduce.py", "table=2", "tier=smoke", "--only", "c", "--dry-run"],
+], ids=lambda line: line[0])  # fmt: skip
+def test_prose_fits_the_terminal_that_it_is_printed_on(line, finished_run, tmp_path):
+    """Lines with a path aside."""
+    more = {"scripts/table.py": ["--output", str(tmp_path / "table")], "scripts/reproduce.py": ["--results", str(tmp_path)]}
+    args = [word.format(run=finished_run) for word in line] + more.get(line[0], [])
+    code = f"import runpy, sys; sys.argv = {args}; sys.path[:0] = ['scripts']; runpy.run_path({args[0]!r}, None, '__main__')"
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", in_terminal(code, columns=80))
+    wide = [text for text in shown.splitlines() if len(text) > 80 and not any(len(word) > 30 for word in text.split())]
+    assert not wide and len(shown.splitlines()) > 5
+
+
+def test_clauses_with_commands_stand_below_each_other_where_the_terminal_is_narrow():
+    line = "W&B: kept offline; to see it: wandb leet 'a folder/wandb'; to send it: python scripts/track.py 'a folder'"
+    code = f"from efficientconv.text import clauses; print(clauses({line!r}))"
+    assert in_terminal(code, columns=80).splitlines() == line.replace("; ", "\n  ").splitlines()
+    assert in_terminal(code, columns=120).splitlines() == [line]
+
+
 def in_terminal(code: str, columns: int) -> str:
     """What a program prints on a terminal so wide."""
     ours, its = pty.openpty()
