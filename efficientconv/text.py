@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
+
 
 def printable(text: str) -> str:
     """`text` in one line, with an escape for each character that is not printable.
@@ -10,6 +14,20 @@ def printable(text: str) -> str:
     UTF-8. Printable characters of all scripts stay as they are.
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def paragraph(text: str) -> str:
+    """A paragraph of prose for printing, as wide as the terminal; unchanged where the output goes elsewhere."""
+    return textwrap.fill(text, _columns(), break_long_words=False, break_on_hyphens=False) if sys.stdout.isatty() else text
+
+
+def clauses(text: str) -> str:
+    """Clauses with commands for printing: one a line where a terminal is too narrow for all, so that commands stay whole."""
+    return text.replace("; ", "\n  ") if sys.stdout.isatty() and len(text) > _columns() else text
+
+
+def _columns() -> int:
+    return shutil.get_terminal_size().columns
 
 
 def duration(seconds: float) -> str:

@@ -37,6 +37,7 @@ from efficientconv.models.budget import fits
 from efficientconv.results import complexity_table as table
 from efficientconv.results.pages import write_files
 from efficientconv.results.table import Table
+from efficientconv.text import paragraph
 from efficientconv.validation import validate
 
 LEGEND = """\
@@ -66,12 +67,12 @@ def main() -> None:
 
 def print_layers(model: str, layout: str) -> None:
     size, cost = table.cost_in(layout, model)
-    print(f"{LEGEND}\n\nmodel {model}, layout {layout}, {size} x {size} pixels\n{table.layer_table(cost).text()}")
+    print(f"{paragraph(LEGEND)}\n\nmodel {model}, layout {layout}, {size} x {size} pixels\n{table.layer_table(cost).text()}")
 
 
 def print_widths(budget: float, layouts: Sequence[str]) -> None:
     papers = [config for config in map(model_config, list_models()) if config.trunk != "torchvision"]
-    print(LEGEND)
+    print(paragraph(LEGEND))
     for layout in layouts:
         num_classes, size = LAYOUTS[layout]
         models = [validate(ModelConfig, {**config.model_dump(), "layout": layout, "macs": budget}) for config in papers]
@@ -82,12 +83,12 @@ def print_widths(budget: float, layouts: Sequence[str]) -> None:
 def write_tables(folder: Path, layout: str | None) -> None:
     costs = table.cost_rows()
     ratios = table.ratio_table(costs)
-    print(LEGEND, COLUMNS, sep="\n")
+    print(paragraph(LEGEND), paragraph(COLUMNS), sep="\n")
     for name, (num_classes, _) in LAYOUTS.items():
         if layout in (None, name):
             rows = [row for row in costs if row["layout"] == name]
             print(f"\nlayout {name}, {num_classes} classes\n{Table(rows, table.COST_COLUMNS).text()}")
-    print(f"\n{CLAIMS}\n{ratios.text()}\n")
+    print(f"\n{paragraph(CLAIMS)}\n{ratios.text()}\n")
     for path in write_files(folder, {"complexity.csv": Table.of(costs).csv(), "claims.csv": ratios.csv()}):
         print(f"wrote {path}")
 

@@ -43,7 +43,7 @@ from efficientconv.results.record import RunRecord
 from efficientconv.results.report.sources import Sources, find_sources
 from efficientconv.results.report.times import RunTimes
 from efficientconv.results.run_table import TIMES, run_table, title_of
-from efficientconv.text import printable
+from efficientconv.text import paragraph, printable
 
 NAMED = 5  # the most skipped runs that are named
 ENDINGS = (".md", ".csv", ".png", ".svg")
@@ -55,7 +55,7 @@ def main() -> None:
     sources = find_sources(args.runs)
     records = finished_runs(sources)
     table, title = run_table(records, RunTimes(sources)), args.title or title_of(records)
-    print(f"{table.text()}\n\n{TIMES}\n", flush=True)
+    print(f"{table.text()}\n\n{paragraph(TIMES)}\n", flush=True)
     from efficientconv.results.plot import plot, points_of  # here: nobody waits for matplotlib to read the table
 
     text = page(f"# {args.title}" if args.title else "", *args.note, table.markdown(), TIMES)
@@ -76,7 +76,7 @@ def finished_runs(sources: Sources) -> list[RunRecord]:
     if not finished:
         raise UserError(f"none of these runs has a test result: {listed(others)}; the command that began a run continues it")
     if others:
-        print(f"passed over, without a test result: {printable(listed(others))}", file=sys.stderr)
+        print(f"skipped, without a test result: {printable(listed(others))}", file=sys.stderr)
     return finished
 
 

@@ -20,7 +20,7 @@ from efficientconv.engine.epoch_log import EpochLog
 from efficientconv.engine.identity import run_name
 from efficientconv.engine.run_folder import TEST, TRAIN, RunFolder
 from efficientconv.errors import UserError
-from efficientconv.sweep.pool import freeze
+from efficientconv.sweep.pool import write_configs
 from test_data_helpers import config
 
 TINY_RUN = (
@@ -209,7 +209,7 @@ def test_a_second_start_changes_nothing_in_the_folder_of_the_first(cut_off):
         with pytest.raises(UserError, match="is in use by another process"):
             train_here(*SMALL_RUN, f"run_dir={cut_off}", "logger=none", "trainer.checkpoint_minutes=1")
         planned = RunFolder(cut_off).config().model_copy(update={"run_dir": str(cut_off), "tier": "smoke"})
-        assert [folder.path for folder in freeze([planned])] == [cut_off]  # a sweep's own start of that run will say so
+        assert [folder.path for folder in write_configs([planned])] == [cut_off]  # a start of that run will say so
         assert content(cut_off) == before
     finally:
         process.kill()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import functools
 import importlib
 import importlib.util
@@ -235,6 +236,35 @@ def test_every_page_is_linked_from_readme_and_opens_with_what_it_answers():
         assert f"](docs/{page.name})" in TEXTS["README.md"], page
 
 
+def test_the_drawing_of_the_dependencies_has_every_folder_and_every_import_between_two():
+    """Imports of modules, not those inside of functions."""
+    drawing = re.search(r"## Dependencies.*?```mermaid\n(.*?)```", TEXTS["docs/architecture.md"], flags=re.DOTALL)[1]
+    arrows = set(re.findall(r"^ +(\w+)(?:\[.*?\])? --> (\w+)", drawing, flags=re.MULTILINE))
+    paths = [path for path in sorted((ROOT / "efficientconv").glob("*/**/*.py")) if "csrc" not in path.parts]
+    imports = {(path.relative_to(ROOT).parts[1], folder) for path in paths for folder in imported_folders(path)}
+    assert {start for start, _ in imports} <= {node for arrow in arrows for node in arrow}
+    assert not [(start, end) for start, end in imports if start != end and end not in below(start, arrows)]
+    folders = {start for start, _ in imports}
+    assert not [(start, end) for start, end in arrows - imports if {start, end} <= folders], "nothing imports so"
+    assert not [node for node, _ in arrows if node in below(node, arrows)], "the arrows lead round"
+
+
+def imported_folders(path: Path) -> set[str]:
+    """The folders of the package from which a file imports at its own import."""
+    statements = [statement for statement in ast.parse(path.read_text()).body if isinstance(statement, ast.ImportFrom)]
+    full = [f"{statement.module}.{name.name}".split(".") for statement in statements for name in statement.names]
+    return {name for package, name, *_ in full if package == "efficientconv" and (ROOT / package / name).is_dir()}
+
+
+def below(node: str, arrows: set[tuple[str, str]]) -> set[str]:
+    """The nodes to which arrows lead from this one, over any number of others."""
+    found: set[str] = set()
+    ends = {node}
+    while ends := {end for start, end in arrows if start in ends} - found:
+        found |= ends
+    return found
+
+
 @pytest.mark.parametrize("line", [
     "python train.py model=nosuch", "python train.py trainer.epoch=1", "python eval.py rum=x", "nosuch x",
     "python scripts/reproduce.py table=7 tier=smoke", "python scripts/nosuch.py",
@@ -262,12 +292,13 @@ def test_findings_at_equal_cost_are_shown_once_they_are_made(tmp_path: Path):
         "m,a,inference,x,undecided,0.2,,\n"
         "c@9e6,a,macs,x,,,,\n"
     )
+    (folder / "table_equal_cost.csv").write_text("row,macs\nc,4000000\n")
     (folder / "equal_cost_macs.png").touch()
     text = findings(folder)
     both = "MACs: 2.26 M, 5.16 M | +1.70 to +2.40 (+1.21 to +2.99)"
     assert f"| C | SIC 3x3, 4 a stage | {both} | **more accurate** |" in text
-    assert "| MACs: those at width 0.25 | +0.10 (-0.40 to +0.60) | **undecided** |" in text
+    assert "| MACs: 4.00 M (width 0.25) | +0.10 (-0.40 to +0.60) | **undecided** |" in text
     assert "| MACs: 5.16 M | -1.60 (-2.10 to -1.10) | **less accurate** |" in text
     assert "| time of inference | +0.20 | **undecided** |" in text
-    assert "5 comparisons: 2 more accurate, 1 less accurate, 2 undecided." in text
+    assert "The 4 rows stand for 5 comparisons: 2 more accurate, 1 less accurate, 2 undecided." in text
     assert "(results/cifar_small/equal_cost_macs.png)" in text and "**At equal width.**" in text

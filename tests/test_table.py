@@ -34,11 +34,12 @@ from efficientconv.results.csv_files import csv_lines, csv_rows
 from efficientconv.results.families import family_of
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.labels import label
-from efficientconv.results.plot import pareto_front, points_of
+from efficientconv.results.plot import Point, pareto_front, plot, points_of
 from efficientconv.results.record import read_record, read_records_in, record_of, write_record
 from efficientconv.results.report.sources import find_sources
 from efficientconv.results.report.times import RunTimes
 from efficientconv.results.run_table import title_of
+from efficientconv.results.statistics import spread
 from efficientconv.results.table import Column, Table
 from efficientconv.results.times import Times, read_times, write_times
 from efficientconv.text import printable
@@ -89,7 +90,7 @@ def test_after_the_quickstart_the_command_of_the_readme_takes_whatever_lies_in_o
     assert done.returncode == 0, done.stderr
     warning, passed_over = done.stderr.splitlines()
     assert warning.startswith(f"warning: {outputs}/damaged is left out: ")
-    assert passed_over == "passed over, without a test result: unfinished (trained)"
+    assert passed_over == "skipped, without a test result: unfinished (trained)"
     assert {path.name for path in outputs.glob("w*")} == {"w0.5.md", "w0.5.csv", "w0.5.png", "w0.5.svg"}
     assert [row["run"] for row in csv_rows(outputs / "w0.5.csv")] == ["c", evil.name.replace("\x1b", r"\x1b")]
     texts = done.stdout, (outputs / "w0.5.md").read_text(), (outputs / "w0.5.csv").read_text()
@@ -214,6 +215,50 @@ def test_a_name_stands_nearest_to_its_own_point_or_a_line_leads_to_it():
     plt.close(figure)
 
 
+def test_a_line_to_a_name_leads_past_other_names_bars_and_lines():
+    """Names of points as close together as F, G and H of tier cifar_small."""
+    figure, axes = plt.subplots(figsize=(8, 5))
+    axes.set(xlim=(0, 8), ylim=(75, 84))
+    values, std = {"F": (3.27, 80.83), "G": (3.22, 80.98), "H": (3.27, 80.71), "B": (3.36, 81.12)}, (0.3, 0.12, 0.42, 0.11)
+    bars = [((x, y - each), (x, y + each)) for (x, y), each in zip(values.values(), std)]
+    label(axes, [(name, "black", place) for name, place in values.items()], [((2.8, 81.1), (5, 82.3))], bars)
+    places, boxes = axes.transData.transform(list(values.values())), [text.get_window_extent() for text in axes.texts]
+    leaders = [axes.transData.transform(line.get_xydata()) for line in axes.lines]
+    assert leaders
+    for number, leader in enumerate(leaders):
+        own = int(np.argmin(np.linalg.norm(places - leader[0], axis=1)))
+        steps = leader[0] + (leader[1] - leader[0]) * np.linspace(0.3, 1, 100)[:, None]  # F begins on the bar of H
+        assert not any(box.contains(*step) for box in boxes[:own] + boxes[own + 1 :] for step in steps)
+        for bar in bars[:own] + bars[own + 1 :]:
+            assert not crossing(leader[0] + (leader[1] - leader[0]) * 0.3, leader[1], *axes.transData.transform(bar))
+        assert not any(crossing(*leader, *other) for other in leaders[:number])
+        distances = [math.dist(np.clip(place, boxes[own].min, boxes[own].max), place) for place in places]
+        assert min(np.delete(distances, own)) > 16, "the name stands beside another point"
+    plt.close(figure)
+
+
+def crossing(*ends: np.ndarray) -> bool:
+    """Whether the line between the first two places crosses that between the last two."""
+    a, b, c, d = ends
+
+    def side(start, end, place):
+        return np.sign(np.linalg.det([end - start, place - start]))
+
+    return side(a, b, c) != side(a, b, d) and side(c, d, a) != side(c, d, b)
+
+
+def test_a_width_off_its_models_front_is_a_ring_with_the_models_name(monkeypatch):
+    monkeypatch.setattr("efficientconv.results.plot.rendered", lambda drawing: drawing)
+    tops = {"a": (70, 72, 71), "c": (60, 73)}  # the third A costs more than the second
+    points = [Point(name, 10.0**i, spread([top]), name) for name, of in tops.items() for i, top in enumerate(of, start=6)]
+    (axes,) = plot(points, "widths", FIGURES["macs"], joined=True).axes
+    assert sorted(text.get_text() for text in axes.texts) == ["A", "A", "C"]
+    (ring,) = [line for line in axes.lines if line.get_markerfacecolor() == "white"]
+    assert ring.get_xydata().tolist() == [[100.0, 71.0]]
+    assert "rings" in axes.get_legend().get_title().get_text()
+    plt.close("all")
+
+
 # what a spreadsheet, a terminal or a markdown viewer would act on, and what must not be touched
 NAMES = [
     "=cmd|' /C calc'!A0", "+1+1", "-1+1", "@SUM(A1)", "'=taken", "＝1", "\x1b[31mred", "two\nlines", "a|b", "back\\slash|",
@@ -266,6 +311,27 @@ def test_a_table_fits_the_terminal_that_it_is_printed_on_and_breaks_no_word():
     shown = re.sub(r"\x1b\[[0-9;]*m", "", in_terminal(code, columns=80))
     assert len(shown.splitlines()) > 8 and max(map(len, shown.splitlines())) <= 80
     assert shown.count(row["run"]) == shown.count("15651840") == 2 and shown.split().count("words") == 60
+
+
+@pytest.mark.parametrize("line", [
+    ["scripts/complexity.py", "--layers", "c"], ["scripts/table.py", "{run}"],
+    ["scripts/reproduce.py", "table=2", "tier=smoke", "--only", "c", "--dry-run"],
+], ids=lambda line: line[0])  # fmt: skip
+def test_prose_fits_the_terminal_that_it_is_printed_on(line, finished_run, tmp_path):
+    """Lines with a path aside."""
+    more = {"scripts/table.py": ["--output", str(tmp_path / "table")], "scripts/reproduce.py": ["--results", str(tmp_path)]}
+    args = [word.format(run=finished_run) for word in line] + more.get(line[0], [])
+    code = f"import runpy, sys; sys.argv = {args}; sys.path[:0] = ['scripts']; runpy.run_path({args[0]!r}, None, '__main__')"
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", in_terminal(code, columns=80))
+    wide = [text for text in shown.splitlines() if len(text) > 80 and not any(len(word) > 30 for word in text.split())]
+    assert not wide and len(shown.splitlines()) > 5
+
+
+def test_clauses_with_commands_stand_below_each_other_where_the_terminal_is_narrow():
+    line = "W&B: kept offline; to see it: wandb leet 'a folder/wandb'; to send it: python scripts/track.py 'a folder'"
+    code = f"from efficientconv.text import clauses; print(clauses({line!r}))"
+    assert in_terminal(code, columns=80).splitlines() == line.replace("; ", "\n  ").splitlines()
+    assert in_terminal(code, columns=120).splitlines() == [line]
 
 
 def in_terminal(code: str, columns: int) -> str:

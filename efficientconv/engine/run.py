@@ -21,6 +21,7 @@ from efficientconv.engine.training import Training, build_training
 from efficientconv.files import InUse
 from efficientconv.info import git_state
 from efficientconv.signals import Preempted
+from efficientconv.text import clauses
 
 ROLLBACKS, ROLLBACK_LR_SCALE = 3, 0.5
 
@@ -59,7 +60,7 @@ def train(config: RunConfig, preemption: Preemption | None = None, with_test: bo
         reporter.say(f"already trained; delete {folder.path} to train it again")
     names = [name for name in ("", "ema_") if f"{name}top1" in summary]
     results = result_lines({name: Result.from_record(summary, name) for name in names})
-    reporter.say(*results, f"run folder: {folder.path}", *reporter.copies)
+    reporter.say(*results, f"run folder: {folder.path}", *map(clauses, reporter.copies))
     leave_world()
     return summary
 

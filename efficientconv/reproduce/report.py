@@ -8,7 +8,7 @@ from efficientconv.reproduce.estimate import Estimate
 from efficientconv.reproduce.plan import PlannedRun
 from efficientconv.reproduce.tier import Tier
 from efficientconv.results.table import Column, Table
-from efficientconv.text import duration
+from efficientconv.text import duration, paragraph
 
 
 def plan_text(
@@ -26,10 +26,9 @@ def plan_text(
         Column("rate from", lambda row: row[1] and row[1].rate_source),
     ])  # fmt: skip
     text = table.text() if runs else "nothing to train: arithmetic only"
-    return (
-        f"tier {tier.name}: {tier.conditions}; records in {tier.folder / 'runs'}\n{tier.about}\n\n{text}\n"
-        f"{_sums(runs, estimates, jobs)}\n"
-    )
+    heading = f"tier {tier.name}: {tier.conditions}; records in {tier.folder / 'runs'}"
+    sums = _sums(runs, estimates, jobs)
+    return f"{paragraph(heading)}\n{paragraph(tier.about)}\n\n{text}\n{paragraph(sums)}\n"
 
 
 def _sums(runs: Sequence[PlannedRun], estimates: Sequence[Estimate], jobs: int) -> str:

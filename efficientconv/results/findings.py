@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from efficientconv.models import model_config
 from efficientconv.results.claims import EQUAL_COST, ClaimResult, counts, tested_claims
+from efficientconv.results.csv_files import read_rows
 from efficientconv.results.table import Column, Table, grouped
 from efficientconv.results.tables import budget_of, model_of, tier_width
 from efficientconv.text import interval
@@ -46,13 +48,14 @@ def findings(folder: Path) -> str:
     kinds = grouped(tested_claims(folder), lambda claim: claim.equal)
     at_equal_cost = kinds.get("cost", [])  # each says "better than A": contradicted, it is worse
     parts = [
-        "**At equal cost.** A is made narrower or wider until it costs what the model costs. A line with several costs "
-        "gives the least and the greatest difference, and the ends of all intervals. Verdicts are corrected for the number "
-        "of claims, intervals are not."
+        "**At equal cost.** A is made narrower or wider until it costs what the model costs. A row with several costs shows "
+        "the smallest and the largest difference. The brackets show the lowest and the highest end of the intervals. The "
+        "verdicts are corrected for the number of claims. The intervals are not."
     ]
     if at_equal_cost:
         told = ", ".join(f"{count} {OUTCOMES[verdict]}" for verdict, count in counts(at_equal_cost).items())
-        parts += [_equal_cost_table(folder), f"{len(at_equal_cost)} comparisons: {told}."]
+        rows = cost_findings(folder)
+        parts += [_equal_cost_table(rows), f"The {len(rows)} rows stand for {len(at_equal_cost)} comparisons: {told}."]
         parts += _plot(folder, "equal_cost_macs")
     else:
         command = f"python scripts/reproduce.py table=equal_cost tier={folder.name} seeds=0,1,2 data.root=<folder>"
@@ -67,18 +70,19 @@ def cost_findings(folder: Path) -> list[Finding]:
     """A finding for each model, kind of cost and verdict of a tier."""
     claims = [claim for claim in tested_claims(folder) if claim.equal == "cost"]
     lines = grouped(claims, lambda claim: (model_of(claim.row), claim.at_equal, claim.verdict))
-    return [_finding(model, verdict, line) for (model, _, verdict), line in lines.items()]
+    macs = {row["row"]: row["macs"] for row in read_rows(folder / "table_equal_cost.csv")} if claims else {}
+    return [_finding(model, verdict, line, macs) for (model, _, verdict), line in lines.items()]
 
 
-def _finding(model: str, verdict: str, line: list[ClaimResult]) -> Finding:
+def _finding(model: str, verdict: str, line: list[ClaimResult], macs: Mapping[str, int]) -> Finding:
     means, lows, highs = zip(*((claim.difference_points, claim.low, claim.high) for claim in line))
     points = f"{means[0]:+.2f}" if len(line) == 1 else interval(min(means), max(means), "+.2f")
     low, high = (None, None) if None in lows else (min(lows), max(highs))
-    return Finding(model.upper(), model_config(model).description, _costs(line), verdict, points, low, high, line)
+    return Finding(model.upper(), model_config(model).description, _costs(line, macs), verdict, points, low, high, line)
 
 
-def _equal_cost_table(folder: Path) -> str:
-    return Table(cost_findings(folder), [
+def _equal_cost_table(rows: list[Finding]) -> str:
+    return Table(rows, [
         Column("model"), Column("layers"), Column("at equal", "at_equal"), Column(DIFFERENCE, "difference"),
         Column("the model is", "outcome", "**{}**".format),
     ]).markdown()  # fmt: skip
@@ -93,14 +97,13 @@ def _equal_width_table(claims: list[ClaimResult]) -> str:
     ]).markdown()  # fmt: skip
 
 
-def _costs(line: list[ClaimResult]) -> str:
+def _costs(line: list[ClaimResult], macs: Mapping[str, int]) -> str:
+    """The costs of a line, the smallest first. A row without a budget has the tier's width. `macs` are by row."""
     if line[0].at_equal != "macs":
         return EQUAL_COST[line[0].at_equal]
-    budgets = [budget_of(claim.row) for claim in line]
-    costs = [f"{budget / 1e6:.2f} M" for budget in sorted(filter(None, budgets))]
-    if None in budgets:
-        costs.append(f"those at width {tier_width(line[0].tier):g}")
-    return f"MACs: {', '.join(costs)}"
+    at_width = f" (width {tier_width(line[0].tier):g})"
+    costs = [(budget_of(claim.row) or macs[claim.row], at_width * (budget_of(claim.row) is None)) for claim in line]
+    return f"MACs: {', '.join(f'{cost / 1e6:.2f} M{where}' for cost, where in sorted(costs))}"
 
 
 def _plot(folder: Path, name: str) -> list[str]:

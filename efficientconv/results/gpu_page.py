@@ -115,11 +115,12 @@ def summary(gpus: Path) -> str:
     return "\n\n".join(part for it in measured_in(gpus) for part in (about.format(it.device, it.versions), *it.told))
 
 
-def front(gpus: Path) -> str:
-    """The line of the front page on GPUs."""
+def front_line(gpus: Path) -> str:
+    """The front page's answer on GPUs, an item of a list."""
     found = measured_in(gpus)[0]
-    said = f"- **On GPUs {verdict(found.steps)}** (on one GPU, {found.device})"
-    return f"{said}: {of_c(found.steps)} ([GPU](docs/gpu.md))."
+    answer = "Rarely" if any(step.over_a and step.over_a < 1 for step in found.steps) else "No"
+    said, times = f"on one {found.device} {verdict(found.steps)}", of_c(found.steps)
+    return f"- **{answer}**, for faster training on a GPU: {said}. {times[0].upper()}{times[1:]} ([GPU](docs/gpu.md))."
 
 
 def measured_in(gpus: Path) -> list[Measured]:

@@ -15,32 +15,40 @@ from matplotlib.transforms import Bbox
 from efficientconv.text import printable
 
 Place = tuple[float, float]
+Line = tuple[Place, Place]
 Array = np.ndarray
 RADII, DIRECTIONS = (7, 11, 16, 24, 34, 46, 60, 80), 16  # pixels from a point to its name; number of directions
 CLEAR, NEAR = 4, 16  # pixels that stay free around lines and points; a line leads to a name farther away than NEAR
 FAINT = "0.75"
 
 
-def label(axes: Axes, named: Sequence[tuple[str, str, Place]], lines: Sequence[tuple[Place, Place]]) -> None:
-    """Writes names in their colours beside their places. Names do not cover `lines`; a point is a line of no length.
+def label(
+    axes: Axes, named: Sequence[tuple[str, str, Place]], lines: Sequence[Line], bars: Sequence[Line] = ()
+) -> None:
+    """Writes names in their colours beside their places. Names cover no `lines` and no `bars`.
 
-    Set the limits of the axes and the legend before.
+    A point is a line of no length. A bar belongs to the point in its middle. Where it can, the line from a point to its name
+    crosses no other point's bar. Set the limits of the axes and the legend before.
     """
     axes.figure.draw_without_rendering()
-    taken = [box for line in lines for box in _along(*axes.transData.transform(line))]
+    taken = [box for line in (*lines, *bars) for box in _along(*axes.transData.transform(line))]
     if legend := axes.get_legend():
         taken.append(legend.get_window_extent().get_points())
-    taken, names = np.array(taken), np.empty((0, 2, 2))
+    taken, names, leaders = np.array(taken), np.empty((0, 2, 2)), np.empty((0, 2, 2))
     points = axes.transData.transform([place for _, _, place in named])
     for number, (name, colour, place) in enumerate(named):
         text = axes.text(*place, shown(name), color=colour, fontsize=9, ha="center", va="center")
-        point, others = points[number], np.delete(points, number, axis=0)
-        boxes, covered = list(_boxes(point, text.get_window_extent().size)), np.concatenate([taken, names])
+        point, bars_of_others = points[number], _bars_of_others(axes, bars, points[number])
+        others = np.array([*np.delete(points, number, axis=0), *(bar.mean(axis=0) for bar in bars_of_others)])
+        along = [box.mean(axis=0) for bar in bars_of_others for box in _along(*bar)]
+        crossed = np.concatenate([names, leaders, _sizeless([*others, *along])])
+        boxes, covered = list(_boxes(point, text.get_window_extent().size)), np.concatenate([taken, names, leaders])
         free = [box for box in boxes if _inside(box, axes.bbox) and not _overlap(box, covered)]
-        box = min(free or boxes[:1], key=lambda box: _misleading(box, point, others, names))
+        box = min(free or boxes[:1], key=lambda box: _misleading(box, point, others, crossed))
         names = np.concatenate([names, [box + [[-CLEAR], [CLEAR]]]])
         text.set_position(axes.transData.inverted().transform(box.mean(axis=0)))
         if leader := _leader(box, point):
+            leaders = np.concatenate([leaders, _along(*leader)])
             axes.plot(*axes.transData.inverted().transform(leader).T, color=FAINT, linewidth=0.7, zorder=2)
 
 
@@ -60,12 +68,21 @@ def _boxes(point: Array, size: Array) -> Iterator[Array]:
             yield np.array([centre - size / 2, centre + size / 2])
 
 
-def _misleading(box: Array, point: Array, others: Array, names: Array) -> int:
-    """2 if a name there seems to belong to another, nearer point; 1 if the line to it crosses a point or a name; else 0."""
+def _misleading(box: Array, point: Array, others: Array, crossed: Array) -> tuple[bool, int]:
+    """Whether a name there seems to belong to another point, and how much the line to it crosses."""
     if not (leader := _leader(box, point)):
-        return 2 * any(_distance(box, other) < _distance(box, point) for other in others)
-    crossed = np.concatenate([names, np.stack([others, others], axis=1)])
-    return int(any(_overlap(step, crossed) for step in _along(*leader)))
+        return any(_distance(box, other) < _distance(box, point) for other in others), 0
+    return any(_distance(box, other) <= NEAR for other in others), sum(_overlap(step, crossed) for step in _along(*leader))
+
+
+def _bars_of_others(axes: Axes, bars: Sequence[Line], point: Array) -> list[Array]:
+    """The error bars of all points but this one, whose own bar has it in its middle."""
+    return [bar for bar in map(axes.transData.transform, bars) if math.dist(bar.mean(axis=0), point) > 1]
+
+
+def _sizeless(places: Sequence[Array]) -> Array:
+    """Places as boxes of no size, N x 2 x 2."""
+    return np.reshape([[place, place] for place in places], (-1, 2, 2))
 
 
 def _leader(box: Array, point: Array) -> list[Array]:

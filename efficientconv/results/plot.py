@@ -13,7 +13,7 @@ from efficientconv.results.configurations import by_configuration
 from efficientconv.results.equal_cost import front
 from efficientconv.results.families import Family, family_of
 from efficientconv.results.figures import FIGURES, Figure
-from efficientconv.results.labels import FAINT, Place, label, shown
+from efficientconv.results.labels import FAINT, Line, Place, label, shown
 from efficientconv.results.pictures import STYLE, Picture, log_axis, rendered
 from efficientconv.results.record import RunRecord
 from efficientconv.results.statistics import Spread, spread
@@ -47,7 +47,8 @@ def points_of(records: Sequence[RunRecord]) -> list[Point]:
 def plot(points: Sequence[Point], title: str, cost: Figure, joined: bool = False) -> Picture:
     """A picture with a point for each network on a logarithmic axis of cost, coloured by family.
 
-    A line joins the front of each series. joined: a series is one model at several widths, and the line is in its colour.
+    A line joins the front of each series. joined: a series is one model at several widths, the line is in its colour, and
+    points off it are rings with the model's name.
     """
     scaled = [Point(p.name, p.cost / cost.scale, p.top1, p.series) for p in points]
     with plt.rc_context(STYLE):
@@ -78,18 +79,25 @@ def _draw(axes: Axes, points: Sequence[Point], joined: bool, equal: str | None) 
     groups = grouped(points, lambda point: point.series)
     series = {name: sorted(group, key=lambda point: point.cost) for name, group in groups.items()}
     paths = [_draw_lines(axes, number, *of_series, joined, len(series)) for number, of_series in enumerate(series.items())]
+    behind = [p for line in series.values() for p in line if p not in pareto_front(line)] if joined else []
     for family, of_family in grouped(points, lambda point: family_of(point.name)).items():
-        _draw_errorbars(axes, of_family, family)
+        for hollow, those in grouped(of_family, lambda point: point in behind).items():
+            _draw_errorbars(axes, those, family, hollow)
     for number, point in enumerate(next(iter(series.values())) if equal else ()):
         axes.axvline(point.cost, color=FAINT, linewidth=0.8, linestyle=":", zorder=0, label="" if number else equal)
+    axes.legend(title=_told(points, joined, behind))
+    ends = [(name, pareto_front(line)[-1]) for name, line in series.items()] if joined else [(p.name, p) for p in points]
+    ends += [(point.series, point) for point in behind]  # no line leads to them
+    named = [(name, family_of(p.name).colour, (p.cost, p.top1.mean)) for name, p in ends]
+    label(axes, named, [line for path in paths for line in zip(path, path[1:])], [_bar(point) for point in points])
+
+
+def _told(points: Sequence[Point], joined: bool, behind: Sequence[Point]) -> str:
+    """The title of the legend. It stays as short as the entries allow, so that the legend finds room."""
     seeds = sorted({point.top1.n for point in points})
     counted = f"{seeds[0]} seed{'s' * (seeds[0] > 1)}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
-    lines = "\nlines: fronts of models at several widths" if joined else ""
-    told = f"mean of {counted}; bars: ± standard deviation{lines}"
-    axes.legend(title=told)
-    ends = [(name, pareto_front(line)[-1]) for name, line in series.items()] if joined else [(p.name, p) for p in points]
-    named = [(name, family_of(p.name).colour, (p.cost, p.top1.mean)) for name, p in ends]
-    label(axes, named, [*map(_bar, points), *(line for path in paths for line in zip(path, path[1:]))])
+    lines = "lines: fronts of models; rings: widths off them" if behind else "lines: fronts of models at several widths"
+    return f"mean of {counted}; bars: ± standard deviation" + f"\n{lines}" * joined
 
 
 def _draw_lines(axes: Axes, number: int, name: str, line: list[Point], joined: bool, of: int) -> list[Place]:
@@ -101,13 +109,15 @@ def _draw_lines(axes: Axes, number: int, name: str, line: list[Point], joined: b
     return path
 
 
-def _draw_errorbars(axes: Axes, points: Sequence[Point], family: Family) -> None:
+def _draw_errorbars(axes: Axes, points: Sequence[Point], family: Family, hollow: bool) -> None:
+    """Draws points; hollow ones have no entry in the legend."""
     axes.errorbar(
         [p.cost for p in points], [p.top1.mean for p in points], yerr=[p.top1.std or 0.0 for p in points], fmt="o",
-        label=family.title, color=family.colour, markersize=5, elinewidth=1, capsize=2, zorder=3,
+        label="" if hollow else family.title, color=family.colour, markerfacecolor="white" if hollow else family.colour,
+        markersize=5, elinewidth=1, capsize=2, zorder=3,
     )  # fmt: skip
 
 
-def _bar(point: Point) -> tuple[Place, Place]:
+def _bar(point: Point) -> Line:
     std = point.top1.std or 0.0
     return (point.cost, point.top1.mean - std), (point.cost, point.top1.mean + std)

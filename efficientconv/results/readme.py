@@ -92,7 +92,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "paper_ratios": lambda: paper_pages.ratios(_rows("claims.csv")),
     "paper_others": lambda tier: paper_pages.others_table(csv_rows(paper.PAPER_DIR / "others.csv"), tier),
     "gpu": lambda: gpu_page.summary(RESULTS / "gpu"),
-    "gpu_front": lambda: gpu_page.front(RESULTS / "gpu"),
+    "gpu_front": lambda: gpu_page.front_line(RESULTS / "gpu"),
     "findings": findings,
     "tier_results": tier_pages.result_table,
     "tier_claims": tier_pages.claim_table,

@@ -61,7 +61,7 @@ def run_each(
     log: Callable[[str], None] = say,
 ) -> list[Outcome]:
     """The same as `run_jobs`, but `launch` trains the runs that are not done. Raises UserError."""
-    folders = freeze(configs)
+    folders = write_configs(configs)
     if again := len(configs) - len(folders):
         log(f"{again} of {len(configs)} combinations are the same runs as others: what they differ in changes no result")
     waiting = [folder for folder in folders if folder.summary() is None]
@@ -100,7 +100,7 @@ def _said(outcome: Outcome) -> str:
     return ": ".join(filter(None, [f"{outcome.state}, {duration(outcome.seconds)}", result]))
 
 
-def freeze(configs: Sequence[RunConfig]) -> list[RunFolder]:
+def write_configs(configs: Sequence[RunConfig]) -> list[RunFolder]:
     """The folders of the distinct runs. Each holds its configuration, so that later edits of files do not change the run."""
     folders, images = {}, {}
     one = configs[0].run_dir if configs else None

@@ -77,6 +77,14 @@ class Copy:
             self.epochs = record["epoch"]
 
     def finish(self) -> str:
+        """The line that says where the copy is. Raises an exception if the copy is not whole."""
+        try:
+            return self._finish()
+        finally:
+            if not self._machine:
+                self._remove_logs()
+
+    def _finish(self) -> str:
         summary = read_json(self.folder / "summary.json")
         self.run.summary.update(summary)
         self._add_picture()
@@ -93,10 +101,13 @@ class Copy:
         show, send = shlex.join(["wandb", "leet", str(copies)]), shlex.join(["scripts/track.py", str(self.folder)])
         return f"W&B: kept offline; to see it: {show}; to send it: python {send}"
 
+    @property
+    def _machine(self) -> bool:
+        return self.state.get("machine", True)
+
     def _start(self, mode: str) -> None:
         self.wandb.teardown()  # after a failed start a service still holds the id
-        machine = self.state.get("machine", True)
-        config = described(self.folder, machine)
+        config = described(self.folder, self._machine)
         given = {key: self.state[key] for key in yaml.safe_load(DEFAULTS_FILE.read_text())["wandb"] if key != "machine"}
         given |= {
             "group": given["group"] or os.environ.get("WANDB_RUN_GROUP") or config.get("tier"),
@@ -106,7 +117,7 @@ class Copy:
             **given, name=self.folder.name, id=self.state["id"], resume="allow", mode=mode, dir=self.folder, config=config,
             settings=self.wandb.Settings(
                 console="off", x_stats_pid=os.getppid(), init_timeout=START_LIMIT_S, finish_timeout=UPLOAD_LIMIT_S,
-                finish_timeout_raises=True, **({} if machine else MACHINE_OFF),
+                finish_timeout_raises=True, **({} if self._machine else MACHINE_OFF),
             ),
         )  # fmt: skip
         self.epochs = max(self.run.starting_step - 1, 0)  # the epoch is the step
@@ -118,6 +129,12 @@ class Copy:
         picture = self.folder / "kernels.png"  # of scripts/visualize_kernels.py
         if picture.exists():
             self.run.summary["kernels"] = self.wandb.Image(str(picture))
+
+    def _remove_logs(self) -> None:
+        """W&B's logs of itself name folders or lie in the user's, and no setting prevents it."""
+        shutil.rmtree(Path(self.run.dir).parent / "logs", ignore_errors=True)
+        for link in (self.folder / "wandb").glob("debug*.log"):
+            link.unlink()
 
     def _note_sent(self) -> None:
         if not self.run.offline:
