@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,8 @@ def cost_findings(folder: Path) -> list[Finding]:
     """A finding for each model, kind of cost and verdict of a tier."""
     claims = [claim for claim in tested_claims(folder) if claim.equal == "cost"]
     lines = grouped(claims, lambda claim: (model_of(claim.row), claim.at_equal, claim.verdict))
-    macs = {row["row"]: row["macs"] for row in read_rows(folder / "table_equal_cost.csv")} if claims else {}
+    table = folder / "table_equal_cost.csv"
+    macs = {row["row"]: row["macs"] for row in read_rows(table)} if table.exists() else {}
     return [_finding(model, verdict, line, macs) for (model, _, verdict), line in lines.items()]
 
 
@@ -98,12 +100,19 @@ def _equal_width_table(claims: list[ClaimResult]) -> str:
 
 
 def _costs(line: list[ClaimResult], macs: Mapping[str, int]) -> str:
-    """The costs of a line, the smallest first. A row without a budget has the tier's width. `macs` are by row."""
+    """The costs of a line, the smallest first. A row without a budget has the tier's width. `macs`: by row, where known."""
     if line[0].at_equal != "macs":
         return EQUAL_COST[line[0].at_equal]
-    at_width = f" (width {tier_width(line[0].tier):g})"
-    costs = [(budget_of(claim.row) or macs[claim.row], at_width * (budget_of(claim.row) is None)) for claim in line]
-    return f"MACs: {', '.join(f'{cost / 1e6:.2f} M{where}' for cost, where in sorted(costs))}"
+    costs = {claim.row: budget_of(claim.row) or macs.get(claim.row, math.inf) for claim in line}
+    at_width = f"width {tier_width(line[0].tier):g}"
+    told = [_cost(costs[row], "" if budget_of(row) else at_width) for row in sorted(costs, key=costs.__getitem__)]
+    return f"MACs: {', '.join(told)}"
+
+
+def _cost(macs: float, width: str) -> str:
+    if macs == math.inf:
+        return f"those at {width}"
+    return f"{macs / 1e6:.2f} M" + (f" ({width})" if width else "")
 
 
 def _plot(folder: Path, name: str) -> list[str]:
