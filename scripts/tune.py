@@ -57,7 +57,8 @@ def main() -> None:
         return run_config(compose("train", [*fixed, *overrides]))
 
     warn_of_unused(map(configure, combinations(ranges)), args.overrides)
-    search = Search(Path(configure([]).output_root) / "tune" / args.study, ranges, configure)
+    first = configure(next(combinations(ranges)))  # a mistake ends the command before a study exists that would hold it
+    search = Search(Path(first.output_root) / "tune" / args.study, ranges, configure)
     file = search.folder / "trials.csv"
 
     def keep() -> None:

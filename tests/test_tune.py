@@ -165,6 +165,13 @@ def test_another_question_is_not_put_into_the_same_study(overrides, what, search
         search(searched[0] / "out/tune/rate", *overrides)
 
 
+def test_an_unknown_setting_is_refused_and_leaves_no_study_behind(tmp_path):
+    asked = ["optim.lrr=0.1,0.2", "tier=smoke", "output_root=out", "--study", "rate", "--trials", "2"]
+    done = command("scripts/tune.py", *asked, cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.startswith("error: unknown key 'optim.lrr': did you mean 'optim.lr'?")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_search_without_held_out_images_is_refused(tmp_path):
     with pytest.raises(UserError, match="does not evaluate test images"):
         search(tmp_path / "study", *RANGES, "data.val_fraction=0")
