@@ -13,13 +13,14 @@ kernels, on all threads: PyTorch multiplies one image's features by the weights 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from efficientconv.errors import UserError
 from efficientconv.folding import copied, fold
 from efficientconv.frozen import FrozenLayer, FrozenLinear, PackedLayer
 from efficientconv.layers import ConvLayer
 from efficientconv.layers.backend import HasOperator, are_plain, compile_kernels, runs_operator, takes_norm
+from efficientconv.layers.geometry import out_size
 from efficientconv.models.entry import MAX_CHANNELS
 from efficientconv.models.network import Head
 from efficientconv.native import build
@@ -69,17 +70,17 @@ def _frozen(layer: ConvLayer) -> nn.Module:
         if runs_operator(layer, maps.contiguous(memory_format=torch.channels_last), conv):
             return FrozenLayer(layer)
         contiguous = FrozenLayer(layer) if runs_operator(layer, maps, conv) else None
-    return PackedLayer(layer, contiguous) if _packs(layer, maps) and fold(layer) else layer
+    return PackedLayer(layer, contiguous) if _packs(layer) and fold(layer) else layer
 
 
-def _packs(layer: ConvLayer, maps: Tensor) -> bool:
+def _packs(layer: ConvLayer) -> bool:
     """Whether oneDNN computes `layer`, and is the fastest: the first convolution of a network has a kernel of its own."""
     conv = layer.conv
     return (
         isinstance(conv, nn.Conv2d) and conv.in_channels > MAX_CHANNELS and conv.padding_mode == "zeros"
         and not isinstance(conv.padding, str) and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
-        and (not layer.residual or conv(maps).shape == maps.shape)  # else torch broadcasts or refuses the residual
+        and (not layer.residual or out_size(conv, 8, 8) == (8, 8))  # else torch broadcasts or refuses the residual
     )  # fmt: skip
 
 

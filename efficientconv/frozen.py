@@ -10,7 +10,7 @@ from torch._ops import OpOverload
 from torch.autograd import forward_ad
 from torch.nn import functional as F
 
-from efficientconv.errors import UserError
+from efficientconv.errors import UserError, refuse_frozen
 from efficientconv.folding import scale_and_shift
 from efficientconv.layers import ChannelBottleneckConv2d, ConvLayer, SpatialBottleneckConv2d
 from efficientconv.layers.backend import norm_of
@@ -30,6 +30,10 @@ class Frozen(nn.Module):
 
     def _load_from_state_dict(self, *args: Any) -> None:
         raise UserError("a frozen network takes no weights; load them into the network that it was made of, and freeze that")
+
+    def _refuse_export(self) -> None:
+        if torch.compiler.is_exporting():
+            refuse_frozen(self, "exported")
 
 
 class FrozenLayer(Frozen):
@@ -53,7 +57,7 @@ class FrozenLayer(Frozen):
         if torch.is_autocast_enabled("cpu"):  # it would round the maps between the layers
             with torch.autocast("cpu", enabled=False):
                 return self.forward(x.float())
-        _refuse_export()
+        self._refuse_export()
         modules, x = self._modules, x.contiguous()
         return modules["conv"].layer_operator(x, x if self.residual else None, norm_of(modules["bn"]))  # type: ignore[arg-type]
 
@@ -101,7 +105,7 @@ class PackedLayer(Frozen):
 
     def _check(self, x: Tensor) -> None:
         """Raises ValueError where oneDNN would compute without a gradient, or read what is not there."""
-        _refuse_export()
+        self._refuse_export()
         if not (is_plain(x) and x.shape[1] == self.in_channels):
             raise ValueError(
                 f"a frozen layer takes float32 maps B x {self.in_channels} x H x W on the CPU, without gradients or "
@@ -128,7 +132,7 @@ class FrozenLinear(Frozen):
         self.weight, self.bias = linear.weight, linear.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        _refuse_export()
+        self._refuse_export()
         if x.dim() != 2 or x.shape[1] != self.weight.shape[1] or torch.is_autocast_enabled("cpu"):
             return F.linear(x, self.weight, self.bias)
         y = ops.topological(x[:, :, None, None], self.weight[:, :, None, None], 0, (), (), "center").flatten(1)
@@ -149,11 +153,6 @@ def _is_transformed() -> bool:
 
 
 _is_transformed._dynamo_marked_constant = True  # type: ignore[attr-defined]  # as in layers/backend.py
-
-
-def _refuse_export() -> None:
-    if torch.compiler.is_exporting():
-        raise UserError("a frozen network cannot be exported; export the network that it was made of")
 
 
 @torch.no_grad()
