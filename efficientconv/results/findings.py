@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def findings(folder: Path) -> str:
     ]
     if at_equal_cost:
         told = ", ".join(f"{count} {OUTCOMES[verdict]}" for verdict, count in counts(at_equal_cost).items())
-        rows = cost_findings(folder)
+        rows = cost_findings(folder, at_equal_cost)
         parts += [_equal_cost_table(rows), f"The {len(rows)} rows stand for {len(at_equal_cost)} comparisons: {told}."]
         parts += _plot(folder, "equal_cost_macs")
     else:
@@ -67,9 +67,8 @@ def findings(folder: Path) -> str:
     ])  # fmt: skip
 
 
-def cost_findings(folder: Path) -> list[Finding]:
-    """A finding for each model, kind of cost and verdict of a tier."""
-    claims = [claim for claim in tested_claims(folder) if claim.equal == "cost"]
+def cost_findings(folder: Path, claims: Sequence[ClaimResult]) -> list[Finding]:
+    """A finding for each model, kind of cost and verdict of a tier. `claims`: its tested claims at equal cost."""
     lines = grouped(claims, lambda claim: (model_of(claim.row), claim.at_equal, claim.verdict))
     table = folder / "table_equal_cost.csv"
     macs = {row["row"]: row["macs"] for row in read_rows(table)} if table.exists() else {}

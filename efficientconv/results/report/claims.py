@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from efficientconv.results.claims import ClaimResult, counts, tier_claims
 from efficientconv.results.findings import OUTCOMES, Finding, cost_findings
@@ -44,9 +45,13 @@ class Kind:
 
 def claim_kinds(sources: Sources) -> tuple[list[Kind], int]:
     """The claims of all tiers by what is equal, and the number of claims without runs."""
-    stated = [claim for folder in sources.tier_folders for claim in sources.attempt(tier_claims, folder) or []]
+    of_folder = {folder: sources.attempt(tier_claims, folder) or [] for folder in sources.tier_folders}
+    stated = [claim for claims in of_folder.values() for claim in claims]
     tested = [claim for claim in stated if claim.difference_points is not None]
-    found = [finding for folder in sources.tier_folders for finding in sources.attempt(cost_findings, folder) or []]
+    found: list[Finding] = []
+    for folder, claims in of_folder.items():
+        at_equal_cost = [claim for claim in claims if claim.equal == "cost" and claim.difference_points is not None]
+        found += sources.attempt(partial(cost_findings, claims=at_equal_cost), folder) or []
     kinds = grouped(tested, lambda claim: claim.equal)
     lines = {kind: [_of_claim(claim) for claim in claims] for kind, claims in kinds.items()}
     lines["cost"] = [_of_finding(finding) for finding in found]
