@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from efficientconv.timing import Job, Quartiles, measure
-
-Key = TypeVar("Key")  # a network's name
+from efficientconv.timing import Job, Key, Quartiles, measure
 
 SLICE_SECONDS = 0.05  # of a measurement, since runs train beside other load
 

@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 Job = Callable[[], object]
-Key = TypeVar("Key")  # a job's name
+Key = TypeVar("Key")  # the name of a job or of a network
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler prints two lines each time, to developers of torch
 SLICE_SECONDS = 0.01

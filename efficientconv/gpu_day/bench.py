@@ -12,7 +12,6 @@ import torch
 import yaml
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
-from tqdm import tqdm
 
 from efficientconv.complexity import count
 from efficientconv.config import OptimConfig, ScheduleConfig, TrainerConfig
@@ -63,7 +62,7 @@ class Bench:
 
     def spread(self, job: Job) -> Quartiles:
         """The seconds of `job`, until the device is done."""
-        return measure({"": job}, self.repeats, self.device, tqdm(disable=True))[""]
+        return measure({"": job}, self.repeats, self.device)[""]
 
     def kernels(self, job: Job, runs: int = 1) -> list[Kernel]:
         """The kernels of a run of `job`, the longest first: means of `runs` after warm-up. On a CPU, torch's operators."""

@@ -80,7 +80,7 @@ def quick_peaks(device: torch.device) -> Peaks:
     images, size = (IMAGES_ON_GPU, TRIAD) if device.type == "cuda" else (QUICK_IMAGES, QUICK_TRIAD)
     convolution, macs = _convolution(device, torch.float32, torch.channels_last, images)
     jobs = {"convolution": convolution, "triad": _triad(device, size)}
-    times = measure(jobs, QUICK_REPEATS, device, tqdm(disable=True))
+    times = measure(jobs, QUICK_REPEATS, device)
     return Peaks({"convolution": 2 * macs / times["convolution"].median}, 3 * 4 * size / times["triad"].median)
 
 
