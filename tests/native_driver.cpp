@@ -135,7 +135,8 @@ int main(int, char** argv) {
         const auto size = [&](int64_t n) { return pooled((n + 2 * edge - kernel) / stride + 1, pool); };
         if (size(shape.height) < 1 || size(shape.width) < 1) continue;
         Floats first(shape.images * outputs * size(shape.height) * size(shape.width));
-        run_stem(shape, x.data(), kernel, stride, edge, forward, weight.data(),
+        const Floats all = numbers(outputs * shape.channels * kernel * kernel);
+        run_stem(shape, x.data(), kernel, stride, edge, outputs, all.data(),
                  {scale.data(), scale.data(), nullptr, true}, pool, first.data());
         sum += total(first);
       }

@@ -102,16 +102,17 @@ template <int kV, class Out>
 inline void run_tile(const PlanView& plan, int64_t output, int64_t outputs, const Weights& weights, const float* panel,
                      const float* bias, const Out& out) {
   static constexpr float zeros[kDenseOutputs] = {};
+  const PanelRows x{panel};
   const int64_t tile = output / kOutputs;
   const Segment* begin = plan.segments + plan.tile_segments[tile];
   const Segment* end = plan.segments + plan.tile_segments[tile + 1];
   if (plan.step_weights) return tile_forward<kV>(begin, end, plan.offsets, weights.packed, panel, bias, out);
   const int64_t steps = begin->end - begin->begin;
   if (weights.packed)
-    return dense_tile<kV>(outputs, PackedWeights{weights.packed + output * steps, steps}, steps, panel, bias, out);
+    return dense_tile<kV>(outputs, PackedWeights{weights.packed + output * steps, steps}, steps, x, bias, out);
   const WeightRows rows{weights.rows + output * weights.stride, weights.stride};
-  if (weights.scale) dense_tile<kV>(outputs, rows, steps, panel, zeros, Scaled<Out>{out, weights.scale + output, bias});
-  else dense_tile<kV>(outputs, rows, steps, panel, bias, out);
+  if (weights.scale) dense_tile<kV>(outputs, rows, steps, x, zeros, Scaled<Out>{out, weights.scale + output, bias});
+  else dense_tile<kV>(outputs, rows, steps, x, bias, out);
 }
 
 // Stores one output channel's run of pixels: `from`, + residual (null: none), ReLU.

@@ -113,7 +113,7 @@ void add_dense_group(const Source& source, const std::vector<Run>& runs, int64_t
       outputs = dense_outputs(last * kOutputs - output);
       const PackedWeights weights{packed + output * steps, steps};
       const AddTo out{sum + output * width + column, width};
-      with_vectors(vectors, [&](auto n) { dense_tile<n>(outputs, weights, steps, inputs, zeros, out); });
+      with_vectors(vectors, [&](auto n) { dense_tile<n>(outputs, weights, steps, PanelRows{inputs}, zeros, out); });
     }
   }
 }

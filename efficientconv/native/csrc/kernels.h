@@ -128,7 +128,7 @@ void run_bottleneck(const Grid& grid, const float* x, const float* reduce_filter
                     const float* expand_filters, const Epilogue& epilogue, float* y);
 
 // y is the max pool of the convolution, which has (size + 2 padding - kernel) / stride + 1 rows and columns.
-void run_stem(const Maps& maps, const float* x, int64_t kernel, int64_t stride, int64_t padding, const PlanView& plan,
+void run_stem(const Maps& maps, const float* x, int64_t kernel, int64_t stride, int64_t padding, int64_t m,
               const float* weight, const Epilogue& epilogue, const Window& pool, float* y);
 void run_max_pool(const Maps& maps, bool contiguous, const float* x, const Window& pool, float* y);
 void run_max_pool_backward(const Maps& maps, bool contiguous, const float* x, const Window& pool, const float* grad,

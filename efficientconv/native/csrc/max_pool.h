@@ -12,27 +12,31 @@ namespace efficientconv {
 EC_INLINE float larger(float a, float b) { return a > b || a != a ? a : b; }  // NaN stays
 EC_INLINE Vec larger(Vec a, Vec b) { return (a > b) | (a != a) ? a : b; }
 
-// to[column] = the highest value of rows [first, last) in the column; `to` gets margins. The rows are `pitch` floats
-// apart, and `readable` floats may be read from `rows` on.
-inline void pool_rows(const Window& window, const float* rows, int64_t pitch, int64_t width, int64_t first, int64_t last,
-                      int64_t readable, float* to) {
-  const float* top = rows + first * pitch;
+// Rows [first, last) of a map, `pitch` floats apart. `readable` floats may be read from `at` on, which is row 0.
+struct MapRows {
+  const float* at;
+  int64_t first, last, width, pitch, readable;
+};
+
+// to[column] = the highest value of rows [first, last) in the column; `to` gets margins.
+inline void pool_rows(const Window& window, const MapRows& map, int64_t first, int64_t last, float* to) {
+  const float* top = map.at + first * map.pitch;
   float* highest = to + window.padding;
-  for (int64_t x = 0; x < width; x += kLanes) {
-    if ((last - 1) * pitch + x + kLanes <= readable) {
+  for (int64_t x = 0; x < map.width; x += kLanes) {
+    if ((last - 1) * map.pitch + x + kLanes <= map.readable) {
       Vec most = load(top + x);
-      for (int64_t y = 1; y < last - first; ++y) most = larger(most, load(top + y * pitch + x));
+      for (int64_t y = 1; y < last - first; ++y) most = larger(most, load(top + y * map.pitch + x));
       store(highest + x, most);
       continue;
     }
-    for (int64_t i = x; i < width; ++i) {
+    for (int64_t i = x; i < map.width; ++i) {
       highest[i] = top[i];
-      for (int64_t y = 1; y < last - first; ++y) highest[i] = larger(highest[i], top[y * pitch + i]);
+      for (int64_t y = 1; y < last - first; ++y) highest[i] = larger(highest[i], top[y * map.pitch + i]);
     }
     break;
   }
   std::fill_n(to, window.padding, -std::numeric_limits<float>::infinity());
-  std::fill_n(highest + width, window.padding, -std::numeric_limits<float>::infinity());
+  std::fill_n(highest + map.width, window.padding, -std::numeric_limits<float>::infinity());
 }
 
 // to[i] = the highest value of window i of a row with margins. `row` is overwritten.
@@ -44,9 +48,22 @@ inline void pool_columns(const Window& window, float* row, int64_t columns, floa
     store(row + x, most);
   }
   int64_t i = 0;
-  for (; window.stride == 2 && i + kLanes <= columns; i += kLanes)
-    store(to + i, evens(load(row + 2 * i), load(row + 2 * i + kLanes)));
+  if (window.stride == 2 || window.stride == 3)
+    for (; i + kLanes <= columns; i += kLanes) {
+      const float* from = row + window.stride * i;
+      const Vec a = load(from), b = load(from + kLanes);
+      store(to + i, window.stride == 2 ? evens(a, b) : thirds(a, b, load(from + 2 * kLanes)));
+    }
   for (; i < columns; ++i) to[i] = row[i * window.stride];
+}
+
+// y (rows x columns) = the max pool of a map. The first window begins in row `top`. highest: working memory, rows x
+// window.pitch(map.width).
+inline void pool_map(const Window& window, const MapRows& map, int64_t top, int64_t rows, float* highest, float* y) {
+  const int64_t columns = window.outputs(map.width), pitch = window.pitch(map.width);
+  for (int64_t r = 0; r < rows; ++r, top += window.stride)  // all rows first: a row just stored is slow to load at another offset
+    pool_rows(window, map, std::max(map.first, top), std::min(map.last, top + window.kernel), highest + r * pitch);
+  for (int64_t r = 0; r < rows; ++r) pool_columns(window, highest + r * pitch, columns, y + r * columns);
 }
 
 // The pixels of an image under a window: rows [first_row, last_row), columns [first_column, last_column).
@@ -119,22 +136,17 @@ inline void pool_image_backward(const Window& window, const Maps& maps, const fl
 
 // x (B x C x H x W) -> y (B x C x rows x columns)
 void run_max_pool(const Maps& maps, bool contiguous, const float* x, const Window& window, float* y) {
-  const int64_t rows = window.outputs(maps.height), columns = window.outputs(maps.width), pitch = window.pitch(maps.width);
-  const int64_t n = maps.channels;
+  const int64_t rows = window.outputs(maps.height), outputs = rows * window.outputs(maps.width), n = maps.channels;
   if (!contiguous)
     return parallel(maps.images, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) pool_image(window, maps, x + i * n * maps.pixels(), y + i * n * rows * columns);
+      for (int64_t i = begin; i < end; ++i) pool_image(window, maps, x + i * n * maps.pixels(), y + i * n * outputs);
     });
   parallel(maps.images * n, 8, [&](int64_t begin, int64_t end) {
-    const Floats highest(rows * pitch);
+    const Floats highest(rows * window.pitch(maps.width));
     for (int64_t i = begin; i < end; ++i) {
       const int64_t at = i * maps.pixels();
-      for (int64_t r = 0; r < rows; ++r) {  // all rows first: a row just stored is slow to load at another offset
-        const int64_t top = r * window.stride - window.padding;
-        const int64_t first = std::max<int64_t>(0, top), last = std::min(maps.height, top + window.kernel);
-        pool_rows(window, x + at, maps.width, maps.width, first, last, maps.numel() - at, highest + r * pitch);
-      }
-      for (int64_t r = 0; r < rows; ++r) pool_columns(window, highest + r * pitch, columns, y + (i * rows + r) * columns);
+      const MapRows map{x + at, 0, maps.height, maps.width, maps.width, maps.numel() - at};
+      pool_map(window, map, -window.padding, rows, highest, y + i * outputs);
     }
   });
 }

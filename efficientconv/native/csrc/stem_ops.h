@@ -30,10 +30,9 @@ inline Tensor stem(const Tensor& x, const Tensor& weight, int64_t stride, int64_
     return call_reference<Tensor>("stem", kComposite, x, weight, stride, padding, gamma, beta, mean, var, eps, pool);
   at::AutoDispatchBelowADInplaceOrView below;
   const Tensor images = x.contiguous(), kernels = weight.contiguous();
-  const Plans& plans = PlanCache::get({}, x.size(1), weight.size(0), window[0]);
   Tensor y = new_tensor({x.size(0), weight.size(0), pooled(size(x.size(2)), pool), pooled(size(x.size(3)), pool)});
   const Folded folded(mean, var, gamma, beta, eps);
-  run_stem(maps_of(images), data(images), window[0], stride, padding, plans.forward.view(), data(kernels),
+  run_stem(maps_of(images), data(images), window[0], stride, padding, weight.size(0), data(kernels),
            folded.output(std::nullopt), {pool[0], pool[1], pool[2]}, written(y));
   return y.contiguous(order_of(x));
 }

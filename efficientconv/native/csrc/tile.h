@@ -114,18 +114,25 @@ struct PackedWeights {
   EC_INLINE float at(int o, int64_t s) const { return first[(o / kOutputs * steps + s) * kOutputs + o % kOutputs]; }
 };
 
-// The same for kN outputs that see all inputs. Step s reads row s of the panel.
-template <int kV, int kN, class W, class Out>
-inline void dense_tile(const W& weights, int64_t steps, const float* x, const float* bias, const Out& out) {
+// The pixels that step s reads: row s of a panel.
+struct PanelRows {
+  const float* first;
+  EC_INLINE const float* at(int64_t s) const { return first + s * kBlock; }
+};
+
+// The same for kN outputs that see all inputs.
+template <int kV, int kN, class W, class X, class Out>
+inline void dense_tile(const W& weights, int64_t steps, const X& x, const float* bias, const Out& out) {
   Vec acc[kN][kV];
 #pragma GCC unroll 8
   for (int o = 0; o < kN; ++o)
 #pragma GCC unroll 3
     for (int v = 0; v < kV; ++v) acc[o][v] = splat(bias[o]);
-  for (int64_t s = 0; s < steps; ++s, x += kBlock) {
+  for (int64_t s = 0; s < steps; ++s) {
+    const float* pixels = x.at(s);
     Vec input[kV];
 #pragma GCC unroll 3
-    for (int v = 0; v < kV; ++v) input[v] = load(x + v * kLanes);
+    for (int v = 0; v < kV; ++v) input[v] = load(pixels + v * kLanes);
 #pragma GCC unroll 8
     for (int o = 0; o < kN; ++o) {
       const Vec w = splat(weights.at(o, s));
@@ -140,8 +147,8 @@ inline void dense_tile(const W& weights, int64_t steps, const float* x, const fl
 }
 
 // The same for `outputs` outputs: 1 to kOutputs, or kDenseOutputs.
-template <int kV, class W, class Out>
-inline void dense_tile(int64_t outputs, const W& weights, int64_t steps, const float* x, const float* bias, const Out& out) {
+template <int kV, class W, class X, class Out>
+inline void dense_tile(int64_t outputs, const W& weights, int64_t steps, const X& x, const float* bias, const Out& out) {
   switch (outputs) {
     case 1: return dense_tile<kV, 1>(weights, steps, x, bias, out);
     case 2: return dense_tile<kV, 2>(weights, steps, x, bias, out);

@@ -86,6 +86,12 @@ EC_INLINE Vec shuffle(Vec a, Vec b, From, std::integer_sequence<int, kI...>) {
 EC_INLINE Vec evens(Vec a, Vec b) { return shuffle(a, b, [](int i) { return 2 * i; }, Lanes()); }
 EC_INLINE Vec odds(Vec a, Vec b) { return shuffle(a, b, [](int i) { return 2 * i + 1; }, Lanes()); }
 
+// Every third lane of a, b and c.
+EC_INLINE Vec thirds(Vec a, Vec b, Vec c) {
+  const Vec ab = shuffle(a, b, [](int i) { return 3 * i < 2 * kLanes ? 3 * i : 0; }, Lanes());
+  return shuffle(ab, c, [](int i) { return 3 * i < 2 * kLanes ? i : 3 * i - kLanes; }, Lanes());
+}
+
 // Lanes moved by one place. moved_up: a's last lane, then b without its last. moved_down: a without its first, then b's
 // first.
 EC_INLINE Vec moved_up(Vec a, Vec b) { return shuffle(a, b, [](int i) { return i + kLanes - 1; }, Lanes()); }
