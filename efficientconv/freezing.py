@@ -18,11 +18,12 @@ from torch import nn
 from efficientconv.errors import UserError
 from efficientconv.folding import copied, fold
 from efficientconv.frozen import FrozenLayer, FrozenLinear, PackedLayer
+from efficientconv.frozen_network import FrozenNetwork
 from efficientconv.layers import ConvLayer
 from efficientconv.layers.backend import HasOperator, are_plain, compile_kernels, runs_operator, takes_norm
 from efficientconv.layers.geometry import out_size
 from efficientconv.models.entry import MAX_CHANNELS
-from efficientconv.models.network import Head
+from efficientconv.models.network import Head, Network
 from efficientconv.native import build
 
 
@@ -55,7 +56,7 @@ def freeze(model: nn.Module) -> nn.Module:
         if isinstance(module, Head):
             for part in ("hidden", "classifier"):
                 setattr(module, part, _frozen_linear(getattr(module, part)))
-    return model
+    return FrozenNetwork(model) if type(model) is Network else model
 
 
 def _frozen(layer: ConvLayer) -> nn.Module:

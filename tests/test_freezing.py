@@ -11,6 +11,7 @@ from test_native import LAYERS, channels_of, make_layer
 from torch import Tensor, nn
 from torch.nn.utils import prune
 from torch.nn.utils.parametrizations import weight_norm
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import efficientconv as ec
 from efficientconv.errors import UserError
@@ -57,6 +58,88 @@ def test_a_frozen_model_equals_the_float64_reference(model: str, layout: str):
     assert kinds(frozen).count(ConvLayer) == 1  # the first layer, which has a kernel of its own
     for side in (64, 75):
         assert_same(frozen, network, torch.randn(3, 3, side, side), 1e-3)  # O has 164 layers
+
+
+@needs_kernels
+@pytest.mark.parametrize("model", [*"cdefgijkmno"])
+def test_one_call_computes_what_the_modules_compute(model: str):
+    network = trained(ec.create_model(model, num_classes=7, layout="cifar", width=0.25))
+    frozen, images = ec.freeze(network), torch.randn(3, 3, 32, 32)
+    calls: list[int] = []
+    frozen.head.register_forward_hook(lambda *_: calls.append(1)).remove()
+    for same in (frozen, copy.deepcopy(frozen), pickle.loads(pickle.dumps(frozen))):
+        in_one_call = same(images)
+        handle = same.head.register_forward_hook(lambda *_: calls.append(1))
+        assert_close_to(in_one_call, same(images))
+        handle.remove()
+        assert torch.equal(same(images), in_one_call)
+    assert len(calls) == 3  # only where the hook asks for it, a module runs
+
+
+def assert_close_to(ours: Tensor, theirs: Tensor) -> None:
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4 * float(theirs.abs().max()))
+
+
+def replace_classifier(network: nn.Module) -> None:
+    network.head.classifier = nn.Linear(network.head.classifier.weight.shape[1], 5)
+
+
+def append_layer(network: nn.Module) -> None:
+    network.stages["stage4"].layers.append(nn.Tanh())
+
+
+def replace_forward(network: nn.Module) -> None:
+    network.head.forward = lambda x: x.mean((2, 3))
+
+
+def train_dropout(network: nn.Module) -> None:
+    network.head.dropout.p = 1.0
+    network.head.dropout.train()
+
+
+def replace_weight(network: nn.Module) -> None:
+    network.stem.conv.weight = nn.Parameter(torch.zeros_like(network.stem.conv.weight), requires_grad=False)
+
+
+def hook_stage(network: nn.Module) -> None:
+    network.stages["stage3"].register_forward_pre_hook(lambda module, inputs: (2 * inputs[0],))
+
+
+CHANGES = [replace_classifier, append_layer, replace_forward, train_dropout, replace_weight, hook_stage]
+
+
+@needs_kernels
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_of_a_frozen_network_s_modules_is_seen(change):
+    frozen = ec.freeze(trained(ec.create_model("c", num_classes=7, layout="cifar", width=0.125)))
+    images = torch.randn(2, 3, 32, 32)
+    before = frozen(images)
+    change(frozen)
+    x = frozen.stem(images)
+    for stage in frozen.stages.values():
+        x = stage(x)
+    assert_close_to(frozen(images), frozen.head(x))
+    assert frozen(images).shape != before.shape or not torch.allclose(frozen(images), before)
+
+
+class Seen(TorchDispatchMode):
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        self.names = getattr(self, "names", []) + [str(operator)]
+        return operator(*args, **(kwargs or {}))
+
+
+@needs_kernels
+def test_tracers_see_the_layers_of_a_frozen_network():
+    frozen = ec.freeze(trained(ec.create_model("c", num_classes=7, layout="cifar", width=0.125)))
+    images, other = torch.randn(2, 2, 3, 32, 32)
+    expected = frozen(other)
+    with Seen() as seen:
+        assert_close_to(frozen(other), expected)
+    assert sum("frozen_layer" in name for name in seen.names) > 12
+    with torch.no_grad():
+        assert_close_to(torch.jit.trace(frozen, images, check_trace=False)(other), expected)
+        torch.compiler.reset()
+        assert_close_to(torch.compile(frozen, backend="aot_eager")(other), expected)
 
 
 @needs_kernels

@@ -33,7 +33,7 @@ def stem_and_pool(stem: ConvLayer, pool: nn.Module, x: Tensor) -> Tensor:
     """pool(stem(x)): images B x C x H x W -> B x m x .. x .., in one pass if a kernel applies."""
     if not takes_stem_kernel(stem, x):
         return max_pool(pool, stem(x))
-    window, conv = _window(pool), stem.conv
+    window, conv = window_of(pool), stem.conv
     gamma, beta, mean, var, *_, eps = norm_of(stem.bn)
     y = ops.stem(
         x.contiguous(), conv.weight, conv.stride[0], conv.padding[0], gamma, beta, mean, var, eps, window or NO_POOL
@@ -42,7 +42,7 @@ def stem_and_pool(stem: ConvLayer, pool: nn.Module, x: Tensor) -> Tensor:
 
 
 def max_pool(pool: nn.Module, x: Tensor) -> Tensor:
-    window = _window(pool)
+    window = window_of(pool)
     return pool(x) if window is None or not runs_kernels(pool, x) else ops.max_pool(x, window)
 
 
@@ -96,7 +96,7 @@ class _Contiguous(Function):
         return grad.contiguous(memory_format=torch.channels_last)
 
 
-def _window(pool: nn.Module) -> Window | None:
+def window_of(pool: nn.Module) -> Window | None:
     """The window of a max pool over squares; None for another kind of pool, or for a pool with hooks."""
     if type(pool) is not nn.MaxPool2d or pool.ceil_mode or pool.return_indices or pool.dilation not in (1, (1, 1)):
         return None

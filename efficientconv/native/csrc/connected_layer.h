@@ -193,11 +193,9 @@ inline Tensor frozen_weight(const Tensor& weight, const Tensor& scale, int64_t i
   return packed;
 }
 
-// relu(convolution(x) + bias + residual), or without the residual. `weight` is that of frozen_weight.
-inline Tensor frozen_layer(const Tensor& x, const MaybeTensor& residual, const MaybeTensor& filters, const Tensor& weight,
-                           const Tensor& bias, int64_t kernel, at::IntArrayRef dims, at::IntArrayRef connections,
-                           std::string_view anchor) {
-  const Topology topology{dims, connections, anchor};
+// convolution(x) + bias + residual, or without the residual, and ReLU if wanted. `weight` is that of frozen_weight.
+inline Tensor frozen_connected(const Tensor& x, const MaybeTensor& residual, const MaybeTensor& filters, const Tensor& weight,
+                               const Tensor& bias, int64_t kernel, const Topology& topology, bool relu) {
   TORCH_CHECK(plain_maps(x) && plain(bias) && bias.dim() == 1 && bias.numel() > 0 && kernel > 0 && kernel % 2 == 1 && topology.sound(),
               "efficientconv::frozen_layer: not the maps or the arguments of a frozen layer");
   const int64_t n = x.size(1), rows = filters ? filters->size(0) : n, outputs = bias.numel(), k = filters ? 1 : kernel;
@@ -213,8 +211,14 @@ inline Tensor frozen_layer(const Tensor& x, const MaybeTensor& residual, const M
   const Tensor maps = x.contiguous(), w = weight.contiguous(), b = bias.contiguous();
   const MaybeTensor f = contiguous(filters), added = contiguous(residual);
   Tensor y = new_tensor(sizes);
-  run_convolution(maps_of(maps), data(maps), {data(f), kernel, rows / n}, plan, data(w), {nullptr, data(b), data(added), true}, written(y));
+  run_convolution(maps_of(maps), data(maps), {data(f), kernel, rows / n}, plan, data(w), {nullptr, data(b), data(added), relu}, written(y));
   return y;
+}
+
+inline Tensor frozen_layer(const Tensor& x, const MaybeTensor& residual, const MaybeTensor& filters, const Tensor& weight,
+                           const Tensor& bias, int64_t kernel, at::IntArrayRef dims, at::IntArrayRef connections,
+                           std::string_view anchor) {
+  return frozen_connected(x, residual, filters, weight, bias, kernel, {dims, connections, anchor}, true);
 }
 
 }  // namespace efficientconv

@@ -206,6 +206,14 @@ inline int64_t tile_outputs(const PlanView& plan, int64_t left) {
   return plan.step_weights ? std::min<int64_t>(kOutputs, left) : dense_outputs(left);
 }
 
+// Lets the caches load the weights of outputs [first, last), for the next tile.
+inline void prefetch_weights(const PlanView& plan, const Weights& weights, int64_t first, int64_t last) {
+  constexpr int64_t line = 16;
+  if (!weights.rows) return;
+  for (int64_t o = first; o < last; ++o)
+    for (int64_t s = 0; s < plan.steps / plan.tiles; s += line) __builtin_prefetch(weights.rows + o * weights.stride + s);
+}
+
 // Computes tiles [begin, end) over a group of blocks. The panels are filled, `panel` floats each.
 inline void convolve_panels(const PlanView& plan, const Maps& maps, const Weights& weights, const Epilogue& epilogue,
                             const std::vector<Run>& runs, int64_t panel, const float* panels, int64_t begin, int64_t end,
@@ -220,6 +228,7 @@ inline void convolve_panels(const PlanView& plan, const Maps& maps, const Weight
       for (next = run; next != last_run && next->block == run->block;) ++next;
       for (int64_t o = first, outputs; o < after; o += outputs) {
         outputs = tile_outputs(plan, after - o);
+        if (run == runs.data()) prefetch_weights(plan, weights, o + outputs, std::min(last_output, o + 2 * outputs));
         tile_block(plan, maps, o, outputs, weights, panels + run->block * panel, run, next, epilogue, y);
       }
     }

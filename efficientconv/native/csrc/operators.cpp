@@ -2,8 +2,7 @@
 #include <ATen/Parallel.h>
 #include <torch/library.h>
 
-#include "spatial_layer.h"
-#include "stem_ops.h"
+#include "program.h"
 
 namespace efficientconv {
 
@@ -128,4 +127,14 @@ TORCH_LIBRARY_IMPL(efficientconv, AutocastCPU, m) {
 TORCH_LIBRARY_FRAGMENT(efficientconv, m) {
   m.def("empty_cache() -> ()", &efficientconv::empty_cache);
   m.def("kept_bytes() -> int", &efficientconv::kept_bytes);
+  using efficientconv::Program;
+  m.class_<Program>("Program")
+      .def(torch::init<>())
+      .def("stem", &Program::stem)
+      .def("max_pool", &Program::max_pool)
+      .def("layer", &Program::layer)
+      .def("spatial_bottleneck", &Program::spatial_bottleneck)
+      .def("average", &Program::average)
+      .def("linear", &Program::linear)
+      .def("run", [](const Program::This& program, const at::Tensor& x) { return program->run(x); });
 }

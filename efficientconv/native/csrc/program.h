@@ -1,0 +1,95 @@
+// The layers of a frozen network in one call. The way from one layer to the next through Python takes as long as the arithmetic
+// of a small layer.
+#pragma once
+
+#include <torch/custom_class.h>
+
+#include <functional>
+
+#include "spatial_layer.h"
+#include "stem_ops.h"
+
+namespace efficientconv {
+
+inline float mean_of(const float* from, int64_t count) {
+  Vec sums = {};
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) sums += load(from + i);
+  double total = std::accumulate(from + i, from + count, 0.);
+  for (int lane = 0; lane < kLanes; ++lane) total += sums[lane];
+  return static_cast<float>(total / static_cast<double>(count));
+}
+
+// B x C x H x W -> B x C x 1 x 1
+inline Tensor averages(const Tensor& x) {
+  const Tensor maps = x.contiguous();
+  const int64_t pixels = x.size(2) * x.size(3);
+  Tensor y = new_tensor({x.size(0), x.size(1), 1, 1});
+  const float* from = data(maps);
+  for (float *to = written(y), *end = to + y.numel(); to != end; ++to, from += pixels) *to = mean_of(from, pixels);
+  return y;
+}
+
+// Functions that run one after the other. Each gets the result of the function before, and the map that was kept last, which is
+// the input of a layer with a residual connection. The methods add a function; their arguments are those of the operators.
+class Program : public torch::CustomClassHolder {
+ public:
+  using Sizes = std::vector<int64_t>;
+  using This = c10::intrusive_ptr<Program>;
+
+  static void stem(const This& program, Tensor weight, int64_t stride, int64_t padding, MaybeTensor gamma, MaybeTensor beta,
+                   Tensor mean, Tensor var, double eps, Sizes pool) {
+    program->add(false, [=](const Tensor& x, const Tensor&) {
+      return efficientconv::stem(x.contiguous(), weight, stride, padding, gamma, beta, mean, var, eps, pool);
+    });
+  }
+
+  static void max_pool(const This& program, Sizes pool) {
+    program->add(false, [=](const Tensor& x, const Tensor&) { return efficientconv::max_pool(x, pool); });
+  }
+
+  // keep: keeps this function's input. residual: adds the map that was kept last.
+  static void layer(const This& program, bool keep, bool residual, MaybeTensor filters, Tensor weight, Tensor bias,
+                    int64_t kernel, Sizes dims, Sizes connections, std::string anchor) {
+    program->add(keep, [=](const Tensor& x, const Tensor& kept) {
+      return frozen_layer(x, only_if(residual, kept), filters, weight, bias, kernel, dims, connections, anchor);
+    });
+  }
+
+  static void spatial_bottleneck(const This& program, bool keep, bool residual, Tensor reduction, Tensor projection,
+                                 Tensor expansion, Tensor bias, int64_t stride, int64_t padding) {
+    program->add(keep, [=](const Tensor& x, const Tensor& kept) {
+      return frozen_spatial_bottleneck(x, only_if(residual, kept), reduction, projection, expansion, bias, stride, padding);
+    });
+  }
+
+  static void average(const This& program) {
+    program->add(false, [](const Tensor& x, const Tensor&) { return averages(x); });
+  }
+
+  // A fully connected layer, with ReLU if wanted: B x n x 1 x 1 -> B x m x 1 x 1.
+  static void linear(const This& program, Tensor weight, Tensor bias, bool relu) {
+    program->add(false, [=](const Tensor& x, const Tensor&) {
+      return frozen_connected(x, std::nullopt, std::nullopt, weight, bias, 1, {{}, {}, "center"}, relu);
+    });
+  }
+
+  Tensor run(const Tensor& x) const {
+    const at::AutoDispatchBelowADInplaceOrView below;
+    Tensor y = x, kept = x;
+    for (const auto& [keep, function] : functions_) {
+      if (keep) kept = y;
+      y = function(y, kept);
+    }
+    return y;
+  }
+
+ private:
+  using Function = std::function<Tensor(const Tensor& x, const Tensor& kept)>;
+
+  void add(bool keep, Function function) { functions_.emplace_back(keep, std::move(function)); }
+
+  std::vector<std::pair<bool, Function>> functions_;
+};
+
+}  // namespace efficientconv
