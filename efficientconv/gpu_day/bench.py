@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -33,28 +32,13 @@ class Kernel(NamedTuple):
     calls: int
 
 
-@dataclass(frozen=True)
 class Bench:
     """`tiny` tests the stages on a CPU: narrow networks, small images, few steps. The times then mean nothing."""
 
-    device: torch.device
-    tiny: bool
-
-    @property
-    def layout(self) -> str:
-        return "cifar" if self.tiny else "imagenet"
-
-    @property
-    def batch(self) -> int:
-        return 4 if self.tiny else 256
-
-    @property
-    def width(self) -> float:
-        return 0.125 if self.tiny else 1.0
-
-    @property
-    def repeats(self) -> int:
-        return 2 if self.tiny else 20
+    def __init__(self, device: torch.device, tiny: bool):
+        self.device, self.tiny = device, tiny
+        sizes = ("cifar", 4, 0.125, 2) if tiny else ("imagenet", 256, 1.0, 20)
+        self.layout, self.batch, self.width, self.repeats = sizes
 
     def models(self, names: str) -> str:
         """The models to measure: `names`, or only the first one if `tiny`."""
