@@ -90,7 +90,9 @@ class Bench:
     def trainer(self, name: str, layout: str, **settings: Any) -> Trainer:
         """A trainer with seed 0, configs/trainer/default.yaml, bf16 and the given settings; `backend` is for the layers."""
         backend = settings.pop("backend", "auto")
-        config = _trainer_config(**{"global_batch_size": self.batch, "precision": "bf16"} | settings)
+        defaults = yaml.safe_load((CONFIG_DIR / "trainer" / "default.yaml").read_text())
+        changed = {"global_batch_size": self.batch, "precision": "bf16"} | settings
+        config = validate(TrainerConfig, defaults | changed, where="trainer")
         torch.manual_seed(0)
         memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
         model = set_backend(self.network(name, layout), backend).to(self.device, memory_format=memory_format)
@@ -138,8 +140,3 @@ def steps(trainer: Trainer, layout: str) -> Callable[[], None]:
     """A function that makes one training step at each call."""
     epoch = trainer.train_epoch(OneBatch(trainer, layout), 0)  # type: ignore[arg-type]  # it reads the batches alone
     return lambda: next(epoch)
-
-
-def _trainer_config(**settings: object) -> TrainerConfig:
-    values = yaml.safe_load((CONFIG_DIR / "trainer" / "default.yaml").read_text())
-    return validate(TrainerConfig, values | settings, where="trainer")
