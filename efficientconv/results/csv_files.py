@@ -50,19 +50,12 @@ def _inert(value: object) -> object:
     if not isinstance(value, str):
         return value
     text = printable(value)
-    return f"'{text}" if _FORMULA.match(text) and not _is_float(text) else text
+    return f"'{text}" if _FORMULA.match(text) and not isinstance(_typed(text), float) else text
 
 
 def _typed(cell: str) -> object:
+    """A number if the cell is one, None for an empty cell, else the text."""
     try:
         return (int if cell.isdigit() else float)(cell)
     except ValueError:
         return cell or None
-
-
-def _is_float(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
