@@ -78,7 +78,7 @@ def main() -> None:
     for run in runs:
         run.keep_record()
     pending = [run for run in runs if run.state != "done"]
-    print(plan_text(runs, pending, estimate(pending, runs, facts), tier, args.jobs), flush=True)
+    print(plan_text(runs, estimate(pending, runs, facts), tier, args.jobs), flush=True)
     if args.dry_run:
         return
     code = train(pending, args.jobs)
