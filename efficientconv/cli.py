@@ -78,6 +78,11 @@ def compose(config_name: str, overrides: Sequence[str]) -> dict:
         return _composed(config_name, overrides)
 
 
+def compose_run(overrides: Sequence[str]) -> RunConfig:
+    """The configuration that train.py composes for these overrides. Raises UserError."""
+    return validate(RunConfig, compose("train", overrides))
+
+
 def run_config(values: dict) -> RunConfig:
     """The composed `values` as the configuration of a run.
 

@@ -44,15 +44,14 @@ def answer_help(config_name: str, sweeps: bool = False) -> None:
 
 def page(about: str, config_name: str, sweeps: bool) -> str:
     """The help page: what the command does, the choices of each group, the other settings with their comments, options."""
-    lines = (CONFIG_DIR / f"{config_name}.yaml").read_text().splitlines()
-    groups = re.findall(r"^  - (\w+): ", "\n".join(lines), re.MULTILINE)
-    blanks = [number for number, line in enumerate(lines) if not line]  # after the defaults, and before what is Hydra's
+    defaults, settings, *_ = (CONFIG_DIR / f"{config_name}.yaml").read_text().split("\n\n")  # the rest is Hydra's
+    groups = re.findall(r"^  - (\w+): ", defaults, re.MULTILINE)
     options = {option: text for option, text in OPTIONS.items() if sweeps or option != "-m"}
     parts = [
         fitted(about),
         *_section("Groups of settings, group=name:", {group: ", ".join(choices(group)) for group in groups}),
         f"Settings, key=value, as configs/{config_name}.yaml has them:",
-        *(f"  {line}" for line in lines[blanks[0] + 1 : blanks[-1]]),
+        *(f"  {line}" for line in settings.splitlines()),
         "",
         *_section("Options:", options),
     ]

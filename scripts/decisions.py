@@ -30,16 +30,14 @@ if __name__ == "__main__":
     leave_on_signals(continues=True)
     parse_args()  # a mistake and --help are answered now: the imports take seconds
 
-from efficientconv import cli
 from efficientconv.arguments import seeds, settings
-from efficientconv.config import RunConfig
+from efficientconv.cli import compose_run
 from efficientconv.errors import UserError
 from efficientconv.reproduce.plan import PlannedRun, tier_config, train
 from efficientconv.results.decisions import HELD_OUT, decisions, ledger
 from efficientconv.results.pages import page, write_files
 from efficientconv.results.record import read_record
 from efficientconv.results.table import grouped
-from efficientconv.validation import validate
 
 
 def main() -> None:
@@ -62,18 +60,14 @@ def main() -> None:
 
 def planned(tier: str, seeds: list[int], overrides: list[str], results: Path) -> list[PlannedRun]:
     """Seed by seed, each variant of each decision once. Raises UserError for overrides that change the tier's numbers."""
-    tier_config(tier, overrides, composed)
+    tier_config(tier, overrides, compose_run)
     variants = {name: settings for decision in decisions() for name, settings in decision.variants.items()}
     runs = []
     for seed in seeds:
         for name, changes in variants.items():
-            config = composed([f"tier={tier}", *overrides, f"data.val_fraction={HELD_OUT}", f"seed={seed}", *changes])
+            config = compose_run([f"tier={tier}", *overrides, f"data.val_fraction={HELD_OUT}", f"seed={seed}", *changes])
             runs.append(PlannedRun(name, config, results / tier / "decisions"))
     return runs
-
-
-def composed(overrides: list[str]) -> RunConfig:
-    return validate(RunConfig, cli.compose("train", overrides))
 
 
 def write(runs: list[PlannedRun], tier: str, results: Path) -> None:

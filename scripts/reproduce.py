@@ -41,9 +41,8 @@ if __name__ == "__main__":
     leave_on_signals(continues=True)
     parse_args()  # a mistake and --help are answered now: the imports take seconds
 
-from efficientconv import cli
 from efficientconv.arguments import require_writable, seeds, settings
-from efficientconv.config import RunConfig
+from efficientconv.cli import compose_run
 from efficientconv.engine.device import choose_device
 from efficientconv.errors import UserError, did_you_mean
 from efficientconv.reproduce.estimate import estimate
@@ -54,7 +53,6 @@ from efficientconv.reproduce.tier import load_tier
 from efficientconv.reproduce.write import write_plots, write_table
 from efficientconv.results.tables import needed_rows, table_config
 from efficientconv.results.times import read_times
-from efficientconv.validation import validate
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ def main() -> None:
     args = parse_args()
     order = parse_order(args.settings)
     rows = rows_to_train(order.tables, args.only)
-    tier = load_tier(order.tier, order.overrides, args.results, compose)
+    tier = load_tier(order.tier, order.overrides, args.results, compose_run)
     runs = plan_runs(tier.models(rows), order.seeds, tier.base, tier.folder)
     facts = tier.data_facts
     if not args.dry_run:
@@ -80,7 +78,7 @@ def main() -> None:
     for run in runs:
         run.keep_record()
     pending = [run for run in runs if run.state != "done"]
-    print(plan_text(runs, pending, estimate(pending, runs, facts), tier, args.jobs), flush=True)
+    print(plan_text(runs, estimate(pending, runs, facts), tier, args.jobs), flush=True)
     if args.dry_run:
         return
     code = train(pending, args.jobs)
@@ -97,10 +95,6 @@ def main() -> None:
         print(f"all times were measured anew; {names} still have earlier ones: make each again by the command at its end")
     if code:
         sys.exit(code)
-
-
-def compose(overrides: Sequence[str]) -> RunConfig:
-    return validate(RunConfig, cli.compose("train", overrides))
 
 
 def rows_to_train(tables: Sequence[str], only: str | None) -> list[str]:

@@ -77,8 +77,8 @@ def show(args: argparse.Namespace) -> None:
 def diff(args: argparse.Namespace) -> None:
     runs = [found(path) for path in (args.run, args.other)]
     records = [run.record for run in runs]
-    told = settings if records[0].model != records[1].model else all_settings  # a name may stand for two networks
-    sides = [results(run) | told(run.record) | flat(run.record.environment) for run in runs]
+    with_layers = records[0].model == records[1].model  # a name may stand for two networks
+    sides = [results(run) | settings(run.record, with_layers) | flat(run.record.environment) for run in runs]
     keys = [key for key in {**sides[0], **sides[1]} if sides[0].get(key) != sides[1].get(key)]
     rows = [{"": key} | {name: str(side.get(key, "")) for name, side in zip("AB", sides)} for key in keys]
     print(f"A: {args.run}\nB: {args.other}\n{parting(*records)}\n")
@@ -138,13 +138,9 @@ def results(run: FoundRun) -> dict[str, str]:
     return {title: value for title, value in shown.items() if value}
 
 
-def settings(record: RunRecord) -> dict[str, object]:
-    """The settings of the configuration, without the layers, which the model's name stands for."""
-    return {key: value for key, value in all_settings(record).items() if not key.startswith("model.stages.")}
-
-
-def all_settings(record: RunRecord) -> dict[str, object]:
-    return record.settings
+def settings(record: RunRecord, with_layers: bool = False) -> dict[str, object]:
+    """The settings of the configuration. The model's name stands for the layers."""
+    return {key: value for key, value in record.settings.items() if with_layers or not key.startswith("model.stages.")}
 
 
 def parting(one: RunRecord, other: RunRecord) -> str:

@@ -1,7 +1,7 @@
 """Writes a table and a plot of finished runs: accuracy against MACs, parameters and measured time.
 
-    python scripts/table.py outputs/*                                 prints the table; writes outputs/table.{md,csv,png,svg}
-    python scripts/table.py RUN RUN --output results/x --summaries    writes results/x.{md,csv,png,svg} and results/x/*.json
+    python scripts/table.py outputs/*                     prints the table; writes outputs/table.{md,csv,png,svg}
+    python scripts/table.py RUN RUN --output results/x    writes results/x.{md,csv,png,svg}
 
 A path is a run folder, a folder that contains run folders, or a folder of records (results/<tier>/runs). The command skips
 runs that are not finished and files that cannot be read, and names them. A row of the table is a run; a point of the plot is
@@ -11,7 +11,6 @@ a configuration, with the mean of its runs.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +26,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, help="path of the files, without ending (default: table, beside the runs)")
     parser.add_argument("--title", help="title of the markdown file and of the plot")
     parser.add_argument("--note", action="append", default=[], help="paragraph before the table in the markdown file")
-    parser.add_argument("--summaries", action="store_true", help="write each run's summary beside the table")
     return parser.parse_args()
 
 
@@ -36,7 +34,7 @@ if __name__ == "__main__":
     parse_args()  # a mistake and --help are answered now: the imports take seconds
 
 from efficientconv.errors import UserError
-from efficientconv.files import make_folder, refused_in_one_line, write_atomically
+from efficientconv.files import refused_in_one_line
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.pages import page, write_files
 from efficientconv.results.record import RunRecord
@@ -62,8 +60,6 @@ def main() -> None:
     files = {".md": text, ".csv": table.csv(), **plot(points_of(records), title, FIGURES["macs"])}
     with refused_in_one_line(f"write {output}.*", "choose another --output"):
         written = write_files(output.parent, {output.name + ending: content for ending, content in files.items()})
-        if args.summaries:
-            write_summaries(records, output)
     print(f"wrote {', '.join(map(str, written))}")
 
 
@@ -90,12 +86,6 @@ def output_of(given: Path | None, paths: Sequence[Path]) -> Path:
         return given.with_suffix("") if given.suffix in ENDINGS else given
     inside = len(paths) == 1 and paths[0].is_dir() and not (paths[0] / "config.yaml").exists()
     return (paths[0] if inside else paths[0].parent) / "table"
-
-
-def write_summaries(records: Sequence[RunRecord], folder: Path) -> None:
-    make_folder(folder)
-    for record in records:
-        write_atomically(folder / f"{record.run}.json", (json.dumps(record.summary, indent=2) + "\n").encode())
 
 
 if __name__ == "__main__":

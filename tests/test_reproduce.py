@@ -18,20 +18,18 @@ import yaml
 from PIL import Image
 
 from conftest import ROOT, command, warm_python
-from efficientconv.cli import compose
-from efficientconv.config import RunConfig
+from efficientconv.cli import compose_run
 from efficientconv.engine.identity import network_digest, run_name
 from efficientconv.engine.run_folder import in_use
 from efficientconv.errors import UserError
 from efficientconv.models import create_model, image_size_of
 from efficientconv.models.zoo import layout_config
 from efficientconv.reproduce import measure
-from efficientconv.reproduce.tier import load_tier, trained_models
+from efficientconv.reproduce.tier import load_tier
 from efficientconv.reproduce.write import write_plots
 from efficientconv.results import paper, tier_pages
-from efficientconv.results.tables import model_of, needed_rows, table_config, table_names
+from efficientconv.results.tables import model_of, needed_rows, table_config, table_names, trained_models
 from efficientconv.results.times import Times, write_times
-from efficientconv.validation import validate
 from scripts.reproduce import parse_order, rows_to_train
 
 TIERS = sorted(path.stem for path in (ROOT / "configs" / "tier").glob("*.yaml"))
@@ -108,7 +106,7 @@ def test_markdown_carries_tier_data_marks_and_verdict(reproduced: Path) -> None:
 
 def test_where_no_time_was_measured_accuracy_is_drawn_against_macs_alone(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "results" / "cifar_small" / "runs", tmp_path / "cifar_small" / "runs")
-    tier = load_tier("cifar_small", [], tmp_path, lambda overrides: validate(RunConfig, compose("train", overrides)))
+    tier = load_tier("cifar_small", [], tmp_path, compose_run)
     assert [path.name for path in write_plots(tier, {})] == ["accuracy_macs.png", "accuracy_macs.svg"]
 
 
@@ -181,13 +179,13 @@ def test_a_record_of_another_network_of_the_same_name_is_in_no_row(tmp_path: Pat
         record = json.loads(path.read_text())
         record["config"]["model"] |= changes
         (runs / path.name).write_text(json.dumps(record))
-    tier = load_tier("fashion_small", [], tmp_path, lambda given: validate(RunConfig, compose("train", given)))
+    tier = load_tier("fashion_small", [], tmp_path, compose_run)
     with pytest.warns(UserWarning, match="1 of 3 records .* or of another network than configs/model/ has by the name"):
         assert [record.run for record in tier.records] == [paths[0].stem, paths[2].stem]
 
 
 def test_a_time_of_a_network_whose_file_was_edited_since_is_measured_again(tmp_path: Path, monkeypatch) -> None:
-    tier = load_tier("smoke", [], tmp_path, lambda given: validate(RunConfig, compose("train", given)))
+    tier = load_tier("smoke", [], tmp_path, compose_run)
     times = {
         key: Times(*key, 64, 1.0, 0.1, None, None, None, None, "a CPU", network_digest(model))
         for key, model in tier.networks.items()
@@ -291,7 +289,7 @@ def test_an_override_that_changes_the_tiers_numbers_is_refused(tmp_path: Path) -
 @pytest.mark.parametrize("given", ["model=c", "+model=a", "model.width=0.125", "seed=0"])
 def test_what_the_rows_choose_is_refused_even_if_it_changes_no_number(given: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the rows of a table name the models, and seeds=0,1 names the seeds"):
-        load_tier("smoke", [given], tmp_path, lambda overrides: validate(RunConfig, compose("train", overrides)))
+        load_tier("smoke", [given], tmp_path, compose_run)
 
 
 def test_a_part_of_imagenet_makes_no_table(tmp_path: Path) -> None:
@@ -311,7 +309,7 @@ def test_a_part_of_imagenet_makes_no_table(tmp_path: Path) -> None:
 def test_every_tier_trains_every_model_of_every_table(tier: str) -> None:
     names = set()
     for model in trained_models():
-        config = validate(RunConfig, compose("train", [f"tier={tier}", f"model={model}"]))
+        config = compose_run([f"tier={tier}", f"model={model}"])
         assert config.tier == tier
         create_model(config.model, num_classes=10, image_size=config.data.image_size)
         names.add(run_name(config))
@@ -346,7 +344,7 @@ def test_topologies_are_the_models_own() -> None:
 
 
 def test_the_imagenet_tier_is_the_papers_recipe() -> None:
-    config = validate(RunConfig, compose("train", ["tier=imagenet", "model=c"]))
+    config = compose_run(["tier=imagenet", "model=c"])
     ours = {
         "resize_size": config.data.resize_size, "image_size": image_size_of(config.model, config.data.image_size),
         "global_batch_size": config.trainer.global_batch_size, "lr": config.optim.lr,

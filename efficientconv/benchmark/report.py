@@ -56,15 +56,11 @@ def written_again(folder: Path) -> None:
 
     The conditions of the measurement on each page stay.
     """
-    for what in ("layers", "models"):
-        for path in sorted(folder.glob(f"**/benchmark_{what}.csv")):
-            _page_again(path)
-
-
-def _page_again(path: Path) -> None:
-    title, *parts = path.with_suffix(".md").read_text().strip().split("\n\n")
-    about = next(part for part in parts if "interleaved repeats" in part)
-    _write_page(path.with_suffix(""), title.removeprefix("# "), about, parts[-1])
+    found = [path for what in ("layers", "models") for path in sorted(folder.glob(f"**/benchmark_{what}.csv"))]
+    for path in found:
+        title, *parts = path.with_suffix(".md").read_text().strip().split("\n\n")
+        about = next(part for part in parts if "interleaved repeats" in part)
+        _write_page(path.with_suffix(""), title.removeprefix("# "), about, parts[-1])
 
 
 def _write_page(path: Path, title: str, about: str, made_by: str) -> str:

@@ -47,7 +47,9 @@ class Subject:
         self._set_training(kind == "training")
         with torch.set_grad_enabled(kind == "training"), autocast(device, self.precision):
             x = self._in_its_format(x)
-        return self._forward(x) if kind == "forward" else self._training(x)
+        if kind == "forward":
+            return self._forward(x)
+        return self._model_step(x) if x.shape[1] == 3 else self._layer_step(x)
 
     def least_work(self, kind: str) -> Work:
         """The least work of the job, with any number of kernels."""
@@ -84,9 +86,6 @@ class Subject:
             return self._logits(x)
 
         return run
-
-    def _training(self, x: Tensor) -> Job:
-        return self._model_step(x) if x.shape[1] == 3 else self._layer_step(x)
 
     def _layer_step(self, x: Tensor) -> Job:
         """The gradient of the output is given: a loss would be a third of a fast layer's time."""

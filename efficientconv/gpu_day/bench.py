@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -33,28 +32,13 @@ class Kernel(NamedTuple):
     calls: int
 
 
-@dataclass(frozen=True)
 class Bench:
     """`tiny` tests the stages on a CPU: narrow networks, small images, few steps. The times then mean nothing."""
 
-    device: torch.device
-    tiny: bool
-
-    @property
-    def layout(self) -> str:
-        return "cifar" if self.tiny else "imagenet"
-
-    @property
-    def batch(self) -> int:
-        return 4 if self.tiny else 256
-
-    @property
-    def width(self) -> float:
-        return 0.125 if self.tiny else 1.0
-
-    @property
-    def repeats(self) -> int:
-        return 2 if self.tiny else 20
+    def __init__(self, device: torch.device, tiny: bool):
+        self.device, self.tiny = device, tiny
+        sizes = ("cifar", 4, 0.125, 2) if tiny else ("imagenet", 256, 1.0, 20)
+        self.layout, self.batch, self.width, self.repeats = sizes
 
     def models(self, names: str) -> str:
         """The models to measure: `names`, or only the first one if `tiny`."""
@@ -106,7 +90,9 @@ class Bench:
     def trainer(self, name: str, layout: str, **settings: Any) -> Trainer:
         """A trainer with seed 0, configs/trainer/default.yaml, bf16 and the given settings; `backend` is for the layers."""
         backend = settings.pop("backend", "auto")
-        config = _trainer_config(**{"global_batch_size": self.batch, "precision": "bf16"} | settings)
+        defaults = yaml.safe_load((CONFIG_DIR / "trainer" / "default.yaml").read_text())
+        changed = {"global_batch_size": self.batch, "precision": "bf16"} | settings
+        config = validate(TrainerConfig, defaults | changed, where="trainer")
         torch.manual_seed(0)
         memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
         model = set_backend(self.network(name, layout), backend).to(self.device, memory_format=memory_format)
@@ -154,8 +140,3 @@ def steps(trainer: Trainer, layout: str) -> Callable[[], None]:
     """A function that makes one training step at each call."""
     epoch = trainer.train_epoch(OneBatch(trainer, layout), 0)  # type: ignore[arg-type]  # it reads the batches alone
     return lambda: next(epoch)
-
-
-def _trainer_config(**settings: object) -> TrainerConfig:
-    values = yaml.safe_load((CONFIG_DIR / "trainer" / "default.yaml").read_text())
-    return validate(TrainerConfig, values | settings, where="trainer")

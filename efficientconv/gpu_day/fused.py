@@ -22,13 +22,14 @@ def layers(bench: Bench) -> Iterator[Row]:
     ms: time of a pass with its launches by Python. ms_of_kernels: time that the device works. relative_error: the largest
     of the output or of a gradient, against float32 without TF32.
     """
+    backends = ("triton", "reference") if bench.device.type == "cuda" else ("reference",)
     for name in bench.models("ckmi"):
         first = bench.network(name, bench.layout).stages["stage2"].layers[0].to(bench.device)
         channels, side = first.conv.in_channels, 8 if bench.tiny else 36
         x, dy = (torch.randn(bench.batch, channels, side, side, device=bench.device) for _ in range(2))
         x, dy = (maps.bfloat16().contiguous(memory_format=torch.channels_last) for maps in (x, dy))
         exact = _exact(first, x, dy)
-        for backend in _backends(bench):
+        for backend in backends:
             yield from _passes(bench, name, backend, set_backend(first, backend), x, dy, exact)
         give_back()
 
@@ -41,10 +42,6 @@ def models(bench: Bench) -> Iterator[Row]:
         row = bench.step_row(name, backend=backend, compile=compiled, compile_mode="reduce-overhead")
         yield {"backend": backend, **row}
         give_back()
-
-
-def _backends(bench: Bench) -> tuple[str, ...]:
-    return ("triton", "reference") if bench.device.type == "cuda" else ("reference",)
 
 
 def _exact(layer: nn.Module, x: Tensor, dy: Tensor) -> list[Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -41,13 +42,13 @@ class Estimate:
     rate_source: str  # what the rate was measured on
 
 
-def estimate(pending: Sequence[PlannedRun], everything: Sequence[PlannedRun], facts: DataFacts) -> list[Estimate]:
-    """An estimate for each of `pending`. The rates are from runs of `everything` on this machine, else measured now."""
+def estimate(pending: Sequence[PlannedRun], everything: Sequence[PlannedRun], facts: DataFacts) -> dict[Path, Estimate]:
+    """By `run.record`, of each of `pending`. The rates are from runs of `everything` on this machine, else measured now."""
     rates: dict[str, tuple[float, str]] = {}
     for run in pending:
         if run.row not in rates:
             rates[run.row] = _measured_rate(run.row, everything) or _trial_rate(run, facts.num_classes)
-    return [_estimate(run, facts, *rates[run.row]) for run in pending]
+    return {run.record: _estimate(run, facts, *rates[run.row]) for run in pending}
 
 
 def data_facts(config: DataConfig) -> DataFacts:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from efficientconv.reproduce.estimate import Estimate
 from efficientconv.reproduce.plan import PlannedRun
@@ -11,12 +12,9 @@ from efficientconv.results.table import Column, Table
 from efficientconv.text import duration, paragraph
 
 
-def plan_text(
-    runs: Sequence[PlannedRun], pending: Sequence[PlannedRun], estimates: Sequence[Estimate], tier: Tier, jobs: int
-) -> str:
-    """Every run with its state and, where something is left to do, its time and disk; then their sums."""
-    by_run = dict(zip(map(id, pending), estimates))
-    table = Table([(run, by_run.get(id(run))) for run in runs], [
+def plan_text(runs: Sequence[PlannedRun], estimates: Mapping[Path, Estimate], tier: Tier, jobs: int) -> str:
+    """Every run with its state and, where something is left to do, its estimate (by `run.record`); then their sums."""
+    table = Table([(run, estimates.get(run.record)) for run in runs], [
         Column("row", lambda row: row[0].row),
         Column("seed", lambda row: row[0].config.seed),
         Column("state", lambda row: row[0].state),
@@ -27,7 +25,7 @@ def plan_text(
     ])  # fmt: skip
     text = table.text() if runs else "nothing to train: arithmetic only"
     heading = f"tier {tier.name}: {tier.conditions}; records in {tier.folder / 'runs'}"
-    sums = _sums(runs, estimates, jobs)
+    sums = _sums(runs, list(estimates.values()), jobs)
     return f"{paragraph(heading)}\n{paragraph(tier.about)}\n\n{text}\n{paragraph(sums)}\n"
 
 

@@ -17,7 +17,7 @@ from efficientconv.models.budget import at_width, width_for
 from efficientconv.reproduce.estimate import DataFacts, data_facts
 from efficientconv.reproduce.plan import ComposeRun, tier_config
 from efficientconv.results.record import RunRecord, read_records_in
-from efficientconv.results.tables import budget_of, model_of, needed_rows, table_config, table_names
+from efficientconv.results.tables import budget_of, model_of, trained_models
 from efficientconv.results.times import Network, network_of
 
 DATA_TITLES = {
@@ -108,9 +108,3 @@ def _about(path: Path) -> str:
     """The comment at the head of a tier's file, without the line with the command."""
     head = itertools.takewhile(lambda line: line.startswith("#"), path.read_text().splitlines())
     return " ".join(line.removeprefix("#").strip() for line in list(head)[2:])
-
-
-def trained_models() -> list[str]:
-    """The models that any table trains at the tier's width."""
-    tables = [table for table in map(table_config, table_names()) if table.trained]
-    return list(dict.fromkeys(row for table in tables for row in needed_rows(table) if budget_of(row) is None))

@@ -10,8 +10,7 @@ from efficientconv.layers import TopologicalConv2d
 from efficientconv.models import create_model
 from efficientconv.results import paper
 from efficientconv.results.complexity_table import network_cost, stage_macs
-
-Row = dict[str, object]
+from efficientconv.results.table import Row
 
 
 def configuration_rows(models: Mapping[str, ModelConfig], image_size: int | None, num_classes: int) -> list[Row]:

@@ -17,24 +17,19 @@ def series_names(records: Sequence[RunRecord]) -> list[str]:
 
     Runs that are not finished have no accuracy to compare: the names do not depend on them.
     """
-    found: defaultdict[str, dict[str, set]] = defaultdict(lambda: defaultdict(set))
-    for record in records:
-        if record.state == "done":
-            for key, value in _conditions(record).items():
-                found[_title(record)][key].add(value)
-    return [_name(record, [key for key, values in found[_title(record)].items() if len(values) > 1]) for record in records]
-
-
-def _title(record: RunRecord) -> str:
-    return f"{record.tier or NO_TIER}, {record.config['data']['name']}"
-
-
-def _name(record: RunRecord, differing: list[str]) -> str:
-    if record.state != "done":
-        return _title(record)
-    conditions = _conditions(record)
-    return ", ".join([_title(record), *(f"{key.replace('_', ' ')} {conditions[key]}" for key in differing)])
+    described = [(f"{record.tier or NO_TIER}, {record.config['data']['name']}", _conditions(record)) for record in records]
+    found: defaultdict[tuple[str, str], set] = defaultdict(set)  # values, by title and condition
+    for title, conditions in described:
+        for key, value in conditions.items():
+            found[title, key].add(value)
+    return [
+        ", ".join([title, *(f"{key.replace('_', ' ')} {value}" for key, value in own.items() if len(found[title, key]) > 1)])
+        for title, own in described
+    ]
 
 
 def _conditions(record: RunRecord) -> dict[str, object]:
+    """Empty for a run that is not finished."""
+    if record.state != "done":
+        return {}
     return {key: record.summary.get(key) for key in CONDITIONS} | {"images": record.own_images}

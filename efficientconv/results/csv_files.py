@@ -21,25 +21,20 @@ _TAKEN = re.compile(f"'{_FORMULA.pattern}")
 
 
 def csv_text(lines: Iterable[Sequence[object]]) -> str:
-    """The lines as csv. Text that a spreadsheet would compute gets an apostrophe, which csv_lines and csv_rows remove."""
+    """The lines as csv. Text that a spreadsheet would compute gets an apostrophe, which csv_rows and read_rows remove."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(map(_inert, line) for line in lines)
     return text.getvalue()
 
 
-def csv_lines(path: Path) -> list[list[str]]:
-    """All lines of the file, the names of the columns first. Raises FileNotFoundError, UserError, UnicodeDecodeError."""
+def csv_rows(path: Path) -> list[dict[str, str]]:
+    """The lines of the file, each by the names of the columns. Raises FileNotFoundError, UserError, UnicodeDecodeError."""
     content = read_bytes(path)
     if content is None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     lines = csv.reader(io.StringIO(content.decode(), newline=""))
-    return [[cell[1:] if _TAKEN.match(cell) else cell for cell in line] for line in lines]
-
-
-def csv_rows(path: Path) -> list[dict[str, str]]:
-    """The lines of the file, each by the names of the columns."""
-    names, *lines = csv_lines(path) or [[]]
-    return [dict(zip(names, line)) for line in lines]
+    names, *rows = [[cell[1:] if _TAKEN.match(cell) else cell for cell in line] for line in lines] or [[]]
+    return [dict(zip(names, row)) for row in rows]
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -55,19 +50,12 @@ def _inert(value: object) -> object:
     if not isinstance(value, str):
         return value
     text = printable(value)
-    return f"'{text}" if _FORMULA.match(text) and not _is_float(text) else text
+    return f"'{text}" if _FORMULA.match(text) and not isinstance(_typed(text), float) else text
 
 
 def _typed(cell: str) -> object:
+    """A number if the cell is one, None for an empty cell, else the text."""
     try:
         return (int if cell.isdigit() else float)(cell)
     except ValueError:
         return cell or None
-
-
-def _is_float(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

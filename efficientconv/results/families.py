@@ -27,15 +27,11 @@ _FAMILIES = {  # colours of Okabe and Ito, which colour-blind people can disting
 _OTHERS = Family("other", "#e69f00")
 
 
+@cache
 def family_of(name: str) -> Family:
     """The family of a row of a table, or of `<model> x <width>`: by the last layer of its last stage; no stages: `other`."""
-    return _family(model_of(name.partition(" x ")[0]))
-
-
-@cache
-def _family(model: str) -> Family:
     try:
-        stages = list(model_config(model).stages.values())
+        stages = list(model_config(model_of(name.partition(" x ")[0])).stages.values())
     except UserError:
         return _OTHERS
     return _FAMILIES.get(stages[-1].blocks[-1].layer, _OTHERS) if stages else _OTHERS

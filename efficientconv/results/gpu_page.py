@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
@@ -35,17 +34,12 @@ No limit is counted for a kernel alone. The share of the limit of the whole step
 operation under `operations`."""
 
 
-@dataclass(frozen=True)
 class Measured:
-    """The measurements on one device."""
+    """The measurements on one device. `machine`: None: its peaks are not known."""
 
-    outcomes: list[tuple[Stage, Outcome]]
-    machine: Machine | None  # None: the peaks are not known
-
-    @classmethod
-    def of(cls, day: Day) -> Measured:
-        outcomes = [(stage, outcome) for stage in STAGES if (outcome := day.outcome(stage)) is not None]
-        return cls(outcomes, MACHINES.get(machine_of(day.folder.name) or ""))
+    def __init__(self, day: Day):
+        self.outcomes = [(stage, outcome) for stage in STAGES if (outcome := day.outcome(stage)) is not None]
+        self.machine = MACHINES.get(machine_of(day.folder.name) or "")
 
     @property
     def rows(self) -> dict[str, list[Row]]:
@@ -96,7 +90,7 @@ class Measured:
 
 def write_page(day: Day) -> Path:
     """Writes README.md, <stage>.csv and the pictures, from the stages' json files."""
-    found = Measured.of(day)
+    found = Measured(day)
     pictures = {} if day.tiny else found.pictures
     made = f"`python scripts/gpu_day.py{' --tiny' if day.tiny else ''}`, {found.versions}."
     told = ["A trial of the stages, with tiny networks: **no time here means anything.**"] if day.tiny else found.told
@@ -125,7 +119,7 @@ def front_line(gpus: Path) -> str:
 
 def measured_in(gpus: Path) -> list[Measured]:
     folders = (folder for folder in sorted(gpus.iterdir()) if not folder.name.endswith(TINY))
-    return [Measured.of(Day(folder, "cuda", tiny=False)) for folder in folders]
+    return [Measured(Day(folder, "cuda", tiny=False)) for folder in folders]
 
 
 def _section(stage: Stage, outcome: Outcome, found: Measured) -> list[str]:

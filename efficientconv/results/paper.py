@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from functools import cache
 
 from efficientconv.files import CONFIG_DIR
+from efficientconv.results.csv_files import csv_rows
 
 PAPER_DIR = CONFIG_DIR.parent / "results" / "paper"
 
@@ -26,8 +26,8 @@ class PaperFigure:
 
 @cache
 def figures() -> tuple[PaperFigure, ...]:
-    with open(PAPER_DIR / "figures.csv", newline="") as file:
-        return tuple(PaperFigure(tuple(line.pop("tables").split()), **line) for line in csv.DictReader(file))
+    lines = csv_rows(PAPER_DIR / "figures.csv")
+    return tuple(PaperFigure(tuple(line.pop("tables").split()), **line) for line in lines)
 
 
 def figure(row: str, column: str) -> PaperFigure | None:

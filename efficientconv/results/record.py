@@ -42,10 +42,8 @@ class RunRecord:
     environment: dict = field(default_factory=dict)
 
     def __post_init__(self):
-        if self.state == "done":
-            self._check_summary()
-
-    def _check_summary(self) -> None:
+        if self.state != "done":
+            return
         optional = [key for key in FIGURES if key != "loss" and self.summary.get(key) is not None]  # a loss may be infinite
         wrong = [key for key in _NAMES if not isinstance(self.summary.get(key), str)]
         wrong += [key for key in dict.fromkeys([*_NUMBERS, *optional]) if not _is_number(self.summary.get(key))]

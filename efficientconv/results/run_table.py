@@ -20,7 +20,8 @@ def run_table(records: Sequence[RunRecord], times: RunTimes) -> Table:
     rows = sorted(records, key=lambda record: (-record.summary["macs"], record.model, record.seed))
     return Table(rows, [
         Column("model", name="model"),
-        *map(_recorded, ("macs", "params", "top1_percent", "top5_percent")),
+        *(FIGURES[name].column(lambda record, name=name: record.summary[name])
+          for name in ("macs", "params", "top1_percent", "top5_percent")),
         FIGURES["ms_per_image"].column(lambda record: (times.of(record) or {}).get("ms")),
         FIGURES["limit_share"].column(lambda record: (times.of(record) or {}).get("limit_share")),
         Column("seed", name="seed"),
@@ -35,7 +36,3 @@ def title_of(records: Sequence[RunRecord]) -> str:
     data, widths, epochs = (sorted({r.summary[key] for r in records}) for key in ("data_name", "width", "epochs"))
     width = f"width {widths[0]:.3g}" + (f" to {widths[-1]:.3g}" if len(widths) > 1 else "")
     return f"{', '.join(data)}, {width}, {', '.join(map(str, epochs))} epochs"
-
-
-def _recorded(name: str) -> Column:
-    return FIGURES[name].column(lambda record: record.summary[name])

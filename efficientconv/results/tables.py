@@ -100,6 +100,12 @@ def needed_rows(table: TableConfig) -> list[str]:
     return [row for row in dict.fromkeys([*table.rows, *compared]) if row not in table.quoted]
 
 
+def trained_models() -> list[str]:
+    """The models that any table trains at the tier's width."""
+    tables = [table for table in map(table_config, table_names()) if table.trained]
+    return list(dict.fromkeys(row for table in tables for row in needed_rows(table) if budget_of(row) is None))
+
+
 @cache
 def tier_width(tier: str | None) -> float | None:
     """The width of the models of a tier, except rows with a budget; None: no such tier."""

@@ -9,7 +9,7 @@ import yaml
 from efficientconv.files import CONFIG_DIR
 from efficientconv.results import data_tables
 from efficientconv.results.table import Column, Row, Table
-from efficientconv.results.tables import needed_rows, table_config, table_names
+from efficientconv.results.tables import trained_models
 
 IMAGES = {"cifar": 50_000, "imagenet": data_tables.IMAGES["train"]}  # of training, by tier; each has the layout of its name
 MODELS = ("a", "c", "k", "m", "o")
@@ -36,8 +36,7 @@ def _tier_rows(tier: str, complexity: Sequence[Row], benchmarks: Sequence[Row]) 
     flops = {row["model"]: row["macs"] * FLOPS_A_MAC * images for row in complexity if row["layout"] == tier}
     measured = [row for row in benchmarks if (row["layout"], row["kind"], row["batch"]) == (tier, "training", 16)]
     days = {row["name"]: row["ms"] / row["batch"] * images / 86_400_000 for row in measured}
-    tables = [table for table in map(table_config, table_names()) if table.trained]
-    trained = {name for table in tables for name in needed_rows(table)} & flops.keys()
+    trained = flops.keys() & trained_models()
     total = SEEDS * sum(flops[model] for model in sorted(trained))
     runs = [(f"a run of {model}", flops[model], days.get(model)) for model in MODELS]
     return [*runs, (f"all {len(trained)} models of the tables, {SEEDS} seeds", total, None)]

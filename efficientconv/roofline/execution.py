@@ -27,8 +27,8 @@ def compiled(step: Step) -> list[Work]:
     """Convolutions, products and pools stay the same. Batch norm, residual connection and ReLU take two passes each way."""
     kept = [work for work in step.operations if work.kind not in _COMPILED_AWAY]
     if not step.training:
-        return kept + [_pass(maps, 2 + _residual(maps)) for maps in step.layers]
-    return kept + [work for maps in step.layers for work in [*_norm(maps), *_norm_backward(maps)]]
+        return kept + [_apply(maps) for maps in step.layers]
+    return kept + [work for maps in step.layers for work in [_pass(maps, 1), _apply(maps), *_norm_backward(maps)]]
 
 
 def fused(step: Step) -> list[Work]:
@@ -78,10 +78,6 @@ def _fused(maps: LayerMaps) -> list[Work]:
 def _plain(maps: LayerMaps, first: bool) -> list[Work]:
     """`first`: the network's first layer, whose input is the images. The images need no gradient."""
     return [_whole(maps), _apply(maps), *_norm_backward(maps), *[_whole(maps)] * (1 if first else 2)]
-
-
-def _norm(maps: LayerMaps) -> list[Work]:
-    return [_pass(maps, 1), _apply(maps)]
 
 
 def _apply(maps: LayerMaps) -> Work:

@@ -103,10 +103,10 @@ def convolution_flops(weight: Tensor, maps: Tensor) -> int:
     return 2 * weight.numel() * maps.shape[0] * math.prod(maps.shape[2:])
 
 
-def recorded(run: Callable[..., object], *args: object) -> list[Work]:
-    """The work of `run(*args)`."""
+def recorded(run: Callable[[], object]) -> list[Work]:
+    """The work of `run()`."""
     with Recorder() as recorder:
-        run(*args)
+        run()
     return recorder.work
 
 

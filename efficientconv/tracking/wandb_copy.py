@@ -147,6 +147,7 @@ class Copy:
                 shutil.rmtree(copy, ignore_errors=True)
 
     def _save(self) -> None:
+        # not write_atomically: the next start of the run removes *.tmp while this process may still write
         temporary = self.state_file.with_name("wandb.json.new")
         temporary.unlink(missing_ok=True)  # left by a kill, or a link that somebody put there
         with open(temporary, "x") as file:

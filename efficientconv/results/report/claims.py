@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from efficientconv.results.claims import ClaimResult, counts, tier_claims
@@ -19,32 +18,11 @@ TITLES = {
 }
 
 
-@dataclass(frozen=True)
-class Line:
-    """A finding or a claim. `outcome`: its verdict in words. `reasons`: one paragraph for each comparison."""
+def claim_kinds(sources: Sources) -> tuple[list[dict], int]:
+    """The claims of all tiers by what is equal, and the number of claims without runs.
 
-    verdict: str
-    outcome: str
-    title: str
-    about: str
-    points: str
-    low: float | None
-    high: float | None
-    interval: str
-    reasons: list[str]
-
-
-@dataclass(frozen=True)
-class Kind:
-    """Comparisons that hold the same equal. `counted`: verdict, its words and the number of comparisons with it."""
-
-    title: str
-    counted: list[tuple[str, str, int]]
-    lines: list[Line]
-
-
-def claim_kinds(sources: Sources) -> tuple[list[Kind], int]:
-    """The claims of all tiers by what is equal, and the number of claims without runs."""
+    Of a kind `title`, `lines` (see `_line`), and `counted`: verdict, its words and the number of comparisons with it.
+    """
     of_folder = {folder: sources.attempt(tier_claims, folder) or [] for folder in sources.tier_folders}
     stated = [claim for claims in of_folder.values() for claim in claims]
     tested = [claim for claim in stated if claim.difference_points is not None]
@@ -59,23 +37,30 @@ def claim_kinds(sources: Sources) -> tuple[list[Kind], int]:
     return shown, len(stated) - len(tested)
 
 
-def _kind(title: str, claims: Sequence[ClaimResult], lines: list[Line]) -> Kind:
+def _kind(title: str, claims: Sequence[ClaimResult], lines: list[dict]) -> dict:
     words = OUTCOMES if claims[0].equal == "cost" else {}
-    return Kind(title, [(verdict, words.get(verdict, verdict), count) for verdict, count in counts(claims).items()], lines)
+    counted = [(verdict, words.get(verdict, verdict), count) for verdict, count in counts(claims).items()]
+    return {"title": title, "counted": counted, "lines": lines}
 
 
-def _of_finding(found: Finding) -> Line:
-    title, about = f"{found.model}: {found.layers}", found.at_equal
+def _of_finding(found: Finding) -> dict:
     reasons = [f"{claim.sentence}: {claim.verdict}. {claim.why}; tier {claim.tier}." for claim in found.claims]
-    return Line(found.verdict, found.outcome, title, about, found.points, found.low, found.high, found.interval, reasons)
+    return _line(found, found.outcome, f"{found.model}: {found.layers}", found.at_equal, found.points, reasons)
 
 
-def _of_claim(claim: ClaimResult) -> Line:
-    about = f"{_model(claim.row)} against {_model(claim.than)}"
-    points, reasons = f"{claim.difference_points:+.2f}", [f"{claim.why}; tier {claim.tier}."]
-    return Line(
-        claim.verdict, claim.verdict, claim.sentence, about, points, claim.low, claim.high, claim.interval, reasons
-    )
+def _of_claim(claim: ClaimResult) -> dict:
+    about, points = f"{_model(claim.row)} against {_model(claim.than)}", f"{claim.difference_points:+.2f}"
+    return _line(claim, claim.verdict, claim.sentence, about, points, [f"{claim.why}; tier {claim.tier}."])
+
+
+def _line(
+    found: Finding | ClaimResult, outcome: str, title: str, about: str, points: str, reasons: list[str]
+) -> dict[str, object]:
+    """A finding or a claim. `outcome`: its verdict in words. `reasons`: one paragraph for each comparison."""
+    return {
+        "verdict": found.verdict, "outcome": outcome, "title": title, "about": about, "points": points, "low": found.low,
+        "high": found.high, "interval": found.interval, "reasons": reasons,
+    }  # fmt: skip
 
 
 def _model(row: str) -> str:

@@ -37,19 +37,15 @@ def page(sources: Sources, origins: Iterable[object]) -> str:
     )  # fmt: skip
     claims, untested = claim_kinds(sources)
     tables = [table for folder in sources.tier_folders for table in sources.attempt(tier_tables, folder) or []]
-    data, images = _data(sources), _kernel_images(sources)  # before the template lists what was left out
+    data = pack(sources.runs, RunTimes(sources)) | {"paper": paper_points()}  # the scripts read it as DATA
+    images = _kernel_images(sources)
     return templates.get_template("report.html").render(
-        origins=list(map(str, origins)), made=_now(), git=git_state(), warnings=sources.warnings, claims=claims,
-        untested=untested, tables=tables, kernels=images,
+        origins=list(map(str, origins)), made=f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M UTC}",
+        git=git_state(), warnings=sources.warnings, claims=claims, untested=untested, tables=tables, kernels=images,
         states=sorted(Counter(run.record.state for run in sources.runs).items()),
         style=Markup((PAGE / "report.css").read_text()), plotly=Markup(get_plotlyjs()), scripts=Markup(_scripts()),
         data=Markup(json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")),
     )  # fmt: skip
-
-
-def _data(sources: Sources) -> dict:
-    """The object that the scripts read as DATA."""
-    return pack(sources.runs, RunTimes(sources)) | {"paper": paper_points()}
 
 
 def _kernel_images(sources: Sources) -> list[dict[str, str]]:
@@ -71,7 +67,3 @@ def _kernel_images(sources: Sources) -> list[dict[str, str]]:
 def _scripts() -> str:
     texts = (f"// {name}.js\n{(PAGE / f'{name}.js').read_text()}" for name in SCRIPTS)
     return "(() => {{\n\"use strict\";\n{}\n}})();".format("\n".join(texts))
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")

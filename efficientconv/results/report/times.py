@@ -8,7 +8,8 @@ from efficientconv.results.record import RunRecord
 from efficientconv.results.report.sources import FoundRun, Sources
 from efficientconv.results.times import FILE, Times, network_of, read_times
 
-_KEYS = ("ms_per_image", "ms_per_image_batch", "limit_share", "binds")  # of a summary
+# of a summary, by the names in RunTimes.of
+_KEYS = {"ms": "ms_per_image", "batch": "ms_per_image_batch", "limit_share": "limit_share", "binds": "binds"}
 TOGETHER, ALONE = "all networks together, interleaved", "by each run at its end"
 
 
@@ -26,21 +27,17 @@ class RunTimes:
         model, summary = record.run_config.model, record.summary
         if (found := self.together.get(record.tier, {}).get(network_of(model))) and _is_of(found, model):
             measured = found.ms_per_image, found.batch_size, found.limit_share, found.binds
-            how, place = TOGETHER, f"{record.tier}/{FILE}: {found.measured_on}"
-        elif "ms_per_image" in summary:
-            measured = [summary.get(key) for key in _KEYS]
-            how, place = ALONE, None
-        else:
-            return None
-        return dict(zip(("ms", "batch", "limit_share", "binds"), measured), how=how, place=place)
+            return dict(zip(_KEYS, measured), how=TOGETHER, place=f"{record.tier}/{FILE}: {found.measured_on}")
+        if "ms_per_image" in summary:
+            return {name: summary.get(key) for name, key in _KEYS.items()} | {"how": ALONE, "place": None}
+        return None
 
     def result(self, run: FoundRun) -> dict:
         """The run's result, with the time of `of` in place of the run's own, so that one network has one time."""
         if (time := self.of(run.record)) is None:
             return run.result
-        told = {key: value for key, value in run.result.items() if key not in _KEYS}
-        measured = zip(_KEYS, (time["ms"], time["batch"], time["limit_share"], time["binds"]))
-        return told | {key: value for key, value in measured if value is not None}
+        told = {key: value for key, value in run.result.items() if key not in _KEYS.values()}
+        return told | {key: time[name] for name, key in _KEYS.items() if time[name] is not None}
 
 
 def _is_of(times: Times, own: ModelConfig) -> bool:
