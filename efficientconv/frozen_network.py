@@ -97,16 +97,22 @@ def _run_of(network: Network) -> Callable[[Tensor], Tensor] | None:
 
 def _steps(network: Network) -> Iterator[Step | None]:
     """The steps of the modules in their order; None for a module without one."""
-    stages: list[Any] = list(network.stages.values())
-    first, *others = stages
-    yield _stem(network.stem, first.pool)
-    yield from _stage(first)
-    for stage in others:
-        if type(stage.pool) is not nn.Identity:
-            window = window_of(stage.pool)
-            yield window and ("max_pool", (window,))
-        yield from _stage(stage)
+    yield _stem(network.stem, next(iter(network.stages.values())).pool)
+    for module in _body(network):
+        yield from _module(module)
     yield from _head(network.head)
+
+
+def _body(network: Network) -> Iterator[nn.Module]:
+    """The modules behind the stem and the first pool, up to the last maps."""
+    for i, stage in enumerate(network.stages.values()):
+        if type(stage) is not Stage or type(stage.layers) is not nn.Sequential:
+            yield stage
+            continue
+        for module in (stage.pool, stage.transition, *stage.layers)[i == 0 :]:
+            if type(module) is not nn.Identity:
+                yield module
+    yield network.head.conv
 
 
 def _stem(stem: Any, pool: Any) -> Step | None:
@@ -117,24 +123,19 @@ def _stem(stem: Any, pool: Any) -> Step | None:
     return "stem", (conv.weight, conv.stride[0], conv.padding[0], gamma, beta, mean, var, eps, window)
 
 
-def _stage(stage: Any) -> Iterator[Step | None]:
-    if type(stage) is not Stage or type(stage.layers) is not nn.Sequential:
-        yield None
-        return
-    for layer in (stage.transition, *stage.layers):
-        if type(layer) is not nn.Identity:
-            yield from _layer(layer)
-
-
-def _layer(layer: Any) -> Iterator[Step | None]:
-    """A step for each convolution. The first one keeps its input for the last one's residual connection."""
-    layer = layer.contiguous if isinstance(layer, PackedLayer) else layer
-    if not isinstance(layer, FrozenLayer) or not layer.convolutions:
-        yield None
-        return
-    for i, (operator, arguments) in enumerate(layer.convolutions):
-        last = i == len(layer.convolutions) - 1
-        yield LAYERS[operator._opname], (i == 0, last and layer.residual, *arguments)
+def _module(module: Any) -> Iterator[Step | None]:
+    """Of a layer: a step for each convolution. The first one keeps its input for the last one's residual connection."""
+    if isinstance(module, PackedLayer) and module.contiguous:  # faster here, even if the maps must be made contiguous
+        module = module.contiguous
+    if isinstance(module, PackedLayer):
+        yield "packed", (True, module.residual, module.weight, module.bias, *module.geometry)
+    elif isinstance(module, FrozenLayer) and module.convolutions:
+        for i, (operator, arguments) in enumerate(module.convolutions, 1):
+            last = i == len(module.convolutions)
+            yield LAYERS[operator._opname], (i == 1, last and module.residual, *arguments)
+    else:
+        window = window_of(module)
+        yield window and ("max_pool", (window,))
 
 
 def _head(head: Any) -> Iterator[Step | None]:
@@ -143,7 +144,6 @@ def _head(head: Any) -> Iterator[Step | None]:
     if not one_value or kinds != [nn.AdaptiveAvgPool2d, FrozenLinear, nn.ReLU, nn.Dropout, FrozenLinear]:
         yield None
         return
-    yield from _layer(head.conv)
     yield "average", ()
     for linear, relu in ((head.hidden, True), (head.classifier, False)):
         yield None if linear.bias is None else ("linear", (linear.weight, linear.bias, relu))

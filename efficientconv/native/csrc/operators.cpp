@@ -134,6 +134,7 @@ TORCH_LIBRARY_FRAGMENT(efficientconv, m) {
       .def("max_pool", &Program::max_pool)
       .def("layer", &Program::layer)
       .def("spatial_bottleneck", &Program::spatial_bottleneck)
+      .def("packed", &Program::packed)
       .def("average", &Program::average)
       .def("linear", &Program::linear)
       .def("run", [](const Program::This& program, const at::Tensor& x) { return program->run(x); });

@@ -30,6 +30,38 @@ inline Tensor averages(const Tensor& x) {
   return y;
 }
 
+// A convolution whose weights oneDNN has packed, with a bias: channels-last maps B x n x H x W -> B x m x H' x W'.
+struct PackedConvolution {
+  Tensor weight, bias;
+  std::vector<int64_t> padding, stride, dilation;
+  int64_t groups;
+
+  // relu(convolution(x) + bias + residual), or without the residual
+  Tensor layer(const Tensor& images, const MaybeTensor& residual) const {
+    const Tensor x = images.contiguous(at::MemoryFormat::ChannelsLast);
+    if (!residual) return run(x).relu_();  // not oneDNN's ReLU, which makes 0 of NaN
+    if (x.size(2) * x.size(3) == 1) return run(x).add_(*residual).relu_();  // oneDNN of torch 2.11 refuses maps of one pixel
+    static const c10::OperatorHandle adds = c10::Dispatcher::singleton().findSchemaOrThrow(kName, "binary");
+    const at::Scalar one = 1.;
+    return call(adds, {x, residual->contiguous(at::MemoryFormat::ChannelsLast), weight, bias, padding, stride, dilation, groups,
+                       "add", one, c10::IValue(), Scalars(), c10::IValue()}).relu_();
+  }
+
+ private:
+  using Scalars = c10::List<std::optional<at::Scalar>>;
+  static constexpr const char* kName = "mkldnn::_convolution_pointwise";
+
+  Tensor run(const Tensor& x) const {
+    static const c10::OperatorHandle plain = c10::Dispatcher::singleton().findSchemaOrThrow(kName, "");
+    return call(plain, {x, weight, bias, padding, stride, dilation, groups, "none", Scalars(), ""});
+  }
+
+  static Tensor call(const c10::OperatorHandle& operation, Stack stack) {
+    operation.callBoxed(stack);
+    return stack.back().toTensor();
+  }
+};
+
 // Functions that run one after the other. Each gets the result of the function before, and the map that was kept last, which is
 // the input of a layer with a residual connection. The methods add a function; their arguments are those of the operators.
 class Program : public torch::CustomClassHolder {
@@ -61,6 +93,12 @@ class Program : public torch::CustomClassHolder {
     program->add(keep, [=](const Tensor& x, const Tensor& kept) {
       return frozen_spatial_bottleneck(x, only_if(residual, kept), reduction, projection, expansion, bias, stride, padding);
     });
+  }
+
+  static void packed(const This& program, bool keep, bool residual, Tensor weight, Tensor bias, Sizes padding, Sizes stride,
+                     Sizes dilation, int64_t groups) {
+    const PackedConvolution convolution{weight, bias, padding, stride, dilation, groups};
+    program->add(keep, [=](const Tensor& x, const Tensor& kept) { return convolution.layer(x, only_if(residual, kept)); });
   }
 
   static void average(const This& program) {
