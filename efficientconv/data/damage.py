@@ -7,6 +7,7 @@ from collections.abc import Callable
 from efficientconv.errors import UserError
 
 Listener = Callable[[str, str], None]  # gets the path and the reason
+Damaged = dict[str, str]  # the reasons, by path
 
 
 class DamagedImage(UserError):
@@ -28,7 +29,7 @@ class DamageLog:
 
     def __init__(self, num_images: int, max_fraction: float):
         self.num_images, self.max_fraction = num_images, max_fraction
-        self.reasons: dict[str, str] = {}  # by path
+        self.reasons: Damaged = {}
         self._listener: Listener | None = None
 
     def listen(self, listener: Listener) -> None:
