@@ -202,7 +202,7 @@ class Run:
         summary |= training_totals(self.store.log.values) | self.code
         if self.world.is_main:
             summary |= self.training.measured_time()  # last, so that nothing of the run comes after it
-            self.store.write_results(summary, self.config, self.training.data.classes)
+            self.store.write_results(summary)
         self.reporter.set_state("done", self.trainer.step)
         return summary
 
