@@ -52,7 +52,7 @@ def load_test_images(config: DataConfig, classes: list[str], image_size: int) ->
         split = _labelled_files(root, classes, passed_over)
         digest = digest_of(split, config)
         if config.name != "imagenet" and fits_in_memory(config, image_size):
-            split = decode_for_evaluation(split, image_size, resize_others=config.image_size is not None)
+            split = decode_for_evaluation(split, image_size, config)
         return TestImages(split, digest, ORIGINAL, passed_over)
     data = DATA_SETS.get(config.name)(config)
     split = _relabelled(data.test, data.classes, classes, config.name)
