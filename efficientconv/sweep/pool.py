@@ -102,20 +102,22 @@ def _said(outcome: Outcome) -> str:
 
 def write_configs(configs: Sequence[RunConfig]) -> list[RunFolder]:
     """The folders of the distinct runs. Each holds its configuration, so that later edits of files do not change the run."""
-    folders, images = {}, {}
+    folders: dict[Path, RunFolder] = {}
+    images_at: dict[str, Fingerprint | None] = {}  # by the settings of the data set
     one = configs[0].run_dir if configs else None
     if one is not None and [config.run_dir for config in configs[1:]].count(one):
         raise UserError(f"run_dir={one} is the folder of one run, not of {len(configs)}; set output_root instead")
     for config in configs:
         place = config.data.model_dump_json()
-        if place not in images:
-            images[place] = _images(config)
-        folder = run_folder(config, images[place])
+        if place not in images_at:
+            images_at[place] = _images(config)
+        images = images_at[place]
+        folder = run_folder(config, images)
         folder.check(config)
         if folder.summary() is None:
             folder.prepare(config)
-        elif images[place] is not None:
-            refuse_other_images(folder, config, images[place])
+        elif images is not None:
+            refuse_other_images(folder, config, images)
         folders[folder.path] = folder
     return list(folders.values())
 

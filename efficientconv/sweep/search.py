@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
-from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.distributions import distribution_to_json
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from efficientconv.arguments import require_writable
@@ -30,7 +30,7 @@ from efficientconv.signals import Preempted
 from efficientconv.sweep.job import Job, Start
 from efficientconv.sweep.outcome import Outcome
 from efficientconv.sweep.pool import Pool, say
-from efficientconv.sweep.ranges import short, suggest
+from efficientconv.sweep.ranges import Distribution, short, suggest
 from efficientconv.text import duration
 
 OBJECTIVE = "val_top1_percent"
@@ -64,9 +64,7 @@ class Search:
         UserError: no images are held out, the study was begun with other settings, or another process searches in it.
     """
 
-    def __init__(
-        self, folder: Path, ranges: dict[str, BaseDistribution], configure: Callable[[Sequence[str]], RunConfig]
-    ):
+    def __init__(self, folder: Path, ranges: dict[str, Distribution], configure: Callable[[Sequence[str]], RunConfig]):
         base = configure([])
         if not base.data.val_fraction:
             raise UserError("a search does not evaluate test images: hold out training images, with data.val_fraction=0.1")
@@ -84,8 +82,8 @@ class Search:
             storage=f"sqlite:///{folder.absolute() / 'study.db'}", study_name=folder.name, direction="maximize",
             pruner=optuna.pruners.MedianPruner(), load_if_exists=True,
         )  # fmt: skip
-        question = {key: distribution_to_json(ranges[key]) for key in sorted(ranges)} | {"fixed": identity(base)}
-        question |= {"images": None if self.images is None else self.images.train}
+        question: dict[str, object] = {key: distribution_to_json(ranges[key]) for key in sorted(ranges)}
+        question |= {"fixed": identity(base), "images": None if self.images is None else self.images.train}
         self._refuse_another(json.loads(json.dumps(question)))
 
     def run(self, trials: int, jobs: int, after_each: Callable[[], None]) -> None:
@@ -103,7 +101,7 @@ class Search:
 
     def best(self) -> FrozenTrial | None:
         finished = self.study.get_trials(states=(TrialState.COMPLETE,))
-        return max(finished, key=lambda trial: trial.value, default=None)
+        return max(finished, key=lambda trial: trial.value or 0.0, default=None)
 
     def run_of(self, trial: FrozenTrial) -> RunFolder:
         return RunFolder(self.folder / trial.user_attrs["run"])
