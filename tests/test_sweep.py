@@ -224,7 +224,7 @@ def test_a_mistake_in_one_run_is_one_line_before_any_is_started(tmp_path):
         (["seed=0,1", "hydra/launcher=joblob"], "unknown hydra/launcher 'joblob': did you mean 'joblib'?"),
         (["seed=0,1", "hydra.launcher.jobs=0"], "hydra.launcher.jobs=0: give 1 or more"),
         (["seed=0,1", "hydra.launcher.jobs=two"], "Value 'two' of type 'str' could not be converted to Integer"),
-        (["seed=0,1", "hydra/sweeper=basic"], "hydra/launcher=local trains what hydra/sweeper=grid has frozen"),
+        (["seed=0,1", "hydra/sweeper=basic"], "hydra/launcher=local trains the folders that hydra/sweeper=grid writes"),
         (["model=glob(zz*)", "seed=0,1"], "model=glob(zz*) has no value"),
         (["seed=range(1,0)"], "seed=range(1,0) has no value"),
         (["seed=interval(0,1)"], "to search ranges: scripts/tune.py"),

@@ -141,7 +141,7 @@ def python_path() -> str:
     return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 
 
-def frozen_config(folder: Path) -> RunConfig:
+def config_in(folder: Path) -> RunConfig:
     """The configuration of the run in `folder`, which may have been moved. Raises UserError if the folder holds no run."""
     return RunFolder(folder).config().model_copy(update={"run_dir": str(folder)})
 
@@ -152,7 +152,7 @@ def main() -> None:
     preemption.install()
     if args.until_stdin_ends:
         threading.Thread(target=_follow_stdin, args=(preemption,), daemon=True).start()
-    train(frozen_config(args.folder), preemption, with_test=not args.without_test)
+    train(config_in(args.folder), preemption, with_test=not args.without_test)
 
 
 def parse_args() -> argparse.Namespace:
