@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from efficientconv.errors import UserError
 
@@ -22,6 +23,15 @@ class DamagedImage(UserError):
             f"cannot read the image '{self.path}' ({self.reason}): replace it or delete it; "
             "scripts/verify_data.py finds all such images"
         )
+
+
+@contextmanager
+def unreadable_named(name: str) -> Iterator[None]:
+    """For the reading of an image file: an OSError inside the block becomes a DamagedImage."""
+    try:
+        yield
+    except OSError as error:
+        raise DamagedImage(name, error.strerror or str(error)) from None
 
 
 class DamageLog:

@@ -41,9 +41,9 @@ def digest_of(split: Split, config: DataConfig) -> str:
         for part in _of_files(split.files.tolist(), os.fsencode(f"{root_of(config)}{os.sep}")):
             digest.update(part)
     elif isinstance(split, PreparedSplit):
-        digest.update(split.records.view("u1"))  # each image's name and checksum
+        digest.update(split.records.view("u1").data)  # each image's name and checksum
     else:
-        digest.update(split.labels.numpy())  # the set and the configuration determine the images
+        digest.update(split.labels.numpy().data)  # the set and the configuration determine the images
     return digest.hexdigest()[:16]
 
 

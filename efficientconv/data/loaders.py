@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -63,13 +64,15 @@ class TrainLoader:
         images: float32 B x 3 x S x S, normalised. labels: int64 B, or with mixup or cutmix the shares of the classes,
         float32 B x classes. Both are on the device.
         """
-        draws = self._mixing and self._mixing.draws(self._plan.seed, epoch, self._plan.num_images)
+        mixed = None
+        if self._mixing is not None:
+            mixed = partial(self._mixing, draws=self._mixing.draws(self._plan.seed, epoch, self._plan.num_images))
         for task, frames, labels, damaged in self._source.read(self._plan.tasks(epoch, start)):
             for name, reason in damaged.items():
                 self._damage.add(name, reason)
             numbers = torch.from_numpy(task.numbers).to(self._normalise.device, non_blocking=True)
             images = self._normalise(crop_and_flip(frames, numbers, self._image_size, self._padding, self._flip))
-            yield (images, labels) if draws is None else self._mixing(images, labels, draws, task.indices)
+            yield (images, labels) if mixed is None else mixed(images, labels, indices=task.indices)
 
     def __str__(self) -> str:
         return str(self._source)
@@ -117,6 +120,7 @@ def train_loader(
     _check_batch(global_batch_size, accumulation_steps, shard, len(split), config)
     plan = TrainPlan(len(split), global_batch_size, accumulation_steps, seed, shard)
     normalise, mixing = Normalise(config.mean, config.std, device, channels_last), _mixing(config, plan, num_classes)
+    source: ImageSource
     if isinstance(split, MemorySplit):
         _check_memory(split, config, image_size)
         source, padding = MemoryImages(split, device), config.crop_padding
@@ -198,6 +202,8 @@ def _resize(config: DataConfig, image_size: int) -> Resize:
 def _mixing(config: DataConfig, plan: TrainPlan, num_classes: int | None) -> Mixing | None:
     if not (config.mixup_alpha or config.cutmix_alpha):
         return None
+    if num_classes is None:
+        raise ValueError("mixup and cutmix need num_classes")
     if plan.batch_size % 2:
         raise UserError(
             f"mixup and cutmix mix pairs, and a process has {plan.batch_size} images at a time: "

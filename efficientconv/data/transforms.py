@@ -120,14 +120,11 @@ class TrainTransform:
         if self.min_crop_area is None and self.randaugment is None:
             return self._cropped(pixels, index, numbers)
         rng = image_generator(self.seed, epoch, index)
-        pixels = self._cropped(pixels, index, numbers) if self.min_crop_area is None else self._box_of(pixels, rng)
+        if self.min_crop_area is None:
+            pixels = self._cropped(pixels, index, numbers)
+        else:
+            pixels = _resized_crop(pixels, self.min_crop_area, self.image_size, rng)
         return pixels if self.randaugment is None else _augmented(pixels, self.randaugment, int(rng.integers(2**63)))
-
-    def _box_of(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        rows, columns, _ = pixels.shape
-        top, left, height, width = random_box(rows, columns, self.min_crop_area, rng)
-        box = np.ascontiguousarray(pixels[top : top + height, left : left + width])
-        return resized(box, self.image_size, self.image_size)
 
     def _cropped(self, pixels: np.ndarray, index: int, numbers: np.ndarray) -> np.ndarray:
         _require_size(pixels, self.image_size, self.images.name(index))
@@ -139,6 +136,12 @@ class TrainTransform:
 
 
 Transform = TrainTransform | EvalTransform
+
+
+def _resized_crop(pixels: np.ndarray, min_area: float, size: int, rng: np.random.Generator) -> np.ndarray:
+    rows, columns, _ = pixels.shape
+    top, left, height, width = random_box(rows, columns, min_area, rng)
+    return resized(np.ascontiguousarray(pixels[top : top + height, left : left + width]), size, size)
 
 
 def random_box(height: int, width: int, min_area: float, rng: np.random.Generator) -> tuple[int, int, int, int]:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from efficientconv.data.damage import Damaged
 from efficientconv.data.parallel import capacity
@@ -116,11 +117,11 @@ class DecodedImages:
             DecodeDataset(transform, self.ring),
             sampler=self._sampler,
             batch_size=None,  # a task is a batch
-            collate_fn=_as_it_is,
+            collate_fn=lambda decoded: decoded,  # as it is: torch would make tensors of its arrays
             num_workers=workers,
             prefetch_factor=self.capacity.ahead or None,
             persistent_workers=workers > 0,
-            worker_init_fn=_leave_signals_to_the_parent,
+            worker_init_fn=lambda worker: ignore_signals(),  # the parent answers them
             multiprocessing_context="fork" if workers else None,  # the ring passes by fork
             generator=torch.Generator(),  # else each pass would change torch's global random state
         )
@@ -163,13 +164,5 @@ def end_workers() -> None:
     """Ends the workers of all loaders in this process. A loader that is read again starts new ones."""
     for loader in _LOADERS:
         workers, loader._iterator = loader._iterator, None  # torch has no public name for it
-        if workers is not None:
+        if isinstance(workers, _MultiProcessingDataLoaderIter):
             workers._shutdown_workers()
-
-
-def _leave_signals_to_the_parent(worker: int) -> None:
-    ignore_signals()
-
-
-def _as_it_is(answer: Decoded | UserError) -> Decoded | UserError:
-    return answer
