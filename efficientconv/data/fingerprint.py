@@ -29,7 +29,7 @@ class Fingerprint:
     own: bool  # the user's own images: a run's name depends on them. For other sets the name of the set is enough
 
 
-def fingerprint(data: DataSet, config: DataConfig) -> Fingerprint:
+def fingerprint_of(data: DataSet, config: DataConfig) -> Fingerprint:
     """The fingerprint of `data`, as its function in DATA_SETS returns it: nothing is held out, and no file is decoded."""
     return Fingerprint(digest_of(data.train, config), digest_of(data.test, config), data.pixels, data.name in OWN_SETS)
 

@@ -38,7 +38,7 @@ class RunStore:
     def _claim(self) -> None:
         folder, training, config = self.folder, self.training, self.training.config
         self.lock = folder.hold(config)
-        refuse_other_images(folder, config, training.images)
+        refuse_other_images(folder, config, training.fingerprint)
         refuse_other_processes(folder, training.world.size)
         folder.read_json(folder.damaged_file.name)  # raises UserError now, not at the first damaged image
         self.check_space()

@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from efficientconv.config import RunConfig
-from efficientconv.data import Fingerprint, fingerprint
+from efficientconv.data import Fingerprint
 from efficientconv.data.parallel import CORES, available_cores
 from efficientconv.engine.continuation import found_data, refuse_other_images
 from efficientconv.engine.run_folder import RunFolder, run_folder
@@ -103,32 +103,32 @@ def _said(outcome: Outcome) -> str:
 def write_configs(configs: Sequence[RunConfig]) -> list[RunFolder]:
     """The folders of the distinct runs. Each holds its configuration, so that later edits of files do not change the run."""
     folders: dict[Path, RunFolder] = {}
-    images_at: dict[str, Fingerprint | None] = {}  # by the settings of the data set
+    fingerprints: dict[str, Fingerprint | None] = {}  # by the settings of the data set
     one = configs[0].run_dir if configs else None
     if one is not None and [config.run_dir for config in configs[1:]].count(one):
         raise UserError(f"run_dir={one} is the folder of one run, not of {len(configs)}; set output_root instead")
     for config in configs:
         place = config.data.model_dump_json()
-        if place not in images_at:
-            images_at[place] = _images(config)
-        images = images_at[place]
-        folder = run_folder(config, images)
+        if place not in fingerprints:
+            fingerprints[place] = _fingerprint(config)
+        fingerprint = fingerprints[place]
+        folder = run_folder(config, fingerprint)
         folder.check(config)
         if folder.summary() is None:
             folder.prepare(config)
-        elif images is not None:
-            refuse_other_images(folder, config, images)
+        elif fingerprint is not None:
+            refuse_other_images(folder, config, fingerprint)
         folders[folder.path] = folder
     return list(folders.values())
 
 
-def _images(config: RunConfig) -> Fingerprint | None:
-    """The images of a run; None also if they are missing or damaged: the start of this run then reports the fault."""
+def _fingerprint(config: RunConfig) -> Fingerprint | None:
+    """As of found_data; None also if the images are missing or damaged: the start of this run then reports the fault."""
     try:
-        found = found_data(config)
+        _, fingerprint = found_data(config)
     except UserError:
         return None
-    return None if found is None else fingerprint(found, config.data)
+    return fingerprint
 
 
 def shares(jobs: int) -> list[dict[str, str]]:

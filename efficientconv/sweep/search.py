@@ -18,7 +18,6 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from efficientconv.arguments import require_writable
 from efficientconv.config import RunConfig
-from efficientconv.data import fingerprint
 from efficientconv.engine.continuation import found_data
 from efficientconv.engine.epoch_log import read_records
 from efficientconv.engine.identity import identity, run_name
@@ -71,10 +70,9 @@ class Search:
         self.folder, self.ranges, self.configure, self.seed = folder, ranges, configure, base.seed
         self.under_way: dict[Path, Attempt] = {}  # by run folder
         self.preempted = False
-        found = found_data(base)
+        found, self.fingerprint = found_data(base)
         if found is not None and found.train.labels.bincount().max() < 2:
             raise UserError("a search needs held-out images, and no class has two training images")
-        self.images = None if found is None else fingerprint(found, base.data)
         require_writable(folder)
         busy = f"another process searches in {folder}; wait for it, or choose another --study"
         self.lock = lock(folder / "run.lock", busy)
@@ -83,7 +81,7 @@ class Search:
             pruner=optuna.pruners.MedianPruner(), load_if_exists=True,
         )  # fmt: skip
         question: dict[str, object] = {key: distribution_to_json(ranges[key]) for key in sorted(ranges)}
-        question |= {"fixed": identity(base), "images": None if self.images is None else self.images.train}
+        question |= {"fixed": identity(base), "images": None if self.fingerprint is None else self.fingerprint.train}
         self._refuse_another(json.loads(json.dumps(question)))
 
     def run(self, trials: int, jobs: int, after_each: Callable[[], None]) -> None:
@@ -133,7 +131,7 @@ class Search:
 
     def _claim(self, attempt: Attempt, overrides: Sequence[str]) -> RunFolder:
         config, trial = self.configure(overrides), attempt.trial
-        name = trial.user_attrs.get("run", run_name(config, self.images))
+        name = trial.user_attrs.get("run", run_name(config, self.fingerprint))
         if self.folder / name in self.under_way:  # of another trial with the same setting
             name = f"{name}-trial{trial.number}"
         folder = RunFolder(self.folder / name)
