@@ -151,7 +151,7 @@ def evaluate_split(
     trainer = config.trainer
     loader = eval_loader(
         split, config.data, image_size=image_size, device=device, channels_last=trainer.channels_last,
-        batch_size=trainer.global_batch_size // trainer.accumulation_steps, shard=world.shard,
+        batch_size=trainer.global_batch_size // trainer.accumulation_steps, shard=world,
     )  # fmt: skip
     result = evaluate(model, loader, device, trainer.precision, world)
     assert result.images == len(split), f"{result.images} of {len(split)} images were evaluated"

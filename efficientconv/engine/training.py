@@ -110,7 +110,7 @@ def build_training(
         warnings.warn(f"data.val_fraction={config.data.val_fraction} holds out no image: no class has two", stacklevel=2)
     image_size = image_size_of(config.model, data.image_size)
     loader = train_loader(
-        data.train, config.data, image_size=image_size, seed=config.seed, device=device, shard=world.shard,
+        data.train, config.data, image_size=image_size, seed=config.seed, device=device, shard=world,
         global_batch_size=config.trainer.global_batch_size, accumulation_steps=config.trainer.accumulation_steps,
         channels_last=config.trainer.channels_last, damage=data.damage, num_classes=data.num_classes,
     )  # fmt: skip
