@@ -29,7 +29,7 @@ from efficientconv.signals import Preempted, nothing_begun
 
 if TYPE_CHECKING:
     from efficientconv.engine.run_folder import RunFolder
-    from efficientconv.sweep.outcome import Outcome
+    from efficientconv.sweep.outcome import RunOutcome
 
 
 @dataclass
@@ -94,7 +94,7 @@ class GridSweeper(Sweeper):
         HydraConfig.instance().set_config(config)  # for ${hydra:...}
         return plain(config)
 
-    def _launch(self, folders: "list[RunFolder]") -> "list[Outcome]":
+    def _launch(self, folders: "list[RunFolder]") -> "list[RunOutcome]":
         """The outcome of the run of each folder."""
         from efficientconv.sweep.job import python_path
 
@@ -138,7 +138,7 @@ class LocalLauncher(Launcher):
         ]
 
 
-def train_folder(cfg: DictConfig) -> "Outcome":
+def train_folder(cfg: DictConfig) -> "RunOutcome":
     """A job of any launcher except local, on any machine. A stopped job ends with exit code 75, without a result."""
     from efficientconv.sweep.job import config_in
     from efficientconv.sweep.pool import run_jobs
@@ -157,16 +157,16 @@ def _override(key: str, value: str) -> str:
     return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
 
 
-def _returned(folder: "RunFolder", result: JobReturn) -> "Outcome":
+def _returned(folder: "RunFolder", result: JobReturn) -> "RunOutcome":
     if result.status is JobStatus.COMPLETED:
         return result.return_value
     return _found(folder, str(result._return_value))
 
 
-def _found(folder: "RunFolder", reason: str) -> "Outcome":
+def _found(folder: "RunFolder", reason: str) -> "RunOutcome":
     """The outcome of a job without a result, from its folder."""
-    from efficientconv.sweep.outcome import Outcome
+    from efficientconv.sweep.outcome import RunOutcome
 
     if folder.summary() is not None:
-        return Outcome(folder.path, "ok", 0, 0.0, "")
-    return Outcome(folder.path, "failed", 1, 0.0, f"left {folder.state()}: {reason}")
+        return RunOutcome(folder.path, "ok", 0, 0.0, "")
+    return RunOutcome(folder.path, "failed", 1, 0.0, f"left {folder.state()}: {reason}")

@@ -31,7 +31,7 @@ from efficientconv.engine.run import train
 from efficientconv.engine.run_folder import RunFolder
 from efficientconv.errors import UserError
 from efficientconv.files import open_to_append
-from efficientconv.sweep.outcome import Outcome
+from efficientconv.sweep.outcome import RunOutcome
 from efficientconv.text import duration, printable
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,7 +100,7 @@ class Job:
         traces = [number for number, line in enumerate(lines) if line.startswith("Traceback ")]
         return "\n".join(lines[traces[-1] :][-ERROR_LINES:]) if traces else self._reason()
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> RunOutcome:
         """How the run ended. Call it only after the end."""
         code = self.process.returncode
         if self.asked and code == -signal.SIGTERM:
@@ -111,7 +111,7 @@ class Job:
             name = signal.Signals(-code).name
             hint = "; was there enough memory?" if name == "SIGKILL" else ""
             code, reason = 128 - code, f"killed by {name}{hint}"
-        return Outcome(self.folder, state, code, time.monotonic() - self.started, reason)
+        return RunOutcome(self.folder, state, code, time.monotonic() - self.started, reason)
 
     def _reason(self) -> str:
         lines = self._lines()

@@ -27,7 +27,7 @@ from efficientconv.files import lock
 from efficientconv.results.figures import FIGURES
 from efficientconv.signals import Preempted
 from efficientconv.sweep.job import Job, Start
-from efficientconv.sweep.outcome import Outcome
+from efficientconv.sweep.outcome import RunOutcome
 from efficientconv.sweep.pool import Pool, say
 from efficientconv.sweep.ranges import Distribution, short, suggest
 from efficientconv.text import duration
@@ -152,7 +152,7 @@ class Search:
             attempt.pruned = True
             job.ask_to_end()
 
-    def _ended(self, job: Job, outcome: Outcome) -> None:
+    def _ended(self, job: Job, outcome: RunOutcome) -> None:
         attempt = self.under_way.pop(job.folder)
         if attempt.pruned:
             told = self.study.tell(attempt.trial, state=TrialState.PRUNED)
@@ -176,7 +176,7 @@ class Search:
             with suppress(OSError):  # a full disk: only lists of runs lack it
                 folder.write_json("status.json", folder.read_json("status.json") | told)
 
-    def _say(self, told: FrozenTrial, outcome: Outcome) -> None:
+    def _say(self, told: FrozenTrial, outcome: RunOutcome) -> None:
         best, value = self.best(), FIGURES[OBJECTIVE].show(told.value) or outcome.reason
         so_far = f"; best so far {FIGURES[OBJECTIVE].show(best.value)} (trial {best.number})" if best else ""
         at = f"{STATES[told.state]} after {duration(outcome.seconds)}"
