@@ -66,7 +66,7 @@ class PreparedManifest:
     subset: bool  # not checked against ImageNet's official counts
     counts: dict[str, int]  # images, by split
     files: dict[str, dict]  # bytes and sha256, by name
-    made_with: dict[str, str]  # versions
+    made_with: dict[str, str | None]  # versions
     format: int = FORMAT
     contents: str | None = None  # SHA-256 of the content of some images (preparation/source.py); earlier versions: None
 

@@ -53,7 +53,7 @@ def encoded(item: Item, recipe: Recipe) -> tuple[bytes, int, int]:
     return _jpeg(image, recipe.quality), image.height, image.width
 
 
-def _jpeg(image: Image.Image, quality: int) -> bytes:
+def _jpeg(image: Image.Image, quality: int | None) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality, subsampling="4:4:4")
     return buffer.getvalue()

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from hashlib import sha256
 from pathlib import Path
-from typing import TextIO
+from typing import IO
 
 from efficientconv.data.damage import DamagedImage, unreadable_named
 from efficientconv.data.decode import header_of, read_rgb
@@ -57,7 +57,7 @@ def _check(path: str) -> Finding:
 class Manifest:
     """A CSV file of findings, with one row for each image. It replaces an earlier file only when it is complete."""
 
-    def __init__(self, file: TextIO, root: Path):
+    def __init__(self, file: IO[str], root: Path):
         self._rows, self._root = csv.writer(file, lineterminator="\n"), root
         self._rows.writerow(["split", *(field.name for field in fields(Finding))])
 
