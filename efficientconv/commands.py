@@ -46,7 +46,7 @@ def evaluate() -> None:
             from efficientconv.engine.evaluate_run import evaluate_run
             from efficientconv.engine.reporter import result_lines
         world = start_world()
-        results = evaluate_run(config.run, config.checkpoint, config.data, config.device, world)
+        results = evaluate_run(config, world)
         if world.is_main:
             print("\n".join(result_lines(results)))
         leave_world()

@@ -29,7 +29,7 @@ from efficientconv.signals import Preempted, nothing_begun
 
 if TYPE_CHECKING:
     from efficientconv.engine.run_folder import RunFolder
-    from efficientconv.sweep.outcome import Outcome
+    from efficientconv.sweep.outcome import RunOutcome
 
 
 @dataclass
@@ -56,7 +56,7 @@ class GridSweeper(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.config = hydra_context, config
-        self.launcher = Plugins.instance().instantiate_launcher(hydra_context, train_frozen, config)
+        self.launcher = Plugins.instance().instantiate_launcher(hydra_context, train_folder, config)
 
     def sweep(self, arguments: list[str]) -> None:
         """Raises UserError for a mistake in any of the runs' configurations, before the first is started."""
@@ -94,7 +94,7 @@ class GridSweeper(Sweeper):
         HydraConfig.instance().set_config(config)  # for ${hydra:...}
         return plain(config)
 
-    def _launch(self, folders: "list[RunFolder]") -> "list[Outcome]":
+    def _launch(self, folders: "list[RunFolder]") -> "list[RunOutcome]":
         """The outcome of the run of each folder."""
         from efficientconv.sweep.job import python_path
 
@@ -119,8 +119,8 @@ class LocalLauncher(Launcher):
         self.jobs = jobs
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        if task_function is not train_frozen:
-            raise UserError("hydra/launcher=local trains what hydra/sweeper=grid has frozen; give both, or neither")
+        if task_function is not train_folder:
+            raise UserError("hydra/launcher=local trains the folders that hydra/sweeper=grid writes; give both, or neither")
         if self.jobs < 1:
             raise UserError(f"hydra.launcher.jobs={self.jobs}: give 1 or more")
         self.hydra_context, self.config = hydra_context, config
@@ -138,12 +138,12 @@ class LocalLauncher(Launcher):
         ]
 
 
-def train_frozen(cfg: DictConfig) -> "Outcome":
+def train_folder(cfg: DictConfig) -> "RunOutcome":
     """A job of any launcher except local, on any machine. A stopped job ends with exit code 75, without a result."""
-    from efficientconv.sweep.job import frozen_config
+    from efficientconv.sweep.job import config_in
     from efficientconv.sweep.pool import run_jobs
 
-    (outcome,) = run_jobs([frozen_config(Path(cfg.run_dir))])
+    (outcome,) = run_jobs([config_in(Path(cfg.run_dir))])
     if outcome.state == "preempted":
         sys.exit(Preempted.exit_code)
     return outcome
@@ -157,16 +157,16 @@ def _override(key: str, value: str) -> str:
     return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
 
 
-def _returned(folder: "RunFolder", result: JobReturn) -> "Outcome":
+def _returned(folder: "RunFolder", result: JobReturn) -> "RunOutcome":
     if result.status is JobStatus.COMPLETED:
         return result.return_value
     return _found(folder, str(result._return_value))
 
 
-def _found(folder: "RunFolder", reason: str) -> "Outcome":
+def _found(folder: "RunFolder", reason: str) -> "RunOutcome":
     """The outcome of a job without a result, from its folder."""
-    from efficientconv.sweep.outcome import Outcome
+    from efficientconv.sweep.outcome import RunOutcome
 
     if folder.summary() is not None:
-        return Outcome(folder.path, "ok", 0, 0.0, "")
-    return Outcome(folder.path, "failed", 1, 0.0, f"left {folder.state()}: {reason}")
+        return RunOutcome(folder.path, "ok", 0, 0.0, "")
+    return RunOutcome(folder.path, "failed", 1, 0.0, f"left {folder.state()}: {reason}")

@@ -15,7 +15,7 @@ from PIL import Image
 
 from conftest import ROOT, SMALL_RUN, train_here
 from efficientconv.config import RunConfig
-from efficientconv.data import find_data, fingerprint
+from efficientconv.data import find_data, fingerprint_of
 from efficientconv.engine.epoch_log import EpochLog
 from efficientconv.engine.identity import run_name
 from efficientconv.engine.run_folder import TEST, TRAIN, RunFolder
@@ -143,7 +143,7 @@ def test_a_fingerprint_sees_names_sizes_and_content(tmp_path):
     settings = config("folder", root=str(root))
 
     def digest() -> str:
-        return fingerprint(find_data(settings), settings).train
+        return fingerprint_of(find_data(settings), settings).train
 
     digests = [digest()]
     image = root / "train" / "cat" / "0.bmp"

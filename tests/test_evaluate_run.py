@@ -14,6 +14,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from conftest import SMALL_RUN, command, train_here
+from efficientconv.config import EvalConfig
 from efficientconv.data import load_test_images
 from efficientconv.engine.distributed import World
 from efficientconv.engine.evaluate_run import evaluate_run
@@ -38,11 +39,12 @@ def write_digits(root: Path, places: dict[str, str], number: int = 40) -> None:
 
 
 def on_folder(run: Path, root: Path, **settings: object) -> Result:
-    return evaluate_run(str(run), None, config("folder", root=str(root), **settings), "cpu", World())[""]
+    data = config("folder", root=str(root), **settings)
+    return evaluate_run(EvalConfig(run=str(run), checkpoint=None, device="cpu", data=data), World())[""]
 
 
 def own(run: Path) -> Result:
-    return evaluate_run(str(run), None, None, "cpu", World())[""]
+    return evaluate_run(EvalConfig(run=str(run), checkpoint=None, device="cpu"), World())[""]
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from conftest import SMALL_RUN, command, train_here
+from efficientconv.config import EvalConfig
 from efficientconv.engine.distributed import World
 from efficientconv.engine.evaluate_run import evaluate_run
 from efficientconv.engine.run_folder import RunFolder
@@ -99,7 +100,8 @@ def test_predictions_are_right_as_often_as_an_evaluation_says(run, tmp_path, req
     for name in classifier.run.classes:
         write_images(tmp_path / name, 7)
     right = [Path(p.path).parent.name == p.classes[0] for p in classifier.predict(tmp_path)]
-    results = evaluate_run(str(run), None, config("folder", root=str(tmp_path)), "cpu", World())
+    images = config("folder", root=str(tmp_path))
+    results = evaluate_run(EvalConfig(run=str(run), checkpoint=None, device="cpu", data=images), World())
     assert sum(right) == results["ema_" if classifier.averaged else ""].top1 > 0 and len(right) == results[""].images
 
 

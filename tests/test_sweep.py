@@ -24,7 +24,7 @@ from efficientconv.data.parallel import CORES, available_cores
 from efficientconv.engine.run_folder import RunFolder, run_folder
 from efficientconv.errors import UserError
 from efficientconv.sweep.job import Job
-from efficientconv.sweep.outcome import Outcome, answer, outcome_table, skipped, sweep_exit_code
+from efficientconv.sweep.outcome import RunOutcome, answer, outcome_table, skipped, sweep_exit_code
 from efficientconv.sweep.pool import run_each, run_jobs, shares
 from efficientconv.validation import validate
 
@@ -44,7 +44,7 @@ def test_combinations_that_are_one_run_are_said_and_one_folder_for_several_is_re
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory) -> tuple[list[RunConfig], list[Outcome], list[str]]:
+def swept(tmp_path_factory) -> tuple[list[RunConfig], list[RunOutcome], list[str]]:
     """Four runs, two at a time: one ends well, the others have a rate too high, no data and a broken installation."""
     root = tmp_path_factory.mktemp("sweep")
     variants = [], ["optim.lr=1e30"], ["data=folder", "data.root=nowhere"], ["seed=1"]
@@ -91,13 +91,13 @@ def test_runs_beside_each_other_divide_the_cores(swept):
 
 def test_the_answer_has_a_row_a_configuration_with_what_varies_and_marks_the_best(finished_run, tmp_path):
     top1 = {("a", 0): 70.0, ("a", 1): 71.0, ("b", 0): 72.5, ("b", 1): 73.0, ("b", 2): 72.0}
-    outcomes = [Outcome(tmp_path / "nowhere", "failed", 2, 1.0, "no images")]
+    outcomes = [RunOutcome(tmp_path / "nowhere", "failed", 2, 1.0, "no images")]
     for (name, seed), accuracy in top1.items():
         folder = RunFolder(Path(shutil.copytree(finished_run, tmp_path / f"{name}{seed}")))
         text = folder.config_file.read_text().replace("seed: 0", f"seed: {seed}")
         folder.config_file.write_text(text.replace("weight_decay: 0.0001", "weight_decay: 0.0005") if name == "b" else text)
         folder.write_json("summary.json", folder.summary() | {"top1_percent": accuracy, "seed": seed})
-        outcomes.append(Outcome(folder.path, "skipped" if seed else "ok", 0, 0.0, ""))
+        outcomes.append(RunOutcome(folder.path, "skipped" if seed else "ok", 0, 0.0, ""))
     macs = folder.summary()["macs"]
     head, *rows = (re.split("  +", line) for line in answer(outcomes).splitlines())
     assert head == ["optim.weight_decay", "top-1 % (seeds)", "M MACs", "seconds of training"]
@@ -224,7 +224,7 @@ def test_a_mistake_in_one_run_is_one_line_before_any_is_started(tmp_path):
         (["seed=0,1", "hydra/launcher=joblob"], "unknown hydra/launcher 'joblob': did you mean 'joblib'?"),
         (["seed=0,1", "hydra.launcher.jobs=0"], "hydra.launcher.jobs=0: give 1 or more"),
         (["seed=0,1", "hydra.launcher.jobs=two"], "Value 'two' of type 'str' could not be converted to Integer"),
-        (["seed=0,1", "hydra/sweeper=basic"], "hydra/launcher=local trains what hydra/sweeper=grid has frozen"),
+        (["seed=0,1", "hydra/sweeper=basic"], "hydra/launcher=local trains the folders that hydra/sweeper=grid writes"),
         (["model=glob(zz*)", "seed=0,1"], "model=glob(zz*) has no value"),
         (["seed=range(1,0)"], "seed=range(1,0) has no value"),
         (["seed=interval(0,1)"], "to search ranges: scripts/tune.py"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from efficientconv.data import sets  # noqa: F401  they register
 from efficientconv.data.damage import DamageLog
 from efficientconv.data.dataset import DATA_SETS, FILE_SETS, DataSet, FileSplit, MemorySplit, Split
-from efficientconv.data.fingerprint import Fingerprint, fingerprint
+from efficientconv.data.fingerprint import Fingerprint, fingerprint_of
 from efficientconv.data.inference import load_test_images
 from efficientconv.data.load import find_data, load_data
 from efficientconv.data.loaders import EvalLoader, TrainLoader, eval_loader, train_loader
@@ -31,7 +31,7 @@ __all__ = [
     "TrainLoader",
     "eval_loader",
     "find_data",
-    "fingerprint",
+    "fingerprint_of",
     "load_data",
     "load_test_images",
     "train_loader",

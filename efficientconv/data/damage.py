@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from efficientconv.errors import UserError
 
 Listener = Callable[[str, str], None]  # gets the path and the reason
+Damaged = dict[str, str]  # the reasons, by path
 
 
 class DamagedImage(UserError):
@@ -23,12 +25,21 @@ class DamagedImage(UserError):
         )
 
 
+@contextmanager
+def unreadable_named(name: str) -> Iterator[None]:
+    """For the reading of an image file: an OSError inside the block becomes a DamagedImage."""
+    try:
+        yield
+    except OSError as error:
+        raise DamagedImage(name, error.strerror or str(error)) from None
+
+
 class DamageLog:
     """The damaged images that this process has found among `num_images` training images."""
 
     def __init__(self, num_images: int, max_fraction: float):
         self.num_images, self.max_fraction = num_images, max_fraction
-        self.reasons: dict[str, str] = {}  # by path
+        self.reasons: Damaged = {}
         self._listener: Listener | None = None
 
     def listen(self, listener: Listener) -> None:

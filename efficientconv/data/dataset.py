@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from efficientconv.config import DataConfig
-from efficientconv.data.damage import DamagedImage, DamageLog
+from efficientconv.data.damage import DamageLog, unreadable_named
 from efficientconv.data.decode import rgb_pixels
 from efficientconv.data.image_files import PassedOver, content_of, require_searchable
 from efficientconv.data.prepared import PreparedSplit
 from efficientconv.errors import UserError
-from efficientconv.registry import Registry, T
+from efficientconv.registry import Registry
 
 HOLD_OUT_SEED = 1608_04337  # not the run's seed: all runs are compared on the same held-out images
 ORIGINAL = "original"
@@ -75,10 +75,8 @@ class FileSplit:
     def pixels(self, index: int) -> np.ndarray:
         """The image at its stored size, uint8 H x W x 3. Raises DamagedImage."""
         path = self.name(index)
-        try:
+        with unreadable_named(path):
             content = content_of(path)
-        except OSError as error:
-            raise DamagedImage(path, error.strerror) from None
         return rgb_pixels(content, path)
 
 
@@ -105,17 +103,20 @@ class DataSet:
         return len(self.classes)
 
 
-class DataSets(Registry[Callable[[DataConfig], DataSet]]):
+Finder = Callable[[DataConfig], DataSet]
+
+
+class DataSets(Registry[Finder]):
     """Functions that find a data set. `val` is None in what they return: load_data holds it out."""
 
-    def register(self, name: str, **settings: object) -> Callable[[T], T]:
+    def register(self, name: str, **settings: object) -> Callable[[Finder], Finder]:
         """Decorator. `settings` are the defaults of `data=<name>`: literals, as data_settings.py reads them as text."""
         return super().register(name)
 
 
 DATA_SETS = DataSets("data set")
 # The data sets of image files. These functions only list the files, and open none.
-FILE_SETS: Registry[Callable[[DataConfig], DataSet]] = Registry("data set of image files")
+FILE_SETS: Registry[Finder] = Registry("data set of image files")
 
 
 def hold_out(split: Split, fraction: float, num_classes: int) -> tuple[Split, Split | None]:

@@ -29,7 +29,7 @@ class Fingerprint:
     own: bool  # the user's own images: a run's name depends on them. For other sets the name of the set is enough
 
 
-def fingerprint(data: DataSet, config: DataConfig) -> Fingerprint:
+def fingerprint_of(data: DataSet, config: DataConfig) -> Fingerprint:
     """The fingerprint of `data`, as its function in DATA_SETS returns it: nothing is held out, and no file is decoded."""
     return Fingerprint(digest_of(data.train, config), digest_of(data.test, config), data.pixels, data.name in OWN_SETS)
 
@@ -41,9 +41,9 @@ def digest_of(split: Split, config: DataConfig) -> str:
         for part in _of_files(split.files.tolist(), os.fsencode(f"{root_of(config)}{os.sep}")):
             digest.update(part)
     elif isinstance(split, PreparedSplit):
-        digest.update(split.records.view("u1"))  # each image's name and checksum
+        digest.update(split.records.view("u1").data)  # each image's name and checksum
     else:
-        digest.update(split.labels.numpy())  # the set and the configuration determine the images
+        digest.update(split.labels.numpy().data)  # the set and the configuration determine the images
     return digest.hexdigest()[:16]
 
 

@@ -43,8 +43,10 @@ def load_test_images(config: DataConfig, classes: list[str], image_size: int) ->
     other classes; and DamagedImage.
     """
     if config.name == "imagenet" and is_prepared(root_of(config)):
-        found, split, pixels = prepared_test(root_of(config), config)
-        return TestImages(_relabelled(split, found, classes, config.name), digest_of(split, config), pixels, PassedOver())
+        found, prepared, pixels = prepared_test(root_of(config), config)
+        relabelled = _relabelled(prepared, found, classes, config.name)
+        return TestImages(relabelled, digest_of(prepared, config), pixels, PassedOver())
+    split: Split
     if config.name in FILE_SETS.names():
         root, passed_over = root_of(config), PassedOver()
         if config.name == "imagenet" and (root / "val").is_dir():
@@ -52,7 +54,7 @@ def load_test_images(config: DataConfig, classes: list[str], image_size: int) ->
         split = _labelled_files(root, classes, passed_over)
         digest = digest_of(split, config)
         if config.name != "imagenet" and fits_in_memory(config, image_size):
-            split = decode_for_evaluation(split, image_size, resize_others=config.image_size is not None)
+            split = decode_for_evaluation(split, image_size, config)
         return TestImages(split, digest, ORIGINAL, passed_over)
     data = DATA_SETS.get(config.name)(config)
     split = _relabelled(data.test, data.classes, classes, config.name)

@@ -41,30 +41,26 @@ def load_data(config: DataConfig, found: DataSet | None = None) -> DataSet:
     if not data.decode_at_load:
         return data
     # val and test come first: they are smaller, and a damaged image in them is an error.
-    val, test = None if val is None else _evaluated(val, data, config), _evaluated(data.test, data, config)
-    resize_others = config.image_size is not None
-    return replace(data, train=decode_for_training(train, data.image_size, resize_others, data.damage), val=val, test=test)
+    val = None if val is None else decode_for_evaluation(val, data.image_size, config)
+    test = decode_for_evaluation(data.test, data.image_size, config)
+    return replace(data, train=decode_for_training(train, data.image_size, config, data.damage), val=val, test=test)
 
 
-def _evaluated(split: FileSplit, data: DataSet, config: DataConfig) -> MemorySplit:
-    return decode_for_evaluation(split, data.image_size, resize_others=config.image_size is not None)
-
-
-def decode_for_evaluation(split: FileSplit, size: int, resize_others: bool) -> MemorySplit:
+def decode_for_evaluation(split: FileSplit, size: int, config: DataConfig) -> MemorySplit:
     """All images in memory, with size x size pixels. Raises DamagedImage for the first damaged one.
 
-    Images of another size are resized if `resize_others`; otherwise a UserError names the first of them.
+    With data.image_size, images of another size are resized; without it, a UserError names the first of them.
     """
 
     def refuse(path: str, reason: str) -> None:
         raise DamagedImage(path, reason)
 
-    return _decode_all(split, size, resize_others, refuse)[0]
+    return _decode_all(split, size, config, refuse)[0]
 
 
-def decode_for_training(split: FileSplit, size: int, resize_others: bool, damage: DamageLog) -> MemorySplit:
+def decode_for_training(split: FileSplit, size: int, config: DataConfig, damage: DamageLog) -> MemorySplit:
     """Like decode_for_evaluation, but another image and its label replace a damaged image (sampling.candidates)."""
-    memory, damaged = _decode_all(split, size, resize_others, damage.add)
+    memory, damaged = _decode_all(split, size, config, damage.add)
     for index in damaged:
         sound = next((other for other in candidates(index, len(split)) if other not in damaged), None)
         if sound is None:
@@ -74,12 +70,13 @@ def decode_for_training(split: FileSplit, size: int, resize_others: bool, damage
 
 
 def _decode_all(
-    split: FileSplit, size: int, resize_others: bool, on_damage: Callable[[str, str], None]
+    split: FileSplit, size: int, config: DataConfig, on_damage: Callable[[str, str], None]
 ) -> tuple[MemorySplit, set[int]]:
     """(the images, the indices of the damaged images, which are black)."""
     images, damaged, done = torch.empty(len(split), 3, size, size, dtype=torch.uint8), set(), 0
+    decode = partial(_decode_chunk, size=size, resize_others=config.image_size is not None)
     with (
-        closing(in_parallel(partial(_decode_chunk, size=size, resize_others=resize_others), split.paths)) as chunks,
+        closing(in_parallel(decode, split.paths)) as chunks,
         tqdm(total=len(split), desc="decoding", unit=" images", disable=None, leave=False) as bar,  # on a terminal
     ):
         for pixels, reasons in chunks:

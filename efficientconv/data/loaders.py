@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -13,9 +14,9 @@ from efficientconv.data.augment import Mixing, Normalise, crop_and_flip, crop_ce
 from efficientconv.data.damage import DamagedImage, DamageLog
 from efficientconv.data.dataset import MemorySplit, Split
 from efficientconv.data.resize import Resize
-from efficientconv.data.sampling import ALONE, Shard, TrainPlan, eval_indices
-from efficientconv.data.transforms import EvalTransform, SmallTransform, TrainTransform
-from efficientconv.data.workers import DecodedImages, Frames, Task
+from efficientconv.data.sampling import ALONE, EvalPlan, Shard, Task, TrainPlan
+from efficientconv.data.transforms import EvalTransform, TrainTransform
+from efficientconv.data.workers import DecodedImages, Frames
 from efficientconv.errors import UserError
 
 Batch = tuple[Tensor, Tensor]
@@ -44,7 +45,7 @@ class MemoryImages:
 
 
 class TrainLoader:
-    """Shuffled and augmented batches, with `batch_size` images in each micro-batch of this process.
+    """Shuffled and augmented batches of this process.
 
     `padding`: pixels added on each side on the device, before the crop. str() describes the source of the images.
     """
@@ -53,7 +54,7 @@ class TrainLoader:
         self, source: ImageSource, plan: TrainPlan, image_size: int, padding: int, flip: bool, normalise: Normalise,
         mixing: Mixing | None, damage: DamageLog,
     ):  # fmt: skip
-        self.batch_size, self.batches_per_epoch = plan.batch_size, plan.batches_per_epoch
+        self.batches_per_epoch = plan.batches_per_epoch
         self._source, self._plan, self._image_size, self._padding, self._flip = source, plan, image_size, padding, flip
         self._normalise, self._mixing, self._damage = normalise, mixing, damage
 
@@ -63,14 +64,15 @@ class TrainLoader:
         images: float32 B x 3 x S x S, normalised. labels: int64 B, or with mixup or cutmix the shares of the classes,
         float32 B x classes. Both are on the device.
         """
-        draws = self._mixing and self._mixing.draws(self._plan.seed, epoch, self._plan.num_images)
-        batches = self._plan.batches(epoch, start)
-        for task, frames, labels, damaged in self._source.read(Task(i.numpy(), n.numpy(), epoch) for i, n in batches):
+        mixed = None
+        if self._mixing is not None:
+            mixed = partial(self._mixing, draws=self._mixing.draws(self._plan.seed, epoch, self._plan.num_images))
+        for task, frames, labels, damaged in self._source.read(self._plan.tasks(epoch, start)):
             for name, reason in damaged.items():
                 self._damage.add(name, reason)
             numbers = torch.from_numpy(task.numbers).to(self._normalise.device, non_blocking=True)
             images = self._normalise(crop_and_flip(frames, numbers, self._image_size, self._padding, self._flip))
-            yield (images, labels) if draws is None else self._mixing(images, labels, draws, task.indices)
+            yield (images, labels) if mixed is None else mixed(images, labels, indices=task.indices)
 
     def __str__(self) -> str:
         return str(self._source)
@@ -79,16 +81,8 @@ class TrainLoader:
 class EvalLoader:
     """Every image of the shard, cropped at its centre, in a fixed order. The shards together have each image once."""
 
-    def __init__(
-        self, source: ImageSource, num_images: int, image_size: int, batch_size: int, shard: Shard, normalise: Normalise
-    ):
-        self._indices = eval_indices(num_images, shard).numpy()
-        self.batch_size, self.num_images = batch_size, len(self._indices)
-        self._source, self._image_size, self._normalise = source, image_size, normalise
-
-    def __len__(self) -> int:
-        """The number of batches; the last batch may be smaller."""
-        return -(-self.num_images // self.batch_size)
+    def __init__(self, source: ImageSource, plan: EvalPlan, image_size: int, normalise: Normalise):
+        self._source, self._plan, self._image_size, self._normalise = source, plan, image_size, normalise
 
     def __iter__(self) -> Iterator[Batch]:
         """(images, labels) as in TrainLoader. Raises DamagedImage."""
@@ -99,8 +93,7 @@ class EvalLoader:
 
     def batches(self) -> Iterator[tuple[Frames, Tensor]]:
         """(frames, normalised images) of each batch. A damaged image is black, and the frames name it."""
-        firsts = range(0, self.num_images, self.batch_size)  # none, where there are more processes than images
-        for frames in self._source.read(Task(self._indices[first : first + self.batch_size]) for first in firsts):
+        for frames in self._source.read(self._plan.tasks()):
             yield frames, self._normalise(crop_centre(frames.images, self._image_size))
 
 
@@ -127,6 +120,7 @@ def train_loader(
     _check_batch(global_batch_size, accumulation_steps, shard, len(split), config)
     plan = TrainPlan(len(split), global_batch_size, accumulation_steps, seed, shard)
     normalise, mixing = Normalise(config.mean, config.std, device, channels_last), _mixing(config, plan, num_classes)
+    source: ImageSource
     if isinstance(split, MemorySplit):
         _check_memory(split, config, image_size)
         source, padding = MemoryImages(split, device), config.crop_padding
@@ -152,19 +146,19 @@ def eval_loader(
     normalise = Normalise(config.mean, config.std, device, channels_last)
     if isinstance(split, MemorySplit):
         _check_memory(split, config, image_size)
-        return EvalLoader(MemoryImages(split, device), len(split), image_size, batch_size, shard, normalise)
+        return EvalLoader(MemoryImages(split, device), EvalPlan(len(split), batch_size, shard), image_size, normalise)
     transform = EvalTransform(split, _resize(config, image_size), image_size)
     return file_eval_loader(transform, batch_size, shard, config.workers, normalise)
 
 
 def file_eval_loader(
-    transform: EvalTransform | SmallTransform, batch_size: int, shard: Shard, workers: int | None, normalise: Normalise
+    transform: EvalTransform, batch_size: int, shard: Shard, workers: int | None, normalise: Normalise
 ) -> EvalLoader:
     """As eval_loader, for images in files."""
-    num_images = len(transform.images)
-    own = len(eval_indices(num_images, shard))
-    source = DecodedImages(transform, max(1, min(batch_size, own)), -(-own // batch_size), workers, normalise.device)
-    return EvalLoader(source, num_images, transform.image_size, batch_size, shard, normalise)
+    plan = EvalPlan(len(transform.images), batch_size, shard)
+    sizes = [len(task.indices) for task in plan.tasks()]
+    source = DecodedImages(transform, max(sizes, default=1), len(sizes), workers, normalise.device)
+    return EvalLoader(source, plan, transform.image_size, normalise)
 
 
 def _check_batch(global_batch_size: int, accumulation: int, shard: Shard, images: int, config: DataConfig) -> None:
@@ -208,6 +202,8 @@ def _resize(config: DataConfig, image_size: int) -> Resize:
 def _mixing(config: DataConfig, plan: TrainPlan, num_classes: int | None) -> Mixing | None:
     if not (config.mixup_alpha or config.cutmix_alpha):
         return None
+    if num_classes is None:
+        raise ValueError("mixup and cutmix need num_classes")
     if plan.batch_size % 2:
         raise UserError(
             f"mixup and cutmix mix pairs, and a process has {plan.batch_size} images at a time: "

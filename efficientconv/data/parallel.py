@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import parent_process
+from multiprocessing.process import BaseProcess
 from threading import Thread
 from typing import TypeVar
 
@@ -83,11 +84,11 @@ def capacity(workers: int | None, batch_bytes: int, batches: int, available_byte
     return Capacity(workers, min(BATCHES_AHEAD, ahead // workers), batch_bytes)
 
 
-def in_parallel(task: Callable[[list[str]], R], paths: list[str]) -> Iterator[R]:
+def in_parallel(task: Callable[[list[str]], R], paths: list[str]) -> Generator[R, None, None]:
     """The results of `task` for each CHUNK of `paths`, in order.
 
     The work is done by processes: a small image takes most of its time in PIL's Python code, which threads cannot run in
-    parallel. The processes end with the iterator: close it (contextlib.closing) if the loop can end early.
+    parallel. The processes end with the generator: close it (contextlib.closing) if the loop can end early.
     """
     chunks = [paths[first : first + CHUNK] for first in range(0, len(paths), CHUNK)]
     pool = ProcessPoolExecutor(min(available_cores(), len(chunks)), initializer=follow_parent)
@@ -110,6 +111,6 @@ def follow_parent() -> None:
     Thread(target=_exit_after, args=(parent_process(),), daemon=True).start()
 
 
-def _exit_after(parent) -> None:
+def _exit_after(parent: BaseProcess) -> None:
     parent.join()
     os._exit(1)

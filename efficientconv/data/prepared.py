@@ -15,6 +15,7 @@ import os
 import zlib
 from dataclasses import asdict, dataclass
 from hashlib import sha256
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ import simplejpeg
 import torch
 from torch import Tensor
 
-from efficientconv.data.damage import DamagedImage
+from efficientconv.data.damage import DamagedImage, unreadable_named
 from efficientconv.data.resize import Resize
 from efficientconv.errors import UserError
 from efficientconv.files import read_bytes
@@ -65,7 +66,7 @@ class PreparedManifest:
     subset: bool  # not checked against ImageNet's official counts
     counts: dict[str, int]  # images, by split
     files: dict[str, dict]  # bytes and sha256, by name
-    made_with: dict[str, str]  # versions
+    made_with: dict[str, str | None]  # versions
     format: int = FORMAT
     contents: str | None = None  # SHA-256 of the content of some images (preparation/source.py); earlier versions: None
 
@@ -99,14 +100,14 @@ class Archives:
 
     def __init__(self, paths: list[Path]):
         self.paths = paths
-        self._open: dict[int, object] = {}
+        self._open: dict[int, FileIO] = {}
 
     def read(self, file: int, offset: int, size: int) -> np.ndarray:
         """`size` bytes as uint8; fewer at the end of a file."""
         if file not in self._open:
             self._open[file] = open(self.paths[file], "rb", buffering=0)
         buffer = np.empty(size, np.uint8)
-        return buffer[: os.preadv(self._open[file].fileno(), [buffer], offset)]
+        return buffer[: os.preadv(self._open[file].fileno(), [buffer.data], offset)]
 
 
 @dataclass(frozen=True)
@@ -131,11 +132,9 @@ class PreparedSplit:
     def pixels(self, index: int) -> np.ndarray:
         """uint8 H x W x 3. Raises DamagedImage if any bit has changed since the set was made."""
         record = self.records[index]
-        try:
+        with unreadable_named(self.name(index)):
             content = self.archives.read(record["file"], int(record["offset"]), int(record["size"]))
-        except OSError as error:
-            raise DamagedImage(self.name(index), error.strerror) from None
-        if zlib.crc32(content) != record["crc"]:
+        if zlib.crc32(content.data) != record["crc"]:
             raise DamagedImage(self.name(index), "its bytes are not those that were written")
         if self.encoding == "raw":
             return content.reshape(record["height"], record["width"], 3)

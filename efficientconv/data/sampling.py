@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 ORDER, AUGMENTATION, REPLACEMENT, SHAPE, MIXING = range(5)  # keep the streams apart
 STAND_INS = 100  # images that are tried in the place of a damaged one
@@ -28,17 +27,25 @@ class Shard:
 ALONE = Shard()
 
 
-def epoch_order(seed: int, epoch: int, num_images: int) -> Tensor:
+class Task(NamedTuple):
+    """The images of a batch, and the random numbers of their augmentation."""
+
+    indices: np.ndarray  # int64 B
+    numbers: np.ndarray | None = None  # B x 3, as of augmentation_numbers; None: the batch is for an evaluation
+    epoch: int = 0
+
+
+def epoch_order(seed: int, epoch: int, num_images: int) -> np.ndarray:
     """A permutation of the image indices, int64."""
-    return torch.from_numpy(np.random.default_rng((ORDER, seed, epoch)).permutation(num_images))
+    return np.random.default_rng((ORDER, seed, epoch)).permutation(num_images)
 
 
-def augmentation_numbers(seed: int, epoch: int, num_images: int) -> Tensor:
+def augmentation_numbers(seed: int, epoch: int, num_images: int) -> np.ndarray:
     """num_images x 3 numbers, uniform in [0, 1), by image index: crop row, crop column, flip.
 
     The rows are drawn in order, so an image's numbers do not depend on the number of images after it.
     """
-    return torch.from_numpy(np.random.default_rng((AUGMENTATION, seed, epoch)).random((num_images, 3)))
+    return np.random.default_rng((AUGMENTATION, seed, epoch)).random((num_images, 3))
 
 
 def image_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
@@ -58,14 +65,6 @@ def candidates(index: int, num_images: int) -> Iterator[int]:
     """
     yield index
     yield from np.random.default_rng((REPLACEMENT, index)).integers(num_images, size=STAND_INS).tolist()
-
-
-def eval_indices(num_images: int, shard: Shard) -> Tensor:
-    """Every size-th image from `rank` on. Nothing is padded, so each image is in exactly one shard.
-
-    A shard is empty if there are more processes than images.
-    """
-    return torch.arange(num_images)[shard.rank :: shard.size]
 
 
 @dataclass(frozen=True)
@@ -92,11 +91,29 @@ class TrainPlan:
         """Micro-batches of one process."""
         return self.num_images // self.global_batch_size * self.accumulation_steps
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """(indices, B; their augmentation numbers, B x 3) of this process's micro-batches from number `start` on."""
+    def tasks(self, epoch: int, start: int = 0) -> Iterator[Task]:
+        """This process's micro-batches from number `start` on."""
         order = epoch_order(self.seed, epoch, self.num_images)
         numbers = augmentation_numbers(self.seed, epoch, self.num_images)
         for batch in range(start, self.batches_per_epoch):
             first = (batch * self.shard.size + self.shard.rank) * self.batch_size
             indices = order[first : first + self.batch_size]
-            yield indices, numbers[indices]
+            yield Task(indices, numbers[indices], epoch)
+
+
+@dataclass(frozen=True)
+class EvalPlan:
+    """Every size-th image from `rank` on, in order. Nothing is padded, so each image is in exactly one shard.
+
+    A shard is empty if there are more processes than images.
+    """
+
+    num_images: int  # of all shards
+    batch_size: int
+    shard: Shard
+
+    def tasks(self) -> Iterator[Task]:
+        """This process's batches; the last one may be smaller."""
+        indices = np.arange(self.shard.rank, self.num_images, self.shard.size)
+        for first in range(0, len(indices), self.batch_size):
+            yield Task(indices[first : first + self.batch_size])

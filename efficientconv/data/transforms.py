@@ -1,4 +1,4 @@
-"""Makes a frame of a stored image: uint8, of the same size for all images, so that the device can crop and flip batches.
+"""Makes the frames of a batch: uint8, of the same size for all images, so that the device can crop and flip the batch.
 
 If all images are resized to squares, the frame is the whole image. Otherwise (images of several shapes, random resized
 crops, RandAugment) the frame is a crop of the final size, and the device only flips it.
@@ -14,10 +14,11 @@ import torch
 from PIL import Image
 
 from efficientconv.config import DataConfig
+from efficientconv.data.damage import Damaged, DamagedImage, no_stand_in
 from efficientconv.data.dataset import FileSplit
 from efficientconv.data.prepared import PreparedSplit
 from efficientconv.data.resize import Resize, resized
-from efficientconv.data.sampling import image_generator
+from efficientconv.data.sampling import Task, candidates, image_generator
 from efficientconv.errors import UserError
 
 if TYPE_CHECKING:  # to import torchvision takes as long as torch
@@ -36,20 +37,34 @@ class EvalTransform:
         self.images, self.resize, self.image_size = images, resize, image_size
         self.size = resize.fixed_size or image_size
 
+    def fill(self, target: np.ndarray, task: Task) -> tuple[np.ndarray, Damaged]:
+        """Writes the frames to `target`, uint8 B x size x size x 3. Returns the labels, int64 B, and the damaged images.
+
+        A damaged image becomes black; the loader decides what happens then. Raises UserError as `frame` does.
+        """
+        damaged: Damaged = {}
+        for place, index in enumerate(task.indices.tolist()):
+            try:
+                target[place] = self.frame(index)
+            except DamagedImage as error:
+                target[place], damaged[error.path] = 0, error.reason
+        return self.images.labels.numpy()[task.indices], damaged
+
     def frame(self, index: int) -> np.ndarray:
         """uint8 size x size x 3. Raises DamagedImage; UserError for an image smaller than `image_size`."""
         pixels = self.resize.apply(self.images.pixels(index))
         if pixels.shape[0] == pixels.shape[1] == self.size:
             return pixels
         _require_size(pixels, self.image_size, self.images.name(index))
-        return _window(pixels, *(round((side - self.image_size) / 2) for side in pixels.shape[:2]), self.image_size)
+        top, left = (round((side - self.image_size) / 2) for side in pixels.shape[:2])
+        return _window(pixels, top, left, self.image_size)
 
 
-class SmallTransform:
+class SmallTransform(EvalTransform):
     """The whole image, prepared as small images are for memory (load.py), for sets that are too large for memory."""
 
     def __init__(self, images: FileSplit, image_size: int):
-        self.images, self.image_size, self.size = images, image_size, image_size
+        super().__init__(images, Resize(image_size, "both"), image_size)
 
     def frame(self, index: int) -> np.ndarray:
         """uint8 size x size x 3. Raises DamagedImage."""
@@ -65,10 +80,28 @@ class TrainTransform:
         self.images, self.resize, self.image_size, self.seed = images, resize, image_size, seed
         self.min_crop_area = config.min_crop_area
         self.randaugment = _randaugment(config)
-        whole = resize.fixed_size is not None and self.min_crop_area is None and self.randaugment is None
-        self.size = resize.fixed_size if whole else image_size
-        self.padding_of_device, self.padding = (config.crop_padding, 0) if whole else (0, config.crop_padding)
-        self.whole = whole
+        whole_size = resize.fixed_size if self.min_crop_area is None and self.randaugment is None else None
+        self.whole = whole_size is not None
+        self.size = whole_size or image_size
+        self.padding_of_device, self.padding = (config.crop_padding, 0) if self.whole else (0, config.crop_padding)
+
+    def fill(self, target: np.ndarray, task: Task) -> tuple[np.ndarray, Damaged]:
+        """As of EvalTransform, but another image, with its own label, replaces a damaged image and gets its augmentation."""
+        sound = task.indices.copy()
+        damaged: Damaged = {}
+        for place, index in enumerate(task.indices.tolist()):
+            pixels, sound[place] = self._first_sound(index, damaged)
+            target[place] = self.frame(pixels, index, task.numbers[place], task.epoch)
+        return self.images.labels.numpy()[sound], damaged
+
+    def _first_sound(self, index: int, damaged: Damaged) -> tuple[np.ndarray, int]:
+        """The pixels and the index of image `index`, or of the image that replaces it. Adds damaged images to `damaged`."""
+        for candidate in candidates(index, len(self.images)):
+            try:
+                return self.pixels(candidate), candidate
+            except DamagedImage as error:
+                damaged[error.path] = error.reason
+        raise no_stand_in(*next(iter(damaged.items())))
 
     def pixels(self, index: int) -> np.ndarray:
         """The pixels that `frame` crops. Raises DamagedImage."""
@@ -87,13 +120,11 @@ class TrainTransform:
         if self.min_crop_area is None and self.randaugment is None:
             return self._cropped(pixels, index, numbers)
         rng = image_generator(self.seed, epoch, index)
-        pixels = self._cropped(pixels, index, numbers) if self.min_crop_area is None else self._box_of(pixels, rng)
+        if self.min_crop_area is None:
+            pixels = self._cropped(pixels, index, numbers)
+        else:
+            pixels = _resized_crop(pixels, self.min_crop_area, self.image_size, rng)
         return pixels if self.randaugment is None else _augmented(pixels, self.randaugment, int(rng.integers(2**63)))
-
-    def _box_of(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        top, left, height, width = random_box(*pixels.shape[:2], self.min_crop_area, rng)
-        box = np.ascontiguousarray(pixels[top : top + height, left : left + width])
-        return resized(box, self.image_size, self.image_size)
 
     def _cropped(self, pixels: np.ndarray, index: int, numbers: np.ndarray) -> np.ndarray:
         _require_size(pixels, self.image_size, self.images.name(index))
@@ -104,7 +135,13 @@ class TrainTransform:
         return _window(pixels, top, left, self.image_size)
 
 
-Transform = TrainTransform | EvalTransform | SmallTransform
+Transform = TrainTransform | EvalTransform
+
+
+def _resized_crop(pixels: np.ndarray, min_area: float, size: int, rng: np.random.Generator) -> np.ndarray:
+    rows, columns, _ = pixels.shape
+    top, left, height, width = random_box(rows, columns, min_area, rng)
+    return resized(np.ascontiguousarray(pixels[top : top + height, left : left + width]), size, size)
 
 
 def random_box(height: int, width: int, min_area: float, rng: np.random.Generator) -> tuple[int, int, int, int]:

@@ -1,4 +1,4 @@
-"""Worker processes: each gets a task, decodes the images of a batch, and leaves the frames in shared memory."""
+"""Worker processes: each gets a task, makes the frames of its images, and leaves them in shared memory."""
 
 from __future__ import annotations
 
@@ -13,24 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from efficientconv.data.damage import DamagedImage, no_stand_in
+from efficientconv.data.damage import Damaged
 from efficientconv.data.parallel import capacity
-from efficientconv.data.sampling import candidates
+from efficientconv.data.sampling import Task
 from efficientconv.data.transfer import to_gpu_ahead
 from efficientconv.data.transforms import Transform
 from efficientconv.errors import UserError
 from efficientconv.signals import held_back, ignore_signals
-
-Damaged = dict[str, str]  # why images could not be read, by name
-
-
-class Task(NamedTuple):
-    """The images of a batch, and the random numbers of their augmentation."""
-
-    indices: np.ndarray  # int64 B
-    numbers: np.ndarray | None = None  # B x 3, for the augmentation; None: the batch is for an evaluation
-    epoch: int = 0
 
 
 class Frames(NamedTuple):
@@ -60,43 +51,14 @@ class DecodeDataset(Dataset):
 
     def __init__(self, transform: Transform, ring: Ring):
         self.transform, self.ring = transform, ring
-        self.labels = transform.images.labels.numpy()
 
     def __getitem__(self, slot_and_task: tuple[int, Task]) -> Decoded | UserError:
         slot, task = slot_and_task
-        target = self.ring.frames[slot].numpy()
         try:
-            labels, damaged = self._to_evaluate(task, target) if task.numbers is None else self._to_train(task, target)
+            labels, damaged = self.transform.fill(self.ring.frames[slot].numpy(), task)
         except UserError as error:
             return error
         return Decoded(slot, task, labels, damaged)
-
-    def _to_evaluate(self, task: Task, target: np.ndarray) -> tuple[np.ndarray, Damaged]:
-        """A damaged image becomes black; the loader decides what happens then."""
-        damaged = {}
-        for place, index in enumerate(task.indices.tolist()):
-            try:
-                target[place] = self.transform.frame(index)
-            except DamagedImage as error:
-                target[place], damaged[error.path] = 0, error.reason
-        return self.labels[task.indices], damaged
-
-    def _to_train(self, task: Task, target: np.ndarray) -> tuple[np.ndarray, Damaged]:
-        """Another image, with its own label, replaces a damaged image and gets that image's augmentation."""
-        sound, damaged = task.indices.copy(), {}
-        for place, index in enumerate(task.indices.tolist()):
-            pixels, sound[place] = self._first_sound(index, damaged)
-            target[place] = self.transform.frame(pixels, index, task.numbers[place], task.epoch)
-        return self.labels[sound], damaged
-
-    def _first_sound(self, index: int, damaged: Damaged) -> tuple[np.ndarray, int]:
-        """The pixels and the index of image `index`, or of the image that replaces it. Adds damaged images to `damaged`."""
-        for candidate in candidates(index, len(self.labels)):
-            try:
-                return self.transform.pixels(candidate), candidate
-            except DamagedImage as error:
-                damaged[error.path] = error.reason
-        raise no_stand_in(*next(iter(damaged.items())))
 
 
 class Ring:
@@ -155,11 +117,11 @@ class DecodedImages:
             DecodeDataset(transform, self.ring),
             sampler=self._sampler,
             batch_size=None,  # a task is a batch
-            collate_fn=_as_it_is,
+            collate_fn=lambda decoded: decoded,  # as it is: torch would make tensors of its arrays
             num_workers=workers,
             prefetch_factor=self.capacity.ahead or None,
             persistent_workers=workers > 0,
-            worker_init_fn=_leave_signals_to_the_parent,
+            worker_init_fn=lambda worker: ignore_signals(),  # the parent answers them
             multiprocessing_context="fork" if workers else None,  # the ring passes by fork
             generator=torch.Generator(),  # else each pass would change torch's global random state
         )
@@ -202,13 +164,5 @@ def end_workers() -> None:
     """Ends the workers of all loaders in this process. A loader that is read again starts new ones."""
     for loader in _LOADERS:
         workers, loader._iterator = loader._iterator, None  # torch has no public name for it
-        if workers is not None:
+        if isinstance(workers, _MultiProcessingDataLoaderIter):
             workers._shutdown_workers()
-
-
-def _leave_signals_to_the_parent(worker: int) -> None:
-    ignore_signals()
-
-
-def _as_it_is(answer: Decoded | UserError) -> Decoded | UserError:
-    return answer

@@ -23,21 +23,15 @@ _BY_TORCHRUN = "start the processes with torchrun, which sets them all, or unset
 
 
 @dataclass(frozen=True)
-class World:
+class World(Shard):
     """This process among the processes that train together. With one process, every exchange does nothing."""
 
-    rank: int = 0
-    size: int = 1
-    local_rank: int = 0
+    local_rank: int = 0  # on this machine
 
     @property
     def is_main(self) -> bool:
         """Whether this is the process that writes files."""
         return self.rank == 0
-
-    @property
-    def shard(self) -> Shard:
-        return Shard(self.rank, self.size)
 
     def add(self, tensor: Tensor) -> Tensor:
         """`tensor` in place becomes the sum over the processes."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 
-from efficientconv.config import DataConfig
+from efficientconv.config import DataConfig, EvalConfig
 from efficientconv.data import Split, load_test_images
 from efficientconv.data.inference import prepared_alike
 from efficientconv.data_settings import data_settings
@@ -23,27 +22,22 @@ OF_TRAINING = (
 )  # fmt: skip
 
 
-def evaluate_run(
-    run: str, checkpoint: str | None, data: DataConfig | None, device: str, world: World
-) -> dict[str, Result]:
+def evaluate_run(asked: EvalConfig, world: World) -> dict[str, Result]:
     """The results by the name of the weights: "", and "ema_" for their moving average if the run keeps one.
 
-    Args:
-        run: a run folder. Network, classes and the preparation of images are read from it.
-        checkpoint: a .pt or .safetensors file; None: the newest of the run.
-        data: another data set, or images in class folders; None: the run's own test images, which give the same numbers.
-        world: the processes that share the images.
-    Raises:
-        UserError: no run, no sound checkpoint, weights of another network, images without labels or of other classes.
+    Network, classes and the preparation of images are those of the run. Without `asked.data`, the images are the run's own
+    test images, which give the same numbers as at its end. The processes of `world` share the images.
+
+    Raises UserError: no run, no sound checkpoint, weights of another network, images without labels or of other classes.
     """
-    trained = read_run(Path(run), None if checkpoint is None else Path(checkpoint))
-    place = choose_device(device, world.local_rank)
-    keep_freed_memory(place)
+    trained = read_run(asked.run, asked.checkpoint)
+    device = choose_device(asked.device, world.local_rank)
+    keep_freed_memory(device)
     set_tf32(trained.config.trainer.tf32)
-    split, images = _own_images(trained) if data is None else _other_images(trained, data, world)
-    config = trained.config.model_copy(update={"data": images})
+    split, data = _own_images(trained) if asked.data is None else _other_images(trained, asked.data, world)
+    config = trained.config.model_copy(update={"data": data})
     return {
-        name: evaluate_split(trained.network(name, place), split, config, trained.image_size, place, world)
+        name: evaluate_split(trained.network(name, device), split, config, trained.image_size, device, world)
         for name in trained.weights
     }
 

@@ -33,11 +33,11 @@ def identity(config: RunConfig) -> dict:
     return values
 
 
-def run_name(config: RunConfig, images: Fingerprint | None = None) -> str:
+def run_name(config: RunConfig, fingerprint: Fingerprint | None = None) -> str:
     """The name of the run's folder. It depends on the configuration and on the user's own images, not on the machine."""
     values = identity(config)
-    if images is not None and images.own:
-        values["data"]["images"] = images.train
+    if fingerprint is not None and fingerprint.own:
+        values["data"]["images"] = fingerprint.train
     return f"{name_stem(config)}-{_digest(values)}"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -125,34 +125,27 @@ class Result:
 
 
 @torch.no_grad()
-def evaluate(
-    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], device: torch.device, precision: str, world: World
+def evaluate_split(
+    model: nn.Module, split: Split, config: RunConfig, image_size: int, device: torch.device, world: World
 ) -> Result:
-    """Loss and accuracy of `model`. Batches are (images B x 3 x S x S, labels B) on `device`.
+    """Loss and accuracy on all images of `split`, with the configuration's batch size and precision: the same every time.
 
     The loss is the cross-entropy without label smoothing. Each process of `world` has its own batches, and the result is of
     all processes. The model's mode, training or evaluation, does not change.
     """
-    was_training = model.training
-    model.eval()
-    meter = Meter(device)
-    for images, labels in batches:
-        with autocast(device, precision):
-            logits = model(images)
-        meter.add(F.cross_entropy(logits.float(), labels), logits, labels)
-    model.train(was_training)
-    return meter.reduce(world.add).result()
-
-
-def evaluate_split(
-    model: nn.Module, split: Split, config: RunConfig, image_size: int, device: torch.device, world: World
-) -> Result:
-    """Evaluates `model` on `split`, with the batch size and precision of the configuration: the same number every time."""
     trainer = config.trainer
     loader = eval_loader(
         split, config.data, image_size=image_size, device=device, channels_last=trainer.channels_last,
-        batch_size=trainer.global_batch_size // trainer.accumulation_steps, shard=world.shard,
+        batch_size=trainer.global_batch_size // trainer.accumulation_steps, shard=world,
     )  # fmt: skip
-    result = evaluate(model, loader, device, trainer.precision, world)
+    was_training = model.training
+    model.eval()
+    meter = Meter(device)
+    for images, labels in loader:
+        with autocast(device, trainer.precision):
+            logits = model(images)
+        meter.add(F.cross_entropy(logits.float(), labels), logits, labels)
+    model.train(was_training)
+    result = meter.reduce(world.add).result()
     assert result.images == len(split), f"{result.images} of {len(split)} images were evaluated"
     return result

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 
 from efficientconv.config import RunConfig
-from efficientconv.data import fingerprint
 from efficientconv.data.workers import end_workers
 from efficientconv.engine.continuation import found_data, refuse_other_images
 from efficientconv.engine.device import batch_that_fits_named, device_of_training
@@ -38,16 +37,15 @@ def train(config: RunConfig, preemption: Preemption | None = None, with_test: bo
         Preempted: a signal ended the run, and its state is saved.
     """
     world = start_world()
-    found = world.main_first(lambda: found_data(config))
-    images = None if found is None else fingerprint(found, config.data)
-    folder = run_folder(config, images)
+    found, fingerprint = world.main_first(lambda: found_data(config))
+    folder = run_folder(config, fingerprint)
     folder.check(config)
     summary, reporter = folder.summary(), Reporter(folder.path, world.is_main)
     if summary is None:
         preemption = preemption or Preemption()
         preemption.together = world.size > 1
         preemption.install()
-        training = build_training(config, world, preemption, found)
+        training = build_training(config, world, preemption, found, fingerprint)
         store = RunStore(folder, training)
         try:
             summary = Run(training, store, reporter).fit(with_test)
@@ -55,8 +53,8 @@ def train(config: RunConfig, preemption: Preemption | None = None, with_test: bo
             end_workers()  # they would wait for Python's garbage collector, in a process that goes on
     elif world.is_main:
         folder.records()  # tells the user if records of the finished run are missing or damaged
-        if images is not None:
-            refuse_other_images(folder, config, images)
+        if fingerprint is not None:
+            refuse_other_images(folder, config, fingerprint)
         reporter.say(f"already trained; delete {folder.path} to train it again")
     names = [name for name in ("", "ema_") if f"{name}top1" in summary]
     results = result_lines({name: Result.from_record(summary, name) for name in names})
@@ -202,7 +200,7 @@ class Run:
         summary |= training_totals(self.store.log.values) | self.code
         if self.world.is_main:
             summary |= self.training.measured_time()  # last, so that nothing of the run comes after it
-            self.store.write_results(summary, self.config, self.training.data.classes)
+            self.store.write_results(summary)
         self.reporter.set_state("done", self.trainer.step)
         return summary
 

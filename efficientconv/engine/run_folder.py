@@ -40,7 +40,7 @@ _REMEDIES = {
 }
 
 
-def run_folder(config: RunConfig, images: Fingerprint | None = None) -> RunFolder:
+def run_folder(config: RunConfig, fingerprint: Fingerprint | None = None) -> RunFolder:
     """The folder of the run with this configuration and these images, whether it exists or not.
 
     If an earlier version has begun the same run under another name, the folder has that name.
@@ -48,12 +48,12 @@ def run_folder(config: RunConfig, images: Fingerprint | None = None) -> RunFolde
     if config.run_dir is not None:
         return RunFolder(Path(config.run_dir))
     parent = Path(config.output_root) / (config.tier or "")
-    folder = RunFolder(parent / run_name(config, images))
-    if images is None or not images.own or folder.holds_run():
+    folder = RunFolder(parent / run_name(config, fingerprint))
+    if fingerprint is None or not fingerprint.own or folder.holds_run():
         return folder
     # The hash in earlier names depended on the spelling of data.root, or did not depend on the images.
     earlier = map(RunFolder, sorted(parent.glob(f"{name_stem(config)}-*")))
-    return next((old for old in earlier if old.is_this(config, images)), folder)
+    return next((old for old in earlier if old.is_this(config, fingerprint)), folder)
 
 
 class RunFolder:
@@ -76,13 +76,15 @@ class RunFolder:
         with refused_in_one_line(f"look at the run folder {self.path}", "choose another output_root or run_dir"):
             return self.config_file.exists()
 
-    def is_this(self, config: RunConfig, images: Fingerprint) -> bool:
+    def is_this(self, config: RunConfig, fingerprint: Fingerprint) -> bool:
         """Whether the folder holds the run of `config` on `images`. Earlier versions noted only the place of the images."""
         try:
             own, begun = self.config(), self.facts().get(TRAIN)
         except UserError:  # not a run, or damaged
             return False
-        return identity(own) == identity(config) and (same_place(own, config) if begun is None else begun == images.train)
+        if identity(own) != identity(config):
+            return False
+        return same_place(own, config) if begun is None else begun == fingerprint.train
 
     def check(self, config: RunConfig) -> None:
         """Raises UserError if the folder holds a run of another configuration, or other files."""

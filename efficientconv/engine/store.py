@@ -8,7 +8,6 @@ import warnings
 from functools import partial
 from pathlib import Path
 
-from efficientconv.config import RunConfig
 from efficientconv.engine.checkpoint import KEPT, load_newest, save_checkpoint
 from efficientconv.engine.continuation import refuse_other_images, refuse_other_processes
 from efficientconv.engine.epoch_log import EpochLog
@@ -39,7 +38,7 @@ class RunStore:
     def _claim(self) -> None:
         folder, training, config = self.folder, self.training, self.training.config
         self.lock = folder.hold(config)
-        refuse_other_images(folder, config, training.images)
+        refuse_other_images(folder, config, training.fingerprint)
         refuse_other_processes(folder, training.world.size)
         folder.read_json(folder.damaged_file.name)  # raises UserError now, not at the first damaged image
         self.check_space()
@@ -99,7 +98,7 @@ class RunStore:
                 "free some, or choose another output_root"
             )
 
-    def write_results(self, summary: dict, config: RunConfig, classes: list[str]) -> None:
+    def write_results(self, summary: dict) -> None:
         """Writes model.safetensors and summary.json. Raises UserError if these, or the last state, cannot be written."""
         if self.saved_step < self.trainer.step or not self.log.write():
             raise UserError(
@@ -107,9 +106,9 @@ class RunStore:
                 f"why); mend that, and the same command continues after step {self.saved_step}"
             )
         self._take_again_if_removed()
-        weights = self.trainer.model.state_dict(), config.model_dump(), classes
+        tensors, training = self.trainer.model.state_dict(), self.training
         try:
-            write_weights(self.folder.weights_file, *weights)
+            write_weights(self.folder.weights_file, tensors, training.config.model_dump(), training.data.classes)
             self.folder.write_json("summary.json", summary)
         except OSError as error:
             raise UserError(

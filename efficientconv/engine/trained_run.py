@@ -50,26 +50,26 @@ class TrainedRun:
         return model
 
 
-def read_run(path: Path, checkpoint: Path | None = None) -> TrainedRun:
+def read_run(run: str | Path, checkpoint: str | Path | None = None) -> TrainedRun:
     """Reads a run, finished or not. The run's data may be gone.
 
     Args:
-        path: the run's folder, or a name of `list_weights()`.
+        run: the run's folder, or a name of `list_weights()`.
         checkpoint: a .pt or .safetensors file. None: the newest checkpoint, or model.safetensors if there is none.
     Raises:
         UserError: there is no run or no sound weights, the checkpoint is of another network or of other classes, or the
             classes of the run are not known.
     """
-    folder = RunFolder(find_weights(path))
+    folder, file = RunFolder(find_weights(run)), None if checkpoint is None else Path(checkpoint)
     config, facts = folder.config(), folder.facts()
-    weights, origin = _weights(folder) if checkpoint is None else (load_weights(checkpoint), checkpoint)
+    weights, origin = _weights(folder) if file is None else (load_weights(file), file)
     classes, image_size = _classes(folder), facts.get("image_size")
     if classes is None or image_size is None:
         classes, image_size = _from_data(folder, config)
     if not _is_names(classes) or type(image_size) is not int or image_size < 1:
         raise UserError(f"{folder.classes_file} or facts.json is damaged: {REMEDY}")
-    if checkpoint is not None:
-        _refuse_of_another(checkpoint, config.model, classes)
+    if file is not None:
+        _refuse_of_another(file, config.model, classes)
     return TrainedRun(folder, config, facts, classes, image_size, weights, origin)
 
 
@@ -139,7 +139,7 @@ def load_run(run: str | Path, checkpoint: str | Path | None = None, device: str 
     Raises:
         UserError: no run, no sound weights, weights of another network, or no such device.
     """
-    return Classifier(read_run(Path(run), None if checkpoint is None else Path(checkpoint)), choose_device(str(device)))
+    return Classifier(read_run(run, checkpoint), choose_device(str(device)))
 
 
 def _weights(folder: RunFolder) -> tuple[dict[str, dict[str, Tensor]], Path]:

@@ -16,7 +16,7 @@ from efficientconv.data import (
     Split,
     TrainLoader,
     find_data,
-    fingerprint,
+    fingerprint_of,
     load_data,
     train_loader,
 )  # fmt: skip
@@ -52,7 +52,7 @@ class Training:
     preemption: Preemption
     device: torch.device
     data: DataSet
-    images: Fingerprint
+    fingerprint: Fingerprint
     image_size: int
     loader: TrainLoader
     trainer: Trainer
@@ -89,11 +89,13 @@ class Training:
                 self.data.damage.add(path, reason)
 
 
-def build_training(config: RunConfig, world: World, preemption: Preemption, found: DataSet | None) -> Training:
+def build_training(
+    config: RunConfig, world: World, preemption: Preemption, found: DataSet | None, fingerprint: Fingerprint | None
+) -> Training:
     """Makes the training of a run. Raises UserError if configuration, data and machine do not fit together.
 
     Args:
-        found: the data set, if `find_data` was called before; None: it is called here.
+        found, fingerprint: the data set, if it was found before, and its fingerprint; None: both are made here.
     """
     set_determinism(config.trainer.deterministic)
     set_tf32(config.trainer.tf32)
@@ -102,38 +104,39 @@ def build_training(config: RunConfig, world: World, preemption: Preemption, foun
         warn_of_slow_format(device, config.trainer.precision)
     keep_freed_memory(device)
     found = found or world.main_first(lambda: find_data(config.data))
-    images, data = fingerprint(found, config.data), load_data(config.data, found)
+    fingerprint = fingerprint or fingerprint_of(found, config.data)
+    data = load_data(config.data, found)
     if world.is_main and data.val is None and config.data.val_fraction:
         warnings.warn(f"data.val_fraction={config.data.val_fraction} holds out no image: no class has two", stacklevel=2)
     image_size = image_size_of(config.model, data.image_size)
     loader = train_loader(
-        data.train, config.data, image_size=image_size, seed=config.seed, device=device, shard=world.shard,
+        data.train, config.data, image_size=image_size, seed=config.seed, device=device, shard=world,
         global_batch_size=config.trainer.global_batch_size, accumulation_steps=config.trainer.accumulation_steps,
         channels_last=config.trainer.channels_last, damage=data.damage, num_classes=data.num_classes,
     )  # fmt: skip
     torch.manual_seed(config.seed)
     model = network(config, data.num_classes, data.image_size, device)
     cost = count(model, (3, image_size, image_size))
-    facts = run_facts(config, data, images, image_size, cost, world.size)
+    facts = run_facts(config, data, fingerprint, image_size, cost, world.size)
     if config.trainer.sync_batch_norm:
         model = _synchronized(model, device)
     trainer = Trainer(
         model, config.trainer, config.optim, config.schedule, seed=config.seed, device=device, world=world,
         steps_per_epoch=loader.batches_per_epoch // config.trainer.accumulation_steps, preemption=preemption,
     )  # fmt: skip
-    return Training(config, world, preemption, device, data, images, image_size, loader, trainer, facts)
+    return Training(config, world, preemption, device, data, fingerprint, image_size, loader, trainer, facts)
 
 
 def run_facts(
-    config: RunConfig, data: DataSet, images: Fingerprint, image_size: int, cost: NetworkCost, processes: int
+    config: RunConfig, data: DataSet, fingerprint: Fingerprint, image_size: int, cost: NetworkCost, processes: int
 ) -> dict:
     """Model, data and cost of a run, for facts.json, summary.json and the loggers."""
     return {
         "model_name": config.model.name,
         "data_name": data.name,
-        "data_pixels": images.pixels,
-        TRAIN: images.train,
-        TEST: images.test,
+        "data_pixels": fingerprint.pixels,
+        TRAIN: fingerprint.train,
+        TEST: fingerprint.test,
         "layout": layout_name(config.model, data.image_size),
         "width": config.model.width,
         "image_size": image_size,

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from efficientconv.data.damage import DamagedImage
+from efficientconv.data.damage import DamagedImage, unreadable_named
 from efficientconv.data.decode import read_rgb
 from efficientconv.data.prepared import Recipe, record_type, sha256_of
 from efficientconv.errors import UserError
@@ -37,10 +37,8 @@ class Archive:
 def encoded(item: Item, recipe: Recipe) -> tuple[bytes, int, int]:
     """(content, height, width) of a prepared image, made by PIL alone, the reference. Raises DamagedImage."""
     name = item.file if item.size is None else f"{item.file}:{item.name}"
-    try:
+    with unreadable_named(name):
         content = item.read()
-    except OSError as error:
-        raise DamagedImage(name, error.strerror) from None
     image = read_rgb(name, content)
     rows, columns = recipe.resize.middle(image.height, image.width)
     if (rows.stop - rows.start, columns.stop - columns.start) != (image.height, image.width):
@@ -55,7 +53,7 @@ def encoded(item: Item, recipe: Recipe) -> tuple[bytes, int, int]:
     return _jpeg(image, recipe.quality), image.height, image.width
 
 
-def _jpeg(image: Image.Image, quality: int) -> bytes:
+def _jpeg(image: Image.Image, quality: int | None) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality, subsampling="4:4:4")
     return buffer.getvalue()

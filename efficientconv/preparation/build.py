@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 from importlib.metadata import version
 from multiprocessing import Value, active_children
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,8 @@ from efficientconv.signals import Preempted, held_back
 from efficientconv.text import printable
 
 POLL_SECONDS = 0.5
+
+_counter: Synchronized[int]  # in a worker: the images that are done, of all workers
 
 
 def build(plan: Plan, workers: int) -> None:
@@ -87,15 +90,16 @@ def _make_files(plan: Plan, workers: int) -> list[Archive]:
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+    archives = [result for result in results if isinstance(result, Archive)]
     if damaged := [error for result in results if not isinstance(result, Archive) for error in result]:
         raise UserError(
             f"{len(damaged)} of {total} images are damaged, '{damaged[0].path}' first: replace them and run this again; the "
             "files without any are done"
         )
-    return results
+    return archives
 
 
-def _watch(futures: list[Future], counter, progress: Progress) -> None:
+def _watch(futures: list[Future], counter: Synchronized[int], progress: Progress) -> None:
     """Moves the progress bar until all files are done. Names the damaged images of each file when it is done."""
     pending = set(futures)
     while pending:
@@ -106,7 +110,7 @@ def _watch(futures: list[Future], counter, progress: Progress) -> None:
         progress.update(counter.value - progress.done)
 
 
-def _start_worker(counter) -> None:
+def _start_worker(counter: Synchronized[int]) -> None:
     global _counter
     _counter = counter
     follow_parent()
@@ -145,6 +149,6 @@ def _npy(records: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _versions() -> dict[str, str]:
-    turbo = features.version("libjpeg_turbo")
+def _versions() -> dict[str, str | None]:
+    turbo = features.version("libjpeg_turbo")  # None: Pillow was built with another library
     return {"pillow": version("pillow"), "torchvision": version("torchvision"), "libjpeg_turbo": turbo}

@@ -45,9 +45,9 @@ class Item(NamedTuple):
     def label(self) -> str:
         return self.name.partition("/")[0]
 
-    def size_bytes(self) -> int:
-        """The size of the image in bytes. Raises OSError."""
-        return os.path.getsize(self.file) if self.size is None else self.size
+    def read_size(self) -> bytes:
+        """The number of the image's bytes, as 8 bytes. Raises OSError."""
+        return (os.path.getsize(self.file) if self.size is None else self.size).to_bytes(8, "little")
 
     def read(self) -> bytes:
         """The bytes of the image. Raises OSError, also for an image that is too large."""
@@ -63,7 +63,7 @@ def contents_of(items: list[Item]) -> str:
     """SHA-256 of sizes and contents of some images: it differs for other images with the same names."""
     digest = sha256()
     for item in spaced(items, SIZES):
-        digest.update(_read(lambda item=item: item.size_bytes().to_bytes(8, "little")))
+        digest.update(_read(item.read_size))
     for item in spaced(items, CONTENTS):
         digest.update(_read(item.read))
     return digest.hexdigest()

@@ -57,13 +57,13 @@ class _Place(NamedTuple):
 def _images(place: _Place, passed_over: PassedOver) -> Iterator[Stored]:
     if place.depth > MOST_NESTED:
         raise UserError(f"{place.title}: more than {MOST_NESTED} archives lie in one another; get it again")
-    contents = {}  # by name; a hard link has that of the file before it
+    contents: dict[str, tarfile.TarInfo | None] = {}  # by name; a hard link has that of the file before it
     for archive, member in _members(place):
         content = contents.get(member.linkname) if member.islnk() else member
         contents[member.name] = content
         if reason := _why_passed_over(member, content):
             passed_over.add(reason)
-        elif not member.isdir():
+        elif content is not None and not member.isdir():
             yield from _image_or_images(place, archive, posixpath.basename(member.name), content, passed_over)
 
 
@@ -78,7 +78,9 @@ def _image_or_images(
         yield Stored(place.folder + name, start, content.size)
         return
     folder, title = f"{posixpath.splitext(name)[0]}/", f"{place.title}, in it '{name}'"
-    yield from _images(_Place(archive.extractfile(content), title, folder, start, place.depth + 1), passed_over)
+    inner = archive.extractfile(content)
+    assert inner is not None, "_why_passed_over passes over what is no file"
+    yield from _images(_Place(inner, title, folder, start, place.depth + 1), passed_over)
 
 
 def _why_passed_over(member: tarfile.TarInfo, content: tarfile.TarInfo | None) -> str | None:

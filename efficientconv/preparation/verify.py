@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from hashlib import sha256
 from pathlib import Path
-from typing import TextIO
+from typing import IO
 
-from efficientconv.data.damage import DamagedImage
+from efficientconv.data.damage import DamagedImage, unreadable_named
 from efficientconv.data.decode import header_of, read_rgb
 from efficientconv.data.image_files import content_of
 from efficientconv.data.parallel import in_parallel
@@ -32,8 +32,8 @@ class Finding:
     damage: str = ""  # why the image can't be read; empty: it is sound
 
 
-def check_images(paths: list[str]) -> Iterator[list[Finding]]:
-    """The findings of all files, in order, in groups. Close the iterator if the loop over it can end early."""
+def check_images(paths: list[str]) -> Generator[list[Finding], None, None]:
+    """The findings of all files, in order, in groups. Close the generator if the loop over it can end early."""
     return in_parallel(_check_chunk, paths)
 
 
@@ -44,12 +44,11 @@ def _check_chunk(paths: list[str]) -> list[Finding]:
 def _check(path: str) -> Finding:
     found = Finding(path)
     try:
-        content = content_of(path)
+        with unreadable_named(path):
+            content = content_of(path)
         found.bytes, found.sha256 = len(content), sha256(content).hexdigest()
         (found.width, found.height), found.mode = header_of(path)
         read_rgb(path)
-    except OSError as error:
-        found.damage = error.strerror
     except DamagedImage as error:
         found.damage = error.reason
     return found
@@ -58,7 +57,7 @@ def _check(path: str) -> Finding:
 class Manifest:
     """A CSV file of findings, with one row for each image. It replaces an earlier file only when it is complete."""
 
-    def __init__(self, file: TextIO, root: Path):
+    def __init__(self, file: IO[str], root: Path):
         self._rows, self._root = csv.writer(file, lineterminator="\n"), root
         self._rows.writerow(["split", *(field.name for field in fields(Finding))])
 

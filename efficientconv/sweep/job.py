@@ -31,7 +31,7 @@ from efficientconv.engine.run import train
 from efficientconv.engine.run_folder import RunFolder
 from efficientconv.errors import UserError
 from efficientconv.files import open_to_append
-from efficientconv.sweep.outcome import Outcome
+from efficientconv.sweep.outcome import RunOutcome
 from efficientconv.text import duration, printable
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,7 +100,7 @@ class Job:
         traces = [number for number, line in enumerate(lines) if line.startswith("Traceback ")]
         return "\n".join(lines[traces[-1] :][-ERROR_LINES:]) if traces else self._reason()
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> RunOutcome:
         """How the run ended. Call it only after the end."""
         code = self.process.returncode
         if self.asked and code == -signal.SIGTERM:
@@ -111,7 +111,7 @@ class Job:
             name = signal.Signals(-code).name
             hint = "; was there enough memory?" if name == "SIGKILL" else ""
             code, reason = 128 - code, f"killed by {name}{hint}"
-        return Outcome(self.folder, state, code, time.monotonic() - self.started, reason)
+        return RunOutcome(self.folder, state, code, time.monotonic() - self.started, reason)
 
     def _reason(self) -> str:
         lines = self._lines()
@@ -141,7 +141,7 @@ def python_path() -> str:
     return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 
 
-def frozen_config(folder: Path) -> RunConfig:
+def config_in(folder: Path) -> RunConfig:
     """The configuration of the run in `folder`, which may have been moved. Raises UserError if the folder holds no run."""
     return RunFolder(folder).config().model_copy(update={"run_dir": str(folder)})
 
@@ -152,7 +152,7 @@ def main() -> None:
     preemption.install()
     if args.until_stdin_ends:
         threading.Thread(target=_follow_stdin, args=(preemption,), daemon=True).start()
-    train(frozen_config(args.folder), preemption, with_test=not args.without_test)
+    train(config_in(args.folder), preemption, with_test=not args.without_test)
 
 
 def parse_args() -> argparse.Namespace:

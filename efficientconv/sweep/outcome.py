@@ -19,7 +19,7 @@ STATES = ("ok", "skipped", "failed", "diverged", "preempted")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """How one run of a sweep ended."""
 
     folder: Path
@@ -29,16 +29,16 @@ class Outcome:
     reason: str  # one line; empty where there is nothing to say
 
 
-def skipped(folder: Path) -> Outcome:
-    return Outcome(folder, "skipped", 0, 0.0, "")
+def skipped(folder: Path) -> RunOutcome:
+    return RunOutcome(folder, "skipped", 0, 0.0, "")
 
 
-def not_started(folder: Path) -> Outcome:
+def not_started(folder: Path) -> RunOutcome:
     """The outcome of a run that a signal stopped before its start."""
-    return Outcome(folder, "preempted", Preempted.exit_code, 0.0, "not started")
+    return RunOutcome(folder, "preempted", Preempted.exit_code, 0.0, "not started")
 
 
-def answer(outcomes: Sequence[Outcome]) -> str:
+def answer(outcomes: Sequence[RunOutcome]) -> str:
     """The text at a sweep's end: accuracy and cost by configuration, including runs done before; then `outcome_table`."""
     folders = [outcome.folder for outcome in outcomes if outcome.state in ("ok", "skipped")]
     parts = [outcome_table(outcomes)]
@@ -49,7 +49,7 @@ def answer(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(parts)
 
 
-def outcome_table(outcomes: Sequence[Outcome]) -> str:
+def outcome_table(outcomes: Sequence[RunOutcome]) -> str:
     """One line for each run that did not end well, and a last line that counts all runs."""
     rows = [
         {"run": o.folder.name, "state": o.state, "seconds": round(o.seconds), "reason": shorten(o.reason, REASON_WIDTH)}
@@ -60,7 +60,7 @@ def outcome_table(outcomes: Sequence[Outcome]) -> str:
     return "\n".join([*([Table.of(rows).text()] if rows else []), f"{len(outcomes)} runs: {total}"])
 
 
-def sweep_exit_code(outcomes: Sequence[Outcome]) -> int:
+def sweep_exit_code(outcomes: Sequence[RunOutcome]) -> int:
     """75 if a signal stopped the sweep, otherwise the exit code of the first run that failed, or 0."""
     codes = [outcome.exit_code for outcome in outcomes if outcome.exit_code]
     return Preempted.exit_code if Preempted.exit_code in codes else next(iter(codes), 0)

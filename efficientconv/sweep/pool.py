@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from efficientconv.config import RunConfig
-from efficientconv.data import Fingerprint, fingerprint
+from efficientconv.data import Fingerprint
 from efficientconv.data.parallel import CORES, available_cores
 from efficientconv.engine.continuation import found_data, refuse_other_images
 from efficientconv.engine.run_folder import RunFolder, run_folder
@@ -23,7 +23,7 @@ from efficientconv.errors import UserError
 from efficientconv.signals import counted_signals
 from efficientconv.sweep.board import Board
 from efficientconv.sweep.job import Job, Start
-from efficientconv.sweep.outcome import Outcome, not_started, skipped
+from efficientconv.sweep.outcome import RunOutcome, not_started, skipped
 from efficientconv.text import duration
 
 POLL_S = 0.1
@@ -39,8 +39,8 @@ def run_jobs(
     configs: Sequence[RunConfig],
     jobs: int = 1,
     log: Callable[[str], None] = say,
-    ended: Callable[[Outcome], None] = lambda outcome: None,
-) -> list[Outcome]:
+    ended: Callable[[RunOutcome], None] = lambda outcome: None,
+) -> list[RunOutcome]:
     """Trains the runs that are not done, `jobs` at a time. Returns how each run ended, in the order of `configs`.
 
     A run's output is in log.txt in its folder; its warnings and progress are shown. After SIGINT, SIGTERM or SIGUSR1 the
@@ -57,9 +57,9 @@ def run_jobs(
 
 def run_each(
     configs: Sequence[RunConfig],
-    launch: Callable[[list[RunFolder]], list[Outcome]],
+    launch: Callable[[list[RunFolder]], list[RunOutcome]],
     log: Callable[[str], None] = say,
-) -> list[Outcome]:
+) -> list[RunOutcome]:
     """The same as `run_jobs`, but `launch` trains the runs that are not done. Raises UserError."""
     folders = write_configs(configs)
     if again := len(configs) - len(folders):
@@ -76,12 +76,12 @@ def train_folders(
     folders: Sequence[RunFolder],
     jobs: int = 1,
     log: Callable[[str], None] = say,
-    ended: Callable[[Outcome], None] = lambda outcome: None,
-) -> list[Outcome]:
+    ended: Callable[[RunOutcome], None] = lambda outcome: None,
+) -> list[RunOutcome]:
     """Trains the run of each folder, `jobs` at a time. The arguments are those of `run_jobs`."""
-    outcomes: dict[Path, Outcome] = {}
+    outcomes: dict[Path, RunOutcome] = {}
 
-    def collect(job: Job, outcome: Outcome) -> None:
+    def collect(job: Job, outcome: RunOutcome) -> None:
         outcomes[job.folder] = outcome
         number = f"[{len(outcomes)}/{len(folders)}] " if len(folders) > 1 else ""  # alone it may be one of a launcher's many
         log(f"{number}{job.title} {_said(outcome)}")
@@ -94,7 +94,7 @@ def train_folders(
     return [outcomes.get(folder.path) or not_started(folder.path) for folder in folders]
 
 
-def _said(outcome: Outcome) -> str:
+def _said(outcome: RunOutcome) -> str:
     summary = RunFolder(outcome.folder).summary() if outcome.state == "ok" else None
     result = f"top-1 {summary['top1_percent']:.2f} %" if summary else outcome.reason
     return ": ".join(filter(None, [f"{outcome.state}, {duration(outcome.seconds)}", result]))
@@ -102,31 +102,33 @@ def _said(outcome: Outcome) -> str:
 
 def write_configs(configs: Sequence[RunConfig]) -> list[RunFolder]:
     """The folders of the distinct runs. Each holds its configuration, so that later edits of files do not change the run."""
-    folders, images = {}, {}
+    folders: dict[Path, RunFolder] = {}
+    fingerprints: dict[str, Fingerprint | None] = {}  # by the settings of the data set
     one = configs[0].run_dir if configs else None
     if one is not None and [config.run_dir for config in configs[1:]].count(one):
         raise UserError(f"run_dir={one} is the folder of one run, not of {len(configs)}; set output_root instead")
     for config in configs:
         place = config.data.model_dump_json()
-        if place not in images:
-            images[place] = _images(config)
-        folder = run_folder(config, images[place])
+        if place not in fingerprints:
+            fingerprints[place] = _fingerprint(config)
+        fingerprint = fingerprints[place]
+        folder = run_folder(config, fingerprint)
         folder.check(config)
         if folder.summary() is None:
             folder.prepare(config)
-        elif images[place] is not None:
-            refuse_other_images(folder, config, images[place])
+        elif fingerprint is not None:
+            refuse_other_images(folder, config, fingerprint)
         folders[folder.path] = folder
     return list(folders.values())
 
 
-def _images(config: RunConfig) -> Fingerprint | None:
-    """The images of a run; None also if they are missing or damaged: the start of this run then reports the fault."""
+def _fingerprint(config: RunConfig) -> Fingerprint | None:
+    """As of found_data; None also if the images are missing or damaged: the start of this run then reports the fault."""
     try:
-        found = found_data(config)
+        _, fingerprint = found_data(config)
     except UserError:
         return None
-    return None if found is None else fingerprint(found, config.data)
+    return fingerprint
 
 
 def shares(jobs: int) -> list[dict[str, str]]:
@@ -165,7 +167,7 @@ class Pool:
     def run(
         self,
         starts: Iterator[Start],
-        ended: Callable[[Job, Outcome], None],
+        ended: Callable[[Job, RunOutcome], None],
         watch: Callable[[Job], None] = lambda job: None,
     ) -> None:
         """Starts the next of `starts` when a share is free. At a signal the running jobs save their state; no job starts.
@@ -196,7 +198,7 @@ class Pool:
             self.running[slot] = Job(start, self.shares[slot])
         return bool(self.running)
 
-    def _collect(self, ended: Callable[[Job, Outcome], None], watch: Callable[[Job], None]) -> None:
+    def _collect(self, ended: Callable[[Job, RunOutcome], None], watch: Callable[[Job], None]) -> None:
         for slot, job in list(self.running.items()):
             over = not job.running()  # asked before its last output is read
             for warning in job.new_warnings():

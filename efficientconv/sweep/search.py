@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
-from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.distributions import distribution_to_json
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from efficientconv.arguments import require_writable
 from efficientconv.config import RunConfig
-from efficientconv.data import fingerprint
 from efficientconv.engine.continuation import found_data
 from efficientconv.engine.epoch_log import read_records
 from efficientconv.engine.identity import identity, run_name
@@ -28,9 +27,9 @@ from efficientconv.files import lock
 from efficientconv.results.figures import FIGURES
 from efficientconv.signals import Preempted
 from efficientconv.sweep.job import Job, Start
-from efficientconv.sweep.outcome import Outcome
+from efficientconv.sweep.outcome import RunOutcome
 from efficientconv.sweep.pool import Pool, say
-from efficientconv.sweep.ranges import short, suggest
+from efficientconv.sweep.ranges import Distribution, short, suggest
 from efficientconv.text import duration
 
 OBJECTIVE = "val_top1_percent"
@@ -64,19 +63,16 @@ class Search:
         UserError: no images are held out, the study was begun with other settings, or another process searches in it.
     """
 
-    def __init__(
-        self, folder: Path, ranges: dict[str, BaseDistribution], configure: Callable[[Sequence[str]], RunConfig]
-    ):
+    def __init__(self, folder: Path, ranges: dict[str, Distribution], configure: Callable[[Sequence[str]], RunConfig]):
         base = configure([])
         if not base.data.val_fraction:
             raise UserError("a search does not evaluate test images: hold out training images, with data.val_fraction=0.1")
         self.folder, self.ranges, self.configure, self.seed = folder, ranges, configure, base.seed
         self.under_way: dict[Path, Attempt] = {}  # by run folder
         self.preempted = False
-        found = found_data(base)
+        found, self.fingerprint = found_data(base)
         if found is not None and found.train.labels.bincount().max() < 2:
             raise UserError("a search needs held-out images, and no class has two training images")
-        self.images = None if found is None else fingerprint(found, base.data)
         require_writable(folder)
         busy = f"another process searches in {folder}; wait for it, or choose another --study"
         self.lock = lock(folder / "run.lock", busy)
@@ -84,8 +80,8 @@ class Search:
             storage=f"sqlite:///{folder.absolute() / 'study.db'}", study_name=folder.name, direction="maximize",
             pruner=optuna.pruners.MedianPruner(), load_if_exists=True,
         )  # fmt: skip
-        question = {key: distribution_to_json(ranges[key]) for key in sorted(ranges)} | {"fixed": identity(base)}
-        question |= {"images": None if self.images is None else self.images.train}
+        question: dict[str, object] = {key: distribution_to_json(ranges[key]) for key in sorted(ranges)}
+        question |= {"fixed": identity(base), "images": None if self.fingerprint is None else self.fingerprint.train}
         self._refuse_another(json.loads(json.dumps(question)))
 
     def run(self, trials: int, jobs: int, after_each: Callable[[], None]) -> None:
@@ -103,7 +99,7 @@ class Search:
 
     def best(self) -> FrozenTrial | None:
         finished = self.study.get_trials(states=(TrialState.COMPLETE,))
-        return max(finished, key=lambda trial: trial.value, default=None)
+        return max(finished, key=lambda trial: trial.value or 0.0, default=None)
 
     def run_of(self, trial: FrozenTrial) -> RunFolder:
         return RunFolder(self.folder / trial.user_attrs["run"])
@@ -135,7 +131,7 @@ class Search:
 
     def _claim(self, attempt: Attempt, overrides: Sequence[str]) -> RunFolder:
         config, trial = self.configure(overrides), attempt.trial
-        name = trial.user_attrs.get("run", run_name(config, self.images))
+        name = trial.user_attrs.get("run", run_name(config, self.fingerprint))
         if self.folder / name in self.under_way:  # of another trial with the same setting
             name = f"{name}-trial{trial.number}"
         folder = RunFolder(self.folder / name)
@@ -156,7 +152,7 @@ class Search:
             attempt.pruned = True
             job.ask_to_end()
 
-    def _ended(self, job: Job, outcome: Outcome) -> None:
+    def _ended(self, job: Job, outcome: RunOutcome) -> None:
         attempt = self.under_way.pop(job.folder)
         if attempt.pruned:
             told = self.study.tell(attempt.trial, state=TrialState.PRUNED)
@@ -180,7 +176,7 @@ class Search:
             with suppress(OSError):  # a full disk: only lists of runs lack it
                 folder.write_json("status.json", folder.read_json("status.json") | told)
 
-    def _say(self, told: FrozenTrial, outcome: Outcome) -> None:
+    def _say(self, told: FrozenTrial, outcome: RunOutcome) -> None:
         best, value = self.best(), FIGURES[OBJECTIVE].show(told.value) or outcome.reason
         so_far = f"; best so far {FIGURES[OBJECTIVE].show(best.value)} (trial {best.number})" if best else ""
         at = f"{STATES[told.state]} after {duration(outcome.seconds)}"

@@ -29,4 +29,5 @@ def digits(config: DataConfig) -> DataSet:
     size = config.image_size or 32
     whole = MemorySplit(images, torch.from_numpy(source.target).long()).resized(size)
     train, test = hold_out(whole, TEST_FRACTION, num_classes=10)
+    assert test is not None, "each digit has many images"
     return DataSet("digits", [str(name) for name in source.target_names], size, train, None, test)

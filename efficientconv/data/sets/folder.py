@@ -11,7 +11,7 @@ from pathlib import Path
 from efficientconv.config import DataConfig
 from efficientconv.data.class_folders import class_names, list_images, refuse_unknown_classes, training_classes
 from efficientconv.data.damage import DamagedImage
-from efficientconv.data.dataset import DATA_SETS, FILE_SETS, DataSet, FileSplit, root_of
+from efficientconv.data.dataset import DATA_SETS, FILE_SETS, DataSet, root_of
 from efficientconv.data.decode import header_of
 from efficientconv.data.image_files import PassedOver, sub_folders
 from efficientconv.errors import UserError
@@ -50,7 +50,7 @@ def folder(config: DataConfig) -> DataSet:
     Without data.image_size all images must be squares of one size. Raises UserError for images or folders that do not fit.
     """
     data = folder_files(config)
-    sizes = _sample_sizes(data.train)
+    sizes = _sample_sizes(data.train.paths, data.train.labels.tolist())
     size = config.image_size or _common_size(sizes)
     small = fits_in_memory(config, size)
     if not small and config.resize_size is None and set(sizes.values()) != {(size, size)}:
@@ -79,13 +79,13 @@ def evaluated_folder(root: Path) -> Path:
     return test if test.is_dir() else val
 
 
-def _sample_sizes(split: FileSplit) -> dict[str, tuple[int, int]]:
+def _sample_sizes(paths: list[str], labels: list[int]) -> dict[str, tuple[int, int]]:
     """(width, height) of the first sound image of each class, by path. Decoding checks the other images later.
 
     Raises DamagedImage if all images are damaged.
     """
     sizes, sampled, damaged = {}, set(), None
-    for path, label in zip(split.paths, split.labels.tolist()):
+    for path, label in zip(paths, labels):
         if label in sampled:
             continue
         try:
@@ -93,7 +93,7 @@ def _sample_sizes(split: FileSplit) -> dict[str, tuple[int, int]]:
             sampled.add(label)
         except DamagedImage as error:
             damaged = error
-    if not sizes:
+    if damaged is not None and not sizes:
         raise damaged
     return sizes
 

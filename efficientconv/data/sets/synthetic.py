@@ -25,17 +25,22 @@ PATTERN_SIZE = 4  # pixels a side before it is enlarged to the image
 )
 def synthetic(config: DataConfig) -> DataSet:
     """data.num_images training images and a quarter as many test images. They are the same in all runs."""
-    for key in ("num_classes", "num_images", "image_size"):
-        if getattr(config, key) is None:
-            raise UserError(f"data=synthetic makes its own images, and needs data.{key}: set it")
+    num_classes, num_images, size = (_given(config, key) for key in ("num_classes", "num_images", "image_size"))
     generator = torch.Generator().manual_seed(0)
-    shape = (config.num_classes, 3, PATTERN_SIZE, PATTERN_SIZE)
+    shape = (num_classes, 3, PATTERN_SIZE, PATTERN_SIZE)
     coarse = torch.randint(0, 128, shape, generator=generator, dtype=torch.uint8)
-    patterns = MemorySplit(coarse, torch.arange(config.num_classes)).resized(config.image_size).images
-    train = _noisy(patterns, config.num_images, generator)
-    test = _noisy(patterns, max(1, config.num_images // 4), generator)
-    classes = [f"{label:0{len(str(config.num_classes - 1))}d}" for label in range(config.num_classes)]
-    return DataSet("synthetic", classes, config.image_size, train, None, test)
+    patterns = MemorySplit(coarse, torch.arange(num_classes)).resized(size).images
+    train = _noisy(patterns, num_images, generator)
+    test = _noisy(patterns, max(1, num_images // 4), generator)
+    classes = [f"{label:0{len(str(num_classes - 1))}d}" for label in range(num_classes)]
+    return DataSet("synthetic", classes, size, train, None, test)
+
+
+def _given(config: DataConfig, key: str) -> int:
+    value = getattr(config, key)
+    if value is None:
+        raise UserError(f"data=synthetic makes its own images, and needs data.{key}: set it")
+    return value
 
 
 def _noisy(patterns: Tensor, num_images: int, generator: torch.Generator) -> MemorySplit:
