@@ -7,8 +7,8 @@
 A `ConvLayer` asks at each call whether hooks, other weights or other attributes forbid its kernel, folds its batch norm, and
 puts its weights into the order in which the kernel or oneDNN reads them. For one small image that takes a large part of the
 time. A frozen layer did all of it once. The fully connected layers of a network of `create_model` become projections of the
-kernels, on all threads: PyTorch multiplies one image's features by the weights on one thread. All layers of such a network run
-in one call (frozen_network.py).
+kernels, on all threads: PyTorch multiplies one image's features by the weights on one thread. All layers of such a network
+run in one call (frozen_network.py).
 """
 
 from __future__ import annotations
