@@ -9,6 +9,8 @@ from types import SimpleNamespace
 import predict
 import pytest
 import torch
+from test_damaged_input import IN_FILES, class_folders
+from test_damaged_input import RUN as FOLDER_RUN
 
 from conftest import SMALL_RUN, train_here
 from efficientconv.data.workers import Ring
@@ -138,6 +140,17 @@ def test_memory_that_cannot_be_page_locked_is_one_line(monkeypatch):
     )
 
 
+def test_a_run_makes_the_memory_for_images_once_for_each_split(tmp_path, monkeypatch):
+    """On a GPU this memory is page-locked, and the workers that fill it are started with it."""
+    class_folders(tmp_path, size=(32, 32))
+    made: list[int] = []
+    init = Ring.__init__
+    monkeypatch.setattr(Ring, "__init__", lambda self, *args: (made.append(args[1]), init(self, *args))[1])
+    averaged = ("trainer.epochs=3", "trainer.ema_decay=0.9", "data.val_fraction=0.3")
+    summary = train_here(*FOLDER_RUN, *IN_FILES, *averaged, f"data.root={tmp_path}", f"run_dir={tmp_path}/run")
+    assert "ema_top1_percent" in summary and len(made) == 3  # training, held-out and test images
+
+
 def test_tf32_is_set_for_convolutions_and_products():
     for allowed in (False, True):
         set_tf32(allowed)
@@ -176,7 +189,7 @@ def test_a_run_without_memory_is_kept_and_continued(tmp_path, monkeypatch):
     """Here the memory is short in the evaluation after the last step: nothing is trained again."""
     order = (*SMALL_RUN, "model=c", "trainer.epochs=1", f"run_dir={tmp_path}")
     with monkeypatch.context() as patch:
-        patch.setattr("efficientconv.engine.training.evaluate_split", no_memory)
+        patch.setattr("efficientconv.engine.training.evaluate", no_memory)
         with pytest.raises(UserError, match="last checkpoint is kept"):
             train_here(*order)
     folder = RunFolder(tmp_path)

@@ -82,6 +82,7 @@ class EvalLoader:
     """Every image of the shard, cropped at its centre, in a fixed order. The shards together have each image once."""
 
     def __init__(self, source: ImageSource, plan: EvalPlan, image_size: int, normalise: Normalise):
+        self.num_images = plan.num_images  # of all shards
         self._source, self._plan, self._image_size, self._normalise = source, plan, image_size, normalise
 
     def __iter__(self) -> Iterator[Batch]:

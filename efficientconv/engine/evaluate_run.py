@@ -10,7 +10,7 @@ from efficientconv.data.inference import prepared_alike
 from efficientconv.data_settings import data_settings
 from efficientconv.engine.device import choose_device, keep_freed_memory, set_tf32
 from efficientconv.engine.distributed import World
-from efficientconv.engine.metrics import Result, evaluate_split
+from efficientconv.engine.metrics import Result, evaluate, evaluation_loader
 from efficientconv.engine.run_folder import TEST
 from efficientconv.engine.trained_run import TrainedRun, read_run
 from efficientconv.errors import UserError
@@ -36,10 +36,8 @@ def evaluate_run(asked: EvalConfig, world: World) -> dict[str, Result]:
     set_tf32(trained.config.trainer.tf32)
     split, data = _own_images(trained) if asked.data is None else _other_images(trained, asked.data, world)
     config = trained.config.model_copy(update={"data": data})
-    return {
-        name: evaluate_split(trained.network(name, device), split, config, trained.image_size, device, world)
-        for name in trained.weights
-    }
+    loader, precision = evaluation_loader(split, config, trained.image_size, device, world), config.trainer.precision
+    return {name: evaluate(trained.network(name, device), loader, precision, device, world) for name in trained.weights}
 
 
 def _own_images(trained: TrainedRun) -> tuple[Split, DataConfig]:

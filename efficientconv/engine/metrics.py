@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from efficientconv.config import RunConfig
-from efficientconv.data import Split, eval_loader
+from efficientconv.data import EvalLoader, Split, eval_loader
 from efficientconv.engine.device import autocast
 from efficientconv.engine.distributed import World
 
@@ -124,28 +124,29 @@ class Result:
         return Result(**{key: record[prefix + key] for key in ("images", "top1", "top5", "loss")})
 
 
-@torch.no_grad()
-def evaluate_split(
-    model: nn.Module, split: Split, config: RunConfig, image_size: int, device: torch.device, world: World
-) -> Result:
-    """Loss and accuracy on all images of `split`, with the configuration's batch size and precision: the same every time.
-
-    The loss is the cross-entropy without label smoothing. Each process of `world` has its own batches, and the result is of
-    all processes. The model's mode, training or evaluation, does not change.
-    """
+def evaluation_loader(split: Split, config: RunConfig, image_size: int, device: torch.device, world: World) -> EvalLoader:
+    """A loader of `split` for `evaluate`, with the batch size of training. Each process of `world` has its own batches."""
     trainer = config.trainer
-    loader = eval_loader(
+    return eval_loader(
         split, config.data, image_size=image_size, device=device, channels_last=trainer.channels_last,
         batch_size=trainer.global_batch_size // trainer.accumulation_steps, shard=world,
     )  # fmt: skip
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, loader: EvalLoader, precision: str, device: torch.device, world: World) -> Result:
+    """Loss and accuracy on all images of `loader`, over all processes of `world`: the same every time.
+
+    The loss is the cross-entropy without label smoothing. The model's mode, training or evaluation, does not change.
+    """
     was_training = model.training
     model.eval()
     meter = Meter(device)
     for images, labels in loader:
-        with autocast(device, trainer.precision):
+        with autocast(device, precision):
             logits = model(images)
         meter.add(F.cross_entropy(logits.float(), labels), logits, labels)
     model.train(was_training)
     result = meter.reduce(world.add).result()
-    assert result.images == len(split), f"{result.images} of {len(split)} images were evaluated"
+    assert result.images == loader.num_images, f"{result.images} of {loader.num_images} images were evaluated"
     return result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -12,6 +12,7 @@ from efficientconv.complexity import NetworkCost, count
 from efficientconv.config import RunConfig
 from efficientconv.data import (
     DataSet,
+    EvalLoader,
     Fingerprint,
     Split,
     TrainLoader,
@@ -29,7 +30,7 @@ from efficientconv.engine.device import (
     warn_of_slow_format,
 )
 from efficientconv.engine.distributed import World
-from efficientconv.engine.metrics import Result, evaluate_split
+from efficientconv.engine.metrics import Result, evaluate, evaluation_loader
 from efficientconv.engine.preemption import Preemption
 from efficientconv.engine.run_folder import TEST, TRAIN
 from efficientconv.engine.trainer import Trainer
@@ -57,16 +58,22 @@ class Training:
     loader: TrainLoader
     trainer: Trainer
     facts: dict
+    eval_loaders: dict[int, EvalLoader] = field(default_factory=dict)  # by the split's id
 
     def evaluate(self, split: Split) -> dict[str, Result]:
         """Results on `split`, by the prefix of their figures: "" for the weights, "ema_" for their moving average."""
         trainer = self.trainer
         trainer.share_buffers()
         models = {"": trainer.model} | ({} if trainer.ema is None else {"ema_": trainer.ema.model})
-        return {
-            name: evaluate_split(model, split, self.config, self.image_size, self.device, self.world)
-            for name, model in models.items()
-        }
+        loader, precision = self._eval_loader(split), self.config.trainer.precision
+        return {name: evaluate(model, loader, precision, self.device, self.world) for name, model in models.items()}
+
+    def _eval_loader(self, split: Split) -> EvalLoader:
+        """Made once: its workers are started, and its memory is page-locked for the GPU, once for a run."""
+        if id(split) not in self.eval_loaders:
+            made = evaluation_loader(split, self.config, self.image_size, self.device, self.world)
+            self.eval_loaders[id(split)] = made
+        return self.eval_loaders[id(split)]
 
     def measured_time(self) -> dict[str, float | int | str]:
         """ms per image of a forward pass, its share of the limit and the GPU, if there is one, for the summary.
