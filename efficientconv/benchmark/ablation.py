@@ -98,7 +98,7 @@ def rows_of(case: Case, processes: dict[str, Connection], repeats: int, peaks: P
     with_all = times.pop(ALL)
     median = statistics.median(with_all)
     of_limit = peaks.of_limit(_subject(case).least_work(case.kind), median)
-    rows = []
+    rows: list[Row] = []
     for name, without in times.items():
         ratio = Quartiles.of([part / whole for part, whole in zip(without, with_all)])
         rows.append(asdict(case) | {
@@ -150,7 +150,7 @@ def _serve(orders: Connection, sources: Path, threads: int) -> None:
     keep_freed_memory(CPU)
     error = build.failure()
     orders.send(str(error) if error else None)
-    last, job = None, None
+    last = None
     while case := orders.recv():
         if case != last:
             last, job = case, _subject(case).job(case.kind, CPU)

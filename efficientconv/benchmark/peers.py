@@ -64,7 +64,7 @@ def rows_of(models: Sequence[str], layout: str, batch: int, repeats: int, peaks:
     subjects = [model_subject(name, layout, batch, "auto", torch.device("cpu")) for name in models]
     jobs = {(subject.name, program): job for subject in subjects for program, job in _jobs(subject).items()}
     times = measure(jobs, repeats, torch.device("cpu"), bar, rest_s=REST_S)
-    rows = []
+    rows: list[Row] = []
     for s in subjects:
         of_limit = peaks.of_limit(s.least_work("forward"), times[s.name, OURS].median)
         row = {"layout": layout, "side": s.shape[-1], "batch": batch, "model": s.name, "macs": s.macs, **of_limit._asdict()}
@@ -109,7 +109,7 @@ def _randomize(network: nn.Module) -> None:
             module.running_var.uniform_(0.5, 1.5, generator=noise)
 
 
-def _inference(network: nn.Module) -> Program:
+def _inference(network: Program) -> Program:
     @torch.inference_mode()
     def run(images: Tensor) -> Tensor:
         return network(images.to(memory_format=torch.channels_last))

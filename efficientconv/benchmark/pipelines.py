@@ -30,6 +30,9 @@ MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 Epoch = Callable[[], int]  # goes once through all images and returns their number
 
+_task: Callable  # in a worker: what it does with each of _things
+_things: list
+
 
 def lay_out(images: Path, folder: Path, count: int) -> None:
     """Makes ImageNet's layout: `count` links in train to the files `images`/<class>/*, repeated, and as many in val."""

@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Sequence
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
@@ -67,7 +68,7 @@ def _write_page(path: Path, title: str, about: str, made_by: str) -> str:
     rows = read_rows(path.with_suffix(".csv"))  # rounded: the page can be made again from the file
     tables = sections(rows, COLUMNS, lambda row: "{layout}, {place}, batch {batch}, {kind}".format(**row))
     text = page(f"# {title}", about, _summary(rows), *tables, made_by)
-    files = {".md": text, **plot(rows, title)}
+    files: dict[str, str | bytes] = {".md": text, **plot(rows, title)}
     write_files(path.parent, {path.name + ending: content for ending, content in files.items()})
     return text
 
@@ -123,12 +124,12 @@ def _draw_lines(axes: Axes, rows: Sequence[Row]) -> None:
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     for line, style in zip(_lines(low, high), ("-", ":", ":")):
         axes.plot(*zip(*line), style, color=FAINT, linewidth=1, zorder=1)
-    style = {"textcoords": "offset points", "fontsize": 8, "color": "0.45"}
-    along = {"rotation": 45, "rotation_mode": "anchor", "ha": "right", "va": "bottom"}
-    axes.annotate("time = MACs", (high, high), (-10, -4), **along, **style)
+    text: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8, "color": "0.45"}
+    along: dict[str, Any] = {"rotation": 45, "rotation_mode": "anchor", "ha": "right", "va": "bottom"}
+    axes.annotate("time = MACs", (high, high), (-10, -4), **along, **text)
     room = low < 0.7  # on the left, where points are few
-    axes.annotate("equal time", (low if room else high, 1), (4 if room else -4, 3), ha="left" if room else "right", **style)
-    axes.annotate("equal MACs", (1, high), (-4, -4), rotation=90, ha="right", va="top", **style)
+    axes.annotate("equal time", (low if room else high, 1), (4 if room else -4, 3), ha="left" if room else "right", **text)
+    axes.annotate("equal MACs", (1, high), (-4, -4), rotation=90, ha="right", va="top", **text)
 
 
 def _lines(low: float, high: float) -> list[tuple[Place, Place]]:
@@ -138,14 +139,15 @@ def _lines(low: float, high: float) -> list[tuple[Place, Place]]:
 
 def _summary(rows: Sequence[Row]) -> str:
     """Geometric means over the shapes of a layout. The bottleneck is compared with SIC too, as in the paper."""
-    groups = grouped(rows, PANEL_AND_NAME)
+    groups: dict[tuple, list[Row]] = grouped(rows, PANEL_AND_NAME)
     means = {key: [statistics.geometric_mean(gains) for gains in zip(*map(GAINS, group))]
              for key, group in groups.items() if len(group) > 1}  # fmt: skip
     lines = []
     for (*place, name), (ideal, gain) in means.items():
         lines.append((*place, name, ideal, gain, gain / ideal))
-        if name == "bottleneck 2x2" and (*place, "SIC 3x3") in means:
-            ideal, gain = (ours / sic for ours, sic in zip((ideal, gain), means[(*place, "SIC 3x3")]))
+        sic = (*place, "SIC 3x3")
+        if name == "bottleneck 2x2" and sic in means:
+            ideal, gain = (ours / other for ours, other in zip((ideal, gain), means[sic]))
             lines.append((*place, f"{name} against SIC 3x3", ideal, gain, gain / ideal))
     columns = [Column(title, itemgetter(n), ".2f" if n > 3 else "") for n, title in enumerate(SUMMARY)]
     return f"Geometric means over the shapes of a layout:\n\n{Table(lines, columns).markdown()}" if lines else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -149,7 +150,8 @@ def _first_layer(network: nn.Module, x: Tensor) -> tuple[ConvLayer, Tensor]:
     """The first layer behind the stem, and its input. Of a network of layers, its first layer."""
     if not isinstance(network, Network):
         return network[0], x
-    layer, seen = next(iter(network.stages.values())).layers[0], []
+    stage: Any = next(iter(network.stages.values()))
+    layer, seen = stage.layers[0], []
     handle = layer.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs))
     with torch.no_grad():
         network(x)

@@ -50,4 +50,4 @@ def _summary(runs: list[tuple[float, float, float]]) -> Throughput:
 
 def _children_seconds() -> float:
     """Processor time of all living worker processes. The clock counts nanoseconds; /proc/<pid>/stat counts 1/100 s."""
-    return sum(time.clock_gettime(~child.pid << 3 | CPU_CLOCK) for child in active_children())
+    return sum(time.clock_gettime(~child.pid << 3 | CPU_CLOCK) for child in active_children() if child.pid)

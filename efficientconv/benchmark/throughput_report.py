@@ -23,7 +23,7 @@ def rows_of(results: dict[tuple, Throughput], kb: dict[str, float]) -> list[Row]
 
     gain: images/s over torchvision's, with the same number of workers. limit_share: over those of decoding alone.
     """
-    rows = []
+    rows: list[Row] = []
     for (name, workers), found in results.items():
         rate = found.images_per_s
         speeds = {other: result.images_per_s.median for (other, number), result in results.items() if number == workers}

@@ -56,7 +56,7 @@ def _layer(
     out, _, _, statistics = ops.fused_layer.default(
         x, filters, weight, expansion, others[0] if others else None, gamma, beta, mean, var, own, of_batch, eps, padding
     )
-    if training and mean is not None:
+    if training and mean is not None and var is not None:
         _update(mean, var, batches, statistics, momentum)
     return in_order(out, x)
 

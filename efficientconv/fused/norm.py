@@ -30,7 +30,7 @@ class End:
     residual: Tensor | None
     gamma: Tensor
     beta: Tensor
-    size: tuple[int, int]
+    size: torch.Size  # H x W
     stride: int = 1
     padding: int = 0
 

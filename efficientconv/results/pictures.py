@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
+
 matplotlib.use("Agg")  # no screen is needed
 
 MARKERS = "osD^v<>Pph*X"
-STYLE = {
+STYLE: dict[RcKeyType, Any] = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25,
     "legend.edgecolor": "none", "legend.borderpad": 0.1,  # no frame, but lines fade behind the text
     "legend.fontsize": 8, "legend.title_fontsize": 8,

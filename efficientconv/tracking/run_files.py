@@ -36,7 +36,8 @@ class NewRecords:
 
     def __init__(self, path: Path):
         self.path = path
-        self.file, self.position = None, 0  # the file, and the position up to which it was read
+        self.file: int | None = None  # its inode
+        self.position = 0  # up to which it was read
 
     def read(self) -> list[dict]:
         """The records since the last call. A line that is still being written is left for the next call."""

@@ -19,7 +19,7 @@ import struct
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -36,7 +36,7 @@ BLOCK_BYTES = 32768  # of a .wandb file
 DEFAULTS_FILE = CONFIG_DIR / "logger" / "wandb.yaml"
 PATHS = {"": ("output_root", "run_dir"), "data": ("root",)}  # of the configuration
 # machine=false: W&B gets no names of host and user, no paths, hardware, packages, git remote or load
-MACHINE_OFF = {
+MACHINE_OFF: dict[str, Any] = {
     "host": "", "username": "", "program": "train.py", "disable_git": True, "disable_code": True, "x_disable_meta": True,
     "x_disable_stats": True, "x_disable_machine_info": True, "x_save_requirements": False,
 }  # fmt: skip
@@ -44,6 +44,8 @@ MACHINE_OFF = {
 
 class Copy:
     """One W&B run for one run folder, even if the training is continued many times."""
+
+    epochs: int  # that the copy has
 
     def __init__(self, folder: Path, settings: dict):
         os.environ["WANDB_SILENT"] = "true"  # without it a login asks the server for the user's name, only to print it
@@ -110,11 +112,12 @@ class Copy:
         config = described(self.folder, self._machine)
         given = {key: self.state[key] for key in yaml.safe_load(DEFAULTS_FILE.read_text())["wandb"] if key != "machine"}
         given |= {
+            "mode": mode,
             "group": given["group"] or os.environ.get("WANDB_RUN_GROUP") or config.get("tier"),
             "tags": list(dict.fromkeys([*given["tags"], *labels(config)])),
         }
         self.run = self.wandb.init(
-            **given, name=self.folder.name, id=self.state["id"], resume="allow", mode=mode, dir=self.folder, config=config,
+            **given, name=self.folder.name, id=self.state["id"], resume="allow", dir=self.folder, config=config,
             settings=self.wandb.Settings(
                 console="off", x_stats_pid=os.getppid(), init_timeout=START_LIMIT_S, finish_timeout=UPLOAD_LIMIT_S,
                 finish_timeout_raises=True, **({} if self._machine else MACHINE_OFF),
