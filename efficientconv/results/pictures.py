@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure as Drawing
 matplotlib.use("Agg")  # no screen is needed
 
 MARKERS = "osD^v<>Pph*X"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25,
     "legend.edgecolor": "none", "legend.borderpad": 0.1,  # no frame, but lines fade behind the text
     "legend.fontsize": 8, "legend.title_fontsize": 8,
