@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from efficientconv.results.csv_files import read_rows
 from efficientconv.results.statistics import Interval
@@ -52,7 +53,8 @@ class ClaimResult:
 
     @property
     def shown(self) -> str:
-        return str(Interval(self.difference_points, self.low, self.high))
+        """The difference with its interval. Empty if there is none."""
+        return "" if self.difference_points is None else str(Interval(self.difference_points, self.low, self.high))
 
 
 FIELDS = [field.name for field in fields(ClaimResult) if field.name != "tier"]
@@ -70,7 +72,8 @@ def tier_claims(folder: Path) -> list[ClaimResult]:
     """The claims of a tier, in the order of the tables."""
     paths = sorted(folder.glob("claims*.csv"))
     rows = [row for path in paths for row in read_rows(path)]
-    return [ClaimResult(**{name: row.get(name) for name in FIELDS}, tier=folder.name) for row in rows]
+    lines: list[dict[str, Any]] = [{name: row.get(name) for name in FIELDS} for row in rows]
+    return [ClaimResult(**line, tier=folder.name) for line in lines]
 
 
 def tested_claims(folder: Path) -> list[ClaimResult]:

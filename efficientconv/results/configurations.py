@@ -19,7 +19,7 @@ def configuration_table(records: Runs) -> Table:
     """A row for each configuration, the most accurate first and marked. The settings that differ are columns."""
     groups, top1 = by_configuration(records), FIGURES["top1_percent"]
     columns = [Column(title, lambda runs, key=key: _setting(runs, key)) for title, key in varying(groups).items()]
-    return Table(sorted(groups, key=lambda runs: _mean(runs, "top1_percent"), reverse=True), [
+    return Table(sorted(groups, key=lambda runs: _mean(runs, "top1_percent") or 0.0, reverse=True), [
         *(columns or [Column("model", lambda runs: runs[0].model)]),
         top1.column(lambda runs: spread([run.summary[top1.name] for run in runs]), "top-1 % (seeds)"),
         *(replace(FIGURES[name].column(lambda runs, name=name: _mean(runs, name)), better=None)

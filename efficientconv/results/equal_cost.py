@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from efficientconv.results.statistics import Comparison, Difference, t_quantile
+from efficientconv.results.statistics import Comparison, Difference
 
 T = TypeVar("T")
 GRID = 200  # number of costs between the ends of a curve at which a difference is tested
@@ -84,7 +84,7 @@ class Curve:
         cost = _last(grid, means)
         if any(difference.std_error is None for difference in differences):
             return Needed(cost, None, None)
-        reach = np.array([t_quantile(difference.df) * difference.std_error for difference in differences])
+        reach = np.array([difference.half for difference in differences])
         return Needed(cost, _first(grid, reach - means), _last(grid, means + reach))
 
     def _weights(self, cost: float) -> dict[str, float]:

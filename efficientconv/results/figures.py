@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from efficientconv.results.table import Column
 
@@ -34,7 +34,7 @@ class Figure:
         return format(value if self.scale == 1.0 else value / self.scale, self.form)
 
     def column(
-        self, value: Callable[[Any], object] | str | None = None, title: str | None = None, name: str | None = None
+        self, value: Callable[..., object] | str | None = None, title: str | None = None, name: str | None = None
     ) -> Column:
         """A column. `value` takes the figure out of a row, as in `Column`. `title` and `name`: of a figure shown twice."""
         return Column(title or self.title, value, self.show, name or self.name, self.better)

@@ -75,7 +75,7 @@ def cost_findings(folder: Path, claims: Sequence[ClaimResult]) -> list[Finding]:
     return [_finding(model, verdict, line, macs) for (model, _, verdict), line in lines.items()]
 
 
-def _finding(model: str, verdict: str, line: list[ClaimResult], macs: Mapping[str, int]) -> Finding:
+def _finding(model: str, verdict: str, line: list[ClaimResult], macs: Mapping[str, float]) -> Finding:
     means, lows, highs = zip(*((claim.difference_points, claim.low, claim.high) for claim in line))
     points = f"{means[0]:+.2f}" if len(line) == 1 else interval(min(means), max(means), "+.2f")
     low, high = (None, None) if None in lows else (min(lows), max(highs))
@@ -98,7 +98,7 @@ def _equal_width_table(claims: list[ClaimResult]) -> str:
     ]).markdown()  # fmt: skip
 
 
-def _costs(line: list[ClaimResult], macs: Mapping[str, int]) -> str:
+def _costs(line: list[ClaimResult], macs: Mapping[str, float]) -> str:
     """The costs of a line, the smallest first. A row without a budget has the tier's width. `macs`: by row, where known."""
     if line[0].at_equal != "macs":
         return EQUAL_COST[line[0].at_equal]

@@ -60,7 +60,7 @@ def _arithmetic(steps: Sequence[Step]) -> str:
 
 def _runs(steps: Sequence[Step]) -> list[str]:
     """The gains by compiling, CUDA graphs and Triton, each within one commit, and C's time with each."""
-    by_run = defaultdict(dict)
+    by_run: dict[tuple[str, str], dict[str, Step]] = defaultdict(dict)
     for step in steps:
         by_run[step.layout, step.run][step.model] = step
     found = []
@@ -118,10 +118,10 @@ def _triton(rows: Sequence[dict]) -> str:
 
 def _settings(rows: Sequence[dict]) -> str:
     """The time of a step with each setting over the time without the setting; the first row has no setting."""
-    plain, *changed = [row for row in rows if row["model"]] or [None]
-    over = [f"{row['setting']} {row['ms_per_step'] / plain['ms_per_step']:.2f}" for row in changed]
+    of_models = [row for row in rows if row["model"]]
+    over = [f"{row['setting']} {row['ms_per_step'] / of_models[0]['ms_per_step']:.2f}" for row in of_models[1:]]
     about = "The time of a step of {} with a setting, over the time without the setting"
-    return f"{about.format(plain['model'].upper())}: {', '.join(over)}." if over else ""
+    return f"{about.format(of_models[0]['model'].upper())}: {', '.join(over)}." if over else ""
 
 
 def _inference(rows: Sequence[dict]) -> Iterator[str]:
@@ -153,5 +153,6 @@ def _correctness(rows: Sequence[dict]) -> str:
     )
 
 
-def _range(values: Sequence[float]) -> str:
-    return interval(min(values), max(values), ".2f")
+def _range(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return interval(min(known), max(known), ".2f")

@@ -72,7 +72,7 @@ def _like(row: dict) -> tuple:
 
 
 def _step(row: dict, a: dict | None, machine: Machine | None) -> Step:
-    over_a, macs_over_a = (a and row[key] / a[key] for key in ("ms_per_step", "macs"))
+    over_a, macs_over_a = (None if a is None else row[key] / a[key] for key in ("ms_per_step", "macs"))
     return Step(
         row["model"], row["layout"], RUNS[row["compiled"]] + _backend(row), row["macs"], row["ms_per_step"],
         row["ms_low"], row["ms_high"], row["peak_mb"], row.get("held_mb"), over_a, macs_over_a,
@@ -156,7 +156,7 @@ def plot(steps: Sequence[Step]) -> Picture:
         drawing, panels = plt.subplots(1, len(layouts), figsize=size, layout="constrained", squeeze=False, sharey=True)
         for axes, (layout, in_layout) in zip(panels[0], layouts.items()):
             axes.set_title(f"a step of training, layout {layout}", loc="left")
-            axes.set(ylim=(LEAST, 1.2 * max(step.over_a for step in shown)))
+            axes.set(ylim=(LEAST, 1.2 * max(step.over_a or 0 for step in shown)))
             _draw(axes, in_layout)
         return rendered(drawing)
 
@@ -166,13 +166,14 @@ def _draw(axes: Axes, steps: Sequence[Step]) -> None:
     axes.set(xlim=(LEAST, MOST))
     axes.plot((LEAST, MOST), (LEAST, MOST), color=FAINT, linewidth=1, zorder=1, label="time = MACs")
     axes.plot((LEAST, MOST), (1, 1), ":", color=FAINT, linewidth=1, zorder=1, label="A's time")
+    placed = [(step, (step.macs_over_a, step.over_a)) for step in steps if step.macs_over_a and step.over_a]
     for number, run in enumerate(run + end for end in ("", IN_TRITON, IN_REFERENCE) for run in RUNS.values()):
-        if not (chosen := [step for step in steps if step.run == run]):
+        if not (chosen := [(step, place) for step, place in placed if step.run == run]):
             continue
-        colours = [family_of(step.model).colour for step in chosen]
-        places = [step.macs_over_a for step in chosen], [step.over_a for step in chosen]
-        axes.scatter(*places, 26, colours, marker=MARKERS[number], zorder=3)
+        colours = [family_of(step.model).colour for step, _ in chosen]
+        macs, times = zip(*(place for _, place in chosen))
+        axes.scatter(macs, times, 26, colours, marker=MARKERS[number], zorder=3)
         axes.scatter([], [], 26, "0.4", marker=MARKERS[number], label=run)
     axes.legend(loc="upper right")  # few networks have more MACs than A
-    named = [(step.model, family_of(step.model).colour, (step.macs_over_a, step.over_a)) for step in steps]
-    label(axes, named, [(place, place) for _, _, place in named])
+    named = [(step.model, family_of(step.model).colour, place) for step, place in placed]
+    label(axes, named, [(place, place) for _, place in placed])

@@ -128,6 +128,6 @@ def _draw_identity(axes: Axes, groups: dict[str, Kernels], size: int, colors: di
         filled = {"histtype": "stepfilled", "color": "#d9d9d9"}
         style = {"histtype": "step", "color": colors[label], "linewidth": 1.4} if label in groups else filled
         weights = np.full(len(kernels.identity), 100 / max(1, len(kernels.identity)))
-        axes.hist(kernels.identity, np.linspace(0, 1, 11), weights=weights, label=label, **style)
+        axes.hist(kernels.identity, np.linspace(0, 1, 11).tolist(), weights=weights, label=label, **style)
     axes.set_xlim(0, 1)
     axes.legend(loc="upper right")

@@ -31,10 +31,10 @@ def label(
     crosses no other point's bar. Set the limits of the axes and the legend before.
     """
     axes.figure.draw_without_rendering()
-    taken = [box for line in (*lines, *bars) for box in _along(*axes.transData.transform(line))]
+    drawn = [box for line in (*lines, *bars) for box in _along(*axes.transData.transform(line))]
     if legend := axes.get_legend():
-        taken.append(legend.get_window_extent().get_points())
-    taken, names, leaders = np.array(taken), np.empty((0, 2, 2)), np.empty((0, 2, 2))
+        drawn.append(legend.get_window_extent().get_points())
+    taken, names, leaders = np.array(drawn), np.empty((0, 2, 2)), np.empty((0, 2, 2))
     points = axes.transData.transform([place for _, _, place in named])
     for number, (name, colour, place) in enumerate(named):
         text = axes.text(*place, shown(name), color=colour, fontsize=9, ha="center", va="center")
@@ -42,11 +42,12 @@ def label(
         others = np.array([*np.delete(points, number, axis=0), *(bar.mean(axis=0) for bar in bars_of_others)])
         along = [box.mean(axis=0) for bar in bars_of_others for box in _along(*bar)]
         crossed = np.concatenate([names, leaders, _sizeless([*others, *along])])
-        boxes, covered = list(_boxes(point, text.get_window_extent().size)), np.concatenate([taken, names, leaders])
+        boxes = list(_boxes(point, np.array(text.get_window_extent().size)))
+        covered = np.concatenate([taken, names, leaders])
         free = [box for box in boxes if _inside(box, axes.bbox) and not _overlap(box, covered)]
         box = min(free or boxes[:1], key=lambda box: _misleading(box, point, others, crossed))
         names = np.concatenate([names, [box + [[-CLEAR], [CLEAR]]]])
-        text.set_position(axes.transData.inverted().transform(box.mean(axis=0)))
+        text.set_position(tuple(axes.transData.inverted().transform(box.mean(axis=0))))
         if leader := _leader(box, point):
             leaders = np.concatenate([leaders, _along(*leader)])
             axes.plot(*axes.transData.inverted().transform(leader).T, color=FAINT, linewidth=0.7, zorder=2)

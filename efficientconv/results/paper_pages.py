@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from operator import itemgetter
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from efficientconv.results.figures import FIGURES
 from efficientconv.results.table import Column, Row, Table
 
 
-def ratios(claims: list[Row]) -> str:
+def ratios(claims: Sequence[Row]) -> str:
     """The ratios in results/claims.csv: how many times fewer MACs than another network, as claimed and as counted."""
     return Table(claims, [
         Column("model"),

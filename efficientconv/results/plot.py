@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
@@ -104,7 +105,7 @@ def _draw_lines(axes: Axes, number: int, name: str, line: list[Point], joined: b
     """Draws a line through the front of series `number` of `of`. Returns the corners of the line."""
     path = [(p.cost, p.top1.mean) for p in pareto_front(line)]
     told = "front: no cheaper network is as accurate" + (f"; {name}" if of > 1 else "")
-    style = {"color": family_of(name).colour} if joined else {"color": FAINT, "label": shown(told)}
+    style: dict[str, Any] = {"color": family_of(name).colour} if joined else {"color": FAINT, "label": shown(told)}
     axes.plot(*zip(*path), LINES[number % len(LINES)], linewidth=1.3, zorder=1, **style)
     return path
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy  # scipy.stats takes 1 s, and is loaded at its first use
@@ -68,7 +69,7 @@ def _residual(design: np.ndarray, values: np.ndarray) -> tuple[float, int]:
     return float(np.sum((values - design @ fit) ** 2)), int(rank)
 
 
-def _spread_p(test, samples: list[list[float]]) -> float | None:
+def _spread_p(test: Callable[..., Any], samples: list[list[float]]) -> float | None:
     if len(samples) < 2:
         return None
     with warnings.catch_warnings():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from efficientconv.layers import LAYERS
@@ -75,10 +75,10 @@ def weights_table() -> str:
 
 
 def _formula(layer: type) -> str:
-    return re.search(r"MACs: (.+?h' w'(?: / \w+)?)", inspect.getdoc(layer))[1].replace("^2", "²")
+    return re.search(r"MACs: (.+?h' w'(?: / \w+)?)", inspect.getdoc(layer) or "")[1].replace("^2", "²")
 
 
-def _rows(name: str) -> list[Row]:
+def _rows(name: str) -> Sequence[Row]:
     return read_rows(RESULTS / name)
 
 

@@ -41,7 +41,7 @@ class RunRecord:
     metrics: list[dict] = field(default_factory=list)
     environment: dict = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.state != "done":
             return
         optional = [key for key in FIGURES if key != "loss" and self.summary.get(key) is not None]  # a loss may be infinite

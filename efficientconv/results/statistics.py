@@ -71,15 +71,16 @@ class Difference:
 
     @property
     def low(self) -> float | None:
-        return None if self.std_error is None else self.mean - self._half
+        return None if self.std_error is None else self.mean - self.half
 
     @property
     def high(self) -> float | None:
-        return None if self.std_error is None else self.mean + self._half
+        return None if self.std_error is None else self.mean + self.half
 
     @property
-    def _half(self) -> float:
-        return t_quantile(self.df) * self.std_error
+    def half(self) -> float | None:
+        """Half of the length of the interval."""
+        return None if self.std_error is None or self.df is None else t_quantile(self.df) * self.std_error
 
     def __str__(self) -> str:
         return str(Interval(self.mean, self.low, self.high))
@@ -152,7 +153,9 @@ def judge(claims: Sequence[tuple[Relation, Difference | None]]) -> list[Verdict]
     """The verdicts on all claims of a table: each is tested against its bound, and all p are corrected by Holm."""
     p = [None if difference is None else difference.p_against(BOUNDS[relation]) for relation, difference in claims]
     return [
-        _untested(difference) if value is None else _verdict(relation, difference, value, corrected)
+        _untested(difference)
+        if difference is None or value is None or corrected is None
+        else _verdict(relation, difference, value, corrected)
         for (relation, difference), value, corrected in zip(claims, p, holm(p))
     ]
 
@@ -161,9 +164,9 @@ def holm(p: Sequence[float | None]) -> list[float | None]:
     """Holm's step-down correction: the smallest of m times m, the next times m - 1, and none below one before it. None stays
     None, and is not one of m."""
     corrected, highest = list(p), 0.0
-    order = sorted((place for place, value in enumerate(p) if value is not None), key=p.__getitem__)
-    for done, place in enumerate(order):
-        corrected[place] = highest = min(max(highest, p[place] * (len(order) - done)), 1.0)
+    known = {place: value for place, value in enumerate(p) if value is not None}
+    for done, place in enumerate(sorted(known, key=known.__getitem__)):
+        corrected[place] = highest = min(max(highest, known[place] * (len(known) - done)), 1.0)
     return corrected
 
 

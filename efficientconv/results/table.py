@@ -21,7 +21,8 @@ from efficientconv.text import printable
 
 UNLIMITED, GAP = 100_000, 2  # characters
 Row = Mapping[str, Any]  # a line of a csv file, by the names of the columns
-K, T = TypeVar("K"), TypeVar("T")
+K = TypeVar("K")
+T = TypeVar("T")
 _MARKDOWN = str.maketrans({"\\": r"\\", "|": r"\|", "[": r"\[", "<": "&lt;"})
 
 
@@ -36,7 +37,7 @@ class Column:
     """
 
     title: str | None
-    value: Callable[[Any], object] | str | None = None
+    value: Callable[..., object] | str | None = None
     show: str | Callable[[Any], str] = ""
     name: str | None = None
     better: Literal["higher", "lower"] | None = None
@@ -45,7 +46,7 @@ class Column:
         """The value of a row. A key that the row lacks is an empty cell."""
         if callable(self.value):
             return self.value(row)
-        name = self.value or self.name or self.title
+        name = self.value or self.name or self.title or ""
         return row.get(name) if isinstance(row, Mapping) else attrgetter(name)(row)
 
     def cell(self, row: object) -> str:
@@ -115,13 +116,13 @@ class Table:
     def _lines(self, escape: Callable[[str], str], mark: str) -> list[list[str]]:
         """The titles, then the cells of each row."""
         shown = [(column, self._best(column)) for column in self._shown()]
-        lines = [[escape(printable(column.title)) for column, _ in shown]]
+        lines = [[escape(printable(column.title or "")) for column, _ in shown]]
         for row in self.rows:
             marks = ["{}" if best is None or column.of(row) != best else mark for column, best in shown]
             lines.append([form.format(escape(column.cell(row))) for form, (column, _) in zip(marks, shown)])
         return lines
 
-    def _values(self, column: Column) -> list[object]:
+    def _values(self, column: Column) -> list[Any]:
         return [value for value in map(column.of, self.rows) if value is not None]
 
     def _best(self, column: Column) -> object:

@@ -109,8 +109,10 @@ def _interval(line: Row) -> str:
 
 
 def _needed(found: Needed, scale: float) -> str:
-    interval = "" if found.low is None else f" ({_bound(found.low, scale)} to {_bound(found.high, scale)})"
-    return f"{_bound(found.cost, scale)}{interval}"
+    cost = _bound(found.cost, scale)
+    if found.low is None or found.high is None:
+        return cost
+    return f"{cost} ({_bound(found.low, scale)} to {_bound(found.high, scale)})"
 
 
 def _bound(cost: float, scale: float) -> str:

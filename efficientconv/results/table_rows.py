@@ -71,7 +71,8 @@ class PaperTable:
         errors = {
             row.name: row.times.error(COSTS[kind]) for row in self.rows if row.times and kind != "macs" and row.cost(kind)
         }
-        return Curve(self.comparison, costs, errors) if costs and None not in costs.values() else None
+        known = {row: cost for row, cost in costs.items() if cost is not None}
+        return Curve(self.comparison, known, errors) if known and known == costs else None
 
     def _difference(self, claim: Claim) -> Difference | None:
         if claim.at_equal is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from efficientconv.models import list_models, model_config
 from efficientconv.results.claims import counts, tested_claims
@@ -70,6 +71,6 @@ def rate_table(folder: Path) -> str:
     ]).markdown()  # fmt: skip
 
 
-def _mean_of_last_epochs(name: str, runs: Callable[[object], Sequence[RunRecord]]) -> Column:
+def _mean_of_last_epochs(name: str, runs: Callable[[Any], Sequence[RunRecord]]) -> Column:
     return FIGURES[name].column(lambda row: statistics.mean(run.metrics[-1][name] for run in runs(row)))
 

@@ -30,8 +30,8 @@ def pack(runs: list[FoundRun], times: RunTimes) -> dict:
     for part, read in _parts(times).items():
         of_runs = [flat(read(run)) for run in runs]
         keys[part] = list(dict.fromkeys(key for values in of_runs for key in values))
-        for run, values in zip(packed, of_runs):
-            run[part] = [_position(values[key], positions) if key in values else -1 for key in keys[part]]
+        for run, of_run in zip(packed, of_runs):
+            run[part] = [_position(of_run[key], positions) if key in of_run else -1 for key in keys[part]]
     values = [finite(json.loads(value)) for value in positions]
     differing = varying(by_configuration([run.record for run in runs])).values()
     settings = [key for key in differing if not _SHOWN_ELSEWHERE.match(key)]

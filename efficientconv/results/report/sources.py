@@ -65,7 +65,8 @@ def find_sources(paths: Iterable[Path]) -> Sources:
     Raises:
         UserError: a path that does not exist; no run at all.
     """
-    sources, found = Sources(), {}
+    sources = Sources()
+    found: dict[tuple, FoundRun] = {}
     for place in _places(paths, sources):
         run = sources.attempt(_read, place)
         if run is not None:

@@ -25,7 +25,7 @@ class RunTimes:
         None: not measured. A limit_share of None: measured before shares were, or no layer's limit is known.
         """
         model, summary = record.run_config.model, record.summary
-        if (found := self.together.get(record.tier, {}).get(network_of(model))) and _is_of(found, model):
+        if (found := self.together.get(record.tier or "", {}).get(network_of(model))) and _is_of(found, model):
             measured = found.ms_per_image, found.batch_size, found.limit_share, found.binds
             return dict(zip(_KEYS, measured), how=TOGETHER, place=f"{record.tier}/{FILE}: {found.measured_on}")
         if "ms_per_image" in summary:
