@@ -30,7 +30,8 @@ inline Tensor averages(const Tensor& x) {
   return y;
 }
 
-// A convolution whose weights oneDNN has packed, with a bias: channels-last maps B x n x H x W -> B x m x H' x W'.
+// A convolution whose weights oneDNN has packed, with a bias: channels-last maps B x n x H x W -> B x m x H' x W'. It computes
+// what PackedLayer (frozen.py) computes, which also runs where there is no compiler.
 struct PackedConvolution {
   Tensor weight, bias;
   std::vector<int64_t> padding, stride, dilation;

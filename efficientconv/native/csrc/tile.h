@@ -93,12 +93,6 @@ EC_INLINE void with_vectors(int64_t vectors, F f) {
   else f(std::integral_constant<int, 1>());
 }
 
-template <class Out>
-EC_INLINE void tile_forward(int64_t vectors, const Segment* begin, const Segment* end, const Offsets* at, const float* weight,
-                            const float* x, const float* bias, const Out& out) {
-  with_vectors(vectors, [&](auto n) { tile_forward<n>(begin, end, at, weight, x, bias, out); });
-}
-
 // The outputs of the next dense tile, if `left` outputs are left.
 inline int64_t dense_outputs(int64_t left) { return left >= kDenseOutputs ? kDenseOutputs : std::min<int64_t>(kOutputs, left); }
 
