@@ -61,7 +61,7 @@ struct Topology {
 // Makes the plans of each connectivity once and keeps them.
 class PlanCache {
  public:
-  // The plans from `inputs` to `outputs` channels. With a topology the two numbers are equal. Without one, `kernel` is 1.
+  // The plans from `inputs` to `outputs` channels. With a topology the two numbers are equal.
   static const Plans& get(const Topology& topology, int64_t inputs, int64_t outputs, int64_t kernel) {
     std::vector<int64_t> key{kernel, inputs, outputs, topology.anchor == "corner", static_cast<int64_t>(topology.dims.size())};
     for (const at::IntArrayRef sizes : {topology.dims, topology.connections}) key.insert(key.end(), sizes.begin(), sizes.end());
@@ -74,7 +74,8 @@ class PlanCache {
 
  private:
   static Plans make(const Topology& t, int64_t inputs, int64_t outputs, int64_t kernel) {
-    if (t.full()) return Plans::full(inputs, outputs);
+    if (t.full() && kernel == 1) return Plans::full(inputs, outputs);
+    if (t.full()) return Plans::of(Connections::full(inputs, outputs), inputs, kernel);
     return Plans::of(Connections::of(t.dims, t.connections, t.anchor == "corner"), inputs, kernel);
   }
 
