@@ -48,6 +48,12 @@ OPTIMIZATIONS = {
     "pairs": Optimization(
         "steps that read two inputs, so that no part of a tile is idle", "plan.h",
         "std::min(a.size(), b.size())", "0 * std::min(a.size(), b.size())"),
+    "eight": Optimization(
+        "with AVX-512, tiles of eight outputs over connections, not of four", "plan.h",
+        "kTileOutputs > kOutputs ? best_gap(connections, whole) : whole + 1", "whole + 1"),
+    "gaps": Optimization(
+        "taps that read from a line of pixels with gaps, where they are short, not from copies", "kernels.cpp",
+        "!patches_pay(maps, filters.kernel, plan)", "filters.kernel == 1"),
     "dense": Optimization(
         "projections of all channels read their weights in place, and transpose their input for the gradient", "tensors.h",
         "if (t.full() && kernel == 1)", "if (false)"),
@@ -59,7 +65,7 @@ OPTIMIZATIONS = {
         "parts(round_up(vectors, threads) - vectors > vectors / 8 ? threads : 1)", "parts(1)"),
     "few_pixels": Optimization(
         "in projections of a few pixels, vectors hold inputs", "few_pixels.h",
-        "return !plan.step_weights", "return false && !plan.step_weights"),
+        "return !plan.weight_at", "return false && !plan.weight_at"),
     "whole_bottleneck": Optimization(
         "in inference, the three convolutions of a bottleneck on a few images at a time", "spatial_layer.h",
         "if (x.size(0) < thread_count() ||", "if (true ||"),

@@ -18,21 +18,39 @@ namespace efficientconv {
 // map took longer than the sums themselves.
 constexpr int64_t kMostPending = 2048;
 
-// `length` neighbouring pixels, from `pixel` of `image` on. They stand in block `block` of a group, from its pixel `at` on.
+// `length` neighbouring pixels, from `pixel` of `image` on. They stand in block `block` of a group, from its place `at` on.
 struct Run {
   int64_t image, pixel, block, at, length;
 };
 
-// Adds the runs of block `block`, which holds pixels [begin, end) of the batch, image after image.
-inline void add_block(const Maps& maps, int64_t block, int64_t begin, int64_t end, std::vector<Run>& runs) {
-  for (int64_t q = begin, length; q < end; q += length) {
-    const int64_t pixel = q % maps.pixels();
-    length = std::min(maps.pixels() - pixel, end - q);
-    runs.push_back({q / maps.pixels(), pixel, block, q - begin, length});
-  }
-}
+// The pixels of a batch in one line, row after row. For a k x k convolution over the line, `gap` = k / 2 zeros follow each row
+// of pixels, and as many rows of zeros follow each image, so that the pixels beside a pixel are at the same distances
+// everywhere. Without a gap all pixels of an image are one row.
+struct Line {
+  int64_t images, height, width, gap, pitch, rows;  // rows: of an image, with those of zeros
 
-inline int64_t block_count(const Maps& maps) { return (maps.images * maps.pixels() + kBlock - 1) / kBlock; }
+  explicit Line(const Maps& maps, int64_t gap = 0)
+      : images(maps.images), height(gap ? maps.height : 1), width(gap ? maps.width : maps.pixels()), gap(gap),
+        pitch(width + gap), rows(height + gap) {}
+  int64_t size() const { return images * rows * pitch - gap * (pitch + 1); }  // the last zeros are left out
+  int64_t margin() const { return gap * (pitch + 1); }                        // from a pixel to the farthest one beside it
+
+  // Adds the runs of places [begin, end), which block `block` holds. There may be none.
+  void add_runs(int64_t begin, int64_t end, int64_t block, std::vector<Run>& runs) const {
+    for (int64_t q = begin, next; q < end; q = next) {
+      const int64_t row = q / pitch, x = q - row * pitch, image = row / rows, y = row - image * rows;
+      next = std::min((row + 1) * pitch, end);
+      if (x < width && y < height) runs.push_back({image, y * width + x, block, q - begin, std::min(width - x, end - q)});
+    }
+  }
+
+  // The runs of places [begin, end), in blocks of `block` places.
+  std::vector<Run> runs(int64_t begin, int64_t end, int64_t block = kBlock) const {
+    std::vector<Run> runs;
+    for (int64_t b = 0; begin + b * block < end; ++b) add_runs(begin + b * block, std::min(begin + (b + 1) * block, end), b, runs);
+    return runs;
+  }
+};
 
 // Calls f(lane, n) for pieces of n pixels that make up `length` pixels: whole vectors, then an eight, then a four, then
 // single pixels. n is a compile-time constant.

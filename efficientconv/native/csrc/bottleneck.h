@@ -22,8 +22,8 @@ void run_bottleneck(const Grid& grid, const float* x, const float* reduce_filter
     for (int64_t part = begin; part < end; ++part) {
       const int64_t image = parts.first(part), images = parts.size(part);
       reduce_range(grid, x, reduce_filters, image * in.channels, (image + images) * in.channels, scratch, reduced);
-      const Patches source{{images, in.channels, grid.rows, grid.columns}, reduced, 1, nullptr};
-      const Division division(source.maps, source.rows(), 1);
+      const Pixels source{{images, in.channels, grid.rows, grid.columns}, reduced};
+      const Division division(source.line(), source.rows(), 1);
       convolve_items(source, plan, weights, Epilogue{}, division, 0, division.items(), projected);
       expand_range(out, projected, expand_filters, epilogue, image * m, (image + images) * m, scratch, y);
     }

@@ -188,7 +188,7 @@ inline Tensor frozen_weight(const Tensor& weight, const Tensor& scale, int64_t i
   TORCH_CHECK(conv.fits() && plain(scale, w.size(0)), "efficientconv: weights that cannot be frozen");
   const Plans& plans = conv.plans();
   if (plans.dense) return w * scale.view({-1, 1, 1, 1});
-  Tensor packed = at::empty({plans.forward.view().steps * kOutputs}, at::kFloat);
+  Tensor packed = at::empty({plans.forward.view().weights}, at::kFloat);
   run_pack(plans.forward.view(), data(w), data(scale.contiguous()), written(packed));
   return packed;
 }
@@ -207,7 +207,7 @@ inline Tensor frozen_connected(const Tensor& x, const MaybeTensor& residual, con
               "efficientconv::frozen_layer: sizes that do not fit each other");
   PlanView plan = PlanCache::get(topology, rows, outputs, k).forward.view();
   plan.packed = !full;
-  TORCH_CHECK(full || weight.numel() == plan.steps * kOutputs, "efficientconv::frozen_layer: a weight that frozen_weight did not make");
+  TORCH_CHECK(full || weight.numel() == plan.weights, "efficientconv::frozen_layer: a weight that frozen_weight did not make");
   const Tensor maps = x.contiguous(), w = weight.contiguous(), b = bias.contiguous();
   const MaybeTensor f = contiguous(filters), added = contiguous(residual);
   Tensor y = new_tensor(sizes);

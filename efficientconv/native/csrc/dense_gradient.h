@@ -50,11 +50,6 @@ struct AddTo {
   }
 };
 
-// The part of the sums that one thread computes: groups of blocks, and tiles of outputs.
-struct Share {
-  int64_t first_group, last_group, first_tile, last_tile;
-};
-
 // The layout of the sums: a set has outputs x `width` of them, both rounded up to whole tiles. Each thread may have its
 // own set.
 struct DenseSums {
@@ -94,7 +89,7 @@ void fill_gradients(const Gradients& gradients, const std::vector<Run>& runs, in
 template <class Source>
 void add_dense_group(const Source& source, const std::vector<Run>& runs, int64_t blocks, int64_t first, int64_t last,
                      const DenseSums& dense, const float* g, float* sum) {
-  static constexpr float zeros[kDenseOutputs] = {};
+  static constexpr float zeros[kTileOutputs] = {};
   const int64_t rows = dense.rows, width = dense.width, steps = blocks * kBlock, panel = rows * kBlock;
   // kBlock * kBlock zeros more, because transpose_block reads kBlock rows even where the panel has fewer left
   const Floats panels(blocks * panel + kBlock * kBlock);
@@ -123,7 +118,7 @@ template <class Source>
 void dense_weight_gradient(const Source& source, int64_t outputs, const float* grad_output, float* grad) {
   const Maps& maps = source.maps;
   const Maps output_maps{maps.images, outputs, maps.height, maps.width};
-  const Patches gradients{output_maps, grad_output, 1, nullptr};
+  const Pixels gradients{output_maps, grad_output};
   const DenseSums dense(outputs, source.rows());
   // With more outputs than pixels, the threads share the outputs, and each thread reads all pixels. That takes less
   // time than adding up one set of sums for each thread.
@@ -133,9 +128,7 @@ void dense_weight_gradient(const Source& source, int64_t outputs, const float* g
   const Floats sums(sets * dense.size());
   parallel(workers, 1, [&](int64_t first, int64_t last) {
     for (int64_t w = first; w < last; ++w) {
-      const auto share_of = [&](int64_t n, int64_t i) { return n * i / workers; };
-      const Share share = by_tiles ? Share{0, groups.count, share_of(dense.tiles, w), share_of(dense.tiles, w + 1)}
-                                   : Share{share_of(groups.count, w), share_of(groups.count, w + 1), 0, dense.tiles};
+      const Share share(w, workers, groups.count, dense.tiles, by_tiles);
       float* sum = sums + (by_tiles ? 0 : w * dense.size());
       std::fill(sum + share.first_tile * kOutputs * dense.width, sum + share.last_tile * kOutputs * dense.width, 0.f);
       const Floats g(groups.most() * dense.panel());

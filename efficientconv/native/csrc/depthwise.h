@@ -113,21 +113,23 @@ struct Depthwise {
   const float* filters;  // channels * multiplier x k x k
 
   int64_t rows() const { return maps.channels * multiplier; }
+  int64_t rows_of_input() const { return 1; }
+  Line line() const { return Line(maps); }
 
-  void fill(const std::vector<Run>& runs, int64_t panel_stride, int64_t row_stride, float* panels) const {
+  void fill(const std::vector<Run>& runs, int64_t block_stride, int64_t row_stride, float* to) const {
     const int64_t margin = kernel / 2 * maps.width;
     std::vector<Piece> pieces;
     for (const Run& run : runs) {
       const bool between = run.pixel >= margin && run.pixel + run.length <= maps.pixels() - margin;
       pieces.push_back({run.pixel, run.length, run.image * maps.channels * maps.pixels() + run.pixel,
-                        run.block * panel_stride + run.at, between && run.length == kBlock});
+                        run.block * block_stride + run.at, between && run.length == kBlock});
     }
     for (int64_t row = 0; row < rows(); ++row) {
       const int64_t c = row / multiplier;
       if (row % multiplier == 0) prefetch_channel(maps, runs, c, kernel / 2 * (maps.width + 1), x);
       const float* filter = filters + row * kernel * kernel;
-      if (kernel == 3) fill_row(Kernel3(maps, *masks, filter), filter, pieces, c, panels + row * row_stride);
-      else fill_row(KernelAny(maps, *masks, filter, kernel), filter, pieces, c, panels + row * row_stride);
+      if (kernel == 3) fill_row(Kernel3(maps, *masks, filter), filter, pieces, c, to + row * row_stride);
+      else fill_row(KernelAny(maps, *masks, filter, kernel), filter, pieces, c, to + row * row_stride);
     }
   }
 

@@ -48,7 +48,7 @@ inline std::vector<float> inputs_of_pixels(const Maps& maps, const float* x) {
 
 // Whether project_few computes the 1 x 1 convolution of `plan`.
 inline bool are_few(const Maps& maps, const PlanView& plan) {
-  return !plan.step_weights && plan.step_stride == 1 && maps.images * maps.pixels() < kLanes;
+  return !plan.weight_at && plan.step_stride == 1 && maps.images * maps.pixels() < kLanes;
 }
 
 // y = epilogue(projection(x)): B x n x H x W -> B x m x H x W.
@@ -62,7 +62,8 @@ inline void project_few(const Maps& maps, const float* x, const PlanView& plan, 
                     (epilogue.residual ? epilogue.residual[to] : 0.f);
     y[to] = epilogue.relu && v < 0 ? 0.f : v;
   };
-  parallel(plan.tiles, std::max<int64_t>(1, kFewSerial / (kOutputs * channels * pixels)), [&](int64_t begin, int64_t end) {
+  const int64_t fours = (plan.outputs + kOutputs - 1) / kOutputs;
+  parallel(fours, std::max<int64_t>(1, kFewSerial / (kOutputs * channels * pixels)), [&](int64_t begin, int64_t end) {
     for (int64_t first = begin * kOutputs; first < std::min(end * kOutputs, plan.outputs); first += kOutputs) {
       const float* rows[kOutputs];
       for (int64_t o = 0; o < kOutputs; ++o) rows[o] = weight + std::min(first + o, plan.outputs - 1) * plan.output_stride;

@@ -17,10 +17,15 @@ Depthwise depthwise_of(const Maps& maps, const float* x, const Filters& filters,
 
 template <class F>
 void with_source(const Maps& maps, const float* x, const Filters& filters, F f) {
-  if (!filters.filters && filters.kernel == 1) return f(Patches{maps, x, 1, nullptr});
+  if (!filters.filters) return f(Pixels{maps, x, filters.kernel});
   const TapMasks masks(maps, filters.kernel);
-  if (filters.filters) f(depthwise_of(maps, x, filters, masks));
-  else f(Patches{maps, x, filters.kernel, &masks});
+  f(depthwise_of(maps, x, filters, masks));
+}
+
+// Whether to write the pixels under each tap takes less time than to multiply the zeros of a line with gaps.
+bool patches_pay(const Maps& maps, int64_t kernel, const PlanView& plan) {
+  const int64_t pixels = maps.images * maps.pixels(), zeros = Line(maps, kernel / 2).size() - pixels;
+  return zeros * plan.weights > 4 * pixels * plan.outputs * kernel * kernel;
 }
 
 }  // namespace
@@ -28,8 +33,10 @@ void with_source(const Maps& maps, const float* x, const Filters& filters, F f) 
 void run_convolution(const Maps& maps, const float* x, const Filters& filters, const PlanView& plan,
                      const float* weight, const Epilogue& epilogue, float* y) {
   if (!filters.filters && filters.kernel == 1 && are_few(maps, plan)) return project_few(maps, x, plan, weight, epilogue, y);
-  with_source(maps, x, filters,
-              [&](const auto& source) { convolve(source, plan, weight, epilogue, y); });
+  const auto run = [&](const auto& source) { convolve(source, plan, weight, epilogue, y); };
+  if (filters.filters || !patches_pay(maps, filters.kernel, plan)) return with_source(maps, x, filters, run);
+  const TapMasks masks(maps, filters.kernel);
+  run(Patches{maps, x, filters.kernel, &masks});
 }
 
 void run_pack(const PlanView& plan, const float* weight, const float* scale, float* packed) {
@@ -38,10 +45,7 @@ void run_pack(const PlanView& plan, const float* weight, const float* scale, flo
 
 void run_weight_gradient(const Maps& maps, const float* x, const Filters& filters, const PlanView& plan,
                          const float* grad_output, float* grad) {
-  if (!filters.filters) return weight_gradient(Bands(maps, x, filters.kernel), plan, grad_output, grad);
-  const TapMasks masks(maps, filters.kernel);
-  const Depthwise depthwise = depthwise_of(maps, x, filters, masks);
-  weight_gradient(Blocks(depthwise), plan, grad_output, grad);
+  with_source(maps, x, filters, [&](const auto& source) { weight_gradient(source, plan, grad_output, grad); });
 }
 
 void run_dense_weight_gradient(const Maps& maps, const float* x, const Filters& filters, int64_t outputs,

@@ -22,28 +22,40 @@ struct Epilogue {
   bool relu = false;
 };
 
-// Steps [begin, end) of a tile. All of them are of one kind (tile.h).
+// The two fours of outputs of a tile (tile.h).
+enum class Fours : int32_t { first, second, both };
+
+// Steps [begin, end) of a tile, all of one kind and for the same fours. Their packed weights start at `weights`.
 struct Segment {
-  int32_t kind, begin, end;
+  int32_t kind;
+  Fours fours;
+  int32_t begin, end, weights;
 };
 
-// Where a step's inputs A and B start, in floats from the block's first pixel.
-struct Offsets {
+// The inputs A and B of a step: channels, or results of a depthwise convolution.
+struct Step {
   int32_t a, b;
+};
+
+// The outputs of a tile: `count` of them, from `first` on. `skip` outputs are left out after the first four.
+struct TileOutputs {
+  int64_t first, skip, count;
+  int64_t at(int64_t o) const { return first + o + (o < 4 ? 0 : skip); }
 };
 
 // A plan (plan.h) as plain pointers. Tile t has the segments [tile_segments[t], tile_segments[t + 1]).
 //
-// step_weights, steps x 4, says which weight each output of a step uses; -1: none. It is null where every output sees every
-// input. Then step s is input s, and output o uses weight[s * step_stride + o * output_stride].
+// weight_at says which weight stands at each of the `weights` places of the packed weights; -1: none. It is null where every
+// output sees every input. Then step s is input s, and output o uses weight[s * step_stride + o * output_stride].
 //
 // packed: the weights come in the order of the steps, as run_pack makes them.
 struct PlanView {
-  int64_t outputs, tiles, steps;
+  int64_t inputs, outputs, tiles, weights;
+  const TileOutputs* tile_outputs;
   const int32_t* tile_segments;
   const Segment* segments;
-  const Offsets* offsets;  // of each step's inputs in a panel
-  const int32_t* step_weights;
+  const Step* steps;
+  const int32_t* weight_at;
   int64_t output_stride, step_stride;
   bool packed = false;
 };
@@ -79,7 +91,7 @@ struct Window {
 
 void run_convolution(const Maps& maps, const float* x, const Filters& filters, const PlanView& plan,
                      const float* weight, const Epilogue& epilogue, float* y);
-// packed (steps x 4) = the weights in the order of the plan's steps, times the scale of their output.
+// packed (plan.weights floats) = the weights in the order of the plan's steps, times the scale of their output.
 void run_pack(const PlanView& plan, const float* weight, const float* scale, float* packed);
 void run_weight_gradient(const Maps& maps, const float* x, const Filters& filters, const PlanView& plan,
                          const float* grad_output, float* grad);

@@ -1,10 +1,11 @@
-// The input of the steps. Each block of pixels has a panel, whose rows are one block of floats long. The cache holds
-// the panels.
+// The input of the steps. The cache holds it for a group of blocks at a time.
 //
-// A source fills the panels of a group of blocks from the maps: row r of block b starts at b * panel_stride + r *
-// row_stride. Row channel * k^2 + tap of `Patches` holds the channel's pixels under the tap. Row `channel` of
+// A source fills it from the maps: row r of block b starts at b * block_stride + r * row_stride. Row `channel` of `Pixels`
+// holds the channel's pixels. Row channel * k^2 + tap of `Patches` holds the channel's pixels under the tap. Row `channel` of
 // `Depthwise` (depthwise.h) holds the channel's k x k convolution.
 #pragma once
+
+#include <type_traits>
 
 #include "blocks.h"
 
@@ -33,13 +34,6 @@ class TapMasks {
   std::vector<int32_t> bits_;
 };
 
-// Whether the vectors of a run, moved by any tap, stay inside the memory of the maps.
-inline bool readable(const Maps& maps, const Run& run, int64_t channel, int64_t kernel) {
-  const int64_t reach = kernel / 2 * (maps.width + 1);
-  const int64_t from = (run.image * maps.channels + channel) * maps.pixels() + run.pixel;
-  return from >= reach && from + round_up(run.length, kLanes) + reach <= maps.numel();
-}
-
 // Prefetches the pixels that a group of blocks reads from the channel after the next one. These reads are too short and
 // too far apart for the processor to foresee.
 EC_INLINE void prefetch_channel(const Maps& maps, const std::vector<Run>& runs, int64_t channel, int64_t reach,
@@ -55,57 +49,140 @@ EC_INLINE void prefetch_channel(const Maps& maps, const std::vector<Run>& runs, 
   }
 }
 
+// The pixels of the maps. For a k x k convolution the taps are read from the line, which has a gap.
+struct Pixels {
+  Maps maps;
+  const float* x;
+  int64_t kernel = 1;
+
+  int64_t rows() const { return maps.channels; }
+  int64_t rows_of_input() const { return 1; }
+  Line line() const { return Line(maps, kernel / 2); }
+
+  void fill(const std::vector<Run>& runs, int64_t block_stride, int64_t row_stride, float* to) const {
+    for (int64_t c = 0; c < maps.channels; ++c, to += row_stride) {
+      if (maps.pixels() == 1) {  // as for fully connected layers: the way through the pieces takes longer than the copy
+        for (const Run& run : runs) to[run.block * block_stride + run.at] = x[run.image * maps.channels + c];
+        continue;
+      }
+      prefetch_channel(maps, runs, c, 0, x);
+      for (const Run& run : runs)
+        copy(x + (run.image * maps.channels + c) * maps.pixels() + run.pixel, run.length, to + run.block * block_stride + run.at);
+    }
+  }
+
+  // The same for one long block of `length` places, with zeros before, between and after the runs. Zeros are written a vector at
+  // a time, so that up to kLanes floats after the last row are written, too.
+  void fill_line(const std::vector<Run>& runs, int64_t length, float* to) const {
+    const int64_t channels = maps.channels, pixels = maps.pixels();  // in registers: see Kernel3 in depthwise.h
+    const Run *const first = runs.data(), *const last = first + runs.size();
+    const float* channel = x;
+    for (int64_t c = 0; c < channels; ++c, channel += pixels, to += length) {
+      prefetch_channel(maps, runs, c, 0, x);
+      int64_t done = 0;
+      for (const Run* run = first; run != last; ++run) {
+        const int64_t at = run->at, count = run->length;
+        for (; done < at; done += kLanes) store(to + done, Vec{});
+        copy(channel + run->image * channels * pixels + run->pixel, count, to + at);
+        done = at + count;
+      }
+      for (; done < length; done += kLanes) store(to + done, Vec{});
+    }
+  }
+
+ private:
+  static EC_INLINE void copy(const float* from, int64_t length, float* to) {
+    for_each_piece(length, [&](int64_t i, auto n) { store_as(to + i, load_as<VecOf<n>>(from + i)); });
+  }
+};
+
+// The pixels under each tap of a k x k kernel, for maps so small that a gap would be a large part of the line.
 struct Patches {
   Maps maps;
   const float* x;
   int64_t kernel;
-  const TapMasks* masks;  // null if kernel is 1
+  const TapMasks* masks;
 
   int64_t rows() const { return maps.channels * kernel * kernel; }
+  int64_t rows_of_input() const { return kernel * kernel; }
+  Line line() const { return Line(maps); }
 
-  void fill(const std::vector<Run>& runs, int64_t panel_stride, int64_t row_stride, float* panels) const {
-    if (kernel == 1) return copy(runs, panel_stride, row_stride, panels);
-    const int64_t taps = kernel * kernel;
+  void fill(const std::vector<Run>& runs, int64_t block_stride, int64_t row_stride, float* to) const {
+    const int64_t reach = kernel / 2 * (maps.width + 1);
     for (int64_t c = 0; c < maps.channels; ++c) {
-      prefetch_channel(maps, runs, c, kernel / 2 * (maps.width + 1), x);
+      prefetch_channel(maps, runs, c, reach, x);
       for (const Run& run : runs) {
-        const float* from = x + (run.image * maps.channels + c) * maps.pixels() + run.pixel;
-        float* to = panels + run.block * panel_stride + c * taps * row_stride + run.at;
-        const bool safe = readable(maps, run, c, kernel);
-        for (int64_t tap = 0; tap < taps; ++tap, to += row_stride) {
-          const float* moved = from + masks->shift(tap);
-          const int32_t* mask = masks->of(tap) + run.pixel;
-          if (!safe)
-            for (int64_t i = 0; i < run.length; ++i) to[i] = mask[i] ? moved[i] : 0.f;
-          else if (run.length == kBlock)
-            for (int64_t i = 0; i < kBlock; i += kLanes) store(to + i, masked(load(moved + i), mask + i));
-          else
-            for_each_piece(run.length, [&](int64_t i, auto n) {
-              if constexpr (n == kLanes) store(to + i, masked(load(moved + i), mask + i));
-              else
-                for (int64_t j = i; j < i + n; ++j) to[j] = mask[j] ? moved[j] : 0.f;
-            });
-        }
+        const int64_t first = (run.image * maps.channels + c) * maps.pixels() + run.pixel;
+        // whether the vectors, moved by any tap, stay inside the memory of the maps
+        const bool safe = first >= reach && first + round_up(run.length, kLanes) + reach <= maps.numel();
+        float* at = to + run.block * block_stride + c * kernel * kernel * row_stride + run.at;
+        for (int64_t tap = 0; tap < kernel * kernel; ++tap, at += row_stride)
+          fill_tap(x + first + masks->shift(tap), masks->of(tap) + run.pixel, run.length, safe, at);
       }
     }
   }
 
  private:
-  // for a kernel of 1
-  void copy(const std::vector<Run>& runs, int64_t panel_stride, int64_t row_stride, float* panels) const {
-    for (int64_t c = 0; c < maps.channels; ++c, panels += row_stride) {
-      if (maps.pixels() == 1) {  // as for fully connected layers: the way through the pieces takes longer than the copy
-        for (const Run& run : runs) panels[run.block * panel_stride + run.at] = x[run.image * maps.channels + c];
-        continue;
-      }
-      prefetch_channel(maps, runs, c, 0, x);
-      for (const Run& run : runs) {
-        const float* from = x + (run.image * maps.channels + c) * maps.pixels() + run.pixel;
-        float* to = panels + run.block * panel_stride + run.at;
-        for_each_piece(run.length, [&](int64_t i, auto n) { std::copy_n(from + i, n(), to + i); });
-      }
-    }
+  static void fill_tap(const float* from, const int32_t* mask, int64_t length, bool safe, float* to) {
+    int64_t i = 0;
+    for (; safe && i + kLanes <= length; i += kLanes) store(to + i, masked(load(from + i), mask + i));
+    if (safe && i < length)
+      return for_first_lanes(masked(load(from + i), mask + i), length - i, [&](int64_t j, auto piece) { store_as(to + i + j, piece); });
+    for (; i < length; ++i) to[i] = mask[i] ? from[i] : 0.f;
   }
+};
+
+// The input of a group of blocks. Without a gap in the line each block has a panel, whose rows are kBlock floats long. With a
+// gap, or if they are wanted `together`, the blocks share long rows.
+class Panels {
+ public:
+  template <class Source>
+  Panels(const Source& source, int64_t blocks, bool together = false)
+      : line_(source.line()), rows_(source.rows()), rows_of_input_(source.rows_of_input()), together_(together || line_.gap),
+        block_(together_ ? kBlock : rows_ * kBlock),
+        row_(together_ ? round_up(blocks * kBlock + 2 * line_.margin(), kLanes) : kBlock),
+        floats_(together_ ? rows_ * row_ + kLanes : blocks * block_) {
+    const int64_t kernel = 2 * line_.gap + 1;
+    for (int64_t tap = 0; tap < kernel * kernel && kernel > 1; ++tap)
+      shifts_.push_back((tap / kernel - line_.gap) * line_.pitch + tap % kernel - line_.gap);
+    for (int64_t tap = 0; tap < rows_of_input_ && rows_of_input_ > 1; ++tap) shifts_.push_back(tap * row_);
+  }
+
+  // The input of block b, which starts at place `at` of the group.
+  Inputs block(int64_t b, int64_t at) const {
+    float* const first = floats_ + line_.margin() + (together_ ? at : b * block_);
+    if (shifts_.empty()) return {first, row_, 1, &kNoShift};
+    return {first, rows_of_input_ * row_, static_cast<int64_t>(shifts_.size()), shifts_.data()};
+  }
+
+  // Fills places [begin, end) of the line. `runs`: their runs.
+  template <class Source>
+  void fill(const Source& source, int64_t begin, int64_t end, const std::vector<Run>& runs) {
+    if constexpr (std::is_same_v<Source, Pixels>)
+      if (line_.gap) return fill_line(source, begin - line_.margin(), end + line_.margin());
+    source.fill(runs, block_, row_, floats_);
+    // Zeros in the lanes after the last pixel. A tile multiplies them, too, and what the memory held before may be denormal
+    // numbers, which take a hundred times as long.
+    const int64_t after = runs.back().at + runs.back().length;
+    float* at = floats_ + runs.back().block * block_;
+    for (int64_t row = 0; after % kLanes && row < rows_; ++row, at += row_) std::fill(at + after, at + round_up(after, kLanes), 0.f);
+  }
+
+ private:
+  void fill_line(const Pixels& source, int64_t begin, int64_t end) {
+    const int64_t first = std::max<int64_t>(0, begin);
+    std::vector<Run> runs;
+    line_.add_runs(first, std::min(line_.size(), end), 0, runs);
+    for (Run& run : runs) run.at += first - begin;
+    source.fill_line(runs, row_, floats_);
+  }
+
+  Line line_;
+  int64_t rows_, rows_of_input_;
+  bool together_;
+  int64_t block_, row_;
+  Floats floats_;
+  std::vector<int64_t> shifts_;
 };
 
 }  // namespace efficientconv

@@ -114,7 +114,7 @@ class SicBackward {
         turned_(turned_filters(source)), dense_(forward.outputs, source.rows()), weights_(backward, weight, nullptr) {}
 
   void run(const SicGradients& grads) const {
-    const int64_t workers = std::min(thread_count(), parts_.count), size = joins_all() ? dense_.size() : forward_.steps * kOutputs;
+    const int64_t workers = std::min(thread_count(), parts_.count), size = joins_all() ? dense_.size() : forward_.weights;
     std::vector<double> filter_sums(parts_.count * turned_.size());
     const Floats sums(workers * size);
     parallel(workers, 1, [&](int64_t first, int64_t last) {
@@ -136,19 +136,16 @@ class SicBackward {
   }
 
  private:
-  bool joins_all() const { return !forward_.step_weights; }
+  bool joins_all() const { return !forward_.weight_at; }
 
-  // sum += the gradient of the weights from one group of blocks, where outputs see only some rows
-  void add_connected_group(const Depthwise& here, const std::vector<Run>& runs, int64_t blocks, const float* g, float* sum) const {
-    const int64_t panel = here.rows() * kBlock;
-    const Floats panels(blocks * panel);
-    if (runs.back().at + runs.back().length < kBlock) std::fill_n(panels.get(), blocks * panel, 0.f);
-    here.fill(runs, panel, kBlock, panels);
+  // sum += the gradient of the weights from one group of blocks, where outputs see only some rows. g: rows of `stride` floats
+  void add_connected_group(const Depthwise& here, const std::vector<Run>& runs, int64_t blocks, const float* g, int64_t stride,
+                           float* sum) const {
+    const int64_t places = runs.back().block * kBlock + runs.back().at + runs.back().length;
+    Panels inputs(here, blocks, true);
+    inputs.fill(here, 0, places, runs);
     for (int64_t tile = 0; tile < forward_.tiles; ++tile)
-      for (int64_t b = 0; b < blocks; ++b)
-        tile_weight_gradient(forward_.segments + forward_.tile_segments[tile], forward_.segments + forward_.tile_segments[tile + 1],
-                             forward_.offsets, panels + b * panel, g + b * dense_.panel() + tile * kOutputs * kBlock, kBlock,
-                             kVectors, sum);
+      add_tile(forward_, tile, inputs.block(0, 0), g, stride, (places + kLanes - 1) / kLanes, sum);
   }
 
   // The backward pass of images [image, image + count), from their outputs to their inputs.
@@ -163,12 +160,16 @@ class SicBackward {
     here.x += at;
     const Groups groups = dense_groups(here.maps, std::max(rows, out_.channels), 1);
     const Floats g(groups.most() * dense_.panel());
+    // one panel for each block, or long rows, so that the sums of the weights' gradient are long
+    const int64_t row = joins_all() ? kBlock : groups.most() * kBlock, block = joins_all() ? dense_.panel() : kBlock;
+    const auto input = [&](int64_t b) { return Inputs{g + b * block, row, 1, &kNoShift}; };
     for (int64_t group = 0; group < groups.count; ++group) {
       const std::vector<Run> runs = groups.runs(here.maps, group);
-      fill_gradients(gradients, runs, groups.size(group), dense_, g);
-      convolve_panels(backward_, to, weights_, Epilogue{}, runs, dense_.panel(), g, 0, backward_.tiles, between);
+      if (runs.back().at + runs.back().length < kBlock || out_.channels % kOutputs) std::fill_n(g.get(), groups.most() * dense_.panel(), 0.f);
+      gradients.fill(runs, block, row, g);
+      convolve_panels(backward_, to, weights_, Epilogue{}, runs, input, 0, backward_.tiles, between);
       if (joins_all()) add_dense_group(here, runs, groups.size(group), 0, dense_.tiles, dense_, g, sum);
-      else add_connected_group(here, runs, groups.size(group), g, sum);
+      else add_connected_group(here, runs, groups.size(group), g, row, sum);
     }
     DepthwiseScratch scratch(here);
     const int64_t filters = static_cast<int64_t>(turned_.size()) / here.maps.channels;

@@ -1,12 +1,14 @@
-// The register tile of all kernels over connections: four output channels by up to three vectors of pixels.
+// The register tile of all kernels over connections: up to eight output channels by up to three vectors of pixels. With 16
+// registers the tile has four outputs.
 //
 // A tile's work is a list of steps. A step reads the pixels of one input channel, A, and multiplies them by one weight
-// for each output that sees A. Neighbouring outputs of a topology see almost the same inputs. If only some of the four
-// outputs see A, the step reads a second input, B, for the others, where the plan finds one. So the twelve accumulators
-// stay busy, and no step multiplies by zero.
+// for each output that sees A. Neighbouring outputs of a topology see almost the same inputs. If only some of four
+// outputs see A, the step reads a second input, B, for the others, where the plan finds one. So no accumulator is idle, and
+// no step multiplies by zero.
 //
 // The plan (plan.h) sorts the steps by kind. The kind is a mask of the outputs that read A, plus 16 if the others read
-// B. The kind is a template argument, so that a step has no branches. docs/kernels.md draws tiles and steps.
+// B. A tile has two fours of outputs, which see most inputs alike. A step is for one four or, with the same mask, for
+// both. Kind and fours are template arguments, so that a step has no branches. docs/kernels.md draws tiles and steps.
 #pragma once
 
 #include <algorithm>
@@ -16,9 +18,8 @@
 namespace efficientconv {
 
 constexpr int kOutputs = 4;
+constexpr int kTileOutputs = kLanes == 16 ? 2 * kOutputs : kOutputs;  // two fours with 32 registers: that halves the loads
 constexpr int kVectors = 3;
-// Outputs of a tile whose outputs see all inputs: with 32 registers two tiles are computed as one, which halves the loads.
-constexpr int kDenseOutputs = kLanes == 16 ? 2 * kOutputs : kOutputs;
 constexpr int kBlock = kVectors * kLanes;  // pixels
 
 // f(kind) for every kind that a plan can have. In a pair (16 and more) the first output always reads A.
@@ -26,61 +27,72 @@ constexpr int kBlock = kVectors * kLanes;  // pixels
   f(1) f(2) f(3) f(4) f(5) f(6) f(7) f(8) f(9) f(10) f(11) f(12) f(13) f(14) f(15) f(17) f(19) f(21) f(23) f(25) \
       f(27) f(29)
 
-// acc[o][v] += weight * input for steps of one kind and kV vectors of pixels.
-template <int kKind, int kV>
-EC_INLINE void accumulate(const Offsets* at, const float* weight, int steps, const float* x, Vec (&acc)[kOutputs][kV]) {
+// Where the inputs of the steps lie: the pixels of input `row` start at first + row * stride, and those under tap t of a
+// k x k kernel are moved by shifts[t].
+struct Inputs {
+  const float* first;
+  int64_t stride, taps;
+  const int64_t* shifts;
+  EC_INLINE const float* row(int64_t row) const { return first + row * stride; }
+};
+inline constexpr int64_t kNoShift = 0;
+
+// acc[o][v] += weight[o] * input for kV vectors of pixels and those of kN outputs that are in the mask.
+template <int kMask, int kN, int kV>
+EC_INLINE void multiply(const float* pixels, const float* weight, Vec (*acc)[kV]) {
+  Vec input[kV];
+#pragma GCC unroll 3
+  for (int v = 0; v < kV; ++v) input[v] = load_once(pixels + v * kLanes);
+#pragma GCC unroll 8
+  for (int o = 0; o < kN; ++o) {
+    if (!(kMask >> o % kOutputs & 1)) continue;
+    const Vec w = splat(weight[o]);
+#pragma GCC unroll 3
+    for (int v = 0; v < kV; ++v) acc[o][v] += input[v] * w;
+  }
+}
+
+// The same for `steps` steps of one kind, for kN outputs from acc[0] on.
+template <int kKind, int kN, int kV>
+EC_INLINE void accumulate(const Step* step, int steps, const float* weight, const Inputs& x, Vec (*acc)[kV]) {
   constexpr bool pair = (kKind & 16) != 0;
-  for (int s = 0; s < steps; ++s, weight += kOutputs) {
-    const float* a = x + at[s].a;
-    Vec input[kV];
-#pragma GCC unroll 3
-    for (int v = 0; v < kV; ++v) input[v] = load(a + v * kLanes);
-#pragma GCC unroll 4
-    for (int o = 0; o < kOutputs; ++o) {
-      if (!(kKind >> o & 1)) continue;
-      const Vec w = splat(weight[o]);
-#pragma GCC unroll 3
-      for (int v = 0; v < kV; ++v) acc[o][v] += input[v] * w;
-    }
-    if constexpr (pair) {
-      const float* b = x + at[s].b;
-#pragma GCC unroll 3
-      for (int v = 0; v < kV; ++v) input[v] = load(b + v * kLanes);
-#pragma GCC unroll 4
-      for (int o = 0; o < kOutputs; ++o) {
-        if (kKind >> o & 1) continue;
-        const Vec w = splat(weight[o]);
-#pragma GCC unroll 3
-        for (int v = 0; v < kV; ++v) acc[o][v] += input[v] * w;
-      }
+  for (const Step* end = step + steps; step != end; ++step) {
+    const float *a = x.row(step->a), *b = x.row(step->b);
+    for (int64_t tap = 0; tap < x.taps; ++tap, weight += kN) {
+      multiply<kKind & 15, kN>(a + x.shifts[tap], weight, acc);
+      if constexpr (pair) multiply<15 - (kKind & 15), kN>(b + x.shifts[tap], weight, acc);
     }
   }
 }
 
-// Calls out(o, v, bias[o] + sum over the steps) for four outputs and kV vectors of pixels. x: the panel of the block.
+// Calls out(o, v, bias[o] + sum over the steps of the segments) for all outputs of a tile and kV vectors of pixels.
 template <int kV, class Out>
-inline void tile_forward(const Segment* begin, const Segment* end, const Offsets* at, const float* weight,
-                         const float* x, const float* bias, const Out& out) {
-  Vec acc[kOutputs][kV];
-#pragma GCC unroll 4
-  for (int o = 0; o < kOutputs; ++o)
+inline void tile_forward(const Segment* begin, const Segment* end, const Step* steps, const float* weights, const Inputs& x,
+                         const float* bias, const Out& out) {
+  Vec acc[kTileOutputs][kV];
+#pragma GCC unroll 8
+  for (int o = 0; o < kTileOutputs; ++o)
 #pragma GCC unroll 3
     for (int v = 0; v < kV; ++v) acc[o][v] = splat(bias[o]);
   for (const Segment* segment = begin; segment != end; ++segment) {
-    const int steps = segment->end - segment->begin;
-    const Offsets* first = at + segment->begin;
-    const float* w = weight + static_cast<int64_t>(segment->begin) * kOutputs;
-    switch (segment->kind) {
-#define EC_CASE(kind)                           \
-  case kind:                                    \
-    accumulate<kind, kV>(first, w, steps, x, acc); \
+    const Step* step = steps + segment->begin;
+    const int count = segment->end - segment->begin;
+    const float* weight = weights + segment->weights;
+    switch (segment->kind + 32 * static_cast<int>(segment->fours)) {
+#define EC_CASE(kind)                                                                                            \
+  case kind: accumulate<kind, kOutputs>(step, count, weight, x, acc); break;                                     \
+  case kind + 32:                                                                                                \
+    if constexpr (kTileOutputs > kOutputs) accumulate<kind, kOutputs>(step, count, weight, x, acc + kOutputs);   \
+    break;                                                                                                       \
+  case kind + 64:                                                                                                \
+    if constexpr (kTileOutputs > kOutputs) accumulate<kind, kTileOutputs>(step, count, weight, x, acc);          \
     break;
       EC_FOR_EACH_KIND(EC_CASE)
 #undef EC_CASE
     }
   }
-#pragma GCC unroll 4
-  for (int o = 0; o < kOutputs; ++o)
+#pragma GCC unroll 8
+  for (int o = 0; o < kTileOutputs; ++o)
 #pragma GCC unroll 3
     for (int v = 0; v < kV; ++v) out(o, v, acc[o][v]);
 }
@@ -94,7 +106,7 @@ EC_INLINE void with_vectors(int64_t vectors, F f) {
 }
 
 // The outputs of the next dense tile, if `left` outputs are left.
-inline int64_t dense_outputs(int64_t left) { return left >= kDenseOutputs ? kDenseOutputs : std::min<int64_t>(kOutputs, left); }
+inline int64_t dense_outputs(int64_t left) { return left >= kTileOutputs ? kTileOutputs : std::min<int64_t>(kOutputs, left); }
 
 // The weights of a dense tile: rows of the layer's own weight, one for each output, or packed weights.
 struct WeightRows {
@@ -140,7 +152,7 @@ inline void dense_tile(const W& weights, int64_t steps, const X& x, const float*
     for (int v = 0; v < kV; ++v) out(o, v, acc[o][v]);
 }
 
-// The same for `outputs` outputs: 1 to kOutputs, or kDenseOutputs.
+// The same for `outputs` outputs: 1 to kOutputs, or kTileOutputs.
 template <int kV, class W, class X, class Out>
 inline void dense_tile(int64_t outputs, const W& weights, int64_t steps, const X& x, const float* bias, const Out& out) {
   switch (outputs) {
@@ -148,61 +160,78 @@ inline void dense_tile(int64_t outputs, const W& weights, int64_t steps, const X
     case 2: return dense_tile<kV, 2>(weights, steps, x, bias, out);
     case 3: return dense_tile<kV, 3>(weights, steps, x, bias, out);
     case kOutputs: return dense_tile<kV, kOutputs>(weights, steps, x, bias, out);
-    default: return dense_tile<kV, kDenseOutputs>(weights, steps, x, bias, out);
+    default: return dense_tile<kV, kTileOutputs>(weights, steps, x, bias, out);
   }
 }
 
-// For kSteps steps: grad[s * 4 + o] += the sum over the pixels of g[o] times the input that output o reads in step s.
-// There are `vectors` vectors of pixels. The four rows of g are g_stride floats apart.
-template <int kKind, int kSteps>
-inline void weight_gradient_steps(const Offsets* at, const float* x, const float* g, int64_t g_stride, int64_t vectors,
-                                  float* grad) {
+// The gradients of a tile's outputs: a row for each output, the rows of a four side by side.
+struct OutputRows {
+  const float* fours[2];
+  int64_t stride;
+  EC_INLINE const float* row(int o) const { return fours[o / kOutputs] + o % kOutputs * stride; }
+};
+
+// acc[o][i] += input i * gradient of output o, for one vector of pixels and those of kN outputs that are in the mask.
+template <int kMask, int kN, int kCount>
+EC_INLINE void multiply_gradients(const float* const (&inputs)[kCount], int64_t p, const OutputRows& g, Vec (*acc)[kCount]) {
+  Vec input[kCount];
+#pragma GCC unroll 3
+  for (int i = 0; i < kCount; ++i) input[i] = load(inputs[i] + p);
+#pragma GCC unroll 8
+  for (int o = 0; o < kN; ++o) {
+    if (!(kMask >> o % kOutputs & 1)) continue;
+    const Vec go = load_once(g.row(o) + p);
+#pragma GCC unroll 3
+    for (int i = 0; i < kCount; ++i) acc[o][i] += input[i] * go;
+  }
+}
+
+// grad += the gradient of the weights of kCount taps, from `tap` of `step` on, which move on. There are `vectors` vectors of
+// pixels.
+template <int kKind, int kN, int kCount>
+inline void weight_gradient_taps(const Step*& step, int64_t& tap, const Inputs& x, const OutputRows& g, int64_t vectors, float* grad) {
   constexpr bool pair = (kKind & 16) != 0;
-  Vec acc[kOutputs][kSteps];
-#pragma GCC unroll 4
-  for (int o = 0; o < kOutputs; ++o)
-#pragma GCC unroll 3
-    for (int s = 0; s < kSteps; ++s) acc[o][s] = Vec{};
-  for (int64_t p = 0; p < vectors * kLanes; p += kLanes) {
-    Vec input[kSteps];
-#pragma GCC unroll 3
-    for (int s = 0; s < kSteps; ++s) input[s] = load(x + at[s].a + p);
-#pragma GCC unroll 4
-    for (int o = 0; o < kOutputs; ++o) {
-      if (!(kKind >> o & 1)) continue;
-      const Vec go = load_once(g + o * g_stride + p);
-#pragma GCC unroll 3
-      for (int s = 0; s < kSteps; ++s) acc[o][s] += input[s] * go;
-    }
-    if constexpr (pair) {
-#pragma GCC unroll 3
-      for (int s = 0; s < kSteps; ++s) input[s] = load(x + at[s].b + p);
-#pragma GCC unroll 4
-      for (int o = 0; o < kOutputs; ++o) {
-        if (kKind >> o & 1) continue;
-        const Vec go = load_once(g + o * g_stride + p);
-#pragma GCC unroll 3
-        for (int s = 0; s < kSteps; ++s) acc[o][s] += input[s] * go;
-      }
-    }
+  const float *a[kCount], *b[kCount];
+  for (int i = 0; i < kCount; ++i) {
+    a[i] = x.row(step->a) + x.shifts[tap];
+    b[i] = x.row(step->b) + x.shifts[tap];
+    if (++tap == x.taps) tap = 0, ++step;
   }
-  // an output that reads nothing in these steps adds zeros
+  Vec acc[kN][kCount] = {};
+  for (int64_t p = 0; p < vectors * kLanes; p += kLanes) {
+    multiply_gradients<kKind & 15, kN>(a, p, g, acc);
+    if constexpr (pair) multiply_gradients<15 - (kKind & 15), kN>(b, p, g, acc);
+  }
+  // an output that reads nothing adds zeros
 #pragma GCC unroll 3
-  for (int s = 0; s < kSteps; ++s) add_sums(acc[0][s], acc[1][s], acc[2][s], acc[3][s], grad + s * kOutputs);
+  for (int i = 0; i < kCount; ++i)
+#pragma GCC unroll 2
+    for (int o = 0; o < kN; o += kOutputs)
+      add_sums(acc[o][i], acc[o + 1][i], acc[o + 2][i], acc[o + 3][i], grad + i * kN + o);
 }
 
-// grad += the gradient of a tile's packed weights. g: the gradients of the tile's four outputs.
-inline void tile_weight_gradient(const Segment* begin, const Segment* end, const Offsets* at, const float* x, const float* g,
-                                 int64_t g_stride, int64_t vectors, float* grad) {
+// The same for a whole segment of `steps` steps.
+template <int kKind, int kN>
+void segment_weight_gradient(const Step* step, int64_t steps, const Inputs& x, const OutputRows& g, int64_t vectors, float* grad) {
+  int64_t tap = 0, left = steps * x.taps;
+  for (; left >= 3; left -= 3, grad += 3 * kN) weight_gradient_taps<kKind, kN, 3>(step, tap, x, g, vectors, grad);
+  for (; left > 0; --left, grad += kN) weight_gradient_taps<kKind, kN, 1>(step, tap, x, g, vectors, grad);
+}
+
+// grad += the gradient of the packed weights of a tile's segments.
+inline void tile_weight_gradient(const Segment* begin, const Segment* end, const Step* steps, const Inputs& x, const OutputRows& g,
+                                 int64_t vectors, float* grad) {
   for (const Segment* segment = begin; segment != end; ++segment) {
-    int s = segment->begin;
+    const Step* step = steps + segment->begin;
+    const int count = segment->end - segment->begin;
+    float* to = grad + segment->weights;
+    const bool both = segment->fours == Fours::both;
+    const OutputRows rows = segment->fours == Fours::second ? OutputRows{{g.fours[1], nullptr}, g.stride} : g;
     switch (segment->kind) {
-#define EC_CASE(kind)                                                                                         \
-  case kind:                                                                                                  \
-    for (; s + 3 <= segment->end; s += 3)                                                                     \
-      weight_gradient_steps<kind, 3>(at + s, x, g, g_stride, vectors, grad + int64_t{s} * kOutputs);          \
-    for (; s < segment->end; ++s)                                                                             \
-      weight_gradient_steps<kind, 1>(at + s, x, g, g_stride, vectors, grad + int64_t{s} * kOutputs);          \
+#define EC_CASE(kind)                                                                                           \
+  case kind:                                                                                                    \
+    if (kTileOutputs > kOutputs && both) segment_weight_gradient<kind, kTileOutputs>(step, count, x, rows, vectors, to); \
+    else segment_weight_gradient<kind, kOutputs>(step, count, x, rows, vectors, to);                            \
     break;
       EC_FOR_EACH_KIND(EC_CASE)
 #undef EC_CASE
