@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import checkout  # noqa: F401  finds the package
@@ -53,7 +54,7 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     fixed, ranges = split_ranges(args.overrides)
 
-    def configure(overrides: list[str]) -> RunConfig:
+    def configure(overrides: Sequence[str]) -> RunConfig:
         return run_config(compose("train", [*fixed, *overrides]))
 
     warn_of_unused(map(configure, combinations(ranges)), args.overrides)
