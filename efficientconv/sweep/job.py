@@ -30,11 +30,10 @@ from efficientconv.engine.preemption import Preemption
 from efficientconv.engine.run import train
 from efficientconv.engine.run_folder import RunFolder
 from efficientconv.errors import UserError
-from efficientconv.files import open_to_append
+from efficientconv.files import ROOT, open_to_append
 from efficientconv.sweep.outcome import RunOutcome
 from efficientconv.text import duration, printable
 
-ROOT = Path(__file__).resolve().parents[2]
 ERROR_LINES = 40  # of a traceback, at most
 _STATES = {0: "ok", Diverged.exit_code: "diverged", Preempted.exit_code: "preempted"}
 
