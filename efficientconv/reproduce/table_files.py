@@ -12,8 +12,8 @@ from efficientconv.results.pages import page, write_files
 from efficientconv.results.statistics import CONFIDENCE, MARGIN_POINTS, Comparison
 from efficientconv.results.table import Column, Row, Table
 from efficientconv.results.table_columns import line_of, needed_columns, shown
+from efficientconv.results.table_config import CostKind
 from efficientconv.results.table_rows import PaperTable
-from efficientconv.results.tables import CostKind
 from efficientconv.roofline.peaks import OF_LIMIT
 
 AT_EQUAL_TIME = (

@@ -17,7 +17,7 @@ from efficientconv.models.budget import at_width, width_for
 from efficientconv.reproduce.estimate import DataFacts, data_facts
 from efficientconv.reproduce.plan import ComposeRun, tier_config
 from efficientconv.results.record import RunRecord, read_records_in
-from efficientconv.results.tables import budget_of, model_of, trained_models
+from efficientconv.results.table_config import budget_of, model_of, trained_models
 from efficientconv.results.times import NetworkKey, network_of
 
 DATA_TITLES = {

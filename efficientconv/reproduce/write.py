@@ -14,8 +14,8 @@ from efficientconv.results.pages import page, write_files
 from efficientconv.results.plot import Point, plot
 from efficientconv.results.statistics import Comparison
 from efficientconv.results.table import Table
+from efficientconv.results.table_config import COSTS, TableConfig, model_of, needed_rows, table_config
 from efficientconv.results.table_rows import PaperTable, TableRow, by_row, by_seed
-from efficientconv.results.tables import COSTS, TableConfig, model_of, needed_rows, table_config
 from efficientconv.results.times import NetworkKey, Times, measured_on, network_of
 
 ARITHMETIC = {"1": configuration_rows, "3": topology_rows}

@@ -12,7 +12,7 @@ from efficientconv.results.equal_cost import Needed
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.statistics import Interval, Spread
 from efficientconv.results.table import Column, Row
-from efficientconv.results.tables import COSTS, CostKind, TableConfig, budget_of, model_of
+from efficientconv.results.table_config import COSTS, CostKind, TableConfig, budget_of, model_of
 from efficientconv.text import interval
 
 if TYPE_CHECKING:

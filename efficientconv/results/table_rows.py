@@ -13,7 +13,7 @@ from efficientconv.results.claims import ClaimResult
 from efficientconv.results.equal_cost import Curve, Needed
 from efficientconv.results.record import RunRecord
 from efficientconv.results.statistics import Comparison, Difference, Spread, Verdict, judge, spread
-from efficientconv.results.tables import COSTS, Claim, CostKind, TableConfig, model_of
+from efficientconv.results.table_config import COSTS, Claim, CostKind, TableConfig, model_of
 from efficientconv.results.times import Times, network_of
 
 
