@@ -10,9 +10,11 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+import yaml
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
@@ -26,7 +28,6 @@ from efficientconv.errors import UserError, did_you_mean
 from efficientconv.files import CONFIG_DIR
 from efficientconv.help import choices
 from efficientconv.overrides import completed, parsed
-from efficientconv.own_files import refuse_misleading
 from efficientconv.signals import guarded
 from efficientconv.tracking.loggers import require_loggers
 from efficientconv.unused import unused_settings
@@ -35,6 +36,7 @@ from efficientconv.validation import known_keys, validate
 for _name, _settings in data_settings().items():  # data=<name>; the other groups are files in configs/
     ConfigStore.instance().store(group="data", name=_name, node=_settings)
 
+NAMED = {"model": "name", "tier": "tier"}  # files that state their own name, by which runs and tables are called
 COMPLETIONS = ("install=", "uninstall=", "query=")  # of -sc
 Task = Callable[[dict], object]
 _REFUSED = {
@@ -174,14 +176,34 @@ def _composed(config_name: str, overrides: Sequence[str]) -> dict:
 def plain(cfg: DictConfig) -> dict:
     """A composed configuration without Hydra's own part, interpolations resolved, no value missing.
 
-    Raises UserError for files of the user's own that mislead.
+    Raises UserError for files of the user's own that would not do what they seem to say.
     """
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     values: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
-    model = values.get("model")
-    name = model.get("name") if isinstance(model, dict) else None
-    refuse_misleading(HydraConfig.get(), {"model": name, "tier": values.get("tier")})
+    _refuse_misleading_files(values)
     return values
+
+
+def _refuse_misleading_files(values: dict) -> None:
+    """Refuses a file that another one of its name hides, and one that states another file's name."""
+    hydra, model = HydraConfig.get(), values.get("model")
+    stated = {"model": model.get("name") if isinstance(model, dict) else None, "tier": values.get("tier")}
+    folders = [Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"]
+    for group, name in hydra.runtime.choices.items():
+        if not isinstance(name, str) or group.startswith("hydra/"):
+            continue
+        files = [file for folder in folders if (file := folder / group / f"{name}.yaml").exists()]
+        if len(files) > 1:
+            raise UserError(f"{group}={name}: {files[1]} is hidden by {files[0]}; give it another name")
+        if files and group in NAMED and stated[group] != name:
+            _refuse_name_of_another(files[0], NAMED[group])
+
+
+def _refuse_name_of_another(file: Path, key: str) -> None:
+    values = yaml.safe_load(file.read_text())
+    if isinstance(values, dict) and values.get(key) != file.stem:  # otherwise the command gave another name
+        said = f"{file} says {key}: {values.get(key)}, by which its runs would be called"
+        raise UserError(f"{said}: let it say {key}: {file.stem}")
 
 
 def _nearest_key(key: str) -> str:

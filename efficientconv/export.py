@@ -134,7 +134,7 @@ def _dense(conv: TopologicalConv2d) -> nn.Conv2d:
     )  # fmt: skip
     plain.weight.copy_(conv.dense_weight())
     if conv.bias is not None:
-        plain.bias.copy_(conv.bias)  # type: ignore[arg-type]  # a parameter, which it registers by name
+        plain.bias.copy_(conv.bias)
     return plain.eval()
 
 

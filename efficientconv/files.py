@@ -28,13 +28,13 @@ try:
 except ImportError:
     msvcrt = None  # type: ignore[assignment]
 
-_PACKAGE = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parents[1]  # the checkout, or the folder in which the package is installed
 
 
 def shipped(installed: str, in_checkout: str) -> Path:
     """A folder that lies inside the package in a wheel, and beside the package in a checkout."""
-    inside = _PACKAGE / installed
-    return inside if inside.is_dir() else _PACKAGE.parent / in_checkout
+    inside = ROOT / "efficientconv" / installed
+    return inside if inside.is_dir() else ROOT / in_checkout
 
 
 CONFIG_DIR = shipped("configs", "configs")

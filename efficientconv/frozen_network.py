@@ -80,23 +80,23 @@ def _outer_modules(module: nn.Module) -> Iterator[nn.Module]:
         yield from _outer_modules(inner)
 
 
-Step = tuple[str, tuple]  # a method of Program (native/csrc/program.h), and its arguments
-LAYERS = {"frozen_layer": "layer", "frozen_spatial_bottleneck": "spatial_bottleneck"}  # the methods of the operators
+Call = tuple[str, tuple]  # a method of Program (native/csrc/program.h), and its arguments
+METHODS = {"frozen_layer": "layer", "frozen_spatial_bottleneck": "spatial_bottleneck"}  # the methods of the operators
 
 
 def _run_of(network: Network) -> Callable[[Tensor], Tensor] | None:
-    """The program that computes `network`: images -> logits B x classes x 1 x 1. None if a module has no step."""
-    steps = list(_steps(network))
-    if any(step is None for step in steps):
+    """The program that computes `network`: images -> logits B x classes x 1 x 1. None if a module has no call."""
+    calls = list(_calls(network))
+    if None in calls:
         return None
     program = torch.classes.efficientconv.Program()
-    for method, arguments in filter(None, steps):
+    for method, arguments in filter(None, calls):
         getattr(program, method)(*arguments)
     return program.run
 
 
-def _steps(network: Network) -> Iterator[Step | None]:
-    """The steps of the modules in their order; None for a module without one."""
+def _calls(network: Network) -> Iterator[Call | None]:
+    """The calls of the modules in their order; None for a module without one."""
     yield _stem(network.stem, next(iter(network.stages.values())).pool)
     for module in _body(network):
         yield from _module(module)
@@ -115,7 +115,7 @@ def _body(network: Network) -> Iterator[nn.Module]:
     yield network.head.conv
 
 
-def _stem(stem: Any, pool: Any) -> Step | None:
+def _stem(stem: Any, pool: Any) -> Call | None:
     window = NO_POOL if type(pool) is nn.Identity else window_of(pool)
     if window is None or not takes_stem_kernel(stem, torch.zeros(1, stem.conv.in_channels, 1, 1)):
         return None
@@ -123,8 +123,8 @@ def _stem(stem: Any, pool: Any) -> Step | None:
     return "stem", (conv.weight, conv.stride[0], conv.padding[0], gamma, beta, mean, var, eps, window)
 
 
-def _module(module: Any) -> Iterator[Step | None]:
-    """Of a layer: a step for each convolution. The first one keeps its input for the last one's residual connection."""
+def _module(module: Any) -> Iterator[Call | None]:
+    """Of a layer: a call for each convolution. The first one keeps its input for the last one's residual connection."""
     if isinstance(module, PackedLayer) and module.contiguous:  # faster here, even if the maps must be made contiguous
         module = module.contiguous
     if isinstance(module, PackedLayer):
@@ -132,13 +132,13 @@ def _module(module: Any) -> Iterator[Step | None]:
     elif isinstance(module, FrozenLayer) and module.convolutions:
         for i, (operator, arguments) in enumerate(module.convolutions, 1):
             last = i == len(module.convolutions)
-            yield LAYERS[operator._opname], (i == 1, last and module.residual, *arguments)
+            yield METHODS[operator._opname], (i == 1, last and module.residual, *arguments)
     else:
         window = window_of(module)
         yield window and ("max_pool", (window,))
 
 
-def _head(head: Any) -> Iterator[Step | None]:
+def _head(head: Any) -> Iterator[Call | None]:
     kinds = [type(part) for part in (head.pool, head.hidden, head.relu, head.dropout, head.classifier)]
     one_value = type(head) is Head and head.pool.output_size in (1, (1, 1))
     if not one_value or kinds != [nn.AdaptiveAvgPool2d, FrozenLinear, nn.ReLU, nn.Dropout, FrozenLinear]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import efficientconv
+from efficientconv.files import ROOT
 from efficientconv.system import cores
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ PACKAGES = (
     "scipy", "scikit-learn", "wandb", "onnx", "onnxruntime",
 )  # fmt: skip
 MISSING = "not installed"
-_ROOT = Path(__file__).resolve().parents[1]
 
 
 def facts() -> dict[str, str]:
@@ -123,10 +123,10 @@ def cpu_name() -> str:
 
 
 def _git(*args: str) -> str | None:
-    if not (_ROOT / ".git").exists():  # installed: a repository around it, if there is one, is another project's
+    if not (ROOT / ".git").exists():  # installed: a repository around it, if there is one, is another project's
         return None
     try:
-        return subprocess.run(["git", *args], cwd=_ROOT, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(["git", *args], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
 

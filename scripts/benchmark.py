@@ -162,7 +162,8 @@ def rows_of(
     jobs = {subject.name: subject.job(kind, device) for subject in chosen}
     memory = {name: peak_bytes(job, device) / 2**20 for name, job in jobs.items()}
     times = measure(jobs, repeats, device, bar)
-    first, rows = chosen[0], []
+    first = chosen[0]
+    rows: list[Row] = []
     for s in chosen:
         time = times[s.name]
         ideal, gain = first.macs / s.macs, times[first.name].median / first.layers / (time.median / s.layers)

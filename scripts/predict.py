@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, TextIO
+from typing import IO, Annotated, Any, Literal
 
 import checkout  # noqa: F401  finds the package
 from efficientconv.help import parser_for
@@ -80,7 +80,7 @@ def main() -> None:
         raise UserError(f"{damaged} of {len(paths)} images could not be read; they are named above and were skipped")
 
 
-def predict(classifier: Classifier, paths: list[str], topk: int, file: TextIO | None) -> int:
+def predict(classifier: Classifier, paths: list[str], topk: int, file: IO[str] | None) -> int:
     """Prints and writes all predictions. Returns the number of damaged images."""
     damaged = 0
     with Progress("predicting", len(paths), "images", lines=sys.stderr) as progress:
@@ -141,7 +141,7 @@ def csv_path(output: str) -> Path:
 
 
 @contextmanager
-def writing(output: Path | None) -> Iterator[TextIO | None]:
+def writing(output: Path | None) -> Iterator[IO[str] | None]:
     """The open file, which gets its name when it is complete."""
     if output is None:
         yield None

@@ -51,7 +51,7 @@ from efficientconv.reproduce.plan import plan_runs, train
 from efficientconv.reproduce.report import plan_text
 from efficientconv.reproduce.tier import load_tier
 from efficientconv.reproduce.write import write_plots, write_table
-from efficientconv.results.tables import needed_rows, table_config
+from efficientconv.results.table_config import needed_rows, table_config
 from efficientconv.results.times import read_times
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import checkout  # noqa: F401  finds the package
@@ -151,7 +152,7 @@ def parting(one: RunRecord, other: RunRecord) -> str:
     return f"training losses of {min(len(one.metrics), len(other.metrics))} epochs are equal"
 
 
-def lines(values: dict[str, object]) -> str:
+def lines(values: Mapping[str, object]) -> str:
     width = max(map(len, values))
     shown = {key: value for key, value in values.items() if value not in (None, "")}
     return "\n".join(f"{printable(key):<{width}}  {printable(str(value))}" for key, value in shown.items())

@@ -57,7 +57,7 @@ def main() -> None:
     from efficientconv.results.plot import plot, points_of  # here: nobody waits for matplotlib to read the table
 
     text = page(f"# {args.title}" if args.title else "", *args.note, table.markdown(), TIMES)
-    files = {".md": text, ".csv": table.csv(), **plot(points_of(records), title, FIGURES["macs"])}
+    files: dict[str, str | bytes] = {".md": text, ".csv": table.csv(), **plot(points_of(records), title, FIGURES["macs"])}
     with refused_in_one_line(f"write {output}.*", "choose another --output"):
         written = write_files(output.parent, {output.name + ending: content for ending, content in files.items()})
     print(f"wrote {', '.join(map(str, written))}")

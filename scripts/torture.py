@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,7 +147,7 @@ def kill_once(process: subprocess.Popen, folder: Path, before: int | None, phase
     return process.wait() == -signal.SIGKILL
 
 
-def wait_until(process: subprocess.Popen, condition) -> None:
+def wait_until(process: subprocess.Popen, condition: Callable[[], bool]) -> None:
     while process.poll() is None and not condition():
         time.sleep(0.0005)
 

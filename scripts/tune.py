@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import checkout  # noqa: F401  finds the package
@@ -45,7 +46,7 @@ from efficientconv.files import write_atomically
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.table import Column, Table
 from efficientconv.sweep.ranges import combinations, short, split_ranges
-from efficientconv.sweep.search import OBJECTIVE, STATES, Search
+from efficientconv.sweep.search import OBJECTIVE, TRIAL_STATES, Search
 
 
 def main() -> None:
@@ -53,7 +54,7 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     fixed, ranges = split_ranges(args.overrides)
 
-    def configure(overrides: list[str]) -> RunConfig:
+    def configure(overrides: Sequence[str]) -> RunConfig:
         return run_config(compose("train", [*fixed, *overrides]))
 
     warn_of_unused(map(configure, combinations(ranges)), args.overrides)
@@ -71,7 +72,7 @@ def main() -> None:
 
 def best(search: Search, fixed: list[str]) -> str:
     """The trial with the highest accuracy, and the command that trains with its settings."""
-    counts = Counter(STATES[trial.state] for trial in search.study.trials)
+    counts = Counter(TRIAL_STATES[trial.state] for trial in search.study.trials)
     found = ", ".join(f"{number} {state}" for state, number in counts.items())
     trial = search.best()
     if trial is None:
@@ -86,12 +87,12 @@ def best(search: Search, fixed: list[str]) -> str:
 
 def trial_table(search: Search) -> Table:
     """The trials, the best first; pruned and failed ones come after finished ones. Only the csv file has the run folder."""
-    trials = sorted(search.study.trials, key=lambda trial: (list(STATES).index(trial.state), -(trial.value or 0)))
+    trials = sorted(search.study.trials, key=lambda trial: (list(TRIAL_STATES).index(trial.state), -(trial.value or 0)))
     claimed = [trial for trial in trials if "run" in trial.user_attrs]
     records = {trial.number: read_records(search.run_of(trial).metrics_file) for trial in claimed}
     return Table(trials, [
         Column("trial", "number", name="trial"),
-        Column("state", lambda trial: STATES[trial.state], name="state"),
+        Column("state", lambda trial: TRIAL_STATES[trial.state], name="state"),
         FIGURES[OBJECTIVE].column("value"),
         Column("epochs", lambda trial: len(records.get(trial.number, ())), name="epochs"),
         FIGURES["train_seconds"].column(

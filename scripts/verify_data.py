@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from efficientconv import cli
 from efficientconv.config import DataConfig, VerifyConfig
-from efficientconv.data import DATA_SETS, FILE_SETS, DataSet, FileSplit, load_data
+from efficientconv.data import DATA_SETS, FILE_SETS, DataSet, load_data
 from efficientconv.data.dataset import hold_out, root_of
 from efficientconv.data.parallel import available_cores
 from efficientconv.data.prepared import PreparedManifest, is_prepared, sha256_of
@@ -84,8 +84,8 @@ def check_files(data: DataSet, config: DataConfig, manifest: Path) -> bool:
     if data.passed_over:
         print(data.passed_over, flush=True)
     with manifest_at(manifest, root) as rows:
-        train = check_split("train", data.train, rows, root)
-        test = check_split("test", data.test, rows, root)
+        train = check_split("train", data.train.paths, rows)
+        test = check_split("test", data.test.paths, rows)
     print(f"manifest: {manifest}")
     trained, held_out = hold_out(data.train, config.val_fraction, data.num_classes)
     evaluated = len(test) + (0 if held_out is None else len(train.intersection(held_out.paths)))
@@ -98,10 +98,10 @@ def check_files(data: DataSet, config: DataConfig, manifest: Path) -> bool:
     return bool(train or test)
 
 
-def check_split(name: str, split: FileSplit, rows: Manifest, root: Path) -> set[str]:
+def check_split(name: str, paths: list[str], rows: Manifest) -> set[str]:
     """The paths of the damaged images."""
     damaged = set()
-    with closing(check_images(split.paths)) as parts, Progress(name, len(split)) as progress:
+    with closing(check_images(paths)) as parts, Progress(name, len(paths)) as progress:
         for findings in parts:
             rows.add(name, findings)
             for found in findings:
@@ -109,8 +109,8 @@ def check_split(name: str, split: FileSplit, rows: Manifest, root: Path) -> set[
                     damaged.add(found.path)
                     tqdm.write(f"damaged: {printable(found.path)}: {printable(found.damage)}")
             progress.update(len(findings))
-    share_percent = 100 * len(damaged) / len(split)
-    print(f"{name}: {len(split)} images, {len(damaged)} damaged ({share_percent:.3g} %)", flush=True)
+    share_percent = 100 * len(damaged) / len(paths)
+    print(f"{name}: {len(paths)} images, {len(damaged)} damaged ({share_percent:.3g} %)", flush=True)
     return damaged
 
 

@@ -14,7 +14,7 @@ from scipy import stats
 from conftest import command
 from efficientconv.results.equal_cost import Curve
 from efficientconv.results.statistics import Comparison
-from efficientconv.results.tables import TableConfig, table_config
+from efficientconv.results.table_config import TableConfig, table_config
 from efficientconv.validation import validate
 
 COSTS = {"a1": 2e6, "a2": 4e6, "a3": 16e6}

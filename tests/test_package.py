@@ -143,8 +143,7 @@ def test_every_package_that_is_imported_is_declared() -> None:
     extras = names([line for lines in PROJECT["optional-dependencies"].values() for line in lines])
     assert names(PROJECT["dependencies"]) == CORE
     light = [*package.glob("*.py"), *package.glob("layers/*.py"), *package.glob("native/*.py"), *package.glob("models/*.py")]
-    with_hydra = ("cli.py", "overrides.py", "own_files.py")
-    heavy = (*with_hydra, "commands.py", "export.py", "progress.py", "timing.py", "torchvision_models.py")
+    heavy = ("cli.py", "overrides.py", "commands.py", "export.py", "progress.py", "timing.py", "torchvision_models.py")
     assert not undeclared([file for file in light if file.name not in heavy], CORE)
     come_with_them = {"joblib", "protobuf", "triton"}  # with Hydra's launcher, with W&B, with torch for CUDA
     assert not undeclared([*package.rglob("*.py"), *scripts.glob("*.py")], CORE | extras | come_with_them)

@@ -28,7 +28,7 @@ from efficientconv.reproduce import measure
 from efficientconv.reproduce.tier import load_tier
 from efficientconv.reproduce.write import write_plots
 from efficientconv.results import paper, tier_pages
-from efficientconv.results.tables import model_of, needed_rows, table_config, table_names, trained_models
+from efficientconv.results.table_config import model_of, needed_rows, table_config, table_names, trained_models
 from efficientconv.results.times import Times, write_times
 from scripts.reproduce import parse_order, rows_to_train
 

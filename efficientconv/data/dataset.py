@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -50,12 +50,16 @@ class MemorySplit:
         return MemorySplit(torch.cat([_resized(chunk, size) for chunk in self.images.split(RESIZE_CHUNK)]), self.labels)
 
 
+@dataclass(eq=False)
 class FileSplit:
     """Images in files, one file each, that are decoded when they are needed. `labels` int64 N."""
 
-    def __init__(self, paths: Sequence[str] | np.ndarray, labels: Tensor):
+    files: np.ndarray
+    labels: Tensor
+
+    def __init__(self, files: Sequence[str] | np.ndarray, labels: Tensor):
         # An array of bytes, not a list: each worker would copy the list, because reading it writes to its reference counts.
-        self.files = paths if isinstance(paths, np.ndarray) else np.array([os.fsencode(path) for path in paths], bytes)
+        self.files = files if isinstance(files, np.ndarray) else np.array([os.fsencode(path) for path in files], bytes)
         self.labels = labels
 
     def __len__(self) -> int:
@@ -66,7 +70,7 @@ class FileSplit:
         return list(map(os.fsdecode, self.files))
 
     def subset(self, indices: Tensor) -> FileSplit:
-        return FileSplit(self.files[indices.numpy()], self.labels[indices])
+        return replace(self, files=self.files[indices.numpy()], labels=self.labels[indices])
 
     def name(self, index: int) -> str:
         """The path, for messages."""
@@ -78,6 +82,13 @@ class FileSplit:
         with unreadable_named(path):
             content = content_of(path)
         return rgb_pixels(content, path)
+
+
+@dataclass(eq=False)
+class SmallFileSplit(FileSplit):
+    """Files that are small enough to be held in memory: load_data decodes them to `size` x `size` pixels."""
+
+    size: int
 
 
 Split = MemorySplit | FileSplit | PreparedSplit
@@ -93,7 +104,6 @@ class DataSet:
     train: Split
     val: Split | None
     test: Split
-    decode_at_load: bool = False  # the files are small enough to be held in memory
     pixels: str = ORIGINAL  # or the name of the preparation, whose pixels differ slightly
     damage: DamageLog | None = None  # of the training images; made by load_data
     passed_over: PassedOver = field(default_factory=PassedOver)  # other files in the folders of images

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from efficientconv.config import DataConfig
 from efficientconv.data.damage import DamagedImage, DamageLog, no_stand_in
-from efficientconv.data.dataset import DATA_SETS, DataSet, FileSplit, MemorySplit, hold_out
+from efficientconv.data.dataset import DATA_SETS, DataSet, FileSplit, MemorySplit, SmallFileSplit, hold_out
 from efficientconv.data.decode import whole_image
 from efficientconv.data.parallel import in_parallel
 from efficientconv.data.sampling import candidates
@@ -37,13 +37,15 @@ def load_data(config: DataConfig, found: DataSet | None = None) -> DataSet:
     """
     data = found or find_data(config)
     train, val = hold_out(data.train, config.val_fraction, data.num_classes)
-    data = replace(data, train=train, val=val, damage=DamageLog(len(train), config.max_damaged_fraction))
-    if not data.decode_at_load:
-        return data
+    test, damage = data.test, DamageLog(len(train), config.max_damaged_fraction)
     # val and test come first: they are smaller, and a damaged image in them is an error.
-    val = None if val is None else decode_for_evaluation(val, data.image_size, config)
-    test = decode_for_evaluation(data.test, data.image_size, config)
-    return replace(data, train=decode_for_training(train, data.image_size, config, data.damage), val=val, test=test)
+    if isinstance(val, SmallFileSplit):
+        val = decode_for_evaluation(val, val.size, config)
+    if isinstance(test, SmallFileSplit):
+        test = decode_for_evaluation(test, test.size, config)
+    if isinstance(train, SmallFileSplit):
+        train = decode_for_training(train, train.size, config, damage)
+    return replace(data, train=train, val=val, test=test, damage=damage)
 
 
 def decode_for_evaluation(split: FileSplit, size: int, config: DataConfig) -> MemorySplit:

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from efficientconv.config import LoggerConfig
 from efficientconv.engine.metrics import Meter, Result
@@ -19,7 +20,7 @@ from efficientconv.tracking.loggers import Loggers, start_loggers
 
 HEARTBEAT_S = 15.0
 TELLING_WAIT_PERCENT = 10.0
-STATES = ("running", "trained", "done", "preempted", "failed", "diverged")
+RunState = Literal["running", "trained", "done", "preempted", "failed", "diverged"]
 
 
 class Reporter:
@@ -53,9 +54,8 @@ class Reporter:
             self.set_state("running", step, progress=progress())
             self.next_beat = time.monotonic() + HEARTBEAT_S
 
-    def set_state(self, state: str, step: int, reason: str | None = None, progress: dict | None = None) -> None:
+    def set_state(self, state: RunState, step: int, reason: str | None = None, progress: dict | None = None) -> None:
         """Writes status.json: state, last step, time, progress of a running run, and the reason why a run ended."""
-        assert state in STATES, state
         if not self.is_main:
             return
         values = {

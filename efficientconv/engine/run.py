@@ -13,7 +13,7 @@ from efficientconv.engine.divergence import Diverged
 from efficientconv.engine.epoch_log import training_totals
 from efficientconv.engine.metrics import Result
 from efficientconv.engine.preemption import Preemption
-from efficientconv.engine.reporter import EpochProgress, Reporter, epoch_line, headline, result_lines
+from efficientconv.engine.reporter import EpochProgress, Reporter, RunState, epoch_line, headline, result_lines
 from efficientconv.engine.run_folder import run_folder
 from efficientconv.engine.store import RunStore
 from efficientconv.engine.training import Training, build_training
@@ -210,6 +210,6 @@ class Run:
             return
         if isinstance(error, Preempted):
             self.store.save_if_newer()
-        states = {Preempted: "preempted", Diverged: "diverged"}
+        states: dict[type, RunState] = {Preempted: "preempted", Diverged: "diverged"}
         reason = str(error) or type(error).__name__
         self.reporter.set_state(states.get(type(error), "failed"), self.store.saved_step, reason)

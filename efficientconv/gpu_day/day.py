@@ -16,11 +16,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from efficientconv.files import read_json, write_atomically
+from efficientconv.files import ROOT, read_json, write_atomically
 from efficientconv.gpu_day.bench import Row
 from efficientconv.gpu_day.stages import STAGES, Stage
 
-ROOT = Path(__file__).resolve().parents[2]
 REMEDY = "delete it, and the stage is measured again"
 TINY = "-tiny"  # end of the name of a folder whose times mean nothing
 TINY_PATIENCE = 10  # factor of the limit, for a CPU that does other work at the same time

@@ -14,10 +14,10 @@ from pathlib import Path
 from PIL import Image
 
 from efficientconv.errors import UserError
+from efficientconv.files import ROOT
 from efficientconv.gpu_day.bench import Bench, Row, pixels
 from efficientconv.latency import measure_latency
 
-ROOT = Path(__file__).resolve().parents[2]
 INFERENCE_BATCHES = (1, 64)
 _TEST, _OUTCOME = re.compile(r"tests/test_gpu.py::(\S+)"), re.compile(r"PASSED|FAILED|SKIPPED|ERROR")
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +46,8 @@ def set_backend(model: nn.Module, backend: str) -> nn.Module:
     if backend == "triton" and (missing := _missing_for_triton()):
         raise UserError(f"layers.backend=triton: {missing}; choose auto or reference")
     refuse_frozen(model, "given another backend")
-    for module in model.modules():
+    modules: Iterable[Any] = model.modules()  # torch declares attributes as tensors and modules
+    for module in modules:
         module.layer_backend = backend
     return model
 
@@ -58,8 +59,8 @@ def compile_kernels(model: nn.Module) -> None:
         build.available()
 
 
-class HasOperator:
-    """The part of a convolution that is about its operator."""
+class HasOperator(nn.Module):
+    """A convolution with an operator."""
 
     layer_backend = "auto"
     operators: tuple[OpOverload, OpOverload]  # the convolution, and the layer around it
@@ -69,7 +70,7 @@ class HasOperator:
         """Whether the operator computes what the layer's modules compute. Under auto: also whether it is as fast for x."""
         return False
 
-    def operator_arguments(self) -> tuple[object, ...]:
+    def operator_arguments(self) -> tuple[Any, ...]:
         """The operators' arguments after x. They are read from torch's own dicts: attributes of modules are slow."""
         raise NotImplementedError
 
@@ -132,7 +133,7 @@ def are_plain(modules: Iterable[nn.Module | None]) -> bool:
     return not _has_any_global_hook() and _are_plain(modules)
 
 
-def takes_norm(bn: nn.Module) -> bool:
+def takes_norm(bn: object) -> bool:
     """Whether `bn` is a batch norm as `norm_of` reads it."""
     return type(bn) is nn.BatchNorm2d and (bn.track_running_stats or bn._buffers.get("running_mean") is None)
 

@@ -7,7 +7,7 @@ makes a layer of a convolution. `build_layer("sic", 64, 64, kernel_size=3)` make
 from __future__ import annotations
 
 import inspect
-from typing import Literal, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -75,7 +75,7 @@ class ConvLayer(nn.Module):
 
     @stands_for
     def forward(self, x: Tensor) -> Tensor:
-        modules = self._modules  # as attributes they would take a tenth of a small layer's time
+        modules: dict[str, Any] = self._modules  # as attributes they would take a tenth of a small layer's time
         conv, bn = modules["conv"], modules["bn"]
         if self.norm_behind:
             return F.relu(bn(conv(x) + x))
@@ -97,7 +97,7 @@ class ConvLayer(nn.Module):
 
 def build_layer(
     name: str, in_channels: int, out_channels: int, /, *, residual: bool | None = None,
-    batch_norm: Literal["before", "behind"] = "before", **args: object,
+    batch_norm: Literal["before", "behind"] = "before", **args: Any,
 ) -> ConvLayer:  # fmt: skip
     """The registered layer `name` with batch norm, residual connection and ReLU; `args` are the layer's own arguments.
 
@@ -106,8 +106,8 @@ def build_layer(
     """
     conv_class = LAYERS.get(name)
     check_arguments(name, conv_class, args)
-    conv, made = conv_class(in_channels, out_channels, **args), {key: args.get(key) for key in ("device", "dtype")}
-    return ConvLayer(conv, in_channels, out_channels, residual, batch_norm=batch_norm, **made)
+    conv, device, dtype = conv_class(in_channels, out_channels, **args), args.get("device"), args.get("dtype")
+    return ConvLayer(conv, in_channels, out_channels, residual, batch_norm=batch_norm, device=device, dtype=dtype)
 
 
 def check_arguments(name: str, conv_class: type[nn.Module], args: dict[str, object]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -43,7 +45,8 @@ class ChannelBottleneckConv2d(Conv2dAttributes):
                 f"channel_bottleneck: {in_channels} input channels cannot be halved; choose an even number, or a width "
                 "that makes it one"
             )
-        half, made = in_channels // 2, {"padding_mode": padding_mode, "device": device, "dtype": dtype}
+        half = in_channels // 2
+        made: dict[str, Any] = {"padding_mode": padding_mode, "device": device, "dtype": dtype}
         first = SICConv2d(in_channels, half, kernel_size, stride, padding, dilation, **made)
         self.reduction = ConvLayer(first, in_channels, half, device=device, dtype=dtype)
         self.expansion = SICConv2d(half, out_channels, kernel_size, 1, "same", dilation, bias, **made)
@@ -54,7 +57,7 @@ class ChannelBottleneckConv2d(Conv2dAttributes):
 
     @stands_for
     def forward(self, x: Tensor) -> Tensor:
-        modules = self._modules
+        modules: dict[str, Any] = self._modules
         return modules["expansion"](modules["reduction"](x))
 
     def takes_operator(self, x: Tensor) -> bool:
@@ -63,11 +66,11 @@ class ChannelBottleneckConv2d(Conv2dAttributes):
         return all(isinstance(part, HasOperator) and part.takes_operator(x) for part in parts)
 
     def layer_operator(self, x: Tensor, residual: Tensor | None, norm: Norm) -> Tensor:
-        modules = self._modules
+        modules: dict[str, Any] = self._modules
         return modules["expansion"].layer_operator(modules["reduction"](x), residual, norm)
 
     def triton_layer(self, x: Tensor, residual: Tensor | None, norm: Norm) -> Tensor:
-        modules = self._modules
+        modules: dict[str, Any] = self._modules
         return modules["expansion"].triton_layer(modules["reduction"](x), residual, norm)
 
     def cost(self, h: int, w: int) -> Cost:

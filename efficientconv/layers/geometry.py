@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -19,7 +19,7 @@ Device = torch.device | str | int | None
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 ONES: Pair = (1, 1)
 LARGEST = 2**31 - 1  # torch's sizes have 64 bits, and products of two sizes must fit
-KEEPING_SIZE: dict[Pair, Pair] = {(k, k): (k // 2, k // 2) for k in range(1, 64, 2)}  # the padding for a square kernel
+KEEPING_SIZE: dict[tuple[int, ...], Pair] = {(k, k): (k // 2, k // 2) for k in range(1, 64, 2)}  # padding by kernel
 
 
 class Geometry(NamedTuple):
@@ -87,14 +87,14 @@ def check_groups(groups: int, in_channels: int, out_channels: int) -> None:
         )
 
 
-def out_size(conv: nn.Module, h: int, w: int) -> Pair:
+def out_size(conv: nn.Conv2d | Conv2dAttributes, h: int, w: int) -> Pair:
     """Rows and columns of the output for an input of h x w."""
     sizes = zip((h, w), conv.kernel_size, conv.stride, conv.padding, conv.dilation)
     rows, columns = ((size + 2 * p - d * (k - 1) - 1) // s + 1 for size, k, s, p, d in sizes)
     return rows, columns
 
 
-def fits_operator(conv: nn.Module) -> bool:
+def fits_operator(conv: nn.Conv2d | Conv2dAttributes) -> bool:
     """Whether operators compute this convolution: k x k, k odd, stride 1, no dilation, padded with zeros, without bias.
 
     Each call asks anew, because users adapt networks by writing to the attributes of convolutions.
@@ -106,12 +106,12 @@ def fits_operator(conv: nn.Module) -> bool:
     )  # fmt: skip
 
 
-def is_projection(conv: nn.Module) -> bool:
+def is_projection(conv: nn.Conv2d | Conv2dAttributes) -> bool:
     """Whether `conv` is 1 x 1 over all channels, and operators compute it."""
     return conv.kernel_size == ONES and conv.groups == 1 and fits_operator(conv)
 
 
-class Conv2dAttributes(HasOperator, nn.Module):
+class Conv2dAttributes(HasOperator):
     """nn.Conv2d's attributes and repr, for layers that consist of other modules or have a weight of another shape."""
 
     groups = 1
@@ -129,7 +129,7 @@ class Conv2dAttributes(HasOperator, nn.Module):
         for part in self.children():
             part.reset_parameters()
 
-    def extra_repr(self) -> str:
+    def extra_repr(self: Any) -> str:  # no nn.Conv2d, but with the attributes that its repr reads
         return nn.Conv2d.extra_repr(self)
 
 

@@ -40,9 +40,10 @@ def conv_backward(
     grad: Tensor, x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0, groups: int = 1, transposed: bool = False
 ) -> tuple[Tensor, Tensor]:
     """The gradients of x and of the weight of a convolution of batches. Autograd may be off here."""
+    convolve: Callable[..., Tensor] = F.conv_transpose2d if transposed else F.conv2d
     with torch.device("meta"):  # torch's convolution_backward checks no shapes and would read past the end
         like = [torch.empty(t.shape, dtype=t.dtype) for t in (x, weight)]
-        y = (F.conv_transpose2d if transposed else F.conv2d)(*like, None, stride, padding, groups=groups)
+        y = convolve(*like, None, stride, padding, groups=groups)
     if y.shape != grad.shape or any((t.dtype, t.device) != (x.dtype, x.device) for t in (grad, weight)):
         raise RuntimeError(f"expected a gradient of {tuple(y.shape)} in {x.dtype}, got {tuple(grad.shape)} in {grad.dtype}")
     sizes = ([stride] * 2, [padding] * 2, [1, 1], transposed, [0, 0], groups)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -78,7 +79,8 @@ class SpatialBottleneckConv2d(Conv2dAttributes):
         _check_cells(sizes, padding)
         super().__init__(in_channels, out_channels, sizes)
         self.keeps_size = True
-        n, m, k, made = in_channels, out_channels, self.kernel_size, {"device": device, "dtype": dtype}
+        n, m, k = in_channels, out_channels, self.kernel_size
+        made: dict[str, Any] = {"device": device, "dtype": dtype}
         self.reduction = nn.Conv2d(n, n, k, stride=k, groups=n, bias=False, **made)
         self.projection = nn.Conv2d(n, m, 1, bias=False, **made)
         self.expansion = nn.ConvTranspose2d(m, m, k, stride=k, groups=m, bias=bias, **made)
@@ -101,7 +103,8 @@ class SpatialBottleneckConv2d(Conv2dAttributes):
         return crop(y, top, left, x.shape[-2], x.shape[-1])
 
     def takes_operator(self, x: Tensor) -> bool:
-        modules, (k, columns), (p, left) = self._modules, self.kernel_size, self.padding
+        modules: dict[str, Any] = self._modules
+        (k, columns), (p, left) = self.kernel_size, self.padding
         return (
             k == columns and p == left and self.padding_mode == "zeros" and is_projection(modules["projection"])
             and all(_is_of_cells(modules[name], self.kernel_size) for name in ("reduction", "expansion"))
@@ -115,7 +118,7 @@ class SpatialBottleneckConv2d(Conv2dAttributes):
 
         return spatial_bottleneck_layer(x, *self.operator_arguments(), residual, *norm)
 
-    def operator_arguments(self) -> tuple[object, ...]:
+    def operator_arguments(self) -> tuple[Any, ...]:
         modules = self._modules
         weights = (modules[name]._parameters["weight"] for name in ("reduction", "projection", "expansion"))
         return *weights, self.kernel_size[0], self.padding[0]
@@ -131,7 +134,7 @@ class SpatialBottleneckConv2d(Conv2dAttributes):
         return math.ceil((h + top) / rows), math.ceil((w + left) / columns)
 
 
-def _is_of_cells(conv: nn.Module, cell: Pair) -> bool:
+def _is_of_cells(conv: nn.Conv2d | nn.ConvTranspose2d, cell: Pair) -> bool:
     """Whether a convolution or transposed convolution is depthwise, with the cell as kernel and stride, without bias."""
     return (
         conv.kernel_size == conv.stride == cell and conv.padding == conv.output_padding == (0, 0) and conv.dilation == ONES

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -43,5 +45,5 @@ class StandardConv2d(HasOperator, GroupedConv2d):
         """Only 1 x 1 on contiguous maps, which the operator keeps contiguous. On channels-last maps PyTorch is as fast."""
         return self.kernel_size == (1, 1) and x.is_contiguous() and fits_operator(self)
 
-    def operator_arguments(self) -> tuple[object, ...]:
+    def operator_arguments(self) -> tuple[Any, ...]:
         return self._parameters["weight"], 0, *as_arguments(None)

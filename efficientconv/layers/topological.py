@@ -71,6 +71,8 @@ class TopologicalConv2d(Conv2dAttributes):
     """
 
     operators = ops.topological.default, ops.topological_layer.default
+    bias: nn.Parameter | None
+    neighbours: Tensor
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: Size, stride: Size = 1, padding: Padding = "same",
@@ -86,7 +88,7 @@ class TopologicalConv2d(Conv2dAttributes):
             )
         super().__init__(in_channels, out_channels, geometry(kernel_size, stride, padding, dilation, padding_mode))
         self.topology = topology
-        made = {"device": device, "dtype": dtype}
+        made: dict[str, Any] = {"device": device, "dtype": dtype}
         self.weight = nn.Parameter(torch.empty(out_channels, topology.fan, *self.kernel_size, **made))
         self.register_parameter("bias", nn.Parameter(torch.empty(out_channels, **made)) if bias else None)
         self.register_buffer("neighbours", None, persistent=False)
@@ -115,7 +117,7 @@ class TopologicalConv2d(Conv2dAttributes):
     def takes_operator(self, x: Tensor) -> bool:
         return fits_operator(self)
 
-    def operator_arguments(self) -> tuple[object, ...]:
+    def operator_arguments(self) -> tuple[Any, ...]:
         return self._parameters["weight"], self.padding[0], *as_arguments(self.topology)
 
     def cost(self, h: int, w: int) -> Cost:

@@ -67,6 +67,7 @@ class UnravelledConv2d(Conv2dAttributes):
     """
 
     operators = ops.sic.default, ops.sic_layer.default
+    projection: nn.Conv2d | TopologicalConv2d
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: Size, stride: Size = 1, padding: Padding = "same",
@@ -81,7 +82,7 @@ class UnravelledConv2d(Conv2dAttributes):
         if topology is not None and groups != 1:
             raise UserError(f"unravelled: groups={groups} beside a topology; leave one of them out")
         self.bases, self.groups, self.topology, inner = bases, groups, topology, bases * in_channels
-        made = {"device": device, "dtype": dtype}
+        made: dict[str, Any] = {"device": device, "dtype": dtype}
         self.depthwise = nn.Conv2d(in_channels, inner, groups=in_channels, bias=False, **sizes._asdict(), **made)
         if topology is None:
             self.projection = nn.Conv2d(inner, out_channels, 1, groups=groups, bias=bias, **made)
@@ -107,10 +108,11 @@ class UnravelledConv2d(Conv2dAttributes):
         return self.projection(self.depthwise(x))
 
     def takes_operator(self, x: Tensor) -> bool:
-        filters, projection = self._modules["depthwise"], self._modules["projection"]
+        modules: dict[str, Any] = self._modules
+        filters, projection = modules["depthwise"], modules["projection"]
         return fits_operator(filters) and filters.groups == filters.in_channels and is_projection(projection)
 
-    def operator_arguments(self) -> tuple[object, ...]:
+    def operator_arguments(self) -> tuple[Any, ...]:
         depthwise, projection = self._modules["depthwise"], self._modules["projection"]
         filters, weight = depthwise._parameters["weight"], projection._parameters["weight"]
         topology = as_arguments(projection.__dict__.get("topology"))

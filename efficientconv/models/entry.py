@@ -100,5 +100,7 @@ def window_of(pool: nn.Module) -> Window | None:
     """The window of a max pool over squares; None for another kind of pool, or for a pool with hooks."""
     if type(pool) is not nn.MaxPool2d or pool.ceil_mode or pool.return_indices or pool.dilation not in (1, (1, 1)):
         return None
-    sizes = (pool.kernel_size, pool.stride, pool.padding)
-    return sizes if all(isinstance(size, int) for size in sizes) and not has_hooks(pool) else None
+    kernel, stride, padding = pool.kernel_size, pool.stride, pool.padding
+    if isinstance(kernel, int) and isinstance(stride, int) and isinstance(padding, int) and not has_hooks(pool):
+        return kernel, stride, padding
+    return None

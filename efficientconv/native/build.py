@@ -107,7 +107,7 @@ def _build() -> Path:
     note = folder / f"{name}.{_identity(program)}.failed"
     try:
         with _alone(folder):  # another process may have built meanwhile
-            return compiled() or _remembered(note) or _compile(program, folder, name, note)
+            return compiled() or _compile(program, folder, name, note)
     except (OSError, UserError) as error:
         raise BuildError(f"the build failed: {error}") from None
 
@@ -134,13 +134,9 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(held)
 
 
-def _remembered(note: Path) -> None:
-    """Raises BuildError if this compiler failed on these sources a short time ago: a new try would be slow."""
-    if note.exists():
-        raise BuildError(f"{note.read_text()}; not tried again for a day, or until {note} is deleted")
-
-
 def _compile(program: str, folder: Path, name: str, note: Path) -> Path:
+    if note.exists():  # this compiler failed on these sources a short time ago: a new try would be slow
+        raise BuildError(f"{note.read_text()}; not tried again for a day, or until {note} is deleted")
     print("compiling the native kernels, once for this machine, about 30 s ... ", end="", file=sys.stderr, flush=True)
     began, outcome = time.monotonic(), "failed"
     try:

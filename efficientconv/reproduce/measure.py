@@ -12,7 +12,7 @@ from efficientconv.info import environment
 from efficientconv.latency import Latency, measure_latency, measure_training
 from efficientconv.models import create_model, image_size_of
 from efficientconv.reproduce.tier import Tier
-from efficientconv.results.times import Network, Times, network_of, read_times, write_times
+from efficientconv.results.times import NetworkKey, Times, network_of, read_times, write_times
 from efficientconv.roofline.peaks import Peaks, measured_peaks, of_limit
 
 Measure = Literal["missing", "again", "never"]
@@ -20,7 +20,7 @@ BATCH_SIZES = {64: 64, 1024: 16}  # by the largest image size, in pixels a side,
 PEAK_REPEATS = 3
 
 
-def tier_times(tier: Tier, device: torch.device, measure: Measure = "missing") -> dict[Network, Times]:
+def tier_times(tier: Tier, device: torch.device, measure: Measure = "missing") -> dict[NetworkKey, Times]:
     """Of a forward pass of every network of the tier, and of a training step of those that were trained.
 
     Times are comparable only within one run on one machine. So a network that the tier's file lacks is not added to an
@@ -37,7 +37,7 @@ def tier_times(tier: Tier, device: torch.device, measure: Measure = "missing") -
     return read_times(tier.folder)  # as the file has them: a table that is made again is the same to the digit
 
 
-def _measured(tier: Tier, trained: set[Network], device: torch.device) -> list[Times]:
+def _measured(tier: Tier, trained: set[NetworkKey], device: torch.device) -> list[Times]:
     image_size, num_classes = tier.images
     sizes = {key: image_size_of(model, image_size) for key, model in tier.networks.items()}
     batch_size = next(batch for largest, batch in BATCH_SIZES.items() if max(sizes.values()) <= largest)
@@ -48,7 +48,7 @@ def _measured(tier: Tier, trained: set[Network], device: torch.device) -> list[T
     training = measure_training(to_train, sizes, batch_size=batch_size, device=device)
     place = _place(device, peaks)
 
-    def figures(kind: str, key: Network, latency: Latency | None) -> dict[str, Any]:
+    def figures(kind: str, key: NetworkKey, latency: Latency | None) -> dict[str, Any]:
         """kind: training_ or nothing, the start of the names of columns."""
         found: tuple = (None, None, None)
         if latency is not None:

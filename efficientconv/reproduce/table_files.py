@@ -12,8 +12,8 @@ from efficientconv.results.pages import page, write_files
 from efficientconv.results.statistics import CONFIDENCE, MARGIN_POINTS, Comparison
 from efficientconv.results.table import Column, Row, Table
 from efficientconv.results.table_columns import line_of, needed_columns, shown
+from efficientconv.results.table_config import CostKind
 from efficientconv.results.table_rows import PaperTable
-from efficientconv.results.tables import Cost
 from efficientconv.roofline.peaks import OF_LIMIT
 
 AT_EQUAL_TIME = (
@@ -91,7 +91,7 @@ def _needed_text(table: PaperTable) -> list[str]:
     ]
 
 
-def _needed_table(table: PaperTable, *kinds: Cost) -> Table:
+def _needed_table(table: PaperTable, *kinds: CostKind) -> Table:
     compared = [row for row in table.rows if any(row.name in table.needed[kind] for kind in kinds)]
     needed = [needed_columns(kind, table.needed[kind], table.config.curve_of or "") for kind in kinds]
     return Table(compared, [Column("model", "name", name="row"), *itertools.chain(*needed)])

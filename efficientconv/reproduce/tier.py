@@ -17,8 +17,8 @@ from efficientconv.models.budget import at_width, width_for
 from efficientconv.reproduce.estimate import DataFacts, data_facts
 from efficientconv.reproduce.plan import ComposeRun, tier_config
 from efficientconv.results.record import RunRecord, read_records_in
-from efficientconv.results.tables import budget_of, model_of, trained_models
-from efficientconv.results.times import Network, network_of
+from efficientconv.results.table_config import budget_of, model_of, trained_models
+from efficientconv.results.times import NetworkKey, network_of
 
 DATA_TITLES = {
     "cifar10": "CIFAR-10", "cifar10_jpeg": "CIFAR-10 (JPEG), a lossy copy", "digits": "scikit-learn's digits",
@@ -71,7 +71,7 @@ class Tier:
         return self.base.data.image_size, self.data_facts.num_classes
 
     @cached_property
-    def networks(self) -> dict[Network, ModelConfig]:
+    def networks(self) -> dict[NetworkKey, ModelConfig]:
         """Of every table the models at the tier's width, and whatever was trained."""
         models = [*self.models(trained_models()).values(), *(record.run_config.model for record in self.records)]
         return {network_of(model): model for model in models}

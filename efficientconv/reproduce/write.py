@@ -14,14 +14,14 @@ from efficientconv.results.pages import page, write_files
 from efficientconv.results.plot import Point, plot
 from efficientconv.results.statistics import Comparison
 from efficientconv.results.table import Table
+from efficientconv.results.table_config import COSTS, TableConfig, model_of, needed_rows, table_config
 from efficientconv.results.table_rows import PaperTable, TableRow, by_row, by_seed
-from efficientconv.results.tables import COSTS, TableConfig, model_of, needed_rows, table_config
-from efficientconv.results.times import Network, Times, measured_on, network_of
+from efficientconv.results.times import NetworkKey, Times, measured_on, network_of
 
 ARITHMETIC = {"1": configuration_rows, "3": topology_rows}
 
 
-def write_table(name: str, tier: Tier, seeds: Sequence[int], command: str, times: Mapping[Network, Times]) -> list[Path]:
+def write_table(name: str, tier: Tier, seeds: Sequence[int], command: str, times: Mapping[NetworkKey, Times]) -> list[Path]:
     """Table `name` of what the tier's records hold of these seeds. `command` makes it again."""
     config = table_config(name)
     if not config.trained:
@@ -55,7 +55,7 @@ def _write_curves(table: PaperTable, tier: Tier) -> list[Path]:
     return paths
 
 
-def write_plots(tier: Tier, times: Mapping[Network, Times]) -> list[Path]:
+def write_plots(tier: Tier, times: Mapping[NetworkKey, Times]) -> list[Path]:
     """accuracy_macs and accuracy_time of the models with records at the tier's width, and with times; none while it has
     none."""
     models = tier.models(dict.fromkeys(record.model for record in tier.records))

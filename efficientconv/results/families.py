@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from efficientconv.errors import UserError
 from efficientconv.models import model_config
-from efficientconv.results.tables import model_of
+from efficientconv.results.table_config import model_of
 
 
 class Family(NamedTuple):

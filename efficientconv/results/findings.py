@@ -11,7 +11,7 @@ from efficientconv.models import model_config
 from efficientconv.results.claims import EQUAL_COST, ClaimResult, counts, tested_claims
 from efficientconv.results.csv_files import read_rows
 from efficientconv.results.table import Column, Table, grouped
-from efficientconv.results.tables import budget_of, model_of, tier_width
+from efficientconv.results.table_config import budget_of, model_of, tier_width
 from efficientconv.text import interval
 
 OUTCOMES = {"supported": "more accurate", "contradicted": "less accurate", "undecided": "undecided"}  # than A

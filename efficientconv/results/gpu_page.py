@@ -47,7 +47,7 @@ class Measured:
         return {stage.name: outcome.rows for stage, outcome in self.outcomes if outcome.rows}
 
     @cached_property
-    def steps(self) -> list[gpu_steps.Step]:
+    def steps(self) -> list[gpu_steps.MeasuredStep]:
         """The step of each model and each way of running it, from the last stage that measured it."""
         found = gpu_steps.steps_of(self.rows_of_steps, self.rows_of_steps, self.machine)
         return list({(step.layout, step.model, step.run): step for step in found}.values())

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 
 from efficientconv.results.gpu_operations import share
-from efficientconv.results.gpu_steps import IN_REFERENCE, IN_TRITON, RUNS, Step
+from efficientconv.results.gpu_steps import IN_REFERENCE, IN_TRITON, RUNS, MeasuredStep
 from efficientconv.results.table import grouped
 from efficientconv.roofline.expect import BASELINE
 from efficientconv.roofline.machine import Machine
@@ -17,7 +17,7 @@ KINDS = {"batch norm": "batch_norm", "max pools": "max_pool"}  # parts of the na
 SLOW = 3  # slow operations that are named
 
 
-def reading(rows: Mapping[str, Sequence[dict]], steps: Sequence[Step], machine: Machine | None) -> list[str]:
+def reading(rows: Mapping[str, Sequence[dict]], steps: Sequence[MeasuredStep], machine: Machine | None) -> list[str]:
     """The sentences about the measurements. `rows` are by stage."""
     found = [
         _arithmetic(steps), *_runs(steps), _operations(rows.get("operations", ()), machine),
@@ -27,7 +27,7 @@ def reading(rows: Mapping[str, Sequence[dict]], steps: Sequence[Step], machine: 
     return [sentence for sentence in found if sentence]
 
 
-def verdict(steps: Sequence[Step]) -> str:
+def verdict(steps: Sequence[MeasuredStep]) -> str:
     """Whether the layers train faster than standard layers, of which models, and which models do, run in which ways."""
     compared = [step for step in steps if step.over_a and step.model != BASELINE]
     models = ", ".join(sorted({step.model.upper() for step in compared}))
@@ -37,14 +37,14 @@ def verdict(steps: Sequence[Step]) -> str:
     return f"of the measured models ({models}) only these train faster than A: {', '.join(faster)}"
 
 
-def of_c(steps: Sequence[Step]) -> str:
+def of_c(steps: Sequence[MeasuredStep]) -> str:
     """The time of C's step over the time of A's step, for each way of running."""
     found = [step for step in steps if (step.model, step.layout) == ("c", "imagenet") and step.over_a]
     times = ", ".join(f"{step.over_a:.2f} ({step.run})" for step in found)
     return f"a step of C has {found[0].macs_over_a:.2f} of A's MACs and takes these multiples of A's time: {times}"
 
 
-def _arithmetic(steps: Sequence[Step]) -> str:
+def _arithmetic(steps: Sequence[MeasuredStep]) -> str:
     eager = [s for s in steps if (s.run, s.layout) == ("eager", "imagenet") and s.model != BASELINE and s.over_a]
     if not eager:
         return ""
@@ -58,9 +58,9 @@ def _arithmetic(steps: Sequence[Step]) -> str:
     )
 
 
-def _runs(steps: Sequence[Step]) -> list[str]:
+def _runs(steps: Sequence[MeasuredStep]) -> list[str]:
     """The gains by compiling, CUDA graphs and Triton, each within one commit, and C's time with each."""
-    by_run: dict[tuple[str, str], dict[str, Step]] = defaultdict(dict)
+    by_run: dict[tuple[str, str], dict[str, MeasuredStep]] = defaultdict(dict)
     for step in steps:
         by_run[step.layout, step.run][step.model] = step
     found = []
@@ -74,7 +74,7 @@ def _runs(steps: Sequence[Step]) -> list[str]:
     return found
 
 
-def _gain(layout: str, run: str, slower: str, before: Mapping[str, Step], found: Mapping[str, Step]) -> str:
+def _gain(layout: str, run: str, slower: str, before: Mapping[str, MeasuredStep], found: Mapping[str, MeasuredStep]) -> str:
     like = {name: step for name, step in before.items() if name in found and step.commit == found[name].commit}
     gains = [f"{name.upper()} {step.ms / found[name].ms:.2f}" for name, step in like.items()]
     c = found.get("c")

@@ -31,8 +31,8 @@ LEAST, MOST = 0.2, 1.1  # the picture shows these MACs over A's
 
 
 @dataclass(frozen=True)
-class Step:
-    """A measured step. `over_a`, `macs_over_a`: over those of model A, run the same way on the same images; None: no A."""
+class MeasuredStep:
+    """`over_a`, `macs_over_a`: over those of model A, run the same way on the same images; None: no A."""
 
     model: str
     layout: str
@@ -61,7 +61,7 @@ COLUMNS = (
 )
 
 
-def steps_of(rows: Sequence[dict], everything: Sequence[dict], machine: Machine | None) -> list[Step]:
+def steps_of(rows: Sequence[dict], everything: Sequence[dict], machine: Machine | None) -> list[MeasuredStep]:
     """The steps in `rows`. Model A's rows are in `everything`. A has no layers in Triton, so one A serves both backends."""
     baselines = {_like(row): row for row in everything if row["model"] == BASELINE}
     return [_step(row, baselines.get(_like(row)), machine) for row in rows]
@@ -71,9 +71,9 @@ def _like(row: dict) -> tuple:
     return row["layout"], row["batch"], row["precision"], row["compiled"]
 
 
-def _step(row: dict, a: dict | None, machine: Machine | None) -> Step:
+def _step(row: dict, a: dict | None, machine: Machine | None) -> MeasuredStep:
     over_a, macs_over_a = (None if a is None else row[key] / a[key] for key in ("ms_per_step", "macs"))
-    return Step(
+    return MeasuredStep(
         row["model"], row["layout"], RUNS[row["compiled"]] + _backend(row), row["macs"], row["ms_per_step"],
         row["ms_low"], row["ms_high"], row["peak_mb"], row.get("held_mb"), over_a, macs_over_a,
         share_of_limit(row, machine),
@@ -131,13 +131,13 @@ def _ways(model: str, setting: Setting) -> Ways:
     return ways_of(model_config(model), setting)
 
 
-def over_a_tables(steps: Sequence[Step]) -> list[Table]:
+def over_a_tables(steps: Sequence[MeasuredStep]) -> list[Table]:
     """A table for each layout, with a row for each model and a column for each way of running it."""
     compared = grouped((step for step in steps if step.over_a), lambda step: step.layout)
     return [_over_a_table(layout, in_layout) for layout, in_layout in compared.items()]
 
 
-def _over_a_table(layout: str, steps: Sequence[Step]) -> Table:
+def _over_a_table(layout: str, steps: Sequence[MeasuredStep]) -> Table:
     times = {(step.model, step.run): step.over_a for step in steps}
     macs = {step.model: step.macs_over_a for step in steps}
     return Table(list(macs), [
@@ -147,7 +147,7 @@ def _over_a_table(layout: str, steps: Sequence[Step]) -> Table:
     ])  # fmt: skip
 
 
-def plot(steps: Sequence[Step]) -> Picture:
+def plot(steps: Sequence[MeasuredStep]) -> Picture:
     """A panel for each layout: time over A's against MACs over A's, with the lines of equal time and of time = MACs."""
     shown = [step for step in steps if step.over_a and step.model != BASELINE]
     layouts = grouped(shown, lambda step: step.layout)
@@ -161,7 +161,7 @@ def plot(steps: Sequence[Step]) -> Picture:
         return rendered(drawing)
 
 
-def _draw(axes: Axes, steps: Sequence[Step]) -> None:
+def _draw(axes: Axes, steps: Sequence[MeasuredStep]) -> None:
     log_axes(axes, "MACs against A's, times", "time of a step against A's, times")
     axes.set(xlim=(LEAST, MOST))
     axes.plot((LEAST, MOST), (LEAST, MOST), color=FAINT, linewidth=1, zorder=1, label="time = MACs")

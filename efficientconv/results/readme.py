@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from efficientconv.files import ROOT
 from efficientconv.layers import LAYERS
 from efficientconv.models import model_config
 from efficientconv.results import data_tables, gpu_page, paper, paper_pages, tier_pages
@@ -18,7 +19,6 @@ from efficientconv.results.table import Column, Row, Table
 from efficientconv.results.training_cost import training_cost_table
 from efficientconv.weights import PUBLISHED, list_weights
 
-ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "results"
 BLOCK = re.compile(r"<!-- (\w+) ?(\w*) -->\n.*?<!-- end -->", flags=re.DOTALL)
 

@@ -12,7 +12,7 @@ import numpy as np
 import scipy  # scipy.stats takes 1 s, and is loaded at its first use
 
 from efficientconv.results.premises import Groups, Premises, premises_of
-from efficientconv.results.tables import Relation
+from efficientconv.results.table_config import Relation
 from efficientconv.text import interval
 
 CONFIDENCE = 0.95

@@ -12,7 +12,7 @@ from efficientconv.results.equal_cost import Needed
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.statistics import Interval, Spread
 from efficientconv.results.table import Column, Row
-from efficientconv.results.tables import COSTS, Cost, TableConfig, budget_of, model_of
+from efficientconv.results.table_config import COSTS, CostKind, TableConfig, budget_of, model_of
 from efficientconv.text import interval
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def shown(table: TableConfig) -> list[list[Column]]:
     return [[columns(table)[name] for name in names.split()] for names in SHOWN[table.curve_of is not None]]
 
 
-def needed_columns(kind: Cost, needed: Mapping[str, Needed], curve: str) -> list[Column]:
+def needed_columns(kind: CostKind, needed: Mapping[str, Needed], curve: str) -> list[Column]:
     """The cost that the table's curve needs for the row's accuracy, beside the row's own cost. Rows are of `TableRow`."""
     figure = FIGURES[COSTS[kind]]
     names = {"cost": f"{kind}_needed", "low": f"{kind}_needed_low", "high": f"{kind}_needed_high"}

@@ -13,7 +13,7 @@ from efficientconv.results.claims import ClaimResult
 from efficientconv.results.equal_cost import Curve, Needed
 from efficientconv.results.record import RunRecord
 from efficientconv.results.statistics import Comparison, Difference, Spread, Verdict, judge, spread
-from efficientconv.results.tables import COSTS, Claim, Cost, TableConfig, model_of
+from efficientconv.results.table_config import COSTS, Claim, CostKind, TableConfig, model_of
 from efficientconv.results.times import Times, network_of
 
 
@@ -33,7 +33,7 @@ class TableRow:
         values = by_seed(self.runs, figure)
         return spread(list(values.values())) if values else None
 
-    def cost(self, kind: Cost) -> float | None:
+    def cost(self, kind: CostKind) -> float | None:
         """The cost in MACs or in ms per image; None: not measured."""
         return self.counted.macs if kind == "macs" else getattr(self.times, COSTS[kind], None)
 
@@ -52,12 +52,12 @@ class PaperTable:
         return [_result(*judged, self.comparison.test) for judged in zip(self.config.claims, verdicts)]
 
     @cached_property
-    def needed(self) -> dict[Cost, dict[str, Needed]]:
+    def needed(self) -> dict[CostKind, dict[str, Needed]]:
         """The cost that the curve's model needs for the accuracy of each row of another model, by kind of cost and by row.
 
         Costs that were not measured are left out. The table must be a table of curves.
         """
-        curves = {kind: self._curve(kind) for kind in get_args(Cost)}
+        curves = {kind: self._curve(kind) for kind in get_args(CostKind)}
         others = [row for row in self.rows if model_of(row.name) != self.config.curve_of and row.runs]
         found = {
             kind: {row.name: curve.needed(row.name) for row in others if row.cost(kind)}
@@ -65,7 +65,7 @@ class PaperTable:
         }  # fmt: skip
         return {kind: needed for kind, needed in found.items() if needed}
 
-    def _curve(self, kind: Cost) -> Curve | None:
+    def _curve(self, kind: CostKind) -> Curve | None:
         """The curve through all rows of its model that have runs; None if there is none, or if a cost was not measured."""
         costs = {row.name: row.cost(kind) for row in self.rows if model_of(row.name) == self.config.curve_of and row.runs}
         errors = {

@@ -14,7 +14,7 @@ from efficientconv.results.figures import FIGURES
 from efficientconv.results.record import RunRecord, read_records_in
 from efficientconv.results.table import Column, Table
 from efficientconv.results.table_columns import accuracy_of
-from efficientconv.results.tables import tier_width
+from efficientconv.results.table_config import tier_width
 
 
 def result_table(folder: Path) -> str:

@@ -19,7 +19,7 @@ from efficientconv.results.table import Table
 
 FILE = "latency.csv"
 NORMAL_IQR = 1.349  # the range between the quartiles of a normal distribution, in standard deviations
-Network = tuple[str, float]  # a model and its width: a tier has no two networks of one name and width
+NetworkKey = tuple[str, float]  # name and width: no two networks of a tier have both in common
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,11 @@ class Times:
 _LINES = TypeAdapter(Annotated[list[Times], Field(min_length=1)])
 
 
-def network_of(model: ModelConfig) -> Network:
+def network_of(model: ModelConfig) -> NetworkKey:
     return model.name, model.width
 
 
-def read_times(folder: Path) -> dict[Network, Times]:
+def read_times(folder: Path) -> dict[NetworkKey, Times]:
     """Empty where nothing was measured yet. Raises UserError for a damaged file, and for one of an earlier version."""
     path = folder / FILE
     if not path.exists():
@@ -94,6 +94,6 @@ def write_times(folder: Path, lines: Iterable[Times]) -> None:
     write_files(folder, {FILE: Table.of([asdict(line) | {"width": f"{line.width:.9g}"} for line in lines]).csv()})
 
 
-def measured_on(times: Mapping[Network, Times]) -> str | None:
+def measured_on(times: Mapping[NetworkKey, Times]) -> str | None:
     """The machine of the times; None: there are none."""
     return next((line.measured_on for line in times.values()), None)

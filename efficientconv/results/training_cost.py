@@ -9,7 +9,7 @@ import yaml
 from efficientconv.files import CONFIG_DIR
 from efficientconv.results import data_tables
 from efficientconv.results.table import Column, Row, Table
-from efficientconv.results.tables import trained_models
+from efficientconv.results.table_config import trained_models
 
 IMAGES = {"cifar": 50_000, "imagenet": data_tables.IMAGES["train"]}  # of training, by tier; each has the layout of its name
 MODELS = ("a", "c", "k", "m", "o")

@@ -1,4 +1,4 @@
-"""A pass of a network: its operations as torch runs them, and the inputs and outputs of its layers."""
+"""A step of a network: its operations as torch runs them, and the inputs and outputs of its layers."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ class LayerMaps:
 
 @dataclass(frozen=True)
 class Step:
-    """A pass. `training`: forward, backward and a step of SGD with momentum; else an inference.
+    """`training`: forward, backward and a step of SGD with momentum; else an inference.
 
-    alone: the pass is of single layers, whose inputs have a gradient too, and which no optimizer changes.
+    alone: the step is of single layers, whose inputs have a gradient too, and which no optimizer changes.
     """
 
     training: bool
@@ -60,7 +60,7 @@ class Step:
 def step_of(
     model: nn.Module, shape: Sequence[int], batch: int, dtype: torch.dtype, training: bool = True, alone: bool = False
 ) -> Step:
-    """A pass of `model` on `batch` images or maps of shape (n, h, w). Nothing is computed; the model stays as it was."""
+    """A step of `model` on `batch` images or maps of shape (n, h, w). Nothing is computed; the model stays as it was."""
     state = {name: on_meta(t, dtype) for name, t in [*model.named_parameters(), *model.named_buffers()]}
     weights = [state[name].requires_grad_(training) for name, _ in model.named_parameters()]
     x = torch.empty(batch, *shape, device="meta", dtype=dtype).to(memory_format=torch.channels_last)

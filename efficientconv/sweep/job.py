@@ -30,13 +30,12 @@ from efficientconv.engine.preemption import Preemption
 from efficientconv.engine.run import train
 from efficientconv.engine.run_folder import RunFolder
 from efficientconv.errors import UserError
-from efficientconv.files import open_to_append
-from efficientconv.sweep.outcome import RunOutcome
+from efficientconv.files import ROOT, open_to_append
+from efficientconv.sweep.outcome import Ending, RunOutcome
 from efficientconv.text import duration, printable
 
-ROOT = Path(__file__).resolve().parents[2]
 ERROR_LINES = 40  # of a traceback, at most
-_STATES = {0: "ok", Diverged.exit_code: "diverged", Preempted.exit_code: "preempted"}
+_ENDINGS: dict[int, Ending] = {0: "ok", Diverged.exit_code: "diverged", Preempted.exit_code: "preempted"}
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ class Job:
         code = self.process.returncode
         if self.asked and code == -signal.SIGTERM:
             code = Preempted.exit_code
-        state = _STATES.get(code, "failed")
+        state = _ENDINGS.get(code, "failed")
         reason = "" if state == "ok" else self._reason()
         if code < 0:
             name = signal.Signals(-code).name

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
+from typing import Literal, get_args
 
 from efficientconv.results.configurations import configuration_table
 from efficientconv.results.report.sources import find_sources
@@ -15,7 +16,7 @@ from efficientconv.signals import Preempted
 from efficientconv.text import printable
 
 REASON_WIDTH = 100  # characters
-STATES = ("ok", "skipped", "failed", "diverged", "preempted")
+Ending = Literal["ok", "skipped", "failed", "diverged", "preempted"]  # skipped: it was done before
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class RunOutcome:
     """How one run of a sweep ended."""
 
     folder: Path
-    state: str  # one of STATES; skipped: it was done before
+    state: Ending
     exit_code: int
     seconds: float  # of this sweep, not of earlier ones
     reason: str  # one line; empty where there is nothing to say
@@ -56,7 +57,7 @@ def outcome_table(outcomes: Sequence[RunOutcome]) -> str:
         for o in outcomes if o.state not in ("ok", "skipped")
     ]  # fmt: skip
     counts = Counter(outcome.state for outcome in outcomes)
-    total = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
+    total = ", ".join(f"{counts[state]} {state}" for state in get_args(Ending) if counts[state])
     return "\n".join([*([Table.of(rows).text()] if rows else []), f"{len(outcomes)} runs: {total}"])
 
 

@@ -33,10 +33,9 @@ from efficientconv.sweep.ranges import Distribution, short, suggest
 from efficientconv.text import duration
 
 OBJECTIVE = "val_top1_percent"
-STATES = {
+TRIAL_STATES = {
     TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed", TrialState.RUNNING: "running",
 }  # fmt: skip
-
 REASONS = {  # of trials that ended well, without a result on the test images
     TrialState.COMPLETE: "a trial of a search: the test images were not evaluated",
     TrialState.PRUNED: "a trial of a search, which ended it: its accuracy was below the median",
@@ -172,14 +171,14 @@ class Search:
     def _mark(self, folder: RunFolder, state: TrialState) -> None:
         """Writes into status.json how a trial ended. A later start of the run replaces the file."""
         if state in REASONS:
-            told = {"trial": STATES[state], "reason": REASONS[state]}
+            told = {"trial": TRIAL_STATES[state], "reason": REASONS[state]}
             with suppress(OSError):  # a full disk: only lists of runs lack it
                 folder.write_json("status.json", folder.read_json("status.json") | told)
 
     def _say(self, told: FrozenTrial, outcome: RunOutcome) -> None:
         best, value = self.best(), FIGURES[OBJECTIVE].show(told.value) or outcome.reason
         so_far = f"; best so far {FIGURES[OBJECTIVE].show(best.value)} (trial {best.number})" if best else ""
-        at = f"{STATES[told.state]} after {duration(outcome.seconds)}"
+        at = f"{TRIAL_STATES[told.state]} after {duration(outcome.seconds)}"
         say(f"[{self.over()}/{self.trials}] trial {told.number} {at}: {value}{so_far}")
 
     def _refuse_another(self, question: dict) -> None:

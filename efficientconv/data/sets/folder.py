@@ -11,7 +11,7 @@ from pathlib import Path
 from efficientconv.config import DataConfig
 from efficientconv.data.class_folders import class_names, list_images, refuse_unknown_classes, training_classes
 from efficientconv.data.damage import DamagedImage
-from efficientconv.data.dataset import DATA_SETS, FILE_SETS, DataSet, root_of
+from efficientconv.data.dataset import DATA_SETS, FILE_SETS, DataSet, SmallFileSplit, root_of
 from efficientconv.data.decode import header_of
 from efficientconv.data.image_files import PassedOver, sub_folders
 from efficientconv.errors import UserError
@@ -58,7 +58,10 @@ def folder(config: DataConfig) -> DataSet:
             f"the images in '{config.root}' are not all {size} x {size}: set data.resize_size={size} or more, "
             "to which both sides are resized before the crop"
         )
-    return replace(data, image_size=size, decode_at_load=small)
+    if small:
+        train, test = (SmallFileSplit(split.files, split.labels, size) for split in (data.train, data.test))
+        data = replace(data, train=train, test=test)
+    return replace(data, image_size=size)
 
 
 def fits_in_memory(config: DataConfig, image_size: int) -> bool:

@@ -9,7 +9,7 @@ from efficientconv.results import paper
 from efficientconv.results.csv_files import read_rows
 from efficientconv.results.table import Table
 from efficientconv.results.table_columns import columns
-from efficientconv.results.tables import table_config, table_names
+from efficientconv.results.table_config import table_config, table_names
 
 COMPLEXITY = CONFIG_DIR.parent / "results" / "complexity.csv"
 

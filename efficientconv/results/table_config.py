@@ -16,8 +16,8 @@ from efficientconv.files import CONFIG_DIR
 from efficientconv.validation import Section, validate
 
 Relation = Literal["better", "worse", "no_worse", "not_better"]
-Cost = Literal["macs", "inference", "training"]
-COSTS: dict[Cost, str] = {"macs": "macs", "inference": "ms_per_image", "training": "training_ms_per_image"}  # as figures
+CostKind = Literal["macs", "inference", "training"]
+COSTS: dict[CostKind, str] = {"macs": "macs", "inference": "ms_per_image", "training": "training_ms_per_image"}  # as figures
 
 
 def model_of(row: str) -> str:
@@ -49,7 +49,7 @@ class Claim(Section):
     relation: Annotated[Relation, Field(alias="is")]
     than: RowName
     source: str  # a mark: how sure it is that the paper says so
-    at_equal: Cost | None = None
+    at_equal: CostKind | None = None
 
 
 class TableConfig(Section):
