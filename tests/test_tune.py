@@ -184,6 +184,11 @@ def test_a_search_over_classes_of_one_image_is_refused(tmp_path):
         search(tmp_path / "s", RANGES[0], "data=folder", f"data.root={root}", "data.val_fraction=0.1")
 
 
+def test_shuffled_choices_are_the_same_range_at_each_start():
+    orders = {split_ranges([f"a=shuffle({','.join(map(str, range(20)))})"])[1]["a"].choices for _ in range(3)}
+    assert orders == {tuple(map(str, range(20)))}
+
+
 def test_ranges_are_those_of_hydra():
     fixed, ranges = split_ranges(["model=c", "a=interval(1,2)", "b=int(interval(1,9))", "c=range(2,10,2)", "d=1e-4,x"])
     assert fixed == ["model=c"]
