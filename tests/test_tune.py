@@ -172,6 +172,23 @@ def test_an_unknown_setting_is_refused_and_leaves_no_study_behind(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_combination_that_is_refused_is_a_failed_trial(tmp_path, capsys):
+    """It would be proposed again at each start of the command."""
+    asked, kept = search(tmp_path / "study", "optim.momentum=choice(0)", "optim.nesterov=choice(true)"), []
+    asked.trials, asked.after_each = 2, lambda: kept.append(asked.over())
+    assert not list(asked._starts())
+    assert [trial.state for trial in asked.study.trials] == 2 * [optuna.trial.TrialState.FAIL] and kept == [1, 2]
+    assert "[2/2] trial 1 failed after 0 s: optim: nesterov=true needs a momentum above 0" in capsys.readouterr().out
+
+
+def test_a_trial_that_its_data_refuse_is_tried_twice(tmp_path):
+    asked = ("trainer.global_batch_size=choice(4096)", "tier=smoke", "output_root=out", "--study", "rate", "--trials", "1")
+    done = [command("scripts/tune.py", *asked, cwd=tmp_path) for _ in range(2)]
+    assert [one.returncode for one in done] == [2, 2]
+    assert "is more than the 1295 training images" in done[0].stderr and "tries this trial once more" in done[0].stderr
+    assert "[1/1] trial 0 failed after" in done[1].stdout and "no trial ended well (1 failed)" in done[1].stderr
+
+
 def test_a_search_without_held_out_images_is_refused(tmp_path):
     with pytest.raises(UserError, match="does not evaluate test images"):
         search(tmp_path / "study", *RANGES, "data.val_fraction=0")
