@@ -26,7 +26,7 @@ if __name__ == "__main__":
 from efficientconv.engine.epoch_log import training_totals
 from efficientconv.engine.run_folder import RunFolder, in_use
 from efficientconv.errors import UserError
-from efficientconv.files import refused_in_one_line, write_atomically
+from efficientconv.files import named, refused_in_one_line, write_atomically
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.record import RunRecord
 from efficientconv.results.report.sources import FoundRun, Sources, find_sources
@@ -132,7 +132,8 @@ def note_of(run: FoundRun) -> str:
 
 def results(run: FoundRun) -> dict[str, str]:
     """The run's figures, with the times that scripts/report.py shows."""
-    tier_folders = [*(path.parent for path in Path("results").glob("*/runs")), run.path.parent.parent]  # the record's last
+    of_record = named(run.path).parent.parent
+    tier_folders = [*(path.parent for path in Path("results").glob("*/runs")), of_record]  # the last one wins
     result = RunTimes(Sources(tier_folders=tier_folders)).result(run)
     shown = {figure.title: figure.show(result.get(name)) for name, figure in FIGURES.items()}
     return {title: value for title, value in shown.items() if value}
