@@ -93,17 +93,19 @@ def note(args: argparse.Namespace) -> None:
 
 def remove(args: argparse.Namespace) -> None:
     """Removes runs. All folders are checked before the first is removed."""
-    folders = [existing(run) for run in args.runs]
+    folders = list({named(run): existing(run) for run in args.runs}.values())  # each once, also if it is named twice
     for folder in folders:
         if in_use(folder.path):
             raise UserError(f"{folder.path} is in use by another process; nothing was removed")
+        if inside := sorted(lock.parent for lock in folder.path.glob("*/**/run.lock")):
+            raise UserError(f"{folder.path} holds other runs, such as {inside[0]}: move or remove them; nothing was removed")
     size = sum(path.lstat().st_size for folder in folders for path in folder.path.rglob("*"))
     question = f"remove {len(folders)} run folder{'s' * (len(folders) > 1)}, {size / 1e6:.1f} MB"
     if not args.yes and not confirmed(question):
         raise UserError("nothing was removed; give --yes to remove without a question")
     for folder in folders:
         with refused_in_one_line(f"remove {folder.path}", "what is left of it is no run any more"):
-            shutil.rmtree(folder.path)
+            shutil.rmtree(named(folder.path))  # "." cannot be removed by that name
         print(f"removed {folder.path}")
 
 

@@ -116,6 +116,20 @@ def test_removing_asks_and_leaves_what_is_used(runs, monkeypatch, capsys):
     assert [path.name for path in runs.iterdir()] == ["one"]
 
 
+def test_a_run_that_holds_other_runs_is_not_removed(runs, monkeypatch, capsys):
+    shutil.move(runs / "other", runs / "one" / "deep" / "other")
+    with pytest.raises(UserError, match="one holds other runs, such as outputs/one/deep/other: .*nothing was removed"):
+        say(monkeypatch, capsys, "rm", "outputs/one", "--yes")
+    assert (runs / "one" / "deep" / "other" / "config.yaml").exists()
+
+
+def test_a_run_is_removed_once_and_from_inside(runs, monkeypatch, capsys):
+    assert say(monkeypatch, capsys, "rm", "outputs/one", "outputs/one/", "--yes") == "removed outputs/one\n"
+    monkeypatch.chdir(runs / "other")
+    say(monkeypatch, capsys, "rm", ".", "--yes")
+    assert not list(runs.iterdir())
+
+
 def test_only_run_folders_are_removed(runs, monkeypatch, capsys):
     (runs / "link").symlink_to(runs / "one")
     for path, reason in (("outputs", "has no config.yaml"), ("outputs/link", "is a link"), ("nowhere", "has no config")):
