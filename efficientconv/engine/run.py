@@ -163,7 +163,7 @@ class Run:
     def _evaluate(self, epoch: int) -> None:
         """Evaluates the held-out images and writes the record of the epoch."""
         meter = self.trainer.meter.reduce(self.world.add)
-        record = {"epoch": epoch + 1, "step": self.trainer.step, "lr": self.trainer.lr_at(self.trainer.step - 1)}
+        record = {"epoch": epoch + 1, "step": self.trainer.step, "lr": self.trainer.last_lr}
         record |= meter.result().record("train_")
         if self.training.data.val is not None:
             for name, result in self.training.evaluate(self.training.data.val).items():
