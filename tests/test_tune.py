@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -187,6 +188,15 @@ def test_a_trial_that_its_data_refuse_is_tried_twice(tmp_path):
     assert [one.returncode for one in done] == [2, 2]
     assert "is more than the 1295 training images" in done[0].stderr and "tries this trial once more" in done[0].stderr
     assert "[1/1] trial 0 failed after" in done[1].stdout and "no trial ended well (1 failed)" in done[1].stderr
+
+
+def test_the_study_lies_in_its_folder_whatever_the_folders_name(tmp_path):
+    folder = tmp_path / "what?a=1#b%20c" / "study"
+    begun = search(folder, *RANGES)
+    trial = begun.study.ask()
+    os.close(begun.lock)
+    assert (folder / "study.db").stat().st_size and [path.name for path in tmp_path.iterdir()] == [folder.parent.name]
+    assert search(folder, *RANGES).study.trials[0].number == trial.number
 
 
 def test_a_search_without_held_out_images_is_refused(tmp_path):

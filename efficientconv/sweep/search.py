@@ -7,9 +7,11 @@ was cut off continues in its folder, and finished trials count. No trial evaluat
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import optuna
@@ -78,7 +80,7 @@ class Search:
         busy = f"another process searches in {folder}; wait for it, or choose another --study"
         self.lock = lock(folder / "run.lock", busy)
         self.study = optuna.create_study(
-            storage=f"sqlite:///{folder.absolute() / 'study.db'}", study_name=folder.name, direction="maximize",
+            storage=_database(folder.absolute() / "study.db"), study_name=folder.name, direction="maximize",
             pruner=optuna.pruners.MedianPruner(), load_if_exists=True,
         )  # fmt: skip
         question: dict[str, object] = {key: distribution_to_json(ranges[key]) for key in sorted(ranges)}
@@ -204,6 +206,12 @@ class Search:
             keys = [key for key in {**asked, **question} if asked.get(key) != question.get(key)]
             what = {"fixed": "other settings", "images": "other images"}.get(keys[0], f"another range of {keys[0]}")
             raise UserError(f"{self.folder} holds a search with {what}; choose another --study")
+
+
+def _database(path: Path) -> optuna.storages.RDBStorage:
+    """The database in the file. Its path is no part of an address, which a `?` in a folder's name would end."""
+    connect = partial(sqlite3.connect, path, check_same_thread=False)
+    return optuna.storages.RDBStorage("sqlite:///study.db", engine_kwargs={"creator": connect})
 
 
 def _placeless(fixed: dict) -> dict:
