@@ -53,6 +53,11 @@ class InUse(UserError):
     """Another process holds the lock."""
 
 
+def named(path: Path) -> Path:
+    """`path` from the root on: it and the folders above it then have names, which "." and "x.json" do not say."""
+    return Path(os.path.abspath(path))
+
+
 def write_atomically(path: Path, data: bytes | memoryview) -> None:
     """Writes `data` to `path`. After a crash at any moment `path` has its old content or all of `data`. Raises OSError."""
     with replacing(path) as file:

@@ -27,7 +27,7 @@ if __name__ == "__main__":
 from efficientconv.engine.epoch_log import training_totals
 from efficientconv.engine.run_folder import RunFolder, in_use
 from efficientconv.errors import UserError
-from efficientconv.files import refused_in_one_line, write_atomically
+from efficientconv.files import named, refused_in_one_line, write_atomically
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.record import RunRecord
 from efficientconv.results.report.sources import FoundRun, Sources, find_sources
@@ -94,17 +94,19 @@ def note(args: argparse.Namespace) -> None:
 
 def remove(args: argparse.Namespace) -> None:
     """Removes runs. All folders are checked before the first is removed."""
-    folders = [existing(run) for run in args.runs]
+    folders = list({named(run): existing(run) for run in args.runs}.values())  # each once, also if it is named twice
     for folder in folders:
         if in_use(folder.path):
             raise UserError(f"{folder.path} is in use by another process; nothing was removed")
+        if inside := sorted(lock.parent for lock in folder.path.glob("*/**/run.lock")):
+            raise UserError(f"{folder.path} holds other runs, such as {inside[0]}: move or remove them; nothing was removed")
     size = sum(path.lstat().st_size for folder in folders for path in folder.path.rglob("*"))
     question = f"remove {len(folders)} run folder{'s' * (len(folders) > 1)}, {size / 1e6:.1f} MB"
     if not args.yes and not confirmed(question):
         raise UserError("nothing was removed; give --yes to remove without a question")
     for folder in folders:
         with refused_in_one_line(f"remove {folder.path}", "what is left of it is no run any more"):
-            shutil.rmtree(folder.path)
+            shutil.rmtree(named(folder.path))  # "." cannot be removed by that name
         print(f"removed {folder.path}")
 
 
@@ -133,7 +135,8 @@ def note_of(run: FoundRun) -> str:
 
 def results(run: FoundRun) -> dict[str, str]:
     """The run's figures, with the times that scripts/report.py shows."""
-    tier_folders = [*(path.parent for path in Path("results").glob("*/runs")), run.path.parent.parent]  # the record's last
+    of_record = named(run.path).parent.parent
+    tier_folders = [*(path.parent for path in Path("results").glob("*/runs")), of_record]  # the last one wins
     result = RunTimes(Sources(tier_folders=tier_folders)).result(run)
     shown = {figure.title: figure.show(result.get(name)) for name, figure in FIGURES.items()}
     return {title: value for title, value in shown.items() if value}

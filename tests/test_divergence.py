@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -30,8 +31,9 @@ class Poisoned(Batches):
             yield images, labels
 
 
-def train_epochs(tmp_path, on_divergence: str, limit: float):
+def train_epochs(tmp_path, on_divergence: str, limit: float, lr_scale: float = 1.0):
     trainer = make_trainer(small_model(), on_divergence=on_divergence)
+    trainer.lr_scale = lr_scale
     training = training_of(trainer, Poisoned(trainer, limit))
     store = RunStore(RunFolder(tmp_path), training)
     Run(training, store, Reporter(tmp_path, is_main=True)).train_epochs()
@@ -51,13 +53,20 @@ def test_rollback_goes_back_and_lowers_the_rate(tmp_path):
         trainer, log = train_epochs(tmp_path, "rollback", limit=0.5)
     assert trainer.step == 8 and trainer.lr_scale == 0.5
     assert [record["epoch"] for record in log.values] == [1, 2]
-    cosine = (1 + math.cos(math.pi * 7 / 8)) / 2  # step 7 of 8
-    assert log.values[1]["lr"] == pytest.approx(0.1 * 0.5 * cosine)
+    before, after = ((1 + math.cos(math.pi * step / 8)) / 2 for step in (3, 7))  # the last steps of the epochs, of 8
+    assert [record["lr"] for record in log.values] == pytest.approx([0.1 * before, 0.1 * 0.5 * after])
 
 
 def test_rollback_gives_up_when_it_does_not_help(tmp_path):
     with pytest.warns(UserWarning, match="0.125 times"), pytest.raises(Diverged):
         train_epochs(tmp_path, "rollback", limit=0.0)
+
+
+def test_a_continued_run_has_no_more_rollbacks_than_an_unbroken_one(tmp_path):
+    """It begins with the scale of its checkpoint, which three rollbacks have made."""
+    with warnings.catch_warnings(), pytest.raises(Diverged):
+        warnings.simplefilter("error")
+        train_epochs(tmp_path, "rollback", limit=0.0, lr_scale=0.125)
 
 
 def test_weights_that_are_not_finite_are_never_saved():

@@ -17,6 +17,8 @@ from efficientconv.data.sets.imagenet import PART
 from efficientconv.engine.run_folder import RunFolder
 from efficientconv.errors import UserError
 from efficientconv.results.record import read_records_in
+from efficientconv.results.report.sources import find_sources
+from efficientconv.results.report.times import RunTimes
 from efficientconv.results.times import read_times
 
 
@@ -76,6 +78,22 @@ def test_records_are_shown_and_compared_with_the_times_of_the_report(monkeypatch
         say(monkeypatch, capsys, "show", str(tier / "runs"))
 
 
+def test_a_path_from_inside_a_folder_shows_the_same(runs, monkeypatch, capsys):
+    """`.` and a file's name alone do not say the folders above, which name the run and the tier with its times."""
+    tier, folder = ROOT / "results/cifar_small", ROOT / "results/cifar_small/runs"
+    record = sorted(folder.glob("c-*.json"))[0]
+    shown = say(monkeypatch, capsys, "show", str(record)).splitlines()[1:]
+    listed = say(monkeypatch, capsys, "list", str(folder))
+    timed = RunTimes(find_sources([folder])).together
+    monkeypatch.chdir(folder)
+    assert say(monkeypatch, capsys, "show", record.name).splitlines()[1:] == shown
+    assert say(monkeypatch, capsys, "list", ".") == listed
+    monkeypatch.chdir(tier)
+    assert RunTimes(find_sources([Path("runs")])).together == timed
+    monkeypatch.chdir(runs / "one")
+    assert say(monkeypatch, capsys, "list", ".").splitlines()[1].split()[0] == "one"
+
+
 def test_diff_shows_layers_only_where_a_name_stands_for_two_networks(runs, monkeypatch, capsys):
     config = yaml.safe_load((runs / "other" / "config.yaml").read_text())
     for name, shown in (config["model"]["name"], True), ("mine", False):
@@ -96,6 +114,20 @@ def test_removing_asks_and_leaves_what_is_used(runs, monkeypatch, capsys):
     assert sorted(path.name for path in runs.iterdir()) == ["one", "other"]
     say(monkeypatch, capsys, "rm", "outputs/other", "--yes")
     assert [path.name for path in runs.iterdir()] == ["one"]
+
+
+def test_a_run_that_holds_other_runs_is_not_removed(runs, monkeypatch, capsys):
+    shutil.move(runs / "other", runs / "one" / "deep" / "other")
+    with pytest.raises(UserError, match="one holds other runs, such as outputs/one/deep/other: .*nothing was removed"):
+        say(monkeypatch, capsys, "rm", "outputs/one", "--yes")
+    assert (runs / "one" / "deep" / "other" / "config.yaml").exists()
+
+
+def test_a_run_is_removed_once_and_from_inside(runs, monkeypatch, capsys):
+    assert say(monkeypatch, capsys, "rm", "outputs/one", "outputs/one/", "--yes") == "removed outputs/one\n"
+    monkeypatch.chdir(runs / "other")
+    say(monkeypatch, capsys, "rm", ".", "--yes")
+    assert not list(runs.iterdir())
 
 
 def test_only_run_folders_are_removed(runs, monkeypatch, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -172,6 +173,32 @@ def test_an_unknown_setting_is_refused_and_leaves_no_study_behind(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_combination_that_is_refused_is_a_failed_trial(tmp_path, capsys):
+    """It would be proposed again at each start of the command."""
+    asked, kept = search(tmp_path / "study", "optim.momentum=choice(0)", "optim.nesterov=choice(true)"), []
+    asked.trials, asked.after_each = 2, lambda: kept.append(asked.over())
+    assert not list(asked._starts())
+    assert [trial.state for trial in asked.study.trials] == 2 * [optuna.trial.TrialState.FAIL] and kept == [1, 2]
+    assert "[2/2] trial 1 failed after 0 s: optim: nesterov=true needs a momentum above 0" in capsys.readouterr().out
+
+
+def test_a_trial_that_its_data_refuse_is_tried_twice(tmp_path):
+    asked = ("trainer.global_batch_size=choice(4096)", "tier=smoke", "output_root=out", "--study", "rate", "--trials", "1")
+    done = [command("scripts/tune.py", *asked, cwd=tmp_path) for _ in range(2)]
+    assert [one.returncode for one in done] == [2, 2]
+    assert "is more than the 1295 training images" in done[0].stderr and "tries this trial once more" in done[0].stderr
+    assert "[1/1] trial 0 failed after" in done[1].stdout and "no trial ended well (1 failed)" in done[1].stderr
+
+
+def test_the_study_lies_in_its_folder_whatever_the_folders_name(tmp_path):
+    folder = tmp_path / "what?a=1#b%20c" / "study"
+    begun = search(folder, *RANGES)
+    trial = begun.study.ask()
+    os.close(begun.lock)
+    assert (folder / "study.db").stat().st_size and [path.name for path in tmp_path.iterdir()] == [folder.parent.name]
+    assert search(folder, *RANGES).study.trials[0].number == trial.number
+
+
 def test_a_search_without_held_out_images_is_refused(tmp_path):
     with pytest.raises(UserError, match="does not evaluate test images"):
         search(tmp_path / "study", *RANGES, "data.val_fraction=0")
@@ -182,6 +209,11 @@ def test_a_search_over_classes_of_one_image_is_refused(tmp_path):
     root = tree(tmp_path, "train/a/1.png", "train/b/1.png", "test/a/1.png")
     with pytest.raises(UserError, match="no class has two training images"):
         search(tmp_path / "s", RANGES[0], "data=folder", f"data.root={root}", "data.val_fraction=0.1")
+
+
+def test_shuffled_choices_are_the_same_range_at_each_start():
+    orders = {split_ranges([f"a=shuffle({','.join(map(str, range(20)))})"])[1]["a"].choices for _ in range(3)}
+    assert orders == {tuple(map(str, range(20)))}
 
 
 def test_ranges_are_those_of_hydra():

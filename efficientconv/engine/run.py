@@ -22,7 +22,8 @@ from efficientconv.info import git_state
 from efficientconv.signals import Preempted
 from efficientconv.text import clauses
 
-ROLLBACKS, ROLLBACK_LR_SCALE = 3, 0.5
+ROLLBACK_LR_SCALE = 0.5
+LEAST_LR_SCALE = ROLLBACK_LR_SCALE**3  # three rollbacks; the scale is in the checkpoint, so that a kill does not allow more
 
 
 def train(config: RunConfig, preemption: Preemption | None = None, with_test: bool = True) -> dict:
@@ -112,14 +113,14 @@ class Run:
 
     def train_epochs(self) -> None:
         """Trains the epochs that are left. Raises Preempted, with the state after a whole step, and Diverged."""
-        for rollback in range(ROLLBACKS + 1):
+        while True:
             try:
                 for epoch in range(self.trainer.epoch, self.epochs):
                     self._train(epoch)
                     self._evaluate(epoch)
                 return
             except Diverged as error:
-                if self.config.trainer.on_divergence == "stop" or rollback == ROLLBACKS:
+                if self.config.trainer.on_divergence == "stop" or self.trainer.lr_scale <= LEAST_LR_SCALE:
                     raise
                 self._roll_back(error)
 
@@ -162,7 +163,7 @@ class Run:
     def _evaluate(self, epoch: int) -> None:
         """Evaluates the held-out images and writes the record of the epoch."""
         meter = self.trainer.meter.reduce(self.world.add)
-        record = {"epoch": epoch + 1, "step": self.trainer.step, "lr": self.trainer.lr_at(self.trainer.step - 1)}
+        record = {"epoch": epoch + 1, "step": self.trainer.step, "lr": self.trainer.last_lr}
         record |= meter.result().record("train_")
         if self.training.data.val is not None:
             for name, result in self.training.evaluate(self.training.data.val).items():

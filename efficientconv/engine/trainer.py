@@ -62,6 +62,11 @@ class Trainer:
         factor = lr_factor(self.schedule, step, self.steps_per_epoch, self.config.epochs)
         return self.lr * self.lr_scale * factor
 
+    @property
+    def last_lr(self) -> float:
+        """The learning rate of the last step, which may have been made before a rollback lowered `lr_scale`."""
+        return self.optimizer.param_groups[0]["lr"]
+
     def train_epoch(self, loader: TrainLoader, epoch: int) -> Iterator[None]:
         """Makes the steps that are left of `epoch`, and yields after each of them."""
         done = self.step - epoch * self.steps_per_epoch

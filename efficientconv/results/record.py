@@ -17,7 +17,7 @@ from efficientconv.config import OWN_SETS, RunConfig
 from efficientconv.engine.identity import identity
 from efficientconv.engine.run_folder import TRAIN, RunFolder
 from efficientconv.errors import UserError
-from efficientconv.files import read_json, write_atomically
+from efficientconv.files import named, read_json, write_atomically
 from efficientconv.results.figures import FIGURES
 from efficientconv.validation import flat, validate
 
@@ -92,7 +92,7 @@ def record_of(folder: RunFolder) -> RunRecord:
     config = folder.config()
     status = folder.read_json("status.json")
     return RunRecord(
-        run=folder.path.name, tier=config.tier, state=folder.state(), reason=status.get("reason"),
+        run=named(folder.path).name, tier=config.tier, state=folder.state(), reason=status.get("reason"),
         config=_placeless(config), summary=folder.summary() or {}, metrics=folder.records(),
         environment=folder.read_json("environment.json"),
     )  # fmt: skip

@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 
-from hydra.core.override_parser.types import Glob, IntervalSweep, Override, RangeSweep
+from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, RangeSweep
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import Trial
 
@@ -63,6 +63,8 @@ def _distribution(override: Override) -> Distribution:
             return _steps(asked)
         if isinstance(asked, Glob):
             raise ValueError("give the names, with commas")
+        if isinstance(asked, ChoiceSweep):
+            asked.shuffle = False  # a search that goes on must find the choices in the same order
         return CategoricalDistribution(list(override.sweep_string_iterator()))
     except ValueError as error:
         raise UserError(f"{override.input_line} is no range to search: {error}") from None

@@ -7,9 +7,11 @@ was cut off continues in its folder, and finished trials count. No trial evaluat
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import optuna
@@ -33,6 +35,7 @@ from efficientconv.sweep.ranges import Distribution, short, suggest
 from efficientconv.text import duration
 
 OBJECTIVE = "val_top1_percent"
+MISTAKE = "mistake"  # of a trial: the line with which its last start ended
 TRIAL_STATES = {
     TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed", TrialState.RUNNING: "running",
 }  # fmt: skip
@@ -76,7 +79,7 @@ class Search:
         busy = f"another process searches in {folder}; wait for it, or choose another --study"
         self.lock = lock(folder / "run.lock", busy)
         self.study = optuna.create_study(
-            storage=f"sqlite:///{folder.absolute() / 'study.db'}", study_name=folder.name, direction="maximize",
+            storage=_database(folder.absolute() / "study.db"), study_name=folder.name, direction="maximize",
             pruner=optuna.pruners.MedianPruner(), load_if_exists=True,
         )  # fmt: skip
         question: dict[str, object] = {key: distribution_to_json(ranges[key]) for key in sorted(ranges)}
@@ -110,7 +113,12 @@ class Search:
             overrides = [suggest(attempt.trial, key, distribution) for key, distribution in self.ranges.items()]
             title = f"trial {attempt.trial.number}"
             say(f"{title}: {' '.join(f'{key}={short(value)}' for key, value in attempt.trial.params.items())}")
-            folder = self._claim(attempt, overrides)
+            try:
+                config = self.configure(overrides)
+            except UserError as error:  # of this combination: a mistake in every one has ended the command at its start
+                self._tell_failed(attempt.trial, RunOutcome(self.folder, "failed", error.exit_code, 0.0, str(error)))
+                continue
+            folder = self._claim(attempt, config)
             self.under_way[folder.path] = attempt
             yield Start(folder.path, title, ("--without-test",))
 
@@ -128,8 +136,8 @@ class Search:
             return Attempt(Trial(self.study, cut_off[0]._trial_id), set(cut_off[0].intermediate_values))
         return Attempt(self.study.ask(), set())
 
-    def _claim(self, attempt: Attempt, overrides: Sequence[str]) -> RunFolder:
-        config, trial = self.configure(overrides), attempt.trial
+    def _claim(self, attempt: Attempt, config: RunConfig) -> RunFolder:
+        trial = attempt.trial
         name = trial.user_attrs.get("run", run_name(config, self.fingerprint))
         if self.folder / name in self.under_way:  # of another trial with the same setting
             name = f"{name}-trial{trial.number}"
@@ -160,12 +168,18 @@ class Search:
         elif outcome.state == "preempted":
             self.preempted = True  # by a signal to the search, or to this run alone
             return
-        elif outcome.exit_code == UserError.exit_code:
-            raise UserError(outcome.reason)  # after a correction the same trial continues
+        elif outcome.exit_code == UserError.exit_code and attempt.trial.user_attrs.get(MISTAKE) != outcome.reason:
+            attempt.trial.set_user_attr(MISTAKE, outcome.reason)
+            raise UserError(f"{outcome.reason} (the same command tries this trial once more, and then goes on without it)")
         else:
-            told = self.study.tell(attempt.trial, state=TrialState.FAIL)
+            self._tell_failed(attempt.trial, outcome)
+            return
         self._mark(RunFolder(job.folder), told.state)
         self._say(told, outcome)
+        self.after_each()
+
+    def _tell_failed(self, trial: Trial, outcome: RunOutcome) -> None:
+        self._say(self.study.tell(trial, state=TrialState.FAIL), outcome)
         self.after_each()
 
     def _mark(self, folder: RunFolder, state: TrialState) -> None:
@@ -191,6 +205,12 @@ class Search:
             keys = [key for key in {**asked, **question} if asked.get(key) != question.get(key)]
             what = {"fixed": "other settings", "images": "other images"}.get(keys[0], f"another range of {keys[0]}")
             raise UserError(f"{self.folder} holds a search with {what}; choose another --study")
+
+
+def _database(path: Path) -> optuna.storages.RDBStorage:
+    """The database in the file. Its path is no part of an address, which a `?` in a folder's name would end."""
+    connect = partial(sqlite3.connect, path, check_same_thread=False)
+    return optuna.storages.RDBStorage("sqlite:///study.db", engine_kwargs={"creator": connect})
 
 
 def _placeless(fixed: dict) -> dict:

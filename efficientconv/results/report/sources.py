@@ -10,6 +10,7 @@ from typing import TypeVar
 from efficientconv.engine.epoch_log import training_totals
 from efficientconv.engine.run_folder import RunFolder
 from efficientconv.errors import UserError
+from efficientconv.files import named
 from efficientconv.results.record import RunRecord, read_record, record_of
 
 T = TypeVar("T")
@@ -72,8 +73,9 @@ def find_sources(paths: Iterable[Path]) -> Sources:
         if run is not None:
             key = run.record.tier or "", run.record.run, run.record.group, run.record.seed
             found[key] = max(found.get(key, run), run, key=lambda run: run.record.state == "done")
-        if place.suffix == ".json" and place.parent.name == RECORDS and place.parent.parent not in sources.tier_folders:
-            sources.tier_folders.append(place.parent.parent)
+        records = named(place).parent
+        if place.suffix == ".json" and records.name == RECORDS and records.parent not in sources.tier_folders:
+            sources.tier_folders.append(records.parent)
     sources.runs = sorted(sorted(found.values(), key=_order), key=lambda run: (run.own, run.ended), reverse=True)
     if not sources.runs:
         raise UserError("; ".join([*sources.warnings, "no run was found; train one, or name run folders"]))
@@ -108,7 +110,7 @@ def _is_run(path: Path) -> bool:
 
 def _inside(path: Path) -> list[Path]:
     """The entries of a folder that may be a run or contain runs. Files count only in folders of records."""
-    records = sorted(path.glob("*.json")) if path.name == RECORDS else []
+    records = sorted(path.glob("*.json")) if named(path).name == RECORDS else []
     return records + sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
 
 
