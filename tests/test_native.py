@@ -175,6 +175,26 @@ def test_threads_change_nothing_but_rounding(name: str):
 
 
 @needs_kernels
+@pytest.mark.parametrize("name", ["topology_2d", "topology_model_g", "sic_topology"])
+def test_gradients_of_many_pixels_are_right_with_any_number_of_threads(name: str):
+    """The threads share the pixels of the weight gradient. In the tests above they share its tiles: there are few pixels."""
+    layer = make_layer(name).train()
+    reference = set_backend(copy.deepcopy(layer).double(), "reference")
+    x = torch.randn(5, channels_of(name), 41, 31, generator=torch.Generator().manual_seed(1))
+    reference(x.double()).square().sum().backward()
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            layer.zero_grad()
+            layer(x).square().sum().backward()
+            for ours, theirs in zip(layer.parameters(), reference.parameters()):
+                assert difference(ours.grad, theirs.grad) < TOLERANCE
+    finally:
+        torch.set_num_threads(threads)
+
+
+@needs_kernels
 @pytest.mark.parametrize("model", ["f", "i", "k"])
 def test_training_curves_of_both_backends_agree(model: str):
     curves = []

@@ -13,15 +13,20 @@ from efficientconv.layers.topology import as_arguments
 from efficientconv.native import build
 
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g1"]
-MAPS = [(1, 1, 1), (2, 1, 5), (2, 7, 1), (3, 6, 6), (1, 9, 7), (2, 13, 17), (1, 30, 61)]  # images, height, width
+# images, height, width
+MAPS = [(1, 1, 1), (2, 1, 5), (2, 7, 1), (3, 6, 6), (1, 9, 7), (2, 13, 17), (1, 30, 61), (3, 40, 61)]
 
 
 def cases() -> list[tuple[int, int, int, int, int, Topology | None]]:
     """(channels, kernel, multiplier, outputs, weights, topology)"""
     small, three, one = Topology((3, 5), (2, 4)), Topology((2, 2, 3), (2, 1, 3), "corner"), Topology((1,), (1,))
+    grid = Topology((4, 8), (2, 4))  # tiles of two fours that are not neighbours
     return [
         (15, 3, 0, 15, 15 * 8 * 9, small),
         (12, 5, 0, 12, 12 * 6 * 25, three),
+        (15, 7, 0, 15, 15 * 8 * 49, small),
+        (32, 3, 0, 32, 32 * 8 * 9, grid),
+        (32, 3, 1, 32, 32 * 8, grid),
         (12, 3, 1, 12, 12 * 6, three),
         (7, 3, 1, 6, 7 * 6, None),
         (3, 5, 4, 5, 12 * 5, None),

@@ -50,10 +50,7 @@ OPTIMIZATIONS = {
         "std::min(a.size(), b.size())", "0 * std::min(a.size(), b.size())"),
     "eight": Optimization(
         "with AVX-512, tiles of eight outputs over connections, not of four", "plan.h",
-        "kTileOutputs > kOutputs ? best_gap(connections, whole) : whole + 1", "whole + 1"),
-    "gaps": Optimization(
-        "taps that read from a line of pixels with gaps, where they are short, not from copies", "kernels.cpp",
-        "!patches_pay(maps, filters.kernel, plan)", "filters.kernel == 1"),
+        "kTileOutputs > kOutputs ? best_gap(connections, whole, inputs) : whole + 1", "whole + 1"),
     "dense": Optimization(
         "projections of all channels read their weights in place, and transpose their input for the gradient", "tensors.h",
         "if (t.full() && kernel == 1)", "if (false)"),

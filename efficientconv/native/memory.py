@@ -1,7 +1,8 @@
 """Memory that the kernels keep between calls: freed results, for the next results.
 
 Fresh memory costs a page fault for every 4 KiB, which can take longer than the layer that fills it. At most 512 MiB are
-kept in all. Freed results are at most twice the most memory that results ever used at once.
+kept. Freed results are at most twice the most memory that results ever used at once. The plans of topologies
+(csrc/plan.h) are kept besides, and stay: they take about three times the memory of a layer's weights.
 """
 
 from __future__ import annotations

@@ -23,9 +23,9 @@ struct Run {
   int64_t image, pixel, block, at, length;
 };
 
-// The pixels of a batch in one line, row after row. For a k x k convolution over the line, `gap` = k / 2 zeros follow each row
-// of pixels, and as many rows of zeros follow each image, so that the pixels beside a pixel are at the same distances
-// everywhere. Without a gap all pixels of an image are one row.
+// The pixels of a batch in one line, row after row. Without a gap all pixels of an image are one row. With a gap, `gap` zeros
+// follow each row of pixels, and as many rows of zeros follow each image. Then the pixels beside a pixel are at the same
+// distances everywhere, so that the taps of a k x k kernel can be read from the line (gap = k / 2).
 struct Line {
   int64_t images, height, width, gap, pitch, rows;  // rows: of an image, with those of zeros
 

@@ -17,6 +17,8 @@ inline Tensor convolve(const Tensor& x, const MaybeTensor& filters, const Tensor
   return y;
 }
 
+constexpr int64_t kMostWeights = int64_t{1} << 28;  // a plan counts places of packed weights in 32 bits, at most four for each weight
+
 // The arguments of the operator sic, or of topological if `filters` is null.
 struct ConnectedConv {
   Tensor x;
@@ -35,7 +37,7 @@ struct ConnectedConv {
       if (!odd || filters->size(0) < 1 || filters->size(0) % channels || weight.size(2) != 1) return false;
       if (filters->sizes() != at::IntArrayRef({filters->size(0), 1, filters->size(2), filters->size(2)})) return false;
     }
-    if (padding != kernel() / 2) return false;
+    if (padding != kernel() / 2 || weight.numel() > kMostWeights) return false;
     if (topology.full()) return weight.size(1) == rows() && (filters || weight.size(2) == 1);
     return topology.channels() == rows() && weight.size(0) == rows() && weight.size(1) == topology.fan();
   }
@@ -203,7 +205,7 @@ inline Tensor frozen_connected(const Tensor& x, const MaybeTensor& residual, con
   const std::vector<int64_t> sizes{x.size(0), outputs, x.size(2), x.size(3)};
   TORCH_CHECK(rows > 0 && rows % n == 0 && plain(filters, {rows, 1, kernel, kernel}) && plain(residual, sizes) && plain(weight) &&
                   (full ? k == 1 && weight.numel() == rows * outputs : topology.channels() == rows && rows == outputs) &&
-                  weight.numel() / k / k >= outputs * (full ? rows : topology.fan()),
+                  weight.numel() / k / k >= outputs * (full ? rows : topology.fan()) && weight.numel() <= kMostWeights * 4,
               "efficientconv::frozen_layer: sizes that do not fit each other");
   PlanView plan = PlanCache::get(topology, rows, outputs, k).forward.view();
   plan.packed = !full;

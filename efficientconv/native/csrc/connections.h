@@ -117,7 +117,7 @@ template <int kV, class Out>
 inline void run_tile(const PlanView& plan, int64_t tile, const Weights& weights, const Inputs& x, const float* bias, const Out& out) {
   static constexpr float zeros[kTileOutputs] = {};
   if (plan.weight_at)
-    return tile_forward<kV>(plan.segments + plan.tile_segments[tile], plan.segments + plan.tile_segments[tile + 1], plan.steps,
+    return tile_forward<kV>(plan.tile_outputs[tile].count, plan.segments + plan.tile_segments[tile], plan.segments + plan.tile_segments[tile + 1], plan.steps,
                             weights.packed, x, bias, out);
   const int64_t steps = plan.inputs, first = plan.tile_outputs[tile].first, count = plan.tile_outputs[tile].count;
   const PanelRows rows{x.first};
@@ -171,9 +171,9 @@ inline void tile_block(const PlanView& plan, const Maps& maps, int64_t tile, con
   float gathered[kTileOutputs] = {};
   for (int64_t o = 0; plan.weight_at && epilogue.bias && o < count; ++o) gathered[o] = epilogue.bias[outputs.at(o)];
   const float* bias = plan.weight_at ? gathered : epilogue.bias ? epilogue.bias + outputs.first : zeros;
-  if (count == kTileOutputs && runs->length == kBlock) {
+  if (count % kOutputs == 0 && runs->length == kBlock) {
     StoreRows rows{{}, {}, epilogue.residual != nullptr, epilogue.relu};
-    for (int64_t o = 0, at = start(*runs); o < kTileOutputs; ++o) {
+    for (int64_t o = 0, at = start(*runs); o < count; ++o) {
       rows.to[o] = y + at + map[o];
       if (rows.add) rows.residual[o] = epilogue.residual + at + map[o];
     }
@@ -199,21 +199,16 @@ struct Division {
       : line(line), vectors((line.size() + kLanes - 1) / kLanes),
         // Few vectors: the threads share the tiles, and each thread fills the panels for itself.
         parts(round_up(vectors, threads) - vectors > vectors / 8 ? threads : 1),
-        groups(vectors, kVectors * std::clamp<int64_t>((kPanelFloats / rows - 2 * line.margin()) / kBlock, 1, 8), parts > 1 ? 1 : threads) {}
+        groups(vectors, kVectors * std::clamp<int64_t>(kPanelFloats / (rows * kBlock), 1, 8), parts > 1 ? 1 : threads) {}
   int64_t items() const { return groups.count * parts; }
   // With parts, each thread takes its share in one piece, because each piece fills its panels anew.
   int64_t grain() const { return parts > 1 ? groups.count : 1; }
   int64_t most_blocks() const { return (groups.most() + kVectors - 1) / kVectors; }
-  int64_t begin(int64_t group) const { return groups.first(group) * kLanes; }
-  int64_t end(int64_t group) const { return std::min(line.size(), begin(group) + groups.size(group) * kLanes); }
-  Parts blocks(int64_t group) const { return {groups.size(group), kVectors, 1}; }
   std::vector<Run> runs(int64_t group) const {
-    const Parts blocks = this->blocks(group);
+    const Parts blocks(groups.size(group), kVectors, 1);
+    const auto start = [&](int64_t block) { return std::min(line.size(), (groups.first(group) + blocks.first(block)) * kLanes); };
     std::vector<Run> runs;
-    for (int64_t b = 0; b < blocks.count; ++b) {
-      const int64_t first = begin(group) + blocks.first(b) * kLanes;
-      line.add_runs(first, std::min(first + blocks.size(b) * kLanes, line.size()), b, runs);
-    }
+    for (int64_t b = 0; b < blocks.count; ++b) line.add_runs(start(b), start(b + 1), b, runs);
     return runs;
   }
 };
@@ -225,13 +220,13 @@ inline void prefetch_weights(const PlanView& plan, const Weights& weights, const
     for (int64_t s = 0; s < plan.inputs; s += line) __builtin_prefetch(weights.rows + outputs.at(o) * weights.stride + s);
 }
 
-// Computes tiles [begin, end) over a group of blocks. `input`(b): the input of block b.
+// Computes tiles [begin, end) over a group of blocks. `input`(b): the input of block b, which has `floats` floats.
 template <class Input>
 void convolve_panels(const PlanView& plan, const Maps& maps, const Weights& weights, const Epilogue& epilogue,
-                     const std::vector<Run>& runs, const Input& input, int64_t begin, int64_t end, float* y) {
+                     const std::vector<Run>& runs, const Input& input, int64_t floats, int64_t begin, int64_t end, float* y) {
   // If the first cache holds a panel, all tiles run over one block before the next block. Else all blocks run through
   // one tile before the next tile, so that the cache keeps the tile's weights.
-  const bool fits = plan.inputs * kBlock * static_cast<int64_t>(sizeof(float)) <= kFirstCache;
+  const bool fits = floats * static_cast<int64_t>(sizeof(float)) <= kFirstCache;
   for (int64_t first = begin, after; first < end; first = after) {
     after = fits ? end : first + 1;
     for (const Run *run = runs.data(), *last_run = run + runs.size(), *next; run != last_run; run = next) {
@@ -249,17 +244,21 @@ void convolve_panels(const PlanView& plan, const Maps& maps, const Weights& weig
 template <class Source>
 void convolve_items(const Source& source, const PlanView& plan, const Weights& weights, const Epilogue& epilogue,
                     const Division& division, int64_t first, int64_t last, float* y) {
-  Panels panels(source, division.most_blocks());
+  const int64_t panel = source.rows() * kBlock, taps = source.rows_of_input();
+  const Floats panels(division.most_blocks() * panel);
+  std::vector<int64_t> shifts(taps);
+  for (int64_t tap = 0; tap < taps; ++tap) shifts[tap] = tap * kBlock;
+  const auto input = [&](int64_t block) { return Inputs{panels + block * panel, taps * kBlock, taps, shifts.data()}; };
   for (int64_t item = first, next_item; item < last; item = next_item) {
     const int64_t group = item / division.parts, part = item - group * division.parts;
     next_item = std::min(last, (group + 1) * division.parts);  // the items of one group are computed together
-    const std::vector<Run> runs = division.runs(group);
-    panels.fill(source, division.begin(group), division.end(group), runs);
     const int64_t begin = plan.tiles * part / division.parts;
     const int64_t end = plan.tiles * (part + next_item - item) / division.parts;
-    const Parts blocks = division.blocks(group);
-    const auto input = [&](int64_t b) { return panels.block(b, blocks.first(b) * kLanes); };
-    convolve_panels(plan, source.maps, weights, epilogue, runs, input, begin, end, y);
+    if (begin == end) continue;  // more threads than tiles
+    const std::vector<Run> runs = division.runs(group);
+    source.fill(runs, panel, kBlock, panels);
+    clear_tail(runs.back(), source.rows(), panel, kBlock, panels);
+    convolve_panels(plan, source.maps, weights, epilogue, runs, input, panel, begin, end, y);
   }
 }
 

@@ -22,19 +22,13 @@ void with_source(const Maps& maps, const float* x, const Filters& filters, F f) 
   f(depthwise_of(maps, x, filters, masks));
 }
 
-// Whether to write the pixels under each tap takes less time than to multiply the zeros of a line with gaps.
-bool patches_pay(const Maps& maps, int64_t kernel, const PlanView& plan) {
-  const int64_t pixels = maps.images * maps.pixels(), zeros = Line(maps, kernel / 2).size() - pixels;
-  return zeros * plan.weights > 4 * pixels * plan.outputs * kernel * kernel;
-}
-
 }  // namespace
 
 void run_convolution(const Maps& maps, const float* x, const Filters& filters, const PlanView& plan,
                      const float* weight, const Epilogue& epilogue, float* y) {
   if (!filters.filters && filters.kernel == 1 && are_few(maps, plan)) return project_few(maps, x, plan, weight, epilogue, y);
   const auto run = [&](const auto& source) { convolve(source, plan, weight, epilogue, y); };
-  if (filters.filters || !patches_pay(maps, filters.kernel, plan)) return with_source(maps, x, filters, run);
+  if (filters.filters || filters.kernel == 1) return with_source(maps, x, filters, run);
   const TapMasks masks(maps, filters.kernel);
   run(Patches{maps, x, filters.kernel, &masks});
 }

@@ -22,6 +22,8 @@ struct Epilogue {
   bool relu = false;
 };
 
+constexpr int kOutputs = 4;  // outputs of a four
+
 // The two fours of outputs of a tile (tile.h).
 enum class Fours : int32_t { first, second, both };
 
@@ -40,13 +42,14 @@ struct Step {
 // The outputs of a tile: `count` of them, from `first` on. `skip` outputs are left out after the first four.
 struct TileOutputs {
   int64_t first, skip, count;
-  int64_t at(int64_t o) const { return first + o + (o < 4 ? 0 : skip); }
+  int64_t at(int64_t o) const { return first + o + (o < kOutputs ? 0 : skip); }
 };
 
-// A plan (plan.h) as plain pointers. Tile t has the segments [tile_segments[t], tile_segments[t + 1]).
+// A plan (plan.h) as plain pointers. Tile t has the segments [tile_segments[t], tile_segments[t + 1]). weight_at says which
+// weight stands at each of the `weights` places of the packed weights; -1: none.
 //
-// weight_at says which weight stands at each of the `weights` places of the packed weights; -1: none. It is null where every
-// output sees every input. Then step s is input s, and output o uses weight[s * step_stride + o * output_stride].
+// Where every output sees every input, these pointers are null. Then step s is input s, and output o uses
+// weight[s * step_stride + o * output_stride].
 //
 // packed: the weights come in the order of the steps, as run_pack makes them.
 struct PlanView {
@@ -91,7 +94,7 @@ struct Window {
 
 void run_convolution(const Maps& maps, const float* x, const Filters& filters, const PlanView& plan,
                      const float* weight, const Epilogue& epilogue, float* y);
-// packed (plan.weights floats) = the weights in the order of the plan's steps, times the scale of their output.
+// packed = the weights in the order of the plan's steps, times the scale of their output.
 void run_pack(const PlanView& plan, const float* weight, const float* scale, float* packed);
 void run_weight_gradient(const Maps& maps, const float* x, const Filters& filters, const PlanView& plan,
                          const float* grad_output, float* grad);

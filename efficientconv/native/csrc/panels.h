@@ -5,8 +5,6 @@
 // `Depthwise` (depthwise.h) holds the channel's k x k convolution.
 #pragma once
 
-#include <type_traits>
-
 #include "blocks.h"
 
 namespace efficientconv {
@@ -49,7 +47,7 @@ EC_INLINE void prefetch_channel(const Maps& maps, const std::vector<Run>& runs, 
   }
 }
 
-// The pixels of the maps. For a k x k convolution the taps are read from the line, which has a gap.
+// The pixels of the maps. With a kernel the line has gaps, so that all taps can be read from the same pixels.
 struct Pixels {
   Maps maps;
   const float* x;
@@ -96,7 +94,7 @@ struct Pixels {
   }
 };
 
-// The pixels under each tap of a k x k kernel, for maps so small that a gap would be a large part of the line.
+// The pixels under each tap of a k x k kernel.
 struct Patches {
   Maps maps;
   const float* x;
@@ -132,57 +130,12 @@ struct Patches {
   }
 };
 
-// The input of a group of blocks. Without a gap in the line each block has a panel, whose rows are kBlock floats long. With a
-// gap, or if they are wanted `together`, the blocks share long rows.
-class Panels {
- public:
-  template <class Source>
-  Panels(const Source& source, int64_t blocks, bool together = false)
-      : line_(source.line()), rows_(source.rows()), rows_of_input_(source.rows_of_input()), together_(together || line_.gap),
-        block_(together_ ? kBlock : rows_ * kBlock),
-        row_(together_ ? round_up(blocks * kBlock + 2 * line_.margin(), kLanes) : kBlock),
-        floats_(together_ ? rows_ * row_ + kLanes : blocks * block_) {
-    const int64_t kernel = 2 * line_.gap + 1;
-    for (int64_t tap = 0; tap < kernel * kernel && kernel > 1; ++tap)
-      shifts_.push_back((tap / kernel - line_.gap) * line_.pitch + tap % kernel - line_.gap);
-    for (int64_t tap = 0; tap < rows_of_input_ && rows_of_input_ > 1; ++tap) shifts_.push_back(tap * row_);
-  }
-
-  // The input of block b, which starts at place `at` of the group.
-  Inputs block(int64_t b, int64_t at) const {
-    float* const first = floats_ + line_.margin() + (together_ ? at : b * block_);
-    if (shifts_.empty()) return {first, row_, 1, &kNoShift};
-    return {first, rows_of_input_ * row_, static_cast<int64_t>(shifts_.size()), shifts_.data()};
-  }
-
-  // Fills places [begin, end) of the line. `runs`: their runs.
-  template <class Source>
-  void fill(const Source& source, int64_t begin, int64_t end, const std::vector<Run>& runs) {
-    if constexpr (std::is_same_v<Source, Pixels>)
-      if (line_.gap) return fill_line(source, begin - line_.margin(), end + line_.margin());
-    source.fill(runs, block_, row_, floats_);
-    // Zeros in the lanes after the last pixel. A tile multiplies them, too, and what the memory held before may be denormal
-    // numbers, which take a hundred times as long.
-    const int64_t after = runs.back().at + runs.back().length;
-    float* at = floats_ + runs.back().block * block_;
-    for (int64_t row = 0; after % kLanes && row < rows_; ++row, at += row_) std::fill(at + after, at + round_up(after, kLanes), 0.f);
-  }
-
- private:
-  void fill_line(const Pixels& source, int64_t begin, int64_t end) {
-    const int64_t first = std::max<int64_t>(0, begin);
-    std::vector<Run> runs;
-    line_.add_runs(first, std::min(line_.size(), end), 0, runs);
-    for (Run& run : runs) run.at += first - begin;
-    source.fill_line(runs, row_, floats_);
-  }
-
-  Line line_;
-  int64_t rows_, rows_of_input_;
-  bool together_;
-  int64_t block_, row_;
-  Floats floats_;
-  std::vector<int64_t> shifts_;
-};
+// Zeros in the lanes after the last pixel. A tile multiplies them, too, and what the memory held before may be denormal numbers,
+// which take a hundred times as long. Block b starts at b * block_stride, and its rows are row_stride floats apart.
+inline void clear_tail(const Run& last, int64_t rows, int64_t block_stride, int64_t row_stride, float* to) {
+  const int64_t begin = last.at + last.length, end = round_up(begin, kLanes);
+  float* row = to + last.block * block_stride;
+  for (int64_t i = 0; begin < end && i < rows; ++i, row += row_stride) std::fill(row + begin, row + end, 0.f);
+}
 
 }  // namespace efficientconv

@@ -70,7 +70,7 @@ struct Plan {
   // flip: turns the k x k kernels by 180 degrees, as the gradient of the input needs them.
   Plan(const Connections& connections, int64_t inputs, int64_t kernel, bool flip = false)
       : inputs(inputs), outputs(connections.outputs), area_(kernel * kernel), flip_(flip) {
-    const int64_t whole = outputs / kOutputs, gap = kTileOutputs > kOutputs ? best_gap(connections, whole) : whole + 1;
+    const int64_t whole = outputs / kOutputs, gap = kTileOutputs > kOutputs ? best_gap(connections, whole, inputs) : whole + 1;
     for (int64_t four = 0; four * kOutputs < outputs; ++four) {
       const bool odd = four / gap % 2;
       if (odd && four < whole) continue;  // in a tile with four - gap
@@ -112,12 +112,22 @@ struct Plan {
   };
   using Rows = std::vector<Row>;
 
+  // For each input the mask of the outputs of a four that see it.
+  static std::vector<uint8_t> masks_of(const Connections& connections, int64_t four, int64_t inputs) {
+    std::vector<uint8_t> masks(inputs);
+    for (int64_t o = 0; o < kOutputs; ++o)
+      for (int64_t i = 0; i < connections.fan; ++i) masks[connections.input(four * kOutputs + o, i)] |= 1 << o;
+    return masks;
+  }
+
   // How far apart two fours are that see most inputs alike, counted in fours: more than all fours if none do.
-  static int64_t best_gap(const Connections& connections, int64_t whole) {
+  static int64_t best_gap(const Connections& connections, int64_t whole, int64_t inputs) {
     int64_t best = whole + 1, most = 0;
+    const std::vector<uint8_t> first = whole > 0 ? masks_of(connections, 0, inputs) : std::vector<uint8_t>();
     for (int64_t gap = 1; gap <= whole / 2; ++gap) {
+      const std::vector<uint8_t> other = masks_of(connections, gap, inputs);
       int64_t alike = 0;
-      for (const Row& row : rows_of(connections, 0, gap * kOutputs)) alike += row.mask(0) == row.mask(1);
+      for (int64_t i = 0; i < inputs; ++i) alike += first[i] && first[i] == other[i];
       if (alike > most) best = gap, most = alike;
     }
     return best;
@@ -193,14 +203,13 @@ struct Plan {
 // The plans of a convolution and of the gradient of its input.
 struct Plans {
   Plan forward, backward;
-  int64_t kernel;
   bool dense;  // 1 x 1, and every output sees every input
 
   static Plans of(const Connections& connections, int64_t inputs, int64_t kernel) {
-    return {Plan(connections, inputs, kernel), Plan(connections.transposed(inputs), connections.outputs, kernel, true), kernel, false};
+    return {Plan(connections, inputs, kernel), Plan(connections.transposed(inputs), connections.outputs, kernel, true), false};
   }
   static Plans full(int64_t inputs, int64_t outputs) {
-    return {Plan(inputs, outputs, inputs, 1), Plan(outputs, inputs, 1, inputs), 1, true};
+    return {Plan(inputs, outputs, inputs, 1), Plan(outputs, inputs, 1, inputs), true};
   }
 };
 

@@ -83,7 +83,7 @@ struct NormedGradients {
   const std::vector<NormGradient>& norms;
   int64_t image;
 
-  void fill(const std::vector<Run>& runs, int64_t panel_stride, int64_t row_stride, float* panels) const {
+  void fill(const std::vector<Run>& runs, int64_t block_stride, int64_t row_stride, float* panels) const {
     const Maps& maps = normed.maps;
     for (int64_t c = 0; c < maps.channels; ++c, panels += row_stride) {
       normed.prefetch(runs, image, c);
@@ -91,7 +91,7 @@ struct NormedGradients {
       for (const Run& run : runs) {
         const int64_t map = (image + run.image) * maps.channels + c;
         const PassedNormed passed = normed.passed(map);
-        float* to = panels + run.block * panel_stride + run.at - run.pixel;
+        float* to = panels + run.block * block_stride + run.at - run.pixel;
         for_each_piece(run.length, [&](int64_t i, auto n) {
           using V = VecOf<n>;
           const int64_t p = run.pixel + i;
@@ -142,10 +142,10 @@ class SicBackward {
   void add_connected_group(const Depthwise& here, const std::vector<Run>& runs, int64_t blocks, const float* g, int64_t stride,
                            float* sum) const {
     const int64_t places = runs.back().block * kBlock + runs.back().at + runs.back().length;
-    Panels inputs(here, blocks, true);
-    inputs.fill(here, 0, places, runs);
+    LongRows inputs(here, blocks * kBlock);
+    inputs.fill(here, runs);
     for (int64_t tile = 0; tile < forward_.tiles; ++tile)
-      add_tile(forward_, tile, inputs.block(0, 0), g, stride, (places + kLanes - 1) / kLanes, sum);
+      add_tile_gradient(forward_, tile, inputs.inputs(), g, stride, (places + kLanes - 1) / kLanes, sum);
   }
 
   // The backward pass of images [image, image + count), from their outputs to their inputs.
@@ -167,7 +167,7 @@ class SicBackward {
       const std::vector<Run> runs = groups.runs(here.maps, group);
       if (runs.back().at + runs.back().length < kBlock || out_.channels % kOutputs) std::fill_n(g.get(), groups.most() * dense_.panel(), 0.f);
       gradients.fill(runs, block, row, g);
-      convolve_panels(backward_, to, weights_, Epilogue{}, runs, input, 0, backward_.tiles, between);
+      convolve_panels(backward_, to, weights_, Epilogue{}, runs, input, dense_.panel(), 0, backward_.tiles, between);
       if (joins_all()) add_dense_group(here, runs, groups.size(group), 0, dense_.tiles, dense_, g, sum);
       else add_connected_group(here, runs, groups.size(group), g, row, sum);
     }

@@ -3,8 +3,7 @@
 //
 // A tile's work is a list of steps. A step reads the pixels of one input channel, A, and multiplies them by one weight
 // for each output that sees A. Neighbouring outputs of a topology see almost the same inputs. If only some of four
-// outputs see A, the step reads a second input, B, for the others, where the plan finds one. So no accumulator is idle, and
-// no step multiplies by zero.
+// outputs see A, the step reads a second input, B, for the others, where the plan finds one. No step multiplies by zero.
 //
 // The plan (plan.h) sorts the steps by kind. The kind is a mask of the outputs that read A, plus 16 if the others read
 // B. A tile has two fours of outputs, which see most inputs alike. A step is for one four or, with the same mask, for
@@ -17,7 +16,6 @@
 
 namespace efficientconv {
 
-constexpr int kOutputs = 4;
 constexpr int kTileOutputs = kLanes == 16 ? 2 * kOutputs : kOutputs;  // two fours with 32 registers: that halves the loads
 constexpr int kVectors = 3;
 constexpr int kBlock = kVectors * kLanes;  // pixels
@@ -65,9 +63,9 @@ EC_INLINE void accumulate(const Step* step, int steps, const float* weight, cons
   }
 }
 
-// Calls out(o, v, bias[o] + sum over the steps of the segments) for all outputs of a tile and kV vectors of pixels.
+// Calls out(o, v, bias[o] + sum over the steps of the segments) for a tile's `outputs` outputs and kV vectors of pixels.
 template <int kV, class Out>
-inline void tile_forward(const Segment* begin, const Segment* end, const Step* steps, const float* weights, const Inputs& x,
+inline void tile_forward(int64_t outputs, const Segment* begin, const Segment* end, const Step* steps, const float* weights, const Inputs& x,
                          const float* bias, const Out& out) {
   Vec acc[kTileOutputs][kV];
 #pragma GCC unroll 8
@@ -92,9 +90,11 @@ inline void tile_forward(const Segment* begin, const Segment* end, const Step* s
     }
   }
 #pragma GCC unroll 8
-  for (int o = 0; o < kTileOutputs; ++o)
+  for (int o = 0; o < kTileOutputs; ++o) {
+    if (o >= outputs) continue;
 #pragma GCC unroll 3
     for (int v = 0; v < kV; ++v) out(o, v, acc[o][v]);
+  }
 }
 
 // Calls f with the number of vectors, 1 to kVectors, as a compile-time constant.
@@ -126,7 +126,7 @@ struct PanelRows {
   EC_INLINE const float* at(int64_t s) const { return first + s * kBlock; }
 };
 
-// The same for kN outputs that see all inputs.
+// The same as tile_forward for kN outputs that see all inputs.
 template <int kV, int kN, class W, class X, class Out>
 inline void dense_tile(const W& weights, int64_t steps, const X& x, const float* bias, const Out& out) {
   Vec acc[kN][kV];
