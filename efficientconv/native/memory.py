@@ -2,7 +2,7 @@
 
 Fresh memory costs a page fault for every 4 KiB, which can take longer than the layer that fills it. At most 512 MiB are
 kept. Freed results are at most twice the most memory that results ever used at once. The plans of topologies
-(csrc/plan.h) are kept besides, and stay: they take about three times the memory of a layer's weights.
+(csrc/plan.h) are kept besides, and stay: they take two to three times the memory of a layer's weights.
 """
 
 from __future__ import annotations

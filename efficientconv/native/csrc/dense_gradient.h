@@ -76,12 +76,12 @@ struct DenseSums {
 
 inline Groups dense_groups(const Maps& maps, int64_t rows, int64_t threads) { return {maps, rows, 1, 384 / kBlock, threads}; }
 
-// Fills the panels of the outputs' gradients. Zeros follow the last pixel and the last output.
+// Fills g, which has `floats` floats, with the gradients of the outputs. Zeros follow the last pixel and the last output.
 template <class Gradients>
-void fill_gradients(const Gradients& gradients, const std::vector<Run>& runs, int64_t blocks, const DenseSums& dense, float* g) {
-  const int64_t panel = dense.panel();
-  if (runs.back().at + runs.back().length < kBlock || dense.outputs % kOutputs) std::fill(g, g + blocks * panel, 0.f);
-  gradients.fill(runs, panel, kBlock, g);
+void fill_gradients(const Gradients& gradients, const std::vector<Run>& runs, int64_t outputs, int64_t block_stride,
+                    int64_t row_stride, int64_t floats, float* g) {
+  if (runs.back().at + runs.back().length < kBlock || outputs % kOutputs) std::fill_n(g, floats, 0.f);
+  gradients.fill(runs, block_stride, row_stride, g);
 }
 
 // sum += the products of one group of `blocks` blocks, for tiles [first, last) of outputs. g: the panels of the outputs'
@@ -134,7 +134,7 @@ void dense_weight_gradient(const Source& source, int64_t outputs, const float* g
       const Floats g(groups.most() * dense.panel());
       for (int64_t group = share.first_group; group < share.last_group; ++group) {
         const std::vector<Run> runs = groups.runs(maps, group);
-        fill_gradients(gradients, runs, groups.size(group), dense, g);
+        fill_gradients(gradients, runs, outputs, dense.panel(), kBlock, groups.size(group) * dense.panel(), g);
         add_dense_group(source, runs, groups.size(group), share.first_tile, share.last_tile, dense, g, sum);
       }
     }

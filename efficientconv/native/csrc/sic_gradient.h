@@ -165,8 +165,7 @@ class SicBackward {
     const auto input = [&](int64_t b) { return Inputs{g + b * block, row, 1, &kNoShift}; };
     for (int64_t group = 0; group < groups.count; ++group) {
       const std::vector<Run> runs = groups.runs(here.maps, group);
-      if (runs.back().at + runs.back().length < kBlock || out_.channels % kOutputs) std::fill_n(g.get(), groups.most() * dense_.panel(), 0.f);
-      gradients.fill(runs, block, row, g);
+      fill_gradients(gradients, runs, out_.channels, block, row, groups.most() * dense_.panel(), g);
       convolve_panels(backward_, to, weights_, Epilogue{}, runs, input, dense_.panel(), 0, backward_.tiles, between);
       if (joins_all()) add_dense_group(here, runs, groups.size(group), 0, dense_.tiles, dense_, g, sum);
       else add_connected_group(here, runs, groups.size(group), g, row, sum);
