@@ -30,6 +30,19 @@ before = kept_bytes()
 ec.empty_cache()
 print(*most, before, kept_bytes())
 """
+PLANS = """
+import torch
+import efficientconv as ec
+from efficientconv.native.memory import kept_bytes
+most, x = 0, torch.randn(1, 1024, 3, 3)
+with torch.inference_mode():
+    for seen in range(16, 32):
+        layer = ec.layers.TopologicalConv2d(1024, 1024, 3, topology=ec.layers.Topology((32, 32), (24, seen)))
+        y = layer(x)
+        most = max(most, kept_bytes())
+    ec.empty_cache()
+    print(most, kept_bytes(), torch.equal(layer(x), y), kept_bytes() > 0)
+"""
 # glibc fills new memory with the number 3.4e38. The product of this number and a large weight overflows, and the processor
 # notes that.
 UNWRITTEN = """
@@ -87,6 +100,13 @@ def test_a_server_of_ever_changing_sizes_levels_off_beside_a_plain_convolution()
     assert second <= first + 3 * largest  # a kept map for each new size would be twenty times that
     assert kept <= 4 * largest and second <= plain + 6 * largest
     assert kept > 0 and emptied == 0
+
+
+@pytest.mark.skipif(not build.available(), reason="no C++ compiler")
+def test_the_plans_of_many_topologies_have_a_cap():
+    done = subprocess.run([sys.executable, "-c", PLANS], cwd=ROOT, check=True, capture_output=True, text=True)
+    most, emptied, same, kept = done.stdout.split()
+    assert 256 << 20 < int(most) <= 512 << 20 and emptied == "0" and (same, kept) == ("True", "True")
 
 
 @pytest.mark.skipif(not build.available() or platform.libc_ver()[0] != "glibc", reason="no C++ compiler, or no glibc")

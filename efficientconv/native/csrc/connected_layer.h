@@ -44,7 +44,7 @@ struct ConnectedConv {
 
   int64_t rows() const { return filters ? filters->size(0) : channels; }
   std::vector<int64_t> sizes() const { return {x.size(0), weight.size(0), x.size(2), x.size(3)}; }
-  const Plans& plans() const { return PlanCache::get(topology, rows(), weight.size(0), weight.size(2)); }
+  KeptPlans plans() const { return PlanCache::get().find(topology, rows(), weight.size(0), weight.size(2)); }
   ConnectedConv contiguous() const {
     return {x.contiguous(), efficientconv::contiguous(filters), weight.contiguous(), channels, padding, topology};
   }
@@ -54,22 +54,22 @@ struct ConnectedConv {
   int64_t kernel() const { return filters ? filters->size(2) : weight.size(2); }
 
   // All functions from here to `gradients` want contiguous tensors.
-  Tensor forward(const Epilogue& end = {}) const { return convolve(x, filters, weight, kernel(), plans().forward, end); }
+  Tensor forward(const Epilogue& end = {}) const { return convolve(x, filters, weight, kernel(), plans()->forward, end); }
 
   Tensor infer(const Epilogue& end) const { return forward(end); }
 
   // The gradients of x, of filters and of weight. `add` is added to that of x.
   variable_list gradients(const Tensor& grad, const MaybeTensor& add) const {
-    const Plans& both = plans();
+    const KeptPlans both = plans();
     const Maps maps = maps_of(x);
     const Filters f{data(filters), kernel(), rows() / channels};
     Tensor grad_weight = new_tensor(weight.sizes());
     const auto to_rows = [&](const MaybeTensor& end) {
-      return convolve(grad, std::nullopt, weight, weight.size(2), both.backward, {nullptr, nullptr, data(end), false});
+      return convolve(grad, std::nullopt, weight, weight.size(2), both->backward, {nullptr, nullptr, data(end), false});
     };
     const auto of_weight = [&] {
-      if (both.dense) run_dense_weight_gradient(maps, data(x), f, weight.size(0), data(grad), written(grad_weight));
-      else run_weight_gradient(maps, data(x), f, both.forward.view(), data(grad), written(grad_weight));
+      if (both->dense) run_dense_weight_gradient(maps, data(x), f, weight.size(0), data(grad), written(grad_weight));
+      else run_weight_gradient(maps, data(x), f, both->forward.view(), data(grad), written(grad_weight));
       return grad_weight;
     };
     if (!filters) return {to_rows(add), Tensor(), of_weight()};
@@ -89,8 +89,8 @@ struct ConnectedConv {
   variable_list sic_gradients(const NormedLayer& layer, const Tensor& like_gamma) const {
     Tensor grad_x = new_tensor(x.sizes()), grad_filters = at::empty_like(*filters), grad_weight = new_tensor(weight.sizes());
     Tensor grad_gamma = at::empty_like(like_gamma), grad_beta = at::empty_like(like_gamma);
-    run_sic_backward(maps_of(x), data(x), {data(filters), kernel(), rows() / channels}, plans().forward.view(),
-                     plans().backward.view(), data(weight), layer,
+    run_sic_backward(maps_of(x), data(x), {data(filters), kernel(), rows() / channels}, plans()->forward.view(),
+                     plans()->backward.view(), data(weight), layer,
                      {written(grad_x), written(grad_filters), written(grad_weight), written(grad_gamma), written(grad_beta)});
     return {grad_x, grad_filters, grad_weight, grad_gamma, grad_beta};
   }
@@ -188,10 +188,10 @@ inline Tensor frozen_weight(const Tensor& weight, const Tensor& scale, int64_t i
   const Tensor w = weight.contiguous();
   const ConnectedConv conv{at::empty({1, inputs, 1, 1}, at::kFloat), std::nullopt, w, inputs, w.size(2) / 2, {dims, connections, anchor}};
   TORCH_CHECK(conv.fits() && plain(scale, w.size(0)), "efficientconv: weights that cannot be frozen");
-  const Plans& plans = conv.plans();
-  if (plans.dense) return w * scale.view({-1, 1, 1, 1});
-  Tensor packed = at::empty({plans.forward.view().weights}, at::kFloat);
-  run_pack(plans.forward.view(), data(w), data(scale.contiguous()), written(packed));
+  const KeptPlans plans = conv.plans();
+  if (plans->dense) return w * scale.view({-1, 1, 1, 1});
+  Tensor packed = at::empty({plans->forward.view().weights}, at::kFloat);
+  run_pack(plans->forward.view(), data(w), data(scale.contiguous()), written(packed));
   return packed;
 }
 
@@ -207,7 +207,8 @@ inline Tensor frozen_connected(const Tensor& x, const MaybeTensor& residual, con
                   (full ? k == 1 && weight.numel() == rows * outputs : topology.channels() == rows && rows == outputs) &&
                   weight.numel() / k / k >= outputs * (full ? rows : topology.fan()) && weight.numel() <= kMostWeights * 4,
               "efficientconv::frozen_layer: sizes that do not fit each other");
-  PlanView plan = PlanCache::get(topology, rows, outputs, k).forward.view();
+  const KeptPlans plans = PlanCache::get().find(topology, rows, outputs, k);
+  PlanView plan = plans->forward.view();
   plan.packed = !full;
   TORCH_CHECK(full || weight.numel() == plan.weights, "efficientconv::frozen_layer: a weight that frozen_weight did not make");
   const Tensor maps = x.contiguous(), w = weight.contiguous(), b = bias.contiguous();

@@ -83,9 +83,12 @@ Tensor spatial_bottleneck_layer(const Tensor& x, const Tensor& reduction, const 
                                    {residual, gamma, beta, mean, var, batches, training, momentum, eps});
 }
 
-void empty_cache() { Pool::get().empty(); }
+void empty_cache() {
+  Pool::get().empty();
+  PlanCache::get().empty();
+}
 
-int64_t kept_bytes() { return static_cast<int64_t>(Pool::get().kept_bytes()); }
+int64_t kept_bytes() { return static_cast<int64_t>(Pool::get().kept_bytes()) + PlanCache::get().kept_bytes(); }
 
 void register_layers(torch::Library& m) {
   m.impl("sic_layer", &sic_layer);

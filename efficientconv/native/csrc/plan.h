@@ -89,6 +89,11 @@ struct Plan {
     }
   }
 
+  int64_t bytes() const {
+    return static_cast<int64_t>(tiles.size() * sizeof(TileOutputs) + segments.size() * sizeof(Segment) + steps.size() * sizeof(Step) +
+                                (tile_segments.size() + weight_at.size()) * sizeof(int32_t));
+  }
+
   PlanView view() const {
     return {inputs, outputs, static_cast<int64_t>(tiles.size()), static_cast<int64_t>(weight_at.size()), tiles.data(),
             tile_segments.data(), segments.data(), steps.data(), weight_at.empty() ? nullptr : weight_at.data(), output_stride,
@@ -204,6 +209,8 @@ struct Plan {
 struct Plans {
   Plan forward, backward;
   bool dense;  // 1 x 1, and every output sees every input
+
+  int64_t bytes() const { return forward.bytes() + backward.bytes(); }
 
   static Plans of(const Connections& connections, int64_t inputs, int64_t kernel) {
     return {Plan(connections, inputs, kernel), Plan(connections.transposed(inputs), connections.outputs, kernel, true), false};

@@ -21,7 +21,7 @@ struct SpatialConv {
   Grid grid(const Tensor& maps) const { return {maps_of(maps), kernel, padding}; }
   // of the output
   Grid grid() const { return {{x.size(0), projection.size(0), x.size(2), x.size(3)}, kernel, padding}; }
-  const Plans& plans() const { return PlanCache::get({}, x.size(1), projection.size(0), 1); }
+  KeptPlans plans() const { return PlanCache::get().find({}, x.size(1), projection.size(0), 1); }
   variable_list tensors() const { return {x, reduction, projection, expansion}; }
   SpatialConv contiguous() const {
     return {x.contiguous(), reduction.contiguous(), projection.contiguous(), expansion.contiguous(), kernel, padding};
@@ -34,7 +34,7 @@ struct SpatialConv {
     run_reduce(cells, data(maps), data(filters), written(reduced));
     return reduced;
   }
-  Tensor project(const Tensor& cells) const { return convolve(cells, std::nullopt, projection, 1, plans().forward); }
+  Tensor project(const Tensor& cells) const { return convolve(cells, std::nullopt, projection, 1, plans()->forward); }
   Tensor expand(const Tensor& cells, const Tensor& filters, const Epilogue& end = {}) const {
     Tensor y = new_tensor({x.size(0), cells.size(1), x.size(2), x.size(3)});
     run_expand(grid(y), data(cells), data(filters), end, written(y));
@@ -46,7 +46,7 @@ struct SpatialConv {
     if (x.size(0) < thread_count() || x.size(0) * grid().cells() < kLanes)
       return expand(project(reduce(x, reduction)), expansion, end);
     Tensor y = new_tensor(sizes());
-    run_bottleneck(grid(x), data(x), data(reduction), plans().forward.view(), data(projection),
+    run_bottleneck(grid(x), data(x), data(reduction), plans()->forward.view(), data(projection),
                    data(expansion), end, written(y));
     return y;
   }
@@ -61,7 +61,7 @@ struct SpatialConv {
     Tensor grad_projection = new_tensor(projection.sizes());
     run_dense_weight_gradient(maps_of(reduced), data(reduced), {nullptr, 1, 1}, projection.size(0), data(grad),
                               written(grad_projection));
-    return {convolve(grad, std::nullopt, projection, 1, plans().backward), grad_projection};
+    return {convolve(grad, std::nullopt, projection, 1, plans()->backward), grad_projection};
   }
 
   template <class Out, class... Ends>

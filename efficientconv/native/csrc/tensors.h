@@ -58,21 +58,46 @@ struct Topology {
   }
 };
 
-// Makes the plans of each connectivity once and keeps them.
+using KeptPlans = std::shared_ptr<const Plans>;
+
+// Makes the plans of each connectivity once and keeps them, up to kMostBytes: then it forgets all of them.
 class PlanCache {
  public:
+  static PlanCache& get() {
+    static PlanCache* cache = new PlanCache();
+    return *cache;
+  }
+
   // The plans from `inputs` to `outputs` channels. With a topology the two numbers are equal.
-  static const Plans& get(const Topology& topology, int64_t inputs, int64_t outputs, int64_t kernel) {
+  KeptPlans find(const Topology& topology, int64_t inputs, int64_t outputs, int64_t kernel) {
     std::vector<int64_t> key{kernel, inputs, outputs, topology.anchor == "corner", static_cast<int64_t>(topology.dims.size())};
     for (const at::IntArrayRef sizes : {topology.dims, topology.connections}) key.insert(key.end(), sizes.begin(), sizes.end());
-    static PlanCache* cache = new PlanCache();
-    const std::lock_guard<std::mutex> lock(cache->mutex_);
-    std::unique_ptr<Plans>& found = cache->plans_[key];
-    if (!found) found = std::make_unique<Plans>(make(topology, inputs, outputs, kernel));
-    return *found;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (const auto found = plans_.find(key); found != plans_.end()) return found->second;
+    const auto made = std::make_shared<const Plans>(make(topology, inputs, outputs, kernel));
+    if (bytes_ + made->bytes() > kMostBytes) forget();
+    bytes_ += made->bytes();
+    return plans_[key] = made;
+  }
+
+  void empty() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    forget();
+  }
+
+  int64_t kept_bytes() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return bytes_;
   }
 
  private:
+  static constexpr int64_t kMostBytes = 512 << 20;
+
+  void forget() {
+    plans_.clear();
+    bytes_ = 0;
+  }
+
   static Plans make(const Topology& t, int64_t inputs, int64_t outputs, int64_t kernel) {
     if (t.full() && kernel == 1) return Plans::full(inputs, outputs);
     if (t.full()) return Plans::of(Connections::full(inputs, outputs), inputs, kernel);
@@ -80,7 +105,8 @@ class PlanCache {
   }
 
   std::mutex mutex_;
-  std::map<std::vector<int64_t>, std::unique_ptr<Plans>> plans_;
+  std::map<std::vector<int64_t>, KeptPlans> plans_;
+  int64_t bytes_ = 0;
 };
 
 }  // namespace efficientconv
