@@ -98,6 +98,7 @@ void add_dense_group(const Source& source, const std::vector<Run>& runs, int64_t
   if (runs.back().at + runs.back().length < kBlock) std::fill_n(panels.get(), blocks * panel, 0.f);
   std::fill_n(panels + blocks * panel, kBlock * kBlock, 0.f);
   source.fill(runs, panel, kBlock, panels);
+  clear_tail(runs.back(), rows, panel, kBlock, panels);
   for (int64_t tile = first; tile < last; ++tile)
     for (int64_t b = 0; b < blocks; ++b)
       zip_rows(g + b * dense.panel() + tile * kOutputs * kBlock, packed + (tile * steps + b * kBlock) * kOutputs);

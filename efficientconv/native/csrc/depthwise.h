@@ -18,20 +18,18 @@ class Kernel3 {
     for (int i = 0; i < 9; ++i) taps_[i] = splat(filter[i]);
   }
 
-  // Calls out(i, sum) for each vector of pixels [pixel, pixel + length). Pixel `pixel` is at `from`. kBetween: the
-  // caller knows that no pixel is in the map's first or last row.
-  template <bool kBetween, class Out>
+  // Calls out(i, sum) for each vector of pixels [pixel, pixel + length).
+  template <class Out>
   EC_INLINE void convolve(int64_t pixel, int64_t length, const float* from, Out out) const {
-    Vec left = splat(beside<kBetween>(pixel, from - 1, 0)), sum = {}, right = {};
+    Vec left = pixel > 0 ? splat(beside(pixel - 1, from - 1, 0)) : Vec{}, sum = {}, right = {};
     int64_t i = 0;
-#pragma GCC unroll 3
     for (; i < length; i += kLanes) {
-      const Columns c = columns<kBetween>(pixel + i, from + i);
+      const Columns c = columns(pixel + i, from + i);
       if (i > 0) out(i - kLanes, sum + masked(moved_down(right, c.right), right_ + pixel + i - kLanes));
       sum = c.middle + masked(moved_up(left, c.left), left_ + pixel + i);
       left = c.left, right = c.right;
     }
-    const Vec last = splat(beside<kBetween>(pixel + i - 1, from + i, 2));
+    const Vec last = pixel + i < pixels_ ? splat(beside(pixel + i, from + i, 2)) : Vec{};
     out(i - kLanes, sum + masked(moved_down(right, last), right_ + pixel + i - kLanes));
   }
 
@@ -40,10 +38,9 @@ class Kernel3 {
     Vec left, middle, right;
   };
 
-  template <bool kBetween>
   EC_INLINE Columns columns(int64_t pixel, const float* from) const {
     Vec above = load_once(from - width_), here = load_once(from), below = load_once(from + width_);
-    if (!kBetween && (pixel < width_ || pixel + kLanes > pixels_ - width_)) {
+    if (pixel < width_ || pixel + kLanes > pixels_ - width_) {
       above = masked(above, above_ + pixel);
       below = masked(below, below_ + pixel);
     }
@@ -51,11 +48,9 @@ class Kernel3 {
             above * taps_[2] + here * taps_[5] + below * taps_[8]};
   }
 
-  // The sum of one of the filter's columns just before or after the vectors. The caller masks it if the pixel beside it
-  // is of another row.
-  template <bool kBetween>
+  // The sum of one of the filter's columns at a pixel just before or after the vectors.
   EC_INLINE float beside(int64_t pixel, const float* from, int column) const {
-    const float above = kBetween || above_[pixel] ? from[-width_] : 0.f, below = kBetween || below_[pixel] ? from[width_] : 0.f;
+    const float above = above_[pixel] ? from[-width_] : 0.f, below = below_[pixel] ? from[width_] : 0.f;
     return above * taps_[column][0] + from[0] * taps_[column + 3][0] + below * taps_[column + 6][0];
   }
 
@@ -70,12 +65,12 @@ class KernelAny {
   KernelAny(const Maps& maps, const TapMasks& masks, const float* filter, int64_t kernel)
       : width_(maps.width), pixels_(maps.pixels()), kernel_(kernel), masks_(masks), filter_(filter) {}
 
-  template <bool kBetween, class Out>
+  template <class Out>
   EC_INLINE void convolve(int64_t pixel, int64_t length, const float* from, Out out) const {
     const int64_t k = kernel_, p = k / 2;
     for (int64_t i = 0; i < length; i += kLanes) {
       Vec sum = {};
-      if (kBetween || (pixel + i >= p * width_ && pixel + i + kLanes <= pixels_ - p * width_)) {
+      if (pixel + i >= p * width_ && pixel + i + kLanes <= pixels_ - p * width_) {
         for (int64_t dx = 0; dx < k; ++dx) {  // between those rows, one mask serves all taps of a column
           Vec column = {};
           for (int64_t dy = 0; dy < k; ++dy) column += load(from + i + (dy - p) * width_ + dx - p) * splat(filter_[dy * k + dx]);
@@ -98,7 +93,7 @@ class KernelAny {
 // Convolves one whole map, before and after which a margin may be read: to[i] = end(sum, i).
 template <class Kernel, class End>
 void convolve_map(const Kernel& kernel, int64_t pixels, const float* from, const End& end, float* to) {
-  kernel.template convolve<false>(0, pixels, from, [&](int64_t i, Vec sum) {
+  kernel.convolve(0, pixels, from, [&](int64_t i, Vec sum) {
     if (i + kLanes <= pixels) return store(to + i, end(sum, i));
     for_first_lanes(sum, pixels - i, [&](int64_t j, auto piece) { store_as(to + i + j, end(piece, i + j)); });
   });
@@ -116,55 +111,62 @@ struct Depthwise {
   int64_t rows_of_input() const { return 1; }
   Line line() const { return Line(maps); }
 
+  // Each row is convolved piece by piece. If each piece starts at the start of one of the blocks' vectors, the results go
+  // straight to the blocks. Else they go to a line first.
   void fill(const std::vector<Run>& runs, int64_t block_stride, int64_t row_stride, float* to) const {
-    const int64_t margin = kernel / 2 * maps.width;
     std::vector<Piece> pieces;
+    std::vector<int64_t> vectors;  // where the vectors of all pieces start in row 0 of the panels
+    int64_t places = 0, longest = 0;
     for (const Run& run : runs) {
-      const bool between = run.pixel >= margin && run.pixel + run.length <= maps.pixels() - margin;
-      pieces.push_back({run.pixel, run.length, run.image * maps.channels * maps.pixels() + run.pixel,
-                        run.block * block_stride + run.at, between && run.length == kBlock});
+      if (!pieces.empty() && pieces.back().image == run.image) pieces.back().length += run.length;
+      else pieces.push_back({run.image, run.pixel, run.length, places});
+      places += run.length;
+      longest = std::max(longest, pieces.back().length);
+      for (int64_t v = static_cast<int64_t>(vectors.size()) * kLanes; v < places; v += kLanes)
+        vectors.push_back(run.block * block_stride + run.at + run.length - (places - v));
     }
-    for (int64_t row = 0; row < rows(); ++row) {
-      const int64_t c = row / multiplier;
-      if (row % multiplier == 0) prefetch_channel(maps, runs, c, kernel / 2 * (maps.width + 1), x);
-      const float* filter = filters + row * kernel * kernel;
-      if (kernel == 3) fill_row(Kernel3(maps, *masks, filter), filter, pieces, c, to + row * row_stride);
-      else fill_row(KernelAny(maps, *masks, filter, kernel), filter, pieces, c, to + row * row_stride);
+    const bool aligned = std::all_of(pieces.begin(), pieces.end(), [](const Piece& piece) { return piece.place % kLanes == 0; });
+    const int64_t reach = kernel / 2 * (maps.width + 1);
+    const Floats line(places + kLanes), margins(longest + 2 * reach + kLanes);
+    for (int64_t row = 0; row < rows(); ++row, to += row_stride) {
+      if (row % multiplier == 0) prefetch_channel(maps, runs, row / multiplier, reach, x);
+      if (aligned) {
+        convolve_row(row, pieces, margins, [&](int64_t place, Vec sum) { store(to + vectors[place / kLanes], sum); });
+        continue;
+      }
+      convolve_row(row, pieces, margins, [at = line.get()](int64_t place, Vec sum) { store(at + place, sum); });
+      for (size_t v = 0; v < vectors.size(); ++v) store(to + vectors[v], load(line + v * kLanes));
     }
   }
 
  private:
-  struct Piece {  // the part of a run that is the same for all channels
-    int64_t pixel, length, from, to;  // from: its start in the maps of channel 0. to: its start in row 0 of the panels
-    bool whole;                       // a whole block between the map's first and last rows
+  struct Piece {  // neighbouring pixels of one image
+    int64_t image, pixel, length, place;  // place: of the first pixel in the line
   };
 
-  template <class Kernel>
-  void fill_row(Kernel local, const float* filter, const std::vector<Piece>& pieces, int64_t c, float* panels) const {
-    const int64_t reach = kernel / 2 * (maps.width + 1), end = maps.numel() - reach, channel = c * maps.pixels();
-    const float* const maps_begin = x;
+  // Calls out(place, sum) for each vector of the pieces.
+  template <class Out>
+  void convolve_row(int64_t row, const std::vector<Piece>& pieces, float* margins, const Out& out) const {
+    const float* filter = filters + row * kernel * kernel;
+    if (kernel == 3) convolve_row(Kernel3(maps, *masks, filter), row, pieces, margins, out);
+    else convolve_row(KernelAny(maps, *masks, filter, kernel), row, pieces, margins, out);
+  }
+  template <class Kernel, class Out>
+  void convolve_row(const Kernel local, int64_t row, const std::vector<Piece>& pieces, float* margins, const Out& out) const {
     for (const Piece& piece : pieces) {
-      const int64_t pixel = piece.pixel, length = piece.length, at = channel + piece.from;
-      float* to = panels + piece.to;
-      if (at < reach || at + round_up(length, kLanes) > end) convolve_checked(pixel, length, maps_begin + at, filter, to);
-      else if (piece.whole)
-        local.template convolve<true>(pixel, kBlock, maps_begin + at, [to](int64_t i, Vec sum) { store(to + i, sum); });
-      else
-        local.template convolve<false>(pixel, length, maps_begin + at, [to, length](int64_t i, Vec sum) {
-          if (i + kLanes <= length) store(to + i, sum);
-          else for_first_lanes(sum, length - i, [&](int64_t j, auto piece) { store_as(to + i + j, piece); });
-        });
+      const int64_t at = (piece.image * maps.channels + row / multiplier) * maps.pixels() + piece.pixel;
+      local.convolve(piece.pixel, piece.length, readable(at, piece.length, margins), [&](int64_t i, Vec sum) { out(piece.place + i, sum); });
     }
   }
 
-  // The same one pixel at a time, near the ends of x's memory, where vectors would read outside.
-  void convolve_checked(int64_t pixel, int64_t length, const float* from, const float* filter, float* to) const {
-    for (int64_t i = 0; i < length; ++i) {
-      float sum = 0;
-      for (int64_t tap = 0; tap < kernel * kernel; ++tap)
-        if (masks->of(tap)[pixel + i]) sum += from[i + masks->shift(tap)] * filter[tap];
-      to[i] = sum;
-    }
+  // The pixels from `at` on, around which all taps may be read: in x or, near the ends of x's memory, a copy in `margins`.
+  const float* readable(int64_t at, int64_t length, float* margins) const {
+    const int64_t reach = kernel / 2 * (maps.width + 1), first = at - reach, last = at + round_up(length, kLanes) + reach;
+    if (first >= 0 && last <= maps.numel()) return x + at;
+    const int64_t begin = std::max<int64_t>(0, first), end = std::min(last, maps.numel());
+    std::fill_n(margins, last - first, 0.f);
+    std::copy(x + begin, x + end, margins + begin - first);
+    return margins + reach;
   }
 };
 

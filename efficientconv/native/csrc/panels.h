@@ -2,7 +2,8 @@
 //
 // A source fills it from the maps: row r of block b starts at b * block_stride + r * row_stride. Row `channel` of `Pixels`
 // holds the channel's pixels. Row channel * k^2 + tap of `Patches` holds the channel's pixels under the tap. Row `channel` of
-// `Depthwise` (depthwise.h) holds the channel's k x k convolution.
+// `Depthwise` (depthwise.h) holds the channel's k x k convolution. A source may write any numbers into the lanes behind the
+// last pixel, up to a whole vector: clear_tail makes them zero.
 #pragma once
 
 #include "blocks.h"
