@@ -230,6 +230,17 @@ def test_layer_is_the_same_after(habit: Callable, name: str) -> None:
         torch.testing.assert_close(set_backend(new, backend)(x), layer(x))
 
 
+@pytest.mark.parametrize("habit", [exported, in_onnx], ids=lambda habit: habit.__name__)
+@pytest.mark.parametrize("kernel, padding", [(2, 0), (2, 1), (3, 1), (3, 2), ((2, 3), (1, 2))], ids=str)
+def test_exported_cells_fit_maps_of_any_size(kernel: int | tuple, padding: int | tuple, habit: Callable) -> None:
+    """Also where the last cell is not whole, or the grid is shifted."""
+    layer = make("spatial_bottleneck", kernel_size=kernel, padding=padding, bias=True)
+    program = habit(layer, lambda: layer)
+    for h, w in ((8, 8), (11, 6), (6, 11), (9, 9), (5, 4)):
+        x = maps("spatial_bottleneck", h, w, batch=3)
+        torch.testing.assert_close(program(x), layer(x))
+
+
 @pytest.mark.parametrize("name", "cfkl")
 def test_a_network_can_be_traced_for_its_features(name: str) -> None:
     network = create_model(name, 10, layout="cifar", width=0.25).eval()
