@@ -89,7 +89,7 @@ def compiler() -> str:
 def flags() -> list[str]:
     """The compiler's flags on this machine."""
     chosen = ["-O3", "-std=c++20", "-fPIC", "-fopenmp", "-ffp-contract=fast", "-Wno-psabi", "-fvisibility=hidden"]
-    chosen.append(f"-D_GLIBCXX_USE_CXX11_ABI={int(torch._C._GLIBCXX_USE_CXX11_ABI)}")
+    chosen.append(f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}")
     if lanes() == 16:
         chosen += ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
     if torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512"):
