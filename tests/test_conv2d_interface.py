@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import io
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,6 +101,26 @@ def test_unbatched_maps_work_where_torchs_do(name: str) -> None:
 def test_maps_of_too_few_dimensions_are_refused_in_torchs_words(name: str, shape: tuple[int, ...]) -> None:
     with pytest.raises(RuntimeError, match="conv2d, but got input of size|Padding length should be less than"):
         make(name)(torch.randn(shape))
+
+
+REFUSED_BY_TORCH: list[dict] = [
+    {"in_channels": 6, "out_channels": 8, "groups": 4}, {"in_channels": 8, "out_channels": 6, "groups": 4},
+    {"groups": 0}, {"groups": -1}, {"padding": "full"}, {"padding": ""}, {"padding_mode": "zero"}, {"padding_mode": None},
+]  # fmt: skip
+
+
+@EACH_LAYER
+@pytest.mark.parametrize("wrong", REFUSED_BY_TORCH, ids=str)
+def test_wrong_arguments_are_refused_in_torchs_words(name: str, wrong: dict) -> None:
+    """Its sets have no order: the words in any order, and in ours the values besides."""
+    layer, (n, m, args) = LAYERS.get(name), NEEDS[name]
+    if not wrong.keys() <= inspect.signature(layer).parameters.keys():
+        return
+    with pytest.raises(ValueError) as torchs:
+        nn.Conv2d(**{"in_channels": n, "out_channels": m, "kernel_size": 3, **wrong})
+    with pytest.raises(torchs.type) as ours:
+        layer(**{"in_channels": n, "out_channels": m, "kernel_size": 3, **args, **wrong})
+    assert set(re.findall(r"\w+", str(torchs.value))) <= set(re.findall(r"\w+", str(ours.value)))
 
 
 @EACH_LAYER
