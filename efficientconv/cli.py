@@ -129,8 +129,8 @@ def one_line() -> Iterator[None]:
 
 def explain(error: Exception) -> str:
     """One line that says what was wrong and what to do."""
-    if isinstance(error, MissingConfigException) and "/" in error.missing_cfg_file:
-        group, _, name = error.missing_cfg_file.rpartition("/")
+    if isinstance(error, MissingConfigException) and "/" in (missing := error.missing_cfg_file or ""):
+        group, _, name = missing.rpartition("/")
         options = error.options or choices(group)  # of a list Hydra names none
         return f"unknown {group} '{name}': {did_you_mean(name, options)}"
     if isinstance(error, MissingMandatoryValue):

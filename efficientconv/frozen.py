@@ -80,9 +80,9 @@ class PackedLayer(Frozen):
 
     def __init__(self, layer: ConvLayer, contiguous: nn.Module | None):
         super().__init__()
-        conv = layer.conv
+        conv: Any = layer.conv
         self.contiguous, self.residual, self.in_channels = contiguous, layer.residual, conv.in_channels
-        self.geometry = conv.padding, conv.stride, conv.dilation, conv.groups
+        self.geometry: tuple[Any, ...] = conv.padding, conv.stride, conv.dilation, conv.groups
         self.bias = conv.bias.detach()
         self.weight = self._packed(conv.weight.detach())
 

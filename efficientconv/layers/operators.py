@@ -72,7 +72,8 @@ def _stem(
 ) -> Tensor:  # fmt: skip
     """max_pool(relu(batch norm(convolution))), for inference; pool: kernel, stride, padding."""
     y = F.relu(F.batch_norm(F.conv2d(x, weight, stride=stride, padding=padding), mean, var, gamma, beta, False, 0.0, eps))
-    return F.max_pool2d(y, *pool)
+    kernel, step, around = pool
+    return F.max_pool2d(y, kernel, step, around)
 
 
 # ---------------------------------------------------------------- registration

@@ -22,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -168,7 +169,7 @@ def _run(commands: Sequence[Sequence[str | Path]], folder: Path) -> None:
     """
     environment, end = os.environ | {"TMPDIR": str(folder)}, time.monotonic() + TIME_LIMIT
     watched, held = os.pipe()
-    pipes = {"stdin": watched, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    pipes: dict[str, Any] = {"stdin": watched, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     running: list[subprocess.Popen[str]] = []
     try:
         for command in commands:
