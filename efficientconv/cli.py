@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import hydra
 import yaml
-from hydra._internal.utils import get_args_parser
+from hydra._internal.utils import get_args_parser  # Hydra's options; it has no public name for them
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
@@ -129,8 +129,8 @@ def one_line() -> Iterator[None]:
 
 def explain(error: Exception) -> str:
     """One line that says what was wrong and what to do."""
-    if isinstance(error, MissingConfigException) and "/" in error.missing_cfg_file:
-        group, _, name = error.missing_cfg_file.rpartition("/")
+    if isinstance(error, MissingConfigException) and "/" in (missing := error.missing_cfg_file or ""):
+        group, _, name = missing.rpartition("/")
         options = error.options or choices(group)  # of a list Hydra names none
         return f"unknown {group} '{name}': {did_you_mean(name, options)}"
     if isinstance(error, MissingMandatoryValue):

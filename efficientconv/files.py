@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO, TypeVar
+from typing import IO, Any, BinaryIO, TypeVar
 
 from efficientconv.errors import UserError
 
@@ -65,7 +65,7 @@ def write_atomically(path: Path, data: bytes | memoryview) -> None:
 
 
 @contextmanager
-def replacing(path: Path, mode: str = "b", **options: str) -> Iterator[IO]:
+def replacing(path: Path, mode: str = "b", **options: Any) -> Iterator[IO]:
     """A file, open for writing in `mode` b or t, that replaces `path` at the end. Raises OSError.
 
     If the writing ends early, `path` stays as it was.

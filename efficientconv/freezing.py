@@ -13,6 +13,8 @@ run in one call (frozen_network.py).
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -62,7 +64,8 @@ def freeze(model: nn.Module) -> nn.Module:
 
 def _frozen(layer: ConvLayer) -> nn.Module:
     """`layer` frozen, or `layer` itself if it cannot be."""
-    conv, backends = layer.conv, {layer.layer_backend, getattr(layer.conv, "layer_backend", "auto")}
+    conv: Any = layer.conv
+    backends = {layer.layer_backend, getattr(conv, "layer_backend", "auto")}
     if layer.norm_behind or not takes_norm(layer.bn) or not are_plain([layer]) or backends - {"auto", "native"}:
         return layer
     if any(module.training for module in layer.modules()):

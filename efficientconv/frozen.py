@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._ops import OpOverload
-from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from efficientconv.errors import UserError, refuse_frozen
@@ -15,6 +14,7 @@ from efficientconv.folding import scale_and_shift
 from efficientconv.layers import ChannelBottleneckConv2d, ConvLayer, SpatialBottleneckConv2d
 from efficientconv.layers.backend import norm_of
 from efficientconv.layers.operators import ops
+from efficientconv.layers.watchers import is_transformed
 from efficientconv.native import build
 
 
@@ -80,16 +80,16 @@ class PackedLayer(Frozen):
 
     def __init__(self, layer: ConvLayer, contiguous: nn.Module | None):
         super().__init__()
-        conv = layer.conv
+        conv: Any = layer.conv
         self.contiguous, self.residual, self.in_channels = contiguous, layer.residual, conv.in_channels
-        self.geometry = conv.padding, conv.stride, conv.dilation, conv.groups
+        self.geometry: tuple[Any, ...] = conv.padding, conv.stride, conv.dilation, conv.groups
         self.bias = conv.bias.detach()
         self.weight = self._packed(conv.weight.detach())
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dtype != torch.float32 and torch.is_autocast_enabled("cpu"):
             x = x.float()
-        if self.contiguous is not None and not _is_transformed() and x.is_contiguous():
+        if self.contiguous is not None and not is_transformed() and x.is_contiguous():
             return self.contiguous(x)
         self._check(x)
         if x.numel() == 0:
@@ -143,16 +143,8 @@ def is_plain(x: Tensor) -> bool:
     """Whether x are maps in float32 on the CPU, and nobody wants gradients, a transform or a program of them."""
     return (
         type(x) is Tensor and x.dim() == 4 and x.dtype == torch.float32 and x.is_cpu
-        and not (x.requires_grad and torch.is_grad_enabled()) and not _is_transformed() and not torch.compiler.is_exporting()
+        and not (x.requires_grad and torch.is_grad_enabled()) and not is_transformed() and not torch.compiler.is_exporting()
     )  # fmt: skip
-
-
-def _is_transformed() -> bool:
-    """Whether a transform of torch.func or forward-mode differentiation sees the tensors."""
-    return torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
-
-
-_is_transformed._dynamo_marked_constant = True  # type: ignore[attr-defined]  # as in layers/backend.py
 
 
 @torch.no_grad()

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import _has_any_global_hook
 
 from efficientconv.frozen import Frozen, FrozenLayer, FrozenLinear, PackedLayer, is_plain
 from efficientconv.layers.backend import norm_of
+from efficientconv.layers.watchers import has_global_hooks, is_dispatched
 from efficientconv.models.entry import NO_POOL, takes_stem_kernel, window_of
 from efficientconv.models.network import Head, Network, Stage
 
@@ -68,8 +68,8 @@ class _OneCall:
 def _is_observed() -> bool:
     """Whether something wants to see the operators one by one, or to compute in another type."""
     return (
-        torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling() or torch.jit.is_tracing() or _has_any_global_hook()
-        or torch._C._len_torch_dispatch_stack() > 0
+        torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling() or torch.jit.is_tracing() or has_global_hooks()
+        or is_dispatched()
     )  # fmt: skip
 
 

@@ -61,7 +61,7 @@ def _images(models: dict[Key, nn.Module], sizes: dict[Key, int], batch_size: int
     """Images for each network. Puts the networks on the device."""
     images, noise = {}, torch.Generator().manual_seed(0)
     for name, model in models.items():
-        model.to(device, memory_format=torch.channels_last)
+        model.to(device).to(memory_format=torch.channels_last)
         made = torch.randn(batch_size, 3, sizes[name], sizes[name], generator=noise)
         images[name] = made.to(device, memory_format=torch.channels_last)
     return images

@@ -51,7 +51,9 @@ ConfigStore.instance().store(group="hydra/launcher", name="local", node=LocalCon
 class GridSweeper(Sweeper):
     """Trains every combination, prints accuracy and cost by configuration, and leaves with the sweep's exit code."""
 
-    config: DictConfig  # given to setup
+    hydra_context: HydraContext  # these three come with setup
+    launcher: Launcher
+    config: DictConfig
 
     def __init__(self, params: dict[str, str] | None = None):
         self.params = params or {}

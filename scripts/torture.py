@@ -173,7 +173,7 @@ def read_status(folder: Path) -> dict:
 
 def differences(unbroken: Path, broken: Path) -> list[str]:
     """The parts that are not bitwise the same, except times."""
-    states = [load_newest(folder / "checkpoints")[1] for folder in (unbroken, broken)]
+    states = [load_newest(folder / "checkpoints")[1] for folder in (unbroken, broken)]  # type: ignore[index]  # none is empty
     found = []
     for part in ("model", "ema"):
         old, new = (state[part] or {} for state in states)

@@ -32,7 +32,7 @@ MISTAKES = [
     ("wrong type", ["trainer.epochs=three"], "trainer.epochs: input should be a valid integer, got 'three'"),
     ("0..255", ["data.mean=[123.7,116.3,103.5]"], "data.mean: images are in 0..1: divide by 255, got [123.7"),
     ("topology and width", ["model=f", "model.width=0.1"], "choose a width that is a power of two"),
-    ("groups and width", ["model=h", "model.width=0.01"], "groups=4 does not divide 1 input"),
+    ("groups and width", ["model=h", "model.width=0.01"], "in_channels=1, groups=4"),
     ("image size", ["model=a", "model.layout=imagenet"], "image_size=32 is too small for layout=imagenet"),
     ("no data", ["data=folder", "data.root=nowhere"], "nowhere': set data.root to one that holds train/<class>/"),
     ("batch", ["trainer.global_batch_size=5000"], "trainer.global_batch_size=5000 is more than the 1295 training images"),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import io
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,6 +101,26 @@ def test_unbatched_maps_work_where_torchs_do(name: str) -> None:
 def test_maps_of_too_few_dimensions_are_refused_in_torchs_words(name: str, shape: tuple[int, ...]) -> None:
     with pytest.raises(RuntimeError, match="conv2d, but got input of size|Padding length should be less than"):
         make(name)(torch.randn(shape))
+
+
+REFUSED_BY_TORCH: list[dict] = [
+    {"in_channels": 6, "out_channels": 8, "groups": 4}, {"in_channels": 8, "out_channels": 6, "groups": 4},
+    {"groups": 0}, {"groups": -1}, {"padding": "full"}, {"padding": ""}, {"padding_mode": "zero"}, {"padding_mode": None},
+]  # fmt: skip
+
+
+@EACH_LAYER
+@pytest.mark.parametrize("wrong", REFUSED_BY_TORCH, ids=str)
+def test_wrong_arguments_are_refused_in_torchs_words(name: str, wrong: dict) -> None:
+    """Its sets have no order: the words in any order, and in ours the values besides."""
+    layer, (n, m, args) = LAYERS.get(name), NEEDS[name]
+    if not wrong.keys() <= inspect.signature(layer).parameters.keys():
+        return
+    with pytest.raises(ValueError) as torchs:
+        nn.Conv2d(**{"in_channels": n, "out_channels": m, "kernel_size": 3, **wrong})
+    with pytest.raises(torchs.type) as ours:
+        layer(**{"in_channels": n, "out_channels": m, "kernel_size": 3, **args, **wrong})
+    assert set(re.findall(r"\w+", str(torchs.value))) <= set(re.findall(r"\w+", str(ours.value)))
 
 
 @EACH_LAYER
@@ -228,6 +250,17 @@ def test_layer_is_the_same_after(habit: Callable, name: str) -> None:
     x = maps(name, 11, 6, batch=3)
     for backend in ("auto", "reference"):
         torch.testing.assert_close(set_backend(new, backend)(x), layer(x))
+
+
+@pytest.mark.parametrize("habit", [exported, in_onnx], ids=lambda habit: habit.__name__)
+@pytest.mark.parametrize("kernel, padding", [(2, 0), (2, 1), (3, 1), (3, 2), ((2, 3), (1, 2))], ids=str)
+def test_exported_cells_fit_maps_of_any_size(kernel: int | tuple, padding: int | tuple, habit: Callable) -> None:
+    """Also where the last cell is not whole, or the grid is shifted."""
+    layer = make("spatial_bottleneck", kernel_size=kernel, padding=padding, bias=True)
+    program = habit(layer, lambda: layer)
+    for h, w in ((8, 8), (11, 6), (6, 11), (9, 9), (5, 4)):
+        x = maps("spatial_bottleneck", h, w, batch=3)
+        torch.testing.assert_close(program(x), layer(x))
 
 
 @pytest.mark.parametrize("name", "cfkl")

@@ -5,16 +5,19 @@ from __future__ import annotations
 import copy
 import itertools
 import re
+from collections import OrderedDict
 
 import numpy as np
 import pytest
 import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from conftest import command
 from efficientconv import convert, count
 from efficientconv.complexity import Cost
+from efficientconv.conversion import Report
 from efficientconv.decomposition import start_from_weight
 from efficientconv.errors import UserError
 from efficientconv.layers import SICConv2d, StandardConv2d, UnravelledConv2d
@@ -75,6 +78,80 @@ def test_the_report_has_the_costs_of_both_networks(name: str) -> None:
         "1 x 1: nothing inside a channel", "depthwise: nothing between channels",
     }  # fmt: skip
     model(torch.randn(2, 3, 64, 64)).sum().backward()
+
+
+# ---------------------------------------------------------------- the networks of timm, and one in its style
+
+
+class Conv2dSame(nn.Conv2d):
+    """As timm's: pads at each call, and more at the end than at the beginning."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        sizes = zip(x.shape[2:], self.kernel_size, self.stride)
+        rows, columns = (max((-(-size // s) - 1) * s + k - size, 0) for size, k, s in sizes)
+        return super().forward(F.pad(x, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)))
+
+
+class BatchNormAct2d(nn.BatchNorm2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.silu(super().forward(x))
+
+
+class ConvNormAct(nn.Module):
+    def __init__(self, n: int, m: int, kernel: int, stride: int = 1, groups: int = 1):
+        super().__init__()
+        self.conv = nn.Conv2d(n, m, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.bn = BatchNormAct2d(m)
+
+    @property
+    def out_channels(self) -> int:
+        return self.conv.out_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn(self.conv(x))
+
+
+class SqueezeExcite(nn.Module):
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv_reduce, self.conv_expand = nn.Conv2d(channels, 2, 1), nn.Conv2d(2, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.conv_expand(F.silu(self.conv_reduce(x.mean((2, 3), keepdim=True)))).sigmoid()
+
+
+def in_timms_style() -> nn.Module:
+    whole, depthwise, point = ConvNormAct(8, 12, 3, 2), ConvNormAct(12, 12, 3, groups=12), ConvNormAct(12, 6, 1)
+    blocks = nn.Sequential(whole, depthwise, SqueezeExcite(12), point, ConvNormAct(point.out_channels, 4, 3, groups=2))
+    return nn.Sequential(OrderedDict(conv_stem=Conv2dSame(3, 8, 3, 2), bn1=BatchNormAct2d(8), blocks=blocks))
+
+
+TIMM_KEEPS = {
+    "Conv2dSame is more than a convolution", "1 x 1: nothing inside a channel", "depthwise: nothing between channels",
+    "not chosen",
+}  # fmt: skip
+
+
+def converted(network: nn.Module) -> Report:
+    """With all bases of 3 x 3, where the network computes what it did."""
+    network, images = network.double().eval(), torch.randn(2, 3, 65, 64, dtype=torch.float64)
+    before, small = network(images), lambda _, conv: max(conv.kernel_size) <= 3
+    report = convert(network, "unravelled", bases=9, init="svd", where=small, shape=(3, 65, 64))
+    torch.testing.assert_close(network(images), before, rtol=1e-9, atol=1e-9 * before.abs().max().item())
+    assert {layer.reason for layer in report.skipped} <= TIMM_KEEPS
+    assert report.after.macs == count(network, (3, 65, 64)).macs
+    return report
+
+
+def test_a_network_in_timms_style_keeps_what_is_more_than_a_convolution() -> None:
+    report = converted(network := in_timms_style())
+    assert [layer.name for layer in report.replaced] == ["blocks.0.conv", "blocks.4.conv"]
+    assert report.skipped[0].reason == "Conv2dSame is more than a convolution" and network.blocks[0].out_channels == 12
+
+
+@pytest.mark.parametrize("name, replaced", [("resnet18", 16), ("tf_efficientnetv2_b0", 3), ("regnety_002", 14)])
+def test_networks_of_timm(name: str, replaced: int) -> None:
+    assert len(converted(pytest.importorskip("timm").create_model(name)).replaced) == replaced
 
 
 # ---------------------------------------------------------------- one convolution

@@ -21,6 +21,7 @@ from efficientconv.engine.trainer import Trainer
 from efficientconv.errors import UserError
 from efficientconv.gpu_day.correctness import PRECISIONS, ROUNDINGS, compared, logits
 from efficientconv.latency import measure_latency
+from efficientconv.layers import SpatialBottleneckConv2d
 from efficientconv.layers.backend import set_backend
 from efficientconv.models import create_model
 from test_data_helpers import NUM_IMAGES, SIZE, config_for, make_photos
@@ -107,6 +108,17 @@ def test_a_compiled_step_is_the_eager_one(name, mode, precision, full_float32):
     compiled, eager = (logits(GPU, name, precision, STEPS, compile=compile, compile_mode=mode) for compile in (True, False))
     rounding = (eager - logits(CPU, name, "float64", STEPS)).abs().max()
     assert (compiled - eager).abs().max() <= ROUNDINGS * rounding
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_spatial_bottleneck_is_exported_with_any_height_and_width(strict):
+    made = {"device": GPU, "dtype": torch.float64}
+    layer, x = SpatialBottleneckConv2d(4, 4, 2, padding=1, **made), torch.randn(2, 4, 8, 8, **made)
+    h, w = (torch.export.Dim(side, min=4) for side in "hw")
+    program = torch.export.export(layer, (x,), dynamic_shapes=({2: h, 3: w},), strict=strict).module()
+    for sides in ((8, 8), (11, 6), (5, 9)):
+        x = torch.randn(2, 4, *sides, **made)
+        torch.testing.assert_close(program(x), layer(x))
 
 
 @pytest.mark.parametrize("name", CASES)

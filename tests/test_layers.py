@@ -311,14 +311,14 @@ REFUSALS = {
     ),
     "groups of inputs": (
         lambda: build_layer("grouped", 6, 8, kernel_size=3, groups=4),
-        ["groups=4", "6 input", "8 output", "choose a divisor"],
+        ["in_channels=6, groups=4", "choose a divisor"],
     ),
     "groups of outputs": (
         lambda: build_layer("grouped", 8, 6, kernel_size=3, groups=4),
-        ["groups=4", "8 input", "6 output", "choose a divisor"],
+        ["out_channels=6, groups=4", "choose a divisor"],
     ),
-    "no groups": (lambda: build_layer("grouped", 8, 8, kernel_size=3, groups=0), ["groups=0", "choose a divisor"]),
-    "groups=true": (lambda: build_layer("grouped", 8, 8, kernel_size=3, groups=True), ["groups=True", "choose a divisor"]),
+    "no groups": (lambda: build_layer("grouped", 8, 8, kernel_size=3, groups=0), ["groups=0", "positive integer"]),
+    "groups=true": (lambda: build_layer("grouped", 8, 8, kernel_size=3, groups=True), ["groups=True", "positive integer"]),
     "odd channels": (
         lambda: build_layer("channel_bottleneck", 5, 5, kernel_size=3),
         ["5 input channels", "choose an even number"],
@@ -393,8 +393,8 @@ OUT_OF_RANGE = {
     "dilation=(1, 0) is out of range; choose 1 or more": {"dilation": (1, 0)},
     "dilation=4294967296 is out of range; choose 2147483647 or less": {"dilation": 2**32},
     "padding=-1 is out of range; choose 0 or more": {"padding": -1},
-    "padding='full' should be one of same, valid, or an int or pair of ints": {"padding": "full"},
-    "padding_mode='mirror' must be one of zeros, reflect, replicate, circular": {"padding_mode": "mirror"},
+    "Invalid padding string 'full', should be one of same, valid, or an int or pair of ints": {"padding": "full"},
+    "padding_mode must be one of zeros, reflect, replicate, circular, but got padding_mode='x'": {"padding_mode": "x"},
 }
 
 

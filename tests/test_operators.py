@@ -101,6 +101,20 @@ def test_first_layers_and_pools_pass_torchs_checks(order: torch.memory_format) -
     torch.library.opcheck(ops.max_pool.default, (x, [2, 2, 0]))
 
 
+@needs_kernels
+@pytest.mark.parametrize("order", ORDERS)
+def test_frozen_layers_and_their_weights_pass_torchs_checks(order: torch.memory_format) -> None:
+    x, filters, vector = torch.randn(2, 12, 5, 7).contiguous(memory_format=order), torch.randn(12, 1, 3, 3), torch.rand(12)
+    for topology, fan in ((PLANE, 6), (FULL, 12)):
+        unfrozen = torch.randn(12, fan, 1, 1), vector, 12, *topology
+        torch.library.opcheck(ops.frozen_weight.default, unfrozen)
+        arguments = (x, x, filters, ops.frozen_weight(*unfrozen), vector, 3, *topology)
+        torch.library.opcheck(ops.frozen_layer.default, arguments)
+    cells, projection = torch.randn(2, 12, 1, 2, 2), torch.randn(12, 12, 1, 1)
+    arguments = (x, x, cells[0], projection, cells[1], vector, 2, 1)
+    torch.library.opcheck(ops.frozen_spatial_bottleneck.default, arguments)
+
+
 def layer_of(name: str, **args: object) -> nn.Module:
     needs = {"topological": {"topology": Topology((3, 4), (2, 3))}, "unravelled": {"bases": 2}, "grouped": {"groups": 2}}
     torch.manual_seed(0)

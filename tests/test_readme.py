@@ -25,10 +25,11 @@ from efficientconv import count, create_model
 from efficientconv.cli import compose
 from efficientconv.config import RunConfig
 from efficientconv.data.sets.imagenet import COMPLETE
+from efficientconv.errors import UserError
 from efficientconv.files import CONFIG_DIR
-from efficientconv.layers import LAYERS
+from efficientconv.layers import LAYERS, SICConv2d
 from efficientconv.results.findings import findings
-from efficientconv.results.readme import BLOCK, TABLES, pages, updated
+from efficientconv.results.readme import BLOCK, TABLES, layers, pages, updated
 from efficientconv.validation import validate
 
 TEXTS = {str(path.relative_to(ROOT)): path.read_text() for path in pages()}
@@ -202,6 +203,12 @@ def test_no_page_has_a_table_of_more_than_eight_columns():
     paths = [*ROOT.glob("results/**/*.md"), *pages()]
     rules = {path: re.findall(r"^\|[-| ]+\|$", path.read_text(), re.MULTILINE) for path in paths}
     assert rules and not [path for path, found in rules.items() if any(rule.count("|") > 9 for rule in found)]
+
+
+def test_a_layer_must_state_its_cost(monkeypatch):
+    monkeypatch.setattr(SICConv2d, "__doc__", "A new layer.")
+    with pytest.raises(UserError, match="SICConv2d: its docstring says no cost"):
+        layers()
 
 
 def test_no_table_is_left_out():

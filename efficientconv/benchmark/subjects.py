@@ -146,7 +146,7 @@ def _layer(layer: str, channels: int, args: dict) -> nn.Module:
     return build_layer(layer, channels, channels, **args)
 
 
-def _first_layer(network: nn.Module, x: Tensor) -> tuple[ConvLayer, Tensor]:
+def _first_layer(network: Any, x: Tensor) -> tuple[ConvLayer, Tensor]:
     """The first layer behind the stem, and its input. Of a network of layers, its first layer."""
     if not isinstance(network, Network):
         return network[0], x

@@ -103,5 +103,5 @@ def _copied(image: Image.Image) -> np.ndarray:
     rows = max(1, COPIED_AT_ONCE // image.width)
     for top in range(0, image.height, rows):
         bottom = min(top + rows, image.height)
-        pixels[top:bottom] = image if rows >= image.height else image.crop((0, top, image.width, bottom))
+        pixels[top:bottom] = np.asarray(image if rows >= image.height else image.crop((0, top, image.width, bottom)))
     return pixels

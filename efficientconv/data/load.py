@@ -96,7 +96,7 @@ def _decode_chunk(paths: list[str], size: int, resize_others: bool) -> tuple[np.
     pixels, reasons = np.zeros((len(paths), size, size, 3), np.uint8), {}
     for place, path in enumerate(paths):
         try:
-            pixels[place] = whole_image(path, size, resize_others)
+            pixels[place] = np.asarray(whole_image(path, size, resize_others))
         except DamagedImage as error:
             reasons[place] = error.reason
     return pixels, reasons

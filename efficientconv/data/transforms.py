@@ -91,7 +91,7 @@ class TrainTransform:
         damaged: Damaged = {}
         for place, index in enumerate(task.indices.tolist()):
             pixels, sound[place] = self._first_sound(index, damaged)
-            target[place] = self.frame(pixels, index, task.numbers[place], task.epoch)
+            target[place] = self.frame(pixels, index, task.numbers[place], task.epoch)  # type: ignore[index]  # of training
         return self.images.labels.numpy()[sound], damaged
 
     def _first_sound(self, index: int, damaged: Damaged) -> tuple[np.ndarray, int]:
@@ -148,7 +148,7 @@ def random_box(height: int, width: int, min_area: float, rng: np.random.Generato
     """(top, left, height, width) as torchvision's RandomResizedCrop draws it, of min_area to all of the image."""
     for _ in range(ATTEMPTS):
         area = height * width * rng.uniform(min_area, 1)
-        aspect = math.exp(rng.uniform(*map(math.log, ASPECTS)))
+        aspect = math.exp(rng.uniform(math.log(ASPECTS[0]), math.log(ASPECTS[1])))
         w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < w <= width and 0 < h <= height:
             return int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w

@@ -110,8 +110,8 @@ def _is_weights(value: object) -> bool:
 
 
 def _newest_first(folder: Path) -> list[Path]:
-    paths = [path for path in folder.glob("step-*.pt") if _NAME.fullmatch(path.name)]
-    return sorted(paths, key=lambda path: int(_NAME.fullmatch(path.name)[1]), reverse=True)
+    steps = {path: int(named[1]) for path in folder.glob("step-*.pt") if (named := _NAME.fullmatch(path.name))}
+    return sorted(steps, key=steps.__getitem__, reverse=True)
 
 
 def _digest(data: bytes | memoryview) -> str:

@@ -167,7 +167,7 @@ def network(config: RunConfig, num_classes: int, image_size: int | None, device:
     if device.type == "cpu":
         compile_kernels(model)
     memory_format = torch.channels_last if config.trainer.channels_last else torch.contiguous_format
-    return model.to(device, memory_format=memory_format)
+    return model.to(device).to(memory_format=memory_format)
 
 
 def _synchronized(model: nn.Module, device: torch.device) -> nn.Module:

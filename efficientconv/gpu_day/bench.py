@@ -95,7 +95,7 @@ class Bench:
         config = validate(TrainerConfig, defaults | changed, where="trainer")
         torch.manual_seed(0)
         memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
-        model = set_backend(self.network(name, layout), backend).to(self.device, memory_format=memory_format)
+        model = set_backend(self.network(name, layout), backend).to(self.device).to(memory_format=memory_format)
         optim = OptimConfig(name="sgd", lr=1e-3, momentum=0.9, nesterov=False, weight_decay=1e-4)
         schedule = ScheduleConfig(name="cosine")
         return Trainer(model, config, optim, schedule, seed=0, steps_per_epoch=ENDLESS, device=self.device)

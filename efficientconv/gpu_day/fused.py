@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,8 @@ def layers(bench: Bench) -> Iterator[Row]:
     """
     backends = ("triton", "reference") if bench.device.type == "cuda" else ("reference",)
     for name in bench.models("ckmi"):
-        first = bench.network(name, bench.layout).stages["stage2"].layers[0].to(bench.device)
+        network: Any = bench.network(name, bench.layout)
+        first = network.stages["stage2"].layers[0].to(bench.device)
         channels, side = first.conv.in_channels, 8 if bench.tiny else 36
         x, dy = (torch.randn(bench.batch, channels, side, side, device=bench.device) for _ in range(2))
         x, dy = (maps.bfloat16().contiguous(memory_format=torch.channels_last) for maps in (x, dy))

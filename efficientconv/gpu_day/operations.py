@@ -62,7 +62,7 @@ def _jobs(bench: Bench, device: torch.device, dtype: torch.dtype) -> dict[str, J
     jobs: dict[str, Job] = {"copy": lambda: target.copy_(source), "product": lambda: square @ square}
     jobs["residual connection and ReLU"] = lambda: torch.relu(x + x)
     for name, module in _modules().items():
-        jobs |= _passes(name, module.to(device, dtype=dtype, memory_format=torch.channels_last), x)
+        jobs |= _passes(name, module.to(device, dtype).to(memory_format=torch.channels_last), x)
     return jobs
 
 

@@ -21,10 +21,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from torch._ops import OpOverload
-from torch.nn.modules.module import _has_any_global_hook
 
 from efficientconv.errors import UserError, did_you_mean, refuse_frozen
 from efficientconv.layers.operators import DEVICES, Norm
+from efficientconv.layers.watchers import constant, has_global_hooks
 from efficientconv.native import build
 
 BACKENDS = ("auto", "reference", "native", "triton")
@@ -130,7 +130,7 @@ def runs_triton(layer: nn.Module, x: Tensor, conv: HasOperator, bn: nn.BatchNorm
 
 def are_plain(modules: Iterable[nn.Module | None]) -> bool:
     """Whether `modules` and the modules inside them have the known forwards, plain weights and no hooks."""
-    return not _has_any_global_hook() and _are_plain(modules)
+    return not has_global_hooks() and _are_plain(modules)
 
 
 def takes_norm(bn: object) -> bool:
@@ -157,6 +157,7 @@ def is_fast_autocast() -> bool:
     return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16 and multiplies_bfloat16()
 
 
+@constant
 def multiplies_bfloat16() -> bool:
     """Whether the processor has instructions for bfloat16. Without them PyTorch is slower in bfloat16 than in float32."""
     has = torch.cpu.get_capabilities()
@@ -165,7 +166,7 @@ def multiplies_bfloat16() -> bool:
 
 def is_called_plainly(module: nn.Module) -> bool:
     """Whether a call of `module` runs the forward of its class and nothing else: no hooks, no other forward."""
-    return not (_has_any_global_hook() or has_hooks(module) or "forward" in module.__dict__)
+    return not (has_global_hooks() or has_hooks(module) or "forward" in module.__dict__)
 
 
 def has_hooks(module: nn.Module) -> bool:
@@ -210,10 +211,6 @@ def _interprets_triton() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
+@constant
 def _has_kernels() -> bool:
     return build.available()
-
-
-# torch.compiler.assume_constant_result sets the same mark, but imports the compiler, which takes as long as torch
-for constant in (_has_kernels, multiplies_bfloat16):
-    constant._dynamo_marked_constant = True  # type: ignore[attr-defined]

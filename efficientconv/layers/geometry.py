@@ -1,4 +1,7 @@
-"""nn.Conv2d's arguments, checked once, and the attributes that layers share with nn.Conv2d."""
+"""nn.Conv2d's arguments, checked once, and the attributes that layers share with nn.Conv2d.
+
+What nn.Conv2d refuses is refused in its words, and with the values. Other wrong sizes it does not see, or it fails inside.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,7 @@ def geometry(kernel_size: Size, stride: Size, padding: Padding, dilation: Size, 
     """
     kernel, steps, spread = pair("kernel_size", kernel_size), pair("stride", stride), pair("dilation", dilation)
     if padding_mode not in PADDING_MODES:
-        raise UserError(f"padding_mode={padding_mode!r} must be one of {', '.join(PADDING_MODES)}")
+        raise UserError(f"padding_mode must be one of {', '.join(PADDING_MODES)}, but got padding_mode={padding_mode!r}")
     return Geometry(kernel, steps, _padding(padding, kernel, spread), spread, padding_mode)
 
 
@@ -80,11 +83,14 @@ def check_channels(in_channels: int, out_channels: int) -> None:
 
 def check_groups(groups: int, in_channels: int, out_channels: int) -> None:
     """Raises UserError unless `groups` divides both numbers of channels."""
-    if not is_whole(groups) or groups < 1 or in_channels % groups or out_channels % groups:
-        raise UserError(
-            f"groups={groups} does not divide {in_channels} input and {out_channels} output channels; choose a "
-            "divisor of both, or a width that makes it one"
-        )
+    if not is_whole(groups) or groups < 1:
+        raise UserError(f"groups must be a positive integer, but got groups={groups!r}")
+    for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
+        if channels % groups:
+            raise UserError(
+                f"{name} must be divisible by groups, but got {name}={channels}, groups={groups}; choose a divisor, or a "
+                "width that makes it one"
+            )
 
 
 def out_size(conv: nn.Conv2d | Conv2dAttributes, h: int, w: int) -> Pair:
@@ -138,7 +144,7 @@ def _padding(padding: Padding, kernel: Pair, dilation: Pair) -> Pair:
         return 0, 0
     if padding != "same":
         if isinstance(padding, str):
-            raise UserError(f"padding={padding!r} should be one of same, valid, or an int or pair of ints")
+            raise UserError(f"Invalid padding string {padding!r}, should be one of same, valid, or an int or pair of ints")
         return pair("padding", padding, least=0)
     reach = [d * (k - 1) for k, d in zip(kernel, dilation)]
     if any(r % 2 for r in reach):

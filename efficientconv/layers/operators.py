@@ -6,7 +6,8 @@ parts: a layer around a convolution (`..._layer`: batch norm, residual connectio
 `stem` and `max_pool`. The CPU has kernels for all operators (native/csrc), which run the reference where they do not apply.
 `register` adds the kernels of another device.
 
-Maps are B x n x H x W, float32 for the kernels. Outputs are channels-last where x is. Weights are the modules' weights.
+Maps are B x n x H x W, float32 for the kernels. Outputs are channels-last where x is, those of frozen layers always
+contiguous. Weights are the modules' weights.
 `dims`, `connections` and `anchor` are those of a Topology; without dims every output sees every input. Shapes that do not
 fit raise the errors of torch.nn.functional.conv2d.
 """
@@ -18,7 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.library import Library, impl, register_autograd, register_fake
+from torch.library import Library, get_ctx, impl, register_autograd, register_fake
 from torch.nn import functional as F
 
 Sizes = tuple[int, ...]
@@ -71,7 +72,8 @@ def _stem(
 ) -> Tensor:  # fmt: skip
     """max_pool(relu(batch norm(convolution))), for inference; pool: kernel, stride, padding."""
     y = F.relu(F.batch_norm(F.conv2d(x, weight, stride=stride, padding=padding), mean, var, gamma, beta, False, 0.0, eps))
-    return F.max_pool2d(y, *pool)
+    kernel, step, around = pool
+    return F.max_pool2d(y, kernel, step, around)
 
 
 # ---------------------------------------------------------------- registration
@@ -177,6 +179,11 @@ library.define(
     "frozen_spatial_bottleneck(Tensor x, Tensor? residual, Tensor reduction, Tensor projection, Tensor expansion, "
     "Tensor bias, int stride, int padding) -> Tensor"
 )
+
+
+@register_fake("efficientconv::frozen_weight", lib=library)
+def _fake_weight(weight: Tensor, scale: Tensor, inputs: int, dims: Sizes, *rest: Any) -> Tensor:
+    return weight.new_empty(get_ctx().new_dynamic_size() if dims else weight.shape)  # the kernels' order has gaps
 
 
 @register_fake("efficientconv::frozen_layer", lib=library)

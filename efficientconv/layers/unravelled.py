@@ -113,7 +113,8 @@ class UnravelledConv2d(Conv2dAttributes):
         return fits_operator(filters) and filters.groups == filters.in_channels and is_projection(projection)
 
     def operator_arguments(self) -> tuple[Any, ...]:
-        depthwise, projection = self._modules["depthwise"], self._modules["projection"]
+        modules: dict[str, Any] = self._modules
+        depthwise, projection = modules["depthwise"], modules["projection"]
         filters, weight = depthwise._parameters["weight"], projection._parameters["weight"]
         topology = as_arguments(projection.__dict__.get("topology"))
         return filters, weight, depthwise.groups, depthwise.padding[0], *topology

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import nn
 
 from efficientconv.complexity import NetworkCost, count
 from efficientconv.config import FARTHEST, ModelConfig
@@ -142,7 +142,7 @@ class _Search:
         again = (cost.within(f"stages.{name}.layers").macs * (stage.depth - 1) for name, stage in self.model.stages.items())
         return cost.macs + sum(again)
 
-    def _drift(self, network: nn.Module) -> float:
+    def _drift(self, network: Any) -> float:
         drifts = [0.0]
         for name, stage in self.model.stages.items():
             asked = [Topology(**block.args["topology"]) for block in stage.blocks if "topology" in block.args]

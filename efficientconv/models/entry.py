@@ -33,7 +33,8 @@ def stem_and_pool(stem: ConvLayer, pool: nn.Module, x: Tensor) -> Tensor:
     """pool(stem(x)): images B x C x H x W -> B x m x .. x .., in one pass if a kernel applies."""
     if not takes_stem_kernel(stem, x):
         return max_pool(pool, stem(x))
-    window, conv = window_of(pool), stem.conv
+    window = window_of(pool)
+    conv: Any = stem.conv
     gamma, beta, mean, var, *_, eps = norm_of(stem.bn)
     y = ops.stem(
         x.contiguous(), conv.weight, conv.stride[0], conv.padding[0], gamma, beta, mean, var, eps, window or NO_POOL

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -63,7 +64,8 @@ def _info(network: Network) -> FeatureInfo:
     first: nn.Conv2d = network.stem.conv  # type: ignore[assignment]  # of images: always a plain convolution
     reduction = first.stride[0]
     features = [Feature("stem", first.out_channels, reduction)]
-    for name, stage in network.stages.items():
+    stages: Any = network.stages
+    for name, stage in stages.items():
         reduction *= getattr(stage.pool, "stride", 1)
         features.append(Feature(f"stages.{name}", stage.layers[-1].bn.num_features, reduction))
     return FeatureInfo(features)

@@ -22,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -89,7 +90,7 @@ def compiler() -> str:
 def flags() -> list[str]:
     """The compiler's flags on this machine."""
     chosen = ["-O3", "-std=c++20", "-fPIC", "-fopenmp", "-ffp-contract=fast", "-Wno-psabi", "-fvisibility=hidden"]
-    chosen.append(f"-D_GLIBCXX_USE_CXX11_ABI={int(torch._C._GLIBCXX_USE_CXX11_ABI)}")
+    chosen.append(f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}")
     if lanes() == 16:
         chosen += ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
     if torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512"):
@@ -168,7 +169,7 @@ def _run(commands: Sequence[Sequence[str | Path]], folder: Path) -> None:
     """
     environment, end = os.environ | {"TMPDIR": str(folder)}, time.monotonic() + TIME_LIMIT
     watched, held = os.pipe()
-    pipes = {"stdin": watched, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    pipes: dict[str, Any] = {"stdin": watched, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     running: list[subprocess.Popen[str]] = []
     try:
         for command in commands:

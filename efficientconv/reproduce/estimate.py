@@ -82,7 +82,7 @@ def _trial_rate(run: PlannedRun, num_classes: int) -> tuple[float, str]:
     """Images per second of a few training steps on random images, without the loader."""
     device = choose_device(run.config.trainer.device)
     model, size = _network(run, num_classes)
-    model.to(device, memory_format=torch.channels_last)
+    model.to(device).to(memory_format=torch.channels_last)
     batch = torch.randn(TRIAL_BATCH, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
     labels = torch.zeros(TRIAL_BATCH, dtype=torch.int64, device=device)
     return TRIAL_BATCH / seconds(lambda: cross_entropy(model(batch), labels).backward(), device), "steps tried now"

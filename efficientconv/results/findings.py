@@ -112,7 +112,7 @@ def _equal_width_table(claims: list[ClaimResult]) -> str:
 def _costs(line: list[ClaimResult], macs: Mapping[str, float]) -> str:
     """The costs of a line, the smallest first. A row without a budget has the tier's width. `macs`: by row, where known."""
     if line[0].at_equal != "macs":
-        return EQUAL_COST[line[0].at_equal]
+        return EQUAL_COST[line[0].at_equal]  # type: ignore[index]  # of claims at equal cost
     costs = {claim.row: budget_of(claim.row) or macs.get(claim.row, math.inf) for claim in line}
     at_width = f"width {tier_width(line[0].tier):g}"
     told = [_cost(costs[row], "" if budget_of(row) else at_width) for row in sorted(costs, key=costs.__getitem__)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
@@ -108,8 +109,10 @@ def _passes_of_layer(model: str, maps: str) -> tuple[Work, Work]:
     """The least work of each pass. maps: batch x channels x height x width."""
     batch, *shape = map(int, maps.split("x"))
     with torch.device("meta"):
-        full = create_model(model, num_classes=1).stages["stage2"].layers[0].conv.in_channels
-        layer = create_model(model, num_classes=1, width=shape[0] / full).stages["stage2"].layers[0]
+        full: Any = create_model(model, num_classes=1)
+        width = shape[0] / full.stages["stage2"].layers[0].conv.in_channels
+        narrow: Any = create_model(model, num_classes=1, width=width)
+    layer = narrow.stages["stage2"].layers[0]
     return least_passes(step_of(layer, shape, batch, torch.bfloat16, alone=True))
 
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from efficientconv.errors import UserError
 from efficientconv.files import ROOT
 from efficientconv.layers import LAYERS
 from efficientconv.models import model_config
@@ -75,7 +76,10 @@ def weights_table() -> str:
 
 
 def _formula(layer: type) -> str:
-    return re.search(r"MACs: (.+?h' w'(?: / \w+)?)", inspect.getdoc(layer) or "")[1].replace("^2", "²")
+    found = re.search(r"MACs: (.+?h' w'(?: / \w+)?)", inspect.getdoc(layer) or "")
+    if found is None:
+        raise UserError(f"{layer.__name__}: its docstring says no cost; add it, as in: MACs: n m k^2 h' w'")
+    return found[1].replace("^2", "²")
 
 
 def _rows(name: str) -> Sequence[Row]:
