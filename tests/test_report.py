@@ -6,12 +6,16 @@ import csv
 import io
 import itertools
 import json
+import re
+import shlex
 import shutil
 import statistics
+import subprocess
 from dataclasses import replace
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
 from test_table import variation
 
 from conftest import ROOT, command
@@ -22,7 +26,7 @@ from efficientconv.results.record import read_record, record_of, write_record
 from efficientconv.results.report.page import page
 from efficientconv.results.report.sources import FoundRun, Sources, find_sources
 from efficientconv.results.times import Times, write_times
-from report_pages import Report, browser, many_runs
+from report_pages import FLAGS, Report, browser, chromium_path, many_runs
 
 TIER = ("tier=smoke", "trainer.epochs=2", "model.width=0.0625")
 
@@ -415,6 +419,15 @@ def test_paper_is_light_and_shows_everything(chromium, file):
     report.page.emulate_media(media="screen")
     assert report.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 21, 23)"
     report.page.close()
+
+
+def test_the_command_of_the_docs_takes_the_picture(file, tmp_path):
+    text = (ROOT / "docs/compare.md").read_text().replace("\\\n", "")
+    (line,) = re.findall("^chromium (.+)$", text, flags=re.MULTILINE)
+    picture = tmp_path / "report.png"
+    line = line.replace("$PWD/report.html", str(file)).replace("results/report.png", str(picture))
+    subprocess.run([chromium_path(), *FLAGS, *shlex.split(line)], check=True, timeout=120)
+    assert Image.open(picture).size == (1200, 1700)
 
 
 def test_dark_where_the_reader_wants_it_dark(chromium, file, report):
