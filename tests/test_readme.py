@@ -13,6 +13,7 @@ from conftest import ROOT
 from efficientconv import count, create_model
 from efficientconv.cli import compose
 from efficientconv.data.sets.imagenet import COMPLETE
+from efficientconv.results.csv_files import read_rows
 from efficientconv.results.findings import findings
 from efficientconv.results.readme import BLOCK, TABLES, pages, updated
 
@@ -66,6 +67,15 @@ def test_training_costs_are_multiplied_out():
     flops = 6 * count(create_model("a", num_classes=1000), (3, 221, 221)).macs * COMPLETE[1] * epochs
     line = f"| imagenet | a run of a | {flops / 1e15:,.0f} | {flops / 10e12 / 3600:,.0f} |"
     assert line in TEXTS["docs/reproduce.md"]
+
+
+def test_what_is_said_of_other_programs_is_what_was_measured():
+    """docs/performance.md: F, I and K are fastest here; A, C and M in ONNX Runtime or OpenVINO."""
+    rows = read_rows(ROOT / "results/benchmark_peers.csv")
+    programs = ("ours", "torch", "compiled", "onnx_runtime", "openvino")
+    fastest = [(row["model"], min(programs, key=lambda program: row[f"{program}_ms_median"])) for row in rows]
+    assert {model for model, program in fastest if program == "ours"} == set("fik")
+    assert {model for model, program in fastest if program in ("onnx_runtime", "openvino")} == set("acm")
 
 
 def test_readme_is_short_and_its_two_commands_come_early():

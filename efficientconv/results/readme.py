@@ -14,7 +14,7 @@ from efficientconv.models import model_config
 from efficientconv.results import data_tables, gpu_page, paper, paper_pages, tier_pages
 from efficientconv.results.csv_files import csv_rows, read_rows
 from efficientconv.results.figures import FIGURES
-from efficientconv.results.findings import findings, headline
+from efficientconv.results.findings import elsewhere, findings, headline
 from efficientconv.results.table import Column, Row, Table
 from efficientconv.results.training_cost import training_cost_table
 from efficientconv.weights import PUBLISHED, list_weights
@@ -94,6 +94,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "gpu": lambda: gpu_page.summary(RESULTS / "gpu"),
     "gpu_front": lambda: gpu_page.front_line(RESULTS / "gpu"),
     "headline": headline,
+    "elsewhere": lambda: elsewhere(RESULTS),
     "findings": findings,
     "tier_results": tier_pages.result_table,
     "tier_claims": tier_pages.claim_table,
