@@ -12,7 +12,9 @@ import pytest
 from conftest import ROOT
 from efficientconv import count, create_model
 from efficientconv.cli import compose
+from efficientconv.data import DATA_SETS
 from efficientconv.data.sets.imagenet import COMPLETE
+from efficientconv.data_settings import data_settings
 from efficientconv.results.csv_files import read_rows
 from efficientconv.results.findings import findings
 from efficientconv.results.readme import BLOCK, TABLES, pages, updated
@@ -61,6 +63,15 @@ def test_a_page_cannot_ask_for_a_table_that_is_not_made():
         updated("<!-- nosuch tier -->\n<!-- end -->")
 
 
+def test_data_sets_are_those_that_are_registered_with_the_images_that_they_hold_out():
+    section = TEXTS["docs/getting_started.md"].partition("## Data sets\n")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    assert sorted(re.findall(r"`(\w+)`", "".join(rows))) == DATA_SETS.names()
+    held_out = {name: settings["val_fraction"] for name, settings in data_settings().items()}
+    others = set(held_out) - {"imagenet", "digits", "synthetic"}  # docs/getting_started.md: 1 %, 10 % and 10 %, 2 %
+    assert held_out == {"imagenet": 0.01, "digits": 0.1, "synthetic": 0.1} | dict.fromkeys(others, 0.02)
+
+
 def test_training_costs_are_multiplied_out():
     """From a count made here and the tier as Hydra composes it; 2 FLOPs a MAC, one forward pass and two for gradients."""
     epochs = compose("train", ["tier=imagenet"])["trainer"]["epochs"]
@@ -103,6 +114,17 @@ def test_the_drawing_of_the_dependencies_has_every_folder_and_every_import_betwe
     folders = {start for start, _ in imports}
     assert not [(start, end) for start, end in arrows - imports if {start, end} <= folders], "nothing imports so"
     assert not [node for node, _ in arrows if node in below(node, arrows)], "the arrows lead round"
+
+
+def test_the_map_names_what_there_is_and_each_part_of_the_package():
+    text = re.sub(r"```mermaid\n.*?```|`\S*<\w+>\.py`", "", TEXTS["docs/architecture.md"], flags=re.DOTALL)
+    tops = [ROOT / name for name in ("efficientconv", "configs", "hydra_plugins", "results", "scripts", "tests")]
+    there = [*ROOT.glob("*.py"), *tops, *(path for top in tops for path in top.rglob("*"))]
+    paths = [f"/{path.relative_to(ROOT)}{'/' * path.is_dir()}" for path in there]
+    named = set(re.findall(r"[\w/]*\w\.py\b|\b[\w/]+/(?!\w)", text))
+    assert not [name for name in named if not any(path.endswith(f"/{name}") for path in paths)]
+    package = {path[1:] for path in paths if re.fullmatch(r"/efficientconv/[a-z]\w*(\.py|/)", path)}
+    assert not [part for part in package if not {part, part.removeprefix("efficientconv/")} & named]
 
 
 def imported_folders(path: Path) -> set[str]:
