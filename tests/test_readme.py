@@ -12,10 +12,10 @@ import pytest
 from conftest import ROOT
 from efficientconv import count, create_model
 from efficientconv.cli import compose
+from efficientconv.csv_files import read_rows
 from efficientconv.data import DATA_SETS
 from efficientconv.data.sets.imagenet import COMPLETE
 from efficientconv.data_settings import data_settings
-from efficientconv.results.csv_files import read_rows
 from efficientconv.results.findings import findings
 from efficientconv.results.readme import BLOCK, TABLES, pages, updated
 

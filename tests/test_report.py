@@ -26,6 +26,7 @@ from efficientconv.results.record import read_record, record_of, write_record
 from efficientconv.results.report.page import page
 from efficientconv.results.report.sources import FoundRun, Sources, find_sources
 from efficientconv.results.times import Times, write_times
+from efficientconv.text import printable
 from report_pages import FLAGS, Report, browser, chromium_path, many_runs
 
 TIER = ("tier=smoke", "trainer.epochs=2", "model.width=0.0625")
@@ -578,13 +579,17 @@ def test_names_are_data_whatever_they_hold(chromium, tier_folder, tmp_path):
     path = next(tier_folder.glob("runs/c-*"))
     values = json.loads(path.read_text())
     evil = "</script><img src=x onerror=\"document.title='taken'\"><b>"
-    (tier_folder / "runs" / "evil.json").write_text(json.dumps(values | {"run": evil}))
+    formula = "=1+1\a\n\t\x9f\xa0\u202e\U000e0001\ud800 é名"
+    for file, name in ("evil", evil), ("formula", formula):
+        (tier_folder / "runs" / f"{file}.json").write_text(json.dumps(values | {"run": name}))
     done = command("scripts/report.py", tier_folder, "--output", tmp_path / "report.html")
     assert done.returncode == 0, done.stderr
     report = Report(chromium, tmp_path / "report.html")
     for section in ("curves", "runs", "unfinished", "compare", "tables"):
         report.show(section)
     assert evil in [row[0] for row in report.rows("#run-table")]
+    saved = csv.DictReader(io.StringIO(report.saved("[data-csv=runs]")))
+    assert f"'{printable(formula)}" in [row["run"] for row in saved]
     assert report.page.title() == "Efficient convolutional layers: runs" and report.problems == []
     report.page.close()
 

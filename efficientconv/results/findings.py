@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from efficientconv.csv_files import read_rows
 from efficientconv.models import model_config
 from efficientconv.results.claims import EQUAL_COST, ClaimResult, counts, tested_claims
-from efficientconv.results.csv_files import read_rows
 from efficientconv.results.table import Column, Table, grouped
 from efficientconv.results.table_config import budget_of, model_of, tier_width
 from efficientconv.text import interval

@@ -8,11 +8,11 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from efficientconv.csv_files import csv_rows, read_rows
 from efficientconv.files import ROOT
 from efficientconv.layers import LAYERS
 from efficientconv.models import model_config
 from efficientconv.results import data_tables, gpu_page, paper, paper_pages, tier_pages
-from efficientconv.results.csv_files import csv_rows, read_rows
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.findings import elsewhere, findings, headline
 from efficientconv.results.table import Column, Row, Table
