@@ -15,6 +15,7 @@ import argparse
 import shutil
 import sys
 from collections.abc import Mapping
+from operator import itemgetter
 from pathlib import Path
 
 import checkout  # noqa: F401  finds the package
@@ -70,9 +71,11 @@ def last_change(run: FoundRun) -> float:
 def show(args: argparse.Namespace) -> None:
     run = found(args.run)
     record = run.record
-    told = {"run": args.run, "state": record.state, "reason": record.reason, "note": note_of(run)}
-    parts = told, results(run), settings(record), flat(record.environment)
-    print("\n\n".join(lines(part) for part in parts if part))
+    told = {"state": record.state, "reason": record.reason, "note": note_of(run)}
+    tables = [listed("run", args.run, told)]
+    for title, part in ("result", results(run)), ("setting", settings(record)), ("environment", flat(record.environment)):
+        tables += [listed(title, "", part)] if part else []
+    print("\n\n".join(tables))
 
 
 def diff(args: argparse.Namespace) -> None:
@@ -155,10 +158,10 @@ def parting(one: RunRecord, other: RunRecord) -> str:
     return f"training losses of {min(len(one.metrics), len(other.metrics))} epochs are equal"
 
 
-def lines(values: Mapping[str, object]) -> str:
-    width = max(map(len, values))
-    shown = {key: value for key, value in values.items() if value not in (None, "")}
-    return "\n".join(f"{printable(key):<{width}}  {printable(str(value))}" for key, value in shown.items())
+def listed(title: str, about: object, values: Mapping[str, object]) -> str:
+    """Two columns: the keys under `title`, the values under `about`. A key without a value is left out."""
+    rows = [(key, str(value)) for key, value in values.items() if value not in (None, "")]
+    return Table(rows, [Column(title, itemgetter(0)), Column(str(about), itemgetter(1))]).text()
 
 
 def parse_args() -> argparse.Namespace:

@@ -1,6 +1,7 @@
 """Saves a workspace in a W&B project: plots of accuracy against MACs and measured time, and learning curves by model.
 
-    python scripts/wandb_workspace.py --entity <user or team> [--project efficientconv]
+    python scripts/wandb_workspace.py --entity <user or team>
+    python scripts/wandb_workspace.py --entity <user or team> --project <project>
 
 Each call saves a new view and prints its address; earlier views stay. The command needs a W&B account with an API key.
 """

@@ -25,12 +25,17 @@ FLAGS = (
 @contextmanager
 def browser() -> Iterator[Browser]:
     """A headless Chromium. Where there is none the test is skipped, in CI it fails."""
+    path = chromium_path()
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=path, args=FLAGS)
+
+
+def chromium_path() -> str:
     path = next(filter(None, map(shutil.which, CHROMIUMS)), None)
     if path is None:
         missing = f"no Chromium on the path ({', '.join(CHROMIUMS)}); on Debian: apt-get install chromium"
         pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=path, args=FLAGS)
+    return path
 
 
 class Report:

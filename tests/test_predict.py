@@ -15,13 +15,13 @@ from safetensors.torch import load_file
 
 from conftest import SMALL_RUN, command, train_here
 from efficientconv.config import EvalConfig
+from efficientconv.csv_files import csv_rows
 from efficientconv.engine.distributed import World
 from efficientconv.engine.evaluate_run import evaluate_run
 from efficientconv.engine.run_folder import RunFolder
 from efficientconv.engine.trained_run import load_run
 from efficientconv.errors import UserError
 from efficientconv.models import create_model
-from efficientconv.results.csv_files import csv_rows
 from test_data_helpers import config
 
 

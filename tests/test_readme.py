@@ -1,175 +1,33 @@
-"""Pages say what the results say; every command, setting, file and link in them is there, and every Python block runs."""
+"""Pages say what the results say, and every file and link in them is there."""
 
 from __future__ import annotations
 
-import argparse
 import ast
-import functools
-import importlib
-import importlib.util
 import re
-import shlex
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import wandb.cli.cli
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override
-from tensorboard.program import TensorBoard
-from torch.distributed.run import get_args_parser
 
 from conftest import ROOT
 from efficientconv import count, create_model
 from efficientconv.cli import compose
-from efficientconv.config import RunConfig
+from efficientconv.csv_files import read_rows
+from efficientconv.data import DATA_SETS
 from efficientconv.data.sets.imagenet import COMPLETE
+from efficientconv.data_settings import data_settings
 from efficientconv.errors import UserError
-from efficientconv.files import CONFIG_DIR
-from efficientconv.layers import LAYERS, SICConv2d
+from efficientconv.layers import SICConv2d
 from efficientconv.results.findings import findings
 from efficientconv.results.readme import BLOCK, TABLES, layers, pages, updated
-from efficientconv.validation import validate
 
 TEXTS = {str(path.relative_to(ROOT)): path.read_text() for path in pages()}
-HYDRA = {"train.py": "train", "eval.py": "eval"} | {  # commands of Hydra's, and their configurations
-    f"scripts/{path.name}": entry[1]
-    for path in (ROOT / "scripts").glob("*.py")
-    if (entry := re.search(r"@cli\.entry\(\"(\w+)\"", path.read_text()))
-}
-TOOLS = ("git", "mypy", "pre-commit", "pytest", "ruff")  # whose arguments nobody here parses
-PROGRAMS = ("bash", "pip", "python", "source", "tensorboard", "torchrun", "wandb", *TOOLS)
-
-
-class Parsed(Exception):
-    """A script's parser took its arguments: (namespace,)."""
-
-
-def commands(text: str) -> Iterator[str]:
-    """Lines of its shell blocks, and what stands between backticks and begins with a program."""
-    shell = "\n".join(re.findall(r"```(?:bash|sh)\n(.*?)```", text, flags=re.DOTALL))
-    variables = dict(re.findall(r'^(\w+)="(.*)"$', shell, flags=re.MULTILINE))
-    lines = [line for line in shell.splitlines() if line.strip() and not re.match(r"\w+=\"", line)]
-    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
-    inline = [code for code in re.findall(r"`([^`\n]+)`", prose) if code.split()[0] in PROGRAMS and " " in code]
-    for line in [*lines, *inline]:
-        line = re.sub(r"\$(\w+)", lambda found: variables[found[1]], line)
-        yield filled(line)
-
-
-def filled(text: str) -> str:
-    """Its <placeholders> as words; that of a model is the name of one."""
-    return re.sub(r"<[^<>]*>", "placeholder", text.replace("model=<name>", "model=c"))
-
-
-@functools.cache
-def check_command(line: str) -> None:
-    """Raises what its own parser raises, or an AssertionError."""
-    words = shlex.split(line, comments=True)
-    while re.match(r"[A-Z_]+=", words[0]):
-        words.pop(0)
-    program, *args = words
-    if program == "python" and args[0] == "-m":
-        assert importlib.util.find_spec(args[1]), line
-    elif program == "python":
-        check_script(args[0], args[1:])
-    elif program == "torchrun":
-        options = get_args_parser().parse_args(args)
-        check_script(options.training_script, options.training_script_args)
-    elif program == "bash":
-        assert (ROOT / args[0]).is_file(), line
-    elif program == "wandb":
-        assert args[0] in wandb.cli.cli.cli.commands and (args[0] != "sweep" or (ROOT / args[1]).is_file()), line
-    elif program == "tensorboard":
-        TensorBoard().configure(["tensorboard", *args])
-    else:
-        assert program in PROGRAMS, f"{line}: which program is that?"
-
-
-def check_script(path: str, args: list[str]) -> None:
-    assert (ROOT / path).is_file(), path
-    if path in HYDRA:
-        options = {"--cfg", "job", "-m"}
-        check_settings(HYDRA[path], [arg for arg in args if arg not in options])
-        return
-    module = importlib.import_module(Path(path).stem)
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Parsed) as parsed:
-        for name in ("parse_args", "parse_intermixed_args"):
-            patch.setattr(argparse.ArgumentParser, name, stop_after(getattr(argparse.ArgumentParser, name)))
-        patch.setattr("sys.argv", [path, *args])
-        module.main()
-    given = vars(parsed.value.args[0])
-    settings = given.get("settings", given.get("overrides", []))
-    if path == "scripts/predict.py":
-        module.parse_order(settings)
-    elif path == "scripts/reproduce.py":
-        module.rows_to_train(module.parse_order(settings).tables, given["only"])
-    runs = [setting for setting in settings if setting.partition("=")[0] not in ("table", "seeds")]
-    if path in ("scripts/reproduce.py", "scripts/decisions.py", "scripts/tune.py"):
-        check_settings("train", runs)
-
-
-def stop_after(parse):
-    def stopped(self, *args):
-        raise Parsed(parse(self, *args))
-
-    return stopped
-
-
-def check_settings(command: str, settings: list[str]) -> None:
-    """As train.py takes them, each sweep at its first value."""
-    values = compose(command, [first_value(override) for override in OverridesParser.create().parse_overrides(settings)])
-    if command == "train":
-        validate(RunConfig, values)
-
-
-def first_value(override: Override) -> str:
-    if not override.is_sweep_override():
-        return override.input_line
-    value = override.value()
-    first = value.start if isinstance(value, IntervalSweep) else next(override.sweep_string_iterator())
-    return f"{override.get_key_element()}={first}"
-
-
-def settings_in(text: str) -> Iterator[list[str]]:
-    """What stands between backticks and is key=value all through, for keys of train.py."""
-    groups = {"data", *(path.name for path in CONFIG_DIR.iterdir() if path.is_dir())} - {"table", "sweep"}
-    for code in re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
-        words = code.split()
-        keys = [re.match(r"([\w.]+)=\S", word) for word in words]
-        if all(keys) and {key[1].partition(".")[0] for key in keys} <= groups | {"layers", "seed"}:
-            yield [filled(word) for word in words]
-
-
 EACH_PAGE = pytest.mark.parametrize("page", TEXTS)
 
 
 @EACH_PAGE
 def test_tables_are_those_of_the_results(page: str):
     assert updated(TEXTS[page]) == TEXTS[page], "run python scripts/readme.py"
-
-
-@EACH_PAGE
-def test_every_command_is_taken_by_its_own_parser(page: str, capsys):
-    for line in commands(TEXTS[page]):
-        check_command(line)
-
-
-@EACH_PAGE
-def test_every_setting_is_one_of_train(page: str):
-    for settings in settings_in(TEXTS[page]):
-        check_settings("train", settings)
-
-
-@EACH_PAGE
-def test_every_python_block_runs(page: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(LAYERS, "_entries", dict(LAYERS._entries))  # a page registers one
-    names: dict[str, object] = {}
-    for block in re.findall(r"```python\n(.*?)```", TEXTS[page], flags=re.DOTALL):
-        if "outputs/<run>" in block:
-            block = block.replace("outputs/<run>", str(request.getfixturevalue("finished_run")))
-        exec(compile(block.replace("<file or folder>", str(pictures(tmp_path))), page, "exec"), names)
 
 
 @EACH_PAGE
@@ -189,14 +47,6 @@ def anchors(text: str) -> set[str]:
     """Of its headings, as a forge makes them."""
     titles = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
-
-
-def pictures(folder: Path) -> Path:
-    from PIL import Image
-
-    (folder / "pictures").mkdir(exist_ok=True)
-    Image.new("RGB", (40, 30)).save(folder / "pictures" / "a.png")
-    return folder / "pictures"
 
 
 def test_no_page_has_a_table_of_more_than_eight_columns():
@@ -221,12 +71,30 @@ def test_a_page_cannot_ask_for_a_table_that_is_not_made():
         updated("<!-- nosuch tier -->\n<!-- end -->")
 
 
+def test_data_sets_are_those_that_are_registered_with_the_images_that_they_hold_out():
+    section = TEXTS["docs/getting_started.md"].partition("## Data sets\n")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    assert sorted(re.findall(r"`(\w+)`", "".join(rows))) == DATA_SETS.names()
+    held_out = {name: settings["val_fraction"] for name, settings in data_settings().items()}
+    others = set(held_out) - {"imagenet", "digits", "synthetic"}  # docs/getting_started.md: 1 %, 10 % and 10 %, 2 %
+    assert held_out == {"imagenet": 0.01, "digits": 0.1, "synthetic": 0.1} | dict.fromkeys(others, 0.02)
+
+
 def test_training_costs_are_multiplied_out():
     """From a count made here and the tier as Hydra composes it; 2 FLOPs a MAC, one forward pass and two for gradients."""
     epochs = compose("train", ["tier=imagenet"])["trainer"]["epochs"]
     flops = 6 * count(create_model("a", num_classes=1000), (3, 221, 221)).macs * COMPLETE[1] * epochs
     line = f"| imagenet | a run of a | {flops / 1e15:,.0f} | {flops / 10e12 / 3600:,.0f} |"
     assert line in TEXTS["docs/reproduce.md"]
+
+
+def test_what_is_said_of_other_programs_is_what_was_measured():
+    """docs/performance.md: F, I and K are fastest here; A, C and M in ONNX Runtime or OpenVINO."""
+    rows = read_rows(ROOT / "results/benchmark_peers.csv")
+    programs = ("ours", "torch", "compiled", "onnx_runtime", "openvino")
+    fastest = [(row["model"], min(programs, key=lambda program: row[f"{program}_ms_median"])) for row in rows]
+    assert {model for model, program in fastest if program == "ours"} == set("fik")
+    assert {model for model, program in fastest if program in ("onnx_runtime", "openvino")} == set("acm")
 
 
 def test_readme_is_short_and_its_two_commands_come_early():
@@ -256,6 +124,17 @@ def test_the_drawing_of_the_dependencies_has_every_folder_and_every_import_betwe
     assert not [node for node, _ in arrows if node in below(node, arrows)], "the arrows lead round"
 
 
+def test_the_map_names_what_there_is_and_each_part_of_the_package():
+    text = re.sub(r"```mermaid\n.*?```|`\S*<\w+>\.py`", "", TEXTS["docs/architecture.md"], flags=re.DOTALL)
+    tops = [ROOT / name for name in ("efficientconv", "configs", "hydra_plugins", "results", "scripts", "tests")]
+    there = [*ROOT.glob("*.py"), *tops, *(path for top in tops for path in top.rglob("*"))]
+    paths = [f"/{path.relative_to(ROOT)}{'/' * path.is_dir()}" for path in there]
+    named = set(re.findall(r"[\w/]*\w\.py\b|\b[\w/]+/(?!\w)", text))
+    assert not [name for name in named if not any(path.endswith(f"/{name}") for path in paths)]
+    package = {path[1:] for path in paths if re.fullmatch(r"/efficientconv/[a-z]\w*(\.py|/)", path)}
+    assert not [part for part in package if not {part, part.removeprefix("efficientconv/")} & named]
+
+
 def imported_folders(path: Path) -> set[str]:
     """The folders of the package from which a file imports at its own import."""
     statements = [statement for statement in ast.parse(path.read_text()).body if isinstance(statement, ast.ImportFrom)]
@@ -270,17 +149,6 @@ def below(node: str, arrows: set[tuple[str, str]]) -> set[str]:
     while ends := {end for start, end in arrows if start in ends} - found:
         found |= ends
     return found
-
-
-@pytest.mark.parametrize("line", [
-    "python train.py model=nosuch", "python train.py trainer.epoch=1", "python eval.py rum=x", "nosuch x",
-    "python scripts/reproduce.py table=7 tier=smoke", "python scripts/nosuch.py",
-    "bash scripts/no.sh", "python scripts/table.py --no",
-    "python -m nosuch", "torchrun --nosuch train.py", "wandb nosuch", "python train.py -m model=a,nosuch optim.l=1",
-])  # fmt: skip
-def test_a_command_that_does_not_exist_is_found(line: str):
-    with pytest.raises((Exception, SystemExit)):
-        check_command(line)
 
 
 def test_findings_at_equal_cost_are_shown_once_they_are_made(tmp_path: Path):

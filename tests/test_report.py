@@ -6,12 +6,16 @@ import csv
 import io
 import itertools
 import json
+import re
+import shlex
 import shutil
 import statistics
+import subprocess
 from dataclasses import replace
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
 from test_table import variation
 
 from conftest import ROOT, command
@@ -22,7 +26,8 @@ from efficientconv.results.record import read_record, record_of, write_record
 from efficientconv.results.report.page import page
 from efficientconv.results.report.sources import FoundRun, Sources, find_sources
 from efficientconv.results.times import Times, write_times
-from report_pages import Report, browser, many_runs
+from efficientconv.text import printable
+from report_pages import FLAGS, Report, browser, chromium_path, many_runs
 
 TIER = ("tier=smoke", "trainer.epochs=2", "model.width=0.0625")
 
@@ -417,6 +422,15 @@ def test_paper_is_light_and_shows_everything(chromium, file):
     report.page.close()
 
 
+def test_the_command_of_the_docs_takes_the_picture(file, tmp_path):
+    text = (ROOT / "docs/compare.md").read_text().replace("\\\n", "")
+    (line,) = re.findall("^chromium (.+)$", text, flags=re.MULTILINE)
+    picture = tmp_path / "report.png"
+    line = line.replace("$PWD/report.html", str(file)).replace("results/report.png", str(picture))
+    subprocess.run([chromium_path(), *FLAGS, *shlex.split(line)], check=True, timeout=120)
+    assert Image.open(picture).size == (1200, 1700)
+
+
 def test_dark_where_the_reader_wants_it_dark(chromium, file, report):
     dark = Report(chromium, file, scheme="dark")
     shades = [it.page.evaluate("getComputedStyle(document.body).backgroundColor") for it in (report, dark)]
@@ -565,13 +579,17 @@ def test_names_are_data_whatever_they_hold(chromium, tier_folder, tmp_path):
     path = next(tier_folder.glob("runs/c-*"))
     values = json.loads(path.read_text())
     evil = "</script><img src=x onerror=\"document.title='taken'\"><b>"
-    (tier_folder / "runs" / "evil.json").write_text(json.dumps(values | {"run": evil}))
+    formula = "=1+1\a\n\t\x9f\xa0\u202e\U000e0001\ud800 é名"
+    for file, name in ("evil", evil), ("formula", formula):
+        (tier_folder / "runs" / f"{file}.json").write_text(json.dumps(values | {"run": name}))
     done = command("scripts/report.py", tier_folder, "--output", tmp_path / "report.html")
     assert done.returncode == 0, done.stderr
     report = Report(chromium, tmp_path / "report.html")
     for section in ("curves", "runs", "unfinished", "compare", "tables"):
         report.show(section)
     assert evil in [row[0] for row in report.rows("#run-table")]
+    saved = csv.DictReader(io.StringIO(report.saved("[data-csv=runs]")))
+    assert f"'{printable(formula)}" in [row["run"] for row in saved]
     assert report.page.title() == "Efficient convolutional layers: runs" and report.problems == []
     report.page.close()
 

@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 
 from conftest import ROOT, SMALL_RUN, command, warm_python
 from efficientconv.engine.epoch_log import read_records
+from efficientconv.engine.reporter import epoch_line
 from efficientconv.engine.run_folder import RunFolder
 
 TIMINGS = ("train_seconds", "images_per_s", "data_wait_percent")
@@ -159,6 +160,15 @@ def test_wandb_without_a_key_keeps_an_offline_run_in_the_folder(tmp_path, no_wan
     done = command("train.py", *args, "trainer.epochs=1", f"run_dir={tmp_path / 'c'}")
     assert done.returncode == 0, done.stderr
     assert list((tmp_path / "c" / "wandb").glob("offline-run-*/run-*.wandb"))
+
+
+def test_the_line_of_an_epoch_stays_within_80_columns_in_long_and_fast_runs():
+    record = {"epoch": 90, "train_loss": 1.3451, "train_top1_percent": 99.25, "val_top1_percent": 99.5,
+              "images_per_s": 12345.6, "train_seconds": 3600.0, "data_wait_percent": 12.0}  # fmt: skip
+    reached, pace = "loss 1.345, top-1 99.25 %, val 99.50 %", "images/s, 10.0 h left"
+    wait = "12 % of the epoch's time went by waiting for data"
+    assert epoch_line(record | {"images_per_s": 999.4}, 100) == f"epoch 90/100: {reached}, 999 {pace}\n{wait}"
+    assert epoch_line(record, 100) == f"epoch 90/100: {reached},\n  12346 {pace}\n{wait}"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminal")

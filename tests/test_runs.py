@@ -58,7 +58,8 @@ def test_a_note_is_kept_shown_and_does_no_harm(runs, monkeypatch, capsys):
 
 def test_show_and_diff(runs, monkeypatch, capsys):
     shown = say(monkeypatch, capsys, "show", "outputs/other")
-    assert "state   preempted" in shown and "optim.lr " in shown and "model.stages" not in shown
+    assert shown.splitlines()[:2] == ["run    outputs/other", "state  preempted"]
+    assert "optim.lr " in shown and "model.stages" not in shown
     lines = [line.split() for line in say(monkeypatch, capsys, "diff", "outputs/one", "outputs/other").splitlines()]
     assert ["seed", "0", "1"] in lines and not any(line[:1] == ["optim.lr"] for line in lines)
     assert "training losses of 1 epochs are equal".split() in lines

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import pytest
 from test_continuation import holder
 
-from conftest import ROOT, command, warm_executable, warm_python
+from conftest import ROOT, SMALL_RUN, command, warm_executable, warm_python
 from efficientconv.cli import compose
 from efficientconv.config import RunConfig
 from efficientconv.data.parallel import CORES, available_cores
@@ -208,6 +208,19 @@ def test_a_killed_sweep_leaves_no_run_behind_and_a_stopped_one_says_how_to_go_on
     assert sorted(states()) == ["planned", "preempted", "preempted"]
     assert all(log.read_text().count("stopped by a signal") == 2 for log in logs)  # of both starts, each once
     assert [path.name for path in tmp_path.iterdir()] == ["out"] and len(folders()) == 3  # and nothing of Hydra's
+
+
+@pytest.mark.slow
+def test_joblibs_launcher_trains_the_runs_and_the_answer_stands_at_the_end(tmp_path):
+    small = (*SMALL_RUN, "trainer.epochs=1", "model=a,c", f"output_root={tmp_path / 'out'}")
+    done = command("train.py", "-m", *small, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    *_, title, a, c, empty, counts = done.stdout.splitlines()
+    assert title.startswith("model  top-1 % (seeds)") and [a.split()[0], c.split()[0], empty] == ["a", "c", ""]
+    assert counts == "2 runs: 2 ok"
+    for line, folder in zip((a, c), sorted(tmp_path.glob("out/*"))):
+        assert f" {RunFolder(folder).summary()['top1_percent']:.2f} (1) " in line
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_mistake_in_one_run_is_one_line_before_any_is_started(tmp_path):

@@ -27,10 +27,10 @@ import pytest
 import yaml
 
 from conftest import ROOT, command
+from efficientconv.csv_files import csv_rows
 from efficientconv.engine.identity import network_digest
 from efficientconv.engine.run_folder import RunFolder
 from efficientconv.models import model_config
-from efficientconv.results.csv_files import csv_rows
 from efficientconv.results.families import family_of
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.labels import label

@@ -18,8 +18,8 @@ from matplotlib.axes import Axes
 
 from efficientconv.benchmark import FORMATS
 from efficientconv.benchmark.subjects import LAYER_MODELS
+from efficientconv.csv_files import read_rows
 from efficientconv.info import environment
-from efficientconv.results.csv_files import read_rows
 from efficientconv.results.families import family_of
 from efficientconv.results.labels import FAINT, Place, label
 from efficientconv.results.pages import page, sections, write_files

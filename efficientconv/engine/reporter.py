@@ -14,6 +14,7 @@ from typing import Literal
 from efficientconv.config import LoggerConfig
 from efficientconv.engine.metrics import Meter, Result
 from efficientconv.files import write_atomically
+from efficientconv.help import WIDTH
 from efficientconv.progress import Progress
 from efficientconv.text import duration
 from efficientconv.tracking.loggers import Loggers, start_loggers
@@ -105,14 +106,14 @@ def headline(path: object, facts: dict, batch_size: int, device: str) -> str:
 
 
 def epoch_line(record: dict, epochs: int) -> str:
-    """The line of an epoch, in 80 columns. A second line follows if the epoch waited long for data."""
-    val = f"val {record['val_top1_percent']:.2f} %, " if "val_top1_percent" in record else ""
+    """The line of an epoch; two lines if one would be wider than 80. Another follows if the epoch waited long for data."""
+    val = f", val {record['val_top1_percent']:.2f} %" if "val_top1_percent" in record else ""
+    reached = f"loss {record['train_loss']:.3f}, top-1 {record['train_top1_percent']:.2f} %{val}"
     left = record["train_seconds"] * (epochs - record["epoch"])
-    wait = record["data_wait_percent"]
-    return (
-        f"epoch {record['epoch']}/{epochs}: loss {record['train_loss']:.3f}, top-1 {record['train_top1_percent']:.2f} %, "
-        f"{val}{record['images_per_s']:.0f} images/s, {duration(left)} left"
-        + (f"\n{wait:.0f} % of the epoch's time went by waiting for data" if wait >= TELLING_WAIT_PERCENT else "")
+    parts = [f"epoch {record['epoch']}/{epochs}: {reached}", f"{record['images_per_s']:.0f} images/s, {duration(left)} left"]
+    line, wait = ", ".join(parts), record["data_wait_percent"]
+    return (line if len(line) <= WIDTH else ",\n  ".join(parts)) + (
+        f"\n{wait:.0f} % of the epoch's time went by waiting for data" if wait >= TELLING_WAIT_PERCENT else ""
     )
 
 

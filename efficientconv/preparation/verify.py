@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import IO
 
+from efficientconv.csv_files import csv_text
 from efficientconv.data.damage import DamagedImage, unreadable_named
 from efficientconv.data.decode import header_of, read_rgb
 from efficientconv.data.image_files import content_of
@@ -58,14 +58,13 @@ class Manifest:
     """A CSV file of findings, with one row for each image. It replaces an earlier file only when it is complete."""
 
     def __init__(self, file: IO[str], root: Path):
-        self._rows, self._root = csv.writer(file, lineterminator="\n"), root
-        self._rows.writerow(["split", *(field.name for field in fields(Finding))])
+        self._file, self._root = file, root
+        file.write(csv_text([["split", *(field.name for field in fields(Finding))]]))
 
     def add(self, split: str, findings: Iterable[Finding]) -> None:
         """Adds rows, with paths relative to the root."""
-        for found in findings:
-            path, *rest = astuple(found)
-            self._rows.writerow([split, os.path.relpath(path, self._root), *rest])
+        rows = [(split, os.path.relpath(path, self._root), *rest) for path, *rest in map(astuple, findings)]
+        self._file.write(csv_text(rows))
 
 
 @contextmanager
@@ -75,8 +74,7 @@ def manifest_at(path: Path, root: Path) -> Iterator[Manifest]:
         raise UserError(f"manifest={path} is a folder or in the data folder '{root}': name a file elsewhere")
     try:
         make_folder(path.parent)
-        # surrogateescape: names of files are bytes, and some are no UTF-8
-        with replacing(path, "t", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        with replacing(path, "t", encoding="utf-8", newline="") as file:
             yield Manifest(file, root)
     except OSError as error:
         raise UserError(f"cannot write the manifest '{path}' ({error.strerror}): set manifest=<another file>") from None

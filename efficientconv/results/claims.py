@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from efficientconv.results.csv_files import read_rows
+from efficientconv.csv_files import read_rows
 from efficientconv.results.statistics import Interval
 from efficientconv.results.table import Column
 from efficientconv.text import interval

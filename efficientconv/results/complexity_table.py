@@ -12,10 +12,10 @@ import torch
 
 from efficientconv.complexity import Cost, NetworkCost, count
 from efficientconv.config import ModelConfig
+from efficientconv.csv_files import csv_rows
 from efficientconv.models import LAYOUTS, create_model, image_size_of, list_models, model_config
 from efficientconv.models.budget import Fit
 from efficientconv.results import paper
-from efficientconv.results.csv_files import csv_rows
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.table import Column, Row, Table
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from efficientconv.csv_files import read_rows
 from efficientconv.models import model_config
 from efficientconv.results.claims import EQUAL_COST, ClaimResult, counts, tested_claims
-from efficientconv.results.csv_files import read_rows
 from efficientconv.results.table import Column, Table, grouped
 from efficientconv.results.table_config import budget_of, model_of, tier_width
 from efficientconv.text import interval
@@ -69,13 +69,31 @@ def findings(folder: Path) -> str:
 
 def headline(folder: Path) -> str:
     """What was found about SIC layers, in one sentence."""
-    of_c = grouped([claim for claim in tested_claims(folder) if model_of(claim.row) == "c"], lambda claim: claim.equal)
-    at_equal_macs = [claim for claim in of_c["cost"] if claim.at_equal == "macs"]
+    at_equal_macs = [claim for claim in _of_c(folder)["cost"] if claim.at_equal == "macs"]
     points = _finding("c", "", at_equal_macs, {}).points
     return (
         f"**In short:** on small networks and CIFAR-10, a network of SIC layers (C) has {points} points of accuracy against "
-        f"one of standard layers (A) at equal MACs, and {of_c['width'][0].difference_points:+.2f} points at equal width."
+        f"one of standard layers (A) at equal MACs, and {_points_at_equal_width(folder)} points at equal width."
     )
+
+
+def elsewhere(results: Path) -> str:
+    """What was found about SIC layers at equal width in a longer training and in wider networks, as a paragraph."""
+    longer, wide = (results / f"cifar_small_{name}" for name in ("48epochs", "wide"))
+    return (
+        f"**Longer, and elsewhere.** At equal width C has {_points_at_equal_width(longer)} points of accuracy against A "
+        f"after [48 epochs](results/{longer.name}/README.md), and {_points_at_equal_width(wide)} points at "
+        f"[twice the width](results/{wide.name}/README.md)."
+    )
+
+
+def _points_at_equal_width(folder: Path) -> str:
+    return f"{_of_c(folder)['width'][0].difference_points:+.2f}"
+
+
+def _of_c(folder: Path) -> dict[str | None, list[ClaimResult]]:
+    """The tested claims about model C, by what they hold equal."""
+    return grouped([claim for claim in tested_claims(folder) if model_of(claim.row) == "c"], lambda claim: claim.equal)
 
 
 def cost_findings(folder: Path, claims: Sequence[ClaimResult]) -> list[Finding]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
+from efficientconv.csv_files import csv_rows
 from efficientconv.files import CONFIG_DIR
-from efficientconv.results.csv_files import csv_rows
 
 PAPER_DIR = CONFIG_DIR.parent / "results" / "paper"
 

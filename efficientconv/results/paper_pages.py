@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from operator import itemgetter
 from pathlib import Path
 
-from efficientconv.results.csv_files import read_rows
+from efficientconv.csv_files import read_rows
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.table import Column, Row, Table
 

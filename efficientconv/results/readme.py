@@ -8,14 +8,14 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from efficientconv.csv_files import csv_rows, read_rows
 from efficientconv.errors import UserError
 from efficientconv.files import ROOT
 from efficientconv.layers import LAYERS
 from efficientconv.models import model_config
 from efficientconv.results import data_tables, gpu_page, paper, paper_pages, tier_pages
-from efficientconv.results.csv_files import csv_rows, read_rows
 from efficientconv.results.figures import FIGURES
-from efficientconv.results.findings import findings, headline
+from efficientconv.results.findings import elsewhere, findings, headline
 from efficientconv.results.table import Column, Row, Table
 from efficientconv.results.training_cost import training_cost_table
 from efficientconv.weights import PUBLISHED, list_weights
@@ -98,6 +98,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "gpu": lambda: gpu_page.summary(RESULTS / "gpu"),
     "gpu_front": lambda: gpu_page.front_line(RESULTS / "gpu"),
     "headline": headline,
+    "elsewhere": lambda: elsewhere(RESULTS),
     "findings": findings,
     "tier_results": tier_pages.result_table,
     "tier_claims": tier_pages.claim_table,

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Literal, SupportsFloat, TypeVar
 
-from efficientconv.results.csv_files import csv_text
+from efficientconv.csv_files import csv_text
 from efficientconv.text import printable
 
 UNLIMITED, GAP = 100_000, 2  # characters

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from efficientconv.csv_files import read_rows
 from efficientconv.models import list_models, model_config
 from efficientconv.results.claims import counts, tested_claims
-from efficientconv.results.csv_files import read_rows
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.record import RunRecord, read_records_in
 from efficientconv.results.table import Column, Table

@@ -11,9 +11,9 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter, ValidationError
 
 from efficientconv.config import ModelConfig
+from efficientconv.csv_files import csv_rows
 from efficientconv.engine.identity import network_digest
 from efficientconv.errors import UserError
-from efficientconv.results.csv_files import csv_rows
 from efficientconv.results.pages import write_files
 from efficientconv.results.table import Table
 

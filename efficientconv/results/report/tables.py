@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from efficientconv.csv_files import read_rows
 from efficientconv.files import CONFIG_DIR
 from efficientconv.results import paper
-from efficientconv.results.csv_files import read_rows
 from efficientconv.results.table import Table
 from efficientconv.results.table_columns import columns
 from efficientconv.results.table_config import table_config, table_names

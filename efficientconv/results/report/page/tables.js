@@ -3,7 +3,8 @@
 const isEmpty = (value) => value === "" || value === null || value === undefined;
 const isNumber = (value) => !isEmpty(value) && !Number.isNaN(Number(value));
 const LONG = 28; // characters; a column with longer cells is wrapped
-const FORMULA = /^'*[=+@＝＋－＠-]/; // texts that a spreadsheet would compute; results/csv_files.py has the same rule
+const FORMULA = /^'*[=+@＝＋－＠-]/; // texts that a spreadsheet would compute; csv_files.py has the same rule
+const SHORT = { "\n": "\\n", "\r": "\\r", "\t": "\\t" }; // escapes
 
 const takeaways = new Map(); // by a table's name: the columns and rows that the table shows now
 
@@ -55,9 +56,18 @@ function compare(one, other, way) {
   return way * String(one).localeCompare(String(other), "en", { numeric: true });
 }
 
+// The text in one line, with an escape for each character that is not printable; text.py has the same rule.
+const printable = (text) => text.replace(/(?! )[\p{C}\p{Z}]/gu, escaped);
+
+function escaped(character) {
+  const hex = character.codePointAt(0).toString(16);
+  const [letter, width] = hex.length > 4 ? ["U", 8] : hex.length > 2 ? ["u", 4] : ["x", 2];
+  return SHORT[character] ?? `\\${letter}${hex.padStart(width, "0")}`;
+}
+
 function csvText(columns, rows) {
-  const inert = (value) => (typeof value === "string" && FORMULA.test(value) && !isNumber(value) ? `'${value}` : value);
-  const quoted = (value) => `"${String(inert(value) ?? "").replaceAll('"', '""')}"`;
+  const inert = (text) => (FORMULA.test(text) && !isNumber(text) ? `'${text}` : text);
+  const quoted = (value) => `"${inert(printable(String(value ?? ""))).replaceAll('"', '""')}"`;
   const lines = [columns.map((column) => column.title), ...rows.map((row) => columns.map((column) => column.value(row)))];
   return lines.map((line) => `${line.map(quoted).join(",")}\r\n`).join("");
 }
