@@ -20,7 +20,7 @@ from torch.nn.parameter import is_lazy
 
 from efficientconv.complexity import Cost, NetworkCost, count
 from efficientconv.decomposition import start_from_weight
-from efficientconv.errors import UserError, did_you_mean
+from efficientconv.errors import UserError, did_you_mean, refuse_frozen
 from efficientconv.layers import LAYERS, GroupedConv2d, StandardConv2d, UnravelledConv2d
 from efficientconv.layers.backend import has_hooks
 from efficientconv.layers.base import check_arguments
@@ -69,8 +69,8 @@ def convert(
     model: nn.Module,
     layer: str,
     *,
-    include: Sequence[str] | None = None,
-    exclude: Sequence[str] = (),
+    include: Iterable[str] | None = None,
+    exclude: Iterable[str] = (),
     where: Callable[[str, nn.Conv2d], bool] | None = None,
     init: str | None = None,
     shape: Sequence[int] | None = None,
@@ -99,8 +99,10 @@ def convert(
         UserError: an unknown layer, argument, init or pattern; a `model` that is itself a convolution; a budget that is too
             small for one basis. The model is then unchanged.
     """
+    refuse_frozen(model, "converted")
     if any(map(is_lazy, model.parameters())):
         raise UserError("convert: the model has parameters without a shape yet; run it on one image first")
+    include, exclude = None if include is None else _patterns(include), _patterns(exclude)
     if budget is not None:
         choice = {"include": include, "exclude": exclude, "where": where, "shape": shape}
         asked: partial[Report] = partial(convert, layer=layer, **choice, **args)  # type: ignore[arg-type]
@@ -162,22 +164,22 @@ def _check(layer: str, args: dict, init: str | None, convolutions: dict[str, nn.
 
 def _chosen(
     convolutions: dict[str, nn.Conv2d],
-    include: Sequence[str] | None,
-    exclude: Sequence[str],
+    include: list[str] | None,
+    exclude: list[str],
     where: Callable[[str, nn.Conv2d], bool] | None,
 ) -> set[str]:
-    wanted, unwanted = _patterns(() if include is None else include), _patterns(exclude)
-    matched = {pattern: {n for n in convolutions if fnmatchcase(n, pattern)} for pattern in [*wanted, *unwanted]}
+    wanted = include or []
+    matched = {pattern: {n for n in convolutions if fnmatchcase(n, pattern)} for pattern in [*wanted, *exclude]}
     for pattern, names in matched.items():
         if not names:
             raise UserError(f"convert: no convolution is named '{pattern}': {did_you_mean(pattern, convolutions)}")
     chosen = set(convolutions) if include is None else set().union(*(matched[pattern] for pattern in wanted))
-    chosen = chosen.difference(*(matched[pattern] for pattern in unwanted))
+    chosen = chosen.difference(*(matched[pattern] for pattern in exclude))
     return {name for name in chosen if where is None or where(name, convolutions[name])}
 
 
-def _patterns(names: str | Sequence[str]) -> Sequence[str]:
-    return [names] if isinstance(names, str) else names
+def _patterns(names: str | Iterable[str]) -> list[str]:
+    return [names] if isinstance(names, str) else list(names)
 
 
 def _reason(conv: nn.Conv2d, uses: Counter) -> str | None:
@@ -190,6 +192,8 @@ def _reason(conv: nn.Conv2d, uses: Counter) -> str | None:
         return "depthwise: nothing between channels"
     if has_hooks(conv):
         return "it has hooks"
+    if "forward" in conv.__dict__:
+        return "it has a forward of its own"
     shared = [name for name, p in conv.named_parameters() if uses[p] > 1]
     return f"its {shared[0]} is another module's too" if shared else None
 

@@ -226,17 +226,20 @@ class Net(nn.Module):
         self.normed = nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 3, padding=1))
         self.watched = nn.Conv2d(4, 4, 3, padding=1)
         self.watched.register_forward_hook(lambda *_: None)
+        self.doubled = nn.Conv2d(4, 4, 3, padding=1)
+        self.doubled.forward = lambda x: 2 * nn.Conv2d.forward(self.doubled, x)
         self.ours = StandardConv2d(4, 4, 3)
         self.wide = nn.Conv2d(4, 8, 3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.other(self.tied(self.again(self.twice(self.first(x)))))
-        return self.wide(self.ours(self.watched(self.normed(x))))
+        return self.wide(self.ours(self.doubled(self.watched(self.normed(x)))))
 
 
 STAY = {
     "tied": "its weight is another module's too", "other": "its weight is another module's too",
     "normed": "ParametrizedConv2d is more than a convolution", "watched": "it has hooks",
+    "doubled": "it has a forward of its own",
 }  # fmt: skip
 
 
@@ -263,6 +266,7 @@ def test_names_patterns_and_a_function_choose() -> None:
     replaced = lambda **choice: {layer.name for layer in convert(Net(), "sic", **choice).replaced}  # noqa: E731  said once
     assert replaced(include=["t*", "first"]) == {"twice", "first"}
     assert replaced(exclude=["t*", "first"]) == {"ours", "wide"}
+    assert replaced(include=iter(["t*", "first"]), exclude=iter(["first"])) == {"twice"}
     assert replaced(include="t*") == {"twice"} and replaced(include=["t*", "wide"], exclude="wide") == {"twice"}
     assert replaced(include=["*"], exclude=["wide"], where=lambda name, conv: conv.in_channels == 4) == {"twice", "ours"}
 

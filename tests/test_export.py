@@ -58,6 +58,16 @@ def test_a_layer_becomes_plain_convolutions_that_compute_the_same(name: str, n: 
     torch.testing.assert_close(prepare_for_export(conv)(x), conv.eval()(x), rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("model", ["a", "f", "i", "j", "m"])
+def test_a_traced_network_runs_without_this_package(model: str) -> None:
+    """torch.jit.trace, and torch.onnx.export(dynamo=False), traces, too. torch traces twice: with and without gradients."""
+    network = settled(create_model(model, num_classes=3, layout="cifar", width=0.25))
+    traced = torch.jit.trace(network, torch.randn(2, 3, 32, 32))
+    assert "efficientconv::" not in str(traced.inlined_graph)
+    images = torch.randn(3, 3, 40, 36)
+    torch.testing.assert_close(traced(images), network(images), rtol=1e-3, atol=1e-3)
+
+
 class Standardized(nn.Conv2d):
     """A convolution with a forward of its own."""
 

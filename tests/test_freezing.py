@@ -321,6 +321,7 @@ def test_what_needs_the_weights_is_refused_in_one_line(name: str):
         "takes no weights": lambda: frozen.load_state_dict(network.state_dict(), strict=False),
         "cannot be trained": lambda: frozen.train(),
         "cannot be counted": lambda: ec.count(frozen, (3, 32, 32)),
+        "cannot be converted": lambda: ec.convert(frozen, "sic"),
         "cannot be given another backend": lambda: set_backend(frozen, "reference"),
         "cannot be exported": lambda: torch.export.export(frozen, (images,), strict=False),
     }

@@ -15,6 +15,7 @@ from efficientconv.layers import LAYERS, Topology, build_layer
 from efficientconv.layers import operators as module
 from efficientconv.layers.backend import set_backend
 from efficientconv.layers.operators import CONVOLUTIONS, ops
+from efficientconv.models import create_model
 from efficientconv.native import build
 
 needs_kernels = pytest.mark.skipif(not build.available(), reason="no C++ compiler")
@@ -281,6 +282,22 @@ def test_gradients_of_many_outputs_at_once(name: str) -> None:
         found.append(torch.autograd.grad(y, arguments[:2], along, is_grads_batched=True))
     for ours, theirs in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("model", ["a", "c", "i", "j"])
+def test_gradients_of_a_networks_outputs_at_once(model: str, order: torch.memory_format) -> None:
+    """As torch.autograd.functional.jacobian(vectorize=True) and torch.vmap ask for them, in training."""
+    network = create_model(model, num_classes=3, layout="cifar", width=0.25).train()
+    images = torch.randn(2, 3, 32, 32).contiguous(memory_format=order).requires_grad_()
+    outputs, of = network(images).sum(0), [images, *network.parameters()]
+    each = zip(*(torch.autograd.grad(outputs, of, along, retain_graph=True) for along in torch.eye(3)))
+    at_once = torch.autograd.grad(outputs, of, torch.eye(3), retain_graph=True, is_grads_batched=True)
+    mapped = vmap(lambda along: torch.autograd.grad(outputs, of, along, retain_graph=True))(torch.eye(3))
+    for expected, *found in zip(each, at_once, mapped, strict=True):
+        for ours in found:
+            assert not ours.requires_grad
+            torch.testing.assert_close(ours, torch.stack(expected), rtol=1e-3, atol=1e-4)
 
 
 # ---------------------------------------------------------------- another device

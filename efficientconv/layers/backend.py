@@ -115,7 +115,7 @@ def runs_kernels(module: nn.Module, x: Tensor) -> bool:
     """Whether `module` may run kernels of x's device. An exported program may not: it also runs without this package."""
     return (
         getattr(module, "layer_backend", "auto") in ("auto", "native") and type(x) is Tensor and x.device.type in DEVICES
-        and (not x.is_cpu or _has_kernels()) and not torch.compiler.is_exporting()
+        and (not x.is_cpu or _has_kernels()) and not torch.compiler.is_exporting() and not torch.jit.is_tracing()
     )  # fmt: skip
 
 

@@ -94,7 +94,7 @@ class _Contiguous(Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return grad.contiguous(memory_format=torch.channels_last)
+        return grad.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)  # many gradients at once take no memory_format
 
 
 def window_of(pool: nn.Module) -> Window | None:

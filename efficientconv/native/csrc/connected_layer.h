@@ -137,9 +137,13 @@ class ConnectedLayer : public torch::autograd::Function<ConnectedLayer> {
                              ctx->saved_data["padding"].toInt(), {dims, connections, anchor}};
     const double eps = ctx->saved_data["eps"].toDouble();
     const bool residual = ctx->saved_data["residual"].toBool();
-    variable_list found = at::GradMode::is_enabled() ? differentiable(conv, saved, grads[0], eps, residual)
-                                                     : gradients(conv.contiguous(), saved, grads[0].contiguous(), eps, residual);
-    if (found[0].defined()) found[0] = found[0].contiguous(order_of(conv.x));
+    variable_list found;
+    if (wants_reference_gradients(grads[0])) {
+      found = differentiable(conv, saved, grads[0], eps, residual);
+    } else {
+      found = gradients(conv.contiguous(), saved, grads[0].contiguous(), eps, residual);
+      found[0] = found[0].contiguous(order_of(conv.x));
+    }
     found.resize(7);
     return found;
   }

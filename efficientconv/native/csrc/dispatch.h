@@ -59,16 +59,24 @@ inline bool wants_gradient(at::TensorList tensors) {
          std::any_of(tensors.begin(), tensors.end(), [](const Tensor& t) { return t.requires_grad(); });
 }
 
-// The gradients of reference(inputs). They can be differentiated again.
+// Whether the gradients are those of a reference: they will be differentiated again, or belong to many outputs at once
+// (is_grads_batched).
+inline bool wants_reference_gradients(const Tensor& grad) {
+  return at::GradMode::is_enabled() || transformed(grad) || grad.key_set().has(DispatchKey::Batched);
+}
+
+// The gradients of reference(inputs). They can be differentiated again if gradients are recorded.
 template <class F>
 variable_list reference_gradients(const variable_list& inputs, const Tensor& grad, F reference) {
+  const bool again = at::GradMode::is_enabled();
+  const at::AutoGradMode recorded(true);
   // Views, because one input may be computed from another: the gradient of a view leaves that path out.
   variable_list views, wanted, grads(inputs.size());
   for (const Tensor& t : inputs) {
     views.push_back(t.defined() ? t.view_as(t) : t);
     if (t.defined() && t.requires_grad()) wanted.push_back(views.back());
   }
-  const variable_list found = torch::autograd::grad({reference(views)}, wanted, {grad}, true, true, true);
+  const variable_list found = torch::autograd::grad({reference(views)}, wanted, {grad}, again, again, true);
   for (size_t i = 0, next = 0; i < inputs.size(); ++i)
     if (inputs[i].defined() && inputs[i].requires_grad()) grads[i] = found[next++];
   return grads;

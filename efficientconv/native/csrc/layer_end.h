@@ -123,7 +123,7 @@ class NormLayer : public torch::autograd::Function<NormLayer> {
     const variable_list saved = ctx->get_saved_variables();
     const Tensor &y = saved[0], &residual = saved[1], &gamma = saved[2], &beta = saved[3];
     const double eps = ctx->saved_data["eps"].toDouble();
-    if (at::GradMode::is_enabled()) {
+    if (wants_reference_gradients(grads[0])) {
       variable_list found = reference_gradients({y, residual, gamma, beta}, grads[0], [&](const variable_list& views) {
         const MaybeTensor none, added = only_if(residual.defined(), views[1]);
         return call_reference<Tensor>("norm_relu", kComposite, views[0], added, views[2], views[3], none, none, none, true, 0., eps);

@@ -101,7 +101,7 @@ class SpatialLayer : public torch::autograd::Function<SpatialLayer> {
     const double eps = ctx->saved_data["eps"].toDouble();
     const bool residual = ctx->saved_data["residual"].toBool();
     variable_list found;
-    if (at::GradMode::is_enabled()) {
+    if (wants_reference_gradients(grads[0])) {
       found = reference_gradients({saved.begin(), saved.begin() + 6}, grads[0], [&](const variable_list& views) {
         const MaybeTensor none;
         const SpatialConv here{views[0], views[1], views[2], views[3], conv.kernel, conv.padding};

@@ -51,7 +51,7 @@ class MaxPool : public torch::autograd::Function<MaxPool> {
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const Tensor x = ctx->get_saved_variables()[0];
     const auto pool = ctx->saved_data["pool"].toIntVector();
-    if (at::GradMode::is_enabled()) {
+    if (wants_reference_gradients(grads[0])) {
       variable_list found = reference_gradients({x}, grads[0], [&](const variable_list& views) {
         return call_reference<Tensor>("max_pool", kComposite, views[0], at::IntArrayRef(pool));
       });
