@@ -213,9 +213,9 @@ def _nearest_key(key: str) -> str:
         group, _, name = section.rpartition(".")
         chosen = f"{group}={name}" if group else f"{section}=<name>, which this command does not have"
         return f"it goes with {chosen}"
-    beside = [name for name in known if name.rpartition(".")[0] == section]
+    beside = [name.rpartition(".")[2] for name in known if name.rpartition(".")[0] == section]
     if section and beside:
-        return did_you_mean(key, beside)
+        return did_you_mean(last, beside, f"{section}.")
     sections = [name.partition(".")[0] for name in known]  # model=c is a key, too
     elsewhere = {name.rpartition(".")[2]: name for name in known} | dict(zip(sections, sections))
     near = difflib.get_close_matches(last, elsewhere, n=1)

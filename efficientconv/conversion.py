@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import math
 from collections import Counter
@@ -21,8 +20,9 @@ from torch.nn.parameter import is_lazy
 from efficientconv.complexity import Cost, NetworkCost, count
 from efficientconv.decomposition import start_from_weight
 from efficientconv.errors import UserError, did_you_mean, refuse_frozen
+from efficientconv.folding import copied
 from efficientconv.layers import LAYERS, GroupedConv2d, StandardConv2d, UnravelledConv2d
-from efficientconv.layers.backend import has_hooks
+from efficientconv.layers.backend import has_hooks, set_backend
 from efficientconv.layers.base import check_arguments
 from efficientconv.layers.geometry import Geometry
 
@@ -81,8 +81,9 @@ def convert(
 
         print(convert(torchvision.models.resnet18(), "sic", exclude=["conv1"], init="svd", shape=(3, 224, 224)))
 
-    The new layer has the convolution's name, channels, kernel, stride, padding, dilation, groups, bias, device, dtype and
-    mode. 1 x 1 and depthwise convolutions are kept, and also those that the layer cannot replace: the report says why.
+    The new layer has the convolution's name, channels, kernel, stride, padding, dilation, groups, bias, device, dtype, mode
+    and backend. 1 x 1 and depthwise convolutions are kept, and also those that the layer cannot replace: the report says
+    why.
 
     Args:
         layer: "sic", "unravelled", ...: a name in `efficientconv.layers.LAYERS`.
@@ -134,7 +135,7 @@ def _bases_within(budget: float, model: nn.Module, converted: partial[Report]) -
         raise UserError("convert: a budget chooses the bases of 'unravelled' layers; give the image's shape and no bases")
     if not math.isfinite(budget):
         raise UserError(f"convert: budget={budget} is no number of MACs")
-    one = converted(copy.deepcopy(model), bases=1)
+    one = converted(copied(model), bases=1)
     each = sum(layer.after.macs for layer in one.replaced)
     if budget < one.after.macs:
         raise UserError(
@@ -216,6 +217,8 @@ def _replacement(layer: str, conv: nn.Conv2d, init: str | None, args: dict) -> t
         error = start_from_weight(new, weight)  # type: ignore[arg-type]  # _check has seen to the layer
         if conv.bias is not None:
             new.bias.data.copy_(conv.bias.data)
+    if "layer_backend" in vars(conv):
+        set_backend(new, vars(conv)["layer_backend"])
     new.train(conv.training).requires_grad_(conv.weight.requires_grad)
     if conv.bias is not None:
         new.bias.requires_grad_(conv.bias.requires_grad)

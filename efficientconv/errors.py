@@ -32,13 +32,16 @@ def of_extra(name: str) -> Iterator[None]:
         raise UserError(f"{missing.name} is not installed: pip install 'efficientconv[{name}]'") from missing
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`did you mean 'x'? known: a, b, x`, for the end of an error message about an unknown name."""
+def did_you_mean(name: str, known: Iterable[str], section: str = "") -> str:
+    """`did you mean 'x'? known: a, b, x`, for the end of an error message about an unknown name.
+
+    section: stands before each name, and says nothing about which of them was meant.
+    """
     names = sorted(known)
     alike = [other for other in names if other.lower() == str(name).lower()]  # the pages say model C, its name is c
     near = alike or difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'? " if near else ""
-    return f"{hint}known: {', '.join(names)}"
+    hint = f"did you mean '{section}{near[0]}'? " if near else ""
+    return f"{hint}known: {', '.join(section + other for other in names)}"
 
 
 def refuse_frozen(model: nn.Module, what: str) -> None:

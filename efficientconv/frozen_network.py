@@ -16,7 +16,7 @@ from efficientconv.models.entry import NO_POOL, takes_stem_kernel, window_of
 from efficientconv.models.network import Head, Network, Stage
 
 
-class FrozenNetwork(Network):
+class FrozenNetwork(Frozen, Network):
     """Images B x 3 x H x W -> logits B x classes, without Python between the layers.
 
     Python takes a large part of the time of one small image. The modules run one by one where something needs them: hooks,
@@ -76,7 +76,7 @@ def _is_observed() -> bool:
 def _outer_modules(module: nn.Module) -> Iterator[nn.Module]:
     """`module` and the modules inside it. The modules inside frozen ones do not run."""
     yield module
-    for inner in () if isinstance(module, Frozen) else module.children():
+    for inner in () if isinstance(module, Frozen) and not isinstance(module, Network) else module.children():
         yield from _outer_modules(inner)
 
 

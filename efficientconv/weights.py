@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from efficientconv.errors import UserError, did_you_mean
 from efficientconv.files import read_bytes, shipped, write_atomically
@@ -103,8 +104,9 @@ def start_from(network: nn.Module, tensors: dict[str, Tensor], origin: Path) -> 
     Raises UserError if the weights belong to another network.
     """
     own = network.state_dict()
-    *_, last = (name for name, module in network.named_modules() if isinstance(module, nn.Linear))
-    classifier = {name: own[name] for name in (f"{last}.weight", f"{last}.bias") if name in own}
+    linears = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    named = [f"{last}.{part}" for last in linears[-1:] for part in ("weight", "bias")]
+    classifier = {name: own[name] for name in named if name in own and not is_lazy(own[name])}
     if any(name in tensors and tensors[name].shape != tensor.shape for name, tensor in classifier.items()):
         tensors = tensors | classifier
     load_into(network, tensors, origin)

@@ -1,7 +1,7 @@
 """Measures how many images per second a data pipeline reads, decodes and puts into batches.
 
     python scripts/benchmark_data.py IMAGES                a folder of photographs, IMAGES/<class>/*.JPEG
-    python scripts/benchmark_data.py IMAGES --workers 1 2  with one and with two workers
+    python scripts/benchmark_data.py IMAGES --workers 2    with one and with two workers
 
 The pipelines are torchvision's, this project's on class folders and on a prepared set, and decoding alone (the limit). The
 command writes data_throughput.csv and .md into results/. First close other programs that use the processor. With as many
@@ -29,7 +29,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("images", type=Path, metavar="IMAGES", help="folder with a folder of photographs for each class")
     parser.add_argument("--count", type=positive, default=640, help="images of an epoch, always the same (default: 640)")
     parser.add_argument("--repeats", type=positive, default=7, help="epochs of each pipeline, interleaved (default: 7)")
-    parser.add_argument("--workers", type=positive, nargs="+", help="numbers of workers (default: 1 to the number of cores)")
+    parser.add_argument("--workers", type=positive, nargs="+", help="how many, beside 1 (default: to the number of cores)")
     parser.add_argument("--output-dir", type=Path, default=ROOT / "results", help="folder of the files (default: results)")
     return parser.parse_args()
 
@@ -92,7 +92,7 @@ def ready(args: argparse.Namespace, folder: Path) -> tuple[dict[tuple, pipelines
         DECODE_PREPARED: (partial(pipelines.decode_alone, prepared), kb_prepared),
         PREPARE: (partial(pipelines.prepare_alone, folders), kb_original),
     }
-    workers = args.workers or range(1, available_cores() + 1)
+    workers = sorted({1, *(args.workers or range(2, available_cores() + 1))})  # the targets are those of one worker
     epochs = {(name, count): start(count) for count in workers for name, (start, _) in make.items()}
     return epochs, {name: kb for name, (_, kb) in make.items()}
 

@@ -77,7 +77,7 @@ def write(runs: list[PlannedRun], tier: str, results: Path) -> None:
     text = page(
         f"# Decisions, and what they move (tier {tier})",
         "Where the paper is silent or not at hand, this project decided (mark D).",
-        ledger(found, tier),
+        ledger(found, tier, seeds),
         f"Made by `python scripts/decisions.py tier={tier} seeds={seeds}` from the records in {tier}/decisions/.",
     )
     write_files(results, {"decisions.md": text})

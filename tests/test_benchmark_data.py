@@ -13,12 +13,13 @@ from test_data_helpers import photos
 def test_every_pipeline_is_measured(tmp_path):
     for name in ("n00000001", "n00000002"):
         photos(tmp_path / "images" / name, 8)
-    args = ("--count", "64", "--repeats", "2", "--workers", "1", "--output-dir", tmp_path / "results")
+    args = ("--count", "64", "--repeats", "2", "--workers", "2", "--output-dir", tmp_path / "results")
     done = command("scripts/benchmark_data.py", tmp_path / "images", *args)
     assert done.returncode == 0, done.stderr
     with open(tmp_path / "results/data_throughput.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 7 and all(float(row["images_per_s"]) > 0 and float(row["worker_us"]) > 0 for row in rows)
+        measured = list(csv.DictReader(file))
+    assert len(measured) == 14 and all(float(row["images_per_s"]) > 0 and float(row["worker_us"]) > 0 for row in measured)
+    rows = [row for row in measured if row["workers"] == "1"]
     rates = {row["pipeline"]: float(row["images_per_s"]) for row in rows}
     shares = {row["pipeline"]: row["limit_share"] for row in rows}
     for name, limit in (("ours, prepared", "decode alone, prepared"), ("ours, folders", "decode alone, folders")):

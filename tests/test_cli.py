@@ -46,6 +46,7 @@ SETTINGS = [
     ("several models merged", ["model=[a,c]"], "model=[a,c]: give one name; several are for train.py -m, without brackets"),
     ("several models", ["model=a,c"], "model=a,c: several values are for train.py -m"),
     ("unknown key", ["optim.lrr=1"], "unknown key 'optim.lrr': did you mean 'optim.lr'?"),
+    ("key like no other", ["trainer.gradient_clip=1"], "unknown key 'trainer.gradient_clip': known: trainer."),
     ("a set without files", ["data=digits", "data.root=x"], "data: data=digits has no use for root: leave it out"),
     ("another set's key", ["data=digits", "data.num_images=9"], "data=digits has no use for num_images: leave it out"),
     ("a number for a name", ["model=3"], "unknown model '3': known: a, "),

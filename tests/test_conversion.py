@@ -13,6 +13,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import prune
 
 from conftest import command
 from efficientconv import convert, count
@@ -21,6 +22,7 @@ from efficientconv.conversion import Report
 from efficientconv.decomposition import start_from_weight
 from efficientconv.errors import UserError
 from efficientconv.layers import SICConv2d, StandardConv2d, UnravelledConv2d
+from efficientconv.layers.backend import set_backend
 
 
 @pytest.fixture(autouse=True)
@@ -334,6 +336,19 @@ def test_a_budget_gives_as_many_bases_as_it_allows(bases: int) -> None:
             with pytest.raises(UserError, match=f"with one basis a channel the network costs {exact:,} MACs"):
                 convert(model, "unravelled", budget=budget, shape=shape, **chosen)
             assert type(model.twice) is nn.Conv2d
+
+
+def test_a_pruned_network_has_a_budget_too() -> None:
+    model = prune.ln_structured(nn.Conv2d(8, 8, 3), "weight", 0.5, n=2, dim=0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), model)
+    report = convert(network, "unravelled", budget=1e6, shape=(3, 12, 12))
+    assert [layer.name for layer in report.replaced] == ["0"] and network[0].bases == 9
+
+
+def test_new_layers_have_the_backend_that_was_chosen() -> None:
+    network = set_backend(nn.Sequential(nn.Conv2d(3, 8, 3)), "reference")
+    convert(network, "sic")
+    assert {module.layer_backend for module in network[0].modules()} == {"reference"}
 
 
 def test_without_a_shape_the_report_has_parameters_only() -> None:

@@ -120,11 +120,11 @@ def test_the_ledger_says_what_moved_by_students_test_and_what_was_not_run() -> N
         name: [record_of(first, name, seed, value) for seed, value in enumerate(found, start=10 * (name == kept))]
         for name, found in values.items()
     }
-    lines = ledger(runs, "smoke").splitlines()
+    lines = ledger(runs, "smoke", "0,1,2").splitlines()
     expected = stats.ttest_ind(values[other], values[kept])
     assert "80.20 ± 0.20 (3) | 81.20 ± 0.17 (3) | +1.00 (" in lines[2]
     assert f"**better** (p = {expected.pvalue:.2g})" in lines[2]
-    assert f"python train.py -m tier=smoke data.val_fraction=0.1 model={first.model} {first.setting} seed=0,1" in lines
+    assert f"python train.py -m tier=smoke seed=0,1,2 data.val_fraction=0.1 model={first.model} {first.setting}" in lines
     assert all(line.count("not run yet") == 3 or first.model in line for line in lines[3 : 2 + len(decisions())])
 
 

@@ -14,6 +14,7 @@ import reference
 from efficientconv.errors import UserError
 from efficientconv.layers import (
     LAYERS,
+    ConvLayer,
     SICConv2d,
     SpatialBottleneckConv2d,
     TopologicalConv2d,
@@ -107,6 +108,20 @@ def test_residual_stands_where_channels_are_equal_unless_told() -> None:
     assert build_layer("standard", 4, 4, kernel_size=3).residual
     assert not build_layer("standard", 4, 6, kernel_size=3).residual
     assert not build_layer("standard", 4, 4, kernel_size=3, residual=False).residual
+
+
+@pytest.mark.parametrize(
+    ("keeps", "args"),
+    [(False, {}),
+     (False, {"padding": "valid"}), (False, {"padding": 1, "stride": 2}), (False, {"padding": 1, "dilation": 2}),
+     (True, {"padding": "same", "dilation": 2}), (True, {"padding": 2, "dilation": 2})],
+)  # fmt: skip
+def test_a_residual_is_never_added_to_maps_of_another_size(keeps: bool, args: dict) -> None:
+    conv = nn.Conv2d(4, 4, 3, **args)
+    assert ConvLayer(conv, 4, 4).residual == keeps
+    if not keeps:
+        with pytest.raises(UserError, match="keeps height and width"):
+            ConvLayer(conv, 4, 4, residual=True)
 
 
 # ---------------------------------------------------------------- identities

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from efficientconv.errors import UserError
 from efficientconv.layers import LAYERS, SpatialBottleneckConv2d, TopologicalConv2d, Topology, build_layer
 from efficientconv.models import FeatureNetwork, image_size_of, layout_name, model_config, register_model
 from efficientconv.models.zoo import REGISTERED, layout_config
+from efficientconv.weights import start_from
 from reference import CASES
 
 OURS = [name for name in list_models() if model_config(name).trunk != "torchvision"]
@@ -383,6 +385,15 @@ def test_a_model_of_ones_own_is_made_by_its_name(monkeypatch: pytest.MonkeyPatch
 
     with pytest.raises(ValueError, match="'c' is there already"):
         register_model(c)
+
+
+@pytest.mark.parametrize("last", [lambda: nn.LazyLinear(5), nn.Identity], ids=["of unknown size", "none"])
+def test_weights_start_a_network_whose_fully_connected_layer_is(last: Callable[[], nn.Module]) -> None:
+    trained, fresh = (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), last()) for _ in range(2))
+    x = torch.randn(1, 3, 4, 4)
+    y = trained(x)
+    start_from(fresh, trained.state_dict(), Path("weights"))
+    assert torch.equal(fresh(x), y)
 
 
 @pytest.mark.parametrize("name", ["c", "n", "resnet18", "vgg16", "alexnet", "googlenet"])

@@ -35,7 +35,6 @@ class MirroredConv2d(nn.Conv2d):
         check_channels(in_channels, out_channels)
         sizes = geometry(kernel_size, stride, padding, dilation, padding_mode)
         super().__init__(in_channels, out_channels, bias=bias, device=device, dtype=dtype, **sizes._asdict())
-        self.keeps_size = sizes.keeps_size
 
     def forward(self, x: Tensor) -> Tensor:
         return self._conv_forward(x, self.weight.flip(3), self.bias)

@@ -91,7 +91,7 @@ def in_parallel(task: Callable[[list[str]], R], paths: list[str]) -> Generator[R
     parallel. The processes end with the generator: close it (contextlib.closing) if the loop can end early.
     """
     chunks = [paths[first : first + CHUNK] for first in range(0, len(paths), CHUNK)]
-    pool = ProcessPoolExecutor(min(available_cores(), len(chunks)), initializer=follow_parent)
+    pool = ProcessPoolExecutor(min(cores_of_this_process(), len(chunks)), initializer=follow_parent)
     try:
         with held_back():
             results = pool.map(task, chunks)

@@ -24,7 +24,7 @@ from efficientconv.layers.backend import (
     stands_for,
     takes_norm,
 )
-from efficientconv.layers.geometry import Device, Geometry
+from efficientconv.layers.geometry import Device, Geometry, keeps_size
 from efficientconv.layers.operators import ops
 from efficientconv.registry import Registry
 
@@ -53,19 +53,19 @@ class ConvLayer(nn.Module):
         batch_norm: Literal["before", "behind"] = "before", device: Device = None, dtype: torch.dtype | None = None,
     ):  # fmt: skip
         super().__init__()
-        keeps_size = getattr(conv, "keeps_size", True)
+        same_size = keeps_size(conv)
         if residual and in_channels != out_channels:
             raise UserError(
                 f"residual=true needs as many output as input channels, got {in_channels} -> {out_channels}; "
                 "leave it out or set it to false"
             )
-        if residual and not keeps_size:
+        if residual and not same_size:
             raise UserError("residual=true needs a convolution that keeps height and width; leave it out or set it to false")
         if batch_norm not in ("before", "behind"):
             raise UserError(f"batch_norm={batch_norm!r} must be before or behind; without batch norm: a bare SICConv2d, ...")
         self.conv = conv
         self.bn = nn.BatchNorm2d(out_channels, device=device, dtype=dtype)
-        self.residual = keeps_size and in_channels == out_channels if residual is None else residual
+        self.residual = same_size and in_channels == out_channels if residual is None else residual
         self.norm_behind = self.residual and batch_norm == "behind"
 
     def reset_parameters(self) -> None:

@@ -34,12 +34,6 @@ class Geometry(NamedTuple):
     dilation: Pair
     padding_mode: str
 
-    @property
-    def keeps_size(self) -> bool:
-        """Whether h x w maps stay h x w."""
-        reach = [d * (k - 1) for k, d in zip(self.kernel_size, self.dilation)]
-        return self.stride == ONES and all(2 * p == r for p, r in zip(self.padding, reach))
-
 
 def geometry(kernel_size: Size, stride: Size, padding: Padding, dilation: Size, padding_mode: str) -> Geometry:
     """The arguments as pairs.
@@ -100,6 +94,16 @@ def out_size(conv: nn.Conv2d | Conv2dAttributes, h: int, w: int) -> Pair:
     return rows, columns
 
 
+def keeps_size(conv: nn.Module) -> bool:
+    """Whether h x w maps stay h x w. A module can say so itself; one that states no geometry is taken to keep them."""
+    stated: Any = conv
+    if hasattr(conv, "keeps_size") or not hasattr(conv, "dilation"):
+        return getattr(stated, "keeps_size", True)
+    padding = {"same": None, "valid": (0, 0)}.get(stated.padding, stated.padding)
+    reach = [d * (k - 1) for k, d in zip(stated.kernel_size, stated.dilation)]
+    return stated.stride == ONES and (padding is None or [2 * p for p in padding] == reach)
+
+
 def fits_operator(conv: nn.Conv2d | Conv2dAttributes) -> bool:
     """Whether operators compute this convolution: k x k, k odd, stride 1, no dilation, padded with zeros, without bias.
 
@@ -128,7 +132,6 @@ class Conv2dAttributes(HasOperator):
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size, self.stride, self.padding, self.dilation, self.padding_mode = sizes
-        self.keeps_size = sizes.keeps_size
 
     def reset_parameters(self) -> None:
         """Draws new random weights, as the constructor does."""

@@ -34,11 +34,8 @@ class GroupedConv2d(nn.Conv2d):
     ):  # fmt: skip
         check_channels(in_channels, out_channels)
         check_groups(groups, in_channels, out_channels)
-        sizes = geometry(kernel_size, stride, padding, dilation, padding_mode)
-        super().__init__(
-            in_channels, out_channels, groups=groups, bias=bias, device=device, dtype=dtype, **sizes._asdict()
-        )
-        self.keeps_size = sizes.keeps_size
+        sizes = geometry(kernel_size, stride, padding, dilation, padding_mode)._asdict()
+        super().__init__(in_channels, out_channels, groups=groups, bias=bias, device=device, dtype=dtype, **sizes)
 
     def cost(self, h: int, w: int) -> Cost:
         area, positions = math.prod(self.kernel_size), math.prod(out_size(self, h, w))

@@ -69,6 +69,7 @@ class SpatialBottleneckConv2d(Conv2dAttributes):
 
     operators = ops.spatial_bottleneck.default, ops.spatial_bottleneck_layer.default
     has_triton_layer = True
+    keeps_size = True
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: Size, stride: Size = 1, padding: Size = 0,
@@ -78,7 +79,6 @@ class SpatialBottleneckConv2d(Conv2dAttributes):
         sizes = geometry(kernel_size, stride, padding, dilation, padding_mode)
         _check_cells(sizes, padding)
         super().__init__(in_channels, out_channels, sizes)
-        self.keeps_size = True
         n, m, k = in_channels, out_channels, self.kernel_size
         made: dict[str, Any] = {"device": device, "dtype": dtype}
         self.reduction = nn.Conv2d(n, n, k, stride=k, groups=n, bias=False, **made)

@@ -34,11 +34,12 @@ def decisions() -> list[Decision]:
     return [validate(Decision, entry, where="decisions") for entry in entries]
 
 
-def ledger(runs: Mapping[str, Sequence[RunRecord]], tier: str) -> str:
+def ledger(runs: Mapping[str, Sequence[RunRecord]], tier: str, seeds: str) -> str:
     """The table as markdown, with a row for each decision.
 
     Args:
         runs: the finished runs by variant.
+        seeds: of the command that makes the runs.
     """
     accuracies = {
         name: {record.seed: record.metrics[-1]["val_top1_percent"] for record in records} for name, records in runs.items()
@@ -56,7 +57,8 @@ def ledger(runs: Mapping[str, Sequence[RunRecord]], tier: str) -> str:
         })  # fmt: skip
     test = f"; {comparison.test}: {comparison.premises}" if any(p is not None for p in corrected) else ""
     settings = [f"model={decision.model} {decision.setting}" for decision in decisions()]
-    commands = "\n".join(f"python train.py -m tier={tier} data.val_fraction={HELD_OUT} {one} seed=0,1" for one in settings)
+    common = f"python train.py -m tier={tier} seed={seeds} data.val_fraction={HELD_OUT}"
+    commands = "\n".join(f"{common} {one}" for one in settings)
     return (
         f"{Table.of(rows).markdown()}\n\n"
         f"Top-1 % on the {HELD_OUT:.0%} of the training images that these runs hold out, after the last epoch. The test "
