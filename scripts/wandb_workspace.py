@@ -40,14 +40,11 @@ except ModuleNotFoundError as missing:
     sys.exit(2)
 
 from efficientconv.errors import UserError
+from efficientconv.results.figures import FIGURES
 
 SUMMARY = ("top1_percent", "top5_percent", "macs", "params", "ms_per_image", "limit_share")  # keys of summary.json
 MOST_RUNS = 100  # in one panel; W&B's own default is 10
-CURVES = {
-    "val_top1_percent": "top-1 % on the held-out images",
-    "val_loss": "loss on the held-out images",
-    "train_loss": "training loss",
-}
+CURVES = ("val_top1_percent", "val_loss", "train_loss")  # keys of an epoch's record
 
 
 def workspace(entity: str, project: str) -> Workspace:
@@ -55,10 +52,10 @@ def workspace(entity: str, project: str) -> Workspace:
         entity=entity, project=project, name="Accuracy against cost",
         sections=[
             Section(name="Accuracy against cost", is_open=True, panels=[
-                against("macs", "MACs of one image"), against("ms_per_image", "measured ms per image"),
+                against("macs", "MACs of one image"), against("ms_per_image", FIGURES["ms_per_image"].about),
                 against("params", "parameters"),
             ]),
-            Section(name="Curves by model", is_open=True, panels=[curve(key, title) for key, title in CURVES.items()]),
+            Section(name="Curves by model", is_open=True, panels=[curve(key) for key in CURVES]),
         ],
         settings=WorkspaceSettings(max_runs=MOST_RUNS),
         runset_settings=RunsetSettings(pinned_columns=[f"summary:{key}" for key in SUMMARY]),
@@ -72,9 +69,11 @@ def against(cost: str, title: str) -> ScatterPlot:
     )
 
 
-def curve(key: str, title: str) -> LinePlot:
+def curve(key: str) -> LinePlot:
     """Mean and standard deviation over a model's runs."""
-    return LinePlot(title=title, y=[key], groupby=Config("model_name"), groupby_aggfunc="mean", groupby_rangefunc="stddev")
+    by_model = Config("model_name")
+    title = FIGURES[key].about
+    return LinePlot(title=title, y=[key], groupby=by_model, groupby_aggfunc="mean", groupby_rangefunc="stddev")
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 import tracking
 from conftest import command
+from efficientconv.results.figures import FIGURES
 from wandb_server import WandbServer
 
 pytestmark = pytest.mark.usefixtures("no_wandb_account")
@@ -26,7 +27,8 @@ def test_accuracy_against_cost_and_curves_by_model_are_saved(monkeypatch):
     costs, curves = (_panels(section) for section in _sections(view))
     axes = [(panel["xAxis"], panel["yAxis"], panel["xAxisLogScale"]) for panel in costs]
     assert axes == [(f"summary:{key}", "summary:top1_percent", True) for key in ("macs", "ms_per_image", "params")]
-    assert ["val_top1_percent"] in [panel["metrics"] for panel in curves]
+    titles = {panel["metrics"][0]: panel["chartTitle"] for panel in curves}
+    assert titles == {key: FIGURES[key].about for key in ("val_top1_percent", "val_loss", "train_loss")}
     assert {panel["groupBy"] for panel in curves} == {"model_name.value"}
 
 

@@ -21,6 +21,7 @@ from efficientconv.benchmark.subjects import LAYER_MODELS
 from efficientconv.csv_files import read_rows
 from efficientconv.info import environment
 from efficientconv.results.families import family_of
+from efficientconv.results.figures import FIGURES
 from efficientconv.results.labels import FAINT, Place, label
 from efficientconv.results.pages import page, sections, write_files
 from efficientconv.results.pictures import MARKERS, STYLE, Picture, log_axes, rendered
@@ -32,7 +33,7 @@ MODEL_OF = {name: model for model, name in LAYER_MODELS.items()}
 
 COLUMNS = [
     Column("name"),
-    Column("M MACs", lambda row: row["macs"] / 1e6, ".2f"),
+    FIGURES["macs"].column(),
     Column("ms (quartiles)", lambda row: "{ms:.2f} ({ms_low:.2f} to {ms_high:.2f})".format(**row)),
     Column("gain in MACs", "ideal_gain", ".2f"),
     Column("measured gain", "gain", ".2f"),

@@ -10,7 +10,10 @@ from efficientconv.layers import TopologicalConv2d
 from efficientconv.models import create_model
 from efficientconv.results import paper
 from efficientconv.results.complexity_table import network_cost, stage_macs
+from efficientconv.results.figures import FIGURES
 from efficientconv.results.table import Row
+
+MACS, PARAMS = FIGURES["macs"], FIGURES["params"]
 
 
 def configuration_rows(models: Mapping[str, ModelConfig], image_size: int | None, num_classes: int) -> list[Row]:
@@ -34,9 +37,9 @@ def _configuration(config: ModelConfig, cost: NetworkCost, cost_of_a: NetworkCos
         "model": config.name,
         "paper: each stage (M)": paper.value(config.name, "each_stage"),
         "ours": config.description,
-        "M MACs": f"{cost.macs / 1e6:.2f}",
-        "M parameters": f"{cost.params / 1e6:.3f}",
-        "stages' M MACs": f"{in_stages / 1e6:.2f}",
+        MACS.title: f"{cost.macs / MACS.scale:.2f}",
+        PARAMS.title: f"{cost.params / PARAMS.scale:.3f}",
+        f"stages' {MACS.title}": f"{in_stages / MACS.scale:.2f}",
         "of A's stages": f"{in_stages / stage_macs(a, cost_of_a):.3f}" if comparable else "",
         "paper: projections only (M)": paper.value(config.name, "stage_macs_vs_a"),
     }

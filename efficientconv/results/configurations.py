@@ -21,7 +21,7 @@ def configuration_table(records: Runs) -> Table:
     columns = [Column(title, lambda runs, key=key: _setting(runs, key)) for title, key in varying(groups).items()]
     return Table(sorted(groups, key=lambda runs: _mean(runs, "top1_percent") or 0.0, reverse=True), [
         *(columns or [Column("model", lambda runs: runs[0].model)]),
-        top1.column(lambda runs: spread([run.summary[top1.name] for run in runs]), "top-1 % (seeds)"),
+        top1.column(lambda runs: spread([run.summary[top1.name] for run in runs]), f"{top1.title} (seeds)"),
         *(replace(FIGURES[name].column(lambda runs, name=name: _mean(runs, name)), better=None)
           for name in ("macs", "train_seconds")),
     ], best=True)  # fmt: skip

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from efficientconv.gpu_day.training import least_mixing
 from efficientconv.models import create_model, model_config
 from efficientconv.results.families import family_of
+from efficientconv.results.figures import FIGURES
 from efficientconv.results.labels import FAINT, label
 from efficientconv.results.pictures import MARKERS, STYLE, Picture, log_axes, rendered
 from efficientconv.results.table import Column, Table, grouped
@@ -53,7 +54,7 @@ class MeasuredStep:
 COLUMNS = (
     Column("model"),
     Column("run"),
-    Column("M MACs", lambda step: step.macs / 1e6, ".1f"),
+    FIGURES["macs"].column(),
     Column("ms a step (quartiles)", lambda step: f"{step.ms:.2f} ({step.ms_low:.2f} to {step.ms_high:.2f})"),
     Column("time over a's", "over_a", ".2f"),
     Column("share of the limit", "share", ".0%"),

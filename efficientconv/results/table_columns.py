@@ -18,6 +18,7 @@ from efficientconv.text import interval
 if TYPE_CHECKING:
     from efficientconv.results.table_rows import TableRow  # with torch, which takes seconds
 
+ACCURACY = FIGURES["top1_percent"]
 TOP1 = {"top1_mean_percent": "mean", "top1_std": "std", "top1_low": "low", "top1_high": "high", "n": "n"}
 DIFFERENCE = {"difference_points": "mean", "difference_low": "low", "difference_high": "high"}
 COUNTED = ("macs", "params", "ms_per_image", "training_ms_per_image")
@@ -51,12 +52,12 @@ def columns(table: TableConfig) -> dict[str, Column]:
         "row": Column("model", "row"),
         "stages": Column("stages"),
         "width": Column("width", show=lambda width: f"{float(width):.4g}"),
-        "paper": Column("paper: top-1 % (M, unchecked)", "paper_top1_percent", ".2f"),
-        "ours": Column("ours: top-1 %", accuracy_of, FIGURES["top1_percent"].form),
+        "paper": Column(f"paper: {ACCURACY.title} (M, unchecked)", "paper_top1_percent", ACCURACY.form),
+        "ours": Column(f"ours: {ACCURACY.title}", accuracy_of, ACCURACY.form),
         "against": Column(f"against {table.baseline}, points", lambda line: _made(Interval, line, DIFFERENCE)),
-        "interval": Column("top-1 %: interval of the mean", _interval),
+        "interval": Column(f"{ACCURACY.title}: interval of the mean", _interval),
         "top5": FIGURES["top5_percent"].column("top5_mean_percent"),
-        "quoted": Column("paper: M MACs", lambda line: paper.value(line["row"], "quoted_macs")),
+        "quoted": Column(f"paper: {FIGURES['macs'].title}", lambda line: paper.value(line["row"], "quoted_macs")),
         **{name: FIGURES[name].column() for name in COUNTED},
         "over": Column(f"MACs of {table.baseline}'s", "macs_vs_baseline", ".3f"),
         "limit": Column("inference, of limit", "of_limit"),
@@ -74,7 +75,7 @@ def needed_columns(kind: CostKind, needed: Mapping[str, Needed], curve: str) -> 
     figure = FIGURES[COSTS[kind]]
     names = {"cost": f"{kind}_needed", "low": f"{kind}_needed_low", "high": f"{kind}_needed_high"}
     return [
-        Column("top-1 %", lambda row: row.accuracy(), ".2f"),
+        Column(ACCURACY.title, lambda row: row.accuracy(), ACCURACY.form),
         Column(figure.title, lambda row: row.cost(kind), lambda cost: f"{cost / figure.scale:.3g}", name=kind),
         Column(f"{curve} needs", lambda row: _needed(needed[row.name], figure.scale)),
         Column("times its own", lambda row: _needed(needed[row.name], row.cost(kind))),
@@ -105,7 +106,7 @@ def _made(kind: type, line: Row, names: Mapping[str, str]) -> Any:
 
 
 def _interval(line: Row) -> str:
-    return interval(line.get("top1_low"), line.get("top1_high"), FIGURES["top1_percent"].form)
+    return interval(line.get("top1_low"), line.get("top1_high"), ACCURACY.form)
 
 
 def _needed(found: Needed, scale: float) -> str:

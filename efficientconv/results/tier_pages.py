@@ -13,7 +13,7 @@ from efficientconv.results.claims import counts, tested_claims
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.record import RunRecord, read_records_in
 from efficientconv.results.table import Column, Table
-from efficientconv.results.table_columns import accuracy_of
+from efficientconv.results.table_columns import ACCURACY, accuracy_of
 from efficientconv.results.table_config import tier_width
 
 
@@ -30,8 +30,8 @@ def result_table(folder: Path) -> str:
         Column("of A's", lambda row: row["macs"] / macs_of_a if macs_of_a else None, ".2f"),
         FIGURES["ms_per_image"].column(title="ms per image, ours"),
         Column("time, of limit", "of_limit"),
-        Column("top-1 %, ours (seeds)", accuracy_of, ".2f"),
-        Column("top-1 % on ImageNet, the paper's (M, unchecked)", "paper_top1_percent", ".2f"),
+        Column(f"{ACCURACY.title}, ours (seeds)", accuracy_of, ACCURACY.form),
+        Column(f"{ACCURACY.title} on ImageNet, the paper's (M, unchecked)", "paper_top1_percent", ACCURACY.form),
     ]).markdown()  # fmt: skip
 
 
@@ -55,7 +55,7 @@ def fit_table(folder: Path) -> str:
     return Table([(name, runs) for name, runs in by_model.items() if runs], [
         Column("model", lambda row: row[0]),
         *(_mean_of_last_epochs(name, lambda row: row[1]) for name in ("train_top1_percent", "val_top1_percent")),
-        Column("test top-1 %", lambda row: statistics.mean(run.summary["top1_percent"] for run in row[1]), ".2f"),
+        ACCURACY.column(lambda row: statistics.mean(run.summary[ACCURACY.name] for run in row[1]), f"test {ACCURACY.title}"),
         Column("seeds", lambda row: len(row[1])),
     ]).markdown()  # fmt: skip
 

@@ -20,6 +20,7 @@ from efficientconv.data.parallel import CORES, available_cores
 from efficientconv.engine.continuation import found_data, refuse_other_images
 from efficientconv.engine.run_folder import RunFolder, run_folder
 from efficientconv.errors import UserError
+from efficientconv.results.figures import FIGURES
 from efficientconv.signals import counted_signals
 from efficientconv.sweep.board import Board
 from efficientconv.sweep.job import Job, Start
@@ -96,7 +97,7 @@ def train_folders(
 
 def _said(outcome: RunOutcome) -> str:
     summary = RunFolder(outcome.folder).summary() if outcome.state == "ok" else None
-    result = f"top-1 {summary['top1_percent']:.2f} %" if summary else outcome.reason
+    result = f"top-1 {FIGURES['top1_percent'].show(summary['top1_percent'])} %" if summary else outcome.reason
     return ": ".join(filter(None, [f"{outcome.state}, {duration(outcome.seconds)}", result]))
 
 
