@@ -14,7 +14,6 @@ from efficientconv.data_settings import data_settings
 from efficientconv.validation import Section, file_name
 
 FileName = Annotated[str, AfterValidator(file_name)]
-FARTHEST = 0.03  # the largest allowed distance from a budget of MACs, as a share of the budget
 # The upper bounds are the limits of memory, float32 or 32-bit sizes, far beyond sensible values.
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
 Pixels = Annotated[int, Field(gt=0, le=2**14)]  # of a side
@@ -298,7 +297,7 @@ class RunConfig(Section):
         return self
 
 
-# ---------------------------------------------------------------- the other commands: configs/eval.yaml and its like
+# ---------------------------------------------------------------- eval.py: configs/eval.yaml
 
 
 class EvalConfig(Section):
@@ -308,18 +307,3 @@ class EvalConfig(Section):
     checkpoint: str | None
     device: Literal["auto", "cpu", "cuda"]
     data: DataConfig | None = None  # null: the run's own
-
-
-class VerifyConfig(Section):
-    """What scripts/verify_data.py checks."""
-
-    data: DataConfig
-    manifest: str | None
-
-
-class KernelsConfig(Section):
-    """What scripts/visualize_kernels.py draws, and where it writes the picture."""
-
-    run: str
-    against: str | None
-    output: str | None

@@ -5,6 +5,9 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
+from collections.abc import Sequence
+
+MOST_NAMES = 5  # in a message
 
 
 def printable(text: str) -> str:
@@ -14,6 +17,12 @@ def printable(text: str) -> str:
     UTF-8. Printable characters of all scripts stay as they are.
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def listed(names: Sequence[str]) -> str:
+    """'a', 'b' and 7 more: names for a message of one line."""
+    rest = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(f"'{name}'" for name in names[:MOST_NAMES]) + rest
 
 
 def paragraph(text: str) -> str:

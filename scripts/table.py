@@ -41,9 +41,8 @@ from efficientconv.results.record import RunRecord
 from efficientconv.results.report.sources import Sources, find_sources
 from efficientconv.results.report.times import RunTimes
 from efficientconv.results.run_table import TIMES, run_table, title_of
-from efficientconv.text import paragraph, printable
+from efficientconv.text import listed, paragraph, printable
 
-NAMED = 5  # the most skipped runs that are named
 ENDINGS = (".md", ".csv", ".png", ".svg")
 
 
@@ -74,10 +73,6 @@ def finished_runs(sources: Sources) -> list[RunRecord]:
     if others:
         print(f"skipped, without a test result: {printable(listed(others))}", file=sys.stderr)
     return finished
-
-
-def listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
 def output_of(given: Path | None, paths: Sequence[Path]) -> Path:

@@ -23,7 +23,7 @@ if __name__ == "__main__":
 from tqdm import tqdm
 
 from efficientconv import cli
-from efficientconv.config import DataConfig, VerifyConfig
+from efficientconv.config import DataConfig
 from efficientconv.data import DATA_SETS, FILE_SETS, DataSet, load_data
 from efficientconv.data.dataset import hold_out, root_of
 from efficientconv.data.parallel import available_cores
@@ -32,9 +32,16 @@ from efficientconv.errors import UserError
 from efficientconv.preparation.verify import Manifest, check_images, manifest_at
 from efficientconv.progress import Progress
 from efficientconv.text import printable
-from efficientconv.validation import validate
+from efficientconv.validation import Section, validate
 
 DAMAGED_EXIT = 1
+
+
+class Order(Section):
+    """The settings of configs/verify_data.yaml."""
+
+    data: DataConfig
+    manifest: str | None
 
 
 @cli.entry("verify_data")
@@ -42,7 +49,7 @@ def main(values: dict) -> None:
     sys.stdout.reconfigure(errors="backslashreplace")  # names of files are bytes, and some are no UTF-8
     if "data" not in values:
         raise UserError(f"data is missing: give data=<name>, one of {', '.join(DATA_SETS.names())}")
-    asked = validate(VerifyConfig, values)
+    asked = validate(Order, values)
     config = asked.data
     if config.name == "imagenet" and is_prepared(root_of(config)):
         sys.exit(DAMAGED_EXIT if check_prepared(root_of(config)) else 0)

@@ -19,19 +19,26 @@ if __name__ == "__main__":
     answer_help("visualize_kernels")  # now: the imports take seconds
 
 from efficientconv import cli
-from efficientconv.config import KernelsConfig
 from efficientconv.errors import UserError
 from efficientconv.results.kernel_plot import draw_kernels
 from efficientconv.results.kernels import RunKernels, kernel_table, kernels_of_run, summary_table
 from efficientconv.results.pages import write_files
-from efficientconv.validation import validate
+from efficientconv.validation import Section, validate
 
 LEGEND = "kinds: the template, of any sign, that holds half of a kernel's energy; dead: next to no weight in its layer."
 
 
+class Order(Section):
+    """The settings of configs/visualize_kernels.yaml."""
+
+    run: str
+    against: str | None
+    output: str | None
+
+
 @cli.entry("visualize_kernels")
 def main(values: dict) -> None:
-    config = validate(KernelsConfig, values)
+    config = validate(Order, values)
     folders = [Path(folder) for folder in (config.run, config.against) if folder is not None]
     runs = labelled([kernels_of_run(folder) for folder in folders])
     picture = picture_path(config.output, folders[0], list(runs))

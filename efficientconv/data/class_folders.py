@@ -11,8 +11,7 @@ import torch
 from efficientconv.data.dataset import FileSplit
 from efficientconv.data.image_files import PassedOver, count_beside_folders, images_in, sub_folders
 from efficientconv.errors import UserError
-
-NAMED = 5  # classes that a message names
+from efficientconv.text import listed
 
 
 def class_names(folder: Path) -> list[str]:
@@ -71,12 +70,6 @@ def list_images(folder: Path, names: list[str], passed_over: PassedOver) -> File
     count_beside_folders(folder, others)
     passed_over.update(others)
     return FileSplit(paths, torch.tensor(labels, dtype=torch.int64))
-
-
-def listed(names: list[str]) -> str:
-    """Names for a message of one line."""
-    rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(f"'{name}'" for name in names[:NAMED]) + rest
 
 
 def _composed(name: str) -> str:

@@ -9,7 +9,7 @@ import torch
 
 from efficientconv.config import DataConfig
 from efficientconv.data.augment import Normalise
-from efficientconv.data.class_folders import class_names, list_images, listed, spelt_as
+from efficientconv.data.class_folders import class_names, list_images, spelt_as
 from efficientconv.data.dataset import DATA_SETS, FILE_SETS, ORIGINAL, FileSplit, Split, root_of
 from efficientconv.data.fingerprint import digest_of
 from efficientconv.data.image_files import PassedOver, images_in, sub_folders
@@ -22,6 +22,7 @@ from efficientconv.data.sets.folder import evaluated_folder, fits_in_memory
 from efficientconv.data.sets.imagenet import prepared_test
 from efficientconv.data.transforms import EvalTransform, SmallTransform
 from efficientconv.errors import UserError
+from efficientconv.text import listed
 
 FEW = 16  # decoding so few images takes less time than the start of a process
 

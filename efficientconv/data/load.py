@@ -9,7 +9,6 @@ from functools import partial
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from efficientconv.config import DataConfig
 from efficientconv.data.damage import DamagedImage, DamageLog, no_stand_in
@@ -17,6 +16,7 @@ from efficientconv.data.dataset import DATA_SETS, DataSet, FileSplit, MemorySpli
 from efficientconv.data.decode import whole_image
 from efficientconv.data.parallel import in_parallel
 from efficientconv.data.sampling import candidates
+from efficientconv.progress import Progress
 
 
 def find_data(config: DataConfig) -> DataSet:
@@ -78,8 +78,8 @@ def _decode_all(
     images, damaged, done = torch.empty(len(split), 3, size, size, dtype=torch.uint8), set(), 0
     decode = partial(_decode_chunk, size=size, resize_others=config.image_size is not None)
     with (
-        closing(in_parallel(decode, split.paths)) as chunks,
-        tqdm(total=len(split), desc="decoding", unit=" images", disable=None, leave=False) as bar,  # on a terminal
+        closing(in_parallel(decode, split.paths, config.workers)) as chunks,
+        Progress("decoding", len(split), "images") as progress,
     ):
         for pixels, reasons in chunks:
             for offset, reason in reasons.items():
@@ -87,7 +87,7 @@ def _decode_all(
                 on_damage(split.paths[done + offset], reason)
             images[done : done + len(pixels)] = torch.from_numpy(pixels).permute(0, 3, 1, 2)
             done += len(pixels)
-            bar.update(len(pixels))
+            progress.update(len(pixels))
     return MemorySplit(images, split.labels.clone()), damaged
 
 

@@ -84,14 +84,15 @@ def capacity(workers: int | None, batch_bytes: int, batches: int, available_byte
     return Capacity(workers, min(BATCHES_AHEAD, ahead // workers), batch_bytes)
 
 
-def in_parallel(task: Callable[[list[str]], R], paths: list[str]) -> Generator[R, None, None]:
-    """The results of `task` for each CHUNK of `paths`, in order.
+def in_parallel(task: Callable[[list[str]], R], paths: list[str], workers: int | None = None) -> Generator[R, None, None]:
+    """The results of `task` for each CHUNK of `paths`, in order. `workers`: processes; None: one for each core.
 
     The work is done by processes: a small image takes most of its time in PIL's Python code, which threads cannot run in
     parallel. The processes end with the generator: close it (contextlib.closing) if the loop can end early.
     """
     chunks = [paths[first : first + CHUNK] for first in range(0, len(paths), CHUNK)]
-    pool = ProcessPoolExecutor(min(cores_of_this_process(), len(chunks)), initializer=follow_parent)
+    most = cores_of_this_process() if workers is None else max(1, workers)
+    pool = ProcessPoolExecutor(min(most, len(chunks)), initializer=follow_parent)
     try:
         with held_back():
             results = pool.map(task, chunks)

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from efficientconv.config import ModelConfig, RunConfig
 from efficientconv.data import find_data
-from efficientconv.data.class_folders import listed
 from efficientconv.data.inference import find_images, image_loader
 from efficientconv.engine.checkpoint import load_newest, load_weights, weights_of
 from efficientconv.engine.device import autocast, choose_device
@@ -25,6 +24,7 @@ from efficientconv.errors import UserError
 from efficientconv.files import read_json
 from efficientconv.models import image_size_of
 from efficientconv.models.decisions import refuse_of_another
+from efficientconv.text import listed
 from efficientconv.validation import validate
 from efficientconv.weights import find_weights, load_into, read_weights
 

@@ -13,7 +13,7 @@ from efficientconv.gpu_day.bench import Bench, Row
 from efficientconv.gpu_day.training import give_back
 from efficientconv.layers.backend import set_backend
 
-RUNS = 5  # runs of a pass whose kernels are counted
+PASSES = 5  # whose kernels are counted
 KERNELS = 12  # the number of kernels listed for a pass, the longest first
 
 
@@ -73,7 +73,7 @@ def _passes(
     found = [y, *backward()]
     errors = [_relative(ours, expected) for ours, expected in zip(found, exact, strict=True)]
     for of, job, error in (("forward", forward, errors[0]), ("backward", backward, max(errors[1:]))):
-        kernels = bench.kernels(job, RUNS)
+        kernels = bench.kernels(job, PASSES)
         yield {
             "model": name, "backend": backend, "maps": "x".join(map(str, x.shape)), "pass": of,
             "ms": 1e3 * bench.spread(job).median, "ms_of_kernels": sum(kernel.ms for kernel in kernels),

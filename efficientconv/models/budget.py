@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from efficientconv.complexity import NetworkCost, count
-from efficientconv.config import FARTHEST, ModelConfig
+from efficientconv.config import ModelConfig
 from efficientconv.errors import UserError
 from efficientconv.layers import TopologicalConv2d, Topology
 from efficientconv.layers.topology import MAX_RELATIVE_DRIFT
@@ -22,6 +22,7 @@ from efficientconv.models.builder import create_model, image_size_of
 
 STEPS = 512  # widths between 0 and 1
 LARGEST = 4 * STEPS
+FARTHEST = 0.03  # the largest allowed distance from a budget of MACs, as a share of the budget
 NEAR = 0.01  # share of the budget: among nearer widths other criteria decide; beyond FARTHEST none is taken
 
 

@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
-from efficientconv.data.class_folders import class_names, list_images, listed, spelt_as, training_classes
+from efficientconv.data.class_folders import class_names, list_images, spelt_as, training_classes
 from efficientconv.data.fingerprint import CONTENTS, SIZES, spaced
 from efficientconv.data.image_files import (
     PassedOver,
@@ -28,6 +28,7 @@ from efficientconv.data.sets.imagenet import COMPLETE
 from efficientconv.errors import UserError
 from efficientconv.preparation.ground_truth import DEVKIT, GroundTruth
 from efficientconv.preparation.tar import images_in_archive
+from efficientconv.text import listed
 
 ARCHIVES = {"train": "ILSVRC2012_img_train.tar", "val": "ILSVRC2012_img_val.tar"}
 VAL_IMAGES_PER_CLASS = 50

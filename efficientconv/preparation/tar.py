@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from efficientconv.data.class_folders import listed
 from efficientconv.data.image_files import PassedOver, why_no_folder, why_no_image
 from efficientconv.errors import UserError
+from efficientconv.text import listed
 
 MOST_NESTED = 4  # archives in one another; ImageNet's training images lie in two
 ARCHIVE = ".tar"

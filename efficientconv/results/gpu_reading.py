@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 
 from efficientconv.results.gpu_operations import share
-from efficientconv.results.gpu_steps import IN_REFERENCE, IN_TRITON, RUNS, MeasuredStep
+from efficientconv.results.gpu_steps import IN_REFERENCE, IN_TRITON, MeasuredStep
 from efficientconv.results.table import grouped
 from efficientconv.roofline.expect import BASELINE
 from efficientconv.roofline.machine import Machine
+from efficientconv.roofline.measured import BY_COMPILE_MODE
 from efficientconv.text import interval
 
 KINDS = {"batch norm": "batch_norm", "max pools": "max_pool"}  # parts of the names of kernels
@@ -66,7 +67,7 @@ def _runs(steps: Sequence[MeasuredStep]) -> list[str]:
     found = []
     for layout in dict.fromkeys(step.layout for step in steps):
         eager = by_run[layout, "eager"]
-        for run in RUNS.values():
+        for run in BY_COMPILE_MODE.values():
             plain, in_triton = by_run[layout, run], by_run[layout, run + IN_TRITON]
             if run != "eager":
                 found.append(_gain(layout, run, "eager", eager, plain))

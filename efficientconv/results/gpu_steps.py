@@ -22,10 +22,10 @@ from efficientconv.roofline.execution import least_passes
 from efficientconv.roofline.expect import BASELINE, Ways, ways_of
 from efficientconv.roofline.limit import limit
 from efficientconv.roofline.machine import Machine
+from efficientconv.roofline.measured import BY_COMPILE_MODE
 from efficientconv.roofline.step import Setting, step_of
 from efficientconv.roofline.work import Work
 
-RUNS = {"no": "eager", "default": "compiled", "reduce-overhead": "CUDA graphs"}  # by torch.compile's mode in a row
 IN_TRITON, IN_REFERENCE = ", Triton", ", reference"  # ends of the names of runs with such a layers.backend
 OWN_WAY_ON_GPUS = "spatial_bottleneck"  # the layer that layers.backend=auto does not compute as `reference` does
 
@@ -76,7 +76,7 @@ def _like(row: dict) -> tuple:
 def _step(row: dict, a: dict | None, machine: Machine | None) -> MeasuredStep:
     over_a, macs_over_a = (None if a is None else row[key] / a[key] for key in ("ms_per_step", "macs"))
     return MeasuredStep(
-        row["model"], row["layout"], RUNS[row["compiled"]] + _backend(row), row["macs"], row["ms_per_step"],
+        row["model"], row["layout"], BY_COMPILE_MODE[row["compiled"]] + _backend(row), row["macs"], row["ms_per_step"],
         row["ms_low"], row["ms_high"], row["peak_mb"], row.get("held_mb"), over_a, macs_over_a,
         share_of_limit(row, machine),
         row.get("commit"),
@@ -171,7 +171,7 @@ def _draw(axes: Axes, steps: Sequence[MeasuredStep]) -> None:
     axes.plot((LEAST, MOST), (LEAST, MOST), color=FAINT, linewidth=1, zorder=1, label="time = MACs")
     axes.plot((LEAST, MOST), (1, 1), ":", color=FAINT, linewidth=1, zorder=1, label="A's time")
     placed = [(step, (step.macs_over_a, step.over_a)) for step in steps if step.macs_over_a and step.over_a]
-    for number, run in enumerate(run + end for end in ("", IN_TRITON, IN_REFERENCE) for run in RUNS.values()):
+    for number, run in enumerate(run + end for end in ("", IN_TRITON, IN_REFERENCE) for run in BY_COMPILE_MODE.values()):
         if not (chosen := [(step, place) for step, place in placed if step.run == run]):
             continue
         colours = [family_of(step.model).colour for step, _ in chosen]

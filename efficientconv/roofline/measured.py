@@ -14,7 +14,7 @@ from efficientconv.roofline.step import Setting
 from efficientconv.roofline.work import Work
 
 REMEDY = "delete it, and scripts/gpu_day.py measures it again"
-EXECUTIONS = {"no": "eager", "default": "compiled"}  # by a row's mode of torch.compile
+BY_COMPILE_MODE = {"no": "eager", "default": "compiled", "reduce-overhead": "CUDA graphs"}  # a step's execution
 STAGES = ("models", "compiled", "small_images")  # the stages that measure steps of a model
 
 
@@ -63,8 +63,7 @@ def _shares(rows: list[dict], machine: Machine, precision: str) -> dict[str, Sha
 def _steps(folder: Path, setting: Setting) -> Iterator[tuple[tuple[str, str], float]]:
     for row in (row for stage in STAGES for row in _rows(folder, stage)):
         if (row["batch"], row["precision"], row["layout"]) == (setting.batch, setting.precision, setting.layout):
-            if execution := EXECUTIONS.get(row["compiled"]):
-                yield (row["model"], execution), row["ms_per_step"] / 1e3
+            yield (row["model"], BY_COMPILE_MODE[row["compiled"]]), row["ms_per_step"] / 1e3
 
 
 def _rows(folder: Path, stage: str) -> list[dict]:

@@ -12,7 +12,6 @@ from efficientconv.config import DataConfig
 from efficientconv.data.class_folders import (
     class_names,
     list_images,
-    listed,
     refuse_unknown_classes,
     spelt_as,
     training_classes,
@@ -22,6 +21,7 @@ from efficientconv.data.image_files import PassedOver, sub_folders
 from efficientconv.data.prepared import PARTS, PreparedManifest, PreparedSplit, is_prepared, read_split
 from efficientconv.data.resize import Resize
 from efficientconv.errors import UserError
+from efficientconv.text import listed
 
 COMPLETE = (1000, 1_281_167, 50_000)  # classes, images of train, images of val
 PART = "part of imagenet"  # the name of such a data set in records, so that no result of a part passes for one of the whole

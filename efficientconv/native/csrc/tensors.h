@@ -75,7 +75,10 @@ class PlanCache {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (const auto found = plans_.find(key); found != plans_.end()) return found->second;
     const auto made = std::make_shared<const Plans>(make(topology, inputs, outputs, kernel));
-    if (bytes_ + made->bytes() > kMostBytes) forget();
+    if (bytes_ + made->bytes() > kMostBytes) {
+      TORCH_WARN_ONCE("the plans of the topologies in use take more than 512 MiB; plans are made again where they are needed, which is slow");
+      forget();
+    }
     bytes_ += made->bytes();
     return plans_[key] = made;
   }
