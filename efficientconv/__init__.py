@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from efficientconv import layers
     from efficientconv.complexity import Cost, NetworkCost, count
     from efficientconv.conversion import convert
+    from efficientconv.deploy.export import prepare_for_export
+    from efficientconv.deploy.freezing import freeze
     from efficientconv.engine.trained_run import load_run
-    from efficientconv.export import prepare_for_export
-    from efficientconv.freezing import freeze
     from efficientconv.models import create_model, list_models, register_model
     from efficientconv.native.memory import empty_cache
     from efficientconv.weights import list_weights
@@ -36,8 +36,8 @@ _HOMES = {
     "complexity": ("Cost", "NetworkCost", "count"),
     "conversion": ("convert",),
     "engine.trained_run": ("load_run",),
-    "export": ("prepare_for_export",),
-    "freezing": ("freeze",),
+    "deploy.export": ("prepare_for_export",),
+    "deploy.freezing": ("freeze",),
     "models": ("create_model", "list_models", "register_model"),
     "native.memory": ("empty_cache",),
     "weights": ("list_weights",),

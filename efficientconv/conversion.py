@@ -19,8 +19,8 @@ from torch.nn.parameter import is_lazy
 
 from efficientconv.complexity import Cost, NetworkCost, count
 from efficientconv.decomposition import start_from_weight
+from efficientconv.deploy.folding import copied
 from efficientconv.errors import UserError, did_you_mean, refuse_frozen
-from efficientconv.folding import copied
 from efficientconv.layers import LAYERS, GroupedConv2d, StandardConv2d, UnravelledConv2d
 from efficientconv.layers.backend import has_hooks, set_backend
 from efficientconv.layers.base import check_arguments

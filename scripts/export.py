@@ -26,9 +26,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from efficientconv import cli
+from efficientconv.deploy.export import Program, agreement, exported, prepare_for_export, runner
 from efficientconv.engine.trained_run import load_run
 from efficientconv.errors import UserError
-from efficientconv.export import Program, agreement, exported, prepare_for_export, runner
 from efficientconv.files import refused_in_one_line, write_atomically
 from efficientconv.latency import measure_latency
 from efficientconv.results.figures import FIGURES

@@ -15,7 +15,7 @@ from torch.nn.utils import parametrizations, parametrize, prune
 
 from conftest import command
 from efficientconv import create_model, layers, load_run, prepare_for_export
-from efficientconv.export import agreement, exported, runner
+from efficientconv.deploy.export import agreement, exported, runner
 from efficientconv.layers import LAYERS, ConvLayer, TopologicalConv2d, Topology, build_layer
 from efficientconv.models import list_models, model_config
 from reference import CASES, NEEDS

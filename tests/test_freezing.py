@@ -14,8 +14,8 @@ from torch.nn.utils.parametrizations import weight_norm
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import efficientconv as ec
+from efficientconv.deploy.frozen import Frozen, FrozenLayer, FrozenLinear, PackedLayer
 from efficientconv.errors import UserError
-from efficientconv.frozen import Frozen, FrozenLayer, FrozenLinear, PackedLayer
 from efficientconv.layers import ConvLayer, build_layer
 from efficientconv.layers.backend import set_backend
 from efficientconv.native import build

@@ -133,6 +133,9 @@ def undeclared(files: list[Path], declared: set[str]) -> set[str]:
     return {name for name in foreign if not declared & {distribution.lower() for distribution in known[name]}}
 
 
+LIGHT = ("deploy", "layers", "native", "models")  # packages that need the core only
+
+
 def names(requirements: list[str]) -> set[str]:
     return {re.match(r"[\w-]+", line)[0].lower() for line in requirements}
 
@@ -142,7 +145,7 @@ def test_every_package_that_is_imported_is_declared() -> None:
     package, scripts = ROOT / "efficientconv", ROOT / "scripts"
     extras = names([line for lines in PROJECT["optional-dependencies"].values() for line in lines])
     assert names(PROJECT["dependencies"]) == CORE
-    light = [*package.glob("*.py"), *package.glob("layers/*.py"), *package.glob("native/*.py"), *package.glob("models/*.py")]
+    light = [*package.glob("*.py"), *(file for folder in LIGHT for file in package.glob(f"{folder}/*.py"))]
     heavy = ("cli.py", "overrides.py", "commands.py", "export.py", "progress.py", "timing.py", "torchvision_models.py")
     assert not undeclared([file for file in light if file.name not in heavy], CORE)
     come_with_them = {"joblib", "protobuf", "triton"}  # with Hydra's launcher, with W&B, with torch for CUDA

@@ -152,7 +152,7 @@ def test_measured_shares_take_the_place_of_guessed_ones(tmp_path: Path):
     assert device.shares["depthwise"] == Share(0.5, 0.5) and device.shares["convolution"] == Share(0.8, 0.8)
     assert device.shares["optimizer"] == Share(0.5, 0.5) and device.shares.keys() == GUESSED.keys()
     assert device.machine.launch_s == pytest.approx(7e-3) and device.source == "measured, results/gpu/nvidia-a100-80gb"
-    assert device.seconds == {("c", "eager"): 0.5, ("a", "compiled"): 0.5}
+    assert device.seconds == {("c", "eager"): 0.5, ("c", "CUDA graphs"): 0.5, ("a", "compiled"): 0.5}
     fp32 = with_measured("a100", SLOW, tmp_path, Setting(256, "fp32", "imagenet"))
     assert fp32.shares["depthwise"] == Share(1, 1) and fp32.seconds == {}
 

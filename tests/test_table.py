@@ -90,7 +90,7 @@ def test_after_the_quickstart_the_command_of_the_readme_takes_whatever_lies_in_o
     assert done.returncode == 0, done.stderr
     warning, passed_over = done.stderr.splitlines()
     assert warning.startswith(f"warning: {outputs}/damaged is left out: ")
-    assert passed_over == "skipped, without a test result: unfinished (trained)"
+    assert passed_over == "skipped, without a test result: 'unfinished (trained)'"
     assert {path.name for path in outputs.glob("w*")} == {"w0.5.md", "w0.5.csv", "w0.5.png", "w0.5.svg"}
     assert [row["run"] for row in csv_rows(outputs / "w0.5.csv")] == ["c", evil.name.replace("\x1b", r"\x1b")]
     texts = done.stdout, (outputs / "w0.5.md").read_text(), (outputs / "w0.5.csv").read_text()
@@ -104,7 +104,7 @@ def test_no_finished_run_is_one_line_that_says_where_each_stands(finished_run, t
         (tmp_path / state / "summary.json").unlink()
         (tmp_path / state / "status.json").write_text(json.dumps({"state": state, "heartbeat": "2026-01-02T03:04:05"}))
     done = command("scripts/table.py", tmp_path)
-    states = "diverged (diverged), done (trained), preempted (preempted), running (running)"
+    states = "'diverged (diverged)', 'done (trained)', 'preempted (preempted)', 'running (running)'"
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
     assert f"none of these runs has a test result: {states}" in done.stderr
 

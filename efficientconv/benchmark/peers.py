@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from efficientconv.benchmark.subjects import Subject, model_subject
-from efficientconv.export import Program, agreement, exported, prepare_for_export, runner
-from efficientconv.freezing import freeze
+from efficientconv.deploy.export import Program, agreement, exported, prepare_for_export, runner
+from efficientconv.deploy.freezing import freeze
 from efficientconv.results.table import Row
 from efficientconv.roofline.peaks import Peaks
 from efficientconv.timing import Job, measure

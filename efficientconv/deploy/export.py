@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from efficientconv.deploy.folding import copied, fold
 from efficientconv.errors import UserError, refuse_frozen
-from efficientconv.folding import copied, fold
 from efficientconv.layers import ConvLayer, GroupedConv2d, TopologicalConv2d
 from efficientconv.layers.backend import are_plain, set_backend
 

@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from efficientconv.deploy.folding import copied, fold
+from efficientconv.deploy.frozen import FrozenLayer, FrozenLinear, PackedLayer
+from efficientconv.deploy.frozen_network import FrozenNetwork
 from efficientconv.errors import UserError
-from efficientconv.folding import copied, fold
-from efficientconv.frozen import FrozenLayer, FrozenLinear, PackedLayer
-from efficientconv.frozen_network import FrozenNetwork
 from efficientconv.layers import ConvLayer
 from efficientconv.layers.backend import HasOperator, are_plain, compile_kernels, runs_operator, takes_norm
 from efficientconv.layers.geometry import out_size

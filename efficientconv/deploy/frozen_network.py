@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from efficientconv.frozen import Frozen, FrozenLayer, FrozenLinear, PackedLayer, is_plain
+from efficientconv.deploy.frozen import Frozen, FrozenLayer, FrozenLinear, PackedLayer, is_plain
 from efficientconv.layers.backend import norm_of
 from efficientconv.layers.watchers import has_global_hooks, is_dispatched
 from efficientconv.models.entry import NO_POOL, takes_stem_kernel, window_of

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.nn import functional as F
 
+from efficientconv.deploy.folding import scale_and_shift
 from efficientconv.errors import UserError, refuse_frozen
-from efficientconv.folding import scale_and_shift
 from efficientconv.layers import ChannelBottleneckConv2d, ConvLayer, SpatialBottleneckConv2d
 from efficientconv.layers.backend import norm_of
 from efficientconv.layers.operators import ops
