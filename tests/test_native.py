@@ -751,6 +751,23 @@ class TestChoice:
         assert len(seen) == len(list(layer.modules()))
 
     @needs_kernels
+    @pytest.mark.parametrize("training", [True, False])
+    def test_max_pools_run_where_a_kernel_would_hide_them(self, training: bool):
+        """From global hooks, and from a forward of the pool's own."""
+        network, seen = create_model("c", num_classes=4, layout="cifar", width=0.125).train(training), []
+        pools = [module for module in network.modules() if isinstance(module, nn.MaxPool2d)]
+        handle = nn.modules.module.register_module_forward_hook(lambda module, *_: seen.append(module))
+        try:
+            network(torch.randn(2, 3, 32, 32))
+        finally:
+            handle.remove()
+        assert pools and set(pools) <= set(seen)
+        for pool in pools:
+            pool.forward = lambda x: seen.append("own") or nn.functional.avg_pool2d(x, 2)
+        network(torch.randn(2, 3, 32, 32))
+        assert seen.count("own") == len(pools)
+
+    @needs_kernels
     @pytest.mark.parametrize("grad", [True, False])
     @pytest.mark.parametrize("training", [True, False])
     @pytest.mark.parametrize("name", ["sic", "topology_2d", "bottleneck", "standard", "standard_1x1_alone"])

@@ -197,6 +197,21 @@ def test_function_transforms(name: str, alone: bool) -> None:
         torch.testing.assert_close(*found, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("model", ["a", "c", "i", "j"])
+def test_function_transforms_of_a_network(model: str, order: torch.memory_format) -> None:
+    """In float64: rounding would change which values ReLU passes."""
+    network = create_model(model, num_classes=3, layout="cifar", width=0.25).double().eval()
+    reference = set_backend(copy.deepcopy(network), "reference")
+    x, along = (images.contiguous(memory_format=order) for images in torch.randn(2, 2, 3, 32, 32).double())
+    for transformed in (
+        lambda f: grad(lambda images: f(images).square().sum())(x),
+        lambda f: jvp(f, (x,), (along,))[1],
+        lambda f: vmap(grad(lambda image: f(image[None]).square().sum()))(x),
+    ):
+        torch.testing.assert_close(transformed(network), transformed(reference))
+
+
 @pytest.mark.parametrize("name", ["sic", "topological", "spatial_bottleneck"])
 def test_gradients_of_a_sample_each(name: str) -> None:
     layer = layer_of(name).eval()
@@ -297,7 +312,8 @@ def test_gradients_of_a_networks_outputs_at_once(model: str, order: torch.memory
     for expected, *found in zip(each, at_once, mapped, strict=True):
         for ours in found:
             assert not ours.requires_grad
-            torch.testing.assert_close(ours, torch.stack(expected), rtol=1e-3, atol=1e-4)
+            theirs = torch.stack(expected)  # as a whole: rounding changes which of a few values ReLU passes
+            assert ours.shape == theirs.shape and (ours - theirs).norm() < 1e-2 * theirs.norm()
 
 
 # ---------------------------------------------------------------- another device

@@ -14,7 +14,7 @@ from torch.autograd import Function
 
 from efficientconv.layers.backend import (
     are_plain,
-    has_hooks,
+    is_called_plainly,
     is_inference,
     norm_of,
     runs_kernels,
@@ -88,9 +88,19 @@ def _runs_operators(layer: nn.Module, x: Tensor) -> bool:
 class _Contiguous(Function):
     """Makes maps contiguous. Gradients go back channels-last: the layer before is slow with gradients of another format."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(x: Tensor) -> Tensor:
         return x.contiguous()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        """torch.func wants it, though nothing is kept."""
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
+        return tangent.contiguous()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
@@ -98,10 +108,10 @@ class _Contiguous(Function):
 
 
 def window_of(pool: nn.Module) -> Window | None:
-    """The window of a max pool over squares; None for another kind of pool, or for a pool with hooks."""
+    """The window of a max pool over squares; None for another kind of pool, or for one with hooks or another forward."""
     if type(pool) is not nn.MaxPool2d or pool.ceil_mode or pool.return_indices or pool.dilation not in (1, (1, 1)):
         return None
     kernel, stride, padding = pool.kernel_size, pool.stride, pool.padding
-    if isinstance(kernel, int) and isinstance(stride, int) and isinstance(padding, int) and not has_hooks(pool):
+    if isinstance(kernel, int) and isinstance(stride, int) and isinstance(padding, int) and is_called_plainly(pool):
         return kernel, stride, padding
     return None
