@@ -89,7 +89,7 @@ def test_signals_neither_vanish_nor_explode_at_the_start(name: str) -> None:
     assert 1e-3 < logits.std() < 1e3
 
 
-# ---------------------------------------------------------------- the signature of the issue, and full size
+# ---------------------------------------------------------------- the public signature, and full size
 
 
 def test_signature_of_the_python_interface() -> None:

@@ -2,7 +2,8 @@
 
 The library lies in the user's cache (cache.py). The file's name is a digest of sources, flags, torch and the processor's
 instructions, so another torch, or another machine with the same home directory, builds another library. One process builds
-at a time, and the others wait. A killed build leaves no unfinished library and no running compiler.
+at a time, and the others wait. A killed build leaves no unfinished library and no running compiler. torch's own
+cpp_extension does not do this: it needs ninja, trusts whatever lies in its cache, and a killed build blocks the next one.
 """
 
 from __future__ import annotations
