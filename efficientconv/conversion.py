@@ -2,6 +2,8 @@
 
     report = convert(torchvision.models.resnet18(), "sic", exclude=["conv1"], init="svd", shape=(3, 224, 224))
     print(report)
+
+The network keeps its other modules, its names and its devices.
 """
 
 from __future__ import annotations

@@ -22,6 +22,8 @@ class Progress:
 
         with Progress("preparing", 1000, "images") as progress:
             progress.update(16)
+
+    The rate is that of all units since the start.
     """
 
     def __init__(

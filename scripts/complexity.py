@@ -3,6 +3,8 @@
     python scripts/complexity.py                                  all models; writes results/complexity.csv and claims.csv
     python scripts/complexity.py --layers c --layout cifar        model C layer by layer; writes nothing
     python scripts/complexity.py --budget 5.16e6 --layout cifar   the width at which each model has 5.16 million MACs
+
+A MAC is one multiply-accumulate, 2 FLOPs.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Writes the tables in README.md, docs/ and results/*/README.md, and the benchmark pages, from the data in results/.
 
     python scripts/readme.py
+
+A test compares the pages with what this command would write.
 """
 
 from __future__ import annotations

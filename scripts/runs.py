@@ -7,6 +7,8 @@
     python scripts/runs.py diff results/cifar_small/runs/<run>.json outputs/<run>
     python scripts/runs.py note outputs/<run> "batch norm behind the addition: no gain"
     python scripts/runs.py rm outputs/<run> outputs/<other>    asks first, unless --yes is given
+
+A run is its folder, or its record in results/<tier>/runs/.
 """
 
 from __future__ import annotations

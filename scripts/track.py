@@ -2,6 +2,8 @@
 
     python scripts/track.py outputs/<run> outputs/<other>    sends the epochs that the W&B server does not have
     python scripts/track.py outputs/<run> --to tensorboard   writes event files into the run folder
+
+The runs need not have been trained with this logger.
 """
 
 from __future__ import annotations

@@ -153,7 +153,7 @@ def test_a_file_of_ones_own_does_what_it_says_or_is_refused(tmp_path):
         combinations(*SMALL_RUN, "--config-dir", str(tmp_path), "-m", "model=mine,copied")
 
 
-@pytest.mark.parametrize("override", ["run_dir=a/b=c", "run_dir=d#1", "run_dir=d (1)", "run_dir=café", "run_dir=it's \"d\""])
+@pytest.mark.parametrize("override", ["run_dir=a/b=c", "run_dir=d#1", "run_dir=d (1)", "run_dir=café", 'run_dir=it\'s "d"'])
 def test_what_it_says_to_type_is_what_was_meant(override):
     with pytest.raises(UserError) as refused:
         compose("train", [override])

@@ -120,9 +120,7 @@ def test_too_small_image_is_named_with_its_size_and_the_cure(files):
 
 def test_batches_that_cannot_be_cut(split):
     assert_refused(lambda: train(split, batch=24), "trainer.global_batch_size=24", "23 training images")
-    assert_refused(
-        lambda: train(split, Shard(0, 4), batch=6), "trainer.global_batch_size=6", "4 processes", "multiple of 4"
-    )
+    assert_refused(lambda: train(split, Shard(0, 4), batch=6), "trainer.global_batch_size=6", "4 processes", "multiple of 4")
 
 
 def test_sizes_that_do_not_fit(files, memory):

@@ -31,9 +31,7 @@ H100, OLD = (9, 0), (3, 5)
 def machine(monkeypatch):
     """torch.cuda as a machine with some GPUs answers: no test machine has one."""
 
-    def pretend(
-        gpus: int = 0, capability: tuple[int, int] = H100, driver: str | None = None, has_cuda: bool = True
-    ) -> None:
+    def pretend(gpus: int = 0, capability: tuple[int, int] = H100, driver: str | None = None, has_cuda: bool = True) -> None:
         def available() -> bool:
             if driver:
                 warnings.warn(driver, stacklevel=1)

@@ -108,6 +108,7 @@ def test_nothing_is_appended_to_or_locked_but_a_file_of_its_own(kind, tmp_path):
 
 # ------------------------------------------------------------------------------------------------------------- locks
 
+
 def hold_with_a_child(path: Path, report: Connection) -> None:
     held = lock(path, "busy")
     report.send((held, os.fork()))

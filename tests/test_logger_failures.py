@@ -17,8 +17,9 @@ from efficientconv.tracking import loggers as loggers_module
 from efficientconv.tracking.loggers import Loggers
 from wandb_server import WandbServer
 
-TIMINGS = ("train_seconds", "images_per_s", "data_wait_percent", "train_images_per_s", "ms_per_image", "limit_share",
-           "binds")
+TIMINGS = (
+    "train_seconds", "images_per_s", "data_wait_percent", "train_images_per_s", "ms_per_image", "limit_share", "binds",
+)  # fmt: skip
 
 pytestmark = pytest.mark.usefixtures("no_wandb_account")
 

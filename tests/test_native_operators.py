@@ -17,6 +17,7 @@ from efficientconv.native import build
 
 needs_kernels = pytest.mark.skipif(not build.available(), reason="no C++ compiler")
 
+
 def _calls() -> dict[str, tuple[str, list]]:
     """A right call of every operator that takes maps: its name and arguments."""
     n, topology, full = torch.randn, ([4, 6], [2, 5], "center"), ([], [], "center")

@@ -59,7 +59,7 @@ def stripes(config: DataConfig) -> DataSet:
     split = MemorySplit(images, torch.arange(len(images)) % 2)
     return DataSet("stripes", ["across", "down"], config.image_size, split, None, split)
 '''
-LOOPS = '''
+LOOPS = """
 
 def mirrored(conv, maps, kernel_size, bias=False, **sizes):
     kernels = [[[row[::-1] for row in kernel] for kernel in inputs] for inputs in numbers(conv.weight)]
@@ -68,7 +68,7 @@ def mirrored(conv, maps, kernel_size, bias=False, **sizes):
 
 
 ORACLES["mirrored"] = mirrored
-'''
+"""
 LAYER_TABLES = ("test_complexity.py", "test_models.py", "test_export.py", "test_layers.py", "test_conv2d_interface.py")
 
 

@@ -148,9 +148,7 @@ def test_a_folder_on_the_terminal_and_as_csv(averaged_run, tmp_path):
     assert f"damaged: {images}/01.png: not an image" in done.stderr
     assert "error: 1 of 10 images could not be read" in done.stderr and "Traceback" not in done.stderr
     damaged = [row for row in csv_rows(tmp_path / "x.csv") if row["damage"]]
-    assert [(row["image"], row["class_1"], row["damage"]) for row in damaged] == [
-        (f"{images}/01.png", "", "not an image")
-    ]
+    assert [(row["image"], row["class_1"], row["damage"]) for row in damaged] == [(f"{images}/01.png", "", "not an image")]
 
 
 MISTAKES = {

@@ -449,7 +449,7 @@ def tier_folder(outputs, tmp_path):
     write_times(folder, [Times(model, 0.0625, 64, ms, 0.1, None, None, None, None, "a CPU") for model, ms in measured])
     (folder / "table2.csv").write_text(
         "row,stages,top1_mean_percent,top1_std,top1_low,top1_high,n,difference_points,difference_low,difference_high,macs,note\n"
-        "a,standard,9.5,0.5,9,10,2,,,,14024832,\nc,SIC,82,,,,1,+72.5,+71.5,+73.5,1530368,\nk,\"<b>x</b>\",,,,,0,,,,2000000,\n"
+        'a,standard,9.5,0.5,9,10,2,,,,14024832,\nc,SIC,82,,,,1,+72.5,+71.5,+73.5,1530368,\nk,"<b>x</b>",,,,,0,,,,2000000,\n'
     )
     (folder / "claims2.csv").write_text(
         "row,than,at_equal,sentence,verdict,difference_points,low,high,why\n"

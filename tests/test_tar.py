@@ -49,7 +49,6 @@ def flipped(archive: bytes, place: int) -> bytes:
     return archive[:place] + bytes([archive[place] ^ 1]) + archive[place + 1 :]
 
 
-
 # What is the train archive, and what the one line says.
 REFUSED = {
     "1,200 archives in one another": (nested(1200), ["more than 4 archives lie in one another"]),

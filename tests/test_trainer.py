@@ -54,9 +54,7 @@ def trainer_config(**changes: object) -> TrainerConfig:
 
 
 def make_trainer(model: nn.Module, **changes: object) -> Trainer:
-    return Trainer(
-        model, trainer_config(**changes), OPTIM, SCHEDULE, seed=3, steps_per_epoch=STEPS, device=CPU
-    )
+    return Trainer(model, trainer_config(**changes), OPTIM, SCHEDULE, seed=3, steps_per_epoch=STEPS, device=CPU)
 
 
 def training_of(trainer: Trainer, loader: object = None) -> SimpleNamespace:

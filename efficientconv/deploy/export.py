@@ -2,6 +2,8 @@
 
     model = prepare_for_export(model, fold_batch_norm=True)
     data = exported(model, "onnx", (3, 32, 32))
+
+`agreement` compares the classes that the file and the network give.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """A trained network, read from its run folder alone: weights, classes, preparation of images; and its predictions.
 
     load_run("outputs/<run>").predict("<file or folder>")
+
+The folder may have been moved since the training.
 """
 
 from __future__ import annotations

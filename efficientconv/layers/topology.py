@@ -47,9 +47,7 @@ class Topology:
             raise UserError(f"topology: {self} needs one number of connections for each of one or more dimensions")
         for d, c in zip(self.dims, self.connections):
             if not 1 <= c <= d:
-                raise UserError(
-                    f"topology: {self} has {c} connections along a dimension of {d}; choose 1 to {d} for it"
-                )
+                raise UserError(f"topology: {self} has {c} connections along a dimension of {d}; choose 1 to {d} for it")
         if self.anchor not in ("center", "corner"):
             raise UserError(f"topology: anchor='{self.anchor}' is unknown; choose center or corner")
 

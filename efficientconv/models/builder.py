@@ -181,9 +181,7 @@ def _scale(layout: LayoutConfig, width: float) -> LayoutConfig:
     def times(channels: int) -> int:
         return max(1, round(channels * width))
 
-    stages = {
-        name: stage.model_copy(update={"channels": times(stage.channels)}) for name, stage in layout.stages.items()
-    }
+    stages = {name: stage.model_copy(update={"channels": times(stage.channels)}) for name, stage in layout.stages.items()}
     head = {"channels": times(layout.head.channels), "hidden": times(layout.head.hidden)}
     return layout.model_copy(
         update={

@@ -155,9 +155,7 @@ def _require_complete(source: Source, root: Path) -> None:
     found = (len(source.classes), *map(len, source.parts.values()))
     for what, count, complete in zip(("classes", "images of train", "images of val"), found, COMPLETE):
         if count != complete:
-            raise UserError(
-                f"'{root}' has {count} {what}, ImageNet has {complete}: get the missing images, or add --subset"
-            )
+            raise UserError(f"'{root}' has {count} {what}, ImageNet has {complete}: get the missing images, or add --subset")
     per_class = Counter(item.label for item in source.parts["val"])
     if wrong := sorted(name for name, count in per_class.items() if count != VAL_IMAGES_PER_CLASS):
         raise UserError(

@@ -100,11 +100,11 @@ def _needed_table(table: PaperTable, *kinds: CostKind) -> Table:
 def _claims_text(table: PaperTable) -> list[str]:
     tested = [claim for claim in table.claims if claim.p is not None]
     shown = tested if tested and table.config.curve_of else table.claims
+    left_out = len(table.claims) - len(shown)
     return [
         f"## What the paper claims, and what these runs say ({table.comparison.test}, Holm over {len(tested)} tested)",
         Table(shown, claims.COLUMNS).markdown(),
-        *([f"Not tested, because a row of the claim was not run: {len(table.claims) - len(shown)} more."]
-          if len(shown) < len(table.claims) else ()),
+        *([f"Not tested, because a row of the claim was not run: {left_out} more."] if left_out else []),
         'The threshold is 0 points for "better" and "worse"; "no worse" and "not better" allow '
         f"{MARGIN_POINTS} points, this project's choice (D). The p of a claim is corrected by Holm over the tested "
         f"claims of this table. If it is below {1 - CONFIDENCE:.2g}, the claim is supported or contradicted, by the side "

@@ -22,9 +22,7 @@ CLEAR, NEAR = 4, 16  # pixels that stay free around lines and points; a line lea
 FAINT = "0.75"
 
 
-def label(
-    axes: Axes, named: Sequence[tuple[str, str, Place]], lines: Sequence[Line], bars: Sequence[Line] = ()
-) -> None:
+def label(axes: Axes, named: Sequence[tuple[str, str, Place]], lines: Sequence[Line], bars: Sequence[Line] = ()) -> None:
     """Writes names in their colours beside their places. Names cover no `lines` and no `bars`.
 
     A point is a line of no length. A bar belongs to the point in its middle. Where it can, the line from a point to its name

@@ -73,4 +73,3 @@ def rate_table(folder: Path) -> str:
 
 def _mean_of_last_epochs(name: str, runs: Callable[[Any], Sequence[RunRecord]]) -> Column:
     return FIGURES[name].column(lambda row: statistics.mean(run.metrics[-1][name] for run in runs(row)))
-

@@ -105,9 +105,7 @@ def _products(device: torch.device, dtype: torch.dtype) -> dict[str, tuple[Job, 
     return jobs
 
 
-def _convolution(
-    device: torch.device, dtype: torch.dtype, order: torch.memory_format, images: int = 16
-) -> tuple[Job, int]:
+def _convolution(device: torch.device, dtype: torch.dtype, order: torch.memory_format, images: int = 16) -> tuple[Job, int]:
     noise, shapes = torch.Generator().manual_seed(0), ((images, 256, 18, 18), (256, 256, 3, 3))
     x, w = (torch.randn(shape, generator=noise).to(device, dtype, memory_format=order) for shape in shapes)
     return partial(F.conv2d, x, w, padding=1), images * 256 * 256 * 9 * 18 * 18

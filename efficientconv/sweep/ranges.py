@@ -1,7 +1,9 @@
-"""Ranges to search, in Hydra's grammar. The other overrides of the command are the same in every trial.
+"""Ranges to search, in Hydra's grammar.
 
     optim.lr=interval(0.05,1.0)   optim.lr=tag(log,interval(0.05,1.0))   trainer.global_batch_size=int(interval(64,256))
     optim.weight_decay=1e-4,5e-4  schedule=choice(cosine,onecycle)       trainer.epochs=range(2,10,2)
+
+The other overrides of the command are the same in every trial.
 """
 
 from __future__ import annotations

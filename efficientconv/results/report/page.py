@@ -66,4 +66,4 @@ def _kernel_images(sources: Sources) -> list[dict[str, str]]:
 
 def _scripts() -> str:
     texts = (f"// {name}.js\n{(PAGE / f'{name}.js').read_text()}" for name in SCRIPTS)
-    return "(() => {{\n\"use strict\";\n{}\n}})();".format("\n".join(texts))
+    return '(() => {{\n"use strict";\n{}\n}})();'.format("\n".join(texts))
