@@ -29,8 +29,10 @@ import efficientconv.layers
 from conftest import ROOT
 from efficientconv.cli import compose
 from efficientconv.config import RunConfig
+from efficientconv.data import DATA_SETS, FILE_SETS
 from efficientconv.files import CONFIG_DIR
 from efficientconv.layers import LAYERS
+from efficientconv.models.zoo import REGISTERED
 from efficientconv.results.readme import pages
 from efficientconv.validation import validate
 from report_pages import CHROMIUMS
@@ -221,7 +223,8 @@ def test_all_inline_python_names_what_there_is(page: str):
 
 @EACH_PAGE
 def test_every_python_block_runs(page: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(LAYERS, "_entries", dict(LAYERS._entries))  # a page registers one
+    for registry in (LAYERS, DATA_SETS, FILE_SETS, REGISTERED):  # pages register entries of their own
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
     names: dict[str, object] = {}
     for block in re.findall(r"```python\n(.*?)```", TEXTS[page], flags=re.DOTALL):
         if "outputs/<run>" in block:
