@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
+from typing import Any
 
 from torch import nn
 from torch.nn.parameter import is_lazy
@@ -28,6 +29,7 @@ from efficientconv.layers.backend import has_hooks, set_backend
 from efficientconv.layers.base import check_arguments
 from efficientconv.layers.geometry import Geometry
 
+Choose = Callable[[dict[str, nn.Conv2d]], set[str]]  # the names of those convolutions that the caller chose
 STANDARD = (nn.Conv2d, StandardConv2d, GroupedConv2d)
 INITS = (None, "svd")
 TAKEN_OVER = {*Geometry._fields, "bias", "device", "dtype"}  # from the convolution
@@ -106,13 +108,18 @@ def convert(
     if any(map(is_lazy, model.parameters())):
         raise UserError("convert: the model has parameters without a shape yet; run it on one image first")
     include, exclude = None if include is None else _patterns(include), _patterns(exclude)
+    choose = partial(_chosen, include=include, exclude=exclude, where=where)
     if budget is not None:
-        choice = {"include": include, "exclude": exclude, "where": where, "shape": shape}
-        asked: partial[Report] = partial(convert, layer=layer, **choice, **args)  # type: ignore[arg-type]
-        args = args | {"bases": _bases_within(budget, model, asked)}
+        args = args | {"bases": _bases_within(budget, model, layer, args, choose, shape)}
+    return _converted(model, layer, init, args, choose, shape)
+
+
+def _converted(
+    model: nn.Module, layer: str, init: str | None, args: dict[str, object], choose: Choose, shape: Sequence[int] | None
+) -> Report:
     convolutions = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
     _check(layer, args, init, convolutions)
-    chosen = _chosen(convolutions, include, exclude, where)
+    chosen = choose(convolutions)
     uses = Counter(p for module in model.modules() for p in module.parameters(recurse=False))
     before, new, reasons, errors = _costs(model, convolutions, shape), {}, {}, {}
     for name, conv in convolutions.items():
@@ -130,21 +137,23 @@ def convert(
     return Report(layers, before[""], after[""])
 
 
-def _bases_within(budget: float, model: nn.Module, converted: partial[Report]) -> int:
+def _bases_within(
+    budget: float, model: nn.Module, layer: str, args: dict[str, object], choose: Choose, shape: Sequence[int] | None
+) -> int:
     """The largest number of bases within the budget. Each basis of a layer costs the same, so that one count is enough."""
-    asked = converted.keywords
-    if asked["layer"] != "unravelled" or "bases" in asked or asked["shape"] is None:
+    if layer != "unravelled" or "bases" in args or shape is None:
         raise UserError("convert: a budget chooses the bases of 'unravelled' layers; give the image's shape and no bases")
     if not math.isfinite(budget):
         raise UserError(f"convert: budget={budget} is no number of MACs")
-    one = converted(copied(model), bases=1)
-    each = sum(layer.after.macs for layer in one.replaced)
+    one = _converted(copied(model), layer, None, args | {"bases": 1}, choose, shape)
+    each = sum(replaced.after.macs for replaced in one.replaced)
     if budget < one.after.macs:
         raise UserError(
             f"convert: with one basis a channel the network costs {one.after.macs:,} MACs, more than budget={budget:g}; "
             "choose a larger budget, or exclude fewer convolutions"
         )
-    most = max((math.prod(model.get_submodule(layer.name).kernel_size) for layer in one.replaced), default=1)  # type: ignore[arg-type]
+    kernels: Any = [model.get_submodule(replaced.name).kernel_size for replaced in one.replaced]
+    most = max(map(math.prod, kernels), default=1)
     return min(1 + int((budget - one.after.macs) // each), most) if each else 1
 
 
