@@ -24,7 +24,7 @@ from efficientconv.deploy.frozen_network import FrozenNetwork
 from efficientconv.errors import UserError
 from efficientconv.layers import ConvLayer
 from efficientconv.layers.backend import HasOperator, are_plain, compile_kernels, runs_operator, takes_norm
-from efficientconv.layers.geometry import out_size
+from efficientconv.layers.geometry import keeps_size
 from efficientconv.models.entry import MAX_CHANNELS
 from efficientconv.models.network import Head, Network
 from efficientconv.native import build
@@ -85,7 +85,7 @@ def _packs(layer: ConvLayer) -> bool:
         isinstance(conv, nn.Conv2d) and conv.in_channels > MAX_CHANNELS and conv.padding_mode == "zeros"
         and not isinstance(conv.padding, str) and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
-        and (not layer.residual or out_size(conv, 8, 8) == (8, 8))  # else torch broadcasts or refuses the residual
+        and (not layer.residual or keeps_size(conv))  # else torch broadcasts or refuses the residual
     )  # fmt: skip
 
 
