@@ -34,12 +34,12 @@ class TapMasks {
 };
 
 // Prefetches the pixels that a group of blocks reads from the channel after the next one. These reads are too short and
-// too far apart for the processor to foresee.
+// too far apart for the processor to foresee. It does foresee those of small maps, which lie side by side.
 EC_INLINE void prefetch_channel(const Maps& maps, const std::vector<Run>& runs, int64_t channel, int64_t reach,
                                 const float* x) {
-  constexpr int64_t line = 16;
+  constexpr int64_t line = 16, small = 64;
   const int64_t c = channel + 2;
-  if (c >= maps.channels) return;
+  if (c >= maps.channels || maps.pixels() <= small) return;
   for (size_t i = 0, j; i < runs.size(); i = j) {
     int64_t length = runs[i].length;
     for (j = i + 1; j < runs.size() && runs[j].image == runs[i].image; ++j) length += runs[j].length;
