@@ -18,8 +18,8 @@ from efficientconv.config import ModelConfig
 from efficientconv.errors import UserError
 from efficientconv.layers import LAYERS, SpatialBottleneckConv2d, TopologicalConv2d, Topology, build_layer
 from efficientconv.models import FeatureNetwork, image_size_of, layout_name, model_config, register_model
+from efficientconv.models.trained import start_from
 from efficientconv.models.zoo import REGISTERED, layout_config
-from efficientconv.weights import start_from
 from reference import CASES
 
 OURS = [name for name in list_models() if model_config(name).trunk != "torchvision"]
@@ -445,6 +445,25 @@ def test_weights_of_a_run_are_its_networks_and_its_classifier_only_for_its_class
         create_model("c", weights="c_cifar")
     with pytest.raises(UserError, match="the file does not exist"):
         create_model("c", 10, weights=finished_run / "checkpoints", **options)
+
+
+@torch.no_grad()
+def test_weights_of_a_run_are_adapted_to_other_channels(finished_run: Path) -> None:
+    rgb, grey, two, six = (create_model("c", in_chans=n, weights=finished_run).eval() for n in (3, 1, 2, 6))
+    images = torch.randn(2, 1, 32, 32)
+    torch.testing.assert_close(grey(images), rgb(images.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-4)
+    images = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(six(images.repeat(1, 2, 1, 1)), rgb(images), rtol=1e-4, atol=1e-4)
+    assert torch.equal(two.stem.conv.weight, rgb.stem.conv.weight[:, :2] * 1.5)
+
+
+def test_arguments_that_weights_do_not_fit_are_named(finished_run: Path) -> None:
+    for given, own in (({"width": 0.25}, "width=0.125"), ({"layout": "imagenet"}, "layout=cifar")):
+        ((name, value),) = given.items()
+        with pytest.raises(UserError, match=f"^{name}={value}: the weights in .* are of {own}; leave {name} out$"):
+            create_model("c", weights=finished_run, **given)
+    with torch.no_grad():  # larger images need no other layout
+        assert create_model("c", weights=finished_run, image_size=96).eval()(torch.randn(1, 3, 96, 96)).shape == (1, 10)
 
 
 def test_hooks_and_other_forwards_of_every_stage_run():
