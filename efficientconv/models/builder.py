@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +24,7 @@ from efficientconv.layers.geometry import is_whole
 from efficientconv.models import torchvision_models
 from efficientconv.models.decisions import decided, start_expansions
 from efficientconv.models.features import FeatureNetwork
-from efficientconv.models.network import Head, Network, Stage
+from efficientconv.models.network import Head, Network, Stage, classifier_of
 from efficientconv.models.zoo import REGISTERED, layout_config, layout_name, model_config
 from efficientconv.validation import validate
 
@@ -39,15 +39,19 @@ def create_model(
     image_size: int | None = None,
     weights: str | Path | None = None,
     features_only: bool = False,
+    out_indices: Sequence[int] | None = None,
 ) -> nn.Module:
     """A network for images B x in_chans x S x S, giving logits B x num_classes.
+
+    Arguments and FeatureNetwork.feature_info are named as in timm. timm's other arguments and methods are not here.
 
         create_model("c", num_classes=10, layout="cifar", width=0.25)     # random weights
         create_model("c", num_classes=5, weights="c_cifar10")             # trained weights, and a new classifier
 
     Args:
         model: a name of `list_models()` or a configuration.
-        num_classes: None: the number of the weights; without weights 1000.
+        num_classes: None: the number of the weights; without weights 1000. 0: no classifier; the network gives the pooled
+            features that the classifier would get, as timm's do.
         layout: imagenet, cifar or auto; None: the configuration's.
         width: multiplies every channel count; None: the configuration's.
         image_size: S; None: the layout's own (221 or 224, 32).
@@ -56,12 +60,15 @@ def create_model(
             another in_chans the first convolution's weights are adapted as timm does it: their sum for one channel,
             repeated and scaled for more. Another image_size changes no weights.
         features_only: the network gives the maps behind the stem and each stage instead of logits (`FeatureNetwork`).
+        out_indices: which of these maps; None: all.
     Raises:
         UserError: an unknown name or layout, a number that is not whole, images that the layout cannot take, channels that a
-            layer refuses, weights of another network, width or layout, features of a network without stages.
+            layer refuses, weights of another network, width or layout, features of a network without stages, no classifier
+            to leave out.
     """
     given = {"layout": layout, "width": width}
     changes = {key: value for key, value in given.items() if value is not None}
+    classes = None if num_classes == 0 else num_classes  # the classifier is left out of the finished network
     if weights is not None:
         from efficientconv.models.trained import as_trained, start_from  # here: nothing else needs safetensors
         from efficientconv.weights import find_weights, load_checked
@@ -69,11 +76,20 @@ def create_model(
         origin = find_weights(weights)
         origin = origin / "model.safetensors" if origin.is_dir() else origin
         start = load_checked(origin)
-        model, num_classes, image_size = as_trained(start, origin, model, num_classes, image_size, changes)
-    network = _network(model, 1000 if num_classes is None else num_classes, in_chans, image_size, changes)
+        model, classes, image_size = as_trained(start, origin, model, classes, image_size, changes)
+    network = _network(model, 1000 if classes is None else classes, in_chans, image_size, changes)
     if weights is not None:
         start_from(network, start.tensors, origin)
-    return FeatureNetwork(network) if features_only else network
+    if num_classes == 0:
+        _leave_out_classifier(network)
+    return FeatureNetwork(network, out_indices) if features_only else network
+
+
+def _leave_out_classifier(network: nn.Module) -> None:
+    name = classifier_of(network)
+    if name is None:
+        raise UserError("num_classes=0: the network has no fully connected layer to leave out")
+    network.set_submodule(name, nn.Identity())
 
 
 def _network(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,25 +40,32 @@ class FeatureNetwork(nn.Module):
 
     `feature_info` has channels and reduction of each map. Parameters have the same names as in the network.
 
+    Args:
+        out_indices: of the wanted maps, as in timm: 0 is the map behind the stem, -1 the last one. None: all.
     Raises:
-        UserError: a network that is not one of this project's.
+        UserError: a network that is not one of this project's, and an index of no map.
     """
 
-    def __init__(self, network: nn.Module):
+    def __init__(self, network: nn.Module, out_indices: Sequence[int] | None = None):
         super().__init__()
         if not isinstance(network, Network):
             raise UserError(
                 f"features_only: {type(network).__name__} has no stages of this project; torchvision's networks have "
                 "torchvision.models.feature_extraction.create_feature_extractor"
             )
-        self.stem, self.stages = network.stem, network.stages
-        self.feature_info = _info(network)
+        info = _info(network)
+        wanted = range(len(info)) if out_indices is None else out_indices
+        if not wanted or any(not -len(info) <= index < len(info) for index in wanted):
+            raise UserError(f"out_indices={out_indices!r}: the maps are 0 to {len(info) - 1}, or -1 for the last")
+        self.out_indices = [index % len(info) for index in wanted]
+        self.stem, self.stages = network.stem, nn.ModuleDict(dict(list(network.stages.items())[: max(self.out_indices)]))
+        self.feature_info = FeatureInfo(info[index] for index in self.out_indices)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         maps = [self.stem(x)]
         for stage in self.stages.values():
             maps.append(stage(maps[-1]))
-        return list(as_autocast(*maps))  # between kernels the maps are in float32
+        return list(as_autocast(*(maps[index] for index in self.out_indices)))  # between kernels the maps are in float32
 
 
 def _info(network: Network) -> FeatureInfo:

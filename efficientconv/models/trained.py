@@ -11,6 +11,7 @@ from torch.nn.parameter import is_lazy
 from efficientconv.config import ModelConfig
 from efficientconv.errors import UserError
 from efficientconv.models.decisions import refuse_of_another
+from efficientconv.models.network import classifier_of
 from efficientconv.models.zoo import REGISTERED, layout_name, model_config
 from efficientconv.validation import validate
 from efficientconv.weights import Weights, load_into
@@ -44,12 +45,11 @@ def as_trained(
 def start_from(network: nn.Module, tensors: dict[str, Tensor], origin: Path) -> None:
     """Gives `network` the weights of a run.
 
-    The classifier (the last fully connected layer) keeps its own weights if the run has other classes. The weights of the
+    The classifier keeps its own weights if the run has other classes. The weights of the
     first convolution are adapted to other channels of images. Raises UserError if the weights belong to another network.
     """
     own = {name: tensor for name, tensor in network.state_dict().items() if not is_lazy(tensor)}
-    linears = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
-    named = [f"{last}.{part}" for last in linears[-1:] for part in ("weight", "bias")]
+    named = [f"{classifier_of(network)}.{part}" for part in ("weight", "bias")]
     classifier = {name: own[name] for name in named if name in own}
     if any(name in tensors and tensors[name].shape != tensor.shape for name, tensor in classifier.items()):
         tensors = tensors | classifier
