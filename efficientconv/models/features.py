@@ -15,24 +15,20 @@ from efficientconv.models.network import Network
 
 @dataclass(frozen=True)
 class Feature:
-    """One map: `channels` x H / reduction x W / reduction (rounded as its convolutions and pools do) behind `module`."""
+    """One map: `channels` x H / reduction x W / reduction (rounded as its convolutions and pools do)."""
 
-    module: str
     channels: int
     reduction: int
 
 
 class FeatureInfo(tuple[Feature, ...]):
-    """The same methods as timm's: feature_info.channels(), feature_info.reduction()."""
+    """Two of the methods of timm's: feature_info.channels(), feature_info.reduction()."""
 
     def channels(self) -> list[int]:
         return [feature.channels for feature in self]
 
     def reduction(self) -> list[int]:
         return [feature.reduction for feature in self]
-
-    def module_name(self) -> list[str]:
-        return [feature.module for feature in self]
 
 
 class FeatureNetwork(nn.Module):
@@ -71,9 +67,9 @@ class FeatureNetwork(nn.Module):
 def _info(network: Network) -> FeatureInfo:
     first: nn.Conv2d = network.stem.conv  # type: ignore[assignment]  # of images: always a plain convolution
     reduction = first.stride[0]
-    features = [Feature("stem", first.out_channels, reduction)]
+    features = [Feature(first.out_channels, reduction)]
     stages: Any = network.stages
-    for name, stage in stages.items():
+    for stage in stages.values():
         reduction *= getattr(stage.pool, "stride", 1)
-        features.append(Feature(f"stages.{name}", stage.layers[-1].bn.num_features, reduction))
+        features.append(Feature(stage.layers[-1].bn.num_features, reduction))
     return FeatureInfo(features)
