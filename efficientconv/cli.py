@@ -209,6 +209,8 @@ def _refuse_name_of_another(file: Path, key: str) -> None:
 def _nearest_key(key: str) -> str:
     """A hint for an unknown key: the keys of its section, or a key of another section, and where to find all keys."""
     known, (section, _, last) = known_keys(RunConfig), key.rpartition(".")
+    if "resume" in last:  # a setting of most other trainers
+        return "none is needed: the same command again continues a run"
     if key in known:
         group, _, name = section.rpartition(".")
         chosen = f"{group}={name}" if group else f"{section}=<name>, which this command does not have"

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from efficientconv.errors import UserError, did_you_mean
 from efficientconv.files import read_bytes, shipped, write_atomically
@@ -95,21 +94,6 @@ def load_into(model: nn.Module, weights: dict[str, Tensor], origin: Path) -> Non
         lines = [line.strip() for line in str(error).splitlines()[1:]]
         first = lines[0][:200] if lines else str(error)
         raise UserError(f"{origin} holds the weights of another network: {first}") from None
-
-
-def start_from(network: nn.Module, tensors: dict[str, Tensor], origin: Path) -> None:
-    """Gives `network` the weights of a run.
-
-    The classifier (the last fully connected layer) keeps its own weights if the run has other classes.
-    Raises UserError if the weights belong to another network.
-    """
-    own = network.state_dict()
-    linears = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
-    named = [f"{last}.{part}" for last in linears[-1:] for part in ("weight", "bias")]
-    classifier = {name: own[name] for name in named if name in own and not is_lazy(own[name])}
-    if any(name in tensors and tensors[name].shape != tensor.shape for name, tensor in classifier.items()):
-        tensors = tensors | classifier
-    load_into(network, tensors, origin)
 
 
 def _check(path: Path, metadata: dict, digest: str) -> None:

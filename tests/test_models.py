@@ -18,8 +18,8 @@ from efficientconv.config import ModelConfig
 from efficientconv.errors import UserError
 from efficientconv.layers import LAYERS, SpatialBottleneckConv2d, TopologicalConv2d, Topology, build_layer
 from efficientconv.models import FeatureNetwork, image_size_of, layout_name, model_config, register_model
+from efficientconv.models.trained import start_from
 from efficientconv.models.zoo import REGISTERED, layout_config
-from efficientconv.weights import start_from
 from reference import CASES
 
 OURS = [name for name in list_models() if model_config(name).trunk != "torchvision"]
@@ -352,7 +352,7 @@ def test_a_layers_arguments_of_the_wrong_kind_are_one_line(change: dict, message
 
 
 def test_nothing_to_see_or_to_tell_apart_is_refused() -> None:
-    for wrong in ({"image_size": 0}, {"image_size": (32, 32)}, {"num_classes": 0}, {"num_classes": "10"}, {"in_chans": 1.0}):
+    for wrong in ({"image_size": 0}, {"image_size": (8, 8)}, {"num_classes": -1}, {"num_classes": "10"}, {"in_chans": 1.0}):
         ((name, value),) = wrong.items()
         with pytest.raises(UserError, match=re.escape(f"{name}={value!r} is out of range; choose a whole number")):
             create_model("c", **wrong)
@@ -418,12 +418,19 @@ def test_feature_maps_are_those_inside_the_network(name: str, layout: str) -> No
     x = torch.randn(2, 3, size, size)
     maps = features(x)
     assert [m.shape[1] for m in maps] == features.feature_info.channels()
-    assert features.feature_info.module_name() == ["stem", *(f"stages.{stage}" for stage in network.stages)]
     for m, reduction in zip(maps, features.feature_info.reduction()):
         assert abs(size / m.shape[-1] - reduction) <= reduction / 2, "odd sizes are rounded on the way"
     torch.testing.assert_close(network.head(maps[-1]), network(x))
     made = create_model(name, layout=layout, width=0.125, image_size=size, features_only=True)
     assert {k: v.shape for k, v in made.state_dict().items()} == {k: v.shape for k, v in features.state_dict().items()}
+    some = FeatureNetwork(network, out_indices=(-1, 1))
+    assert some.feature_info.reduction() == [features.feature_info.reduction()[index] for index in (-1, 1)]
+    assert all(torch.equal(m, maps[index]) for m, index in zip(some(x), (-1, 1), strict=True))
+    first = create_model(name, layout=layout, width=0.125, image_size=size, features_only=True, out_indices=[1])
+    assert len(first.stages) == len(first(x)) == 1  # no stage that nobody wants
+    for wrong in ([], [len(maps)], [-len(maps) - 1]):
+        with pytest.raises(UserError, match=re.escape(f"out_indices={wrong}: the maps are 0 to {len(maps) - 1}")):
+            FeatureNetwork(network, wrong)
     with pytest.raises(UserError, match="ResNet has no stages of this project.*create_feature_extractor"):
         create_model("resnet18", features_only=True)
 
@@ -445,6 +452,55 @@ def test_weights_of_a_run_are_its_networks_and_its_classifier_only_for_its_class
         create_model("c", weights="c_cifar")
     with pytest.raises(UserError, match="the file does not exist"):
         create_model("c", 10, weights=finished_run / "checkpoints", **options)
+
+
+@pytest.mark.parametrize("name", ["c", "n", "resnet18", "vgg16", "alexnet", "googlenet"])
+def test_without_a_classifier_a_network_gives_what_the_classifier_would_get(name: str) -> None:
+    size, seen = 224, []
+    network = create_model(name, 10, width=0.125 if name in OURS else None, image_size=size).eval()
+    classifier = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
+    classifier.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    bare = create_model(name, 0, width=0.125 if name in OURS else None, image_size=size).eval()
+    bare.load_state_dict(network.state_dict(), strict=False)
+    x = torch.randn(2, 3, size, size)
+    with torch.no_grad():
+        network(x)
+        features = bare(x)
+    assert features.shape == (2, classifier.in_features) and torch.equal(features, seen[0])
+
+
+def test_weights_without_a_classifier(finished_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(REGISTERED, "_entries", {})
+    whole, bare = (create_model("c", classes, weights=finished_run).eval() for classes in (None, 0))
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(whole.head.classifier(bare(x)), whole(x))
+
+    @register_model
+    def only_convolutions(num_classes: int, in_chans: int) -> nn.Module:
+        return nn.Conv2d(in_chans, num_classes, 3)
+
+    with pytest.raises(UserError, match="num_classes=0: the network has no fully connected layer"):
+        create_model("only_convolutions", num_classes=0)
+
+
+@torch.no_grad()
+def test_weights_of_a_run_are_adapted_to_other_channels(finished_run: Path) -> None:
+    rgb, grey, two, six = (create_model("c", in_chans=n, weights=finished_run).eval() for n in (3, 1, 2, 6))
+    images = torch.randn(2, 1, 32, 32)
+    torch.testing.assert_close(grey(images), rgb(images.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-4)
+    images = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(six(images.repeat(1, 2, 1, 1)), rgb(images), rtol=1e-4, atol=1e-4)
+    assert torch.equal(two.stem.conv.weight, rgb.stem.conv.weight[:, :2] * 1.5)
+
+
+def test_arguments_that_weights_do_not_fit_are_named(finished_run: Path) -> None:
+    for given, own in (({"width": 0.25}, "width=0.125"), ({"layout": "imagenet"}, "layout=cifar")):
+        ((name, value),) = given.items()
+        with pytest.raises(UserError, match=f"^{name}={value}: the weights in .* are of {own}; leave {name} out$"):
+            create_model("c", weights=finished_run, **given)
+    with torch.no_grad():  # larger images need no other layout
+        assert create_model("c", weights=finished_run, image_size=96).eval()(torch.randn(1, 3, 96, 96)).shape == (1, 10)
 
 
 def test_hooks_and_other_forwards_of_every_stage_run():

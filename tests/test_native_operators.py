@@ -38,12 +38,12 @@ def _calls() -> dict[str, tuple[str, list]]:
     return found | {
         "sic": ("sic", sic),
         "sic, topology": ("sic", [n(2, 12, 6, 6), n(24, 1, 5, 5), n(24, 10, 1, 1), 12, 2, *topology]),
-        "sic_backward": ("sic_backward", [n(2, 17, 6, 6), *sic]),
+        "sic_backward": ("sic_backward", [n(2, 17, 6, 6), *sic, [True] * 3]),
         "topological": ("topological", connected),
-        "topological_backward": ("topological_backward", [n(2, 24, 6, 6), *connected]),
+        "topological_backward": ("topological_backward", [n(2, 24, 6, 6), *connected, [True] * 2]),
         "spatial_bottleneck": ("spatial_bottleneck", [*cells, 2, 0]),
         "spatial_bottleneck_backward": (
-            "spatial_bottleneck_backward", [n(2, 16, 6, 6), *cells, n(2, 16, 3, 3), n(2, 16, 3, 3), 2, 0]
+            "spatial_bottleneck_backward", [n(2, 16, 6, 6), *cells, n(2, 16, 3, 3), n(2, 16, 3, 3), 2, 0, [True] * 4]
         ),
         "stem": ("stem", [n(2, 3, 6, 6), n(10, 3, 3, 3), 1, 1, *(torch.rand(10) for _ in range(4)), 0.1, [2, 2, 0]]),
         "frozen_weight": ("frozen_weight", [n(24, 10, 3, 3), torch.rand(24), 24, *topology]),
@@ -52,6 +52,41 @@ def _calls() -> dict[str, tuple[str, list]]:
         "frozen_spatial_bottleneck": ("frozen_spatial_bottleneck", [cells[0], cells[0], *cells[1:], n(16), 2, 0]),
         "max_pool": ("max_pool", [n(2, 3, 6, 6), [2, 2, 0]]),
     }  # fmt: skip
+
+
+LARGEST = {"sic": 2, "topological": 1, "spatial_bottleneck": 2}  # the place of the weights between all channels
+
+
+@needs_kernels
+@pytest.mark.parametrize("frozen", ["x", "largest", "weights", "x and first"])
+@pytest.mark.parametrize("whole", [False, True], ids=["operator", "layer"])
+@pytest.mark.parametrize("name", LARGEST)
+def test_gradients_that_nobody_wants_are_not_computed(name: str, whole: bool, frozen: str) -> None:
+    operator, arguments = _calls()[f"{name}_layer, training True" if whole else name]
+    largest, inputs = LARGEST[name], 4 if name == "spatial_bottleneck" else LARGEST[name] + 1
+    places = {"x": {0}, "largest": {largest}, "weights": {*range(1, inputs)}, "x and first": {0, *range(1, largest)}}[frozen]
+
+    def gradients(places: set[int]) -> tuple[Tensor | None, ...]:
+        given = [a.detach().clone().requires_grad_(i not in places) for i, a in enumerate(arguments[:inputs])]
+        given += arguments[inputs:]
+        if whole:
+            given[-9] = given[0]  # the residual
+        y = getattr(ops, operator)(*given)
+        y = y if isinstance(y, Tensor) else y[0]
+        with torch.no_grad():  # else they could be differentiated again, and would be those of the reference
+            others = [None, None] if whole or name == "spatial_bottleneck" else []
+            return y.grad_fn(y.detach(), *others)
+
+    found, full = gradients(places), gradients(set())
+    assert (found[largest] is None) == (largest in places)
+    if not (whole and name == "sic"):  # of which one kernel computes all, unless the largest weights are frozen
+        alone = name == "topological" or name == "spatial_bottleneck" and not whole  # otherwise with the first filters'
+        assert (found[0] is None) == (places >= ({0} if alone else {0, 1}))
+    for place in set(range(inputs)) - places:
+        if whole and name == "sic":  # in another order of the sums
+            torch.testing.assert_close(found[place], full[place], rtol=1e-4, atol=1e-4)
+        else:
+            assert torch.equal(found[place], full[place])
 
 
 TENSOR_FAULTS = {

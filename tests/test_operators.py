@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import itertools
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -57,7 +59,7 @@ def all_calls(order: torch.memory_format, dtype: torch.dtype) -> dict[str, tuple
         wanted = 1 + len(weights(name))
         calls[name] = arguments
         detached = [a.detach() for a in (torch.randn_like(y), *arguments[:wanted], *cells)]
-        calls[f"{name}_backward"] = (*detached, *arguments[wanted:])
+        calls[f"{name}_backward"] = (*detached, *arguments[wanted:], [True] * wanted)
     return calls
 
 
@@ -72,6 +74,28 @@ def test_convolutions_and_their_gradients_pass_torchs_checks(
     if not name.endswith("_backward"):
         wanted.append("test_autograd_registration")
     torch.library.opcheck(getattr(ops, name).default, arguments, test_utils=wanted)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["kernel", "reference"])
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_each_set_of_wanted_gradients_is_that_of_all(name: str, dtype: torch.dtype) -> None:
+    backward = getattr(ops, f"{name}_backward")
+    *arguments, every = all_calls(torch.contiguous_format, dtype)[f"{name}_backward"]
+    full = backward(*arguments, every)
+    for wanted in itertools.product([True, False], repeat=len(every)):
+        for found, expected, needed in zip(backward(*arguments, list(wanted)), full, wanted, strict=True):
+            assert torch.equal(found, expected) if needed else found is None or dtype is torch.float32
+    torch.library.opcheck(backward.default, (*arguments, [True] + [False] * (len(every) - 1)), test_utils="test_schema")
+    x, *rest = call(name, dtype=dtype)
+    frozen = [a.detach() if isinstance(a, Tensor) else a for a in rest]
+
+    def gradient(operator: Callable) -> Tensor:
+        y = operator(x, *frozen)
+        y = y if isinstance(y, Tensor) else y[0]
+        return torch.autograd.grad(y, x, torch.ones_like(y))[0]
+
+    compiled = torch.compile(getattr(ops, name), backend="aot_eager")
+    torch.testing.assert_close(gradient(compiled), gradient(getattr(ops, name)))
 
 
 COMPOSITES = {

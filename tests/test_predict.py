@@ -24,6 +24,8 @@ from efficientconv.errors import UserError
 from efficientconv.models import create_model
 from test_data_helpers import config
 
+FLIPPED = Image.Transpose.FLIP_LEFT_RIGHT
+
 
 def write_images(folder: Path, number: int, size: tuple[int, int] = (48, 40)) -> list[Path]:
     """Blots of colour, so that a network is of several opinions."""
@@ -91,6 +93,44 @@ def test_images_are_resized_and_cropped_as_the_run_does_and_the_moving_average_i
     expected = reference(averaged_run, load_file(averaged_run / "model.safetensors"), images, 40)
     assert not plain.averaged
     assert_as(plain.predict(tmp_path), expected, ["cat", "dog", "eel"], 0.01)
+
+
+@pytest.mark.parametrize("run", ["finished_run", "averaged_run"])
+def test_images_in_memory_are_prepared_as_those_in_files(run, tmp_path, request):
+    paths = [*write_images(tmp_path, 3), tmp_path / "z.jpg", tmp_path / "zz.png"]
+    Image.open(paths[0]).resize((70, 65)).save(paths[3])
+    Image.open(paths[1]).convert("LA").save(paths[4])
+    classifier = load_run(request.getfixturevalue(run), device="cpu")
+    pictures = [Image.open(path) for path in paths]
+    batch = classifier.preprocess(pictures)
+    with torch.no_grad():
+        found = classifier.model(batch).softmax(1).sort(1, descending=True)
+    for prediction, classes, values in zip(classifier.predict(tmp_path), found.indices, found.values, strict=True):
+        assert prediction.probabilities == tuple(values[:5].tolist())
+        assert prediction.classes == tuple(classifier.run.classes[label] for label in classes[:5])
+    arrays = [np.array(picture.convert("RGB")) for picture in pictures]
+    assert torch.equal(classifier.preprocess(arrays), batch)
+    assert torch.equal(classifier.preprocess(arrays[0][:, ::-1]), classifier.preprocess(pictures[0].transpose(FLIPPED)))
+    tensors = [torch.from_numpy(array).permute(2, 0, 1) for array in arrays]
+    assert torch.equal(classifier.preprocess(torch.stack(tensors[:3])), batch[:3])
+    assert torch.equal(classifier.preprocess(tensors[4]), classifier.preprocess(pictures[4]))
+
+
+def test_what_is_no_image_is_refused(finished_run, tmp_path):
+    prepare = load_run(finished_run, device="cpu").preprocess
+    of_any_kind = "an image is a PIL image, a uint8 array H x W x 3 or a uint8 tensor 3 x H x W, not "
+    for wrong, said in {
+        str(tmp_path): "str",
+        torch.zeros(3, 8, 8): "Tensor torch.float32",
+        torch.zeros(8, 8, 3, dtype=torch.uint8): r"Tensor torch.uint8 \[8, 8, 3\]",
+        torch.tensor(0): "Tensor torch.int64",
+    }.items():
+        with pytest.raises(UserError, match=of_any_kind + said):
+            prepare(wrong)
+    with pytest.raises(UserError, match="no image to prepare"):
+        prepare([])
+    with pytest.raises(UserError, match="32-bit greys"):
+        prepare(Image.new("F", (8, 8)))
 
 
 @pytest.mark.parametrize("run", ["finished_run", "averaged_run"])

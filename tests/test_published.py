@@ -15,7 +15,7 @@ from torch import Tensor
 from conftest import command
 from efficientconv import count, create_model, list_weights, load_run
 from efficientconv.engine.run_folder import RunFolder
-from efficientconv.engine.trained_run import read_run
+from efficientconv.engine.trained_run import Classifier, read_run
 from efficientconv.errors import UserError
 from efficientconv.results.published import publish
 from efficientconv.results.record import record_of, write_record
@@ -44,12 +44,21 @@ def test_published_weights_give_the_accuracy_of_their_card(finished_run: Path, t
     card = json.loads((folder / "card.json").read_text())
     assert all(card[key] == summary[key] for key in ("macs", "params", "top1_percent", "width"))
     assert card["sha256"] == hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    assert_prepared_as(card, load_run(folder, device="cpu"))
     assert not any(str(finished_run.parent).encode() in path.read_bytes() for path in folder.iterdir())
     checked = command("eval.py", f"run={folder}", "data=digits")
     assert checked.returncode == 0, checked.stderr
     assert f"top-1 {summary['top1_percent']:.2f} %" in checked.stdout
     models = [create_model("c", 10, layout="cifar", width=0.125, weights=place) for place in (folder, finished_run)]
     assert all(torch.equal(a, b) for a, b in zip(*(model.state_dict().values() for model in models)))
+
+
+def assert_prepared_as(card: dict, classifier: Classifier) -> None:
+    """Whoever has the network of create_model alone reads in the card how to prepare images."""
+    assert card["images"] == "RGB in 0..1, less mean, divided by std"
+    images = torch.randint(0, 256, (2, 3, card["image_size"], card["image_size"]), dtype=torch.uint8)
+    mean, std = (torch.tensor(card[key]).view(3, 1, 1) for key in ("mean", "std"))
+    torch.testing.assert_close(classifier.preprocess(images), (images / 255 - mean) / std)
 
 
 def test_the_run_nearest_to_the_mean_is_taken(runs: list[Path], tmp_path: Path) -> None:
@@ -144,6 +153,7 @@ def test_weights_of_the_repository_are_those_of_their_card(name: str) -> None:
     assert card["sha256"] == hashlib.sha256((PUBLISHED / name / "model.safetensors").read_bytes()).hexdigest()
     network, classifier = create_model(card["model"], weights=name).eval(), load_run(name, device="cpu")
     cost = count(network, (3, card["image_size"], card["image_size"]))
+    assert_prepared_as(card, classifier)
     assert (cost.macs, cost.params, len(classifier.run.classes)) == (card["macs"], card["params"], card["num_classes"])
     for model in (network, classifier.model):
         with torch.no_grad():

@@ -33,13 +33,18 @@ def read_rgb(path: str, content: bytes | None = None) -> Image.Image:
     """
     with _opened(path, content) as image:
         image.load()
-        if image.mode == "RGB":
-            return image  # convert would copy it: 400 MB for 12000 x 9000 pixels
-        if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        elif image.mode in ("I", "F"):
-            raise ValueError("32-bit greys, whose range the file does not say: save it with 8 or 16 bits")
-        return image.convert("RGB")
+        return as_rgb(image)
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """The image in RGB, as read_rgb gives it. Raises UserError for greys of 32 bits."""
+    if image.mode == "RGB":
+        return image  # convert would copy it: 400 MB for 12000 x 9000 pixels
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise UserError("32-bit greys, whose range the file does not say: save it with 8 or 16 bits")
+    return image.convert("RGB")
 
 
 def rgb_pixels(content: bytes, name: str) -> np.ndarray:

@@ -15,6 +15,7 @@ from efficientconv.data.fingerprint import digest_of
 from efficientconv.data.image_files import PassedOver, images_in, sub_folders
 from efficientconv.data.load import decode_for_evaluation
 from efficientconv.data.loaders import EvalLoader, file_eval_loader
+from efficientconv.data.pictures import Pictures
 from efficientconv.data.prepared import is_prepared
 from efficientconv.data.resize import Resize
 from efficientconv.data.sampling import ALONE
@@ -125,13 +126,14 @@ def prepared_alike(config: DataConfig, own: DataConfig, image_size: int) -> Data
 
 
 def image_loader(
-    paths: list[str], own: DataConfig, image_size: int, batch_size: int, device: torch.device, channels_last: bool
-) -> EvalLoader:
-    """Batches of all `paths`, prepared as the network's `own` images. Each batch names its damaged images."""
+    images: FileSplit | Pictures, own: DataConfig, image_size: int, batch_size: int, device: torch.device,
+    channels_last: bool,
+) -> EvalLoader:  # fmt: skip
+    """Batches of all `images`, prepared as the network's `own` images. Each batch names its damaged images."""
     config = prepared_alike(own, own, image_size)
     resize = Resize(config.resize_size, config.resize_rule)
-    split = FileSplit(paths, torch.zeros(len(paths), dtype=torch.int64))
     small = fits_in_memory(config, image_size)
-    transform = SmallTransform(split, image_size) if small else EvalTransform(split, resize, image_size)
+    transform = SmallTransform(images, image_size) if small else EvalTransform(images, resize, image_size)
     normalise = Normalise(config.mean, config.std, device, channels_last)
-    return file_eval_loader(transform, batch_size, ALONE, 0 if len(paths) <= FEW else None, normalise)
+    workers = None if isinstance(images, FileSplit) and len(images) > FEW else 0
+    return file_eval_loader(transform, batch_size, ALONE, workers, normalise)

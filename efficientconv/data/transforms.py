@@ -16,6 +16,7 @@ from PIL import Image
 from efficientconv.config import DataConfig
 from efficientconv.data.damage import Damaged, DamagedImage, no_stand_in
 from efficientconv.data.dataset import FileSplit
+from efficientconv.data.pictures import Pictures
 from efficientconv.data.prepared import PreparedSplit
 from efficientconv.data.resize import Resize, resized
 from efficientconv.data.sampling import Task, candidates, image_generator
@@ -27,7 +28,7 @@ if TYPE_CHECKING:  # to import torchvision takes as long as torch
 ASPECTS = (3 / 4, 4 / 3)  # width / height of a random resized crop, as in torchvision
 ATTEMPTS = 10  # tries to find a crop that fits
 
-Images = FileSplit | PreparedSplit
+Images = FileSplit | PreparedSplit | Pictures
 
 
 class EvalTransform:
@@ -63,7 +64,7 @@ class EvalTransform:
 class SmallTransform(EvalTransform):
     """The whole image, prepared as small images are for memory (load.py), for sets that are too large for memory."""
 
-    def __init__(self, images: FileSplit, image_size: int):
+    def __init__(self, images: Images, image_size: int):
         super().__init__(images, Resize(image_size, "both"), image_size)
 
     def frame(self, index: int) -> np.ndarray:

@@ -17,7 +17,10 @@ from torch import Tensor, nn
 
 from efficientconv.config import ModelConfig, RunConfig
 from efficientconv.data import find_data
+from efficientconv.data.dataset import FileSplit
 from efficientconv.data.inference import find_images, image_loader
+from efficientconv.data.pictures import Picture, Pictures
+from efficientconv.data.workers import Frames
 from efficientconv.engine.checkpoint import load_newest, load_weights, weights_of
 from efficientconv.engine.device import autocast, choose_device
 from efficientconv.engine.run_folder import RunFolder
@@ -101,17 +104,30 @@ class Classifier:
         paths, _ = find_images(Path(images))
         return [prediction for batch in self.batches(paths, topk) for prediction in batch]
 
+    def preprocess(self, images: Picture | Sequence[Picture]) -> Tensor:
+        """A batch for `model`, float32 B x 3 x S x S on its device: resized, cropped and normalised as `predict` does it.
+
+        Args:
+            images: one image, a list, or a batch of equal size: PIL images, uint8 arrays H x W x 3, uint8 tensors 3 x H x W.
+        Raises:
+            UserError: no image, or one of another kind.
+        """
+        pictures = Pictures(images)
+        ((_, batch),) = self._prepared(pictures, len(pictures))
+        return batch
+
+    def _prepared(self, images: FileSplit | Pictures, batch_size: int) -> Iterator[tuple[Frames, Tensor]]:
+        run, size = self.run.config, self.run.image_size
+        return image_loader(images, run.data, size, batch_size, self.device, run.trainer.channels_last).batches()
+
     @torch.no_grad()
     def batches(self, paths: Sequence[str], topk: int = 5) -> Iterator[list[Prediction]]:
         """Predictions for the files `paths`, one batch at a time. Images are prepared as in an evaluation."""
         if topk < 1:
             raise UserError(f"topk={topk} is too small; choose 1 or more classes")
         trainer = self.run.config.trainer
-        loader = image_loader(
-            list(paths), self.run.config.data, self.run.image_size, trainer.global_batch_size // trainer.accumulation_steps,
-            self.device, trainer.channels_last,
-        )  # fmt: skip
-        for frames, images in loader.batches():
+        files = FileSplit(paths, torch.zeros(len(paths), dtype=torch.int64))
+        for frames, images in self._prepared(files, trainer.global_batch_size // trainer.accumulation_steps):
             with autocast(self.device, trainer.precision):
                 logits = self.model(images)
             names = [paths[index] for index in frames.task.indices.tolist()]

@@ -14,7 +14,7 @@ fit raise the errors of torch.nn.functional.conv2d.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -38,9 +38,10 @@ def register(name: str, device: str, kernel: Callable) -> None:
 
 
 def conv_backward(
-    grad: Tensor, x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0, groups: int = 1, transposed: bool = False
-) -> tuple[Tensor, Tensor]:
-    """The gradients of x and of the weight of a convolution of batches. Autograd may be off here."""
+    grad: Tensor, x: Tensor, weight: Tensor, wanted: Sequence[bool], stride: int = 1, padding: int = 0, groups: int = 1,
+    transposed: bool = False,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The gradients of x and of the weight of a convolution of batches, None where not wanted. Autograd may be off here."""
     convolve: Callable[..., Tensor] = F.conv_transpose2d if transposed else F.conv2d
     with torch.device("meta"):  # torch's convolution_backward checks no shapes and would read past the end
         like = [torch.empty(t.shape, dtype=t.dtype) for t in (x, weight)]
@@ -48,7 +49,7 @@ def conv_backward(
     if y.shape != grad.shape or any((t.dtype, t.device) != (x.dtype, x.device) for t in (grad, weight)):
         raise RuntimeError(f"expected a gradient of {tuple(y.shape)} in {x.dtype}, got {tuple(grad.shape)} in {grad.dtype}")
     sizes = ([stride] * 2, [padding] * 2, [1, 1], transposed, [0, 0], groups)
-    return torch.ops.aten.convolution_backward(grad, x, weight, None, *sizes, [True, True, False])[:2]
+    return torch.ops.aten.convolution_backward(grad, x, weight, None, *sizes, [*wanted, False])[:2]
 
 
 def _norm_relu(
@@ -89,14 +90,16 @@ def convolution(name: str, reference: Callable, gradients: Callable, weights: st
     """Registers an operator x, weights, rest -> y, its gradients, and the layer around it.
 
     Args:
-        gradients: takes the gradient of y, then the operator's arguments.
+        gradients: takes the gradient of y, the operator's arguments, and `wanted`: which gradients of x and of the weights
+            are computed; the others may be None.
         between: number of tensors that `reference` returns after y, and that `gradients` takes after the weights.
     """
     CONVOLUTIONS[name] = reference
-    wanted = 1 + weights.count("Tensor")
+    tensors = 1 + weights.count("Tensor")
     cells = "".join(f", Tensor cells{i}" for i in range(between))
     library.define(f"{name}(Tensor x, {weights}, {rest}) -> ({', '.join(['Tensor'] * (1 + between))})")
-    library.define(f"{name}_backward(Tensor grad, Tensor x, {weights}{cells}, {rest}) -> ({', '.join(['Tensor'] * wanted)})")
+    given = f"Tensor grad, Tensor x, {weights}{cells}, {rest}, bool[{tensors}] wanted"
+    library.define(f"{name}_backward({given}) -> ({', '.join(['Tensor'] * tensors)})")
     whole, backward = f"efficientconv::{name}", getattr(ops, f"{name}_backward")
 
     def fake(x: Tensor, *args: Any) -> Any:
@@ -105,26 +108,30 @@ def convolution(name: str, reference: Callable, gradients: Callable, weights: st
             return in_order(found, x)
         return in_order(found[0], x), *(cells.contiguous() for cells in found[1:])
 
-    def fake_gradients(grad: Tensor, x: Tensor, *args: Any) -> tuple[Tensor, ...]:
-        return (in_order(torch.empty_like(x), x), *(torch.empty_like(w).contiguous() for w in args[: wanted - 1]))
+    def fake_gradients(grad: Tensor, x: Tensor, *args: Any) -> tuple[Tensor | None, ...]:
+        found = in_order(torch.empty_like(x), x), *(torch.empty_like(w).contiguous() for w in args[: tensors - 1])
+        return tuple(g if wanted else None for g, wanted in zip(found, args[-1]))
 
-    def gradients_of(grad: Tensor, x: Tensor, *args: Any) -> tuple[Tensor, ...]:
-        if x.dim() == 4:
-            grad_x, *others = gradients(grad, x, *args)
-            return in_order(grad_x, x), *(g.contiguous() for g in others)
-        cells = [t[None] for t in args[wanted - 1 : wanted - 1 + between]]
-        args = (*args[: wanted - 1], *cells, *args[wanted - 1 + between :])
-        grad_x, *others = gradients(grad[None], x[None], *args)
-        return grad_x[0], *others
+    def gradients_of(grad: Tensor, x: Tensor, *args: Any) -> tuple[Tensor | None, ...]:
+        batched = x.dim() == 4
+        if not batched:
+            cells = [t[None] for t in args[tensors - 1 : tensors - 1 + between]]
+            args = (*args[: tensors - 1], *cells, *args[tensors - 1 + between :])
+        found = gradients(grad if batched else grad[None], x if batched else x[None], *args)
+        grad_x, *others = (g if wanted else None for g, wanted in zip(found, args[-1]))
+        if grad_x is not None:
+            grad_x = in_order(grad_x if batched else grad_x[0], x)
+        return grad_x, *(g if g is None else g.contiguous() for g in others)
 
     def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
         cells = output[1:] if between else ()
-        ctx.save_for_backward(*inputs[:wanted], *cells)
+        ctx.save_for_backward(*inputs[:tensors], *cells)
         ctx.mark_non_differentiable(*cells)
-        ctx.rest = inputs[wanted:]
+        ctx.rest = inputs[tensors:]
 
     def backward_of(ctx: Any, grad: Tensor, *_: Any) -> tuple:
-        return (*backward(grad, *ctx.saved_tensors, *ctx.rest), *[None] * len(ctx.rest))
+        wanted = ctx.needs_input_grad[:tensors]
+        return (*backward(grad, *ctx.saved_tensors, *ctx.rest, wanted), *[None] * len(ctx.rest))
 
     _implement(name, reference, "CompositeExplicitAutograd")
     _implement(f"{name}_backward", gradients_of, "CompositeExplicitAutograd")

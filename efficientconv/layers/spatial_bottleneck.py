@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -31,14 +32,16 @@ def _spatial_bottleneck(
 
 def _spatial_bottleneck_backward(
     grad: Tensor, x: Tensor, reduction: Tensor, projection: Tensor, expansion: Tensor, reduced: Tensor, projected: Tensor,
-    stride: int, padding: int,
-) -> tuple[Tensor, ...]:  # fmt: skip
+    stride: int, padding: int, wanted: Sequence[bool],
+) -> tuple[Tensor | None, ...]:  # fmt: skip
     (h, w), (rows, columns), k, p = x.shape[-2:], reduced.shape[-2:], stride, padding
     grad = F.pad(grad, (p, columns * k - p - w, p, rows * k - p - h))
-    grad, grad_expansion = conv_backward(grad, projected, expansion, k, groups=len(projection), transposed=True)
-    grad, grad_projection = conv_backward(grad, reduced, projection)
-    whole = F.pad(x, (p, k - 1, p, k - 1))
-    grad, grad_reduction = conv_backward(grad, whole, reduction, k, groups=len(reduction))
+    m, n, inner = *projection.shape[:2], any(wanted[:2])
+    grad, grad_expansion = conv_backward(grad, projected, expansion, [True, wanted[3]], k, groups=m, transposed=True)
+    grad, grad_projection = conv_backward(grad, reduced, projection, [inner, wanted[2]])
+    if not inner:
+        return None, None, grad_projection, grad_expansion
+    grad, grad_reduction = conv_backward(grad, F.pad(x, (p, k - 1, p, k - 1)), reduction, [True, wanted[1]], k, groups=n)
     return grad[..., p : p + h, p : p + w], grad_reduction, grad_projection, grad_expansion
 
 

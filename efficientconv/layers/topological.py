@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -39,14 +39,15 @@ def topological(x: Tensor, weight: Tensor, padding: int, dims: Sizes, connection
 
 
 def topological_backward(
-    grad: Tensor, x: Tensor, weight: Tensor, padding: int, dims: Sizes, connections: Sizes, anchor: str
-) -> tuple[Tensor, ...]:
+    grad: Tensor, x: Tensor, weight: Tensor, padding: int, dims: Sizes, connections: Sizes, anchor: str,
+    wanted: Sequence[bool],
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     if not dims:
-        return conv_backward(grad, x, weight, padding=padding)
+        return conv_backward(grad, x, weight, wanted, padding=padding)
     neighbours = Topology(tuple(dims), tuple(connections), anchor).neighbours().to(weight.device)
     dense = dense_weight(weight, neighbours, x.shape[1], len(weight))
-    grad_x, grad_dense = conv_backward(grad, x, dense, padding=padding)
-    return grad_x, grad_dense.gather(1, neighbours[:, :, None, None].expand_as(weight))
+    grad_x, grad_dense = conv_backward(grad, x, dense, wanted, padding=padding)
+    return grad_x, grad_dense.gather(1, neighbours[:, :, None, None].expand_as(weight)) if wanted[1] else grad_dense
 
 
 TOPOLOGY = "int[] dims, int[] connections, str anchor"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -37,11 +38,14 @@ def _sic(
 
 
 def _sic_backward(
-    grad: Tensor, x: Tensor, filters: Tensor, weight: Tensor, channels: int, padding: int, *topology: Any
-) -> tuple[Tensor, ...]:
-    y = F.conv2d(x, filters, padding=padding, groups=channels)
-    grad_y, grad_weight = topological_backward(grad, y, weight, 0, *topology)
-    return *conv_backward(grad_y, x, filters, padding=padding, groups=channels), grad_weight
+    grad: Tensor, x: Tensor, filters: Tensor, weight: Tensor, channels: int, padding: int, dims: Sizes, connections: Sizes,
+    anchor: str, wanted: Sequence[bool],
+) -> tuple[Tensor | None, ...]:  # fmt: skip
+    y, *inner = F.conv2d(x, filters, padding=padding, groups=channels), *wanted[:2]
+    grad_y, grad_weight = topological_backward(grad, y, weight, 0, dims, connections, anchor, [any(inner), wanted[2]])
+    if not any(inner):
+        return None, None, grad_weight
+    return *conv_backward(grad_y, x, filters, inner, padding=padding, groups=channels), grad_weight
 
 
 convolution("sic", _sic, _sic_backward, "Tensor filters, Tensor weight", f"int channels, int padding, {TOPOLOGY}")

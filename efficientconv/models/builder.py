@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from torch import nn
 
@@ -22,14 +22,11 @@ from efficientconv.errors import UserError
 from efficientconv.layers import ConvLayer, Topology, build_layer
 from efficientconv.layers.geometry import is_whole
 from efficientconv.models import torchvision_models
-from efficientconv.models.decisions import decided, refuse_of_another, start_expansions
+from efficientconv.models.decisions import decided, start_expansions
 from efficientconv.models.features import FeatureNetwork
-from efficientconv.models.network import Head, Network, Stage
+from efficientconv.models.network import Head, Network, Stage, classifier_of
 from efficientconv.models.zoo import REGISTERED, layout_config, layout_name, model_config
 from efficientconv.validation import validate
-
-if TYPE_CHECKING:
-    from efficientconv.weights import Weights
 
 
 def create_model(
@@ -42,57 +39,57 @@ def create_model(
     image_size: int | None = None,
     weights: str | Path | None = None,
     features_only: bool = False,
+    out_indices: Sequence[int] | None = None,
 ) -> nn.Module:
     """A network for images B x in_chans x S x S, giving logits B x num_classes.
+
+    Arguments and FeatureNetwork.feature_info are named as in timm. timm's other arguments and methods are not here.
 
         create_model("c", num_classes=10, layout="cifar", width=0.25)     # random weights
         create_model("c", num_classes=5, weights="c_cifar10")             # trained weights, and a new classifier
 
     Args:
         model: a name of `list_models()` or a configuration.
-        num_classes: None: the number of the weights; without weights 1000.
+        num_classes: None: the number of the weights; without weights 1000. 0: no classifier; the network gives the pooled
+            features that the classifier would get, as timm's do.
         layout: imagenet, cifar or auto; None: the configuration's.
         width: multiplies every channel count; None: the configuration's.
         image_size: S; None: the layout's own (221 or 224, 32).
         weights: a name of `list_weights()`, a run's folder or its model.safetensors; None: random weights. The network has
-            the run's configuration and image size, except for the arguments that are given. If num_classes differs from
-            the run's, the classifier is new.
+            the run's configuration and image size. If num_classes differs from the run's, the classifier is new. For
+            another in_chans the first convolution's weights are adapted as timm does it: their sum for one channel,
+            repeated and scaled for more. Another image_size changes no weights.
         features_only: the network gives the maps behind the stem and each stage instead of logits (`FeatureNetwork`).
+        out_indices: which of these maps; None: all.
     Raises:
         UserError: an unknown name or layout, a number that is not whole, images that the layout cannot take, channels that a
-            layer refuses, weights of another network, features of a network without stages.
+            layer refuses, weights of another network, width or layout, features of a network without stages, no classifier
+            to leave out.
     """
+    given = {"layout": layout, "width": width}
+    changes = {key: value for key, value in given.items() if value is not None}
+    classes = None if num_classes == 0 else num_classes  # the classifier is left out of the finished network
     if weights is not None:
-        from efficientconv.weights import find_weights, load_checked, start_from  # here: nothing else needs safetensors
+        from efficientconv.models.trained import as_trained, start_from  # here: nothing else needs safetensors
+        from efficientconv.weights import find_weights, load_checked
 
         origin = find_weights(weights)
         origin = origin / "model.safetensors" if origin.is_dir() else origin
         start = load_checked(origin)
-        model, num_classes, image_size = _as_trained(start, origin, model, num_classes, image_size)
-    given = {"layout": layout, "width": width}
-    changes = {key: value for key, value in given.items() if value is not None}
-    network = _network(model, 1000 if num_classes is None else num_classes, in_chans, image_size, changes)
+        model, classes, image_size = as_trained(start, origin, model, classes, image_size, changes)
+    network = _network(model, 1000 if classes is None else classes, in_chans, image_size, changes)
     if weights is not None:
         start_from(network, start.tensors, origin)
-    return FeatureNetwork(network) if features_only else network
+    if num_classes == 0:
+        _leave_out_classifier(network)
+    return FeatureNetwork(network, out_indices) if features_only else network
 
 
-def _as_trained(
-    start: Weights, origin: Path, model: str | ModelConfig, num_classes: int | None, image_size: int | None
-) -> tuple[str | ModelConfig, int | None, int | None]:
-    """The three arguments: those that were given, and the others as in the run of the weights, which are from `origin`.
-
-    Raises UserError for another network, whose weights may have the same names and shapes.
-    """
-    if num_classes is None and start.classes:
-        num_classes = len(start.classes)
-    if start.config is None or isinstance(model, str) and model in REGISTERED.names():
-        return model, num_classes, image_size
-    trained = validate(ModelConfig, start.config["model"], where="model")
-    if trained.name == model:
-        return trained, num_classes, start.config["data"]["image_size"] if image_size is None else image_size
-    refuse_of_another(origin, trained, model_config(model) if isinstance(model, str) else model)
-    return model, num_classes, image_size
+def _leave_out_classifier(network: nn.Module) -> None:
+    name = classifier_of(network)
+    if name is None:
+        raise UserError("num_classes=0: the network has no fully connected layer to leave out")
+    network.set_submodule(name, nn.Identity())
 
 
 def _network(

@@ -71,6 +71,11 @@ class Network(nn.Module):
         return self.head(x)
 
 
+def classifier_of(network: nn.Module) -> str | None:
+    """The name of the classifier, the last fully connected layer. None: there is none."""
+    return next((name for name, module in reversed([*network.named_modules()]) if isinstance(module, nn.Linear)), None)
+
+
 def init_weights(module: nn.Module) -> None:
     """He initialisation, fan-out, for convolutions [D]. Fully connected layers keep torch's initialisation."""
     if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):

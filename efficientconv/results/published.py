@@ -22,6 +22,7 @@ from efficientconv.weights import write_weights
 
 CARD = "card.json"
 FACTS = ("width", "image_size", "macs", "params", "top1_percent", "num_test", "num_classes")
+PREPARED = "RGB in 0..1, less mean, divided by std"  # as data/augment.py does it
 
 
 def publish(runs: Sequence[Path], folder: Path) -> dict:
@@ -76,6 +77,12 @@ def _card(folder: Path, record: RunRecord, mean: float, runs: int) -> dict:
     root = "" if data in ("digits", "synthetic") else " data.root=<folder>"
     return {
         "name": folder.name, "model": record.model, "tier": record.tier, "run": record.run, "data": data,
-        **{key: record.summary.get(key) for key in FACTS}, "mean_top1_percent": round(mean, 4), "runs": runs,
+        **{key: record.summary.get(key) for key in FACTS}, **preparation(record.config),
+        "mean_top1_percent": round(mean, 4), "runs": runs,
         "check": f"python eval.py run={folder.name} data={data}{root}",
     }  # fmt: skip
+
+
+def preparation(config: dict) -> dict:
+    """What the network's images must be, from its run's configuration."""
+    return {"images": PREPARED, "mean": config["data"]["mean"], "std": config["data"]["std"]}

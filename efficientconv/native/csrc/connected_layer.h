@@ -19,6 +19,8 @@ inline Tensor convolve(const Tensor& x, const MaybeTensor& filters, const Tensor
 
 constexpr int64_t kMostWeights = int64_t{1} << 28;  // a plan counts places of packed weights in 32 bits, at most four for each weight
 
+using Wanted = std::array<bool, 3>;  // the gradients of x, filters and weight
+
 // The arguments of the operator sic, or of topological if `filters` is null.
 struct ConnectedConv {
   Tensor x;
@@ -58,24 +60,27 @@ struct ConnectedConv {
 
   Tensor infer(const Epilogue& end) const { return forward(end); }
 
-  // The gradients of x, of filters and of weight. `add` is added to that of x.
-  variable_list gradients(const Tensor& grad, const MaybeTensor& add) const {
+  // The gradients of x, of filters and of weight, undefined where not wanted. `add` is added to that of x.
+  variable_list gradients(const Tensor& grad, const MaybeTensor& add, const Wanted& wanted) const {
     const KeptPlans both = plans();
     const Maps maps = maps_of(x);
     const Filters f{data(filters), kernel(), rows() / channels};
-    Tensor grad_weight = new_tensor(weight.sizes());
+    Tensor grad_x, grad_filters, grad_weight;
     const auto to_rows = [&](const MaybeTensor& end) {
       return convolve(grad, std::nullopt, weight, weight.size(2), both->backward, {nullptr, nullptr, data(end), false});
     };
-    const auto of_weight = [&] {
+    if (!filters) {
+      if (wanted[0]) grad_x = to_rows(add);
+    } else if (wanted[0] || wanted[1]) {
+      grad_x = new_tensor(x.sizes()), grad_filters = at::zeros_like(*filters);
+      run_depthwise_backward(maps, data(x), f, data(to_rows(std::nullopt)), data(add), written(grad_x), written(grad_filters));
+    }
+    if (wanted[2]) {
+      grad_weight = new_tensor(weight.sizes());
       if (both->dense) run_dense_weight_gradient(maps, data(x), f, weight.size(0), data(grad), written(grad_weight));
       else run_weight_gradient(maps, data(x), f, both->forward.view(), data(grad), written(grad_weight));
-      return grad_weight;
-    };
-    if (!filters) return {to_rows(add), Tensor(), of_weight()};
-    Tensor grad_x = new_tensor(x.sizes()), grad_filters = at::zeros_like(*filters);
-    run_depthwise_backward(maps, data(x), f, data(to_rows(std::nullopt)), data(add), written(grad_x), written(grad_filters));
-    return {grad_x, grad_filters, of_weight()};
+    }
+    return {grad_x, grad_filters, grad_weight};
   }
 
   // Whether sic_gradients may compute the backward pass: all threads get the same number of images, and there are more
@@ -118,7 +123,7 @@ class ConnectedLayer : public torch::autograd::Function<ConnectedLayer> {
     const Tensor y = here.forward();
     const auto [out, mean, var] = batch_norm(y, only_if(end.residual.has_value(), here.x), gamma.contiguous(), beta.contiguous(), end.eps);
     ctx->save_for_backward({x, filters.value_or(Tensor()), weight, gamma, beta, y, mean, var,
-                            here.image_by_image() ? Tensor() : out});
+                            here.image_by_image() && weight.requires_grad() ? Tensor() : out});
     ctx->saved_data["channels"] = conv.channels;
     ctx->saved_data["padding"] = conv.padding;
     ctx->saved_data["dims"] = conv.topology.dims;
@@ -142,7 +147,7 @@ class ConnectedLayer : public torch::autograd::Function<ConnectedLayer> {
       found = differentiable(conv, saved, grads[0], eps, residual);
     } else {
       found = gradients(conv.contiguous(), saved, grads[0].contiguous(), eps, residual);
-      found[0] = found[0].contiguous(order_of(conv.x));
+      if (found[0].defined()) found[0] = found[0].contiguous(order_of(conv.x));
     }
     found.resize(7);
     return found;
@@ -156,7 +161,8 @@ class ConnectedLayer : public torch::autograd::Function<ConnectedLayer> {
     if (!out.defined())
       return conv.sic_gradients({data(grad), data(y), data(mean), data(var), data(gamma), data(beta), eps, residual}, gamma);
     const auto [grad_residual, grad_y, grad_gamma, grad_beta] = batch_norm_backward(grad, out, y, mean, var, gamma, eps, residual);
-    variable_list found = conv.gradients(grad_y, only_if(residual, grad_residual));
+    const Wanted wanted{saved[0].requires_grad(), saved[1].defined() && saved[1].requires_grad(), saved[2].requires_grad()};
+    variable_list found = conv.gradients(grad_y, only_if(residual, grad_residual), wanted);
     found.insert(found.end(), {grad_gamma, grad_beta});
     return found;
   }
@@ -178,10 +184,10 @@ inline Tensor connected(const ConnectedConv& conv) {
   return conv.contiguous().forward().contiguous(order_of(conv.x));
 }
 
-// The gradients of x, of the filters (undefined if there are none) and of the weight.
-inline variable_list connected_backward(const Tensor& grad, const ConnectedConv& conv) {
-  variable_list found = conv.contiguous().gradients(grad.contiguous(), std::nullopt);
-  found[0] = found[0].contiguous(order_of(conv.x));
+// The gradients of x, of the filters and of the weight, undefined where not wanted.
+inline variable_list connected_backward(const Tensor& grad, const ConnectedConv& conv, const Wanted& wanted) {
+  variable_list found = conv.contiguous().gradients(grad.contiguous(), std::nullopt, wanted);
+  if (found[0].defined()) found[0] = found[0].contiguous(order_of(conv.x));
   return found;
 }
 

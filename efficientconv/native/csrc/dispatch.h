@@ -120,6 +120,9 @@ class Differentiable : public torch::autograd::Function<Differentiable> {
       Stack stack{grads[0]};
       stack.insert(stack.end(), saved.begin(), saved.end());
       stack.insert(stack.end(), rest.begin(), rest.end());
+      c10::List<bool> wanted;
+      for (size_t i = 0; i < inputs.size(); ++i) wanted.push_back(ctx->needs_input_grad(i));
+      stack.emplace_back(wanted);
       c10::Dispatcher::singleton().findSchemaOrThrow((name + "_backward").c_str(), "").callBoxed(stack);
       for (const c10::IValue& grad : stack) found.push_back(grad.toTensor());
     }

@@ -42,20 +42,22 @@ Tensor topological(const Tensor& x, const Tensor& weight, int64_t padding, IntAr
 }
 
 SicGradient sic_backward(const Tensor& grad, const Tensor& x, const Tensor& filters, const Tensor& weight, int64_t channels,
-                         int64_t padding, IntArrayRef dims, IntArrayRef connections, Text anchor) {
+                         int64_t padding, IntArrayRef dims, IntArrayRef connections, Text anchor, Wanted wanted) {
   const ConnectedConv conv = sic_conv(x, filters, weight, channels, padding, dims, connections, anchor);
   if (!conv.fits() || !plain(grad, conv.sizes()))
-    return call_reference<SicGradient>("sic_backward", kReference, grad, x, filters, weight, channels, padding, dims, connections, anchor);
-  const variable_list found = connected_backward(grad, conv);
+    return call_reference<SicGradient>("sic_backward", kReference, grad, x, filters, weight, channels, padding, dims, connections, anchor,
+                                       wanted);
+  const variable_list found = connected_backward(grad, conv, wanted);
   return {found[0], found[1], found[2]};
 }
 
 std::tuple<Tensor, Tensor> topological_backward(const Tensor& grad, const Tensor& x, const Tensor& weight, int64_t padding,
-                                                IntArrayRef dims, IntArrayRef connections, Text anchor) {
+                                                IntArrayRef dims, IntArrayRef connections, Text anchor, std::array<bool, 2> wanted) {
   const ConnectedConv conv = topological_conv(x, weight, padding, dims, connections, anchor);
   if (!conv.fits() || !plain(grad, conv.sizes()))
-    return call_reference<std::tuple<Tensor, Tensor>>("topological_backward", kReference, grad, x, weight, padding, dims, connections, anchor);
-  const variable_list found = connected_backward(grad, conv);
+    return call_reference<std::tuple<Tensor, Tensor>>("topological_backward", kReference, grad, x, weight, padding, dims, connections, anchor,
+                                                     wanted);
+  const variable_list found = connected_backward(grad, conv, {wanted[0], false, wanted[1]});
   return {found[0], found[2]};
 }
 

@@ -27,7 +27,7 @@ struct SpatialConv {
     return {x.contiguous(), reduction.contiguous(), projection.contiguous(), expansion.contiguous(), kernel, padding};
   }
 
-  // All functions from here to `project_backward` want contiguous tensors.
+  // All functions from here to `projection_gradient` want contiguous tensors.
   Tensor reduce(const Tensor& maps, const Tensor& filters) const {
     const Grid cells = grid(maps);
     Tensor reduced = new_tensor({maps.size(0), maps.size(1), cells.rows, cells.columns});
@@ -57,11 +57,11 @@ struct SpatialConv {
     return grad;
   }
   // The gradients of the reduced cells and of the projection, given that of the projected cells.
-  std::tuple<Tensor, Tensor> project_backward(const Tensor& reduced, const Tensor& grad) const {
-    Tensor grad_projection = new_tensor(projection.sizes());
-    run_dense_weight_gradient(maps_of(reduced), data(reduced), {nullptr, 1, 1}, projection.size(0), data(grad),
-                              written(grad_projection));
-    return {convolve(grad, std::nullopt, projection, 1, plans()->backward), grad_projection};
+  Tensor cells_gradient(const Tensor& grad) const { return convolve(grad, std::nullopt, projection, 1, plans()->backward); }
+  Tensor projection_gradient(const Tensor& reduced, const Tensor& grad) const {
+    Tensor found = new_tensor(projection.sizes());
+    run_dense_weight_gradient(maps_of(reduced), data(reduced), {nullptr, 1, 1}, projection.size(0), data(grad), written(found));
+    return found;
   }
 
   template <class Out, class... Ends>
@@ -109,7 +109,7 @@ class SpatialLayer : public torch::autograd::Function<SpatialLayer> {
       });
     } else {
       found = gradients(conv.contiguous(), saved, grads[0].contiguous(), eps, residual);
-      found[0] = found[0].contiguous(order_of(conv.x));
+      if (found[0].defined()) found[0] = found[0].contiguous(order_of(conv.x));
     }
     found.resize(9);
     return found;
@@ -125,10 +125,14 @@ class SpatialLayer : public torch::autograd::Function<SpatialLayer> {
     run_expand_backward(conv.grid(), data(grad), data(out), data(projected), data(conv.expansion), data(mean), data(var),
                         data(gamma), eps,
                         {written(grad_projected), written(grad_expansion), written(grad_gamma), written(grad_beta)});
-    const auto [cells, grad_projection] = conv.project_backward(reduced, grad_projected);
-    Tensor grad_x = new_tensor(conv.x.sizes()), grad_reduction = new_tensor(conv.reduction.sizes());
-    run_reduce_backward(conv.grid(conv.x), data(conv.x), data(conv.reduction), data(cells),
-                        residual ? data(grad) : nullptr, residual ? data(out) : nullptr, written(grad_x), written(grad_reduction));
+    Tensor grad_x, grad_reduction, grad_projection;
+    if (saved[2].requires_grad()) grad_projection = conv.projection_gradient(reduced, grad_projected);
+    if (saved[0].requires_grad() || saved[1].requires_grad()) {
+      const Tensor cells = conv.cells_gradient(grad_projected);
+      grad_x = new_tensor(conv.x.sizes()), grad_reduction = new_tensor(conv.reduction.sizes());
+      run_reduce_backward(conv.grid(conv.x), data(conv.x), data(conv.reduction), data(cells),
+                          residual ? data(grad) : nullptr, residual ? data(out) : nullptr, written(grad_x), written(grad_reduction));
+    }
     return {grad_x, grad_reduction, grad_projection, grad_expansion, grad_gamma, grad_beta};
   }
 };
@@ -149,19 +153,22 @@ inline SpatialResult spatial_bottleneck(const Tensor& x, const Tensor& reduction
 
 inline SpatialGradients spatial_bottleneck_backward(const Tensor& grad, const Tensor& x, const Tensor& reduction,
                                                     const Tensor& projection, const Tensor& expansion, const Tensor& reduced,
-                                                    const Tensor& projected, int64_t stride, int64_t padding) {
+                                                    const Tensor& projected, int64_t stride, int64_t padding,
+                                                    std::array<bool, 4> wanted) {
   const SpatialConv given{x, reduction, projection, expansion, stride, padding};
   if (!given.fits() || !plain(grad, given.sizes()) || !plain(reduced) || !plain(projected))
     return call_reference<SpatialGradients>("spatial_bottleneck_backward", kReference, grad, x, reduction, projection, expansion,
-                                            reduced, projected, stride, padding);
+                                            reduced, projected, stride, padding, wanted);
   const SpatialConv conv = given.contiguous();
   const Tensor g = grad.contiguous(), r = reduced.contiguous(), p = projected.contiguous();
   const Tensor grad_cells = conv.reduce(g, conv.expansion);
   TORCH_CHECK(p.sizes() == grad_cells.sizes() && r.size(0) == p.size(0) && r.size(1) == x.size(1) && r.size(2) == p.size(2) &&
                   r.size(3) == p.size(3), "efficientconv: cells that do not cover the maps");
-  const auto [cells, grad_projection] = conv.project_backward(r, grad_cells);
-  const Tensor grad_x = conv.expand(cells, conv.reduction).contiguous(order_of(x));
-  return {grad_x, conv.filter_gradient(cells, conv.x, conv.reduction), grad_projection, conv.filter_gradient(p, g, conv.expansion)};
+  const Tensor cells = wanted[0] || wanted[1] ? conv.cells_gradient(grad_cells) : Tensor();
+  return {wanted[0] ? conv.expand(cells, conv.reduction).contiguous(order_of(x)) : Tensor(),
+          wanted[1] ? conv.filter_gradient(cells, conv.x, conv.reduction) : Tensor(),
+          wanted[2] ? conv.projection_gradient(r, grad_cells) : Tensor(),
+          wanted[3] ? conv.filter_gradient(p, g, conv.expansion) : Tensor()};
 }
 
 // A frozen layer, relu(expand(project(reduce(x))) + bias + residual), or without the residual. Batch norm is folded into the
