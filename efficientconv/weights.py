@@ -42,9 +42,10 @@ def find_weights(source: str | Path) -> Path:
     return PUBLISHED / path
 
 
-def write_weights(path: Path, tensors: dict[str, Tensor], config: dict, classes: list[str]) -> None:
-    """Writes model.safetensors. Raises OSError."""
+def write_weights(path: Path, tensors: dict[str, Tensor], config: dict, classes: list[str], image_size: int) -> None:
+    """Writes model.safetensors. It notes `image_size`, as `config` may leave it to the data. Raises OSError."""
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    config = config | {"data": config["data"] | {"image_size": image_size}}
     metadata = {"config": json.dumps(config), "classes": json.dumps(classes)}
     digest = _digest(*_parts(save(tensors, metadata)))
     write_atomically(path, save(tensors, metadata | {CHECKSUM: digest}))

@@ -30,7 +30,7 @@ if __name__ == "__main__":
     leave_on_signals(continues=True)
     parse_args()  # a mistake and --help are answered now: the imports take seconds
 
-from efficientconv.arguments import seeds, settings
+from efficientconv.arguments import require_writable, seeds, settings
 from efficientconv.cli import compose_run
 from efficientconv.errors import UserError
 from efficientconv.reproduce.plan import PlannedRun, tier_config, train
@@ -47,6 +47,7 @@ def main() -> None:
     if tier is None:
         raise UserError("tier is missing: give tier=<name>, for example tier=cifar_small")
     runs = planned(tier, chosen, [f"{key}={value}" for key, value in values.items()], args.results)
+    require_writable(args.results)
     for run in runs:
         run.keep_record()
     missing = [run for run in runs if run.state != "done"]

@@ -5,7 +5,8 @@
 
 The exported network takes images B x 3 x S x S, prepared as in an evaluation of the run, and returns logits. The file's
 metadata holds the names of the classes. The file is written only if the exported network predicts the same classes as the
-network of the run. The check and the measurement of ONNX need onnxruntime; without onnxruntime both are left out.
+network of the run, with the same logits up to rounding. The check and the measurement of ONNX need onnxruntime; without
+onnxruntime both are left out.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from efficientconv import cli
 from efficientconv.deploy.export import Program, agreement, exported, prepare_for_export, runner
 from efficientconv.engine.trained_run import load_run
 from efficientconv.errors import UserError
-from efficientconv.files import refused_in_one_line, write_atomically
+from efficientconv.files import make_folder, refused_in_one_line, write_atomically
 from efficientconv.latency import measure_latency
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.table import Column, Table
@@ -63,9 +64,10 @@ def main(values: dict) -> None:
     program = runner(data, order.format)
     if program is not None:
         agreed = agreement(classifier.model, program, shape, order.batch)
-        if agreed.same_class < agreed.images:
-            raise UserError(f"the exported network does not predict the same classes ({agreed}); nothing was written")
+        if not agreed.holds():
+            raise UserError(f"the exported network does not predict as the run's network ({agreed}); nothing was written")
     with refused_in_one_line(f"write {output}", "choose another output"):
+        make_folder(output.parent)
         write_atomically(output, data)
     print(f"{output}: {len(data) / 1e6:.1f} MB, images {order.batch or 'B'} x {' x '.join(map(str, shape))}")
     if program is None:

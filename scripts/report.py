@@ -39,6 +39,8 @@ from efficientconv.text import printable
 
 def main() -> None:
     args = parse_args()
+    if args.output.is_dir():
+        raise UserError(f"--output {args.output} is a folder; add the name of the file, as in {args.output / 'report.html'}")
     paths = args.paths or [path for path in (Path("outputs"), *sorted(Path("results").glob("*/runs"))) if path.is_dir()]
     sources = find_sources(paths)
     text = page(sources, paths).encode()

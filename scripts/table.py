@@ -76,8 +76,10 @@ def finished_runs(sources: Sources) -> list[RunRecord]:
 
 
 def output_of(given: Path | None, paths: Sequence[Path]) -> Path:
-    """The path of the files, without ending: as given, else beside the runs."""
+    """The path of the files, without ending: as given, else beside the runs. Raises UserError for a folder."""
     if given is not None:
+        if given.is_dir():  # its files would lie beside it, or have no name
+            raise UserError(f"--output {given} is a folder; add the name of the files, as in {given / 'table'}")
         return given.with_suffix("") if given.suffix in ENDINGS else given
     inside = len(paths) == 1 and paths[0].is_dir() and not (paths[0] / "config.yaml").exists()
     return (paths[0] if inside else paths[0].parent) / "table"

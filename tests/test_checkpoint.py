@@ -176,7 +176,7 @@ def flipped(content: bytes, bit: int) -> bytes:
 def weights(tmp_path) -> Path:
     """A file of less than a kilobyte, so that each bit can be tried."""
     tensors = {"conv.weight": torch.randn(2, 3), "bn.num_batches_tracked": torch.tensor(3)}
-    write_weights(tmp_path / "model.safetensors", tensors, {"seed": 0}, ["cat", "dog"])
+    write_weights(tmp_path / "model.safetensors", tensors, {"data": {"image_size": None}}, ["cat", "dog"], 24)
     return tmp_path / "model.safetensors"
 
 
@@ -184,7 +184,7 @@ def test_weights_classes_and_configuration_come_back(weights, recwarn):
     tensors, classes, config, checked = read_weights(weights)
     assert checked and load_weights(weights)[""].keys() == tensors.keys() and not recwarn
     assert tensors["conv.weight"].shape == (2, 3) and tensors["bn.num_batches_tracked"] == 3
-    assert classes == ["cat", "dog"] and config == {"seed": 0}
+    assert classes == ["cat", "dog"] and config == {"data": {"image_size": 24}}
 
 
 def test_no_bit_of_a_weight_file_can_flip_unseen(weights):

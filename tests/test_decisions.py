@@ -161,10 +161,12 @@ def test_a_setting_that_the_tier_has_too_changes_no_decision(tmp_path: Path) -> 
     (["tier=smoke", "seeds=1", "seed=0"], "seeds=0,1 names the seeds"),
     (["tier=smok", "seeds=0"], "smoke"),
     (["seeds=0"], "tier"),
+    (["tier=smoke", "tier=cifar"], "tier is given twice, as smoke and as cifar"),
+    (["tier=smoke", "seeds=0", "--results", __file__], "choose another"),
 ])  # fmt: skip
 def test_a_mistake_is_one_line(settings: list[str], part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers of other settings would stand in the ledger under the tier's name."""
-    monkeypatch.setattr("sys.argv", ["decisions.py", *settings, "--dry-run", "--results", str(tmp_path)])
+    monkeypatch.setattr("sys.argv", ["decisions.py", "--dry-run", "--results", str(tmp_path), *settings])
     with pytest.raises(UserError) as caught:
         decisions_script.main()
     assert part in str(caught.value) and "\n" not in str(caught.value) and not list(tmp_path.iterdir())

@@ -21,7 +21,7 @@ from efficientconv.engine.evaluate_run import evaluate_run
 from efficientconv.engine.metrics import Result
 from efficientconv.engine.trained_run import read_run
 from efficientconv.errors import UserError
-from efficientconv.models import model_config
+from efficientconv.models import create_model, model_config
 from efficientconv.weights import write_weights
 from test_data_helpers import config
 
@@ -245,6 +245,12 @@ def test_damaged_classes_are_one_line(moved, classes):
         own(run)
 
 
+def test_weights_make_their_network_where_only_the_images_said_their_size(folder_run):
+    run, _ = folder_run
+    made, trained = create_model("c", weights=run).state_dict(), read_run(run).weights[""]
+    assert all(torch.equal(made[name], tensor) for name, tensor in trained.items())
+
+
 @pytest.mark.parametrize("file", ["model.safetensors", "a checkpoint"])
 def test_weights_of_another_network_of_the_same_shapes_are_refused(file, folder_run, moved, tmp_path):
     """Their numbers would stand under the run's name. c_noresidual has c's parameters."""
@@ -255,7 +261,7 @@ def test_weights_of_another_network_of_the_same_shapes_are_refused(file, folder_
 
     def checkpoint_of(model: str, classes: list[str]) -> Path:
         if file == "model.safetensors":
-            write_weights(tmp_path / file, read_run(run).weights[""], noted[model], classes)
+            write_weights(tmp_path / file, read_run(run).weights[""], noted[model], classes, 32)
             return tmp_path / file
         (other / "config.yaml").write_text(yaml.safe_dump(noted[model]))
         (other / "classes.json").write_text(json.dumps(classes))

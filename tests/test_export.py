@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import re
 from collections.abc import Callable
 
@@ -162,7 +163,14 @@ def test_the_file_gives_what_the_network_gives_for_any_number_of_images(name: st
 def test_another_network_is_told_from_it() -> None:
     network, other = (settled(create_model("c", 10, layout="cifar", width=0.125)) for _ in range(2))
     agreed = agreement(network, other, (3, 32, 32))
-    assert agreed.same_class < 64 and agreed.largest_difference > 0.01
+    assert agreed.same_class < 64 and agreed.largest_difference > 0.01 and not agreed.holds()
+
+
+def test_the_same_classes_with_other_logits_are_told_from_it() -> None:
+    network = settled(create_model("c", 10, layout="cifar", width=0.125))
+    agreed = agreement(network, lambda images: 2 * network(images), (3, 32, 32))
+    assert agreed.same_class == 64 and not agreed.holds()
+    assert not agreement(network, lambda images: math.nan * network(images), (3, 32, 32)).holds()
 
 
 def test_networks_of_others_stay_as_they_are_in_a_copy() -> None:
@@ -178,14 +186,14 @@ def test_networks_of_others_stay_as_they_are_in_a_copy() -> None:
 def test_a_run_is_exported_checked_and_measured(format: str, finished_run, tmp_path) -> None:
     """Or published weights, by their name; the file is then written where the command is."""
     named = format == "pt2"
-    source, output = ("a_cifar10", tmp_path / "a_cifar10.pt2") if named else (finished_run, tmp_path / "c.onnx")
+    source, output = ("a_cifar10", tmp_path / "a_cifar10.pt2") if named else (finished_run, tmp_path / "new" / "c.onnx")
     chosen = [] if named else [f"output={output}"]
     done = command("scripts/export.py", f"run={source}", f"format={format}", "batch=2", *chosen, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "checked: 64 of 64 images in the same class" in done.stdout and "ms per image" in done.stdout
     for name in ("this network in PyTorch", f"the {format} file"):
         assert re.search(rf"^{name} +[\d.]+ +[\d.]+ (arithmetic|memory)$", done.stdout, re.MULTILINE)
-    assert list(tmp_path.iterdir()) == [output]
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [output]
     run, images = runner(output.read_bytes(), format), torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(run(images), load_run(source, device="cpu").model(images), rtol=1e-3, atol=1e-4)
 

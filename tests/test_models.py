@@ -13,7 +13,7 @@ import torchvision
 from safetensors.torch import load_file
 from torch import nn
 
-from efficientconv import create_model, list_models
+from efficientconv import count, create_model, list_models
 from efficientconv.config import ModelConfig
 from efficientconv.errors import UserError
 from efficientconv.layers import LAYERS, SpatialBottleneckConv2d, TopologicalConv2d, Topology, build_layer
@@ -239,6 +239,8 @@ def test_unknown_model_names_the_nearest() -> None:
     assert "unknown model 'resnet20': did you mean 'resnet" in refusal("resnet20", 10)
     assert "unknown model 'C': did you mean 'c'?" in refusal("C", 10)
     assert "unknown model 'c_noresidul': did you mean 'c_noresidual'?" in refusal("c_noresidul", 10)
+    assert "unknown model '../layout/plain_cifar'" in refusal("../layout/plain_cifar", 10)
+    assert "unknown model 'ccc" in refusal("c" * 300, 10)
     message = refusal("zzz", 10)
     assert all(name in message for name in list_models())
 
@@ -431,6 +433,8 @@ def test_feature_maps_are_those_inside_the_network(name: str, layout: str) -> No
     for wrong in ([], [len(maps)], [-len(maps) - 1]):
         with pytest.raises(UserError, match=re.escape(f"out_indices={wrong}: the maps are 0 to {len(maps) - 1}")):
             FeatureNetwork(network, wrong)
+    cost = count(network, (3, size, size))
+    assert count(made, (3, size, size)).macs == cost.macs - cost.within("head").macs
     with pytest.raises(UserError, match="ResNet has no stages of this project.*create_feature_extractor"):
         create_model("resnet18", features_only=True)
 

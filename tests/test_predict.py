@@ -93,6 +93,9 @@ def test_images_are_resized_and_cropped_as_the_run_does_and_the_moving_average_i
     expected = reference(averaged_run, load_file(averaged_run / "model.safetensors"), images, 40)
     assert not plain.averaged
     assert_as(plain.predict(tmp_path), expected, ["cat", "dog", "eel"], 0.01)
+    without = shutil.copytree(averaged_run, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints"))
+    with pytest.warns(UserWarning, match="has lost the moving average"):
+        assert not load_run(without).averaged
 
 
 @pytest.mark.parametrize("run", ["finished_run", "averaged_run"])

@@ -261,7 +261,8 @@ def test_damaged_images_are_all_named_and_the_rest_is_kept(folders, tmp_path, ca
 
 def test_nothing_is_overwritten(folders, tmp_path):
     (tmp_path / "mine").write_text("")
-    assert_refused(lambda: is_done(plan(folders, tmp_path)), "not empty")
+    assert_refused(lambda: is_done(plan(folders, tmp_path)), "not an empty folder")
+    assert_refused(lambda: is_done(plan(folders, tmp_path / "mine")), "not an empty folder")
     build(plan(folders, tmp_path / "set", RAW), workers=1)
     assert is_done(plan(folders, tmp_path / "set", RAW))
     assert_refused(lambda: is_done(plan(folders, tmp_path / "set")), "another prepared set (both sides 256, raw pixels)")

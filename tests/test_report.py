@@ -461,6 +461,15 @@ def tier_folder(outputs, tmp_path):
     return folder
 
 
+def test_a_picture_that_cannot_be_read_is_named_and_left_out(tmp_path):
+    (tmp_path / "kernels.png").mkdir()
+    sources = Sources(tier_folders=[tmp_path])
+    page(sources, [])
+    assert sources.warnings == [
+        f"{tmp_path}/kernels.png is left out: {tmp_path}/kernels.png is a folder where a file is expected; remove it"
+    ]
+
+
 def test_what_lies_beside_records_is_shown_with_them(chromium, outputs, tier_folder, tmp_path):
     done = command("scripts/report.py", outputs, tier_folder.parent, "--output", tmp_path / "report.html")
     assert done.stdout.startswith(f"{tmp_path / 'report.html'}: 6 runs")  # each once, found in two places

@@ -76,6 +76,16 @@ def test_table_and_plot_of_runs(finished_run, tmp_path):
     assert (tmp_path / "table.csv").read_text().count("\n") == 2
 
 
+@pytest.mark.parametrize("script", ["table", "report"])
+def test_a_folder_is_no_name_of_a_page(script, finished_run, tmp_path):
+    """Pages would lie beside the folder, or be called ".md"."""
+    (tmp_path / "in").mkdir()
+    for output in (tmp_path / "in", ""):
+        done = command(f"scripts/{script}.py", finished_run, "--output", output, cwd=tmp_path)
+        assert done.returncode == 2 and "is a folder; add the name" in done.stderr and done.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
 def test_after_the_quickstart_the_command_of_the_readme_takes_whatever_lies_in_outputs(finished_run, tmp_path):
     """A folder of run folders, an unfinished run, a damaged one, an earlier table, a run whose name is a formula."""
     outputs = tmp_path / "outputs"

@@ -108,7 +108,8 @@ class RunStore:
         self._take_again_if_removed()
         tensors, training = self.trainer.model.state_dict(), self.training
         try:
-            write_weights(self.folder.weights_file, tensors, training.config.model_dump(), training.data.classes)
+            config, classes = training.config.model_dump(), training.data.classes
+            write_weights(self.folder.weights_file, tensors, config, classes, training.image_size)
             self.folder.write_json("summary.json", summary)
         except OSError as error:
             raise UserError(

@@ -67,7 +67,7 @@ def read_run(run: str | Path, checkpoint: str | Path | None = None) -> TrainedRu
     """
     folder, file = RunFolder(find_weights(run)), None if checkpoint is None else Path(checkpoint)
     config, facts = folder.config(), folder.facts()
-    weights, origin = _weights(folder) if file is None else (load_weights(file), file)
+    weights, origin = _weights(folder, config) if file is None else (load_weights(file), file)
     classes, image_size = _classes(folder), facts.get("image_size")
     if classes is None or image_size is None:
         classes, image_size = _from_data(folder, config)
@@ -160,7 +160,7 @@ def load_run(run: str | Path, checkpoint: str | Path | None = None, device: str 
     return Classifier(read_run(run, checkpoint), choose_device(str(device)))
 
 
-def _weights(folder: RunFolder) -> tuple[dict[str, dict[str, Tensor]], Path]:
+def _weights(folder: RunFolder, config: RunConfig) -> tuple[dict[str, dict[str, Tensor]], Path]:
     try:
         found = load_newest(folder.checkpoints)
     except UserError as error:
@@ -173,6 +173,8 @@ def _weights(folder: RunFolder) -> tuple[dict[str, dict[str, Tensor]], Path]:
         return weights_of(state), path
     if not folder.weights_file.exists():
         raise UserError(f"{folder.path} has no checkpoint yet; train it, or name one with checkpoint=<file>")
+    if config.trainer.ema_decay is not None:
+        warnings.warn(f"{folder.path} has lost the moving average of its weights, which only checkpoints hold", stacklevel=2)
     return load_weights(folder.weights_file), folder.weights_file
 
 

@@ -53,7 +53,7 @@ def _channels_behind(x: Tensor) -> Tensor:
 def as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     """`tensors` in autocast's type, if autocast is on: it converts for convolutions, but not for products and sums."""
     device = tensors[0].device.type
-    if not torch.is_autocast_enabled(device):
+    if device == "meta" or not torch.is_autocast_enabled(device):  # autocast knows no meta device
         return tensors
     dtype = torch.get_autocast_dtype(device)
     return tuple(t if t.dtype == torch.float64 else t.to(dtype) for t in tensors)  # autocast leaves float64, too

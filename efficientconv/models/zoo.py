@@ -28,8 +28,7 @@ LAYOUTS: dict[str, tuple[int, int | None]] = {"imagenet": (1000, None), "cifar":
 
 def list_models(pattern: str = "*") -> list[str]:
     """The names that `create_model` knows: the paper's first, registered ones last. `pattern` as in a shell: "resnet*"."""
-    configured = [path.stem for path in (CONFIG_DIR / "model").glob("*.yaml")]
-    names = sorted(configured, key=lambda name: (_read(ModelConfig, "model", name).trunk == "torchvision", name))
+    names = sorted(_configured(), key=lambda name: (_read(ModelConfig, "model", name).trunk == "torchvision", name))
     return fnmatch.filter([*names, *REGISTERED.names()], pattern)
 
 
@@ -46,7 +45,7 @@ def register_model(function: T) -> T:
         ValueError: the name is taken.
     """
     name = function.__name__
-    if _is_configured(name):
+    if name in _configured():
         raise ValueError(f"model '{name}' is there already: configs/model/{name}.yaml")
     REGISTERED.register(name)(function)
     return function
@@ -54,13 +53,13 @@ def register_model(function: T) -> T:
 
 def model_config(name: str) -> ModelConfig:
     """The configuration of configs/model/<name>.yaml. Raises UserError with the nearest name."""
-    if not _is_configured(name):
+    if name not in _configured():
         raise UserError(f"unknown model '{name}': {did_you_mean(name, list_models())}")
     return _read(ModelConfig, "model", name)
 
 
-def _is_configured(name: str) -> bool:
-    return (CONFIG_DIR / "model" / f"{name}.yaml").exists()
+def _configured() -> list[str]:
+    return [path.stem for path in (CONFIG_DIR / "model").glob("*.yaml")]
 
 
 def layout_config(model: ModelConfig, image_size: int | None) -> LayoutConfig:

@@ -90,6 +90,7 @@ def is_done(plan: Plan) -> bool:
             return True
         what = "other images of the same names" if there == here else manifest.recipe
         raise UserError(f"'{plan.folder}' holds another prepared set ({what}): choose another folder")
-    if not (plan.folder / UNFINISHED).exists() and plan.folder.exists() and any(plan.folder.iterdir()):
-        raise UserError(f"'{plan.folder}' is not empty: name a new folder")
+    if not (plan.folder / UNFINISHED).exists() and plan.folder.exists():
+        if not plan.folder.is_dir() or any(plan.folder.iterdir()):
+            raise UserError(f"'{plan.folder}' is not an empty folder: name a new one")
     return False

@@ -56,7 +56,7 @@ def _write(target: RunFolder, trained: TrainedRun, record: RunRecord, card: dict
         raise UserError(f"{target.path} holds other files than weights with a card; choose another name")
     config = record.run_config.model_dump()
     make_folder(target.path)
-    write_weights(target.weights_file, trained.weights[""], config, trained.classes)
+    write_weights(target.weights_file, trained.weights[""], config, trained.classes, trained.image_size)
     write_atomically(target.config_file, yaml.safe_dump(config, sort_keys=False).encode())
     target.write_json("facts.json", trained.facts)
     card = card | {"sha256": hashlib.sha256(target.weights_file.read_bytes()).hexdigest()}

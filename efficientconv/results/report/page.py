@@ -13,6 +13,7 @@ import jinja2
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from efficientconv.files import read_bytes
 from efficientconv.info import git_state
 from efficientconv.results.report.claims import claim_kinds
 from efficientconv.results.report.payload import pack
@@ -55,7 +56,10 @@ def _kernel_images(sources: Sources) -> list[dict[str, str]]:
     titles |= {run.path / "kernels.png": run.record.run for run in sources.runs if (run.path / "kernels.png").is_file()}
     images, room = [], LIMIT_BYTES
     for path, title in titles.items():
-        url = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+        content = sources.attempt(read_bytes, path)
+        if content is None:
+            continue
+        url = f"data:image/png;base64,{base64.b64encode(content).decode()}"
         if len(url) <= room:
             images.append({"title": title, "url": url})
             room -= len(url)
