@@ -50,7 +50,7 @@ def create_model(
 
     Args:
         model: a name of `list_models()` or a configuration.
-        num_classes: None: the number of the weights; without weights 1000. 0: no classifier; the network gives the pooled
+        num_classes: None: the number of the weights; without weights 1000. 0: no classifier; the network gives the
             features that the classifier would get, as timm's do.
         layout: imagenet, cifar or auto; None: the configuration's.
         width: multiplies every channel count; None: the configuration's.

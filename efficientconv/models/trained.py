@@ -45,8 +45,8 @@ def as_trained(
 def start_from(network: nn.Module, tensors: dict[str, Tensor], origin: Path) -> None:
     """Gives `network` the weights of a run.
 
-    The classifier keeps its own weights if the run has other classes. The weights of the
-    first convolution are adapted to other channels of images. Raises UserError if the weights belong to another network.
+    The classifier keeps its own weights if the run has other classes. The weights of the first convolution are adapted to
+    other channels of images. Raises UserError if the weights belong to another network.
     """
     own = {name: tensor for name, tensor in network.state_dict().items() if not is_lazy(tensor)}
     named = [f"{classifier_of(network)}.{part}" for part in ("weight", "bias")]
