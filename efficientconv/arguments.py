@@ -31,14 +31,12 @@ def file_name(text: str) -> str:
 
 
 def settings(given: Sequence[str], example: str) -> dict[str, str]:
-    """The values of key=value arguments, by key. Raises UserError."""
+    """The values of key=value arguments, by key; of several, the last, as in Hydra. Raises UserError."""
     values: dict[str, str] = {}
     for setting in given:
         key, equals, value = setting.partition("=")
         if not equals:
             raise UserError(f"'{setting}' is no key=value; write for example {example}")
-        if key in values:
-            raise UserError(f"{key} is given twice, as {values[key]} and as {value}; leave one out")
         values[key] = value
     return values
 

@@ -161,7 +161,6 @@ def test_a_setting_that_the_tier_has_too_changes_no_decision(tmp_path: Path) -> 
     (["tier=smoke", "seeds=1", "seed=0"], "seeds=0,1 names the seeds"),
     (["tier=smok", "seeds=0"], "smoke"),
     (["seeds=0"], "tier"),
-    (["tier=smoke", "tier=cifar"], "tier is given twice, as smoke and as cifar"),
     (["tier=smoke", "seeds=0", "--results", __file__], "choose another"),
 ])  # fmt: skip
 def test_a_mistake_is_one_line(settings: list[str], part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
