@@ -165,11 +165,13 @@ def guarded(action: Callable[[], object], show_traceback: bool = False) -> None:
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {printable(str(message))}", file=sys.stderr)
     answer(stop)
     _answer_pipe(signal.Handlers.SIG_IGN)  # else a worker that dies would end this process
-    afterwards: Callable[[int, FrameType | None], object] = leave
     try:
-        with _lacking_memory_named(), _renamed_signals_found():
-            action()
-        sys.stdout.flush()
+        try:
+            with _lacking_memory_named(), _renamed_signals_found():
+                action()
+            sys.stdout.flush()
+        finally:
+            answer(leave)  # within the outer try: a signal just before this line raises Preempted, which is answered below
     except UserError as error:
         if show_traceback:
             raise
@@ -181,12 +183,11 @@ def guarded(action: Callable[[], object], show_traceback: bool = False) -> None:
             raise
         sys.exit(UNREAD)
     except Preempted as stopped:
-        afterwards = leave_silently
         print(stopped.line(), file=sys.stderr, flush=True)
+        answer(leave_silently)
         sys.exit(stopped.exit_code)
     finally:
         Preempted.asked = False
-        answer(afterwards)
 
 
 def _answer_pipe(handler: signal.Handlers) -> None:

@@ -127,6 +127,29 @@ guarded(command)
     assert (done.returncode, done.stdout, done.stderr) == (75, "", LINE)
 
 
+def test_at_the_very_end_of_a_command():
+    program = """
+import os, signal
+from efficientconv import signals
+
+answer = signals.answer
+
+def late(handler):
+    signals.answer = answer
+    os.kill(os.getpid(), signal.SIGTERM)
+    answer(handler)
+
+def command():
+    signals.answer = late
+    raise SystemExit(2)
+
+signals.leave_on_signals()
+signals.guarded(command)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (75, ANEW)
+
+
 @pytest.mark.parametrize(
     "error, words",
     [
