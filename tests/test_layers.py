@@ -104,6 +104,11 @@ def test_batch_norm_stands_before_the_addition_and_relu_after_it(name: str) -> N
     torch.testing.assert_close(layer(x), torch.relu((y - mean) / (var + layer.bn.eps).sqrt() + x))
 
 
+def test_a_module_that_is_no_convolution_may_have_a_dilation_of_its_own() -> None:
+    block = nn.MaxPool2d(3, 1, 1)
+    assert block.dilation == 1 and ConvLayer(block, 4, 4).residual
+
+
 def test_residual_stands_where_channels_are_equal_unless_told() -> None:
     assert build_layer("standard", 4, 4, kernel_size=3).residual
     assert not build_layer("standard", 4, 6, kernel_size=3).residual

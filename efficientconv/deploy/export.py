@@ -3,7 +3,7 @@
     model = prepare_for_export(model, fold_batch_norm=True)
     data = exported(model, "onnx", (3, 32, 32))
 
-`agreement` compares the classes that the file and the network give.
+`agreement` compares the classes and logits of the file with those of the network.
 """
 
 from __future__ import annotations

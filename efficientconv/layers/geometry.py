@@ -95,13 +95,14 @@ def out_size(conv: nn.Conv2d | Conv2dAttributes, h: int, w: int) -> Pair:
 
 
 def keeps_size(conv: nn.Module) -> bool:
-    """Whether h x w maps stay h x w. A module can say so itself; one that states no geometry is taken to keep them."""
-    stated: Any = conv
-    if hasattr(conv, "keeps_size") or not hasattr(conv, "dilation"):
-        return getattr(stated, "keeps_size", True)
-    padding = {"same": None, "valid": (0, 0)}.get(stated.padding, stated.padding)
-    reach = [d * (k - 1) for k, d in zip(stated.kernel_size, stated.dilation)]
-    return stated.stride == ONES and (padding is None or [2 * p for p in padding] == reach)
+    """Whether h x w maps stay h x w. A layer may say so itself; a module that is no convolution is taken to keep them."""
+    if hasattr(conv, "keeps_size") or not isinstance(conv, (nn.Conv2d, nn.ConvTranspose2d, Conv2dAttributes)):
+        return bool(getattr(conv, "keeps_size", True))
+    if conv.padding == "same":
+        return True
+    padding = (0, 0) if conv.padding == "valid" else conv.padding
+    added = [d * (k - 1) + more for k, d, more in zip(conv.kernel_size, conv.dilation, conv.output_padding)]
+    return conv.stride == ONES and [2 * p for p in padding] == added
 
 
 def fits_operator(conv: nn.Conv2d | Conv2dAttributes) -> bool:
