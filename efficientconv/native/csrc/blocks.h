@@ -112,15 +112,20 @@ inline void add_up_sets(int64_t sets, int64_t size, const double* sums, float* g
   }
 }
 
-// Map `i` of x, with `margin` floats before and after it that may be read: the map in x or, near the ends of x's
-// memory, a copy in `scratch`.
-inline const float* with_margins(const Maps& maps, const float* x, int64_t i, int64_t margin, float* scratch) {
-  const int64_t at = i * maps.pixels();
-  if (at >= margin && at + maps.pixels() + margin <= maps.numel()) return x + at;
-  std::fill(scratch, scratch + margin, 0.f);
-  std::copy(x + at, x + at + maps.pixels(), scratch + margin);
-  std::fill(scratch + margin + maps.pixels(), scratch + maps.pixels() + 2 * margin, 0.f);
+// Pixels [at, at + length) of x, with `margin` floats before and after them that may be read: those of x or, near the ends
+// of x's memory, a copy in `scratch`.
+inline const float* with_margins(const Maps& maps, const float* x, int64_t at, int64_t length, int64_t margin, float* scratch) {
+  const int64_t first = at - margin, last = at + length + margin;
+  if (first >= 0 && last <= maps.numel()) return x + at;
+  const int64_t begin = std::max<int64_t>(0, first), end = std::min(last, maps.numel());
+  std::fill_n(scratch, last - first, 0.f);
+  std::copy(x + begin, x + end, scratch + begin - first);
   return scratch + margin;
+}
+
+// Map `i` of x, likewise.
+inline const float* with_margins(const Maps& maps, const float* x, int64_t i, int64_t margin, float* scratch) {
+  return with_margins(maps, x, i * maps.pixels(), maps.pixels(), margin, scratch);
 }
 
 }  // namespace efficientconv

@@ -109,6 +109,7 @@ struct Depthwise {
 
   int64_t rows() const { return maps.channels * multiplier; }
   int64_t rows_of_input() const { return 1; }
+  int64_t reach() const { return kernel / 2 * (maps.width + 1); }  // from a pixel to the farthest that its taps read
   Line line() const { return Line(maps); }
 
   // Each row is convolved piece by piece. If each piece starts at the start of one of the blocks' vectors, the results go
@@ -126,10 +127,9 @@ struct Depthwise {
         vectors.push_back(run.block * block_stride + run.at + run.length - (places - v));
     }
     const bool aligned = std::all_of(pieces.begin(), pieces.end(), [](const Piece& piece) { return piece.place % kLanes == 0; });
-    const int64_t reach = kernel / 2 * (maps.width + 1);
-    const Floats line(places + kLanes), margins(longest + 2 * reach + kLanes);
+    const Floats line(places + kLanes), margins(longest + 2 * reach() + kLanes);
     for (int64_t row = 0; row < rows(); ++row, to += row_stride) {
-      if (row % multiplier == 0) prefetch_channel(maps, runs, row / multiplier, reach, x);
+      if (row % multiplier == 0) prefetch_channel(maps, runs, row / multiplier, reach(), x);
       if (aligned) {
         convolve_row(row, pieces, margins, [&](int64_t place, Vec sum) { store(to + vectors[place / kLanes], sum); });
         continue;
@@ -155,18 +155,9 @@ struct Depthwise {
   void convolve_row(const Kernel local, int64_t row, const std::vector<Piece>& pieces, float* margins, const Out& out) const {
     for (const Piece& piece : pieces) {
       const int64_t at = (piece.image * maps.channels + row / multiplier) * maps.pixels() + piece.pixel;
-      local.convolve(piece.pixel, piece.length, readable(at, piece.length, margins), [&](int64_t i, Vec sum) { out(piece.place + i, sum); });
+      const float* from = with_margins(maps, x, at, round_up(piece.length, kLanes), reach(), margins);
+      local.convolve(piece.pixel, piece.length, from, [&](int64_t i, Vec sum) { out(piece.place + i, sum); });
     }
-  }
-
-  // The pixels from `at` on, around which all taps may be read: in x or, near the ends of x's memory, a copy in `margins`.
-  const float* readable(int64_t at, int64_t length, float* margins) const {
-    const int64_t reach = kernel / 2 * (maps.width + 1), first = at - reach, last = at + round_up(length, kLanes) + reach;
-    if (first >= 0 && last <= maps.numel()) return x + at;
-    const int64_t begin = std::max<int64_t>(0, first), end = std::min(last, maps.numel());
-    std::fill_n(margins, last - first, 0.f);
-    std::copy(x + begin, x + end, margins + begin - first);
-    return margins + reach;
   }
 };
 
