@@ -63,6 +63,9 @@ OPTIMIZATIONS = {
     "few_pixels": Optimization(
         "in projections of a few pixels, vectors hold inputs", "few_pixels.h",
         "return !plan.weight_at", "return false && !plan.weight_at"),
+    "weights_ahead": Optimization(
+        "the caches load the next weights while the processor multiplies these", "tile.h",
+        "prefetch_weights(const float* p) { __builtin_prefetch(p); }", "prefetch_weights(const float*) {}"),
     "whole_bottleneck": Optimization(
         "in inference, the three convolutions of a bottleneck on a few images at a time", "spatial_layer.h",
         "if (x.size(0) < thread_count() ||", "if (true ||"),

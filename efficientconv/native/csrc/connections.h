@@ -112,9 +112,11 @@ struct Scaled {
   EC_INLINE void operator()(int o, int v, Vec sum) const { out(o, v, sum * splat(scale[o]) + splat(bias[o])); }
 };
 
-// Computes a tile over kV vectors of pixels. `bias`: those of the tile's outputs.
+// Computes a tile over kV vectors of pixels. `bias`: those of the tile's outputs. `next`: the tile whose rows of weights the
+// caches load meanwhile.
 template <int kV, class Out>
-inline void run_tile(const PlanView& plan, int64_t tile, const Weights& weights, const Inputs& x, const float* bias, const Out& out) {
+inline void run_tile(const PlanView& plan, int64_t tile, int64_t next, const Weights& weights, const Inputs& x, const float* bias,
+                     const Out& out) {
   static constexpr float zeros[kTileOutputs] = {};
   if (plan.weight_at)
     return tile_forward<kV>(plan.tile_outputs[tile].count, plan.segments + plan.tile_segments[tile], plan.segments + plan.tile_segments[tile + 1], plan.steps,
@@ -122,7 +124,8 @@ inline void run_tile(const PlanView& plan, int64_t tile, const Weights& weights,
   const int64_t steps = plan.inputs, first = plan.tile_outputs[tile].first, count = plan.tile_outputs[tile].count;
   const PanelRows rows{x.first};
   if (weights.packed) return dense_tile<kV>(count, PackedWeights{weights.packed + first * steps, steps}, steps, rows, bias, out);
-  const WeightRows own{weights.rows + first * weights.stride, weights.stride};
+  const int64_t ahead = (plan.tile_outputs[next].first - first) * weights.stride;
+  const WeightRows own{weights.rows + first * weights.stride, weights.stride, ahead};
   if (weights.scale) dense_tile<kV>(count, own, steps, rows, zeros, Scaled<Out>{out, weights.scale + first, bias});
   else dense_tile<kV>(count, own, steps, rows, bias, out);
 }
@@ -155,7 +158,7 @@ struct Stage {
 };
 
 // Computes a tile over one block, from the inputs through the registers to the maps.
-inline void tile_block(const PlanView& plan, const Maps& maps, int64_t tile, const Weights& weights, const Inputs& x,
+inline void tile_block(const PlanView& plan, const Maps& maps, int64_t tile, int64_t next, const Weights& weights, const Inputs& x,
                        const Run* runs, const Run* runs_end, const Epilogue& epilogue, float* y) {
   static constexpr float zeros[kTileOutputs] = {};
   const TileOutputs outputs = plan.tile_outputs[tile];
@@ -177,11 +180,11 @@ inline void tile_block(const PlanView& plan, const Maps& maps, int64_t tile, con
       rows.to[o] = y + at + map[o];
       if (rows.add) rows.residual[o] = epilogue.residual + at + map[o];
     }
-    return run_tile<3>(plan, tile, weights, x, bias, rows);
+    return run_tile<3>(plan, tile, next, weights, x, bias, rows);
   }
   Stage stage;
   const int64_t places = runs_end[-1].at + runs_end[-1].length;
-  with_vectors((places + kLanes - 1) / kLanes, [&](auto n) { run_tile<n>(plan, tile, weights, x, bias, stage); });
+  with_vectors((places + kLanes - 1) / kLanes, [&](auto n) { run_tile<n>(plan, tile, next, weights, x, bias, stage); });
   for (const Run* run = runs; run != runs_end; ++run)
     for (int64_t o = 0, at = start(*run); o < count; ++o)
       store_run(stage.rows + o * kBlock + run->at, epilogue.residual ? epilogue.residual + at + map[o] : nullptr, epilogue.relu,
@@ -213,13 +216,6 @@ struct Division {
   }
 };
 
-// Lets the caches load the weights of a tile whose outputs see all inputs.
-inline void prefetch_weights(const PlanView& plan, const Weights& weights, const TileOutputs& outputs) {
-  constexpr int64_t line = 16;
-  for (int64_t o = 0; o < outputs.count; ++o)
-    for (int64_t s = 0; s < plan.inputs; s += line) __builtin_prefetch(weights.rows + outputs.at(o) * weights.stride + s);
-}
-
 // Computes tiles [begin, end) over a group of blocks. `input`(b): the input of block b, which has `floats` floats.
 template <class Input>
 void convolve_panels(const PlanView& plan, const Maps& maps, const Weights& weights, const Epilogue& epilogue,
@@ -233,8 +229,9 @@ void convolve_panels(const PlanView& plan, const Maps& maps, const Weights& weig
       for (next = run; next != last_run && next->block == run->block;) ++next;
       const Inputs x = input(run->block);
       for (int64_t tile = first; tile < after; ++tile) {
-        if (run == runs.data() && weights.rows && tile + 1 < end) prefetch_weights(plan, weights, plan.tile_outputs[tile + 1]);
-        tile_block(plan, maps, tile, weights, x, run, next, epilogue, y);
+        // The first block loads the weights of the next tile, and the other blocks find them in the cache.
+        const int64_t to_load = run == runs.data() && tile + 1 < end ? tile + 1 : tile;
+        tile_block(plan, maps, tile, to_load, weights, x, run, next, epilogue, y);
       }
     }
   }

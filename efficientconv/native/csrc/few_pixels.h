@@ -11,9 +11,10 @@ namespace efficientconv {
 constexpr int kFewTogether = kLanes == 16 ? 4 : 2;  // pixels whose sums stay in registers together
 constexpr int64_t kFewSerial = 64 * 1024;           // multiplications that one thread does as fast as several threads
 
-// sums[p * kOutputs + o] = the dot product of weight row o and pixel p, for four rows and kP pixels.
+// sums[p * kOutputs + o] = the dot product of weight row o and pixel p, for four rows and kP pixels. Meanwhile the caches load
+// the weights `ahead` floats behind these rows.
 template <int kP>
-inline void dot_products(const float* const (&rows)[kOutputs], const float* inputs, int64_t channels, float* sums) {
+inline void dot_products(const float* const (&rows)[kOutputs], int64_t ahead, const float* inputs, int64_t channels, float* sums) {
   Vec acc[kP][kOutputs] = {};
   int64_t c = 0;
   for (; c + kLanes <= channels; c += kLanes) {
@@ -22,6 +23,7 @@ inline void dot_products(const float* const (&rows)[kOutputs], const float* inpu
     for (int p = 0; p < kP; ++p) input[p] = load(inputs + p * channels + c);
 #pragma GCC unroll 4
     for (int o = 0; o < kOutputs; ++o) {
+      prefetch_weights(rows[o] + c + ahead);
       const Vec w = load_once(rows[o] + c);
 #pragma GCC unroll 4
       for (int p = 0; p < kP; ++p) acc[p][o] += w * input[p];
@@ -67,11 +69,12 @@ inline void project_few(const Maps& maps, const float* x, const PlanView& plan, 
     for (int64_t first = begin * kOutputs; first < std::min(end * kOutputs, plan.outputs); first += kOutputs) {
       const float* rows[kOutputs];
       for (int64_t o = 0; o < kOutputs; ++o) rows[o] = weight + std::min(first + o, plan.outputs - 1) * plan.output_stride;
+      const int64_t ahead = first + 2 * kOutputs <= plan.outputs ? kOutputs * plan.output_stride : 0;
       for (int64_t p = 0, count; p < pixels; p += count) {
         float sums[kFewTogether * kOutputs];
         count = pixels - p >= kFewTogether ? kFewTogether : 1;
-        if (count == 1) dot_products<1>(rows, inputs + p * channels, channels, sums);
-        else dot_products<kFewTogether>(rows, inputs + p * channels, channels, sums);
+        if (count == 1) dot_products<1>(rows, ahead, inputs + p * channels, channels, sums);
+        else dot_products<kFewTogether>(rows, ahead, inputs + p * channels, channels, sums);
         for (int64_t i = 0; i < count; ++i)
           for (int64_t o = first; o < std::min(first + kOutputs, plan.outputs); ++o) finish(p + i, o, sums[i * kOutputs + o - first]);
       }

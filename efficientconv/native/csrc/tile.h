@@ -108,16 +108,30 @@ EC_INLINE void with_vectors(int64_t vectors, F f) {
 // The outputs of the next dense tile, if `left` outputs are left.
 inline int64_t dense_outputs(int64_t left) { return left >= kTileOutputs ? kTileOutputs : std::min<int64_t>(kOutputs, left); }
 
+// Lets the caches load weights that are needed soon. The rows of a layer's weights are too short for the processor to foresee
+// these reads.
+EC_INLINE void prefetch_weights(const float* p) { __builtin_prefetch(p); }
+
 // The weights of a dense tile: rows of the layer's own weight, one for each output, or packed weights.
 struct WeightRows {
   const float* first;
   int64_t stride;
+  int64_t ahead = 0;  // floats from a weight to the weight that the caches load meanwhile
   EC_INLINE float at(int o, int64_t s) const { return first[o * stride + s]; }
+  template <int kN>
+  EC_INLINE void prefetch(int64_t s) const {
+    constexpr int64_t line = 16;
+    if (s % line) return;
+#pragma GCC unroll 8
+    for (int o = 0; o < kN; ++o) prefetch_weights(first + o * stride + s + ahead);
+  }
 };
 struct PackedWeights {
   const float* first;
   int64_t steps;
   EC_INLINE float at(int o, int64_t s) const { return first[(o / kOutputs * steps + s) * kOutputs + o % kOutputs]; }
+  template <int kN>
+  EC_INLINE void prefetch(int64_t) const {}
 };
 
 // The pixels that step s reads: row s of a panel.
@@ -136,6 +150,7 @@ inline void dense_tile(const W& weights, int64_t steps, const X& x, const float*
     for (int v = 0; v < kV; ++v) acc[o][v] = splat(bias[o]);
   for (int64_t s = 0; s < steps; ++s) {
     const float* pixels = x.at(s);
+    weights.template prefetch<kN>(s);
     Vec input[kV];
 #pragma GCC unroll 3
     for (int v = 0; v < kV; ++v) input[v] = load(pixels + v * kLanes);
