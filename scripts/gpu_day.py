@@ -45,9 +45,9 @@ from efficientconv.arguments import require_writable
 from efficientconv.engine.device import choose_device
 from efficientconv.errors import UserError, did_you_mean
 from efficientconv.gpu_day.day import TINY, Day, Outcome
+from efficientconv.gpu_day.report.page import write_page
 from efficientconv.gpu_day.stages import BY_NAME, STAGES, Stage
 from efficientconv.info import cpu_name
-from efficientconv.results.gpu_page import write_page
 from efficientconv.results.table import Table
 
 

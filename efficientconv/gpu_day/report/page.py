@@ -9,9 +9,9 @@ from pathlib import Path
 
 from efficientconv.gpu_day.bench import Row
 from efficientconv.gpu_day.day import TINY, Day, Outcome
+from efficientconv.gpu_day.report import measured_steps, operations
+from efficientconv.gpu_day.report.reading import of_c, reading, verdict
 from efficientconv.gpu_day.stages import STAGES, Stage
-from efficientconv.results import gpu_operations, gpu_steps
-from efficientconv.results.gpu_reading import of_c, reading, verdict
 from efficientconv.results.pages import page, write_files
 from efficientconv.results.pictures import Picture
 from efficientconv.results.table import Column, Table
@@ -47,9 +47,9 @@ class Measured:
         return {stage.name: outcome.rows for stage, outcome in self.outcomes if outcome.rows}
 
     @cached_property
-    def steps(self) -> list[gpu_steps.MeasuredStep]:
+    def steps(self) -> list[measured_steps.MeasuredStep]:
         """The step of each model and each way of running it, from the last stage that measured it."""
-        found = gpu_steps.steps_of(self.rows_of_steps, self.rows_of_steps, self.machine)
+        found = measured_steps.steps_of(self.rows_of_steps, self.rows_of_steps, self.machine)
         return list({(step.layout, step.model, step.run): step for step in found}.values())
 
     @cached_property
@@ -76,15 +76,15 @@ class Measured:
     @property
     def told(self) -> list[str]:
         sentences = "\n".join(f"- {sentence}" for sentence in reading(self.rows, self.steps, self.machine))
-        return [sentences, *(table.markdown() for table in gpu_steps.over_a_tables(self.steps))]
+        return [sentences, *(table.markdown() for table in measured_steps.over_a_tables(self.steps))]
 
     @property
     def pictures(self) -> dict[str, Picture]:
         pictures = {}
         if any(step.over_a and step.model != BASELINE for step in self.steps):
-            pictures["time_against_macs"] = gpu_steps.plot(self.steps)
+            pictures["time_against_macs"] = measured_steps.plot(self.steps)
         if self.machine and "operations" in self.rows:
-            pictures["operations"] = gpu_operations.plot(self.rows["operations"], self.machine)
+            pictures["operations"] = operations.plot(self.rows["operations"], self.machine)
         return pictures
 
 
@@ -131,15 +131,15 @@ def _section(stage: Stage, outcome: Outcome, found: Measured) -> list[str]:
     if stage.name in OF_STEPS:
         heading.append(f"Layout {rows[0]['layout']}, {rows[0]['batch']} images a step, {rows[0]['precision']}.")
         after = [ABOUT_STEPS] if stage.name == OF_STEPS[0] else []
-        table = Table(gpu_steps.steps_of(rows, found.rows_of_steps, found.machine), gpu_steps.COLUMNS)
+        table = Table(measured_steps.steps_of(rows, found.rows_of_steps, found.machine), measured_steps.COLUMNS)
     elif stage.name == "operations":
-        table = gpu_operations.table(rows, found.machine)
+        table = operations.table(rows, found.machine)
     elif rows[0].keys() >= {"model", "layout", "precision"}:
         heading.append(f"Layout {rows[0]['layout']}, {rows[0]['precision']} where nothing else is said.")
-        table = _with_shares(rows, gpu_steps.share_of_limit, found.machine)
+        table = _with_shares(rows, measured_steps.share_of_limit, found.machine)
     elif rows[0].keys() >= {"model", "maps", "pass"}:
         heading.append(f"Maps of {rows[0]['maps']}, training, bf16.")
-        table = _with_shares(rows, gpu_steps.share_of_layer, found.machine)
+        table = _with_shares(rows, measured_steps.share_of_layer, found.machine)
     else:
         table = Table(rows, [_column(key) for key in rows[0]])
         after = [ABOUT_KERNELS] if stage.name == "profiles" else []
