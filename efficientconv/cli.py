@@ -208,6 +208,8 @@ def _nearest_key(key: str) -> str:
     known, (section, _, last) = known_keys(RunConfig), key.rpartition(".")
     if "resume" in last:  # a setting of most other trainers
         return "none is needed: the same command again continues a run"
+    if "pretrained" in last:  # timm's
+        return 'train.py begins with random weights; in Python, create_model("c", weights=<name or run>) has trained ones'
     if key in known:
         group, _, name = section.rpartition(".")
         chosen = f"{group}={name}" if group else f"{section}=<name>, which this command does not have"
