@@ -3,7 +3,7 @@
     python scripts/gpu_day.py --plan                   lists the stages, their states and their time limits
     python scripts/gpu_day.py                          measures the stages that are not done
     python scripts/gpu_day.py --only models,compiled   measures only these stages
-    python scripts/gpu_day.py --only models --again    measures it again, although it is done
+    python scripts/gpu_day.py --only models --again    measures the stage again, although it is done
     python scripts/gpu_day.py --tiny                   tries the stages with tiny networks; a CPU is enough
     python scripts/gpu_day.py --pages                  writes the pages again from the results; needs no GPU
 
