@@ -29,6 +29,7 @@ from efficientconv.files import CONFIG_DIR
 from efficientconv.help import choices
 from efficientconv.overrides import completed, parsed
 from efficientconv.signals import guarded
+from efficientconv.system import is_first_process
 from efficientconv.tracking.loggers import require_loggers
 from efficientconv.unused import unused_settings
 from efficientconv.validation import known_keys, validate
@@ -101,7 +102,7 @@ def run_config(values: dict) -> RunConfig:
 
     data = find_data(config.data)
     fit = width_for(config.model, budget, data.num_classes, data.image_size)
-    if _is_first_process():
+    if is_first_process():
         print(f"model.macs={budget:g}: model {config.model.name} has {fit}", flush=True)
     return config.model_copy(update={"model": at_width(config.model, fit.width)})
 
@@ -109,13 +110,9 @@ def run_config(values: dict) -> RunConfig:
 def warn_of_unused(runs: Iterable[RunConfig], overrides: Sequence[str] | None = None) -> None:
     """Warns of settings that were given and change none of the command's `runs`. `overrides`: None: those of the command."""
     given = HydraConfig.get().overrides.task if overrides is None else overrides
-    if _is_first_process():
+    if is_first_process():
         for line in unused_settings([override.key_or_group for override in parsed(given)], runs):
             warnings.warn(line, stacklevel=2)
-
-
-def _is_first_process() -> bool:
-    return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
@@ -211,6 +208,8 @@ def _nearest_key(key: str) -> str:
     known, (section, _, last) = known_keys(RunConfig), key.rpartition(".")
     if "resume" in last:  # a setting of most other trainers
         return "none is needed: the same command again continues a run"
+    if "pretrained" in last:  # timm's
+        return 'train.py begins with random weights; in Python, create_model("c", weights=<name or run>) has trained ones'
     if key in known:
         group, _, name = section.rpartition(".")
         chosen = f"{group}={name}" if group else f"{section}=<name>, which this command does not have"

@@ -9,6 +9,7 @@ from typing import TextIO, TypeVar
 
 from tqdm import tqdm
 
+from efficientconv.system import is_first_process
 from efficientconv.text import duration
 
 LINE_S = 30.0  # between lines where there is no terminal
@@ -23,15 +24,14 @@ class Progress:
         with Progress("preparing", 1000, "images") as progress:
             progress.update(16)
 
-    The rate is that of all units since the start.
+    The rate is that of all units since the start. Of the processes that torchrun started, only the first shows it.
     """
 
-    def __init__(
-        self, title: str, total: int, unit: str = "images", done: int = 0, lines: TextIO | None = None, show: bool = True
-    ):
-        self.title, self.total, self.unit, self.done, self.lines, self.show = title, total, unit, done, lines, show
+    def __init__(self, title: str, total: int, unit: str = "images", done: int = 0, lines: TextIO | None = None):
+        self.title, self.total, self.unit, self.done, self.lines = title, total, unit, done, lines
+        self.show = is_first_process()
         self.bar = tqdm(
-            total=total, initial=done, desc=title, unit=f" {unit}", disable=None if show else True, leave=False,
+            total=total, initial=done, desc=title, unit=f" {unit}", disable=None if self.show else True, leave=False,
             dynamic_ncols=True, colour=None if os.environ.get("NO_COLOR") else "green",
         )  # fmt: skip
         self.start = time.monotonic()

@@ -1,4 +1,4 @@
-"""Calls that macOS and Windows lack, with their substitutes.
+"""What the system says of this process and its machine; calls that macOS and Windows lack have substitutes.
 
 Locks and folders are in files.py, signals in signals.py, kernels in native/build.py, kept memory in engine/device.py.
 """
@@ -8,6 +8,11 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+
+
+def is_first_process() -> bool:
+    """Whether this is the first of the processes that torchrun started, or a process without torchrun."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def cores() -> int:

@@ -3,7 +3,7 @@
     python scripts/gpu_day.py --plan                   lists the stages, their states and their time limits
     python scripts/gpu_day.py                          measures the stages that are not done
     python scripts/gpu_day.py --only models,compiled   measures only these stages
-    python scripts/gpu_day.py --only models --again    measures it again, although it is done
+    python scripts/gpu_day.py --only models --again    measures the stage again, although it is done
     python scripts/gpu_day.py --tiny                   tries the stages with tiny networks; a CPU is enough
     python scripts/gpu_day.py --pages                  writes the pages again from the results; needs no GPU
 
@@ -45,9 +45,9 @@ from efficientconv.arguments import require_writable
 from efficientconv.engine.device import choose_device
 from efficientconv.errors import UserError, did_you_mean
 from efficientconv.gpu_day.day import TINY, Day, Outcome
+from efficientconv.gpu_day.report.page import write_page
 from efficientconv.gpu_day.stages import BY_NAME, STAGES, Stage
 from efficientconv.info import cpu_name
-from efficientconv.results.gpu_page import write_page
 from efficientconv.results.table import Table
 
 

@@ -61,6 +61,7 @@ SETTINGS = [
     ("several values", ["seed=0,1"], "seed=0,1: several values are for train.py -m"),
     ("key without its section", ["batch_size=3"], "unknown key 'batch_size': train.py has trainer.global_batch_size; the"),
     ("key of other trainers", ["trainer.resume=true"], "'trainer.resume': none is needed: the same command again continues"),
+    ("timm's key", ["pretrained=true"], "'pretrained': train.py begins with random weights; in Python, create"),
     ("misspelt group", ["modle=c"], "unknown key 'modle': train.py has model; the option --cfg job"),
     ("unknown section", ["optimizer.lr=1"], "unknown key 'optimizer.lr': train.py has optim.lr; the option --cfg job"),
     ("out of range", ["optim.lr=-1"], "optim.lr: input should be greater than 0, got -1"),

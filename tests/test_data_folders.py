@@ -29,6 +29,14 @@ def test_small_folder_is_held_in_memory(tmp_path):
     assert np.array_equal(data.train.images[4].permute(1, 2, 0), expected)
 
 
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_of_torchruns_processes_only_the_first_shows_that_it_decodes(rank, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setattr("efficientconv.progress.LINE_S", 0.0)
+    load_data(config("folder", root=small_tree(tmp_path), val_fraction=0.0))
+    assert ("decoding: 6/6 images" in capsys.readouterr().out) == (rank == "0")
+
+
 def test_nested_upper_case_and_hidden_files(tmp_path):
     root = tree(tmp_path, "train/a/deep/er/1.JPG", "train/a/2.Png", "train/b/1.png", "val/b/1.png")
     (tmp_path / "train/a/notes.txt").write_text("not an image")

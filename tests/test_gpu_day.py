@@ -20,10 +20,10 @@ from efficientconv.gpu_day.bench import Bench
 from efficientconv.gpu_day.correctness import ROUNDINGS, logits
 from efficientconv.gpu_day.day import Day, Outcome
 from efficientconv.gpu_day.operations import operations
+from efficientconv.gpu_day.report.measured_steps import share_of_layer, steps_of
+from efficientconv.gpu_day.report.page import write_page
+from efficientconv.gpu_day.report.reading import reading, verdict
 from efficientconv.gpu_day.stages import BY_NAME, STAGES, Stage
-from efficientconv.results.gpu_page import write_page
-from efficientconv.results.gpu_reading import reading, verdict
-from efficientconv.results.gpu_steps import share_of_layer, steps_of
 from efficientconv.roofline.machine import MACHINES
 
 BENCH = Bench(torch.device("cpu"), tiny=True)
@@ -275,7 +275,7 @@ def test_what_the_bundle_leaves_out_is_not_missed():
     assert packed < pinned
     left_out = sorted(pinned - packed - {"torch", "torchvision"})
     names = [{"scikit-learn": "sklearn", "adjusttext": "adjustText"}.get(name, name.replace("-", "_")) for name in left_out]
-    imports = "efficientconv.gpu_day.job, efficientconv.results.gpu_page, efficientconv.cli, efficientconv.engine.run"
+    imports = "efficientconv.gpu_day.job, efficientconv.gpu_day.report.page, efficientconv.cli, efficientconv.engine.run"
     blocked = f"import sys; sys.modules.update(dict.fromkeys({names + ['joblib']})); import {imports}"
     done = subprocess.run([sys.executable, "-c", blocked], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

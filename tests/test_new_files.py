@@ -92,7 +92,7 @@ def python(project: Path, *args: object) -> str:
 
 
 def layers_and_table(project: Path) -> tuple[list[str], str]:
-    code = "from efficientconv.layers import LAYERS; from efficientconv.results.readme import layers; "
+    code = "import sys; sys.path.append('scripts'); from efficientconv.layers import LAYERS; from readme import layers;"
     names, table = python(project, "-c", f"{code} print(*LAYERS.names()); print(layers())").split("\n", 1)
     return names.split(), table
 

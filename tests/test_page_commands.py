@@ -22,6 +22,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.core.plugins import Plugins
 from hydra.plugins.completion_plugin import CompletionPlugin
+from readme import pages
 from tensorboard.program import TensorBoard
 
 import efficientconv
@@ -33,7 +34,6 @@ from efficientconv.data import DATA_SETS, FILE_SETS
 from efficientconv.files import CONFIG_DIR
 from efficientconv.layers import LAYERS
 from efficientconv.models.zoo import REGISTERED
-from efficientconv.results.readme import pages
 from efficientconv.validation import validate
 from report_pages import CHROMIUMS
 

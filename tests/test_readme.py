@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from readme import BLOCK, TABLES, layers, pages, updated
 
 from conftest import ROOT
 from efficientconv import count, create_model
@@ -19,7 +20,6 @@ from efficientconv.data_settings import data_settings
 from efficientconv.errors import UserError
 from efficientconv.layers import SICConv2d
 from efficientconv.results.findings import findings
-from efficientconv.results.readme import BLOCK, TABLES, layers, pages, updated
 
 TEXTS = {str(path.relative_to(ROOT)): path.read_text() for path in pages()}
 EACH_PAGE = pytest.mark.parametrize("page", TEXTS)

@@ -47,7 +47,7 @@ class Reporter:
             print(*lines, sep="\n", flush=True)
 
     def epoch(self, title: str, steps: int, done: int, later: int) -> EpochProgress:
-        return EpochProgress(title, steps, done, later, show=self.is_main)
+        return EpochProgress(title, steps, done, later)
 
     def beat(self, step: int, progress: Callable[[], dict]) -> None:
         """Writes the state of a running run, at most every HEARTBEAT_S. `progress` is called only then: it may be slow."""
@@ -72,14 +72,14 @@ class Reporter:
 class EpochProgress(Progress):
     """Shows loss, top-1, images per second and the time left of the run.
 
-        with EpochProgress("epoch 3/10", steps, done, later, show=True) as progress:
+        with EpochProgress("epoch 3/10", steps, done, later) as progress:
             progress.step(meter)
 
     later: steps of the epochs that follow, for the time left of the run.
     """
 
-    def __init__(self, title: str, steps: int, done: int, later: int, show: bool):
-        super().__init__(title, steps, "steps", done, show=show)
+    def __init__(self, title: str, steps: int, done: int, later: int):
+        super().__init__(title, steps, "steps", done)
         self.later = later
 
     def step(self, meter: Meter) -> None:

@@ -70,7 +70,7 @@ class Bench:
         layout = settings.pop("layout", self.layout)
         before = held_bytes(lambda: None, self.device)
         trainer = self.trainer(name, layout, **settings)
-        job = steps(trainer, layout)
+        job = steps(trainer, name, layout)
         started = time.perf_counter()
         job()
         self._wait()
@@ -114,16 +114,16 @@ class Bench:
 
 
 def pixels(name: str, layout: str) -> int:
+    """The side of the images of the model `name`."""
     return image_size_of(model_config(name), LAYOUTS[layout][1])
 
 
 class OneBatch:
     """A loader that repeats the same random images on the device, so that only the step is measured."""
 
-    def __init__(self, trainer: Trainer, layout: str):
+    def __init__(self, trainer: Trainer, name: str, layout: str):
         batch = trainer.config.global_batch_size // trainer.config.accumulation_steps
-        classes, _ = LAYOUTS[layout]
-        size = 32 if layout == "cifar" else 221
+        classes, size = LAYOUTS[layout][0], pixels(name, layout)
         memory_format = torch.channels_last if trainer.config.channels_last else torch.contiguous_format
         noise = torch.Generator().manual_seed(0)
         images = torch.randn(batch, 3, size, size, generator=noise)
@@ -136,7 +136,7 @@ class OneBatch:
             yield self.images, self.labels
 
 
-def steps(trainer: Trainer, layout: str) -> Callable[[], None]:
-    """A function that makes one training step at each call."""
-    epoch = trainer.train_epoch(OneBatch(trainer, layout), 0)  # type: ignore[arg-type]  # it reads the batches alone
+def steps(trainer: Trainer, name: str, layout: str) -> Callable[[], None]:
+    """A function that makes one training step of the model `name` at each call."""
+    epoch = trainer.train_epoch(OneBatch(trainer, name, layout), 0)  # type: ignore[arg-type]  # it reads the batches alone
     return lambda: next(epoch)

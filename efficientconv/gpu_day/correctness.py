@@ -50,7 +50,7 @@ def logits(device: torch.device, name: str, precision: str, trained: int = 1, **
     trainer = bench.trainer(name, LAYOUT, precision="fp32" if precision == "float64" else precision, **settings)
     set_backend(trainer.model.to(dtype), "reference")
     trainer.model.head.dropout.p = 0.0  # devices draw different random numbers
-    _train(trainer, trained)
+    _train(trainer, name, trained)
     noise = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         return trainer.model.eval()(noise.to(device, dtype)).double().cpu()
@@ -73,11 +73,11 @@ def twice(bench: Bench) -> Iterator[Row]:
 
 def _trained(device: torch.device, name: str) -> dict[str, Tensor]:
     trainer = Bench(device, tiny=True).trainer(name, LAYOUT)
-    _train(trainer, STEPS)
+    _train(trainer, name, STEPS)
     return trainer.model.state_dict()
 
 
-def _train(trainer: Trainer, number: int) -> None:
-    step = steps(trainer, LAYOUT)
+def _train(trainer: Trainer, name: str, number: int) -> None:
+    step = steps(trainer, name, LAYOUT)
     for _ in range(number):
         step()

@@ -9,13 +9,12 @@ import torch
 
 from efficientconv.data.augment import Mixing
 from efficientconv.engine.device import set_tf32
-from efficientconv.gpu_day.bench import Bench, Row, steps
+from efficientconv.gpu_day.bench import Bench, Row, pixels, steps
 from efficientconv.roofline.work import Work
 
 KERNELS = 15  # the number of kernels in a profile, the longest first
 SETTING_KEYS = ("model", "layout", "batch", "precision", "ms_per_step", "ms_low", "ms_high", "peak_mb")
 NUM_IMAGES = 4096  # the images from which mixing draws
-SIDE = 221  # pixels of a mixed image
 
 
 def models(bench: Bench) -> Iterator[Row]:
@@ -61,7 +60,7 @@ def _mixing(bench: Bench) -> Row:
     """The time of mixup and cutmix of a batch alone."""
     mixing = Mixing(0.2, 1.0, num_classes=10)
     draws, indices = mixing.draws(0, 0, NUM_IMAGES), torch.arange(bench.batch).numpy()
-    size = 32 if bench.tiny else SIDE
+    size = pixels("c", bench.layout)
     images = torch.zeros(bench.batch, 3, size, size, device=bench.device)
     labels = torch.zeros(bench.batch, dtype=torch.int64, device=bench.device)
     time = bench.spread(lambda: mixing(images, labels, draws, indices))
@@ -72,13 +71,13 @@ def _mixing(bench: Bench) -> Row:
 
 def least_mixing(batch: int) -> Work:
     """Each image is read once and written once, in float32."""
-    return Work("elementwise", 0, 2 * 4 * batch * 3 * SIDE**2)
+    return Work("elementwise", 0, 2 * 4 * batch * 3 * pixels("c", "imagenet") ** 2)
 
 
 def profiles(bench: Bench) -> Iterator[Row]:
     """The kernels of a step and their times."""
     for name in bench.models("ck"):
-        kernels = bench.kernels(steps(bench.trainer(name, bench.layout), bench.layout))
+        kernels = bench.kernels(steps(bench.trainer(name, bench.layout), name, bench.layout))
         whole_ms = sum(kernel.ms for kernel in kernels)
         for kernel in kernels[:KERNELS]:
             yield {

@@ -15,7 +15,7 @@ fit raise the errors of torch.nn.functional.conv2d.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -86,59 +86,70 @@ def in_order(y: Tensor, x: Tensor) -> Tensor:
     return y.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
-def convolution(name: str, reference: Callable, gradients: Callable, weights: str, rest: str, between: int = 0) -> None:
+def convolution(name: str, reference: Callable, gradients: Callable, weights: str, rest: str, kept: int = 0) -> None:
     """Registers an operator x, weights, rest -> y, its gradients, and the layer around it.
 
     Args:
-        gradients: takes the gradient of y, the operator's arguments, and `wanted`: which gradients of x and of the weights
-            are computed; the others may be None.
-        between: number of tensors that `reference` returns after y, and that `gradients` takes after the weights.
+        gradients: takes the gradient of y, x, the weights, the kept tensors, the rest, and `wanted`: which gradients of x
+            and of the weights are computed; the others may be None.
+        kept: number of tensors that `reference` returns after y, for the gradients.
     """
     CONVOLUTIONS[name] = reference
     tensors = 1 + weights.count("Tensor")
-    cells = "".join(f", Tensor cells{i}" for i in range(between))
-    library.define(f"{name}(Tensor x, {weights}, {rest}) -> ({', '.join(['Tensor'] * (1 + between))})")
-    given = f"Tensor grad, Tensor x, {weights}{cells}, {rest}, bool[{tensors}] wanted"
-    library.define(f"{name}_backward({given}) -> ({', '.join(['Tensor'] * tensors)})")
-    whole, backward = f"efficientconv::{name}", getattr(ops, f"{name}_backward")
+    whole, backward = f"efficientconv::{name}", f"{name}_backward"
+    library.define(f"{name}(Tensor x, {weights}, {rest}) -> ({', '.join(['Tensor'] * (1 + kept))})")
+    given = "".join(f", Tensor kept{i}" for i in range(kept))
+    library.define(
+        f"{backward}(Tensor grad, Tensor x, {weights}{given}, {rest}, bool[{tensors}] wanted) -> "
+        f"({', '.join(['Tensor'] * tensors)})"
+    )
+    made = _Convolution(reference, gradients, getattr(ops, backward), tensors, kept)
+    _implement(name, reference, "CompositeExplicitAutograd")
+    _implement(backward, made.gradients_of, "CompositeExplicitAutograd")
+    register_fake(whole, made.fake, lib=library)
+    register_fake(f"{whole}_backward", made.fake_gradients, lib=library)
+    register_autograd(whole, made.backward_of, setup_context=made.setup_context, lib=library)
+    _layer(name, f"Tensor x, {weights}, {rest}")
 
-    def fake(x: Tensor, *args: Any) -> Any:
-        found = reference(x, *args)
-        if not between:
+
+class _Convolution(NamedTuple):
+    """A convolution as tracers and autograd see it. `tensors`: the number of x and the weights, its first arguments."""
+
+    reference: Callable
+    gradients: Callable
+    backward: Callable  # the operator of the gradients
+    tensors: int
+    kept: int
+
+    def fake(self, x: Tensor, *args: Any) -> Any:
+        found = self.reference(x, *args)
+        if not self.kept:
             return in_order(found, x)
-        return in_order(found[0], x), *(cells.contiguous() for cells in found[1:])
+        return in_order(found[0], x), *(t.contiguous() for t in found[1:])
 
-    def fake_gradients(grad: Tensor, x: Tensor, *args: Any) -> tuple[Tensor | None, ...]:
-        found = in_order(torch.empty_like(x), x), *(torch.empty_like(w).contiguous() for w in args[: tensors - 1])
+    def fake_gradients(self, grad: Tensor, x: Tensor, *args: Any) -> tuple[Tensor | None, ...]:
+        weights = args[: self.tensors - 1]
+        found = in_order(torch.empty_like(x), x), *(torch.empty_like(w).contiguous() for w in weights)
         return tuple(g if wanted else None for g, wanted in zip(found, args[-1]))
 
-    def gradients_of(grad: Tensor, x: Tensor, *args: Any) -> tuple[Tensor | None, ...]:
-        batched = x.dim() == 4
-        if not batched:
-            cells = [t[None] for t in args[tensors - 1 : tensors - 1 + between]]
-            args = (*args[: tensors - 1], *cells, *args[tensors - 1 + between :])
-        found = gradients(grad if batched else grad[None], x if batched else x[None], *args)
-        grad_x, *others = (g if wanted else None for g, wanted in zip(found, args[-1]))
-        if grad_x is not None:
-            grad_x = in_order(grad_x if batched else grad_x[0], x)
-        return grad_x, *(g if g is None else g.contiguous() for g in others)
+    def gradients_of(self, grad: Tensor, x: Tensor, *args: Any) -> tuple[Tensor | None, ...]:
+        if x.dim() == 3:
+            first, last = self.tensors - 1, self.tensors - 1 + self.kept
+            kept = (t[None] for t in args[first:last])
+            grad_x, *others = self.gradients_of(grad[None], x[None], *args[:first], *kept, *args[last:])
+            return grad_x if grad_x is None else in_order(grad_x[0], x), *others
+        grad_x, *others = (g if wanted else None for g, wanted in zip(self.gradients(grad, x, *args), args[-1]))
+        return grad_x if grad_x is None else in_order(grad_x, x), *(g if g is None else g.contiguous() for g in others)
 
-    def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
-        cells = output[1:] if between else ()
-        ctx.save_for_backward(*inputs[:tensors], *cells)
-        ctx.mark_non_differentiable(*cells)
-        ctx.rest = inputs[tensors:]
+    def setup_context(self, ctx: Any, inputs: tuple, output: Any) -> None:
+        kept = output[1:] if self.kept else ()
+        ctx.save_for_backward(*inputs[: self.tensors], *kept)
+        ctx.mark_non_differentiable(*kept)
+        ctx.rest = inputs[self.tensors :]
 
-    def backward_of(ctx: Any, grad: Tensor, *_: Any) -> tuple:
-        wanted = ctx.needs_input_grad[:tensors]
-        return (*backward(grad, *ctx.saved_tensors, *ctx.rest, wanted), *[None] * len(ctx.rest))
-
-    _implement(name, reference, "CompositeExplicitAutograd")
-    _implement(f"{name}_backward", gradients_of, "CompositeExplicitAutograd")
-    register_fake(whole, fake, lib=library)
-    register_fake(f"{whole}_backward", fake_gradients, lib=library)
-    register_autograd(whole, backward_of, setup_context=setup_context, lib=library)
-    _layer(name, f"Tensor x, {weights}, {rest}")
+    def backward_of(self, ctx: Any, grad: Tensor, *_: Any) -> tuple:
+        wanted = ctx.needs_input_grad[: self.tensors]
+        return (*self.backward(grad, *ctx.saved_tensors, *ctx.rest, wanted), *[None] * len(ctx.rest))
 
 
 END = (

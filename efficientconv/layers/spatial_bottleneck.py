@@ -47,7 +47,7 @@ def _spatial_bottleneck_backward(
 
 convolution(
     "spatial_bottleneck", _spatial_bottleneck, _spatial_bottleneck_backward,
-    "Tensor reduction, Tensor projection, Tensor expansion", "int stride, int padding", between=2,
+    "Tensor reduction, Tensor projection, Tensor expansion", "int stride, int padding", kept=2,
 )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ def training_cost_table(complexity: Sequence[Row], benchmarks: Sequence[Row]) ->
         Column("tier", lambda row: row[0]),
         Column("what", lambda row: row[1]),
         Column("PFLOP", lambda row: row[2] / 1e15, _short),
-        Column(f"GPU hours, if it sustains {GPU_TFLOPS:g} TFLOP/s", lambda row: row[2] / GPU_TFLOPS / 3.6e15, _short),
+        Column(f"GPU hours at {GPU_TFLOPS:g} TFLOP/s", lambda row: row[2] / GPU_TFLOPS / 3.6e15, _short),
         Column("days on two CPU cores", lambda row: row[3], _short),
     ]).markdown()  # fmt: skip
 

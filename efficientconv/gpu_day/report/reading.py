@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 
-from efficientconv.results.gpu_operations import share
-from efficientconv.results.gpu_steps import IN_REFERENCE, IN_TRITON, MeasuredStep
+from efficientconv.gpu_day.report.measured_steps import IN_REFERENCE, IN_TRITON, MeasuredStep
+from efficientconv.gpu_day.report.operations import share
 from efficientconv.results.table import grouped
 from efficientconv.roofline.expect import BASELINE
 from efficientconv.roofline.machine import Machine

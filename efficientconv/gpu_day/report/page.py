@@ -9,17 +9,15 @@ from pathlib import Path
 
 from efficientconv.gpu_day.bench import Row
 from efficientconv.gpu_day.day import TINY, Day, Outcome
+from efficientconv.gpu_day.report import measured_steps, operations
+from efficientconv.gpu_day.report.reading import of_c, reading, verdict
 from efficientconv.gpu_day.stages import STAGES, Stage
-from efficientconv.results import gpu_operations, gpu_steps
-from efficientconv.results.gpu_reading import of_c, reading, verdict
 from efficientconv.results.pages import page, write_files
 from efficientconv.results.pictures import Picture
 from efficientconv.results.table import Column, Table
 from efficientconv.roofline.expect import BASELINE
 from efficientconv.roofline.machine import MACHINES, Machine, machine_of
 
-OF_STEPS = ("models", "compiled", "small_images", "triton_models")
-SAID_ABOVE = ("layout", "precision", "maps")  # stand above a table of models instead of in its columns
 # a row's second time, by which time of the row it stands for: its share of the limit stands in the same cell
 SECOND_TIMES = {"ms_per_step_deterministic": "ms_per_step", "ms_of_kernels": "ms"}
 UNITS = {"ms": "ms", "percent": "%", "macs": "MACs", "mb": "MB", "s": "s"}
@@ -32,6 +30,18 @@ all steps. Held in all: the device's memory that torch takes, with torch's pools
 ABOUT_KERNELS = """\
 No limit is counted for a kernel alone. The share of the limit of the whole step stands under `models`, that of each kind of
 operation under `operations`."""
+
+# By stage: what stands above and below its table, and the share of the limit that a time of a row reaches.
+OF_STEPS = ("models", "compiled", "small_images", "triton_models")
+OF_MODELS = ("settings", "twice", "inference")
+ABOVE = {
+    **dict.fromkeys(OF_STEPS, "Layout {layout}, {batch} images a step, {precision}."),
+    **dict.fromkeys(OF_MODELS, "Layout {layout}, {precision} where nothing else is said."),
+    "triton_layers": "Maps of {maps}, training, bf16.",
+}
+SAID_ABOVE = ("layout", "precision", "maps")  # are no columns in a table with shares
+BELOW = {"models": ABOUT_STEPS, "profiles": ABOUT_KERNELS}
+SHARES = {**dict.fromkeys(OF_MODELS, measured_steps.share_of_limit), "triton_layers": measured_steps.share_of_layer}
 
 
 class Measured:
@@ -47,9 +57,9 @@ class Measured:
         return {stage.name: outcome.rows for stage, outcome in self.outcomes if outcome.rows}
 
     @cached_property
-    def steps(self) -> list[gpu_steps.MeasuredStep]:
+    def steps(self) -> list[measured_steps.MeasuredStep]:
         """The step of each model and each way of running it, from the last stage that measured it."""
-        found = gpu_steps.steps_of(self.rows_of_steps, self.rows_of_steps, self.machine)
+        found = measured_steps.steps_of(self.rows_of_steps, self.rows_of_steps, self.machine)
         return list({(step.layout, step.model, step.run): step for step in found}.values())
 
     @cached_property
@@ -76,15 +86,15 @@ class Measured:
     @property
     def told(self) -> list[str]:
         sentences = "\n".join(f"- {sentence}" for sentence in reading(self.rows, self.steps, self.machine))
-        return [sentences, *(table.markdown() for table in gpu_steps.over_a_tables(self.steps))]
+        return [sentences, *(table.markdown() for table in measured_steps.over_a_tables(self.steps))]
 
     @property
     def pictures(self) -> dict[str, Picture]:
         pictures = {}
         if any(step.over_a and step.model != BASELINE for step in self.steps):
-            pictures["time_against_macs"] = gpu_steps.plot(self.steps)
+            pictures["time_against_macs"] = measured_steps.plot(self.steps)
         if self.machine and "operations" in self.rows:
-            pictures["operations"] = gpu_operations.plot(self.rows["operations"], self.machine)
+            pictures["operations"] = operations.plot(self.rows["operations"], self.machine)
         return pictures
 
 
@@ -125,25 +135,21 @@ def measured_in(gpus: Path) -> list[Measured]:
 def _section(stage: Stage, outcome: Outcome, found: Measured) -> list[str]:
     reason, commit = f" ({outcome.reason})" if outcome.reason else "", outcome.environment.get("git_commit") or "unknown"
     heading = [f"## {stage.name}: {stage.about}", f"{outcome.state}{reason}, {outcome.seconds:g} s, commit {commit[:12]}."]
-    rows, after = outcome.rows, []
-    if not rows:
+    if not outcome.rows:
         return heading
-    if stage.name in OF_STEPS:
-        heading.append(f"Layout {rows[0]['layout']}, {rows[0]['batch']} images a step, {rows[0]['precision']}.")
-        after = [ABOUT_STEPS] if stage.name == OF_STEPS[0] else []
-        table = Table(gpu_steps.steps_of(rows, found.rows_of_steps, found.machine), gpu_steps.COLUMNS)
-    elif stage.name == "operations":
-        table = gpu_operations.table(rows, found.machine)
-    elif rows[0].keys() >= {"model", "layout", "precision"}:
-        heading.append(f"Layout {rows[0]['layout']}, {rows[0]['precision']} where nothing else is said.")
-        table = _with_shares(rows, gpu_steps.share_of_limit, found.machine)
-    elif rows[0].keys() >= {"model", "maps", "pass"}:
-        heading.append(f"Maps of {rows[0]['maps']}, training, bf16.")
-        table = _with_shares(rows, gpu_steps.share_of_layer, found.machine)
-    else:
-        table = Table(rows, [_column(key) for key in rows[0]])
-        after = [ABOUT_KERNELS] if stage.name == "profiles" else []
-    return [*heading, table.markdown(), *after]
+    above = ABOVE.get(stage.name, "").format_map(outcome.rows[0])
+    parts = [*heading, above, _table(stage.name, outcome.rows, found).markdown(), BELOW.get(stage.name)]
+    return [part for part in parts if part]
+
+
+def _table(stage: str, rows: list[Row], found: Measured) -> Table:
+    if stage in OF_STEPS:
+        return Table(measured_steps.steps_of(rows, found.rows_of_steps, found.machine), measured_steps.COLUMNS)
+    if stage == "operations":
+        return operations.table(rows, found.machine)
+    if stage in SHARES:
+        return _with_shares(rows, SHARES[stage], found.machine)
+    return Table(rows, [_column(key) for key in rows[0]])
 
 
 def _with_shares(rows: list[Row], share: Callable[[Row, Machine | None], float | None], machine: Machine | None) -> Table:
