@@ -26,6 +26,12 @@ from efficientconv.benchmark import FORMATS, MODELS, PASSES, SHAPES
 from efficientconv.help import parser_for
 from efficientconv.signals import guarded, leave_on_signals
 
+# options that a benchmark does not use: its page would state them beside figures that they have not changed
+UNUSED = {
+    "layers": ("models", "width"), "models": (), "peers": ("device", "backend", "precision", "passes", "width"),
+    "kernels": ("device", "backend", "precision", "width"),
+}  # fmt: skip
+
 
 def parse_args() -> argparse.Namespace:
     parser = parser_for(__doc__)
@@ -38,10 +44,21 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--layout", choices=tuple(SHAPES), action="append", help="shapes of the network (default: both)")
     parser.add_argument("--batch", type=positive, action="append", help="images of a batch (default: 1 and 16)")
     parser.add_argument("--passes", choices=PASSES, action="append", help="default: both; training is forward and backward")
-    parser.add_argument("--models", default=MODELS, help=f"letters of the models (default: {MODELS})")
+    parser.add_argument("--models", type=letters, default=MODELS, help=f"letters of the models (default: {MODELS})")
     parser.add_argument("--width", type=float, default=1.0, help="factor of the models' channels (default: 1)")
     parser.add_argument("--output-dir", type=Path, default=ROOT / "results", help="folder of the files (default: results)")
-    return parser.parse_args()
+    args = parser.parse_args()
+    for option in UNUSED[args.what]:
+        if getattr(args, option) != parser.get_default(option):
+            parser.error(f"--{option} has no effect on {args.what}; leave it out")
+    return args
+
+
+def letters(text: str) -> str:
+    """The letters of models, each once. Raises ArgumentTypeError."""
+    if not text:
+        raise argparse.ArgumentTypeError(f"give letters of models, for example {MODELS[:3]}")
+    return "".join(dict.fromkeys(text))
 
 
 if __name__ == "__main__":
@@ -55,6 +72,7 @@ from efficientconv.arguments import require_writable
 from efficientconv.benchmark import ablation, ablation_report, peers, peers_report, report, subjects
 from efficientconv.engine.device import choose_device, keep_freed_memory
 from efficientconv.errors import UserError
+from efficientconv.models import model_config
 from efficientconv.native.cache import BuildError
 from efficientconv.results.pages import made_by
 from efficientconv.results.table import Row
@@ -65,6 +83,8 @@ from efficientconv.timing import measure, peak_bytes
 def main() -> None:
     args = parse_args()
     require_writable(args.output_dir)
+    for name in args.models:
+        model_config(name)  # refuses an unknown one now, before minutes of compiling and measuring
     torch.set_num_threads(args.threads or torch.get_num_threads())
     if args.what == "peers":
         run_peers(args)

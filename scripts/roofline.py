@@ -11,6 +11,7 @@ are guesses.
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -22,6 +23,7 @@ if __name__ == "__main__":
     leave_on_signals()
     answer_help("roofline")  # now: the imports take seconds
 
+from hydra.core.hydra_config import HydraConfig
 from pydantic import Field
 
 from efficientconv import cli
@@ -62,8 +64,14 @@ def main(values: dict) -> None:
     if order.model is None:
         folder = Path(order.output_dir or ROOT / "results")
         require_writable(folder)
-        for path in roofline_table.write(found, folder, "python scripts/roofline.py"):
+        for path in roofline_table.write(found, folder, command()):
             print(f"wrote {path}")
+
+
+def command() -> str:
+    """The command as typed, but for the folder of the files."""
+    given = [setting for setting in HydraConfig.get().overrides.task if not setting.startswith("output_dir=")]
+    return shlex.join(["python", "scripts/roofline.py", *given])
 
 
 def devices(name: str | None) -> list[str]:

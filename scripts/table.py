@@ -34,7 +34,6 @@ if __name__ == "__main__":
     parse_args()  # a mistake and --help are answered now: the imports take seconds
 
 from efficientconv.errors import UserError
-from efficientconv.files import refused_in_one_line
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.pages import page, write_files
 from efficientconv.results.record import RunRecord
@@ -57,8 +56,7 @@ def main() -> None:
 
     text = page(f"# {args.title}" if args.title else "", *args.note, table.markdown(), TIMES)
     files: dict[str, str | bytes] = {".md": text, ".csv": table.csv(), **plot(points_of(records), title, FIGURES["macs"])}
-    with refused_in_one_line(f"write {output}.*", "choose another --output"):
-        written = write_files(output.parent, {output.name + ending: content for ending, content in files.items()})
+    written = write_files(output.parent, {output.name + ending: content for ending, content in files.items()})
     print(f"wrote {', '.join(map(str, written))}")
 
 

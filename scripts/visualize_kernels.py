@@ -43,15 +43,9 @@ def main(values: dict) -> None:
     runs = labelled([kernels_of_run(folder) for folder in folders])
     picture = picture_path(config.output, folders[0], list(runs))
     tables = [folder / "kernels.csv" for folder in folders]
-    try:
-        write_files(picture.parent, {picture.name: draw_kernels(runs)})
-        for folder, run in zip(folders, runs.values()):
-            write_files(folder, {"kernels.csv": kernel_table(run).csv()})
-    except OSError as error:
-        raise UserError(
-            f"cannot write {picture} and kernels.csv of each run ({error.strerror}); choose an output and run folders that "
-            "can be written to"
-        ) from None
+    write_files(picture.parent, {picture.name: draw_kernels(runs)})
+    for folder, run in zip(folders, runs.values()):
+        write_files(folder, {"kernels.csv": kernel_table(run).csv()})
     print(f"{summary_table(runs).text()}\n\n{LEGEND}\n\npicture: {picture}\ntable:   {', '.join(map(str, tables))}")
     if picture == folders[0] / "kernels.png" and (folders[0] / "wandb.json").exists():
         print(f"into its W&B run: python scripts/track.py {folders[0]}")

@@ -123,6 +123,25 @@ def test_kernels_without_an_optimization_are_the_same_c_plus_plus_but_for_a_line
         assert text.count(optimization.line) == 1 and optimization.line != optimization.without
 
 
+@pytest.mark.parametrize(
+    ("order", "words"),
+    [("peers --precision bf16", "--precision has no effect on peers"), ("layers --width 0.25", "--width has no effect"),
+     ("models --models", "give letters of models"), ("kernels --models cz", "unknown model 'z'")],
+)  # fmt: skip
+def test_what_cannot_be_measured_is_refused_at_once(order: str, words: str, tmp_path: Path):
+    arguments = [*order.split(), ""] if order.endswith("--models") else order.split()
+    done = command("scripts/benchmark.py", *arguments, "--output-dir", tmp_path)
+    assert done.returncode == 2 and words in done.stderr and "compiling" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_page_that_cannot_be_written_is_one_line(tmp_path: Path):
+    (tmp_path / "complexity.csv").mkdir()
+    done = command("scripts/complexity.py", "--layout", "cifar", "--output-dir", tmp_path)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith(f"error: cannot write complexity.csv and claims.csv into {tmp_path} (Is a directory: ")
+
+
 @pytest.mark.skipif(build.failure() is not None, reason="no native kernels")
 def test_variants_of_the_kernels_are_measured_on_whole_models(tmp_path: Path, monkeypatch):
     """With a variant that leaves nothing out, so that nothing needs to be compiled."""

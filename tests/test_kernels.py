@@ -237,7 +237,7 @@ def test_runs_of_one_model_go_by_the_names_of_their_folders(runs):
     ("args", "message"),
     [
         (["run={c}", "against=nowhere"], "nowhere is no run folder"),
-        (["run={c}", "output={c}/config.yaml/kernels.png"], "cannot write {c}/config.yaml/kernels.png and kernels.csv"),
+        (["run={c}", "output={c}/config.yaml/kernels.png"], "cannot write kernels.png into {c}/config.yaml ("),
     ],
 )
 def test_a_mistake_is_one_line(args, message, runs):

@@ -183,7 +183,8 @@ def test_a_model_is_printed_and_all_are_written(tmp_path: Path):
     assert all(float(row["expected_time_over_a"]) == 1 for row in rows if row["model"] == "a")
     assert all(float(row["limit_ms_per_step"]) < float(row["expected_ms_per_step"]) for row in rows)
     assert {row["binds"] for row in rows if row["execution"] == "eager"} == {"host"}  # images of 32 x 32, 8 of them
-    assert "**Expected, not measured.**" in (tmp_path / "roofline.md").read_text()
+    page = (tmp_path / "roofline.md").read_text()
+    assert "**Expected, not measured.**" in page and "`python scripts/roofline.py batch=8 images=cifar`" in page
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from efficientconv.files import write_atomically
+from efficientconv.files import make_folder, refused_in_one_line, write_atomically
 from efficientconv.info import git_state, short_commit
 from efficientconv.results.table import Column, Row, Table, grouped
 
@@ -34,8 +34,9 @@ def write_report(path: Path, rows: Sequence[Row], *parts: str) -> str:
 
 
 def write_files(folder: Path, files: Mapping[str, str | bytes]) -> list[Path]:
-    """Writes files, which are given by name, into `folder`. Returns their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        write_atomically(folder / name, content.encode() if isinstance(content, str) else content)
+    """Writes files, which are given by name, into `folder`. Returns their paths. Raises UserError."""
+    with refused_in_one_line(f"write {' and '.join(files)} into {folder}", "make that possible and start it again"):
+        make_folder(folder)
+        for name, content in files.items():
+            write_atomically(folder / name, content.encode() if isinstance(content, str) else content)
     return [folder / name for name in files]
