@@ -139,7 +139,7 @@ def test_a_page_that_cannot_be_written_is_one_line(tmp_path: Path):
     (tmp_path / "complexity.csv").mkdir()
     done = command("scripts/complexity.py", "--layout", "cifar", "--output-dir", tmp_path)
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
-    assert done.stderr.startswith(f"error: cannot write complexity.csv and claims.csv into {tmp_path} (Is a directory: ")
+    assert done.stderr.startswith(f"error: cannot write complexity.csv, claims.csv into {tmp_path} (Is a directory: ")
 
 
 @pytest.mark.skipif(build.failure() is not None, reason="no native kernels")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+from multiprocessing import get_context
+from pathlib import Path
 
 import pytest
 import torch
@@ -405,3 +407,17 @@ def test_a_frozen_network_computes_in_float32_under_autocast(model: str):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             frozen(images)
     assert seen[0].dtype == torch.float32 and torch.equal(*seen) and len(calls) == 2
+
+
+def _save_logits(network: nn.Module, x: Tensor, path: Path) -> None:
+    torch.save(network(x), path)
+
+
+def test_a_spawned_process_takes_a_frozen_network(tmp_path: Path):
+    """Such a process gets tensors by descriptors of files, which must be open until the process has started."""
+    network, x = ec.create_model("a", num_classes=10, layout="cifar", width=0.125).eval(), torch.randn(2, 3, 32, 32)
+    frozen = ec.freeze(network)
+    process = get_context("spawn").Process(target=_save_logits, args=(frozen, x, tmp_path / "logits"))
+    process.start()
+    process.join(300)
+    torch.testing.assert_close(torch.load(tmp_path / "logits"), frozen(x))

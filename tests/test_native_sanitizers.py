@@ -41,11 +41,10 @@ def write_cases(path: Path) -> None:
         for channels, kernel, multiplier, outputs, weights, topology in cases():
             dims, connections, anchor = as_arguments(topology)
             for images, height, width in MAPS:
-                for cell, padding in ((1, 0), (2, 0), (2, 1), (3, 2)):
-                    head = [images, channels, height, width, kernel, multiplier, outputs, weights, cell, padding]
-                    for array in (head, dims, connections, [anchor == "corner"]):
-                        values = np.asarray(array, dtype=np.int32).ravel()
-                        file.write(np.int32(values.size).tobytes() + values.tobytes())
+                head = [images, channels, height, width, kernel, multiplier, outputs, weights]
+                for array in (head, dims, connections, [anchor == "corner"]):
+                    values = np.asarray(array, dtype=np.int32).ravel()
+                    file.write(np.int32(values.size).tobytes() + values.tobytes())
 
 
 @pytest.mark.slow

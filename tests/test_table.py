@@ -122,7 +122,7 @@ def test_no_finished_run_is_one_line_that_says_where_each_stands(finished_run, t
 def test_a_place_that_cannot_be_written_is_one_line(finished_run, tmp_path):
     (tmp_path / "file").write_text("")
     done = command("scripts/table.py", finished_run, "--output", tmp_path / "file" / "table")
-    assert done.returncode == 2 and "choose another --output" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert done.returncode == 2 and "cannot write table.md, " in done.stderr and len(done.stderr.splitlines()) == 1
 
 
 def test_a_point_is_the_mean_of_a_configuration_and_fronts_join_what_can_be_compared(finished_run, tmp_path):

@@ -116,12 +116,15 @@ class PackedLayer(Frozen):
         return torch.ops.mkldnn._reorder_convolution_weight(weight.contiguous(), *self.geometry)
 
     def __getstate__(self) -> dict[str, Any]:
-        """For copy and pickle, which cannot handle a packed weight."""
-        return self.__dict__ | {"weight": self.weight.to_dense()}
+        """For copy and pickle, which cannot handle a packed weight.
+
+        An array is copied into a spawned process; a tensor would be shared, and is freed before the process opens it.
+        """
+        return self.__dict__ | {"weight": self.weight.to_dense().numpy()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self.weight = self._packed(self.weight)
+        self.weight = self._packed(torch.as_tensor(self.weight))  # a tensor in files of earlier versions
 
 
 class FrozenLinear(Frozen):

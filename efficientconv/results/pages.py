@@ -35,7 +35,7 @@ def write_report(path: Path, rows: Sequence[Row], *parts: str) -> str:
 
 def write_files(folder: Path, files: Mapping[str, str | bytes]) -> list[Path]:
     """Writes files, which are given by name, into `folder`. Returns their paths. Raises UserError."""
-    with refused_in_one_line(f"write {' and '.join(files)} into {folder}", "make that possible and start it again"):
+    with refused_in_one_line(f"write {', '.join(files)} into {folder}", "make space, or choose another place"):
         make_folder(folder)
         for name, content in files.items():
             write_atomically(folder / name, content.encode() if isinstance(content, str) else content)
