@@ -89,12 +89,13 @@ def test_training_costs_are_multiplied_out():
 
 
 def test_what_is_said_of_other_programs_is_what_was_measured():
-    """docs/performance.md: F, I and K are fastest here; A, C and M in ONNX Runtime or OpenVINO."""
+    """docs/performance.md: F, I and K are fastest here; A, C and M in ONNX Runtime or OpenVINO, but for one case of M."""
     rows = read_rows(ROOT / "results/benchmark_peers.csv")
     programs = ("ours", "torch", "compiled", "onnx_runtime", "openvino")
-    fastest = [(row["model"], min(programs, key=lambda program: row[f"{program}_ms_median"])) for row in rows]
-    assert {model for model, program in fastest if program == "ours"} == set("fik")
-    assert {model for model, program in fastest if program in ("onnx_runtime", "openvino")} == set("acm")
+    for row in rows:
+        fastest = min(programs, key=lambda program: row[f"{program}_ms_median"])
+        here = row["model"] in "fik" or (row["model"], row["layout"], int(row["batch"])) == ("m", "imagenet", 16)
+        assert fastest in (["ours"] if here else ["onnx_runtime", "openvino"]), row
 
 
 def test_readme_is_short_and_its_two_commands_come_early():
