@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -60,6 +61,27 @@ def test_a_frozen_model_equals_the_float64_reference(model: str, layout: str):
     assert kinds(frozen).count(ConvLayer) == 1  # the first layer, which has a kernel of its own
     for side in (64, 75):
         assert_same(frozen, network, torch.randn(3, 3, side, side), 1e-3)  # O has 164 layers
+
+
+@needs_kernels
+@pytest.mark.parametrize("threads", [2, 5])
+def test_threads_that_stay_together_for_a_network_compute_the_same(threads: int):
+    """Also if they are late, because there are more threads than cores, and if several programs' threads call at once."""
+    network = trained(ec.create_model("m", num_classes=7, layout="cifar", width=0.25))
+    frozen, images = ec.freeze(network), torch.randn(3, 3, 32, 32)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        for x in (images, images[:1]):
+            assert_same(frozen, network, x)
+            with torch.inference_mode(), ThreadPoolExecutor(4) as pool:
+                first, *others = pool.map(frozen, [x] * 40)
+                assert all(torch.equal(first, other) for other in others)
+        with pytest.raises(RuntimeError, match="to have 3 channels"), torch.inference_mode():
+            frozen(torch.randn(1, 4, 32, 32))
+        assert_same(frozen, network, images)
+    finally:
+        torch.set_num_threads(before)
 
 
 @needs_kernels

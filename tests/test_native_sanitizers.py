@@ -14,7 +14,10 @@ from efficientconv.native import build
 
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g1"]
 # images, height, width
-MAPS = [(1, 1, 1), (2, 1, 5), (2, 7, 1), (3, 6, 6), (1, 9, 7), (2, 13, 17), (1, 30, 61), (3, 40, 61)]
+MAPS = [
+    (1, 1, 1), (2, 1, 5), (2, 7, 1), (3, 6, 6), (1, 9, 7), (2, 13, 17), (1, 30, 61), (3, 40, 61),
+    (3, 4, 4), (2, 5, 8), (2, 12, 16),  # of whole rows in a vector
+]  # fmt: skip
 
 
 def cases() -> list[tuple[int, int, int, int, int, Topology | None]]:

@@ -206,32 +206,52 @@ inline Tensor frozen_weight(const Tensor& weight, const Tensor& scale, int64_t i
 }
 
 // convolution(x) + bias + residual, or without the residual, and ReLU if wanted. `weight` is that of frozen_weight.
-inline Tensor frozen_connected(const Tensor& x, const MaybeTensor& residual, const MaybeTensor& filters, const Tensor& weight,
-                               const Tensor& bias, int64_t kernel, const Topology& topology, bool relu) {
-  TORCH_CHECK(plain_maps(x) && plain(bias) && bias.dim() == 1 && bias.numel() > 0 && kernel > 0 && kernel % 2 == 1 && topology.sound(),
-              "efficientconv::frozen_layer: not the maps or the arguments of a frozen layer");
-  const int64_t n = x.size(1), rows = filters ? filters->size(0) : n, outputs = bias.numel(), k = filters ? 1 : kernel;
-  const bool full = topology.full();
-  const std::vector<int64_t> sizes{x.size(0), outputs, x.size(2), x.size(3)};
-  TORCH_CHECK(rows > 0 && rows % n == 0 && plain(filters, {rows, 1, kernel, kernel}) && plain(residual, sizes) && plain(weight) &&
-                  (full ? k == 1 && weight.numel() == rows * outputs : topology.channels() == rows && rows == outputs) &&
-                  weight.numel() / k / k >= outputs * (full ? rows : topology.fan()) && weight.numel() <= kMostWeights * 4,
-              "efficientconv::frozen_layer: sizes that do not fit each other");
-  const KeptPlans plans = PlanCache::get().find(topology, rows, outputs, k);
-  PlanView plan = plans->forward.view();
-  plan.packed = !full;
-  TORCH_CHECK(full || weight.numel() == plan.weights, "efficientconv::frozen_layer: a weight that frozen_weight did not make");
-  const Tensor maps = x.contiguous(), w = weight.contiguous(), b = bias.contiguous();
-  const MaybeTensor f = contiguous(filters), added = contiguous(residual);
-  Tensor y = new_tensor(sizes);
-  run_convolution(maps_of(maps), data(maps), {data(f), kernel, rows / n}, plan, data(w), {nullptr, data(b), data(added), relu}, written(y));
-  return y;
-}
+class FrozenConv {
+ public:
+  FrozenConv(const MaybeTensor& filters, const Tensor& weight, const Tensor& bias, int64_t kernel, const Topology& topology, bool relu)
+      : kernel_(kernel), relu_(relu) {
+    TORCH_CHECK(plain(bias) && bias.dim() == 1 && bias.numel() > 0 && kernel > 0 && kernel % 2 == 1 && plain(weight) && topology.sound(),
+                "efficientconv::frozen_layer: not the arguments of a frozen layer");
+    const bool full = topology.full();
+    const int64_t outputs = bias.numel(), k = filters ? 1 : kernel, rows = full ? weight.numel() / outputs : topology.channels();
+    TORCH_CHECK(rows > 0 && plain(filters, {rows, 1, kernel, kernel}) &&
+                    (full ? k == 1 && weight.numel() == rows * outputs : rows == outputs) &&
+                    weight.numel() / k / k >= outputs * (full ? rows : topology.fan()) && weight.numel() <= kMostWeights * 4,
+                "efficientconv::frozen_layer: sizes that do not fit each other");
+    plans_ = PlanCache::get().find(topology, rows, outputs, k);
+    plan_ = plans_->forward.view();
+    plan_.packed = !full;
+    TORCH_CHECK(full || weight.numel() == plan_.weights, "efficientconv::frozen_layer: a weight that frozen_weight did not make");
+    filters_ = contiguous(filters), weight_ = weight.contiguous(), bias_ = bias.contiguous();
+  }
+
+  Tensor operator()(const Tensor& x, const MaybeTensor& residual) const {
+    TORCH_CHECK(plain_maps(x), "efficientconv::frozen_layer: not the maps of a frozen layer");
+    const int64_t n = x.size(1), rows = plan_.inputs;
+    const std::array<int64_t, 4> sizes{x.size(0), plan_.outputs, x.size(2), x.size(3)};
+    TORCH_CHECK((filters_ ? rows % n == 0 : rows == n) && plain(residual, sizes),
+                "efficientconv::frozen_layer: sizes that do not fit each other");
+    const Tensor maps = x.contiguous();
+    const MaybeTensor added = contiguous(residual);
+    Tensor y = new_tensor(sizes);
+    run_convolution(maps_of(maps), data(maps), {data(filters_), kernel_, rows / n}, plan_, data(weight_),
+                    {nullptr, data(bias_), data(added), relu_}, written(y));
+    return y;
+  }
+
+ private:
+  int64_t kernel_;
+  bool relu_;
+  KeptPlans plans_;
+  PlanView plan_;
+  MaybeTensor filters_;
+  Tensor weight_, bias_;
+};
 
 inline Tensor frozen_layer(const Tensor& x, const MaybeTensor& residual, const MaybeTensor& filters, const Tensor& weight,
                            const Tensor& bias, int64_t kernel, at::IntArrayRef dims, at::IntArrayRef connections,
                            std::string_view anchor) {
-  return frozen_connected(x, residual, filters, weight, bias, kernel, {dims, connections, anchor}, true);
+  return FrozenConv(filters, weight, bias, kernel, {dims, connections, anchor}, true)(x, residual);
 }
 
 }  // namespace efficientconv

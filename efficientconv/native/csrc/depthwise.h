@@ -12,7 +12,7 @@ namespace efficientconv {
 // columns are then moved by one pixel in registers. To load nine vectors, which are seldom aligned, would take longer.
 class Kernel3 {
  public:
-  Kernel3(const Maps& maps, const TapMasks& masks, const float* filter)
+  Kernel3(const Maps& maps, const TapMasks& masks, const float* filter, int64_t = 3)
       : width_(maps.width), pixels_(maps.pixels()), above_(masks.of(1)), left_(masks.of(3)), right_(masks.of(5)),
         below_(masks.of(7)) {
     for (int i = 0; i < 9; ++i) taps_[i] = splat(filter[i]);
@@ -33,7 +33,7 @@ class Kernel3 {
     out(i - kLanes, sum + masked(moved_down(right, last), right_ + pixel + i - kLanes));
   }
 
- private:
+ protected:
   struct Columns {
     Vec left, middle, right;
   };
@@ -48,15 +48,34 @@ class Kernel3 {
             above * taps_[2] + here * taps_[5] + below * taps_[8]};
   }
 
+ private:
   // The sum of one of the filter's columns at a pixel just before or after the vectors.
   EC_INLINE float beside(int64_t pixel, const float* from, int column) const {
     const float above = above_[pixel] ? from[-width_] : 0.f, below = below_[pixel] ? from[width_] : 0.f;
     return above * taps_[column][0] + from[0] * taps_[column + 3][0] + below * taps_[column + 6][0];
   }
 
+ protected:
   int64_t width_, pixels_;
   const int32_t *above_, *left_, *right_, *below_;
   Vec taps_[9];
+};
+
+// The same where each vector holds whole rows of the map. No sum moves from one vector to the next, and the masks of the first
+// vector serve them all.
+class Kernel3Rows : public Kernel3 {
+ public:
+  using Kernel3::Kernel3;
+  static bool fits(const Maps& maps) { return kLanes % maps.width == 0; }
+
+  // Calls out(i, sum) for each vector of pixels [pixel, pixel + length). The pixel is the first of a row.
+  template <class Out>
+  EC_INLINE void convolve(int64_t pixel, int64_t length, const float* from, Out out) const {
+    for (int64_t i = 0; i < length; i += kLanes) {
+      const Columns c = columns(pixel + i, from + i);
+      out(i, c.middle + masked(moved_up(Vec{}, c.left), left_) + masked(moved_down(c.right, Vec{}), right_));
+    }
+  }
 };
 
 // A k x k filter.
@@ -112,51 +131,67 @@ struct Depthwise {
   int64_t reach() const { return kernel / 2 * (maps.width + 1); }  // from a pixel to the farthest that its taps read
   Line line() const { return Line(maps); }
 
-  // Each row is convolved piece by piece. If each piece starts at the start of one of the blocks' vectors, the results go
-  // straight to the blocks. Else they go to a line first.
   void fill(const std::vector<Run>& runs, int64_t block_stride, int64_t row_stride, float* to) const {
-    std::vector<Piece> pieces;
-    std::vector<int64_t> vectors;  // where the vectors of all pieces start in row 0 of the panels
-    int64_t places = 0, longest = 0;
-    for (const Run& run : runs) {
-      if (!pieces.empty() && pieces.back().image == run.image) pieces.back().length += run.length;
-      else pieces.push_back({run.image, run.pixel, run.length, places});
-      places += run.length;
-      longest = std::max(longest, pieces.back().length);
-      for (int64_t v = static_cast<int64_t>(vectors.size()) * kLanes; v < places; v += kLanes)
-        vectors.push_back(run.block * block_stride + run.at + run.length - (places - v));
-    }
-    const bool aligned = std::all_of(pieces.begin(), pieces.end(), [](const Piece& piece) { return piece.place % kLanes == 0; });
-    const Floats line(places + kLanes), margins(longest + 2 * reach() + kLanes);
-    for (int64_t row = 0; row < rows(); ++row, to += row_stride) {
-      if (row % multiplier == 0) prefetch_channel(maps, runs, row / multiplier, reach(), x);
-      if (aligned) {
-        convolve_row(row, pieces, margins, [&](int64_t place, Vec sum) { store(to + vectors[place / kLanes], sum); });
-        continue;
-      }
-      convolve_row(row, pieces, margins, [at = line.get()](int64_t place, Vec sum) { store(at + place, sum); });
-      for (size_t v = 0; v < vectors.size(); ++v) store(to + vectors[v], load(line + v * kLanes));
-    }
+    const Pieces pieces(runs, block_stride);
+    if (kernel != 3) fill_rows<KernelAny>(pieces, runs, row_stride, to);
+    else if (Kernel3Rows::fits(maps)) fill_rows<Kernel3Rows>(pieces, runs, row_stride, to);
+    else fill_rows<Kernel3>(pieces, runs, row_stride, to);
   }
 
  private:
   struct Piece {  // neighbouring pixels of one image
-    int64_t image, pixel, length, place;  // place: of the first pixel in the line
+    int64_t image, pixel, length, place;  // place: of the first pixel in a line of all pieces
   };
 
-  // Calls out(place, sum) for each vector of the pieces.
-  template <class Out>
-  void convolve_row(int64_t row, const std::vector<Piece>& pieces, float* margins, const Out& out) const {
-    const float* filter = filters + row * kernel * kernel;
-    if (kernel == 3) convolve_row(Kernel3(maps, *masks, filter), row, pieces, margins, out);
-    else convolve_row(KernelAny(maps, *masks, filter, kernel), row, pieces, margins, out);
+  struct Pieces {
+    std::vector<Piece> all;
+    std::vector<int64_t> vectors;  // where the vectors of the line start in row 0 of the panels
+    int64_t places = 0, longest = 0;
+    bool aligned = true;  // whether each piece starts at the start of a vector
+
+    Pieces(const std::vector<Run>& runs, int64_t block_stride) {
+      for (const Run& run : runs) {
+        if (!all.empty() && all.back().image == run.image) all.back().length += run.length;
+        else all.push_back({run.image, run.pixel, run.length, places}), aligned = aligned && places % kLanes == 0;
+        places += run.length;
+        longest = std::max(longest, all.back().length);
+        for (int64_t v = static_cast<int64_t>(vectors.size()) * kLanes; v < places; v += kLanes)
+          vectors.push_back(run.block * block_stride + run.at + run.length - (places - v));
+      }
+    }
+  };
+
+  // Each row is convolved piece by piece. If the pieces are aligned, the results go straight to the blocks. Else they go to a
+  // line first.
+  template <class Kernel>
+  void fill_rows(const Pieces& pieces, const std::vector<Run>& runs, int64_t row_stride, float* to) const {
+    const Floats line(pieces.places + kLanes), margins(pieces.longest + 2 * reach() + kLanes);
+    const int64_t* const vectors = pieces.vectors.data();
+    const int64_t count = static_cast<int64_t>(pieces.vectors.size());
+    const Depthwise here = *this;  // in registers: see Kernel3
+    const float* filter = filters;
+    for (int64_t c = 0; c < here.maps.channels; ++c) {
+      prefetch_channel(here.maps, runs, c, here.reach(), here.x);
+      for (int64_t i = 0; i < here.multiplier; ++i, filter += here.kernel * here.kernel, to += row_stride) {
+        if (pieces.aligned) {
+          here.convolve_row<Kernel>(filter, c, pieces.all, margins, [=](int64_t place, Vec sum) { store(to + vectors[place / kLanes], sum); });
+          continue;
+        }
+        here.convolve_row<Kernel>(filter, c, pieces.all, margins, [at = line.get()](int64_t place, Vec sum) { store(at + place, sum); });
+        for (int64_t v = 0; v < count; ++v) store(to + vectors[v], load(line + v * kLanes));
+      }
+    }
   }
+
+  // Calls out(place, sum) for each vector of the pieces of channel c. The kernel is made after the call of with_margins: before
+  // a call the compiler would write all of the kernel's registers to memory.
   template <class Kernel, class Out>
-  void convolve_row(const Kernel local, int64_t row, const std::vector<Piece>& pieces, float* margins, const Out& out) const {
+  EC_INLINE void convolve_row(const float* filter, int64_t c, const std::vector<Piece>& pieces, float* margins, const Out& out) const {
+    const int64_t pixels = maps.pixels(), image_size = maps.channels * pixels, first = c * pixels, reach = this->reach();
     for (const Piece& piece : pieces) {
-      const int64_t at = (piece.image * maps.channels + row / multiplier) * maps.pixels() + piece.pixel;
-      const float* from = with_margins(maps, x, at, round_up(piece.length, kLanes), reach(), margins);
-      local.convolve(piece.pixel, piece.length, from, [&](int64_t i, Vec sum) { out(piece.place + i, sum); });
+      const int64_t at = piece.image * image_size + first + piece.pixel;
+      const float* from = with_margins(maps, x, at, round_up(piece.length, kLanes), reach, margins);
+      Kernel(maps, *masks, filter, kernel).convolve(piece.pixel, piece.length, from, [&](int64_t i, Vec sum) { out(piece.place + i, sum); });
     }
   }
 };

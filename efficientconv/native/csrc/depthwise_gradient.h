@@ -67,7 +67,8 @@ inline void depthwise_backward_map(const Depthwise& source, const float* turned,
   const Maps& maps = source.maps;
   if (source.kernel == 3) {
     filter_gradient_3(maps, *source.masks, x, g, lanes);
-    convolve_map(Kernel3(maps, *source.masks, turned), maps.pixels(), g, end, grad_x);
+    if (Kernel3Rows::fits(maps)) convolve_map(Kernel3Rows(maps, *source.masks, turned), maps.pixels(), g, end, grad_x);
+    else convolve_map(Kernel3(maps, *source.masks, turned), maps.pixels(), g, end, grad_x);
   } else {
     filter_gradient(maps, *source.masks, source.kernel, x, g, lanes);
     convolve_map(KernelAny(maps, *source.masks, turned, source.kernel), maps.pixels(), g, end, grad_x);

@@ -18,8 +18,8 @@ Depthwise depthwise_of(const Maps& maps, const float* x, const Filters& filters,
 template <class F>
 void with_source(const Maps& maps, const float* x, const Filters& filters, F f) {
   if (!filters.filters) return f(Pixels{maps, x, filters.kernel});
-  const TapMasks masks(maps, filters.kernel);
-  f(depthwise_of(maps, x, filters, masks));
+  const auto masks = TapMasks::find(maps, filters.kernel);
+  f(depthwise_of(maps, x, filters, *masks));
 }
 
 }  // namespace
@@ -29,8 +29,8 @@ void run_convolution(const Maps& maps, const float* x, const Filters& filters, c
   if (!filters.filters && filters.kernel == 1 && are_few(maps, plan)) return project_few(maps, x, plan, weight, epilogue, y);
   const auto run = [&](const auto& source) { convolve(source, plan, weight, epilogue, y); };
   if (filters.filters || filters.kernel == 1) return with_source(maps, x, filters, run);
-  const TapMasks masks(maps, filters.kernel);
-  run(Patches{maps, x, filters.kernel, &masks});
+  const auto masks = TapMasks::find(maps, filters.kernel);
+  run(Patches{maps, x, filters.kernel, masks.get()});
 }
 
 void run_pack(const PlanView& plan, const float* weight, const float* scale, float* packed) {
@@ -49,14 +49,14 @@ void run_dense_weight_gradient(const Maps& maps, const float* x, const Filters& 
 
 void run_depthwise_backward(const Maps& maps, const float* x, const Filters& filters, const float* grad_output,
                             const float* add, float* grad_x, float* grad_filters) {
-  const TapMasks masks(maps, filters.kernel);
-  depthwise_backward(depthwise_of(maps, x, filters, masks), grad_output, add, grad_x, grad_filters);
+  const auto masks = TapMasks::find(maps, filters.kernel);
+  depthwise_backward(depthwise_of(maps, x, filters, *masks), grad_output, add, grad_x, grad_filters);
 }
 
 void run_sic_backward(const Maps& maps, const float* x, const Filters& filters, const PlanView& forward, const PlanView& backward,
                       const float* weight, const NormedLayer& layer, const SicGradients& grads) {
-  const TapMasks masks(maps, filters.kernel);
-  const Depthwise source = depthwise_of(maps, x, filters, masks);
+  const auto masks = TapMasks::find(maps, filters.kernel);
+  const Depthwise source = depthwise_of(maps, x, filters, *masks);
   SicBackward(source, forward, backward, weight, layer).run(grads);
 }
 

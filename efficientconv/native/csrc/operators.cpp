@@ -1,14 +1,14 @@
 // Registers the kernels in PyTorch: they compute the operators of layers/operators.py on the CPU, on torch's threads.
-#include <ATen/Parallel.h>
 #include <torch/library.h>
 
 #include "program.h"
 
 namespace efficientconv {
 
-int64_t thread_count() { return at::get_num_threads(); }
+int64_t thread_count() { return Team::mine() ? Team::mine()->size() : at::get_num_threads(); }
 
 void on_threads(int64_t n, const std::function<void(int64_t)>& f) {
+  if (Team::mine()) return Team::mine()->run(n, f);
   at::parallel_for(0, n, 1, [&](int64_t first, int64_t last) {
     for (int64_t thread = first; thread < last; ++thread) f(thread);
   });

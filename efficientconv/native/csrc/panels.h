@@ -6,6 +6,8 @@
 // last pixel, up to a whole vector: clear_tail makes them zero.
 #pragma once
 
+#include <mutex>
+
 #include "blocks.h"
 
 namespace efficientconv {
@@ -26,6 +28,18 @@ class TapMasks {
   }
   const int32_t* of(int64_t tap) const { return bits_.data() + tap * stride_; }
   int64_t shift(int64_t tap) const { return shifts_[tap]; }
+
+  // Those that were asked for last are kept: one layer after the other has maps of the same size.
+  static std::shared_ptr<const TapMasks> find(const Maps& maps, int64_t kernel) {
+    using Key = std::array<int64_t, 3>;
+    static std::mutex mutex;
+    static Key last{};
+    static std::shared_ptr<const TapMasks> kept;
+    const Key key{maps.height, maps.width, kernel};
+    const std::lock_guard<std::mutex> lock(mutex);
+    if (key != last) kept = std::make_shared<const TapMasks>(maps, kernel), last = key;
+    return kept;
+  }
 
  private:
   int64_t stride_;

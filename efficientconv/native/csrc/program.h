@@ -8,6 +8,7 @@
 
 #include "spatial_layer.h"
 #include "stem_ops.h"
+#include "team.h"
 
 namespace efficientconv {
 
@@ -15,9 +16,11 @@ inline float mean_of(const float* from, int64_t count) {
   Vec sums = {};
   int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes) sums += load(from + i);
-  double total = std::accumulate(from + i, from + count, 0.);
-  for (int lane = 0; lane < kLanes; ++lane) total += sums[lane];
-  return static_cast<float>(total / static_cast<double>(count));
+  double lanes[kLanes], total = std::accumulate(from + i, from + count, 0.);
+  for (int lane = 0; lane < kLanes; ++lane) lanes[lane] = sums[lane];
+  for (int half = kLanes / 2; half > 0; half /= 2)  // not one lane after the other, which would wait for each addition
+    for (int lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
+  return static_cast<float>((total + lanes[0]) / static_cast<double>(count));
 }
 
 // B x C x H x W -> B x C x 1 x 1
@@ -26,7 +29,11 @@ inline Tensor averages(const Tensor& x) {
   const int64_t pixels = x.size(2) * x.size(3);
   Tensor y = new_tensor({x.size(0), x.size(1), 1, 1});
   const float* from = data(maps);
-  for (float *to = written(y), *end = to + y.numel(); to != end; ++to, from += pixels) *to = mean_of(from, pixels);
+  float* to = written(y);
+  constexpr int64_t serial = 128 * 1024;  // pixels that one thread adds up as fast as several threads do
+  parallel(y.numel(), std::max<int64_t>(1, serial / pixels), [&](int64_t first, int64_t last) {
+    for (int64_t map = first; map < last; ++map) to[map] = mean_of(from + map * pixels, pixels);
+  });
   return y;
 }
 
@@ -84,9 +91,8 @@ class Program : public torch::CustomClassHolder {
   // keep: keeps this function's input. residual: adds the map that was kept last.
   static void layer(const This& program, bool keep, bool residual, MaybeTensor filters, Tensor weight, Tensor bias,
                     int64_t kernel, Sizes dims, Sizes connections, std::string anchor) {
-    program->add(keep, [=](const Tensor& x, const Tensor& kept) {
-      return frozen_layer(x, only_if(residual, kept), filters, weight, bias, kernel, dims, connections, anchor);
-    });
+    const FrozenConv conv(filters, weight, bias, kernel, {dims, connections, anchor}, true);
+    program->add(keep, [=](const Tensor& x, const Tensor& kept) { return conv(x, only_if(residual, kept)); });
   }
 
   static void spatial_bottleneck(const This& program, bool keep, bool residual, Tensor reduction, Tensor projection,
@@ -98,6 +104,7 @@ class Program : public torch::CustomClassHolder {
 
   static void packed(const This& program, bool keep, bool residual, Tensor weight, Tensor bias, Sizes padding, Sizes stride,
                      Sizes dilation, int64_t groups) {
+    program->threads_of_torch_ = true;
     const PackedConvolution convolution{weight, bias, padding, stride, dilation, groups};
     program->add(keep, [=](const Tensor& x, const Tensor& kept) { return convolution.layer(x, only_if(residual, kept)); });
   }
@@ -108,18 +115,21 @@ class Program : public torch::CustomClassHolder {
 
   // A fully connected layer, with ReLU if wanted: B x n x 1 x 1 -> B x m x 1 x 1.
   static void linear(const This& program, Tensor weight, Tensor bias, bool relu) {
-    program->add(false, [=](const Tensor& x, const Tensor&) {
-      return frozen_connected(x, std::nullopt, std::nullopt, weight, bias, 1, {{}, {}, "center"}, relu);
-    });
+    const FrozenConv conv(std::nullopt, weight, bias, 1, {{}, {}, "center"}, relu);
+    program->add(false, [=](const Tensor& x, const Tensor&) { return conv(x, std::nullopt); });
   }
 
   Tensor run(const Tensor& x) const {
     const at::AutoDispatchBelowADInplaceOrView below;
     Tensor y = x, kept = x;
-    for (const auto& [keep, function] : functions_) {
-      if (keep) kept = y;
-      y = function(y, kept);
-    }
+    const auto all = [&] {
+      for (const auto& [keep, function] : functions_) {
+        if (keep) kept = y;
+        y = function(y, kept);
+      }
+    };
+    if (threads_of_torch_) all();
+    else Team::lead(all);
     return y;
   }
 
@@ -129,6 +139,7 @@ class Program : public torch::CustomClassHolder {
   void add(bool keep, Function function) { functions_.emplace_back(keep, std::move(function)); }
 
   std::vector<std::pair<bool, Function>> functions_;
+  bool threads_of_torch_ = false;  // whether a function of torch starts torch's threads itself
 };
 
 }  // namespace efficientconv
