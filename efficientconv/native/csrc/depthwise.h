@@ -111,7 +111,7 @@ class KernelAny {
 
 // Convolves one whole map, before and after which a margin may be read: to[i] = end(sum, i).
 template <class Kernel, class End>
-void convolve_map(const Kernel& kernel, int64_t pixels, const float* from, const End& end, float* to) {
+EC_INLINE void convolve_map(const Kernel kernel, int64_t pixels, const float* from, const End& end, float* to) {
   kernel.convolve(0, pixels, from, [&](int64_t i, Vec sum) {
     if (i + kLanes <= pixels) return store(to + i, end(sum, i));
     for_first_lanes(sum, pixels - i, [&](int64_t j, auto piece) { store_as(to + i + j, end(piece, i + j)); });
