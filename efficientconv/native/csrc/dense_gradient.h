@@ -28,9 +28,9 @@ EC_INLINE void transpose_square(const float* from, int64_t from_stride, float* t
   for (int i = 0; i < kLanes; ++i) store(to + i * to_stride, rows[i]);
 }
 
-// Transposes a block of kBlock rows and kBlock columns.
-inline void transpose_block(const float* from, float* to) {
-  for (int r = 0; r < kVectors; ++r)
+// Transposes a block of `vectors` * kLanes rows and kBlock columns. The rows of both blocks are kBlock floats apart.
+inline void transpose_block(int64_t vectors, const float* from, float* to) {
+  for (int64_t r = 0; r < vectors; ++r)
     for (int c = 0; c < kVectors; ++c)
       transpose_square(from + r * kLanes * kBlock + c * kLanes, kBlock, to + c * kLanes * kBlock + r * kLanes, kBlock);
 }
@@ -91,20 +91,20 @@ void add_dense_group(const Source& source, const std::vector<Run>& runs, int64_t
                      const DenseSums& dense, const float* g, float* sum) {
   static constexpr float zeros[kTileOutputs] = {};
   const int64_t rows = dense.rows, width = dense.width, steps = blocks * kBlock, panel = rows * kBlock;
-  // kBlock * kBlock zeros more, because transpose_block reads kBlock rows even where the panel has fewer left
-  const Floats panels(blocks * panel + kBlock * kBlock);
+  // kLanes rows of zeros more, because transpose_block reads whole vectors of rows
+  const Floats panels(blocks * panel + kLanes * kBlock);
   const Floats inputs(steps * kBlock);
   const Floats packed(blocks * dense.panel());
   if (runs.back().at + runs.back().length < kBlock) std::fill_n(panels.get(), blocks * panel, 0.f);
-  std::fill_n(panels + blocks * panel, kBlock * kBlock, 0.f);
+  std::fill_n(panels + blocks * panel, kLanes * kBlock, 0.f);
   source.fill(runs, panel, kBlock, panels);
   clear_tail(runs.back(), rows, panel, kBlock, panels);
   for (int64_t tile = first; tile < last; ++tile)
     for (int64_t b = 0; b < blocks; ++b)
       zip_rows(g + b * dense.panel() + tile * kOutputs * kBlock, packed + (tile * steps + b * kBlock) * kOutputs);
   for (int64_t column = 0; column < width; column += kBlock) {
-    for (int64_t b = 0; b < blocks; ++b) transpose_block(panels + b * panel + column * kBlock, inputs + b * kBlock * kBlock);
     const int64_t vectors = std::min<int64_t>(kVectors, (rows - column + kLanes - 1) / kLanes);
+    for (int64_t b = 0; b < blocks; ++b) transpose_block(vectors, panels + b * panel + column * kBlock, inputs + b * kBlock * kBlock);
     for (int64_t output = first * kOutputs, outputs; output < last * kOutputs; output += outputs) {
       outputs = dense_outputs(last * kOutputs - output);
       const PackedWeights weights{packed + output * steps, steps};
