@@ -24,7 +24,7 @@ from torch import nn
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from efficientconv.errors import UserError, did_you_mean, refuse_frozen
+from efficientconv.errors import UserError, did_you_mean, refuse_frozen, require_network
 from efficientconv.operations import formulas, is_free
 
 KINDS = ("math", "executed")
@@ -82,8 +82,11 @@ def count(model: nn.Module, shape: Sequence[int], kind: str = "math") -> Network
     """
     if kind not in KINDS:
         raise UserError(f"count: unknown kind '{kind}': {did_you_mean(kind, KINDS)}")
-    if not isinstance(shape, Sequence) or not all(isinstance(size, Integral) for size in shape):
-        raise UserError("count: the shape must be whole numbers, (channels, height, width): (3, 32, 32), for example")
+    if not isinstance(shape, Sequence) or not all(isinstance(size, Integral) and size >= 0 for size in shape):
+        raise UserError(
+            "count: the shape must be whole numbers, 0 or more, (channels, height, width): (3, 32, 32), for example"
+        )
+    require_network(model, "count")
     refuse_frozen(model, "counted")
     counter = _Counter(model, by_statement=kind == "math")
     with counter.following_calls(), _evaluating(model), _plain_attention(), torch.no_grad(), counter:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
+from numbers import Real
 from typing import Any
 
 from torch import nn
@@ -22,7 +23,7 @@ from torch.nn.parameter import is_lazy
 
 from efficientconv.complexity import Cost, NetworkCost, count
 from efficientconv.deploy.folding import copied
-from efficientconv.errors import UserError, did_you_mean, refuse_frozen
+from efficientconv.errors import UserError, did_you_mean, refuse_frozen, require_network
 from efficientconv.layers import LAYERS, UnravelledConv2d
 from efficientconv.layers.base import check_arguments
 from efficientconv.layers.geometry import Geometry
@@ -102,6 +103,7 @@ def convert(
         UserError: an unknown layer, argument, init or pattern; a `model` that is itself a convolution; a budget that is too
             small for one basis. The model is then unchanged.
     """
+    require_network(model, "convert")
     refuse_frozen(model, "converted")
     if any(map(is_lazy, model.parameters())):
         raise UserError("convert: the model has parameters without a shape yet; run it on one image first")
@@ -141,8 +143,8 @@ def _bases_within(
     """The largest number of bases within the budget. Each basis of a layer costs the same, so that one count is enough."""
     if layer != "unravelled" or "bases" in args or shape is None:
         raise UserError("convert: a budget chooses the bases of 'unravelled' layers; give the image's shape and no bases")
-    if not math.isfinite(budget):
-        raise UserError(f"convert: budget={budget} is no number of MACs")
+    if not isinstance(budget, Real) or not math.isfinite(budget):
+        raise UserError(f"convert: budget={budget!r} is no number of MACs")
     one = _converted(copied(model), layer, None, args | {"bases": 1}, choose, shape)
     each = sum(replaced.after.macs for replaced in one.replaced)
     if budget < one.after.macs:
@@ -189,7 +191,10 @@ def _chosen(
 
 
 def _patterns(names: str | Iterable[str]) -> list[str]:
-    return [names] if isinstance(names, str) else list(names)
+    patterns = list(names) if isinstance(names, Iterable) and not isinstance(names, str) else [names]
+    if not all(isinstance(pattern, str) for pattern in patterns):
+        raise UserError(f"convert: names of convolutions are strings such as 'layer1.*', got {patterns}")
+    return patterns
 
 
 def _costs(model: nn.Module, names: Iterable[str], shape: Sequence[int] | None) -> dict[str, Cost]:

@@ -44,6 +44,17 @@ def did_you_mean(name: str, known: Iterable[str], section: str = "") -> str:
     return f"{hint}known: {', '.join(section + other for other in names)}"
 
 
+def require_network(model: object, where: str) -> None:
+    """Raises UserError if `model` is no network: a name, what makes networks, or a dictionary of weights."""
+    from torch import nn  # here: torch takes seconds
+
+    if not isinstance(model, nn.Module):
+        kind = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+        raise UserError(
+            f"{where}: the model is no network, but {kind}; give a torch.nn.Module, such as ec.create_model('c')"
+        )
+
+
 def refuse_frozen(model: nn.Module, what: str) -> None:
     """Raises UserError if `model` is, or contains, a copy that `freeze` made."""
     if any(getattr(module, "is_frozen", False) for module in model.modules()):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +35,8 @@ def find_weights(source: str | Path) -> Path:
 
     Raises UserError if there is neither.
     """
+    if not isinstance(source, (str, os.PathLike)):
+        raise UserError(f"weights are given by a name or a path, not by {source!r}: {did_you_mean('', list_weights())}")
     path = Path(source)
     if path.exists():
         return path

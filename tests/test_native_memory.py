@@ -43,6 +43,19 @@ with torch.inference_mode():
     ec.empty_cache()
     print(most, kept_bytes(), torch.equal(layer(x), y), kept_bytes() > 0)
 """
+MASKS = """
+import torch
+import efficientconv as ec
+def resident():
+    ec.empty_cache()
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+layer = ec.layers.SICConv2d(1, 1, 7)
+with torch.inference_mode():
+    layer(torch.randn(1, 1, 9, 9))
+    before = resident()
+    layer(torch.randn(1, 1, 1024, 1024))
+print(resident() - before)
+"""
 # glibc fills new memory with the number 3.4e38. The product of this number and a large weight overflows, and the processor
 # notes that.
 UNWRITTEN = """
@@ -107,6 +120,12 @@ def test_the_plans_of_many_topologies_have_a_cap():
     done = subprocess.run([sys.executable, "-c", PLANS], cwd=ROOT, check=True, capture_output=True, text=True)
     most, emptied, same, kept = done.stdout.split()
     assert 256 << 20 < int(most) <= 512 << 20 and emptied == "0" and (same, kept) == ("True", "True")
+
+
+@pytest.mark.skipif(not build.available(), reason="no C++ compiler")
+def test_nothing_of_a_large_picture_stays_in_an_emptied_cache():
+    done = subprocess.run([sys.executable, "-c", MASKS], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert int(done.stdout) < 32 << 20  # the masks of its 49 taps take 196 MiB
 
 
 @pytest.mark.skipif(not build.available() or platform.libc_ver()[0] != "glibc", reason="no C++ compiler, or no glibc")

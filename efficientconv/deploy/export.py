@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from efficientconv.deploy.folding import copied, fold
-from efficientconv.errors import UserError, refuse_frozen
+from efficientconv.errors import UserError, refuse_frozen, require_network
 from efficientconv.layers import ConvLayer, GroupedConv2d, TopologicalConv2d
 from efficientconv.layers.backend import are_plain, set_backend
 
@@ -44,6 +44,7 @@ def prepare_for_export(model: nn.Module, *, fold_batch_norm: bool = False) -> nn
     Raises:
         UserError: `model` is the result of `freeze`.
     """
+    require_network(model, "prepare_for_export")
     refuse_frozen(model, "exported")
     model = set_backend(copied(model).eval(), "auto")  # are_plain tells layers of the reference from plain ones
     for module in model.modules():

@@ -21,7 +21,7 @@ from torch import nn
 from efficientconv.deploy.folding import copied, fold
 from efficientconv.deploy.frozen import FrozenLayer, FrozenLinear, PackedLayer
 from efficientconv.deploy.frozen_network import FrozenNetwork
-from efficientconv.errors import UserError
+from efficientconv.errors import UserError, require_network
 from efficientconv.layers import ConvLayer
 from efficientconv.layers.backend import HasOperator, are_plain, compile_kernels, runs_operator, takes_norm
 from efficientconv.layers.geometry import keeps_size
@@ -41,6 +41,7 @@ def freeze(model: nn.Module) -> nn.Module:
     Raises:
         UserError: `model` is in training mode, or has weights that are not in float32 on a CPU.
     """
+    require_network(model, "freeze")
     if model.training:
         raise UserError("freeze: the model is in training mode; call model.eval() first")
     for name, p in model.named_parameters():

@@ -7,6 +7,7 @@ The folder may have been moved since the training.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from efficientconv.engine.run_folder import RunFolder
 from efficientconv.engine.training import network
 from efficientconv.errors import UserError
 from efficientconv.files import read_json
+from efficientconv.layers.geometry import is_whole
 from efficientconv.models import image_size_of
 from efficientconv.models.decisions import refuse_of_another
 from efficientconv.text import listed
@@ -101,6 +103,10 @@ class Classifier:
 
         A damaged image has a prediction with the reason. Raises UserError if there is no image.
         """
+        if not isinstance(images, (str, os.PathLike)):
+            raise UserError(
+                "predict takes the path of a file or a folder; for images in memory call model(preprocess(images))"
+            )
         paths, _ = find_images(Path(images))
         return [prediction for batch in self.batches(paths, topk) for prediction in batch]
 
@@ -123,8 +129,8 @@ class Classifier:
     @torch.no_grad()
     def batches(self, paths: Sequence[str], topk: int = 5) -> Iterator[list[Prediction]]:
         """Predictions for the files `paths`, one batch at a time. Images are prepared as in an evaluation."""
-        if topk < 1:
-            raise UserError(f"topk={topk} is too small; choose 1 or more classes")
+        if not is_whole(topk) or topk < 1:
+            raise UserError(f"topk={topk!r} is out of range; choose a whole number of classes, 1 or more")
         trainer = self.run.config.trainer
         files = FileSplit(paths, torch.zeros(len(paths), dtype=torch.int64))
         for frames, images in self._prepared(files, trainer.global_batch_size // trainer.accumulation_steps):

@@ -66,6 +66,8 @@ def create_model(
             layer refuses, weights of another network, width or layout, features of a network without stages, no classifier
             to leave out.
     """
+    if not isinstance(model, (str, ModelConfig)):
+        raise UserError(f"create_model: a model is a name, such as 'c', or a configuration, no {type(model).__name__}")
     given = {"layout": layout, "width": width}
     changes = {key: value for key, value in given.items() if value is not None}
     classes = None if num_classes == 0 else num_classes  # the classifier is left out of the finished network

@@ -29,8 +29,10 @@ class TapMasks {
   const int32_t* of(int64_t tap) const { return bits_.data() + tap * stride_; }
   int64_t shift(int64_t tap) const { return shifts_[tap]; }
 
-  // Those that were asked for last are kept: one layer after the other has maps of the same size.
+  // Those that were asked for last are kept, up to 4 MiB: one layer after the other has maps of the same size.
   static std::shared_ptr<const TapMasks> find(const Maps& maps, int64_t kernel) {
+    constexpr int64_t most = 1 << 20;  // bits are 4 bytes for each tap and pixel
+    if (kernel * kernel * maps.pixels() > most) return std::make_shared<const TapMasks>(maps, kernel);
     using Key = std::array<int64_t, 3>;
     static std::mutex mutex;
     static Key last{};
