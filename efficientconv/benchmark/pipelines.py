@@ -34,10 +34,15 @@ _task: Callable  # in a worker: what it does with each of _things
 _things: list
 
 
-def lay_out(images: Path, folder: Path, count: int) -> None:
-    """Makes ImageNet's layout: `count` links in train to the files `images`/<class>/*, repeated, and as many in val."""
-    files = sorted(path for path in images.glob("*/*") if path.is_file())
-    for number, path in enumerate(itertools.islice(itertools.cycle(files), count)):
+def photographs(images: Path) -> list[Path]:
+    """The files `images`/<class>/*."""
+    return sorted(path for path in images.glob("*/*") if path.is_file())
+
+
+def lay_out(files: list[Path], folder: Path, count: int) -> None:
+    """Makes ImageNet's layout: `count` links in train to `files`, of all classes, repeated if needed, and as many in val."""
+    spread = files[:: max(len(files) // count, 1)]
+    for number, path in enumerate(itertools.islice(itertools.cycle(spread), count)):
         for part in PARTS:
             link = folder / part / path.parent.name / f"{number}_{path.name}"
             link.parent.mkdir(parents=True, exist_ok=True)
