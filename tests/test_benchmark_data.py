@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import multiprocessing
+import os
+import signal
 
 import pytest
 
@@ -33,6 +36,15 @@ def test_the_images_of_an_epoch_are_of_all_classes(tmp_path):
             (tmp_path / "images" / name / f"{number}.jpg").touch()
     pipelines.lay_out(pipelines.photographs(tmp_path / "images"), tmp_path / "laid", 9)
     assert [len(list(tmp_path.glob(f"laid/train/{name}/*"))) for name in ("a", "b", "c")] == [4, 3, 2]
+
+
+def test_ctrl_c_reaches_torchvisions_workers_only_through_the_command(tmp_path):
+    photos(tmp_path / "train" / "a", 64)
+    epoch = pipelines.usual(tmp_path, 1)
+    assert epoch() == 64
+    (worker,) = multiprocessing.active_children()
+    os.kill(worker.pid, signal.SIGINT)
+    assert epoch() == 64
 
 
 def test_every_pipeline_is_measured(tmp_path):
