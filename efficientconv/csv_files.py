@@ -32,14 +32,24 @@ def csv_rows(path: Path) -> list[dict[str, str]]:
     content = read_bytes(path)
     if content is None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-    lines = csv.reader(io.StringIO(content.decode(), newline=""))
-    names, *rows = [[cell[1:] if _TAKEN.match(cell) else cell for cell in line] for line in lines] or [[]]
-    return [dict(zip(names, row)) for row in rows]
+    return rows_in(content.decode())
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """As csv_rows, but numbers are numbers, and an empty cell is None. For files whose texts never look like a number."""
-    return [{name: _typed(cell) for name, cell in row.items()} for row in csv_rows(path)]
+    return typed(csv_rows(path))
+
+
+def typed(rows: list[dict[str, str]]) -> list[dict[str, Any]]:
+    """The same rows as read_rows has them."""
+    return [{name: _typed(cell) for name, cell in row.items()} for row in rows]
+
+
+def rows_in(text: str) -> list[dict[str, str]]:
+    """The lines of a csv text, as csv_rows."""
+    lines = csv.reader(io.StringIO(text, newline=""))
+    names, *rows = [[cell[1:] if _TAKEN.match(cell) else cell for cell in line] for line in lines] or [[]]
+    return [dict(zip(names, row)) for row in rows]
 
 
 def _inert(value: object) -> object:

@@ -48,6 +48,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--width", type=float, default=1.0, help="factor of the models' channels (default: 1)")
     parser.add_argument("--output-dir", type=Path, default=ROOT / "results", help="folder of the files (default: results)")
     args = parser.parse_args()
+    for option in ("layout", "batch", "passes"):
+        setattr(args, option, [*dict.fromkeys(getattr(args, option) or ())] or None)  # each once: means count each place
     for option in UNUSED[args.what]:
         if getattr(args, option) != parser.get_default(option):
             parser.error(f"--{option} has no effect on {args.what}; leave it out")

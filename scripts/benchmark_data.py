@@ -23,6 +23,8 @@ from efficientconv.arguments import positive
 from efficientconv.help import parser_for
 from efficientconv.signals import guarded, leave_on_signals
 
+MOST_WORKERS = 1024  # of data.workers
+
 
 def parse_args() -> argparse.Namespace:
     parser = parser_for(__doc__)
@@ -31,7 +33,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--repeats", type=positive, default=7, help="epochs of each pipeline, interleaved (default: 7)")
     parser.add_argument("--workers", type=positive, nargs="+", help="how many, beside 1 (default: to the number of cores)")
     parser.add_argument("--output-dir", type=Path, default=ROOT / "results", help="folder of the files (default: results)")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if max(args.workers or [1]) > MOST_WORKERS:
+        parser.error(f"argument --workers: give at most {MOST_WORKERS}")
+    return args
 
 
 if __name__ == "__main__":
@@ -56,14 +61,17 @@ def main() -> None:
     if not can_fork():
         raise UserError("this system cannot fork the workers, whose processor time is measured: run this on Linux")
     require_writable(args.output_dir)
-    if not any(args.images.glob("*/*")):
+    if args.count < pipelines.BATCH:
+        raise UserError(f"--count {args.count} is less than a batch of {pipelines.BATCH} images: give more")
+    photographs = pipelines.photographs(args.images)
+    if not photographs:
         raise UserError(f"no images in '{args.images}': name a folder that holds <class>/*.JPEG")
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        epochs, kb = ready(args, Path(folder))
+        epochs, kb = ready(args, photographs, Path(folder))
         with tqdm(total=len(epochs) * (args.repeats + 1), desc="epochs", unit="epoch", disable=None) as bar:
             results = measure_throughput(epochs, args.repeats, bar)
-    images = f"{len(list(args.images.glob('*/*')))} photographs, {args.count} an epoch."
+    images = f"{len(photographs)} photographs, {args.count} an epoch."
     rows = throughput_report.rows_of(results, kb)
     text = throughput_report.write(rows, images, args.repeats, args.output_dir / "data_throughput", made_by(command(args)))
     print(f"{text}\nwrote {args.output_dir}/data_throughput.csv and .md")
@@ -75,10 +83,12 @@ def command(args: argparse.Namespace) -> str:
     return " ".join(["python", "scripts/benchmark_data.py", *words])
 
 
-def ready(args: argparse.Namespace, folder: Path) -> tuple[dict[tuple, pipelines.Epoch], dict[str, float]]:
+def ready(
+    args: argparse.Namespace, photographs: list[Path], folder: Path
+) -> tuple[dict[tuple, pipelines.Epoch], dict[str, float]]:
     """(each pipeline by its name and number of workers, kB read for an image by its name)."""
     folders, jpeg, raw = (folder / name for name in ("folders", "jpeg", "raw"))
-    pipelines.lay_out(args.images, folders, args.count)
+    pipelines.lay_out(photographs, folders, args.count)
     for destination, encoding in ((jpeg, "jpeg"), (raw, "raw")):
         pipelines.prepare(folders, destination, encoding, available_cores())
     originals, prepared = pipelines.jpegs_of(folders), pipelines.jpegs_of(jpeg)

@@ -67,6 +67,35 @@ def test_models_are_measured_against_a(tmp_path: Path):
     assert all(float(row["ms"]) > 0 and float(row["peak_mb"]) > 0 for row in rows)
 
 
+def test_a_place_that_is_named_twice_is_measured_once(tmp_path: Path):
+    twice = ("--layout", "cifar", "--batch", "1", "--passes", "forward") * 2
+    rows, text = measured(tmp_path, "models", *twice, "--width", "0.125", "--models", "cc")
+    assert [row["name"] for row in rows] == ["a", "c"] and "means" not in text
+
+
+def test_a_page_that_cannot_be_written_leaves_the_old_csv(tmp_path: Path):
+    """As on a full disk, or where the page is somebody else's."""
+    (tmp_path / "benchmark_models.csv").write_text("old")
+    (tmp_path / "benchmark_models.md" / "a").mkdir(parents=True)
+    small = (
+        "--layout",
+        "cifar",
+        "--batch",
+        "1",
+        "--passes",
+        "forward",
+        "--width",
+        "0.125",
+        "--models",
+        "c",
+        "--repeats",
+        "1",
+    )
+    done = command("scripts/benchmark.py", "models", *small, "--output-dir", tmp_path)
+    assert done.returncode == 2 and "cannot write benchmark_models.csv, benchmark_models.md" in done.stderr
+    assert (tmp_path / "benchmark_models.csv").read_text() == "old" and not list(tmp_path.glob("*.tmp"))
+
+
 @needs_kernels
 @pytest.mark.parametrize("fast", [True, False])
 def test_maps_have_the_memory_format_of_the_code_that_runs_under_autocast(fast: bool, monkeypatch):

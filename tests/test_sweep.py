@@ -211,6 +211,31 @@ def test_a_killed_sweep_leaves_no_run_behind_and_a_stopped_one_says_how_to_go_on
 
 
 @pytest.mark.slow
+def test_removed_run_folders_do_not_end_a_sweep(tmp_path):
+    """The first while its run is active, the second before its start, the third after its end."""
+
+    def removed(seed: int, wanted: str) -> bool:
+        for folder in tmp_path.glob(f"out/*-s{seed}-*"):
+            if list(folder.glob(wanted)):
+                shutil.rmtree(folder)
+                return True
+        return False
+
+    small = (*SMALL_RUN, "trainer.epochs=5", "seed=0,1,2,3", "output_root=out")
+    call = [*warm_python(), str(ROOT / "train.py"), "-m", *small]
+    sweep = subprocess.Popen(call, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    wait_for(lambda: removed(0, "checkpoints/*.pt"), sweep)
+    assert removed(1, "config.yaml")
+    wait_for(lambda: list(tmp_path.glob("out/*-s3-*/checkpoints/*.pt")), sweep)
+    assert removed(2, "summary.json")
+    output, _ = sweep.communicate(timeout=60)
+    assert "Traceback" not in output and "was removed during the training" in output
+    assert re.search("-s1-.* failed, .* is no run folder: it has no config.yaml", output)
+    assert sweep.returncode == 2 and output.endswith("4 runs: 3 ok, 1 failed\n")
+    assert " (2) " in output  # the two that are there
+
+
+@pytest.mark.slow
 def test_joblibs_launcher_trains_the_runs_and_the_answer_stands_at_the_end(tmp_path):
     small = (*SMALL_RUN, "trainer.epochs=1", "model=a,c", f"output_root={tmp_path / 'out'}")
     done = command("train.py", "-m", *small, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", cwd=tmp_path)

@@ -23,7 +23,7 @@ from efficientconv.preparation.archive import encoded
 from efficientconv.preparation.build import build
 from efficientconv.preparation.plan import Plan
 from efficientconv.preparation.source import find_source
-from efficientconv.signals import held_back
+from efficientconv.signals import held_back, ignore_signals
 
 CROP, SIZE, BATCH = 221, 256, 64  # pixels, of the paper's recipe; images
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -34,10 +34,15 @@ _task: Callable  # in a worker: what it does with each of _things
 _things: list
 
 
-def lay_out(images: Path, folder: Path, count: int) -> None:
-    """Makes ImageNet's layout: `count` links in train to the files `images`/<class>/*, repeated, and as many in val."""
-    files = sorted(path for path in images.glob("*/*") if path.is_file())
-    for number, path in enumerate(itertools.islice(itertools.cycle(files), count)):
+def photographs(images: Path) -> list[Path]:
+    """The files `images`/<class>/*."""
+    return sorted(path for path in images.glob("*/*") if path.is_file())
+
+
+def lay_out(files: list[Path], folder: Path, count: int) -> None:
+    """Makes ImageNet's layout: `count` links in train to `files`, of all classes, repeated if needed, and as many in val."""
+    spread = files[:: max(len(files) // count, 1)]
+    for number, path in enumerate(itertools.islice(itertools.cycle(spread), count)):
         for part in PARTS:
             link = folder / part / path.parent.name / f"{number}_{path.name}"
             link.parent.mkdir(parents=True, exist_ok=True)
@@ -53,8 +58,17 @@ def usual(folders: Path, workers: int) -> Epoch:
     """torchvision's pipeline, as most people write it."""
     augment = [Resize((SIZE, SIZE)), RandomCrop(CROP), RandomHorizontalFlip(), ToTensor(), Normalize(MEAN, STD)]
     images = ImageFolder(folders / "train", Compose(augment))
-    loader = DataLoader(images, BATCH, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=True)
-    return lambda: sum(len(labels) for _, labels in loader)
+    loader = DataLoader(
+        images, BATCH, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=True,
+        worker_init_fn=lambda _: ignore_signals(),
+    )  # fmt: skip
+
+    def epoch() -> int:
+        with held_back():  # the first epoch starts the processes
+            batches = iter(loader)
+        return sum(len(labels) for _, labels in batches)
+
+    return epoch
 
 
 def ours(root: Path, workers: int) -> Epoch:

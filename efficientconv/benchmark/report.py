@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 
 from efficientconv.benchmark import FORMATS
 from efficientconv.benchmark.subjects import LAYER_MODELS
-from efficientconv.csv_files import read_rows
+from efficientconv.csv_files import read_rows, rows_in, typed
 from efficientconv.info import environment
 from efficientconv.results.families import family_of
 from efficientconv.results.figures import FIGURES
@@ -49,8 +49,8 @@ def write(rows: Sequence[Row], path: Path, title: str, about: str, made_by: str)
 
     `about`: the conditions of the measurement. `made_by`: its command and commit, in Markdown.
     """
-    write_files(path.parent, {f"{path.name}.csv": Table.of(rows).csv()})
-    return _write_page(path, title, about, made_by)
+    csv = Table.of(rows).csv()
+    return _write_page(path, typed(rows_in(csv)), title, about, made_by, {".csv": csv})
 
 
 def written_again(folder: Path) -> None:
@@ -62,14 +62,16 @@ def written_again(folder: Path) -> None:
     for path in found:
         title, *parts = path.with_suffix(".md").read_text().strip().split("\n\n")
         about = next(part for part in parts if "interleaved repeats" in part)
-        _write_page(path.with_suffix(""), title.removeprefix("# "), about, parts[-1])
+        _write_page(path.with_suffix(""), read_rows(path), title.removeprefix("# "), about, parts[-1], {})
 
 
-def _write_page(path: Path, title: str, about: str, made_by: str) -> str:
-    rows = read_rows(path.with_suffix(".csv"))  # rounded: the page can be made again from the file
+def _write_page(
+    path: Path, rows: Sequence[Row], title: str, about: str, made_by: str, others: Mapping[str, str | bytes]
+) -> str:
+    """Writes the page of `rows`, which are rounded as in the csv file, its pictures, and `others`, by their endings."""
     tables = sections(rows, COLUMNS, lambda row: "{layout}, {place}, batch {batch}, {kind}".format(**row))
     text = page(f"# {title}", about, _summary(rows), *tables, made_by)
-    files: dict[str, str | bytes] = {".md": text, **plot(rows, title)}
+    files: dict[str, str | bytes] = {**others, ".md": text, **plot(rows, title)}
     write_files(path.parent, {path.name + ending: content for ending, content in files.items()})
     return text
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
-from efficientconv.files import make_folder, refused_in_one_line, write_atomically
+from efficientconv.files import make_folder, refused_in_one_line, replacing
 from efficientconv.info import git_state, short_commit
 from efficientconv.results.table import Column, Row, Table, grouped
 
@@ -34,9 +35,15 @@ def write_report(path: Path, rows: Sequence[Row], *parts: str) -> str:
 
 
 def write_files(folder: Path, files: Mapping[str, str | bytes]) -> list[Path]:
-    """Writes files, which are given by name, into `folder`. Returns their paths. Raises UserError."""
-    with refused_in_one_line(f"write {', '.join(files)} into {folder}", "make space, or choose another place"):
+    """Writes files, which are given by name, into `folder`. Returns their paths. Raises UserError.
+
+    None is replaced before all are written, and the first is replaced last: where a page cannot be, its csv is the old one.
+    """
+    refused = refused_in_one_line(f"write {', '.join(files)} into {folder}", "make space, or choose another place")
+    with refused, ExitStack() as replaced:
         make_folder(folder)
         for name, content in files.items():
-            write_atomically(folder / name, content.encode() if isinstance(content, str) else content)
+            file = replaced.enter_context(replacing(folder / name))
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()  # a full disk is found here
     return [folder / name for name in files]

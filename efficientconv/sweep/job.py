@@ -13,6 +13,7 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from efficientconv.signals import Preempted, guarded, leave_on_signals
 
@@ -59,7 +60,13 @@ class Job:
 
     def __init__(self, start: Start, environment: dict[str, str]):
         self.folder, self.title, self.started, self.asked = start.folder, printable(start.title), time.monotonic(), False
-        with open_to_append(self.folder / "log.txt") as log:
+        path = self.folder / "log.txt"
+        try:
+            log, self.log = open_to_append(path), open(path, "rb")  # kept open: the folder may be removed or moved
+        except (OSError, UserError):  # the run itself will say what is wrong with its folder
+            log = NamedTemporaryFile()  # type: ignore[assignment]
+            self.log = open(log.name, "rb")
+        with log:
             self.begin = self.shown = log.tell()
             self.process = subprocess.Popen(
                 [sys.executable, "-u", "-m", "efficientconv.sweep.job", self.folder, "--until-stdin-ends", *start.options],
@@ -122,9 +129,8 @@ class Job:
         return [line for line in text.splitlines() if line.strip()]
 
     def _log_from(self, position: int) -> bytes:
-        with open(self.folder / "log.txt", "rb") as log:
-            log.seek(position)
-            return log.read()
+        self.log.seek(position)
+        return self.log.read()
 
 
 def _told(status: dict) -> str:

@@ -41,7 +41,8 @@ def not_started(folder: Path) -> RunOutcome:
 
 def answer(outcomes: Sequence[RunOutcome]) -> str:
     """The text at a sweep's end: accuracy and cost by configuration, including runs done before; then `outcome_table`."""
-    folders = [outcome.folder for outcome in outcomes if outcome.state in ("ok", "skipped")]
+    done = [outcome.folder for outcome in outcomes if outcome.state in ("ok", "skipped")]
+    folders = [folder for folder in done if folder.exists()]  # a person may have moved or removed some meanwhile
     parts = [outcome_table(outcomes)]
     if folders:
         found = find_sources(folders)
