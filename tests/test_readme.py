@@ -89,13 +89,17 @@ def test_training_costs_are_multiplied_out():
 
 
 def test_what_is_said_of_other_programs_is_what_was_measured():
-    """docs/performance.md: F, I and K are fastest here; A, C and M in ONNX Runtime or OpenVINO, but for one case of M."""
+    """docs/performance.md: here are fastest F, I and K, and all on sixteen images of ImageNet; C and M are close on CIFAR's."""
     rows = read_rows(ROOT / "results/benchmark_peers.csv")
     programs = ("ours", "torch", "compiled", "onnx_runtime", "openvino")
     for row in rows:
-        fastest = min(programs, key=lambda program: row[f"{program}_ms_median"])
-        here = row["model"] in "fik" or (row["model"], row["layout"], int(row["batch"])) == ("m", "imagenet", 16)
-        assert fastest in (["ours"] if here else ["onnx_runtime", "openvino"]), row
+        ours, *others = (row[f"{program}_ms_median"] for program in programs)
+        if row["model"] in "fik" or (row["layout"], row["batch"]) == ("imagenet", 16):
+            assert ours < min(others), row
+        elif row["model"] in "cm" and row["batch"] == 16:
+            assert ours == pytest.approx(min(others), rel=0.05), row
+        else:
+            assert ours > min(others) == min(row["onnx_runtime_ms_median"], row["openvino_ms_median"]), row
 
 
 def test_readme_is_short_and_its_two_commands_come_early():
