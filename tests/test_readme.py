@@ -89,7 +89,7 @@ def test_training_costs_are_multiplied_out():
 
 
 def test_what_is_said_of_other_programs_is_what_was_measured():
-    """docs/performance.md: F, I and K are fastest here, and all on ImageNet's sixteen images; C and M are close on CIFAR's."""
+    """docs/performance.md: F, I, K are fastest here, and all on sixteen ImageNet images; C, M are close on CIFAR's."""
     rows = read_rows(ROOT / "results/benchmark_peers.csv")
     programs = ("ours", "torch", "compiled", "onnx_runtime", "openvino")
     for row in rows:
