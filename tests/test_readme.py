@@ -89,17 +89,15 @@ def test_training_costs_are_multiplied_out():
 
 
 def test_what_is_said_of_other_programs_is_what_was_measured():
-    """docs/performance.md: F, I, K are fastest here, and all on sixteen ImageNet images; C, M are close on CIFAR's."""
+    """docs/performance.md: F, I and K are fastest here; A, C and M in ONNX Runtime or OpenVINO, by less on ImageNet's maps."""
     rows = read_rows(ROOT / "results/benchmark_peers.csv")
-    programs = ("ours", "torch", "compiled", "onnx_runtime", "openvino")
     for row in rows:
-        ours, *others = (row[f"{program}_ms_median"] for program in programs)
-        if row["model"] in "fik" or (row["layout"], row["batch"]) == ("imagenet", 16):
-            assert ours < min(others), row
-        elif row["model"] in "cm" and row["batch"] == 16:
-            assert ours == pytest.approx(min(others), rel=0.05), row
+        ours, torch_s = row["ours_ms_median"], min(row["torch_ms_median"], row["compiled_ms_median"])
+        others = min(row["onnx_runtime_ms_median"], row["openvino_ms_median"])
+        if row["model"] in "fik":
+            assert ours < min(others, torch_s), row
         else:
-            assert ours > min(others) == min(row["onnx_runtime_ms_median"], row["openvino_ms_median"]), row
+            assert (0.9 if row["layout"] == "imagenet" else 0.8) < others / ours < 1 < torch_s / others, row
 
 
 def test_readme_is_short_and_its_two_commands_come_early():
