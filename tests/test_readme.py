@@ -89,7 +89,7 @@ def test_training_costs_are_multiplied_out():
 
 
 def test_what_is_said_of_other_programs_is_what_was_measured():
-    """docs/performance.md: F, I and K are fastest here; A, C and M in ONNX Runtime or OpenVINO, by less on ImageNet's maps."""
+    """docs/performance.md: F, I, K are fastest here; A, C, M in ONNX Runtime or OpenVINO, by less on ImageNet's maps."""
     rows = read_rows(ROOT / "results/benchmark_peers.csv")
     for row in rows:
         ours, torch_s = row["ours_ms_median"], min(row["torch_ms_median"], row["compiled_ms_median"])
