@@ -77,20 +77,7 @@ def test_a_page_that_cannot_be_written_leaves_the_old_csv(tmp_path: Path):
     """As on a full disk, or where the page is somebody else's."""
     (tmp_path / "benchmark_models.csv").write_text("old")
     (tmp_path / "benchmark_models.md" / "a").mkdir(parents=True)
-    small = (
-        "--layout",
-        "cifar",
-        "--batch",
-        "1",
-        "--passes",
-        "forward",
-        "--width",
-        "0.125",
-        "--models",
-        "c",
-        "--repeats",
-        "1",
-    )
+    small = "--layout cifar --batch 1 --passes forward --width 0.125 --models c --repeats 1".split()
     done = command("scripts/benchmark.py", "models", *small, "--output-dir", tmp_path)
     assert done.returncode == 2 and "cannot write benchmark_models.csv, benchmark_models.md" in done.stderr
     assert (tmp_path / "benchmark_models.csv").read_text() == "old" and not list(tmp_path.glob("*.tmp"))

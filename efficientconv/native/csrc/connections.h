@@ -9,7 +9,6 @@
 
 namespace efficientconv {
 
-constexpr int64_t kSerial = 128 * 1024;      // elements that one thread copies as fast as several threads do
 constexpr int64_t kFirstCache = 32 * 1024;   // bytes
 constexpr int64_t kPanelFloats = 72 * 1024;  // of a group's panels: 288 KiB, so that a second cache of 512 KiB holds them
 

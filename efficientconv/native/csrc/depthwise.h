@@ -48,14 +48,12 @@ class Kernel3 {
             above * taps_[2] + here * taps_[5] + below * taps_[8]};
   }
 
- private:
   // The sum of one of the filter's columns at a pixel just before or after the vectors.
   EC_INLINE float beside(int64_t pixel, const float* from, int column) const {
     const float above = above_[pixel] ? from[-width_] : 0.f, below = below_[pixel] ? from[width_] : 0.f;
     return above * taps_[column][0] + from[0] * taps_[column + 3][0] + below * taps_[column + 6][0];
   }
 
- protected:
   int64_t width_, pixels_;
   const int32_t *above_, *left_, *right_, *below_;
   Vec taps_[9];

@@ -9,6 +9,8 @@
 
 namespace efficientconv {
 
+constexpr int64_t kSerial = 128 * 1024;  // elements that one thread copies or adds up as fast as several threads do
+
 // The program around the kernels defines these two, so that the kernels do not need torch: operators.cpp with torch's
 // threads, the sanitizers' driver with its own. on_threads calls f(thread) once for each of n threads.
 int64_t thread_count();

@@ -30,8 +30,7 @@ inline Tensor averages(const Tensor& x) {
   Tensor y = new_tensor({x.size(0), x.size(1), 1, 1});
   const float* from = data(maps);
   float* to = written(y);
-  constexpr int64_t serial = 128 * 1024;  // pixels that one thread adds up as fast as several threads do
-  parallel(y.numel(), std::max<int64_t>(1, serial / pixels), [&](int64_t first, int64_t last) {
+  parallel(y.numel(), std::max<int64_t>(1, kSerial / pixels), [&](int64_t first, int64_t last) {
     for (int64_t map = first; map < last; ++map) to[map] = mean_of(from + map * pixels, pixels);
   });
   return y;

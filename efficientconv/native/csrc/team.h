@@ -17,7 +17,10 @@ namespace efficientconv {
 class Team {
  public:
   // The team that the calling thread leads, or null.
-  static Team* mine() { return led(); }
+  static Team*& mine() {
+    static thread_local Team* team = nullptr;
+    return team;
+  }
   int64_t size() const { return static_cast<int64_t>(seats_.size()); }
 
   // Calls body() on this thread. Meanwhile torch's other threads wait for the loops in it.
@@ -28,9 +31,9 @@ class Team {
     Team team(threads);
     at::parallel_for(0, threads, 1, [&](int64_t first, int64_t) {
       if (first > 0) return team.work(team.seats_[first]);
-      led() = &team;
+      mine() = &team;
       team.guarded(body);
-      led() = nullptr;
+      mine() = nullptr;
       team.over_ = true;
     });
     team.rethrow();
@@ -56,11 +59,6 @@ class Team {
   };
 
   explicit Team(int64_t threads) : seats_(threads) {}
-
-  static Team*& led() {
-    static thread_local Team* team = nullptr;
-    return team;
-  }
 
   void work(Seat& seat) {
     while (!over_) {
