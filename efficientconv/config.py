@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from efficientconv.data_settings import data_settings
-from efficientconv.validation import Section, file_name
+from efficientconv.validation import Section, UserPath, file_name
 
 FileName = Annotated[str, AfterValidator(file_name)]
 # The upper bounds are the limits of memory, float32 or 32-bit sizes, far beyond sensible values.
@@ -130,7 +130,7 @@ class DataConfig(Section):
     """The images, and how they are prepared for the network."""
 
     name: str  # a name in efficientconv.data.DATA_SETS
-    root: str | None = None  # folder of the files; null: the data set brings or makes its own images
+    root: UserPath | None = None  # folder of the files; null: the data set brings or makes its own images
     image_size: Pixels | None = None  # side of the network's input; null: that of the data set or the layout
     resize_size: Pixels | None = None  # images are resized to this before the crop; null: no resize
     resize_rule: Literal["both", "shorter"] = "both"  # sides that become resize_size; shorter: proportions are kept
@@ -277,8 +277,8 @@ class RunConfig(Section):
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     tier: FileName | None = None  # scale of the experiment (configs/tier/); each tier has its own folder of results
-    output_root: str  # the folder of the run folders, or of the tiers' folders
-    run_dir: str | None  # null: output_root/[<tier>/]<model>-<data>-s<seed>-<hash of the configuration>
+    output_root: UserPath  # the folder of the run folders, or of the tiers' folders
+    run_dir: UserPath | None  # null: output_root/[<tier>/]<model>-<data>-s<seed>-<hash of the configuration>
     model: ModelConfig
     data: DataConfig
     optim: OptimConfig
@@ -303,7 +303,7 @@ class RunConfig(Section):
 class EvalConfig(Section):
     """What eval.py evaluates, and on which device."""
 
-    run: str
-    checkpoint: str | None
+    run: UserPath
+    checkpoint: UserPath | None
     device: Literal["auto", "cpu", "cuda"]
     data: DataConfig | None = None  # null: the run's own

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any, TypeVar
+from os.path import expanduser
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from efficientconv.errors import UserError, did_you_mean
 
@@ -23,6 +24,7 @@ def file_name(name: str) -> str:
     return name
 
 
+UserPath = Annotated[str, AfterValidator(expanduser)]  # no shell replaces the ~ in a yaml file
 S = TypeVar("S", bound=Section)
 
 

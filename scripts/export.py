@@ -35,7 +35,7 @@ from efficientconv.latency import measure_latency
 from efficientconv.results.figures import FIGURES
 from efficientconv.results.table import Column, Table
 from efficientconv.roofline.peaks import of_limit, quick_peaks
-from efficientconv.validation import Section, validate
+from efficientconv.validation import Section, UserPath, validate
 
 BATCH = 16  # images of a measured pass where any number fits
 CPU = torch.device("cpu")
@@ -44,12 +44,12 @@ CPU = torch.device("cpu")
 class Order(Section):
     """The settings of configs/export.yaml."""
 
-    run: str
+    run: UserPath
     format: Literal["onnx", "pt2"]
     batch: Annotated[int, Field(gt=0)] | None
     fold_batch_norm: bool
-    checkpoint: str | None
-    output: str | None
+    checkpoint: UserPath | None
+    output: UserPath | None
 
 
 @cli.entry("export")
@@ -79,7 +79,7 @@ def main(values: dict) -> None:
 def output_path(order: Order) -> Path:
     """Raises UserError unless the name ends as the format does: another file could be overwritten."""
     beside = Path(order.run, "model") if Path(order.run).is_dir() else Path(order.run)  # weights by name: here
-    path = Path(f"{beside}.{order.format}" if order.output is None else order.output).expanduser()
+    path = Path(f"{beside}.{order.format}" if order.output is None else order.output)
     if path.suffix != f".{order.format}" or path.is_dir():
         raise UserError(f"output={order.output} is no name of a {order.format} file; end it with .{order.format}")
     return path

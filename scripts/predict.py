@@ -47,17 +47,17 @@ from efficientconv.files import make_folder, refused_in_one_line, replacing
 from efficientconv.progress import Progress
 from efficientconv.results.table import Table
 from efficientconv.text import printable
-from efficientconv.validation import Section, validate
+from efficientconv.validation import Section, UserPath, validate
 
 
 class Order(Section):
     """The settings on the command line."""
 
-    run: Annotated[str, Field(min_length=1)]
-    images: Annotated[str, Field(min_length=1)]
+    run: Annotated[UserPath, Field(min_length=1)]
+    images: Annotated[UserPath, Field(min_length=1)]
     topk: Annotated[int, Field(gt=0)] = 5
-    output: str | None = None
-    checkpoint: str | None = None
+    output: UserPath | None = None
+    checkpoint: UserPath | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
@@ -65,8 +65,8 @@ def main() -> None:
     sys.stdout.reconfigure(errors="backslashreplace")  # the terminal may lack letters of classes' and files' names
     order = parse_order(parse_args().settings)
     output = None if order.output is None else csv_path(order.output)
-    paths, passed_over = find_images(Path(order.images).expanduser())
-    classifier = load_run(Path(order.run).expanduser(), order.checkpoint, order.device)
+    paths, passed_over = find_images(Path(order.images))
+    classifier = load_run(Path(order.run), order.checkpoint, order.device)
     keep_freed_memory(classifier.device)
     set_tf32(classifier.run.config.trainer.tf32)
     say(headline(classifier, len(paths)))
@@ -134,7 +134,7 @@ def row_of(prediction: Prediction, topk: int) -> dict[str, object]:
 
 def csv_path(output: str) -> Path:
     """Raises UserError unless the name ends in .csv: an image could be overwritten."""
-    path = Path(output).expanduser()
+    path = Path(output)
     if path.suffix != ".csv" or path.is_dir():
         raise UserError(f"output={output} is no name of a csv file; end it with .csv")
     return path

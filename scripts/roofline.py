@@ -36,7 +36,7 @@ from efficientconv.roofline.expect import expectations
 from efficientconv.roofline.machine import MACHINES
 from efficientconv.roofline.measured import with_measured
 from efficientconv.roofline.step import Setting
-from efficientconv.validation import Section, validate
+from efficientconv.validation import Section, UserPath, validate
 
 MODELS = "acfhijklm"
 
@@ -49,7 +49,7 @@ class Order(Section):
     batch: Annotated[Positive, Field(le=65536)]
     precision: Literal["bf16", "fp16", "fp32"]
     images: Literal["imagenet", "cifar"]
-    output_dir: str | None
+    output_dir: UserPath | None
 
 
 @cli.entry("roofline")

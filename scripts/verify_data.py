@@ -32,7 +32,7 @@ from efficientconv.errors import UserError
 from efficientconv.preparation.verify import Manifest, check_images, manifest_at
 from efficientconv.progress import Progress
 from efficientconv.text import printable
-from efficientconv.validation import Section, validate
+from efficientconv.validation import Section, UserPath, validate
 
 DAMAGED_EXIT = 1
 
@@ -41,7 +41,7 @@ class Order(Section):
     """The settings of configs/verify_data.yaml."""
 
     data: DataConfig
-    manifest: str | None
+    manifest: UserPath | None
 
 
 @cli.entry("verify_data")

@@ -23,7 +23,7 @@ from efficientconv.errors import UserError
 from efficientconv.results.kernel_plot import draw_kernels
 from efficientconv.results.kernels import RunKernels, kernel_table, kernels_of_run, summary_table
 from efficientconv.results.pages import write_files
-from efficientconv.validation import Section, validate
+from efficientconv.validation import Section, UserPath, validate
 
 LEGEND = "kinds: the template, of any sign, that holds half of a kernel's energy; dead: next to no weight in its layer."
 
@@ -31,9 +31,9 @@ LEGEND = "kinds: the template, of any sign, that holds half of a kernel's energy
 class Order(Section):
     """The settings of configs/visualize_kernels.yaml."""
 
-    run: str
-    against: str | None
-    output: str | None
+    run: UserPath
+    against: UserPath | None
+    output: UserPath | None
 
 
 @cli.entry("visualize_kernels")
@@ -57,7 +57,7 @@ def labelled(runs: list[RunKernels]) -> dict[str, RunKernels]:
     return dict(zip(models if len(set(models)) == len(runs) else [run.run for run in runs], runs))
 
 
-def picture_path(output: str | None, folder: Path, labels: list[str]) -> Path:
+def picture_path(output: UserPath | None, folder: Path, labels: list[str]) -> Path:
     """The path of the picture. Raises UserError for an output that is no PNG."""
     if output is None:
         return folder / ("kernels.png" if len(labels) == 1 else f"kernels_{'_vs_'.join(labels)}.png")

@@ -43,6 +43,12 @@ def test_combinations_that_are_one_run_are_said_and_one_folder_for_several_is_re
     assert not Path("one").exists()
 
 
+def test_a_quoted_home_folder_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for overrides in (['output_root="~/runs"'], ['run_dir="~/runs/smoke/one"']):
+        assert run_folder(smoke(Path("unused"), *overrides)).path.parent == tmp_path / "runs" / "smoke"
+
+
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory) -> tuple[list[RunConfig], list[RunOutcome], list[str]]:
     """Four runs, two at a time: one ends well, the others have a rate too high, no data and a broken installation."""

@@ -149,6 +149,6 @@ def root_of(config: DataConfig) -> Path:
     """The absolute path of `data.root`, whether it exists or not. Raises UserError if it is not given or not readable."""
     if config.root is None:
         raise UserError(f"data={config.name} reads a folder: give it with data.root=<folder>")
-    root = Path(config.root).expanduser().absolute()
+    root = Path(config.root).absolute()
     require_searchable(root)
     return root

@@ -219,7 +219,7 @@ def in_use(folder: Path) -> bool:
 
 def same_place(old: RunConfig, new: RunConfig) -> bool:
     """Whether data.root is the same folder in both, however it is written."""
-    return Path(old.data.root or "").expanduser().resolve() == Path(new.data.root or "").expanduser().resolve()
+    return Path(old.data.root or "").resolve() == Path(new.data.root or "").resolve()
 
 
 def _is_foreign(path: Path) -> bool:
