@@ -43,7 +43,7 @@ if __name__ == "__main__":
 
 from efficientconv.arguments import require_writable, seeds, settings
 from efficientconv.cli import compose_run
-from efficientconv.engine.device import choose_device
+from efficientconv.engine.device import choose_device, keep_freed_memory
 from efficientconv.errors import UserError, did_you_mean
 from efficientconv.reproduce.estimate import estimate
 from efficientconv.reproduce.measure import tier_times
@@ -71,7 +71,8 @@ def main() -> None:
     rows = rows_to_train(order.tables, args.only)
     tier = load_tier(order.tier, order.overrides, args.results, compose_run)
     runs = plan_runs(tier.models(rows), order.seeds, tier.base, tier.folder)
-    facts = tier.data_facts
+    facts, device = tier.data_facts, choose_device("auto")
+    keep_freed_memory(device)  # the times here are those of a run, whose process does this too
     if not args.dry_run:
         require_writable(args.results)
         earlier = {} if args.measure == "again" else read_times(tier.folder)  # raises for a damaged file, before any run
@@ -84,7 +85,7 @@ def main() -> None:
     code = train(pending, args.jobs)
     if code == Preempted.exit_code:
         sys.exit(code)  # after a signal nobody wants to wait for tables
-    times, others = tier_times(tier, choose_device("auto"), args.measure), set(tier.folder.glob("table*.md"))
+    times, others = tier_times(tier, device, args.measure), set(tier.folder.glob("table*.md"))
     for name in order.tables:
         paths = write_table(name, tier, order.seeds, command_of(order, args.only), times)
         others -= set(paths)

@@ -91,7 +91,7 @@ int main(int, char** argv) {
     }
     Floats out(y.size()), mean(outputs), var(outputs), g(y.size()), gy(y.size()), gg(outputs), gb(outputs);
     for (bool contiguous : {true, false}) {
-      if (!contiguous && outputs % kLanes) continue;  // channels-last, whole vectors of channels only
+      if (!contiguous && y.size() % kLanes) continue;  // channels-last, whole vectors only
       run_batch_norm_forward(out_shape, contiguous, y.data(), residual.data(), scale.data(), scale.data(), 1e-5, out.data(),
                              mean.data(), var.data());
       run_batch_norm_backward(out_shape, contiguous, residual.data(), out.data(), y.data(), mean.data(), var.data(),

@@ -250,6 +250,30 @@ def test_whole_models_equal_the_float64_reference_in_both_memory_formats(model: 
 
 
 @needs_kernels
+@pytest.mark.parametrize("residual", [True, False])
+@pytest.mark.parametrize("channels", [1, 2, 6, 14, 16, 20, 37, 48])
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_ends_of_layers_with_any_number_of_channels_equal_the_float64_reference(
+    order: torch.memory_format, channels: int, residual: bool
+):
+    for images, height, width in [(2, 2, 4), (1, 16, 18), (16, 9, 11), (32, 20, 20)]:  # whole groups of pixels
+        maps = [torch.randn(images, channels, height, width) + 3 for _ in range(2 if residual else 1)]
+        grad, ends = torch.randn_like(maps[0]), [torch.rand(channels) + 0.5, torch.randn(channels)]
+        found = []
+        for dtype in (torch.float32, torch.float64):
+            given = [x.contiguous(memory_format=order) for x in maps] + ends
+            y, *others = leaves = [x.to(dtype, copy=True).requires_grad_() for x in given]
+            running = torch.zeros(channels, dtype=dtype), torch.ones(channels, dtype=dtype)
+            added = others.pop(0) if residual else None
+            out = ops.norm_relu(y, added, *others, *running, torch.tensor(0), True, 0.1, 1e-5)
+            out.backward(grad.to(dtype))
+            found.append([out, *running, *(x.grad for x in leaves)])
+            assert ("NormLayer" in out.grad_fn.name()) == (dtype is torch.float32)
+        for ours, theirs in zip(*found, strict=True):
+            assert difference(ours, theirs.detach()) < TOLERANCE
+
+
+@needs_kernels
 @pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("pool", [*POOLS, (2, 3, 1)], ids=str)
 def test_max_pool_and_its_gradient_are_torch_s_to_the_bit(pool: tuple[int, int, int], order: torch.memory_format):

@@ -52,15 +52,16 @@ struct Line {
   }
 };
 
-// Calls f(lane, n) for pieces of n pixels that make up `length` pixels: whole vectors, then an eight, then a four, then
-// single pixels. n is a compile-time constant.
+// Calls f(lane, n) for pieces of n pixels that make up `length` pixels: whole vectors, then an eight, a four, a two and a
+// single pixel. n is a compile-time constant.
 template <class F>
 EC_INLINE void for_each_piece(int64_t length, F f) {
   int64_t lane = 0;
   for (; lane + kLanes <= length; lane += kLanes) f(lane, std::integral_constant<int, kLanes>());
   if (kLanes > 8 && lane + 8 <= length) f(lane, std::integral_constant<int, 8>()), lane += 8;
   if (lane + 4 <= length) f(lane, std::integral_constant<int, 4>()), lane += 4;
-  for (; lane < length; ++lane) f(lane, std::integral_constant<int, 1>());
+  if (lane + 2 <= length) f(lane, std::integral_constant<int, 2>()), lane += 2;
+  if (lane < length) f(lane, std::integral_constant<int, 1>());
 }
 
 // Calls f(lane, piece) for such pieces of the first `length` lanes of v.

@@ -106,7 +106,7 @@ inline variable_list layer_result(AutogradContext* ctx, const Tensor& out, const
 }
 
 // relu(batch_norm(y) + residual) with the batch's own statistics. All maps have one memory order: contiguous, or
-// channels-last with a number of channels that is a multiple of a vector's length.
+// channels-last with numbers that fill whole vectors.
 class NormLayer : public torch::autograd::Function<NormLayer> {
  public:
   static variable_list forward(AutogradContext* ctx, const Tensor& y, const MaybeTensor& residual, const Tensor& gamma,
@@ -139,10 +139,11 @@ class NormLayer : public torch::autograd::Function<NormLayer> {
 };
 
 inline bool norm_applies(const Tensor& y, const End& end) {
-  const bool ordered = y.is_contiguous() || (y.is_contiguous(at::MemoryFormat::ChannelsLast) && y.size(1) % kLanes == 0);
   variable_list tensors = end.tensors();
   tensors.push_back(y);
-  return eager(tensors) && plain_maps(y) && ordered && end.fits(y.sizes()) && end.own_statistics();
+  if (!eager(tensors) || !plain_maps(y)) return false;
+  const bool ordered = y.is_contiguous() || (y.is_contiguous(at::MemoryFormat::ChannelsLast) && y.numel() % kLanes == 0);
+  return ordered && end.fits(y.sizes()) && end.own_statistics();
 }
 
 // The operator norm_relu: a layer's end behind one of PyTorch's own convolutions, in training.
