@@ -57,8 +57,8 @@ class SICConv2d(UnravelledConv2d):
         return (self.layer_backend != "auto" or self._pays(x)) and super().takes_operator(x)
 
     def _pays(self, x: Tensor) -> bool:
-        """Whether kernels are as fast as PyTorch. Two cases are slower, both of dense projections in training: maps of less than
-        4 x 4, and 3 x 3 filters where PyTorch may compute in bfloat16.
+        """Whether kernels are as fast as PyTorch. Two cases are slower, both of dense projections in training: maps smaller
+        than 4 x 4, and 3 x 3 filters where PyTorch may compute in bfloat16.
 
         The bounds were measured on a CPU, on models with channels-last input; PyTorch keeps the maps channels-last.
         """
