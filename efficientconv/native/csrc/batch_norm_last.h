@@ -52,7 +52,10 @@ std::vector<double> sums_over_pixels(const PixelGroups& groups, F f) {
       }
     }
   });
-  for (int64_t i = 0; i < workers * 2 * wide; ++i) sums[i / wide % 2 * groups.channels + i % wide % groups.channels] += partial[i];
+  for (int64_t i = 0; i < workers * 2 * wide; ++i) {
+    const int64_t second = i / wide % 2, channel = i % wide % groups.channels;
+    sums[second * groups.channels + channel] += partial[i];
+  }
   return sums;
 }
 
