@@ -6,10 +6,12 @@ This file imports only the standard library, so that --help answers before the s
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 import textwrap
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from efficientconv.data_settings import data_settings
@@ -30,9 +32,17 @@ class _Page(argparse.HelpFormatter):
         return fitted(text)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Takes ~ at the start of a path for the home folder: in --output=~/x and in quotes, no shell does."""
+
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+        self.register("type", Path, lambda text: Path(os.path.expanduser(text)))
+
+
 def parser_for(about: str | None) -> argparse.ArgumentParser:
     """The parser of a script, whose docstring is `about`."""
-    return argparse.ArgumentParser(description=about, formatter_class=_Page)
+    return _Parser(description=about, formatter_class=_Page)
 
 
 def answer_help(config_name: str, sweeps: bool = False) -> None:

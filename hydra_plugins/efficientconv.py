@@ -104,6 +104,7 @@ class GridSweeper(Sweeper):
 
         os.environ["PYTHONPATH"] = python_path()  # a job may start in a folder that is not the repository
         os.environ.setdefault("SUBMITIT_PREEMPT_SIGNAL", "USR1")  # instead of USR2, which a training run does not know
+        self.config.output_root = os.path.expanduser(self.config.output_root)  # a launcher's own folder is in there
         root = _override("output_root", self.config.output_root)
         jobs = [[_override("run_dir", str(folder.path.absolute())), root] for folder in folders]
         try:

@@ -11,6 +11,7 @@ workers as cores, the training process, which normalises the batches, competes w
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import statistics
 import sys
@@ -79,7 +80,7 @@ def main() -> None:
 
 def command(args: argparse.Namespace) -> str:
     """The command as typed, but for the name of the folder."""
-    words = ["<folder>" if Path(word) == args.images else shlex.quote(word) for word in sys.argv[1:]]
+    words = ["<folder>" if Path(os.path.expanduser(word)) == args.images else shlex.quote(word) for word in sys.argv[1:]]
     return " ".join(["python", "scripts/benchmark_data.py", *words])
 
 

@@ -58,7 +58,7 @@ network and with those counted in torchvision's"""
 
 def main() -> None:
     args = parse_args()
-    if args.layers:
+    if args.layers is not None:
         print_layers(args.layers, args.layout or "imagenet")
     elif args.budget is not None:
         print_widths(args.budget, [args.layout] if args.layout else list(LAYOUTS))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 
 import checkout  # noqa: F401  finds the package
+from efficientconv.arguments import positive
 from efficientconv.help import parser_for
 from efficientconv.signals import guarded, leave_on_signals
 
@@ -22,7 +23,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--layer", choices=("sic", "unravelled"), default="sic", help="the new layers (default: sic)")
     parser.add_argument("--bases", type=int, help="filters for each channel of an unravelled layer, 1 to 9")
     parser.add_argument("--budget", type=float, metavar="MACS", help="most MACs of the converted network; sets --bases")
-    parser.add_argument("--epochs", type=int, default=5, help="of the training, and again of the fine-tuning (default: 5)")
+    parser.add_argument("--epochs", type=positive, default=5, help="of training, and again of fine-tuning (default: 5)")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and the order of the images (default: 0)")
     return parser.parse_args()
 

@@ -52,9 +52,11 @@ def main(values: dict) -> None:
 
 
 def labelled(runs: list[RunKernels]) -> dict[str, RunKernels]:
-    """The runs by model, or by the name of the run if both have the same model."""
-    models = [run.summary["model_name"] for run in runs]
-    return dict(zip(models if len(set(models)) == len(runs) else [run.run for run in runs], runs))
+    """The runs by model; by the name of the run if both have the same model; numbered if both have the same name."""
+    models, names = [run.summary["model_name"] for run in runs], [run.run for run in runs]
+    numbered = [f"{name}_{number}" for number, name in enumerate(names, start=1)]
+    labels = next(labels for labels in (models, names, numbered) if len(set(labels)) == len(runs))
+    return dict(zip(labels, runs))
 
 
 def picture_path(output: UserPath | None, folder: Path, labels: list[str]) -> Path:

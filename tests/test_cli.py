@@ -233,6 +233,7 @@ def test_the_traceback_is_shown_to_who_asks_for_it(tmp_path):
         ("benchmark_data", "images --count 0"),
         ("benchmark_data", "images --workers 1 -1"),
         ("prepare_imagenet", "a b --workers 0"),
+        ("convert_digits", "--epochs 0"),
     ],
 )
 def test_a_script_says_which_number_cannot_be(script, args, monkeypatch, capsys):

@@ -548,6 +548,8 @@ def test_mistakes_are_one_line_and_exit_code_2(tmp_path: Path) -> None:
     assert done.returncode == 2 and done.stdout == "" and not list(tmp_path.iterdir())
     assert done.stderr.startswith("error: unknown model 'resnet51': did you mean 'resnet50'?")
     assert done.stderr.count("\n") == 1
+    done = command("scripts/complexity.py", "--layers", "", "--output-dir", tmp_path)  # of a shell's empty variable
+    assert done.returncode == 2 and "unknown model ''" in done.stderr and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("model, layout", sorted(IMPOSSIBLE))

@@ -233,6 +233,14 @@ def test_runs_of_one_model_go_by_the_names_of_their_folders(runs):
         picture_path("kernels.jpg", Path("folder"), ["c"])
 
 
+def test_two_folders_of_one_name_are_two_runs(runs, tmp_path):
+    one, copy = (Path(shutil.copytree(runs["c"], tmp_path / place / "c")) for place in ("here", "there"))
+    (copy / "kernels.csv").unlink(missing_ok=True)
+    done = command(SCRIPT, f"run={one}", f"against={copy}")
+    assert done.returncode == 0, done.stderr
+    assert f"picture: {one}/kernels_c_1_vs_c_2.png" in done.stdout and (copy / "kernels.csv").exists()
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [

@@ -275,6 +275,19 @@ def test_a_full_disk_is_seen_before_the_start(folders, tmp_path, monkeypatch):
     assert_refused(lambda: require_space(tmp_path / "set", needed), "needs about 0.00788 GB and has 0.001 GB", "--quality")
 
 
+def test_what_a_kill_left_is_removed_and_so_counts_as_free(folders, tmp_path, monkeypatch):
+    wanted = plan(folders, tmp_path / "set")
+    needed = estimated_bytes(wanted)
+    wanted.folder.mkdir()
+    (wanted.folder / "preparing.json").touch()
+    left = wanted.folder / "train-00000.zip.0123abcd.tmp"
+    left.write_bytes(bytes(needed))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(needed, needed, 0))
+    assert require_space(wanted.folder, needed) == 0
+    build(wanted, workers=1)
+    assert not left.exists()
+
+
 @pytest.mark.parametrize("fault", ["missing", "short", "manifest", "a FIFO"])
 def test_a_set_that_is_not_whole_is_refused(folders, fault, tmp_path):
     build(plan(folders, tmp_path / "set"), workers=1)

@@ -243,8 +243,9 @@ def test_removed_run_folders_do_not_end_a_sweep(tmp_path):
 
 @pytest.mark.slow
 def test_joblibs_launcher_trains_the_runs_and_the_answer_stands_at_the_end(tmp_path):
-    small = (*SMALL_RUN, "trainer.epochs=1", "model=a,c", f"output_root={tmp_path / 'out'}")
-    done = command("train.py", "-m", *small, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", cwd=tmp_path)
+    small = (*SMALL_RUN, "trainer.epochs=1", "model=a,c", 'output_root="~/out"')
+    at_home = {"cwd": tmp_path, "env": os.environ | {"HOME": str(tmp_path)}}  # a folder called ~ would be made, too
+    done = command("train.py", "-m", *small, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", **at_home)
     assert done.returncode == 0, done.stderr
     *_, title, a, c, empty, counts = done.stdout.splitlines()
     assert title.startswith("model  top-1 % (seeds)") and [a.split()[0], c.split()[0], empty] == ["a", "c", ""]

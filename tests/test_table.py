@@ -86,6 +86,20 @@ def test_a_folder_is_no_name_of_a_page(script, finished_run, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
+def test_the_home_folder_in_an_option_is_the_home_folder(finished_run, tmp_path):
+    """No shell replaces the ~ in --output=~/x; a folder called ~ would be made."""
+    (tmp_path / "outputs").symlink_to(finished_run.parent)
+    at_home = {"cwd": tmp_path, "env": os.environ | {"HOME": str(tmp_path)}}
+    for script, page in ("table", "table"), ("report", "report.html"):
+        done = command(f"scripts/{script}.py", "~/outputs", f"--output=~/{page}", **at_home)
+        assert done.returncode == 0, done.stderr
+    done = command("scripts/runs.py", "list", "~/outputs", **at_home)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        ["outputs", "report.html", *(f"table.{ending}" for ending in ("md", "csv", "png", "svg"))]
+    )
+
+
 def test_after_the_quickstart_the_command_of_the_readme_takes_whatever_lies_in_outputs(finished_run, tmp_path):
     """A folder of run folders, an unfinished run, a damaged one, an earlier table, a run whose name is a formula."""
     outputs = tmp_path / "outputs"

@@ -69,8 +69,8 @@ def _mean_bytes(items: list[Item], recipe: Recipe) -> float:
 
 
 def require_space(folder: Path, needed_bytes: int) -> int:
-    """The free bytes on the disk. Raises UserError if they, with the files that are finished, are too few."""
-    there = sum(path.stat().st_size for path in folder.glob("*.zip"))
+    """The free bytes on the disk. Raises UserError if they, with the files of earlier starts, are too few."""
+    there = sum(path.stat().st_size for path in folder.glob("*.zip*"))
     place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(place).free
     if free + there < needed_bytes:
