@@ -17,6 +17,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os.path import expanduser
 from pathlib import Path
 from typing import IO, Annotated, Any, Literal
 
@@ -35,7 +36,7 @@ if __name__ == "__main__":
     leave_on_signals()
     parse_args()  # a mistake and --help are answered now: the imports take seconds
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from tqdm import tqdm
 
 from efficientconv.arguments import settings
@@ -49,12 +50,14 @@ from efficientconv.results.table import Table
 from efficientconv.text import printable
 from efficientconv.validation import Section, UserPath, validate
 
+GivenPath = Annotated[str, Field(min_length=1), AfterValidator(expanduser)]
+
 
 class Order(Section):
     """The settings on the command line."""
 
-    run: Annotated[UserPath, Field(min_length=1)]
-    images: Annotated[UserPath, Field(min_length=1)]
+    run: GivenPath
+    images: GivenPath
     topk: Annotated[int, Field(gt=0)] = 5
     output: UserPath | None = None
     checkpoint: UserPath | None = None

@@ -244,15 +244,16 @@ def test_removed_run_folders_do_not_end_a_sweep(tmp_path):
 @pytest.mark.slow
 def test_joblibs_launcher_trains_the_runs_and_the_answer_stands_at_the_end(tmp_path):
     small = (*SMALL_RUN, "trainer.epochs=1", "model=a,c", 'output_root="~/out"')
-    at_home = {"cwd": tmp_path, "env": os.environ | {"HOME": str(tmp_path)}}  # a folder called ~ would be made, too
-    done = command("train.py", "-m", *small, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", **at_home)
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))}
+    launcher = "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"
+    done = command("train.py", "-m", *small, *launcher, cwd=tmp_path, env=os.environ | home)
     assert done.returncode == 0, done.stderr
     *_, title, a, c, empty, counts = done.stdout.splitlines()
     assert title.startswith("model  top-1 % (seeds)") and [a.split()[0], c.split()[0], empty] == ["a", "c", ""]
     assert counts == "2 runs: 2 ok"
     for line, folder in zip((a, c), sorted(tmp_path.glob("out/*"))):
         assert f" {RunFolder(folder).summary()['top1_percent']:.2f} (1) " in line
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]  # and no folder called ~
 
 
 def test_a_mistake_in_one_run_is_one_line_before_any_is_started(tmp_path):

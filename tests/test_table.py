@@ -122,6 +122,18 @@ def test_after_the_quickstart_the_command_of_the_readme_takes_whatever_lies_in_o
         assert "\x1b" not in text and name in text
 
 
+def test_a_copy_of_a_run_under_another_name_is_warned_of(finished_run, tmp_path):
+    for name in ("one", "two", "unfinished"):
+        shutil.copytree(finished_run, tmp_path / name)
+    (tmp_path / "unfinished" / "summary.json").unlink()
+    variation(finished_run, tmp_path / "other", seed=1)
+    done = command("scripts/table.py", tmp_path, "--output", tmp_path / "table")
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert done.returncode == 0 and done.stderr.splitlines()[:-1] == [
+        f"warning: {two} counts as one more seed, but has the seed and losses of {one}; leave one of them out"
+    ]
+
+
 def test_no_finished_run_is_one_line_that_says_where_each_stands(finished_run, tmp_path):
     for state in ("done", "running", "preempted", "diverged"):  # done: its summary was lost
         shutil.copytree(finished_run, tmp_path / state)

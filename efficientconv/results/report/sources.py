@@ -61,7 +61,7 @@ class Sources:
 def find_sources(paths: Iterable[Path]) -> Sources:
     """Every run once: run folders before records, the newest first, then by model and width.
 
-    If a run lies in two places, the finished one counts.
+    If a run lies in two places, the finished one counts. A copy under another name is a run of its own, with a warning.
 
     Raises:
         UserError: a path that does not exist; no run at all.
@@ -79,7 +79,20 @@ def find_sources(paths: Iterable[Path]) -> Sources:
     sources.runs = sorted(sorted(found.values(), key=_order), key=lambda run: (run.own, run.ended), reverse=True)
     if not sources.runs:
         raise UserError("; ".join([*sources.warnings, "no run was found; train one, or name run folders"]))
+    sources.warnings += _copies(sources.runs)
     return sources
+
+
+def _copies(runs: Iterable[FoundRun]) -> Iterator[str]:
+    """A warning for each finished run that has the settings, the seed and the losses of another: it is no further sample."""
+    found: dict[tuple, FoundRun] = {}
+    for run in runs:
+        losses = tuple(epoch.get("train_loss") for epoch in run.record.metrics)
+        if not (losses and run.record.summary):
+            continue
+        first = found.setdefault((run.record.group, run.record.seed, losses), run)
+        if first is not run:
+            yield f"{run.path} counts as one more seed, but has the seed and losses of {first.path}; leave one of them out"
 
 
 def _order(run: FoundRun) -> tuple:
