@@ -16,6 +16,7 @@ import pytest
 
 from efficientconv.errors import UserError
 from efficientconv.files import InUse, lock, make_folder, open_to_append, read_json, replacing, write_atomically
+from efficientconv.results.pages import write_files
 
 
 def test_what_is_written_takes_the_place_of_a_planted_link_and_leaves_its_target(tmp_path):
@@ -35,6 +36,15 @@ def test_a_write_that_is_ended_early_leaves_the_old_file_and_nothing_else(tmp_pa
         file.write(b"half")
         raise KeyboardInterrupt
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("names", [("table.md", "table.csv"), ("table.csv", "table.md")])
+def test_where_a_page_cannot_be_replaced_its_csv_stays_the_old_one(names, tmp_path):
+    (tmp_path / "table.md" / "in the way").mkdir(parents=True)
+    (tmp_path / "table.csv").write_text("old")
+    with pytest.raises(UserError, match="cannot write"):
+        write_files(tmp_path, dict.fromkeys(names, "new"))
+    assert (tmp_path / "table.csv").read_text() == "old" and len(list(tmp_path.iterdir())) == 2
 
 
 def test_two_writers_at_once_never_mix(tmp_path):

@@ -37,13 +37,14 @@ def write_report(path: Path, rows: Sequence[Row], *parts: str) -> str:
 def write_files(folder: Path, files: Mapping[str, str | bytes]) -> list[Path]:
     """Writes files, which are given by name, into `folder`. Returns their paths. Raises UserError.
 
-    None is replaced before all are written, and the first is replaced last: where a page cannot be, its csv is the old one.
+    No file is replaced before all are written, and csv files are replaced last: where a page cannot be replaced, its csv is
+    the old one.
     """
     refused = refused_in_one_line(f"write {', '.join(files)} into {folder}", "make space, or choose another place")
     with refused, ExitStack() as replaced:
         make_folder(folder)
-        for name, content in files.items():
-            file = replaced.enter_context(replacing(folder / name))
+        for name in sorted(files, key=lambda name: not name.endswith(".csv")):  # the first to be opened is replaced last
+            content, file = files[name], replaced.enter_context(replacing(folder / name))
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()  # a full disk is found here
     return [folder / name for name in files]
