@@ -59,7 +59,7 @@ def labelled(runs: list[RunKernels]) -> dict[str, RunKernels]:
     return dict(zip(labels, runs))
 
 
-def picture_path(output: UserPath | None, folder: Path, labels: list[str]) -> Path:
+def picture_path(output: str | None, folder: Path, labels: list[str]) -> Path:
     """The path of the picture. Raises UserError for an output that is no PNG."""
     if output is None:
         return folder / ("kernels.png" if len(labels) == 1 else f"kernels_{'_vs_'.join(labels)}.png")
